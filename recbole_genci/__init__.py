@@ -1,0 +1,19 @@
+"""GenCI (WWW '26) for RecBole: generative user intent for CTR prediction, beside RecBole's own models on the same rows."""
+
+import importlib
+
+from recbole_genci import compat
+
+compat.add_numpy_aliases()
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `import recbole_genci.tokenizer` does not pay for RecBole's trainer.
+_EXPORTS = {"Config": "recbole_genci.config", "run": "recbole_genci.quick_start"}
+__all__ = [*_EXPORTS, "__version__"]
+
+
+def __getattr__(name):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'recbole_genci' has no attribute '{name}'")

@@ -1,0 +1,56 @@
+"""Every shim that RecBole 1.2.1 needs on today's numpy, pandas, torch and ray, and nothing else.
+
+Each names the RecBole line it mends. Nothing in site-packages is edited; global changes only add what a library dropped.
+
+Two of RecBole's troubles need no shim, because this plugin goes round the lines in question:
+quick_start/quick_start.py:20 imports ray unconditionally, so nothing here imports ``recbole.quick_start``;
+trainer/trainer.py:323, 583 unpickle a Config, which torch >= 2.6 refuses, so ``recbole_genci.trainer`` saves and loads
+without pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+import torch
+
+# config/configurator.py:625-636 sets these names from `np.float_`, `np.unicode_`, ... which numpy 2 removed, and
+# data/interaction.py:31, model/abstract_recommender.py:309, model/layers.py:932, 1408 use them later.
+_NUMPY_ALIASES = {
+    "bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str, "unicode": str,
+    "long": np.int64,
+}  # fmt: skip
+
+
+def add_numpy_aliases() -> None:
+    """Give numpy the type names RecBole reads, where this numpy has none of its own."""
+    for name, alias in _NUMPY_ALIASES.items():
+        if name not in np.__dict__:
+            setattr(np, name, alias)
+
+
+@contextlib.contextmanager
+def series_agg_len_by_row():
+    """Make ``series.agg(len)`` the length of each row again, inside the block only.
+
+    data/dataset/dataset.py:712, 792, 809, 1217 rely on it; since pandas 3 it is the length of the series itself.
+    """
+    original = pd.Series.agg
+
+    def agg(self, func=None, *args, **kwargs):
+        return self.map(len) if func is len else original(self, func, *args, **kwargs)
+
+    pd.Series.agg = agg
+    try:
+        yield
+    finally:
+        pd.Series.agg = original
+
+
+def use_current_grad_scaler() -> None:
+    """trainer/trainer.py:30, 235 build ``torch.cuda.amp.GradScaler`` every epoch, which torch has deprecated."""
+    import recbole.trainer.trainer as recbole_trainer
+
+    recbole_trainer.amp = torch.amp

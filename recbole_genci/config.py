@@ -1,0 +1,194 @@
+"""RecBole's Config, with the plugin's models and properties found first, and with unknown keys refused.
+
+Precedence, as in RecBole: command line > dict > files > properties. Properties, later wins: RecBole's own (overall, model,
+dataset, quick start), then ours (overall, model, dataset), so that every model of a comparison gets the same rows.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import recbole
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.utils import argument_list
+
+from recbole_genci import compat
+from recbole_genci.registry import get_model, nearest
+
+RECBOLE_FOLDER = Path(recbole.__file__).parent
+
+#: Keys that RecBole or a loader reads although no properties file lists them.
+_UNLISTED_KEYS = {
+    "model", "dataset", "config_files", "device", "encoding", "local_rank", "nproc", "world_size", "offset", "ip", "port",
+    "loss_type", "reg_weight", "double_tower", "numerical_features", "discretization", "transform", "save_dataset",
+}  # fmt: skip
+
+
+def properties_folder() -> Path:
+    """The plugin's ``properties/``: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    for folder in (here / "properties", here.parent / "properties"):
+        if (folder / "overall.yaml").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"recbole_genci's properties/ folder was found neither in {here} nor in {here.parent}. "
+        "The installation is incomplete: reinstall the package."
+    )
+
+
+def parse_value(text):
+    """Read a command-line or dict string as a Python literal or true/false; anything else stays a string.
+
+    RecBole ``eval``s such strings (configurator.py:131), which runs code and turns ``os.name`` into ``posix``.
+    """
+    if not isinstance(text, str):
+        return text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.lower() in ("none", "~", "null"):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def parse_argv(argv: Iterable[str]) -> dict:
+    """Turn ``--key=value`` words into a dict.
+
+    Raises:
+        ValueError: a word that is not ``--key=value``, or one key with two values.
+    """
+    parsed = {}
+    for word in argv:
+        key, equals, value = word[2:].partition("=")
+        if not word.startswith("--") or not equals or not key:
+            raise ValueError(f"command line: '{word}' is not of the form --key=value, for example --learning_rate=0.001.")
+        if parsed.get(key, value) != value:
+            raise ValueError(f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'.")
+        parsed[key] = value
+    return {key: parse_value(value) for key, value in parsed.items()}
+
+
+def _listed_keys(*files: Path) -> set[str]:
+    keys = set()
+    for file in files:
+        if file.is_file():
+            keys |= set(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    return keys
+
+
+def known_keys(models: Sequence[str], dataset: str) -> set[str]:
+    """Every configuration key that a run of ``models`` on ``dataset`` may set: the union, so that a key of one model
+    can be given when several are compared."""
+    names = ["overall", "dataset/sample", f"dataset/{dataset}", *(f"model/{model}" for model in models)]
+    files = [f / f"{name}.yaml" for f in (RECBOLE_FOLDER / "properties", properties_folder()) for name in names]
+    lists = (argument_list.general_arguments, argument_list.training_arguments, argument_list.evaluation_arguments,
+             argument_list.dataset_arguments)  # fmt: skip
+    return _listed_keys(*files) | {key for keys in lists for key in keys} | _UNLISTED_KEYS
+
+
+class Config(RecBoleConfig):
+    """Configuration of one model on one dataset.
+
+    Args:
+        model: name of a plugin or RecBole CTR model.
+        dataset: name of the dataset.
+        config_file_list: YAML files, later ones win.
+        config_dict: keys from Python; not modified.
+        argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host program.
+        compared_models: the other models of the same run, whose keys are known too.
+
+    Raises:
+        ValueError: unknown model or key (with the nearest name), an unreadable value, or settings that cannot be
+            compared (anything but labelled rows).
+        FileNotFoundError: a missing configuration file.
+    """
+
+    def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
+        self._argv = list(argv)
+        self._known_keys = known_keys([model, *compared_models], dataset)
+        super().__init__(model, dataset, config_file_list, config_dict)
+        self._check()
+
+    def compatibility_settings(self):
+        compat.add_numpy_aliases()
+
+    def _init_parameters_category(self):
+        super()._init_parameters_category()
+        # RecBole appends to these module-level lists; work on copies.
+        self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
+
+    def _load_config_files(self, file_list):
+        for file in file_list or []:
+            if not os.path.isfile(file):
+                raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
+            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
+            if not isinstance(content, dict):
+                raise ValueError(f"config_files: '{file}' holds no 'key: value' lines.")
+        return super()._load_config_files(file_list)
+
+    def _convert_config_dict(self, config_dict):
+        return {key: parse_value(value) for key, value in config_dict.items()}
+
+    def _load_cmd_line(self):
+        return parse_argv(self._argv)
+
+    def _merge_external_config_dict(self):
+        super()._merge_external_config_dict()
+        for key in self.external_config_dict:
+            if key not in self._known_keys:
+                raise ValueError(
+                    f"configuration: '{key}' is not a key of RecBole, of this plugin or of the models asked for."
+                    f"{nearest(key, self._known_keys)} Keys are listed in RecBole's and in this plugin's properties/."
+                )
+
+    def _get_model_and_dataset(self, model, dataset):
+        return model, get_model(model), dataset
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        super()._load_internal_config_dict(model, model_class, dataset)
+        for name in ("overall", f"model/{model}", f"dataset/{dataset}"):
+            file = properties_folder() / f"{name}.yaml"
+            if file.is_file():
+                self._update_internal_config_dict(str(file))
+
+    def _set_default_parameters(self):
+        folder = Path(self.final_config_dict["data_path"]) / self.dataset
+        super()._set_default_parameters()
+        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.
+        if self.dataset == "ml-100k" and folder.is_dir():
+            self.final_config_dict["data_path"] = str(folder)
+
+    def _check(self):
+        """Refuse, before any data is read, what would make a comparison meaningless or a run crash later."""
+        learners = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+        if str(self["learner"]).lower() not in learners:
+            raise ValueError(
+                f"learner: '{self['learner']}' is unknown (RecBole would train with Adam without weight decay)."
+                f"{nearest(self['learner'], learners)} Choose one of {', '.join(learners)}."
+            )
+        for phase, mode in self["eval_args"]["mode"].items():
+            if mode != "labeled":
+                raise ValueError(
+                    f"eval_args: mode '{mode}' for {phase} scores sampled or all items, where AUC and LogLoss say nothing "
+                    "about clicks. Use mode: labeled."
+                )
+        if self["train_neg_sample_args"]["distribution"] != "none":
+            raise ValueError("train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty (~).")
+        for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
+            if self[key]:
+                raise ValueError(
+                    f"{key}: RecBole's pickled caches come back with the configuration they were saved under, so a changed "
+                    "split would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
+                )
+        for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 0)):
+            if not isinstance(self[key], int) or self[key] < minimum:
+                raise ValueError(f"{key}: {self[key]!r} is not a whole number of at least {minimum}.")
+        for key, choices in (("history_labels", ("positive", "all")), ("history_source", ("past", "training"))):
+            if self[key] not in choices:
+                raise ValueError(f"{key}: '{self[key]}' is not one of {', '.join(choices)}.")

@@ -1,0 +1,74 @@
+"""Reading RecBole's atomic files: ``field:type`` headers, one separator, no quoting."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+FIELD_TYPES = ("token", "float", "token_seq", "float_seq")
+
+
+def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
+    """Return ``{field: type}`` of an atomic file, in column order.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a header cell that is not ``field:type``, or one field twice.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist. Put the dataset's atomic files into {file.parent}.")
+    with file.open(encoding=encoding, newline="") as lines:
+        cells = lines.readline().rstrip("\r\n").split(field_separator)
+    header = {}
+    for cell in cells:
+        field, _, kind = cell.rpartition(":")
+        if not field or kind not in FIELD_TYPES:
+            raise ValueError(
+                f"{file}: header cell '{cell}' is not field:type with a type among {', '.join(FIELD_TYPES)}. "
+                f"Is field_separator ({field_separator!r}) right?"
+            )
+        if field in header:
+            raise ValueError(f"{file}: the header names field '{field}' twice.")
+        header[field] = kind
+    return header
+
+
+def read_atomic_file(
+    file: Path, fields: list[str], header: dict[str, str], field_separator: str = "\t", encoding: str = "utf-8"
+) -> pd.DataFrame:
+    """Read ``fields`` of an atomic file: str for token, float64 for float, one str per row for sequences.
+
+    Only an empty cell is a missing value, so items called ``NA`` or ``None`` keep their rows, and a quotation mark is a
+    character like any other (RecBole's reader drops the former and fails on the latter).
+
+    Raises:
+        ValueError: a line with another number of cells, or a float that is none; names the file.
+    """
+    dtype = {f"{field}:{kind}": np.float64 if kind == "float" and field in fields else object
+             for field, kind in header.items()}  # fmt: skip
+    try:
+        frame = pd.read_csv(file, sep=field_separator, dtype=dtype, encoding=encoding, engine="c",
+                            quoting=csv.QUOTE_NONE, keep_default_na=False, na_values=[""])  # fmt: skip
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise ValueError("its lines have more cells than its header")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(
+            f"{file} could not be read: {error}. Every line needs {len(header)} cells, float columns need numbers, and "
+            f"the file must be {encoding} (key: encoding)."
+        ) from error
+    if frame.empty:
+        raise ValueError(f"{file} has a header but no rows.")
+    frame = frame[[f"{field}:{header[field]}" for field in fields]].copy()
+    frame.columns = fields
+    return frame
+
+
+def split_sequences(column: pd.Series, kind: str, seq_separator: str) -> list[np.ndarray]:
+    """Split a sequence column's cells at ``seq_separator``; an empty cell is an empty array."""
+    convert = float if kind == "float_seq" else str
+    dtype = np.float64 if kind == "float_seq" else object
+    return [np.array([convert(part) for part in cell.split(seq_separator) if part], dtype=dtype)
+            for cell in column.fillna("")]  # fmt: skip

@@ -1,0 +1,289 @@
+"""The one dataset class of every model: RecBole's labelled rows, ordered by exact time, with histories by pointer."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_genci import compat
+from recbole_genci.data.atomic import read_atomic_file, read_header, split_sequences
+from recbole_genci.data.download import find_or_download
+from recbole_genci.data.history import build_history, time_ranks
+from recbole_genci.registry import nearest
+
+# Columns of inter_feat that only this class reads. They are not registered as fields: RecBole's context models would
+# take them for features (abstract_recommender.py:227).
+ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = "row_number", "time_rank", "history_start", "history_end"
+
+
+class CTRDataset(Dataset):
+    """Labelled (user, item, label) rows for context-aware models, DIN, DIEN and GenCI alike.
+
+    ``build()`` gives the training, validation and test parts; ``view()`` gives a part as one model reads it. Every row of
+    every part knows its history (``recbole_genci.data.history``); it is attached per batch by ``__getitem__``.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or malformed files, columns or labels, each named.
+    """
+
+    def __init__(self, config):
+        self.attached = frozenset()
+        self.semantic_ids = None
+        super().__init__(config)
+
+    # ---------------------------------------------------------------- reading (RecBole dataset.py:252, 458-535)
+
+    def _load_data(self, token, dataset_path):
+        find_or_download(self, Path(dataset_path))
+        super()._load_data(token, dataset_path)
+        for field in (self.uid_field, self.iid_field):
+            if field not in self.inter_feat:
+                raise ValueError(
+                    f"{dataset_path}: {token}.inter gave no column '{field}'. Name the id columns by USER_ID_FIELD and "
+                    "ITEM_ID_FIELD, and load them by load_col: {inter: [...]}."
+                )
+        # RecBole fills a missing number with the column's mean: a rating or a time nobody gave.
+        for field in {self.time_field, self.label_field, *(self.config["threshold"] or ())}:
+            missing = self.inter_feat[field].isna() if field in self.inter_feat else None
+            if missing is not None and missing.any():
+                raise ValueError(
+                    f"{dataset_path}: {token}.inter lacks '{field}' in {missing.sum()} of {len(missing)} rows, first in line "
+                    f"{int(missing.to_numpy().argmax()) + 2}. Complete or remove these lines."
+                )
+
+    def _load_feat(self, filepath, source):
+        load_col, unload_col = self._get_load_and_unload_col(source)
+        if load_col == set():
+            return None
+        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
+        header = read_header(Path(filepath), separator, encoding)
+        for field in load_col or ():
+            if field not in header:
+                raise ValueError(
+                    f"load_col: field '{field}' is not a column of {filepath}, which has {', '.join(header)}."
+                    f"{nearest(field, header)}"
+                )
+        fields = [f for f in header if (load_col is None or f in load_col) and f not in (unload_col or ())]
+        frame = read_atomic_file(Path(filepath), fields, header, separator, encoding)
+        for field in fields:
+            kind = FeatureType(header[field])
+            self.field2source[field], self.field2type[field] = source, kind
+            if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+                self.field2bucketnum[field] = 2
+            self.field2seqlen[field] = 1
+            if kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
+                limit = (self.config["seq_len"] or {}).get(field)
+                rows = [row[:limit] for row in split_sequences(frame[field], kind.value, self.config["seq_separator"])]
+                frame[field] = rows
+                self.field2seqlen[field] = max(1, max(map(len, rows)))
+        return frame
+
+    # ---------------------------------------------------------------- processing
+
+    def _data_processing(self):
+        with compat.series_agg_len_by_row():
+            super()._data_processing()
+        label = self.inter_feat[self.label_field]
+        if not label.isin([0, 1]).all():
+            bad = label[~label.isin([0, 1])].iloc[0]
+            raise ValueError(f"LABEL_FIELD: column '{self.label_field}' holds {bad!r}; labels must be 0 or 1.")
+
+    def _reset_index(self):
+        for name in self.feat_name_list:
+            if getattr(self, name).empty:
+                raise ValueError(
+                    f"dataset {self.dataset_name}: no row of {name.removesuffix('_feat')} passed the filters. Check "
+                    "val_interval, user_inter_num_interval, item_inter_num_interval and filter_inter_by_user_or_item."
+                )
+        super()._reset_index()
+
+    def _fill_nan(self):
+        # dataset.py:648, 650 fill a copy since pandas 3, which leaves NaN to become -2**63 as an id.
+        for name in self.feat_name_list:
+            feat = getattr(self, name)
+            for field in feat:
+                kind = self.field2type[field]
+                if kind == FeatureType.TOKEN:
+                    feat[field] = feat[field].fillna(0).astype(np.int64)
+                elif kind == FeatureType.FLOAT:
+                    feat[field] = feat[field].fillna(feat[field].mean())
+                else:
+                    empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                    feat[field] = [empty if isinstance(row, float) else row for row in feat[field]]
+
+    def _set_label_by_threshold(self):
+        threshold = self.config["threshold"]
+        if threshold is None and self.label_field not in self.inter_feat:
+            raise ValueError(
+                f"dataset {self.dataset_name}: the rows have no column '{self.label_field}' and no threshold is set. Give "
+                "threshold: {rating: 4} (a rating of 4 or more is a click) or load a 0/1 column named by LABEL_FIELD."
+            )
+        for field in threshold or ():
+            if field not in self.inter_feat:
+                raise ValueError(
+                    f"threshold: the rows have no column '{field}', only {', '.join(self.inter_feat)}."
+                    f"{nearest(field, self.inter_feat)} It must be in load_col: {{inter: [...]}}."
+                )
+        super()._set_label_by_threshold()
+
+    def _normalize(self):
+        # The last moment at which time is exact: normalising and float32 come next.
+        if self.time_field not in self.inter_feat:
+            raise ValueError(
+                f"dataset {self.dataset_name}: histories need a time, but the rows have no column '{self.time_field}' "
+                "(key: TIME_FIELD; it must be in load_col: {inter: [...]})."
+            )
+        self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
+        self.num_time_ranks = int(self._time_rank.max()) + 1
+        super()._normalize()
+
+    def _change_feat_format(self):
+        super()._change_feat_format()
+        self.inter_feat[TIME_RANK] = torch.from_numpy(self._time_rank)
+        self.inter_feat[ROW_NUMBER] = torch.arange(len(self._time_rank))
+
+    # ---------------------------------------------------------------- ordering and splitting by exact time
+
+    def sort(self, by, ascending=True):
+        super().sort(TIME_RANK if by == self.time_field else by, ascending)
+
+    def shuffle(self):
+        # RecBole draws from the global generator (interaction.py:303): one draw elsewhere would change the split.
+        generator = torch.Generator().manual_seed(self.config["seed"])
+        self.inter_feat._reindex(torch.randperm(len(self.inter_feat), generator=generator))
+
+    def time_based_split(self, ratios, group_by):
+        # A percentile picks the same rows by rank as by time, and ranks are exact.
+        field, self.time_field = self.time_field, TIME_RANK
+        try:
+            return super().time_based_split(ratios, group_by)
+        finally:
+            self.time_field = field
+
+    def _grouped_index(self, group_by_list):
+        """Row numbers of each group, groups by first appearance, as RecBole's loop (dataset.py:1591), vectorised."""
+        _, first, inverse, counts = np.unique(group_by_list, return_index=True, return_inverse=True, return_counts=True)
+        rows = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
+        return [rows[group] for group in np.argsort(first)]
+
+    def build(self):
+        """Order and split the rows, then give each its history.
+
+        Returns:
+            list of CTRDataset: the training, validation and test part.
+        """
+        parts = super().build()
+        in_time_order = self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None
+        self.history_source = self.config["history_source"] if in_time_order else "training"
+        if not in_time_order:
+            self.logger.info("The split is not in time order: histories hold training rows only, or they would contain "
+                             "clicks whose own rows are held out.")  # fmt: skip
+        sources = parts[:1] if self.history_source == "training" else parts
+        columns = {c: np.concatenate([p.inter_feat[c].numpy() for p in sources])
+                   for c in (self.uid_field, self.iid_field, self.label_field, TIME_RANK, ROW_NUMBER)}  # fmt: skip
+        # Entries of one instant come in file order, whatever order the split left the rows in.
+        keep = np.argsort(columns[ROW_NUMBER])
+        if self.config["history_labels"] == "positive":
+            keep = keep[columns[self.label_field][keep] == 1]
+        history = build_history(columns[self.uid_field][keep], columns[self.iid_field][keep], columns[TIME_RANK][keep],
+                                self.item_num, self.num_time_ranks, self.config["seed"])  # fmt: skip
+        for part in parts:
+            start, end = history.pointers(part.inter_feat[self.uid_field].numpy(), part.inter_feat[TIME_RANK].numpy(),
+                                          self.config["MAX_ITEM_LIST_LENGTH"])  # fmt: skip
+            part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = torch.from_numpy(start), torch.from_numpy(end)
+            part.history, part.history_source = history, self.history_source
+        return parts
+
+    # ---------------------------------------------------------------- what one model reads
+
+    def view(self, config, semantic_ids=None):
+        """This part as one model reads it: the same rows and features, with the columns the model needs attached.
+
+        Args:
+            config: the model's Config.
+            semantic_ids: ``[num_items, N]`` codes by RecBole item id (row 0, the padding, is -1), for models that set
+                ``reads_semantic_ids``.
+        """
+        part = copy.copy(self)
+        part.config = config
+        attached = {"DIN": {"history"}, "DIEN": {"history", "negatives"}}.get(config["model"], set())
+        part.semantic_ids = None
+        if getattr(config.model_class, "reads_semantic_ids", False):
+            attached = {"history", "semantic_ids"}
+            part.semantic_ids = torch.as_tensor(semantic_ids)
+        part.attached = frozenset(attached)
+        return part
+
+    def __getitem__(self, index, join=True):
+        index = torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(index)
+        columns = {name: column.index_select(0, index) for name, column in self.inter_feat.interaction.items()}
+        start, end = columns.pop(HISTORY_START, None), columns.pop(HISTORY_END, None)
+        for name in (TIME_RANK, ROW_NUMBER):
+            columns.pop(name, None)
+        if join:
+            for feat, field in ((self.user_feat, self.uid_field), (self.item_feat, self.iid_field)):
+                if feat is not None:
+                    columns |= {name: column.index_select(0, columns[field]) for name, column in feat.interaction.items()}
+        if "history" in self.attached:
+            columns |= self._attach(columns[self.iid_field], start, end)
+        return Interaction(columns)
+
+    def _attach(self, items, start, end) -> dict[str, torch.Tensor]:
+        """History columns of a batch, under RecBole's names: ``item_id_list`` [B, H], ``item_length`` [B], and
+        ``neg_item_id_list`` [B, H] for DIEN.
+
+        For models that read semantic IDs also ``semantic_ids`` [B, N] of the target, ``history_semantic_ids`` [B, H, N]
+        (-1 on padding) and ``history_number`` [B]: rows with one number have one history, to be encoded once.
+        """
+        width = self.config["MAX_ITEM_LIST_LENGTH"]
+        name = self.iid_field + self.config["LIST_SUFFIX"]
+        history, length, negatives = self.history.gather(start, end, width, "negatives" in self.attached)
+        columns = {name: history, self.config["ITEM_LIST_LENGTH_FIELD"]: length}
+        if negatives is not None:
+            columns[self.config["NEG_PREFIX"] + name] = negatives
+            # DIEN packs sequences, which takes no length of 0 (dien.py:212); the one position it then reads is padding.
+            columns[self.config["ITEM_LIST_LENGTH_FIELD"]] = length.clamp(min=1)
+        if "semantic_ids" in self.attached:
+            columns["semantic_ids"] = self.semantic_ids[items]
+            columns["history_semantic_ids"] = self.semantic_ids[history]
+            # A non-empty history is known by where it ends; all empty ones are the same.
+            columns["history_number"] = torch.where(end > start, end, -1)
+        return columns
+
+    # ---------------------------------------------------------------- identity
+
+    @property
+    def item_file(self) -> Path:
+        """The atomic file that holds the items' texts."""
+        return Path(self.dataset_path) / f"{self.dataset_name}.item"
+
+    @property
+    def fields_of_rows(self) -> list[str]:
+        """Fields of user, item and interaction that models may read, the label and time apart."""
+        return [f for f in self.fields(source=list(FeatureSource)) if f not in (self.label_field, self.time_field)]
+
+
+def data_fingerprint(parts) -> str:
+    """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if every model's rows are."""
+    digest = hashlib.sha256()
+    whole = parts[0]
+    for field in (whole.uid_field, whole.iid_field):
+        digest.update("\n".join(map(str, whole.field2id_token[field])).encode())
+    for part in parts:
+        digest.update(b"part")
+        for column in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, HISTORY_START, HISTORY_END):
+            digest.update(part.inter_feat[column].numpy().astype(np.int64).tobytes())
+    digest.update(whole.history.items.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def create_dataset(config) -> CTRDataset:
+    """Read and filter the rows that ``config`` describes."""
+    return CTRDataset(config)

@@ -1,0 +1,78 @@
+"""RecBole's loaders over the parts of one CTRDataset, and the summary printed before a run."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+from recbole.data.utils import get_dataloader
+
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
+
+PARTS = ("train", "valid", "test")
+
+
+def create_loaders(config, parts, semantic_ids=None):
+    """Training, validation and test loader of one model, all over the same rows.
+
+    Args:
+        config: the model's Config; what is attached to a batch follows from its ``model_class``.
+        parts: the three parts of ``CTRDataset.build()``; shared between models, never modified.
+        semantic_ids: ``SemanticIDs`` of the items, for models that read them.
+    """
+    codes = None
+    if getattr(config.model_class, "reads_semantic_ids", False):
+        codes = semantic_ids.aligned(parts[0].field2id_token[parts[0].iid_field])
+    return [
+        get_dataloader(config, phase)(
+            config, part.view(config, codes), None, shuffle=phase == "train" and config["shuffle"]
+        )
+        for phase, part in zip(PARTS, parts)
+    ]
+
+
+def summarise(parts) -> pd.DataFrame:
+    """One line per part: rows, users, items, share of positives, history lengths."""
+    rows = []
+    for name, part in zip(PARTS, parts):
+        feat = part.inter_feat
+        length = (feat[HISTORY_END] - feat[HISTORY_START]).numpy()
+        rows.append({
+            "part": name,
+            "rows": len(part),
+            "users": len(np.unique(feat[part.uid_field].numpy())),
+            "items": len(np.unique(feat[part.iid_field].numpy())),
+            "positive": feat[part.label_field].double().mean().item() if len(part) else float("nan"),
+            "mean history": length.mean() if len(part) else float("nan"),
+            "median history": np.median(length) if len(part) else float("nan"),
+            "empty history": (length == 0).mean() if len(part) else float("nan"),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index("part")
+
+
+def log_summary(parts) -> None:
+    """Print the summary and warn about what would spoil the metrics.
+
+    Raises:
+        ValueError: a part without rows.
+    """
+    logger = logging.getLogger()
+    whole, table = parts[0], summarise(parts)
+    logger.info(
+        f"Rows of {whole.dataset_name} (histories: {whole.config['history_labels']} rows of "
+        f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
+        f"{whole.config['MAX_ITEM_LIST_LENGTH']} items)\n{table.round(4).to_string()}"
+    )
+    seen = np.unique(whole.inter_feat[whole.iid_field].numpy())
+    for name, part in zip(PARTS, parts):
+        if len(part) == 0:
+            raise ValueError(f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in eval_args.")
+        if table.loc[name, "positive"] in (0.0, 1.0):
+            logger.warning(f"The {name} part has one class only: its AUC is undefined.")
+        new = ~np.isin(part.inter_feat[part.iid_field].numpy(), seen)
+        if name != "train" and new.any():
+            logger.warning(f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen in training.")
+        without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
+        if name != "train" and without.all():
+            logger.warning(f"No {name} row has a history: models that read histories have nothing to read.")

@@ -1,0 +1,1 @@
+"""What is measured beyond RecBole's metrics."""

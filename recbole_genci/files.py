@@ -1,0 +1,71 @@
+"""Writing files so that they are whole or absent, and describing where a result came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` on a temporary sibling of ``path`` and rename it: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(temporary))
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        # mkstemp makes files private; give them the permissions any other file of this user gets.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` whole or not at all."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value) -> None:
+    """Write ``value`` as JSON whole or not at all; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout this package runs from, with ``+changes`` when it has any; None when it is no checkout."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*words):
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no git here, or a checkout without a commit: there is no revision to tell
+
+
+def provenance() -> dict:
+    """Library versions, machine and revision, to be written beside every number."""
+    names = ("recbole_genci", "recbole", "torch", "numpy", "pandas", "scikit-learn", "transformers", "sentence-transformers")
+    installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in metadata.distributions()
+                 if d.metadata["Name"]}  # fmt: skip
+    return {
+        "versions": {"python": platform.python_version()}
+        | {n: installed[n.replace("_", "-")] for n in names if n.replace("_", "-") in installed},
+        "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count(), "threads": torch.get_num_threads(),
+                    "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None},
+        "git_revision": git_revision(),
+    }  # fmt: skip

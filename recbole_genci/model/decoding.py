@@ -1,0 +1,194 @@
+"""Trie-constrained beam search (Eq. 6): every beam that comes back is an item of the corpus.
+
+Probabilities are normalised over the codes that the trie allows after a prefix. A beam's probability is then its exact
+probability under the model *restricted to the corpus*, and those of all items sum to 1, so beams can be weighted by
+them. (Normalising over all codes first would leave part of the mass on identifiers that no item has.)
+
+Symbols: U rows, k beams, N levels, K_n codes at level n, I items.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+MAX_CELLS = 2**27  # dense table of half a gigabyte in int32
+
+
+class Beams(NamedTuple):
+    """Result of :func:`beam_search`, best beam first."""
+
+    codes: Tensor  # [U, k, N] int64, -1 where invalid
+    log_probs: Tensor  # [U, k], -inf where invalid
+    valid: Tensor  # [U, k] bool
+    items: Tensor  # [U, k] int64 row number in the table of codes, -1 where invalid
+
+
+class Trie(nn.Module):
+    """All prefixes of an item code table as a dense transition table.
+
+    State 0 is the root; the states of one depth are numbered consecutively *in lexicographic order of their prefix*,
+    which is what makes ties in the search deterministic. ``next_state [states above the leaves, max K]`` (int32) is -1
+    where the corpus has no such code. Neither buffer is saved: the semantic-ID artifact is their source.
+
+    Args:
+        codes: ``[I, N]`` int64, one unique row per item.
+        level_sizes: K_n per level; by default the largest code of each level plus one.
+        max_cells: largest table to allocate.
+    Raises:
+        ValueError: wrong shape or type, no item, a code out of range, two items with the same codes, or a table beyond
+            ``max_cells``.
+    """
+
+    def __init__(self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS):
+        super().__init__()
+        if codes.dim() != 2 or codes.dtype != torch.int64 or codes.numel() == 0:
+            raise ValueError(f"codes must be a non-empty int64 [I, N], got {codes.dtype} {tuple(codes.shape)}")
+        items, levels = codes.shape
+        sizes = (codes.amax(0) + 1).tolist() if level_sizes is None else [int(size) for size in level_sizes]
+        if len(sizes) != levels:
+            raise ValueError(f"level_sizes has {len(sizes)} entries, but codes have {levels} levels")
+        wrong = ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))).any(1).nonzero().flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise ValueError(f"{len(wrong)} rows hold codes outside {sizes}, first row {row}: {codes[row].tolist()}")
+
+        prefix = torch.zeros(items, dtype=torch.int64, device=codes.device)  # number of the row's prefix in its depth
+        edges, counts = [], [1]
+        for level, size in enumerate(sizes):
+            key, prefix = torch.unique(prefix * size + codes[:, level], return_inverse=True)  # sorted: lexicographic
+            edges.append((key // size, key % size))
+            counts.append(len(key))
+        if counts[-1] < items:
+            leaf = int((torch.bincount(prefix) > 1).nonzero()[0])
+            rows = (prefix == leaf).nonzero().flatten()[:2].tolist()
+            raise ValueError(
+                f"{items - counts[-1]} items repeat another item's codes, e.g. rows {rows}: {codes[rows[0]].tolist()}"
+            )
+        inner, width = sum(counts[:-1]), max(sizes)
+        if inner * width > max_cells:
+            raise ValueError(
+                f"a dense trie of {inner} states x {width} codes exceeds the budget of {max_cells} cells; "
+                "use smaller codebooks or raise max_cells (4 bytes a cell)"
+            )
+        starts = [sum(counts[:depth]) for depth in range(levels + 1)]
+        table = torch.full((inner, width), -1, dtype=torch.int32, device=codes.device)
+        for level, (parent, code) in enumerate(edges):
+            number = torch.arange(counts[level + 1], dtype=torch.int32, device=codes.device)
+            table[starts[level] + parent, code] = starts[level + 1] + number
+        item = torch.empty(items, dtype=torch.int64, device=codes.device)
+        item[prefix] = torch.arange(items, device=codes.device)
+        self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
+        self.register_buffer("next_state", table, persistent=False)
+        self.register_buffer("leaf_item", item, persistent=False)
+
+    def following(self, states: Tensor, level: int) -> Tensor:
+        """Next states ``[..., K_level]`` (int32, -1 = not allowed) of ``states [...]`` at depth ``level``."""
+        size = self.level_sizes[level]
+        table = self.next_state if size == self.next_state.shape[1] else self.next_state[:, :size]
+        return table[states]
+
+    def items(self, leaves: Tensor) -> Tensor:
+        """Item row numbers of leaf states, same shape, int64."""
+        return self.leaf_item[leaves - self.starts[-1]]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Item row numbers ``[...]`` of complete ``codes [..., N]``, -1 where no item has them."""
+        states = torch.zeros(codes.shape[:-1], dtype=torch.int64, device=codes.device)
+        found = torch.ones_like(states, dtype=torch.bool)
+        for level, size in enumerate(self.level_sizes):
+            code = codes[..., level]
+            found = found & (code >= 0) & (code < size)
+            following = self.next_state[states, torch.where(found, code, 0)].long()
+            found = found & (following >= 0)
+            states = torch.where(found, following, 0)  # a failed row walks on from the root, and stays failed
+        return torch.where(found, self.items(torch.where(found, states, self.starts[-1])), -1)
+
+
+LogitsFn = Callable[[int, Tensor, Tensor | None], Tensor]
+
+
+def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Log-softmax of ``logits [..., K]`` over the codes with ``allowed [..., K]``; -inf elsewhere."""
+    return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+
+
+def _ranking_key(scores: Tensor, states: Tensor) -> Tensor:
+    """int64 keys that order by score, then by *smaller* state, so that no two different states compare equal.
+
+    A float's bits order like integers once those of the negative numbers are flipped.
+    """
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
+    bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return bits.long() * 2**32 + ~states
+
+
+@torch.no_grad()
+def beam_search(
+    logits_fn: LogitsFn, trie: Trie, num_rows: int, num_beams: int, device: torch.device | str | None = None
+) -> Beams:
+    """The ``num_beams`` most probable items of each row, by level-wise beam search under ``trie``.
+
+    With ``num_beams`` at least the number of items nothing is ever pruned and the ranking is exact. Equal scores are
+    ordered by their codes, smaller first. Where a row has fewer continuations than beams the rest is marked invalid;
+    no item is invented.
+
+    Args:
+        logits_fn: called once per level as ``(level, prefix [U, k', level] int64, parent [U, k'] or None)`` and returns
+            float32 unnormalised scores ``[U, k', K_level]``. ``parent`` says which of the previous call's beams each
+            prefix extends (None at level 0, where k' = 1). k' grows only as far as the corpus has prefixes; slots
+            beyond a row's valid beams hold some legal prefix whose scores are ignored.
+        trie: the corpus.
+        num_rows: U.
+        num_beams: k >= 1; may exceed the codes of a level and the number of items.
+    Raises:
+        ValueError: ``num_beams`` < 1, or scores of the wrong shape or type.
+    """
+    if num_beams < 1:
+        raise ValueError(f"num_beams must be at least 1, got {num_beams}")
+    device = trie.next_state.device if device is None else torch.device(device)
+    levels = len(trie.level_sizes)
+    states = torch.zeros(num_rows, 1, dtype=torch.int64, device=device)
+    scores = torch.zeros(num_rows, 1, device=device)
+    prefix = torch.empty(num_rows, 1, 0, dtype=torch.int64, device=device)
+    parent, valid = None, torch.ones_like(states, dtype=torch.bool)
+    for level, size in enumerate(trie.level_sizes):
+        logits = logits_fn(level, prefix, parent)
+        if logits.shape != (num_rows, states.shape[1], size) or logits.dtype != torch.float32:
+            expected = (num_rows, states.shape[1], size)
+            raise ValueError(f"level {level}: expected float32 {expected}, got {logits.dtype} {tuple(logits.shape)}")
+        following = trie.following(states, level)  # [U, k', K]
+        allowed = following >= 0
+        totals = (constrained_log_probs(logits, allowed) + scores.unsqueeze(-1)).flatten(1)
+        width = min(num_beams, trie.counts[level + 1], totals.shape[1])
+        following = following.flatten(1)
+        chosen = _ranking_key(totals, following).topk(width, 1).indices  # [U, width], sorted
+        parent, code = chosen // size, chosen % size
+        valid = valid.gather(1, parent) & allowed.flatten(1).gather(1, chosen)
+        # An unused slot walks along the first prefix: a state with children, so that its softmax is defined.
+        states = torch.where(valid, following.gather(1, chosen).long(), trie.starts[level + 1])
+        scores = totals.gather(1, chosen).masked_fill(~valid, -torch.inf)
+        prefix = torch.cat([prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1)
+    missing = num_beams - states.shape[1]
+    prefix = prefix.masked_fill(~valid.unsqueeze(-1), -1)
+    items = torch.where(valid, trie.items(states), -1)
+    if missing:
+        prefix = torch.cat([prefix, prefix.new_full((num_rows, missing, levels), -1)], 1)
+        items = torch.cat([items, items.new_full((num_rows, missing), -1)], 1)
+        scores = torch.cat([scores, scores.new_full((num_rows, missing), -torch.inf)], 1)
+        valid = torch.cat([valid, valid.new_zeros(num_rows, missing)], 1)
+    return Beams(prefix, scores, valid, items)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """No dropout inside the block; every submodule gets its own mode back, also after an error."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, mode in modes:
+            child.training = mode

@@ -1,0 +1,208 @@
+"""GenCI: generative user intent, semantic interest cohorts and CTR prediction in one model (WWW '26).
+
+Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` Eq. 1, 2, 11, 12.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from recbole.model.abstract_recommender import ContextRecommender
+from recbole.model.context_aware_recommender.deepfm import DeepFM
+from recbole.model.layers import MLPLayers
+from recbole.utils import InputType
+from torch import nn
+
+from recbole_genci.model.cohort import CohortAttention, CohortTable
+from recbole_genci.model.decoding import Trie
+from recbole_genci.model.intent import IntentGenerator
+
+
+class GenCI(ContextRecommender):
+    """Generative Modeling of User Interest Shift via Cohort-based Intent Learning.
+
+    Sizes: B rows, U <= B distinct histories among them, H history items, N levels of a semantic ID, k beams, d embedding
+    size, m width of the T5.
+
+    Args:
+        config: see ``properties/model/GenCI.yaml`` for every key.
+        dataset: a training part whose ``semantic_ids`` ``[num_items, N]`` is set, as ``CTRDataset.view`` does.
+
+    Raises:
+        ValueError: a key with an unknown choice, or widths that heads do not divide.
+    """
+
+    input_type = InputType.POINTWISE
+    reads_semantic_ids = True
+    loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
+        self.mu, self.eta, self.num_beams = config["mu"], config["eta"], config["num_beams"]
+        self.use_long_term, self.use_short_term = config["use_long_term"], config["use_short_term"]
+        self.sr_loss = _choice(config, "sr_loss", ("bce", "mse"))
+        self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
+        self.item_field = config["ITEM_ID_FIELD"]
+
+        codes = dataset.semantic_ids
+        self.num_items = len(codes)
+        level_sizes = (codes.max(dim=0).values + 1).tolist()
+        fields_size = self.num_feature_field * self.embedding_size
+        long_size = short_size = 0
+        self.intent = self.cohort_table = self.cohort_attention = None
+        if self.use_long_term or self.use_short_term or self.mu > 0:
+            self.intent = IntentGenerator(
+                level_sizes, width=config["intent_width"], num_layers=config["intent_layers"],
+                num_heads=config["intent_heads"], feed_forward_size=config["intent_feed_forward_size"],
+                dropout=config["intent_dropout"], max_history=config["MAX_ITEM_LIST_LENGTH"],
+                history_tokens=config["history_tokens"],
+            )  # fmt: skip
+        if self.use_long_term:
+            long_size = config["intent_width"]
+        if self.use_short_term:
+            short_size = self.embedding_size
+            self.trie = Trie(codes[1:], level_sizes)
+            self.cohort_table = CohortTable(codes, level_sizes)
+            self.cohort_attention = CohortAttention(
+                self.embedding_size, config["intent_width"], num_heads=config["attention_heads"],
+                dropout=config["dropout_prob"], variant=config["intent_extraction"],
+            )  # fmt: skip
+
+        self.mlp = MLPLayers([long_size + short_size + fields_size, *config["mlp_hidden_size"]], config["dropout_prob"])
+        self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
+        for own in (self.token_embedding_table, self.mlp, self.predict_layer, *self._other_embedding_tables()):
+            own.apply(_xavier)
+
+        self.teacher, self.teacher_is_pretrained = None, False
+        if self.eta > 0:
+            self.teacher = DeepFM(_Override(config, dropout_prob=config["sr_dropout_prob"]), dataset)
+            self.teacher_is_pretrained = _choice(config, "sr_base", ("joint", "pretrained")) == "pretrained"
+
+    def _other_embedding_tables(self):
+        names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    # ------------------------------------------------------------------ Eq. 4 - 10
+
+    def forward(self, interaction):
+        """Click logits.
+
+        Returns:
+            logits ``[B]``; the encoded histories and ``history_index`` ``[B]``, or None and None where nothing reads them.
+        """
+        encoded = history_index = None
+        if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
+            encoded, history_index = self.encode_histories(interaction)  # Eq. 4
+        fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
+        parts = [fields.flatten(1)]
+        if self.use_short_term:
+            parts.insert(0, self.short_term_intent(interaction, encoded, history_index))  # Eq. 6 - 9
+        if self.use_long_term:
+            parts.insert(0, encoded.last[history_index])  # Eq. 5: H_LTI
+        logits = self.predict_layer(self.mlp(torch.cat(parts, dim=-1))).squeeze(-1)  # Eq. 10
+        return logits, encoded, history_index
+
+    def encode_histories(self, interaction):
+        """Encode each distinct history of the batch once (Eq. 4).
+
+        Returns:
+            the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
+        """
+        _, history_index = torch.unique(interaction["history_number"], return_inverse=True)
+        rows = torch.arange(len(history_index), device=history_index.device)
+        # Rows of one number hold the same history, so whichever is written last represents it.
+        representative = rows.new_empty(int(history_index.max()) + 1).index_copy_(0, history_index, rows)
+        codes = interaction["history_semantic_ids"][representative]  # [U, H, N]
+        return self.intent.encode(codes, interaction[self.ITEM_SEQ_LEN][representative]), history_index
+
+    def short_term_intent(self, interaction, encoded, history_index):
+        """H_STI ``[B, d]``: generate semantic IDs, look their cohorts up, and attend (Eq. 6 - 9).
+
+        Generation is free-running in training too: teacher-forced codes would tell the row's own item.
+        """
+        beams = self.intent.generate(encoded, self.trie, self.num_beams)  # Eq. 6: codes [U, k, N]
+        items = self.item_embeddings()
+        cohorts = self.cohort_table.gather(self.cohort_table(items), beams.codes)  # Eq. 7: E_C [U, k, N-1, d]
+        return self.cohort_attention(
+            cohorts, beams.log_probs, beams.valid, encoded.states, encoded.mask,
+            items[interaction[self.item_field]], history_index,
+        )  # Eq. 8, 9  # fmt: skip
+
+    def item_embeddings(self):
+        """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all token fields."""
+        start = int(self.token_field_offsets[self.token_field_names.index(self.item_field)])
+        return self.token_embedding_table.embedding.weight[start : start + self.num_items]
+
+    # ------------------------------------------------------------------ Eq. 1, 2, 11, 12
+
+    def calculate_loss(self, interaction):
+        """The parts of Eq. 12, whose sum RecBole's trainer minimises.
+
+        Returns:
+            L_CTR (Eq. 1), mu * L_NTP (Eq. 2), eta * L_SR (Eq. 11), and the base model's own loss, which shares no weight
+            with the rest; 0 where a part is switched off.
+        """
+        label = interaction[self.LABEL]
+        logits, encoded, history_index = self.forward(interaction)
+        ctr = F.binary_cross_entropy_with_logits(logits, label)
+        ntp = regularisation = base = torch.zeros_like(ctr)
+        if self.mu > 0:
+            clicked = label == 1
+            ntp = self.intent.ntp_loss(encoded, history_index[clicked], interaction["semantic_ids"][clicked]).mean()
+        if self.eta > 0:
+            regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
+        return ctr, self.mu * ntp, self.eta * regularisation, base
+
+    def self_supervised_regularisation(self, interaction, logits, label):
+        """Pull the model's logits ``[B]`` towards those of a DeepFM on the raw fields (Eq. 11).
+
+        Returns:
+            L_SR, and the DeepFM's own loss (0 when it was pretrained).
+        """
+        if self.teacher_is_pretrained:
+            self.teacher.eval()
+            with torch.no_grad():
+                teacher_logits = self.teacher(interaction)
+            base = torch.zeros_like(teacher_logits).mean()
+        else:
+            teacher_logits = self.teacher(interaction)
+            base = F.binary_cross_entropy_with_logits(teacher_logits, label)
+            teacher_logits = teacher_logits.detach()
+        if self.sr_loss == "mse":
+            return F.mse_loss(logits, teacher_logits), base
+        return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits)), base
+
+    def freeze_teacher(self):
+        """Stop training the base model of Eq. 11, once it has been pretrained."""
+        self.teacher.requires_grad_(False)
+
+    def predict(self, interaction):
+        """Click probabilities ``[B]``."""
+        return torch.sigmoid(self.forward(interaction)[0])
+
+
+class _Override:
+    """A Config with some keys replaced, without touching the original."""
+
+    def __init__(self, config, **overrides):
+        self._config, self._overrides = config, overrides
+
+    def __getitem__(self, key):
+        return self._overrides[key] if key in self._overrides else self._config[key]
+
+    def __contains__(self, key):
+        return key in self._overrides or key in self._config
+
+
+def _choice(config, key, choices):
+    if config[key] not in choices:
+        raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(choices)}.")
+    return config[key]
+
+
+def _xavier(module):
+    if isinstance(module, (nn.Embedding, nn.Linear)):
+        nn.init.xavier_normal_(module.weight)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,246 @@
+"""One command, or one call: prepare the rows, give the items semantic IDs, train, evaluate, report."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from recbole.utils import init_seed
+
+from recbole_genci.config import Config, parse_argv
+from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.download import check_dataset
+from recbole_genci.data.loaders import log_summary
+from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.logs import log_file, start_console
+from recbole_genci.report import save_comparison
+from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
+from recbole_genci.trainer import CTRTrainer, measure_latency
+
+
+def run(
+    model: str | Sequence[str],
+    dataset: str,
+    config_files: Sequence[str] | None = None,
+    config_dict: dict | None = None,
+    argv: Sequence[str] = (),
+) -> list[dict]:
+    """Train and evaluate one model or several on the same rows, one after another.
+
+    Args:
+        model: a name, several separated by commas, or a list of names.
+        dataset: the dataset's name.
+        config_files: YAML files.
+        config_dict: keys, stronger than the files.
+        argv: ``--key=value`` words, stronger than the dict.
+
+    Returns:
+        list of dict: what each run wrote to its ``metrics.json``, seed by seed and model by model.
+
+    Raises:
+        ValueError, FileNotFoundError: anything wrong with models, keys, files or columns; before any training.
+    """
+    return execute(prepare(model, dataset, config_files, config_dict, argv))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs, read and checked: nothing but training is left to do.
+
+    Attributes:
+        configs: each model's Config, in the order asked for.
+        parts: the training, validation and test part that all of them share.
+        semantic_ids: of the dataset's items, if a model reads them.
+        command: the command line that makes this plan.
+    """
+
+    configs: dict[str, Config]
+    parts: list
+    semantic_ids: SemanticIDs | None
+    command: str
+
+
+def prepare(model, dataset, config_files=None, config_dict=None, argv=()) -> Plan:
+    """Check the request, read the rows and give the items semantic IDs; arguments and errors as of ``run``."""
+    names = [name.strip() for name in (model.split(",") if isinstance(model, str) else model)]
+    if len(set(names)) != len(names):
+        raise ValueError(f"model: {', '.join(names)} names a model twice.")
+    configs = {name: Config(name, dataset, config_files, config_dict, argv, compared_models=names) for name in names}
+    first = configs[names[0]]
+    start_console(first["state"])
+    check_same_rows(configs)
+    check_dataset(first)
+    reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
+    settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None
+
+    parts = create_dataset(first).build()
+    log_summary(parts)
+    semantic_ids = prepare_semantic_ids(reader, parts[0], settings) if reader else None
+    for config in configs.values():  # a wrong setting of the last model is found before the first one trains
+        config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}", *argv])
+    return Plan(configs, parts, semantic_ids, command)
+
+
+def execute(plan: Plan) -> list[dict]:
+    """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
+    first = next(iter(plan.configs.values()))
+    runs = []
+    for seed in range(first["seed"], first["seed"] + first["seeds"]):
+        for config in plan.configs.values():
+            config["seed"] = seed
+            runs.append(train_and_evaluate(config, plan.parts, plan.semantic_ids))
+    folder = new_folder(Path(first["results_dir"]), first["dataset"])
+    table = save_comparison(runs, folder, plan.command)
+    logging.getLogger().info(f"Test results, also in {folder}/:\n{table}")
+    return runs
+
+
+def check_same_rows(configs: dict[str, Config]) -> None:
+    """Refuse configurations under which the compared models would see different rows, splits or histories.
+
+    Raises:
+        ValueError: names the key and both values.
+    """
+    keys = {*next(iter(configs.values())).parameters["Dataset"], "eval_args", "history_labels", "history_source", "seed",
+            "shuffle", "metrics", "valid_metric", "train_batch_size"}  # fmt: skip
+    (name, config), *others = configs.items()
+    for other_name, other in others:
+        for key in sorted(keys):
+            if config[key] != other[key]:
+                raise ValueError(
+                    f"{key}: {name} has {config[key]!r} but {other_name} has {other[key]!r}, so they would not be compared "
+                    "on the same rows. Set it once, on the command line or in a configuration file."
+                )
+
+
+def prepare_semantic_ids(config, part, settings: dict | None) -> SemanticIDs:
+    """Load the semantic IDs of the dataset's items, or build and cache them."""
+    tokens = [str(token) for token in part.field2id_token[part.iid_field][1:]]
+    if settings is None:
+        return SemanticIDs.load(Path(config["semantic_id_path"]))
+    return load_or_build_semantic_ids(
+        settings, part.item_file, part.iid_field, tokens, Path(config["semantic_id_dir"]), part.dataset_name,
+        device=config["device"], show_progress=config["show_progress"], field_separator=config["field_separator"],
+        encoding=config["encoding"] or "utf-8",
+    )  # fmt: skip
+
+
+def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None) -> dict:
+    """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
+
+    Args:
+        config: the model's Config; its seed governs initialisation, batches and dropout.
+        parts: training, validation and test part of ``CTRDataset.build()``.
+        semantic_ids: for models that read them.
+
+    Returns:
+        dict: the content of ``metrics.json``.
+    """
+    folder = new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
+    with log_file(folder / "run.log"):
+        logger = logging.getLogger()
+        write_text(folder / "config.yaml", _as_yaml(config))
+        train, valid, test = create_loaders(config, parts, semantic_ids)
+
+        init_seed(config["seed"], config["reproducibility"])
+        model = config.model_class(config, train.dataset).to(config["device"])
+        logger.info(model)
+        started = time.perf_counter()
+        if getattr(model, "teacher_is_pretrained", False):
+            _pretrain_teacher(config, model, train, valid, folder)
+        trainer = CTRTrainer(config, model, folder)
+        best_score, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"])
+        training_s = time.perf_counter() - started
+        metrics = {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            "test": trainer.evaluate(test, show_progress=config["show_progress"]),
+            "best_valid": {name: float(value) for name, value in best_valid.items()},
+            "best_epoch": trainer.best_epoch + 1,
+            "epochs": trainer.epochs_trained,
+            "training_s": training_s,
+            **measure_latency(model, test, config["device"], config["latency_repeats"]),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "data_fingerprint": data_fingerprint(parts),
+            "semantic_ids": semantic_ids.digest if train.dataset.semantic_ids is not None else None,
+            "folder": str(folder),
+            **provenance(),
+        }
+        write_json(folder / "metrics.json", metrics)
+        logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "
+                    f"{metrics['epochs']}, {training_s:.0f} s, everything in {folder}/")  # fmt: skip
+    return metrics
+
+
+def _pretrain_teacher(config, model, train, valid, folder: Path) -> None:
+    """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early stopping."""
+    logging.getLogger().info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
+    trainer = CTRTrainer(config, model.teacher, folder / "teacher")
+    trainer.fit(train, valid, show_progress=config["show_progress"])
+    trainer.load_weights(trainer.saved_model_file)
+    model.freeze_teacher()
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make ``<parent>/<name>-<time>``; two runs of one second do not share a folder."""
+    stem = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1, 1000):
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{stem} and 998 more of that name exist already; wait a second.")
+
+
+def _as_yaml(config) -> str:
+    """The final configuration as YAML that a later run can be given by ``--config_files``."""
+    internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "model", "dataset", "valid_neg_sample_args",
+                "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path"}  # fmt: skip
+    plain = {key: list(value) if isinstance(value, tuple) else value
+             for key, value in config.final_config_dict.items() if key not in internal}  # fmt: skip
+    plain["train_neg_sample_args"] = None
+    plain["data_path"] = str(Path(config["data_path"]).parent)
+    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
+    return header + yaml.safe_dump(plain, sort_keys=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command ``run_recbole_genci.py``: words ``--key=value``.
+
+    A request that cannot be carried out is one sentence on stderr and exit status 2, before anything is trained;
+    ``--state=DEBUG`` shows where it was raised.
+    """
+    words = {}
+    try:
+        words = parse_argv(argv)
+        for key, example in {"model": "--model=GenCI", "dataset": "--dataset=ml-100k"}.items():
+            if not words.get(key):
+                raise ValueError(f"command line: --{key} is missing, for example {example}.")
+        files = str(words["config_files"]).split() if words.get("config_files") else None
+        own = ("--model", "--dataset", "--config_files")
+        rest = [word for word in argv if word.partition("=")[0] not in own]
+        plan = prepare(str(words["model"]), str(words["dataset"]), files, argv=rest)
+    except (ValueError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
+        if str(words.get("state")).upper() == "DEBUG":
+            raise
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 2
+    execute(plan)
+    return 0
+
+
+def command() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""Which models there are: ours first, then RecBole's, with an error that names the nearest when there is none."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+
+import recbole.model.context_aware_recommender as context_aware
+from recbole.utils import ModelType
+
+#: Plugin models by name: the module that holds the class of that name.
+PLUGIN_MODELS = {"GenCI": "recbole_genci.model.genci"}
+
+#: RecBole's sequential models that score labelled (user, history, item) rows, so that they can stand in a CTR table.
+LABELLED_SEQUENTIAL_MODELS = ("DIN", "DIEN")
+
+
+def nearest(name: str, known) -> str:
+    """`` Did you mean 'x'?`` for the closest of ``known``, or an empty string."""
+    known = {str(k).lower(): str(k) for k in known}
+    match = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
+    return f" Did you mean '{known[match[0]]}'?" if match else ""
+
+
+def _recbole_context_models() -> list[str]:
+    """Class names of RecBole's context-aware models, found without importing each module's dependencies twice."""
+    names = []
+    for module in pkgutil.iter_modules(context_aware.__path__):
+        loaded = importlib.import_module(f"{context_aware.__name__}.{module.name}")
+        names += [n for n, obj in vars(loaded).items() if isinstance(obj, type) and obj.__module__ == loaded.__name__
+                  and getattr(obj, "type", None) == ModelType.CONTEXT]  # fmt: skip
+    return names
+
+
+def known_models() -> list[str]:
+    """Every model name that ``--model`` takes."""
+    return [*PLUGIN_MODELS, *LABELLED_SEQUENTIAL_MODELS, *_recbole_context_models()]
+
+
+def get_model(name: str):
+    """Return the model class called ``name``: the plugin's first, then RecBole's.
+
+    Raises:
+        ValueError: no such model, or one that is not trained on labelled rows (SASRec, BPR, ...).
+    """
+    if name in PLUGIN_MODELS:
+        return getattr(importlib.import_module(PLUGIN_MODELS[name]), name)
+    if name in LABELLED_SEQUENTIAL_MODELS:
+        return getattr(importlib.import_module(f"recbole.model.sequential_recommender.{name.lower()}"), name)
+    known = known_models()
+    if name not in known:
+        raise ValueError(
+            f"model: '{name}' is not a model of this plugin or a CTR model of RecBole (context-aware, DIN, DIEN)."
+            f"{nearest(name, known)} Known models: {', '.join(sorted(known, key=str.lower))}."
+        )
+    return getattr(importlib.import_module(f"{context_aware.__name__}.{name.lower()}"), name)

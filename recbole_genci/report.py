@@ -1,0 +1,72 @@
+"""Comparison tables: one line per model, mean and standard deviation over the seeds that ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from recbole_genci.evaluation.metrics import rela_impr
+from recbole_genci.files import write_json, write_text
+
+BASE_MODEL = "LR"
+
+
+def comparison_table(runs: list[dict]) -> pd.DataFrame:
+    """Aggregate runs into one line per model, in the order in which the models first ran.
+
+    Args:
+        runs: the ``metrics.json`` contents of the runs.
+    """
+    frame = pd.DataFrame([
+        {"model": r["model"], "seed": r["seed"], "AUC": r["test"]["auc"], "LogLoss": r["test"]["logloss"],
+         "valid AUC": r["best_valid"]["auc"], "best epoch": r["best_epoch"], "latency [s]": r["latency_s"],
+         "training [s]": r["training_s"]} for r in runs
+    ])  # fmt: skip
+    groups = frame.groupby("model", sort=False)
+    table = groups[["AUC", "LogLoss", "valid AUC"]].mean()
+    for column in ("AUC", "LogLoss"):
+        table.insert(table.columns.get_loc(column) + 1, f"{column} sd", groups[column].std(ddof=1))
+    table["best epoch"] = groups["best epoch"].mean()
+    table["latency [s]"] = groups["latency [s]"].median()
+    table["training [s]"] = groups["training [s]"].mean()
+    table["seeds"] = groups.size()
+    if BASE_MODEL in table.index and table.loc[BASE_MODEL, "AUC"] > 0.5:
+        base = table.loc[BASE_MODEL, "AUC"]
+        table.insert(4, "RelaImpr [%]", [rela_impr(auc, base) for auc in table["AUC"]])
+    return table
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table with ``mean ± sd`` where there are several seeds."""
+    shown = pd.DataFrame(index=table.index)
+    for column in ("AUC", "LogLoss"):
+        sd = table[f"{column} sd"]
+        shown[column] = [f"{m:.4f}" + (f" ± {s:.4f}" if pd.notna(s) else "") for m, s in zip(table[column], sd)]
+    if "RelaImpr [%]" in table:
+        shown["RelaImpr"] = [f"{value:.2f} %" for value in table["RelaImpr [%]"]]
+    shown["valid AUC"] = [f"{value:.4f}" for value in table["valid AUC"]]
+    shown["best epoch"] = [f"{value:.1f}" for value in table["best epoch"]]
+    shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
+    shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
+    shown["seeds"] = table["seeds"].astype(str)
+    lines = [["model", *shown.columns], ["---"] * (shown.shape[1] + 1), *([name, *row] for name, row in
+             zip(shown.index, shown.to_numpy().tolist()))]  # fmt: skip
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
+    """Write ``table.md``, ``table.csv`` and ``runs.json``; return the Markdown table."""
+    table = comparison_table(runs)
+    markdown = as_markdown(table)
+    first = runs[0]
+    note = (
+        f"Dataset {first['dataset']} (fingerprint {first['data_fingerprint'][:12]}), test split; seeds "
+        f"{', '.join(str(s) for s in dict.fromkeys(r['seed'] for r in runs))}; {first['machine']['cpu_count']} CPU cores, "
+        f"{first['machine']['threads']} threads, GPU {first['machine']['gpu']}; revision {first['git_revision']}.\n"
+        f"Command: `{command}`"
+    )
+    write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
+    write_text(folder / "table.csv", table.to_csv())
+    write_json(folder / "runs.json", runs)
+    return markdown

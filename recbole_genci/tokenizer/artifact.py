@@ -1,0 +1,180 @@
+"""The artifact folder of semantic IDs on disk: written whole or not at all, checked in full when read.
+
+``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional), and ``manifest.json``,
+which is written last and holds the sha256 of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+
+FORMAT_VERSION = 1
+CODES, ITEMS, WEIGHTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "manifest.json"
+_REBUILD = "Delete the folder, so that the next run builds it again."
+
+
+def _write(file: Path, content: bytes) -> None:
+    with file.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _holds(folder: Path, digest: str) -> bool:
+    return json.loads(_read(folder, MANIFEST)).get("digest") == digest
+
+
+def write_artifact(ids: SemanticIDs, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write to a temporary sibling, then rename: the folder appears complete or not at all.
+
+    Of several writers one wins; those with the same digest are content with its folder.
+
+    Raises:
+        FileExistsError: the folder exists and is not this artifact.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, ids.codes, allow_pickle=False)
+    contents = {CODES: buffer.getvalue(), ITEMS: "".join(f"{token}\n" for token in ids.item_tokens).encode("utf-8")}
+    if weights is not None:
+        state = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        contents[WEIGHTS] = save_safetensors(state)
+    manifest = {
+        **ids.manifest,
+        "format_version": FORMAT_VERSION,
+        "digest": ids.digest,
+        "level_sizes": list(ids.level_sizes),
+        "items": len(ids),
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    contents[MANIFEST] = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the others of a shared cache
+        for name, content in contents.items():  # the manifest comes last
+            _write(temporary / name, content)
+        try:
+            os.rename(temporary, folder)  # refuses a folder that is there and not empty
+        except OSError as error:
+            if not (folder / MANIFEST).is_file() or not _holds(folder, ids.digest):
+                raise FileExistsError(
+                    f"The semantic-ID folder {folder} exists and holds something else ({error.strerror}). Choose "
+                    f"another folder, or delete it."
+                ) from error
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no semantic-ID folder {folder}.")
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"The semantic-ID folder {folder} has no {name}: it is not complete. {_REBUILD}")
+    return (folder / name).read_bytes()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(_read(folder, MANIFEST))
+    except ValueError as error:  # JSON and UTF-8 errors alike
+        raise ValueError(f"{folder / MANIFEST} is not valid JSON ({error}). {_REBUILD}") from error
+    expected = {"format_version": int, "digest": str, "level_sizes": list, "items": int, "files": dict}
+    found = manifest if isinstance(manifest, dict) else {}
+    wrong = [key for key, kind in expected.items() if not isinstance(found.get(key), kind)]
+    if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
+        wrong = ["level_sizes"]
+    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS}:
+        wrong = ["files"]
+    if wrong:
+        raise ValueError(f"{folder / MANIFEST} lacks valid entries for {wrong}. {_REBUILD}")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder / MANIFEST} has format version {manifest['format_version']}; this version of recbole_genci reads "
+            f"{FORMAT_VERSION}. {_REBUILD}"
+        )
+    return manifest
+
+
+def _read_checked(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+    content = _read(folder, name)
+    found = hashlib.sha256(content).hexdigest()
+    if found != manifest["files"][name]:
+        raise ValueError(
+            f"{folder / name} is not the file that {MANIFEST} describes: sha256 {found[:12]}..., expected "
+            f"{str(manifest['files'][name])[:12]}... It is damaged or was edited. {_REBUILD}"
+        )
+    return content
+
+
+def read_artifact(folder: Path) -> dict[str, Any]:
+    """The fields of `SemanticIDs` from an artifact folder, every file checked against the manifest.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        ValueError: a file is damaged, edited, of another format, or holds invalid IDs; the file is named.
+    """
+    from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+
+    manifest = _read_manifest(folder)
+    content = {name: _read_checked(folder, name, manifest) for name in manifest["files"]}
+    try:
+        codes = np.load(io.BytesIO(content[CODES]), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{folder / CODES} is not a NumPy array ({error}). {_REBUILD}") from error
+    try:
+        lines = content[ITEMS].decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{folder / ITEMS} is not UTF-8 ({error}). {_REBUILD}") from error
+    if lines.pop() != "" or len(lines) != manifest["items"] or not isinstance(codes, np.ndarray):
+        raise ValueError(f"{folder / ITEMS} has {len(lines)} items, {MANIFEST} says {manifest['items']}. {_REBUILD}")
+    fields = {
+        "codes": codes,
+        "item_tokens": tuple(lines),
+        "level_sizes": tuple(manifest["level_sizes"]),
+        "manifest": manifest,
+    }
+    try:
+        ids = SemanticIDs(**fields)
+    except ValueError as error:
+        raise ValueError(f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {_REBUILD}") from error
+    if ids.digest != manifest["digest"]:
+        raise ValueError(
+            f"{folder / MANIFEST} claims digest {manifest['digest'][:12]}..., its files have {ids.digest[:12]}... "
+            f"{_REBUILD}"
+        )
+    return fields
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tokenizer's state from ``tokenizer.safetensors``, checked against the manifest.
+
+    Raises:
+        FileNotFoundError: the artifact was saved without weights, or is missing.
+        ValueError: the file is damaged.
+    """
+    manifest = _read_manifest(folder)
+    if WEIGHTS not in manifest["files"]:
+        raise FileNotFoundError(f"The semantic-ID folder {folder} was saved without {WEIGHTS}.")
+    try:
+        return load_safetensors(_read_checked(folder, WEIGHTS, manifest))
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error}). {_REBUILD}") from error

@@ -1,0 +1,60 @@
+"""The collision digit: the last level, which tells apart items that the quantiser gives the same codes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def _stable_hash(token: str) -> bytes:
+    """The same on every machine and in every process, unlike ``hash(str)``."""
+    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def resolve_collisions(codes: np.ndarray, item_tokens: Sequence[str], capacity: int | None = None) -> np.ndarray:
+    """Number the items of each bucket 0, 1, ... in the order of a stable hash of their tokens.
+
+    The number depends on the bucket's items alone, not on the order of rows. An item alone in its bucket gets 0.
+
+    Args:
+        codes: ``[I, L]`` the quantiser's codes; rows that are equal form a bucket.
+        item_tokens: I distinct raw item ids.
+        capacity: how many items one bucket may hold (the size of the last codebook); None for no limit.
+
+    Returns:
+        ``[I]`` int64.
+
+    Raises:
+        ValueError: lengths differ, a token is listed twice, or a bucket holds more items than ``capacity``.
+    """
+    codes = np.asarray(codes)
+    tokens = np.asarray(item_tokens, dtype=object)
+    if codes.ndim != 2 or len(codes) != len(tokens):
+        raise ValueError(f"{len(tokens)} item tokens for codes of shape {codes.shape}; give [I, L] codes of I items.")
+    if len(set(item_tokens)) != len(tokens):
+        raise ValueError("Item tokens must be distinct: two equal tokens in one bucket have no stable order.")
+    if len(codes) == 0:
+        return np.zeros(0, dtype=np.int64)
+    _, bucket, size = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    bucket = bucket.reshape(-1)
+    if capacity is not None and size.max() > capacity:
+        crowded = np.flatnonzero(bucket == size.argmax())
+        raise ValueError(
+            f"{size.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision level holds "
+            f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). Raise `collision_codebook_size` to at "
+            f"least {size.max()}, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
+        )
+    digit = np.zeros(len(codes), dtype=np.int64)
+    shared = np.flatnonzero(size[bucket] > 1)
+    # Hashing only items that share a bucket; sorted by bucket, then hash, then token.
+    order = np.array(
+        sorted(shared, key=lambda row: (bucket[row], _stable_hash(tokens[row]), tokens[row])), dtype=np.int64
+    )
+    if len(order):
+        sorted_bucket = bucket[order]
+        starts = np.flatnonzero(np.r_[True, sorted_bucket[1:] != sorted_bucket[:-1]])
+        lengths = np.diff(np.r_[starts, len(order)])
+        digit[order] = np.arange(len(order)) - np.repeat(starts, lengths)
+    return digit

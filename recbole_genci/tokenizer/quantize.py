@@ -1,0 +1,192 @@
+"""Residual quantisation (Eq. 3) and the residual k-means that starts its codebooks. Pure functions on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import getLogger
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_CHUNK = 1 << 16  # rows per distance matrix, so that memory does not grow with the catalogue
+_BALANCE_ROUNDS = 10
+_BALANCE_ROWS = 1 << 15  # rows that balance a codebook: enough for thousands of codes
+_SINKHORN_EPSILON = 0.02  # sharpness of the transport plan, in units of the mean excess distance
+_SINKHORN_ITERATIONS = 8
+
+
+def nearest_code(residual: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the nearest code and the squared distance to it; ties go to the lowest index.
+
+    Args:
+        residual: ``[I, D]``.
+        codebook: ``[K, D]``.
+
+    Returns:
+        ``(codes [I] int64, squared_distance [I])``.
+    """
+    codes, distances = [], []
+    for rows in residual.split(_CHUNK):
+        # Without the matrix-product shortcut equal codes are exactly equally far, so that ties are real ties.
+        distance = torch.cdist(rows, codebook, compute_mode="donot_use_mm_for_euclid_dist")
+        smallest, index = distance.min(dim=1)
+        # argmin promises the first of several minima on every device; min does not.
+        codes.append(distance.argmin(dim=1) if index.numel() else index)
+        distances.append(smallest.square())
+    return torch.cat(codes), torch.cat(distances)
+
+
+def residual_quantize(
+    z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.ndarray]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantise level by level (Eq. 3): ``z_n = argmin_k ||r_n - c_k||^2``, ``r_{n+1} = r_n - c_{z_n}``.
+
+    Args:
+        z: ``[I, D]`` vectors, the first residual.
+        codebooks: one ``[K_n, D]`` per level.
+
+    Returns:
+        ``(codes [I, L] int64, quantized [I, D], residual [I, D])`` where ``quantized`` is the sum of the chosen codes
+        and ``residual`` what is left of ``z`` after the last level.
+
+    Raises:
+        ValueError: no codebook, an empty one, or one whose width is not that of ``z``.
+    """
+    residual = torch.as_tensor(z)
+    books = [torch.as_tensor(book).to(residual) for book in codebooks]
+    if not books:
+        raise ValueError("residual_quantize needs at least one codebook; it was given none.")
+    for level, book in enumerate(books, start=1):
+        if book.ndim != 2 or len(book) == 0 or residual.ndim != 2 or book.shape[1] != residual.shape[1]:
+            raise ValueError(
+                f"The codebook of level {level} has shape {tuple(book.shape)}, the vectors {tuple(residual.shape)}; "
+                f"expected [K, D] with K >= 1 and [I, D] of the same D."
+            )
+    quantized = torch.zeros_like(residual)
+    codes = []
+    for book in books:
+        index, _ = nearest_code(residual, book)
+        quantized = quantized + book[index]
+        residual = residual - book[index]
+        codes.append(index)
+    return torch.stack(codes, dim=1), quantized, residual
+
+
+def cluster_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """Rows per code and their sum: ``(count [K], sum [K, D])``, by matrix products, which repeat bit for bit."""
+    count = rows.new_zeros(num_codes)
+    total = rows.new_zeros(num_codes, rows.shape[1])
+    for part, index in zip(rows.split(_CHUNK), codes.split(_CHUNK), strict=True):
+        one_hot = torch.nn.functional.one_hot(index, num_codes).to(rows.dtype)
+        count += one_hot.sum(dim=0)
+        total += one_hot.T @ part
+    return count, total
+
+
+def draw_rows(weight: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Indices of at most ``number`` distinct rows, drawn with probability proportional to ``weight [I]``.
+
+    Rows of weight zero are never drawn, so fewer may come back. The draw happens on the CPU, the same on any device.
+    """
+    uniform = torch.rand(len(weight), generator=generator, dtype=torch.float64)
+    # Efraimidis and Spirakis: the largest log(u) / w are a weighted sample without replacement.
+    weight = weight.detach().double().cpu()
+    key = torch.where(weight > 0, uniform.clamp_min(1e-300).log() / weight, -torch.inf)
+    return key.topk(min(number, int((weight > 0).sum()))).indices
+
+
+def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator) -> Tensor:
+    """k-means++: each further centre is a row drawn with probability proportional to its squared distance."""
+    chosen = [int(torch.randint(len(z), (1,), generator=generator))]
+    distance = (z - z[chosen[0]]).square().sum(dim=1)
+    while len(chosen) < num_codes:
+        drawn = draw_rows(distance, 1, generator)
+        if len(drawn) == 0:  # every row is a centre already
+            break
+        chosen.append(int(drawn[0]))
+        distance = torch.minimum(distance, (z - z[chosen[-1]]).square().sum(dim=1))
+    return z[torch.tensor(chosen, device=z.device)].clone()
+
+
+def kmeans(z: Tensor, num_codes: int, generator: torch.Generator, max_iterations: int = 50) -> Tensor:
+    """Lloyd's k-means with k-means++ seeding; an empty cluster restarts at one of the worst-served rows.
+
+    Args:
+        z: ``[I, D]``.
+        num_codes: capped at the number of distinct rows, with a log line.
+        generator: a CPU generator; the same state gives the same centres bit for bit.
+        max_iterations: stop here if assignments still change.
+
+    Returns:
+        ``[K, D]`` centres, ``K <= num_codes``.
+
+    Raises:
+        ValueError: no rows, or rows that are not finite.
+    """
+    if z.ndim != 2 or len(z) == 0 or not bool(torch.isfinite(z).all()):
+        raise ValueError(f"k-means needs finite rows [I, D] with I >= 1; it was given shape {tuple(z.shape)}.")
+    distinct = len(torch.unique(z, dim=0))
+    if distinct < num_codes:
+        getLogger().info(f"Codebook capped at {distinct} codes instead of {num_codes}: no more rows are distinct.")
+        num_codes = distinct
+    centres = _seed_centres(z, num_codes, generator)
+    codes = None
+    for _ in range(max_iterations):
+        new_codes, distance = nearest_code(z, centres)
+        if codes is not None and torch.equal(new_codes, codes):
+            break
+        codes = new_codes
+        count, total = cluster_sums(z, codes, len(centres))
+        centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
+        empty = torch.nonzero(count == 0).flatten()
+        worst = distance.topk(len(empty)).indices
+        centres[empty] = z[worst]
+    return centres
+
+
+def balanced_codes(z: Tensor, centres: Tensor) -> Tensor:
+    """Assign rows ``[I, D]`` so that every centre ``[K, D]`` serves about I / K of them (Sinkhorn); ``[I]`` int64.
+
+    The cost is what a row pays beyond its nearest centre, divided by its mean, so that the kernel cannot overflow.
+    """
+    cost = torch.cdist(z, centres, compute_mode="donot_use_mm_for_euclid_dist").square().double()
+    cost -= cost.min(dim=1, keepdim=True).values
+    kernel = torch.exp(-cost / (cost.mean().clamp_min(1e-30) * _SINKHORN_EPSILON))
+    by_row, by_code = kernel.new_ones(len(z)), kernel.new_ones(len(centres))
+    for _ in range(_SINKHORN_ITERATIONS):
+        by_code = 1.0 / (kernel.T @ by_row).clamp_min(1e-100)
+        by_row = 1.0 / (kernel @ by_code).clamp_min(1e-100)
+    return (kernel * by_code).argmax(dim=1)
+
+
+def balance_centres(z: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
+    """Move k-means centres ``[K, D]`` to the means of a balanced assignment of the rows ``[I, D]``.
+
+    Plain k-means spends its codes on outliers and leaves the dense middle of a residual to one code, which then holds
+    a fifth to two thirds of a real catalogue: no cohort. Balanced centres are as dense as the rows are, and the plain
+    nearest-code rule of Eq. 3 on them gives cohorts of similar size.
+    """
+    if len(z) > _BALANCE_ROWS:
+        z = z[torch.randperm(len(z), generator=generator)[:_BALANCE_ROWS].to(z.device)]
+    for _ in range(_BALANCE_ROUNDS):
+        count, total = cluster_sums(z, balanced_codes(z, centres), len(centres))
+        centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
+    return centres
+
+
+def residual_kmeans(
+    z: Tensor | np.ndarray, num_codebooks: int, codebook_size: int, generator: torch.Generator
+) -> list[Tensor]:
+    """One balanced k-means per level over *all* rows, each on what the level before left (Eq. 3's start).
+
+    Returns:
+        ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
+    """
+    residual = torch.as_tensor(z)
+    codebooks = []
+    for _ in range(num_codebooks):
+        codebook = balance_centres(residual, kmeans(residual, codebook_size, generator), generator)
+        codebooks.append(codebook)
+        residual = residual - codebook[nearest_code(residual, codebook)[0]]
+    return codebooks

@@ -1,0 +1,120 @@
+"""Item texts: one cleaned line of text per item, read from a RecBole atomic ``.item`` file."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from logging import getLogger
+from pathlib import Path
+
+
+def clean_text(text: str) -> str:
+    """Resolve HTML entities, collapse white space and strip."""
+    return " ".join(html.unescape(text).split())
+
+
+def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[list[str], list[list[str]]]:
+    """Field names and data rows of an atomic file; rows are split plainly, as nothing in them is quoted.
+
+    Not pandas: its reader turns literal texts such as "NA" or "null" into missing values.
+    """
+    if not item_file.is_file():
+        raise FileNotFoundError(
+            f"The item file {item_file} does not exist. Semantic IDs are built from item texts: put the dataset's "
+            f"atomic .item file there, or point `data_path` at the folder that has it."
+        )
+    try:
+        content = item_file.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{item_file} is not valid {encoding} (byte {error.start}). Set the config key `encoding` to the file's "
+            f"encoding, or convert the file."
+        ) from error
+    # Only \n ends a line: str.splitlines would also cut at characters such as U+2028 inside a text.
+    lines = [line.rstrip("\r") for line in content.removeprefix("\ufeff").split("\n")]
+    names = [field.rsplit(":", 1)[0] for field in lines[0].split(field_separator)]
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        values = line.split(field_separator)
+        if len(values) != len(names):
+            raise ValueError(
+                f"{item_file}, line {number}: {len(values)} values for the {len(names)} fields {names}. Fix the line, "
+                f"or set the config key `field_separator` (now {field_separator!r}) to the one the file uses."
+            )
+        rows.append(values)
+    return names, rows
+
+
+def _require_columns(item_file: Path, names: list[str], item_id_field: str, text_fields: Sequence[str]) -> None:
+    if item_id_field not in names:
+        raise ValueError(
+            f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config key "
+            f"`ITEM_ID_FIELD` to the item id column."
+        )
+    missing = [field for field in text_fields if field not in names]
+    if missing:
+        raise ValueError(
+            f"{item_file} has no column {missing} named in the config key `item_text_fields`; its columns are "
+            f"{names}. Name columns of this file in `item_text_fields`."
+        )
+
+
+def read_item_texts(
+    item_file: Path,
+    item_id_field: str,
+    text_fields: list[str],
+    item_tokens: Sequence[str],
+    field_separator: str = "\t",
+    encoding: str = "utf-8",
+) -> list[str]:
+    """One cleaned text per item token, in the given order, such as ``"Toy Story. Animation Comedy. 1995"``.
+
+    Args:
+        item_file: atomic file whose header reads ``item_id:token<sep>movie_title:token_seq<sep>...``.
+        item_id_field: name of the item id column.
+        text_fields: columns to join, in this order; empty values are left out.
+        item_tokens: raw item ids wanted. An item without any of the text fields gets a deterministic stand-in: its
+            other fields (``"field: value"``), or ``"item <token>"`` where it has none; both are counted and logged.
+        field_separator: what separates the columns.
+        encoding: the file's encoding.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a column is missing, a line has the wrong number of values, an item is listed twice, or the file
+            has another encoding.
+    """
+    item_file = Path(item_file)
+    names, rows = _read_rows(item_file, field_separator, encoding)
+    _require_columns(item_file, names, item_id_field, text_fields)
+    id_column = names.index(item_id_field)
+    by_token: dict[str, list[str]] = {}
+    for values in rows:
+        if by_token.setdefault(values[id_column], values) is not values:
+            raise ValueError(
+                f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. Remove one line."
+            )
+
+    text_columns = [names.index(field) for field in text_fields]
+    other_columns = [c for c in range(len(names)) if c != id_column and c not in text_columns]
+    texts, from_others, from_token = [], 0, 0
+    for token in item_tokens:
+        values = by_token.get(token)
+        text = ""
+        if values is not None:
+            text = ". ".join(filter(None, (clean_text(values[c]) for c in text_columns)))
+            if not text:
+                others = ((names[c], clean_text(values[c])) for c in other_columns)
+                text = ". ".join(f"{name}: {value}" for name, value in others if value)
+                from_others += bool(text)
+        if not text:
+            text = f"item {token}"
+            from_token += 1
+        texts.append(text)
+    if from_others or from_token:
+        getLogger().warning(
+            f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} of "
+            f"{item_file.name}: {from_others} are described by their other fields, {from_token} by their id alone."
+        )
+    return texts

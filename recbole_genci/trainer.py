@@ -1,0 +1,123 @@
+"""RecBole's Trainer with checkpoints that need no pickle, named loss parts, and scores checked before they are measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+from safetensors.torch import load_file, save_file
+
+from recbole_genci import compat
+from recbole_genci.files import write_atomically
+
+compat.use_current_grad_scaler()
+
+
+class CTRTrainer(Trainer):
+    """Trains and evaluates any model of this plugin or of RecBole on labelled rows.
+
+    The weights of the best validation epoch are at ``<folder>/model.safetensors``.
+
+    Args:
+        config: the model's Config.
+        model: the model.
+        folder: the run's folder; created by the first save.
+    """
+
+    def __init__(self, config, model, folder: Path):
+        super().__init__(config, model)
+        self.saved_model_file = str(folder / "model.safetensors")
+        self.epochs_trained = 0
+        self.best_epoch = None
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that holds the whole dataset.
+        weights = {name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()}
+        write_atomically(Path(self.saved_model_file), lambda path: save_file(_without_shared_memory(weights), path))
+        self.best_epoch = epoch
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {self.saved_model_file}")
+
+    def resume_checkpoint(self, resume_file):
+        """Weights alone do not resume a run: the optimiser and random state of the stopped epoch are not among them."""
+        raise ValueError(
+            f"{resume_file}: this run saved the weights of its best epoch, which cannot resume training exactly; "
+            "load them with load_weights() to evaluate or to start a new training from them."
+        )
+
+    def load_weights(self, file) -> None:
+        """Load weights saved by a run of the same model on the same data.
+
+        Raises:
+            FileNotFoundError: no such file.
+            RuntimeError: names or shapes differ (another model, dataset or embedding size); torch names them.
+        """
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")
+        self.model.load_state_dict(load_file(file, device=str(self.device)))
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        self.epochs_trained = epoch_idx + 1
+        # RecBole reports the sum over batches; a mean can be compared between batch sizes and datasets.
+        batches = len(train_data)
+        return tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
+
+    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+        names = getattr(self.model, "loss_names", None)
+        if names is None or not isinstance(losses, tuple):
+            return super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        parts = ", ".join(f"{set_color(name, 'blue')}: {loss:.4f}" for name, loss in zip(names, losses, strict=True))
+        return f"{set_color(f'epoch {epoch_idx} training', 'green')} [time: {e_time - s_time:.2f}s, {parts}]"
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """As RecBole's; the best model is read from the run's safetensors file."""
+        if load_best_model:
+            self.load_weights(model_file or self.saved_model_file)
+        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return {name: float(value) for name, value in result.items()}
+
+    def _neg_sample_batch_eval(self, batched_data):
+        interaction, scores, positive_u, positive_i = super()._neg_sample_batch_eval(batched_data)
+        # scikit-learn's curve takes NaN for the best score of all: AUC 1.0.
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError(
+                f"{type(self.model).__name__} predicted {int((~torch.isfinite(scores)).sum())} scores that are not finite. "
+                "Lower learning_rate or set clip_grad_norm: {max_norm: 5.0}."
+            )
+        return interaction, scores, positive_u, positive_i
+
+
+def _without_shared_memory(tensors: dict) -> dict:
+    """Copy tensors that share memory with an earlier one; safetensors stores each name on its own."""
+    seen, separate = set(), {}
+    for name, tensor in tensors.items():
+        separate[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return separate
+
+
+def measure_latency(model, loader, device, repeats: int) -> dict:
+    """Time whole passes over a split: attaching the batch's columns, and predicting.
+
+    Returns:
+        ``latency_s``: median of ``repeats`` passes after one warm-up; ``rows_per_s``: rows over that median.
+    """
+    from time import perf_counter
+
+    model.eval()
+    passes = []
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            start = perf_counter()
+            for interaction, *_ in loader:
+                model.predict(interaction.to(device))
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            passes.append(perf_counter() - start)
+    latency = float(np.median(passes[1:]))
+    return {"latency_s": latency, "rows_per_s": loader.sample_size / latency}

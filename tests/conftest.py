@@ -1,0 +1,99 @@
+"""Shared data: the real ml-100k inside RecBole, and small datasets written to a temporary folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_genci.config import Config
+from recbole_genci.data import create_dataset
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path, monkeypatch):
+    """Runs write below the current folder; give each test its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ml100k_parts():
+    """Training, validation and test part of ml-100k by the shipped protocol."""
+    return create_dataset(Config("DeepFM", "ml-100k")).build()
+
+
+#: Keys that make a dataset of `write_dataset` readable.
+TINY = {
+    "load_col": {"inter": ["user_id", "item_id", "label", "timestamp"], "user": ["user_id", "age"],
+                 "item": ["item_id", "year", "genre"]},
+    "item_text_fields": ["title", "genre", "year"], "text_encoder": "lsa", "MAX_ITEM_LIST_LENGTH": 5,
+    "codebook_size": 4, "rqvae_epochs": 3, "lsa_dim": 8, "codebook_dim": 4, "rqvae_hidden_size": [8],
+    "epochs": 1, "train_batch_size": 32, "eval_batch_size": 64, "mlp_hidden_size": [16], "latency_repeats": 1,
+    "metrics": ["AUC", "LogLoss"], "gpu_id": "",
+}  # fmt: skip
+
+
+def tiny_rows(num_users=12, num_items=20, rows_per_user=25, seed=0):
+    """Rows (user, item, label, time) with many ties in time; both labels for each user."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(num_users):
+        # Epoch seconds a few apart: float32 could not tell them from one another.
+        times = 1_700_000_000 + np.sort(rng.integers(0, rows_per_user // 2, rows_per_user)) * 3
+        for time in times:
+            rows.append([f"u{user}", f"i{rng.integers(num_items)}", int(rng.random() < 0.6), int(time)])
+    order = rng.permutation(len(rows))
+    return [rows[i] for i in order]
+
+
+def write_dataset(folder, rows, name="tiny", num_items=20, num_users=12):
+    """Write atomic files for `rows` into folder/name; return the keys that read them."""
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    lines = ["user_id:token\titem_id:token\tlabel:float\ttimestamp:float"]
+    lines += ["\t".join(map(str, row)) for row in rows]
+    (target / f"{name}.inter").write_text("\n".join(lines) + "\n")
+    genres = ["Action", "Comedy Drama", "Drama", "Horror Thriller"]
+    items = ["item_id:token\ttitle:token_seq\tyear:token\tgenre:token_seq"]
+    items += [f"i{i}\tStory {i} of {genres[i % 4]}\t{1990 + i % 7}\t{genres[i % 4]}" for i in range(num_items)]
+    (target / f"{name}.item").write_text("\n".join(items) + "\n")
+    users = ["user_id:token\tage:token"] + [f"u{u}\t{20 + u % 5}" for u in range(num_users)]
+    (target / f"{name}.user").write_text("\n".join(users) + "\n")
+    return TINY | {"data_path": str(folder), "semantic_id_dir": str(folder / "semantic_ids")}
+
+
+def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
+    """Unique semantic IDs ``[num_items, N]`` by item id; the last level numbers collisions, row 0 (padding) is -1."""
+    rng = np.random.default_rng(seed)
+    codes = np.stack([rng.integers(0, size, num_items) for size in level_sizes], axis=1)
+    digit, seen = np.zeros((num_items, 1), dtype=np.int64), {}
+    for item in range(1, num_items):
+        digit[item] = seen[tuple(codes[item])] = seen.get(tuple(codes[item]), -1) + 1
+    codes = np.concatenate([codes, digit], axis=1)
+    codes[0] = -1
+    return codes
+
+
+SMALL_GENCI = {"intent_width": 16, "intent_layers": 1, "intent_heads": 2, "intent_feed_forward_size": 16, "num_beams": 2}
+
+
+def make_model(name, parts, keys, seed=0):
+    """A freshly initialised model on the training part, in evaluation mode, with the parts as it reads them."""
+    from recbole.utils import init_seed
+
+    from recbole_genci.registry import get_model
+
+    small = SMALL_GENCI if name == "GenCI" else {}
+    config = Config(name, "tiny", config_dict=keys | small | {k: v for k, v in keys.items() if k in small})
+    views = [part.view(config, item_codes(part.item_num)) for part in parts]
+    init_seed(seed, True)
+    return get_model(name)(config, views[0]).eval(), views
+
+
+@pytest.fixture
+def tiny_parts(tmp_path):
+    """Parts of a small dataset with ties in time, and the keys that read it."""
+    keys = write_dataset(tmp_path, tiny_rows())
+    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys

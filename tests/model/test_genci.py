@@ -1,0 +1,169 @@
+"""GenCI as a whole: Eq. 10-12, the ablation keys, and what must never change a prediction."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import item_codes, make_model, tiny_rows, write_dataset
+
+from recbole_genci.config import Config
+from recbole_genci.data import create_dataset
+from recbole_genci.model.genci import GenCI
+
+VARIANTS = [{}, {"history_tokens": "code"}, {"num_beams": 1}, {"intent_extraction": "mean"}, {"intent_extraction": "target"}]
+
+
+@pytest.mark.parametrize("keys", VARIANTS, ids=str)
+def test_padding_batch_order_and_batch_size_never_change_a_prediction(tiny_parts, keys):
+    parts, base = tiny_parts
+    model, (_, _, test) = make_model("GenCI", parts, base | keys)
+    rows = np.arange(len(test))
+    with torch.no_grad():
+        together = model.predict(test[rows])
+        order = np.random.default_rng(0).permutation(rows)
+        torch.testing.assert_close(model.predict(test[order]), together[order], atol=1e-5, rtol=0)
+        alone = torch.cat([model.predict(test[rows[i : i + 1]]) for i in rows])
+        torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
+        wider = test[rows]
+        wider.interaction["history_semantic_ids"] = F.pad(wider["history_semantic_ids"], (0, 0, 0, 3), value=-1)
+        torch.testing.assert_close(model.predict(wider), together, atol=1e-5, rtol=0)
+        # Rows of one history need not be recognised as such.
+        apart = test[rows]
+        apart.interaction["history_number"] = torch.arange(len(rows))
+        torch.testing.assert_close(model.predict(apart), together, atol=1e-5, rtol=0)
+    assert together.std() > 1e-4
+
+
+@pytest.mark.parametrize("keys", [*VARIANTS, {"sr_loss": "mse"}], ids=str)
+def test_gradients_reach_every_parameter(tiny_parts, keys):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base | keys)
+    model.train()
+    losses = model.calculate_loss(train[np.arange(len(train))])
+    assert len(losses) == len(model.loss_names) and all(loss > 0 for loss in losses)
+    sum(losses).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_the_loss_is_eq_12_part_by_part(tiny_parts):
+    parts, base = tiny_parts
+    no_dropout = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0, "mu": 0.3, "eta": 0.7}
+    model, (train, _, _) = make_model("GenCI", parts, base | no_dropout)
+    batch = train[np.arange(len(train))]
+    label = batch["label"]
+    ctr, ntp, regularisation, base_loss = model.train().calculate_loss(batch)
+    logits, encoded, index = model.forward(batch)
+    torch.testing.assert_close(ctr, F.binary_cross_entropy(torch.sigmoid(logits), label))  # Eq. 1
+    clicked = label == 1
+    per_row = -model.intent.score_codes(encoded, index[clicked], batch["semantic_ids"][clicked])
+    torch.testing.assert_close(ntp, 0.3 * per_row.mean() / 4, atol=1e-5, rtol=1e-4)  # Eq. 2, mean over its 4 levels
+    teacher = model.teacher(batch).detach()
+    soft = -(torch.sigmoid(teacher) * F.logsigmoid(logits) + torch.sigmoid(-teacher) * F.logsigmoid(-logits))
+    torch.testing.assert_close(regularisation, 0.7 * soft.mean())  # Eq. 11
+    torch.testing.assert_close(base_loss, F.binary_cross_entropy_with_logits(teacher, label))
+
+
+def test_regularisation_never_trains_its_teacher(tiny_parts):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base)
+    regularisation = model.train().calculate_loss(train[np.arange(64)])[2]
+    regularisation.backward()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert model.mlp.mlp_layers[1].weight.grad.abs().sum() > 0
+
+
+def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base | {"intent_dropout": 0.0, "dropout_prob": 0.0})
+    batch = train[np.arange(len(train))]
+    before = model.train().calculate_loss(batch)[1]
+    negative = batch["label"] == 0
+    batch["semantic_ids"][negative] = train.semantic_ids[1]
+    torch.testing.assert_close(model.calculate_loss(batch)[1], before)
+    batch["semantic_ids"][~negative] = train.semantic_ids[1]
+    assert (model.calculate_loss(batch)[1] - before).abs() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("keys", "gone", "zero"),
+    [
+        ({"use_short_term": False}, ["short_term_intent"], []),
+        ({"use_long_term": False}, [], []),
+        ({"mu": 0}, [], [1]),
+        ({"eta": 0}, ["self_supervised_regularisation"], [2, 3]),
+        ({"use_short_term": False, "use_long_term": False, "mu": 0}, ["encode_histories", "short_term_intent"], [1]),
+    ],
+    ids=["w/o ST", "w/o LT", "w/o NTP", "w/o SR", "w/o all intent"],
+)
+def test_ablation_keys_remove_their_computation(tiny_parts, monkeypatch, keys, gone, zero):
+    parts, base = tiny_parts
+    full, _ = make_model("GenCI", parts, base)
+    model, (train, _, _) = make_model("GenCI", parts, base | keys)
+    fewer = sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in full.parameters())
+    assert fewer or keys == {"mu": 0}
+
+    def never(*args, **kwargs):
+        raise AssertionError("this part was switched off")
+
+    for name in gone:
+        monkeypatch.setattr(GenCI, name, never)
+    if keys.get("mu") == 0 and model.intent is not None:
+        monkeypatch.setattr(model.intent, "ntp_loss", never)
+    losses = model.train().calculate_loss(train[np.arange(32)])
+    assert [i for i, loss in enumerate(losses) if loss == 0] == zero
+    model.eval().predict(train[np.arange(32)])
+
+
+def test_prediction_does_not_run_the_teacher_or_the_next_item_loss(tiny_parts, monkeypatch):
+    parts, base = tiny_parts
+    model, (_, _, test) = make_model("GenCI", parts, base)
+    monkeypatch.setattr(model.teacher, "forward", None)
+    monkeypatch.setattr(model.intent, "ntp_loss", None)
+    assert model.predict(test[np.arange(5)]).shape == (5,)
+
+
+def test_generated_codes_are_those_of_items(tiny_parts):
+    parts, base = tiny_parts
+    model, (_, _, test) = make_model("GenCI", parts, base | {"num_beams": 6})
+    with torch.no_grad():
+        encoded, _ = model.encode_histories(test[np.arange(len(test))])
+        beams = model.intent.generate(encoded, model.trie, 6)
+    real = {tuple(code) for code in item_codes(parts[0].item_num)[1:].tolist()}
+    assert beams.valid.all() and all(tuple(code) in real for code in beams.codes.flatten(0, 1).tolist())
+
+
+def test_empty_histories_one_user_and_fewer_items_than_beams_work(tmp_path):
+    rows = tiny_rows(num_users=1, num_items=3, rows_per_user=30)
+    keys = write_dataset(tmp_path, rows, num_items=3, num_users=1)
+    parts = create_dataset(Config("GenCI", "tiny", config_dict=keys)).build()
+    model, views = make_model("GenCI", parts, keys | {"num_beams": 8})
+    batch = views[0][np.arange(len(views[0]))]
+    assert (batch["item_length"] == 0).any()
+    losses = model.train().calculate_loss(batch)
+    sum(losses).backward()
+    assert all(torch.isfinite(loss) for loss in losses)
+    empty = views[0][np.flatnonzero((batch["item_length"] == 0).numpy())]
+    assert torch.isfinite(model.eval().predict(empty)).all()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [({"sr_loss": "kl"}, "sr_loss: 'kl'"), ({"sr_base": "lr"}, "sr_base: 'lr'"), ({"history_tokens": "word"}, "history_tokens"),
+     ({"intent_extraction": "max"}, "intent_extraction|variant"), ({"intent_heads": 3}, "heads"), ({"attention_heads": 5}, "heads")],
+)  # fmt: skip
+def test_unknown_choices_are_refused(tiny_parts, keys, message):
+    parts, base = tiny_parts
+    with pytest.raises(ValueError, match=message):
+        make_model("GenCI", parts, base | keys)
+
+
+def test_a_pretrained_teacher_stays_as_it_was(tiny_parts):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base | {"sr_base": "pretrained"})
+    assert model.teacher_is_pretrained
+    model.freeze_teacher()
+    losses = model.train().calculate_loss(train[np.arange(64)])
+    sum(losses).backward()
+    assert losses[2] > 0 and losses[3] == 0
+    assert not model.teacher.training and all(p.grad is None for p in model.teacher.parameters())

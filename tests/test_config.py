@@ -1,0 +1,114 @@
+"""Where settings come from, and what is refused before any data is read."""
+
+import sys
+
+import pytest
+import yaml
+
+from recbole_genci.config import Config, known_keys, parse_argv, parse_value
+from recbole_genci.registry import get_model, known_models
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.001", 0.001), ("1e-3", 0.001), ("3", 3), ("[16, 32]", [16, 32]), ("{'rating': 4}", {"rating": 4}), ("true", True),
+     ("False", False), ("None", None), ("~", None), ("os.name", "os.name"), ("1/0", "1/0"), ("20_20", 2020),
+     ("__import__('os').getcwd()", "__import__('os').getcwd()"), ("mean", "mean"), ("'a'", "a"), (7, 7)],
+)  # fmt: skip
+def test_values_are_read_as_literals_and_never_run(text, value):
+    assert parse_value(text) == value
+
+
+def test_command_line_beats_dict_beats_file_beats_properties(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("learning_rate: 0.1\nepochs: 11\nembedding_size: 8\n")
+    given = {"learning_rate": 0.2, "epochs": 22}
+    config = Config("DeepFM", "ml-100k", [str(file)], given, ["--learning_rate=0.3"])
+    assert (config["learning_rate"], config["epochs"], config["embedding_size"]) == (0.3, 22, 8)
+    assert config["train_batch_size"] == 1024  # properties/overall.yaml over RecBole's 2048
+    assert given == {"learning_rate": 0.2, "epochs": 22}
+
+
+def test_words_of_the_host_program_are_not_read(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pytest", "--learning_rate=9", "--cov=recbole", "-x"])
+    assert Config("LR", "ml-100k")["learning_rate"] == 0.001
+
+
+def test_every_model_of_a_comparison_gets_the_same_protocol():
+    keys = ("eval_args", "threshold", "val_interval", "load_col", "metrics", "MAX_ITEM_LIST_LENGTH", "train_neg_sample_args",
+            "embedding_size", "train_batch_size", "learner", "stopping_step", "valid_neg_sample_args")  # fmt: skip
+    configs = [Config(name, "ml-100k") for name in ("LR", "DeepFM", "DIN", "DIEN", "GenCI")]
+    for config in configs[1:]:
+        assert {k: config[k] for k in keys} == {k: configs[0][k] for k in keys}
+    assert configs[0]["eval_args"] == {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user",
+                                       "mode": {"valid": "labeled", "test": "labeled"}}  # fmt: skip
+    assert all(config["mlp_hidden_size"] == [256, 256, 256] for config in configs[1:])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"leraning_rate": 0.1}, "'leraning_rate' is not a key.*Did you mean 'learning_rate'"),
+        ({"histroy_tokens": "code"}, "Did you mean 'history_tokens'"),
+        ({"stoping_step": 3}, "Did you mean 'stopping_step'"),
+        ({"learner": "adan"}, "learner: 'adan' is unknown.*Did you mean 'adam'"),
+        ({"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}}, "uni100.*labeled"),
+        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: CTR models"),
+        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0"),
+        ({"history_labels": "clicks"}, "history_labels: 'clicks' is not one of positive, all"),
+        ({"save_dataset": True}, "save_dataset: RecBole's pickled caches"),
+        ({"metrics": ["AUCC"]}, "AUCC"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_with_the_key_and_a_remedy(keys, message):
+    with pytest.raises((ValueError, NotImplementedError), match=message):
+        Config("GenCI", "ml-100k", config_dict=keys)
+
+
+def test_a_key_of_one_compared_model_is_known_to_all():
+    config = Config("LR", "ml-100k", argv=["--history_tokens=item"], compared_models=["LR", "GenCI"])
+    assert config["history_tokens"] == "item"
+    with pytest.raises(ValueError, match="'history_tokens' is not a key"):
+        Config("LR", "ml-100k", argv=["--history_tokens=item"])
+
+
+@pytest.mark.parametrize("words", [["--epochs"], ["epochs=3"], ["--epochs", "3"], ["--=3"]])
+def test_words_that_are_not_key_value_are_refused(words):
+    with pytest.raises(ValueError, match="--key=value"):
+        parse_argv(words)
+
+
+def test_a_value_may_contain_an_equals_sign_and_a_key_must_not_contradict_itself():
+    assert parse_argv(["--data_path=a=b"]) == {"data_path": "a=b"}
+    with pytest.raises(ValueError, match="--epochs is given twice"):
+        parse_argv(["--epochs=1", "--epochs=2"])
+
+
+def test_missing_and_empty_configuration_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
+        Config("LR", "ml-100k", ["nowhere.yaml"])
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    with pytest.raises(ValueError, match="empty.yaml"):
+        Config("LR", "ml-100k", [str(tmp_path / "empty.yaml")])
+
+
+@pytest.mark.parametrize(("name", "hint"), [("GenCl", "GenCI"), ("deepfm", "DeepFM"), ("DINE", "DI"), ("SASRec", "")])
+def test_unknown_models_are_refused_with_the_nearest_name(name, hint):
+    with pytest.raises(ValueError, match=f"model: '{name}' is not a model.*{hint}"):
+        get_model(name)
+
+
+def test_the_papers_eleven_recbole_baselines_are_known():
+    assert {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN", "GenCI"} <= set(known_models())
+
+
+def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
+    from recbole_genci.quick_start import _as_yaml
+
+    config = Config("GenCI", "ml-100k", config_dict={"learning_rate": 0.003})
+    file = tmp_path / "config.yaml"
+    file.write_text(_as_yaml(config))
+    assert set(yaml.safe_load(file.read_text())) <= known_keys(["GenCI"], "ml-100k")
+    again = Config("GenCI", "ml-100k", [str(file)])
+    differing = {k for k in config.final_config_dict if config[k] != again[k]}
+    assert differing <= {"train_neg_sample_args"}

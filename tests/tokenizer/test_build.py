@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+
+from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
+from recbole_genci.tokenizer.artifact import read_weights
+
+QUICK = {
+    "item_text_fields": ["title", "genre"],
+    "codebook_size": 8,
+    "codebook_dim": 8,
+    "lsa_dim": 16,
+    "rqvae_hidden_size": [16],
+    "rqvae_epochs": 12,
+}
+WORDS = ["star", "war", "love", "paris", "robot", "ghost", "jazz", "city", "river", "night"]
+GENRES = ["Comedy", "Drama", "Horror", "Action"]
+TOKENS = [f"i{number}" for number in range(60)]
+
+
+@pytest.fixture
+def item_file(tmp_path):
+    lines = ["item_id:token\ttitle:token_seq\tgenre:token_seq"]
+    for number, token in enumerate(TOKENS):
+        title = f"{WORDS[number % 10]} {WORDS[number * 7 // 10 % 10]}"
+        lines.append(f"{token}\t{title}\t{GENRES[number % 4]}")
+    path = tmp_path / "toy.item"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _build(item_file, tokens=TOKENS, **changes):
+    settings = tokenizer_settings(QUICK | changes)
+    return load_or_build_semantic_ids(settings, item_file, "item_id", tokens, item_file.parent / "cache", "toy")
+
+
+def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
+    with caplog.at_level("INFO"):
+        built = _build(item_file)
+    assert "collision rate before the digit" in caplog.text and "perplexity" in caplog.text
+    (folder,) = (item_file.parent / "cache").iterdir()
+    assert folder.name.startswith("toy-") and len(folder.name) == len("toy-") + 12
+    assert built.level_sizes == (8, 8, 8, 256) and built.codes.shape == (60, 4)
+    assert set(built.item_tokens) == set(TOKENS)
+    for key in ("settings", "versions", "quality", "created", "digest", "items", "encoder_revision"):
+        assert key in built.manifest
+    assert "encoder.0.weight" in read_weights(folder)
+
+    def build_again(*args, **kwargs):
+        raise AssertionError("the cache was not used")
+
+    monkeypatch.setattr("recbole_genci.tokenizer.build._build", build_again)
+    assert _build(item_file).digest == built.digest
+
+
+def test_ids_depend_on_nothing_but_items_texts_settings_and_seed(item_file, tmp_path):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    built = _build(item_file)
+    assert torch.equal(torch.get_rng_state(), before)
+    settings = tokenizer_settings(QUICK)
+    torch.manual_seed(1)
+    elsewhere = load_or_build_semantic_ids(settings, item_file, "item_id", TOKENS[::-1], tmp_path / "b", "toy")
+    assert elsewhere.digest == built.digest
+
+
+def test_another_setting_text_or_item_builds_anew(item_file):
+    first = _build(item_file)
+    assert _build(item_file, tokenizer_seed=7).digest != first.digest
+    _build(item_file, TOKENS[:50])
+    item_file.write_text(item_file.read_text().replace("star", "moon"))
+    _build(item_file)
+    assert len(list((item_file.parent / "cache").iterdir())) == 4
+    _build(item_file, text_encoder_batch_size=8)  # no other content
+    assert len(list((item_file.parent / "cache").iterdir())) == 4
+
+
+def test_a_damaged_cache_is_refused_and_not_rebuilt_in_silence(item_file):
+    _build(item_file)
+    (folder,) = (item_file.parent / "cache").iterdir()
+    (folder / "codes.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match="codes.npy.*Delete the folder"):
+        _build(item_file)
+
+
+def test_of_two_builders_the_second_takes_what_the_first_saved(item_file, monkeypatch):
+    save = SemanticIDs.save
+    first = SemanticIDs(np.array([[0, i] for i in range(60)]), tuple(sorted(TOKENS)), (1, 60))
+
+    def overtaken(self, folder, weights=None):
+        save(first, folder)
+        save(self, folder, weights)
+
+    monkeypatch.setattr(SemanticIDs, "save", overtaken)
+    assert _build(item_file).digest == first.digest
+
+
+def test_a_padding_entry_among_the_items_is_refused(item_file):
+    with pytest.raises(ValueError, match="without padding"):
+        _build(item_file, ["[PAD]", *TOKENS])
+
+
+def test_too_many_alike_items_name_the_key(item_file):
+    item_file.write_text("\n".join(["item_id:token\ttitle:token_seq\tgenre:token"] + [f"{t}\tx\ty" for t in TOKENS]))
+    with pytest.raises(ValueError, match="60 items share.*collision_codebook_size"):
+        _build(item_file, collision_codebook_size=16)
+
+
+class _RecBoleConfig(dict):
+    """RecBole's Config answers None for a missing key."""
+
+    def __missing__(self, key):
+        return None
+
+
+def test_settings_are_picked_with_defaults_from_a_configuration():
+    settings = tokenizer_settings(_RecBoleConfig(item_text_fields=["title"], seed=1, learning_rate=0.1))
+    assert settings["item_text_fields"] == ["title"]
+    assert (settings["text_encoder"], settings["num_codebooks"], settings["codebook_size"]) == ("lsa", 3, 256)
+    assert "seed" not in settings and "learning_rate" not in settings
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("item_text_fields", None),
+        ("item_text_fields", "title"),
+        ("item_text_fields", []),
+        ("text_encoder", 3),
+        ("codebook_size", 1),
+        ("codebook_size", True),
+        ("num_codebooks", 0),
+        ("num_codebooks", 2.0),
+        ("rqvae_learning_rate", float("nan")),
+        ("rqvae_learning_rate", "1e-3"),
+        ("rqvae_hidden_size", [128, 0]),
+        ("tokenizer_seed", -1),
+    ],
+)
+def test_a_wrong_setting_is_named(key, value):
+    with pytest.raises(ValueError, match=f"`{key}`"):
+        tokenizer_settings(QUICK | {key: value})

@@ -1,0 +1,98 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_genci.tokenizer.fit import fit_rqvae
+
+QUICK = {"codebook_size": 16, "latent_dim": 8, "hidden_size": (16,), "epochs": 40, "learning_rate": 5e-3}
+
+
+@pytest.fixture(scope="module")
+def embeddings():
+    rng = np.random.default_rng(0)
+    topics = rng.normal(size=(20, 12))
+    rows = topics[rng.integers(0, 20, 240)] + 0.3 * rng.normal(size=(240, 12))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_the_same_seed_gives_the_same_codes_and_weights_bit_for_bit(embeddings):
+    first, second = (fit_rqvae(embeddings, seed=3, **QUICK) for _ in range(2))
+    np.testing.assert_array_equal(first.codes, second.codes)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert not np.array_equal(first.codes, fit_rqvae(embeddings, seed=4, **QUICK).codes)
+
+
+def test_fitting_neither_reads_nor_moves_the_global_random_state(embeddings):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    first = fit_rqvae(embeddings, seed=3, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
+    torch.manual_seed(2)
+    np.testing.assert_array_equal(first.codes, fit_rqvae(embeddings, seed=3, **QUICK).codes)
+
+
+def test_codes_are_of_use_and_the_figures_describe_them(embeddings):
+    result = fit_rqvae(embeddings, **QUICK | {"epochs": 80})
+    assert result.codes.shape == (240, 3) and result.codes.dtype == np.int64
+    quality = result.quality
+    assert quality["collision_rate"] == 1 - len(np.unique(result.codes, axis=0)) / 240
+    assert quality["collision_rate"] < 0.2
+    assert quality["reconstruction_error"] < 0.35
+    assert quality["neighbor_recall"] > 0.3
+    for level, figures in enumerate(quality["levels"]):
+        count = np.bincount(result.codes[:, level], minlength=16)
+        assert figures["used"] == (count > 0).sum()
+        assert figures["largest_share"] == count.max() / 240 < 0.3
+        assert figures["perplexity"] > 8
+    with torch.no_grad():
+        np.testing.assert_array_equal(result.model(torch.from_numpy(embeddings)).codes.numpy(), result.codes)
+
+
+def test_dead_codes_come_back_to_life(embeddings):
+    result = fit_rqvae(embeddings, **QUICK)
+    assert all(level["used"] >= 15 for level in result.quality["levels"])
+
+
+@pytest.mark.parametrize("items", [1, 2, 3, 10])
+def test_tiny_catalogues_work_with_capped_codebooks(items, embeddings, caplog):
+    with caplog.at_level("INFO"):
+        result = fit_rqvae(embeddings[:items], **QUICK)
+    assert result.codes.shape == (items, 3)
+    assert max(result.model.codebook_sizes) <= max(2, items // 4)
+    assert "capped" in caplog.text
+
+
+def test_equal_embeddings_share_their_codes_without_being_called_a_collapse(embeddings, caplog):
+    result = fit_rqvae(np.repeat(embeddings[:1], 50, axis=0), **QUICK)
+    assert len(np.unique(result.codes, axis=0)) == 1
+    mixed = np.concatenate([np.repeat(embeddings[:1], 150, axis=0), embeddings[:90]])
+    assert len(np.unique(fit_rqvae(mixed, **QUICK).codes[:150], axis=0)) == 1
+    assert "same text embedding" in caplog.text
+
+
+def test_a_diverging_run_stops_with_figures(embeddings):
+    with pytest.raises(FloatingPointError, match=r"not finite.*reconstruction.*rqvae_learning_rate"):
+        fit_rqvae(embeddings, **QUICK | {"learning_rate": 1e30})
+
+
+def test_a_collapsed_level_stops_the_run_with_figures(embeddings, monkeypatch):
+    def one_place(z, num_codebooks, codebook_size, generator):
+        return [torch.full((codebook_size, z.shape[1]), 100.0) for _ in range(num_codebooks)]
+
+    monkeypatch.setattr("recbole_genci.tokenizer.fit.residual_kmeans", one_place)
+    monkeypatch.setattr("recbole_genci.tokenizer.fit._restart_dead_codes", lambda *_: None)
+    with pytest.raises(RuntimeError, match=r"collapsed: level \d puts .*% of 240 items"):
+        fit_rqvae(embeddings, **QUICK | {"epochs": 1})  # no time to recover
+
+
+@pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.zeros(3), np.array([[np.nan, 0.0]])])
+def test_unusable_embeddings_are_refused(bad):
+    with pytest.raises(ValueError, match="finite embeddings"):
+        fit_rqvae(bad)
