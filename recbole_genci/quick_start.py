@@ -77,6 +77,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=()) -> Pla
     first = configs[names[0]]
     start_console(first["state"])
     check_same_rows(configs)
+    for config in configs.values():
+        getattr(config.model_class, "check_settings", lambda config: None)(config)
     check_dataset(first)
     reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
     settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None

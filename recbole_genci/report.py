@@ -1,7 +1,12 @@
-"""Comparison tables: one line per model, mean and standard deviation over the seeds that ran."""
+"""Comparison tables: one line per model, mean and standard deviation over the seeds that ran.
+
+``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started apart.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +22,21 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
 
     Args:
         runs: the ``metrics.json`` contents of the runs.
+
+    Raises:
+        ValueError: runs on different rows, or one model and seed twice.
     """
+    fingerprints = {r["data_fingerprint"]: r for r in runs}
+    if len(fingerprints) > 1:
+        (one, a), (other, b), *_ = fingerprints.items()
+        raise ValueError(
+            f"These runs cannot stand in one table: {a['folder']} saw rows {one[:12]} of {a['dataset']}, {b['folder']} rows "
+            f"{other[:12]} of {b['dataset']}. Run all models with the same data and protocol."
+        )
+    keys = [(r["model"], r["seed"]) for r in runs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice:
+        raise ValueError(f"{twice[0]} with seed {twice[1]} is given twice; leave one of the two runs out.")
     frame = pd.DataFrame([
         {"model": r["model"], "seed": r["seed"], "AUC": r["test"]["auc"], "LogLoss": r["test"]["logloss"],
          "valid AUC": r["best_valid"]["auc"], "best epoch": r["best_epoch"], "latency [s]": r["latency_s"],
@@ -70,3 +89,20 @@ def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
     write_text(folder / "table.csv", table.to_csv())
     write_json(folder / "runs.json", runs)
     return markdown
+
+
+def main(files: list[str]) -> int:
+    """Print the table of the runs whose ``metrics.json`` files are given."""
+    try:
+        if not files:
+            raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
+        runs = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
+        print(as_markdown(comparison_table(sorted(runs, key=lambda r: r["test"]["auc"]))))
+    except (ValueError, OSError) as error:
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

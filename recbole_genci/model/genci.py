@@ -13,9 +13,12 @@ from recbole.model.layers import MLPLayers
 from recbole.utils import InputType
 from torch import nn
 
-from recbole_genci.model.cohort import CohortAttention, CohortTable
+from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Trie
 from recbole_genci.model.intent import IntentGenerator
+
+
+INTENT_SCALE = 0.01
 
 
 class GenCI(ContextRecommender):
@@ -37,11 +40,12 @@ class GenCI(ContextRecommender):
     loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
 
     def __init__(self, config, dataset):
+        self.check_settings(config)
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
         self.mu, self.eta, self.num_beams = config["mu"], config["eta"], config["num_beams"]
         self.use_long_term, self.use_short_term = config["use_long_term"], config["use_short_term"]
-        self.sr_loss = _choice(config, "sr_loss", ("bce", "mse"))
+        self.sr_loss = config["sr_loss"]
         self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
         self.item_field = config["ITEM_ID_FIELD"]
 
@@ -69,6 +73,10 @@ class GenCI(ContextRecommender):
                 dropout=config["dropout_prob"], variant=config["intent_extraction"],
             )  # fmt: skip
 
+        # Transformer states have unit variance, freshly drawn field embeddings a fortieth of it: unscaled, the intents would
+        # drown the fields in the first layer and the model would learn them late, if at all (LayerScale, Touvron 2021).
+        self.long_term_scale = nn.Parameter(torch.full((long_size,), INTENT_SCALE)) if long_size else None
+        self.short_term_scale = nn.Parameter(torch.full((short_size,), INTENT_SCALE)) if short_size else None
         self.mlp = MLPLayers([long_size + short_size + fields_size, *config["mlp_hidden_size"]], config["dropout_prob"])
         self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
         for own in (self.token_embedding_table, self.mlp, self.predict_layer, *self._other_embedding_tables()):
@@ -77,7 +85,32 @@ class GenCI(ContextRecommender):
         self.teacher, self.teacher_is_pretrained = None, False
         if self.eta > 0:
             self.teacher = DeepFM(_Override(config, dropout_prob=config["sr_dropout_prob"]), dataset)
-            self.teacher_is_pretrained = _choice(config, "sr_base", ("joint", "pretrained")) == "pretrained"
+            self.teacher_is_pretrained = config["sr_base"] == "pretrained"
+
+    @staticmethod
+    def check_settings(config) -> None:
+        """Refuse settings that cannot work, by their keys; called before any data is read.
+
+        Raises:
+            ValueError: names the key, its value and what it may be.
+        """
+        choices = {"history_tokens": ("item", "code"), "intent_extraction": VARIANTS, "sr_base": ("joint", "pretrained"),
+                   "sr_loss": ("bce", "mse")}  # fmt: skip
+        for key, allowed in choices.items():
+            if config[key] not in allowed:
+                raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(allowed)}.")
+        for key in ("intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size", "num_beams", "attention_heads"):
+            if not isinstance(config[key], int) or config[key] < 1:
+                raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least 1.")
+        for heads, width in (("intent_heads", "intent_width"), ("attention_heads", "embedding_size")):
+            if config[width] % config[heads]:
+                raise ValueError(f"{heads}: {config[heads]} heads do not divide {width}, which is {config[width]}.")
+        for key in ("mu", "eta"):
+            if not isinstance(config[key], (int, float)) or config[key] < 0:
+                raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
+        for key in ("dropout_prob", "intent_dropout", "sr_dropout_prob"):
+            if not isinstance(config[key], (int, float)) or not 0 <= config[key] < 1:
+                raise ValueError(f"{key}: {config[key]!r} is not a number from 0 to below 1.")
 
     def _other_embedding_tables(self):
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
@@ -97,9 +130,10 @@ class GenCI(ContextRecommender):
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
         parts = [fields.flatten(1)]
         if self.use_short_term:
-            parts.insert(0, self.short_term_intent(interaction, encoded, history_index))  # Eq. 6 - 9
+            short_term = self.short_term_intent(interaction, encoded, history_index)  # Eq. 6 - 9: H_STI
+            parts.insert(0, short_term * self.short_term_scale)
         if self.use_long_term:
-            parts.insert(0, encoded.last[history_index])  # Eq. 5: H_LTI
+            parts.insert(0, encoded.last[history_index] * self.long_term_scale)  # Eq. 5: H_LTI
         logits = self.predict_layer(self.mlp(torch.cat(parts, dim=-1))).squeeze(-1)  # Eq. 10
         return logits, encoded, history_index
 
@@ -193,12 +227,6 @@ class _Override:
 
     def __contains__(self, key):
         return key in self._overrides or key in self._config
-
-
-def _choice(config, key, choices):
-    if config[key] not in choices:
-        raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(choices)}.")
-    return config[key]
 
 
 def _xavier(module):

@@ -148,14 +148,14 @@ def test_empty_histories_one_user_and_fewer_items_than_beams_work(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
-    [({"sr_loss": "kl"}, "sr_loss: 'kl'"), ({"sr_base": "lr"}, "sr_base: 'lr'"), ({"history_tokens": "word"}, "history_tokens"),
-     ({"intent_extraction": "max"}, "intent_extraction|variant"), ({"intent_heads": 3}, "heads"), ({"attention_heads": 5}, "heads")],
+    "keys",
+    [{"sr_loss": "kl"}, {"sr_base": "lr"}, {"history_tokens": "word"}, {"intent_extraction": "max"}, {"intent_heads": 3},
+     {"attention_heads": 5}, {"num_beams": 0}, {"mu": -1}, {"eta": "high"}, {"dropout_prob": 1.0}],
+    ids=str,
 )  # fmt: skip
-def test_unknown_choices_are_refused(tiny_parts, keys, message):
-    parts, base = tiny_parts
-    with pytest.raises(ValueError, match=message):
-        make_model("GenCI", parts, base | keys)
+def test_settings_that_cannot_work_are_refused_by_their_key(keys):
+    with pytest.raises(ValueError, match=f"^{next(iter(keys))}: "):
+        GenCI.check_settings(Config("GenCI", "ml-100k", config_dict=keys))
 
 
 def test_a_pretrained_teacher_stays_as_it_was(tiny_parts):

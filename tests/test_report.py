@@ -1,0 +1,49 @@
+"""RelaImpr and the comparison table."""
+
+import json
+
+import pytest
+
+from recbole_genci.evaluation.metrics import rela_impr
+from recbole_genci.report import as_markdown, comparison_table, main
+
+
+@pytest.mark.parametrize(
+    ("auc", "base", "percent"),
+    [(0.8964, 0.8577, 10.82), (0.8908, 0.8577, 9.25), (0.7519, 0.7284, 10.29), (0.7182, 0.6985, 9.92), (0.7117, 0.6985, 6.65)],
+)
+def test_rela_impr_reproduces_the_papers_table_3(auc, base, percent):
+    assert rela_impr(auc, base) == pytest.approx(percent, abs=0.005)
+
+
+def test_rela_impr_refuses_a_base_no_better_than_a_guess():
+    with pytest.raises(ValueError, match="0.5"):
+        rela_impr(0.7, 0.5)
+
+
+def result(model, seed, auc, fingerprint="f" * 64):
+    return {"model": model, "seed": seed, "dataset": "tiny", "data_fingerprint": fingerprint, "folder": f"saved/{model}{seed}",
+            "test": {"auc": auc, "logloss": 1 - auc}, "best_valid": {"auc": auc}, "best_epoch": 2, "latency_s": 0.5,
+            "training_s": 9.0}  # fmt: skip
+
+
+def test_the_table_is_the_mean_and_deviation_over_seeds():
+    runs = [result("LR", 1, 0.7), result("GenCI", 1, 0.8), result("LR", 2, 0.72), result("GenCI", 2, 0.84)]
+    table = comparison_table(runs)
+    assert list(table.index) == ["LR", "GenCI"] and list(table["seeds"]) == [2, 2]
+    assert table.loc["GenCI", "AUC"] == pytest.approx(0.82)
+    assert table.loc["GenCI", "AUC sd"] == pytest.approx(0.028284, abs=1e-6)
+    assert table.loc["GenCI", "RelaImpr [%]"] == pytest.approx((0.32 / 0.21 - 1) * 100)
+    assert "| GenCI | 0.8200 ± 0.0283 | 0.1800 ± 0.0283 | 52.38 % |" in as_markdown(table)
+    assert "±" not in as_markdown(comparison_table(runs[:2]))
+
+
+def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
+    with pytest.raises(ValueError, match="saved/LR1 .*saved/DIN1"):
+        comparison_table([result("LR", 1, 0.7), result("DIN", 1, 0.7, "e" * 64)])
+    with pytest.raises(ValueError, match="LR with seed 1 is given twice"):
+        comparison_table([result("LR", 1, 0.7), result("LR", 1, 0.7)])
+    file = tmp_path / "metrics.json"
+    file.write_text(json.dumps(result("LR", 1, 0.7)))
+    assert main([str(file)]) == 0 and "| LR | 0.7000 |" in capsys.readouterr().out
+    assert main([]) == 2 and main(["nowhere.json"]) == 2
