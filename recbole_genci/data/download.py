@@ -58,6 +58,7 @@ def find_or_download(dataset, folder: Path) -> None:
         extract_zip(path, partial)
         os.unlink(path)
         rename_atomic_files(partial, os.path.splitext(os.path.basename(path))[0], dataset.dataset_name)
+        os.chmod(partial, 0o755)  # mkdtemp makes folders private
         os.replace(partial, folder)
     except (URLError, OSError) as error:
         raise ConnectionError(

@@ -17,7 +17,6 @@ from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Trie
 from recbole_genci.model.intent import IntentGenerator
 
-
 INTENT_SCALE = 0.01
 
 
