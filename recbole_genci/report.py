@@ -1,6 +1,7 @@
 """Comparison tables: one line per model, mean and standard deviation over the seeds that ran.
 
-``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started apart.
+``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started apart; it leaves their
+times out, which were taken under different loads (``benchmarks/latency.py`` measures ratios in one process).
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     return table
 
 
-def as_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table with ``mean ± sd`` where there are several seeds."""
+def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
+    """A Markdown table with ``mean ± sd`` where there are several seeds; ``times`` adds latency and training time."""
     shown = pd.DataFrame(index=table.index)
     for column in ("AUC", "LogLoss"):
         sd = table[f"{column} sd"]
@@ -66,8 +67,9 @@ def as_markdown(table: pd.DataFrame) -> str:
         shown["RelaImpr"] = [f"{value:.2f} %" for value in table["RelaImpr [%]"]]
     shown["valid AUC"] = [f"{value:.4f}" for value in table["valid AUC"]]
     shown["best epoch"] = [f"{value:.1f}" for value in table["best epoch"]]
-    shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
-    shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
+    if times:
+        shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
+        shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
     shown["seeds"] = table["seeds"].astype(str)
     lines = [["model", *shown.columns], ["---"] * (shown.shape[1] + 1), *([name, *row] for name, row in
              zip(shown.index, shown.to_numpy().tolist()))]  # fmt: skip
@@ -97,7 +99,7 @@ def main(files: list[str]) -> int:
         if not files:
             raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
         runs = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-        print(as_markdown(comparison_table(sorted(runs, key=lambda r: r["test"]["auc"]))))
+        print(as_markdown(comparison_table(sorted(runs, key=lambda r: r["test"]["auc"])), times=False))
     except (ValueError, OSError) as error:
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
