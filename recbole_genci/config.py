@@ -186,7 +186,8 @@ class Config(RecBoleConfig):
                     f"{key}: RecBole's pickled caches come back with the configuration they were saved under, so a changed "
                     "split would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
                 )
-        for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 0)):
+        for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 1),
+                             ("seeds", 1), ("latency_repeats", 1)):
             if not isinstance(self[key], int) or self[key] < minimum:
                 raise ValueError(f"{key}: {self[key]!r} is not a whole number of at least {minimum}.")
         for key, choices in (("history_labels", ("positive", "all")), ("history_source", ("past", "training"))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shlex
 import sys
@@ -14,6 +15,7 @@ import torch
 import yaml
 from recbole.utils import init_seed
 
+from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import data_fingerprint
@@ -76,6 +78,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=()) -> Pla
     configs = {name: Config(name, dataset, config_files, config_dict, argv, compared_models=names) for name in names}
     first = configs[names[0]]
     start_console(first["state"])
+    # Numbers below 1e-38 (sharp attention, moments of rare features) make a CPU several times slower: take them for 0.
+    torch.set_flush_denormal(True)
     check_same_rows(configs)
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)
@@ -136,52 +140,97 @@ def prepare_semantic_ids(config, part, settings: dict | None) -> SemanticIDs:
     )  # fmt: skip
 
 
-def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None) -> dict:
+def resume(folder: str | Path) -> dict:
+    """Go on with a run that was stopped, from its last evaluated epoch, as if it had never stopped.
+
+    Args:
+        folder: the run's folder; its ``config.yaml`` says what was asked for.
+
+    Returns:
+        dict: the content of ``metrics.json``.
+
+    Raises:
+        FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed since.
+    """
+    return _execute_resumed(prepare_resumed(folder), folder)
+
+
+def prepare_resumed(folder: str | Path) -> Plan:
+    """Check that ``folder`` holds a stopped run, and prepare its data again."""
+    folder = Path(folder)
+    for name, meaning in (("config.yaml", "what was asked for"), (STATE_FILE, "the state after its last epoch")):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"resume: {folder / name}, {meaning}, does not exist. Give the folder of a run that stopped after its first "
+                "epoch and before its end, saved/<model>-<dataset>-<time>."
+            )
+    asked = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return prepare(asked["model"], asked["dataset"], [str(folder / "config.yaml")])
+
+
+def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
+    (config,) = plan.configs.values()
+    return train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
+
+
+def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, resume_folder: Path | None = None) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
     Args:
         config: the model's Config; its seed governs initialisation, batches and dropout.
         parts: training, validation and test part of ``CTRDataset.build()``.
         semantic_ids: for models that read them.
+        resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
 
     Returns:
         dict: the content of ``metrics.json``.
     """
-    folder = new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
+    folder = resume_folder or new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
     with log_file(folder / "run.log"):
         logger = logging.getLogger()
         write_text(folder / "config.yaml", _as_yaml(config))
         train, valid, test = create_loaders(config, parts, semantic_ids)
+        model_reads_ids = train.dataset.semantic_ids is not None
 
         init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, train.dataset).to(config["device"])
         logger.info(model)
+        identity = {"rows": data_fingerprint(parts), "semantic IDs": semantic_ids.digest if model_reads_ids else None}
         started = time.perf_counter()
-        if getattr(model, "teacher_is_pretrained", False):
+        if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
             _pretrain_teacher(config, model, train, valid, folder)
-        trainer = CTRTrainer(config, model, folder)
+        trainer = CTRTrainer(config, model, folder, identity)
+        if resume_folder is not None:
+            trainer.resume(train)
         best_score, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"])
         training_s = time.perf_counter() - started
         metrics = {
             "model": config["model"],
             "dataset": config["dataset"],
             "seed": config["seed"],
-            "test": trainer.evaluate(test, show_progress=config["show_progress"]),
-            "best_valid": {name: float(value) for name, value in best_valid.items()},
+            "test": _without_nan(trainer.evaluate(test, show_progress=config["show_progress"])),
+            "best_valid": _without_nan(best_valid),
             "best_epoch": trainer.best_epoch + 1,
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
             **measure_latency(model, test, config["device"], config["latency_repeats"]),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "data_fingerprint": data_fingerprint(parts),
-            "semantic_ids": semantic_ids.digest if train.dataset.semantic_ids is not None else None,
+            "data_fingerprint": identity["rows"],
+            "semantic_ids": identity["semantic IDs"],
+            "resumed": resume_folder is not None,  # training_s then counts the last stretch only
             "folder": str(folder),
             **provenance(),
         }
         write_json(folder / "metrics.json", metrics)
+        (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
         logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "
                     f"{metrics['epochs']}, {training_s:.0f} s, everything in {folder}/")  # fmt: skip
     return metrics
+
+
+def _without_nan(metrics: dict) -> dict:
+    """Metrics as JSON can hold them: an undefined one (AUC of one class) is None."""
+    return {name: float(value) if value == value else None for name, value in metrics.items()}
 
 
 def _pretrain_teacher(config, model, train, valid, folder: Path) -> None:
@@ -208,7 +257,7 @@ def new_folder(parent: Path, name: str) -> Path:
 
 def _as_yaml(config) -> str:
     """The final configuration as YAML that a later run can be given by ``--config_files``."""
-    internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "model", "dataset", "valid_neg_sample_args",
+    internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
                 "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path"}  # fmt: skip
     plain = {key: list(value) if isinstance(value, tuple) else value
              for key, value in config.final_config_dict.items() if key not in internal}  # fmt: skip
@@ -227,20 +276,29 @@ def main(argv: Sequence[str]) -> int:
     words = {}
     try:
         words = parse_argv(argv)
-        for key, example in {"model": "--model=GenCI", "dataset": "--dataset=ml-100k"}.items():
-            if not words.get(key):
-                raise ValueError(f"command line: --{key} is missing, for example {example}.")
-        files = str(words["config_files"]).split() if words.get("config_files") else None
-        own = ("--model", "--dataset", "--config_files")
-        rest = [word for word in argv if word.partition("=")[0] not in own]
-        plan = prepare(str(words["model"]), str(words["dataset"]), files, argv=rest)
+        if "resume" in words:
+            if len(words) > 1:
+                raise ValueError("command line: --resume=<folder> stands alone; the folder's config.yaml says everything else.")
+            work = functools.partial(_execute_resumed, prepare_resumed(str(words["resume"])), str(words["resume"]))
+        else:
+            work = functools.partial(execute, _prepare_from_words(words, argv))
     except (ValueError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
-    execute(plan)
+    work()
     return 0
+
+
+def _prepare_from_words(words: dict, argv: Sequence[str]) -> Plan:
+    for key, example in {"model": "--model=GenCI", "dataset": "--dataset=ml-100k"}.items():
+        if not words.get(key):
+            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+    files = str(words["config_files"]).split() if words.get("config_files") else None
+    own = ("--model", "--dataset", "--config_files")
+    rest = [word for word in argv if word.partition("=")[0] not in own]
+    return prepare(str(words["model"]), str(words["dataset"]), files, argv=rest)
 
 
 def command() -> None:

@@ -11,6 +11,7 @@ from recbole.utils import set_color
 from safetensors.torch import load_file, save_file
 
 from recbole_genci import compat
+from recbole_genci.checkpoint import load_training_state, save_training_state
 from recbole_genci.files import write_atomically
 
 compat.use_current_grad_scaler()
@@ -25,10 +26,13 @@ class CTRTrainer(Trainer):
         config: the model's Config.
         model: the model.
         folder: the run's folder; created by the first save.
+        identity: names and hashes of what the model is trained on. When given, each evaluated epoch leaves
+            ``<folder>/training.pt``, from which ``resume`` goes on exactly.
     """
 
-    def __init__(self, config, model, folder: Path):
+    def __init__(self, config, model, folder: Path, identity: dict | None = None):
         super().__init__(config, model)
+        self.folder, self.identity = folder, identity
         self.saved_model_file = str(folder / "model.safetensors")
         self.epochs_trained = 0
         self.best_epoch = None
@@ -41,12 +45,31 @@ class CTRTrainer(Trainer):
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {self.saved_model_file}")
 
+    def resume(self, train_data) -> None:
+        """Continue the run whose folder this is: the next ``fit`` trains the epochs that are left.
+
+        Raises:
+            FileNotFoundError, ValueError: nothing to resume, or other data; see ``load_training_state``.
+        """
+        load_training_state(self.folder, self, train_data, self.identity)
+        self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch - 1}.")
+
     def resume_checkpoint(self, resume_file):
-        """Weights alone do not resume a run: the optimiser and random state of the stopped epoch are not among them."""
-        raise ValueError(
-            f"{resume_file}: this run saved the weights of its best epoch, which cannot resume training exactly; "
-            "load them with load_weights() to evaluate or to start a new training from them."
-        )
+        """RecBole's pickled checkpoints are not read; use ``resume``."""
+        raise ValueError(f"{resume_file}: this trainer resumes a run's folder, by --resume=<folder> or CTRTrainer.resume().")
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
+        """As RecBole's; a run that had stopped early or trained its last epoch before it was resumed trains no more."""
+        if self.start_epoch and (self.cur_step > self.stopping_step or self.start_epoch >= self.epochs):
+            return self.best_valid_score, self.best_valid_result
+
+        def after_evaluation(epoch, score):
+            if saved and self.identity is not None:
+                save_training_state(self.folder, self, epoch, train_data, self.identity)
+            if callback_fn:
+                callback_fn(epoch, score)
+
+        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)
 
     def load_weights(self, file) -> None:
         """Load weights saved by a run of the same model on the same data.

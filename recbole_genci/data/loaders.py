@@ -55,7 +55,7 @@ def log_summary(parts) -> None:
     """Print the summary and warn about what would spoil the metrics.
 
     Raises:
-        ValueError: a part without rows.
+        ValueError: a part without rows, or a validation part of one class.
     """
     logger = logging.getLogger()
     whole, table = parts[0], summarise(parts)
@@ -69,7 +69,10 @@ def log_summary(parts) -> None:
         if len(part) == 0:
             raise ValueError(f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in eval_args.")
         if table.loc[name, "positive"] in (0.0, 1.0):
-            logger.warning(f"The {name} part has one class only: its AUC is undefined.")
+            if name == "valid":  # early stopping compares its AUC
+                raise ValueError("The valid part has one class only, so that its AUC, by which the best epoch is chosen, is "
+                                 "undefined. Change threshold or eval_args.")  # fmt: skip
+            logger.warning(f"The {name} part has one class only{': its AUC is undefined' if name == 'test' else ''}.")
         new = ~np.isin(part.inter_feat[part.iid_field].numpy(), seen)
         if name != "train" and new.any():
             logger.warning(f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen in training.")

@@ -1,0 +1,77 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from safetensors.torch import load_file
+
+from recbole_genci import trainer
+from recbole_genci.quick_start import main, resume, run
+
+SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
+
+
+def stop_after(epoch, monkeypatch):
+    """Interrupt training as Ctrl-C would, once the state after `epoch` has been written."""
+    original = trainer.save_training_state
+
+    def save_and_stop(folder, this, number, *rest):
+        original(folder, this, number, *rest)
+        if number == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_training_state", save_and_stop)
+
+
+@pytest.fixture
+def keys(tmp_path):
+    data = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40))
+    return data | {"epochs": 5, "stopping_step": 9, "dropout_prob": 0.2}
+
+
+@pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM"])
+def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(name, keys, monkeypatch):
+    keys |= SMALL_GENCI if name == "GenCI" else {}
+    whole = run(name, "tiny", config_dict=keys)[0]
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, "tiny", config_dict=keys)
+    folder = sorted(Path("saved").iterdir(), key=lambda path: path.stat().st_ctime)[-1]
+    assert {p.name for p in folder.iterdir()} >= {"training.pt", "config.yaml"} and not (folder / "metrics.json").exists()
+    torch.rand(3)
+    resumed = resume(folder)
+    assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
+    assert resumed["resumed"] and not whole["resumed"] and resumed["epochs"] == 5
+    one, other = load_file(Path(whole["folder"]) / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert all(torch.equal(one[k], other[k]) for k in one) and not (folder / "training.pt").exists()
+
+
+def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
+    whole = run("DeepFM", "tiny", config_dict=keys)[0]
+    with monkeypatch.context() as patched:
+        stop_after(4, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    resumed = resume(folder)
+    assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
+
+
+def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, capsys):
+    assert main(["--resume=saved/nowhere"]) == 2 and "config.yaml" in capsys.readouterr().err
+    assert main(["--resume=saved/nowhere", "--epochs=3"]) == 2 and "stands alone" in capsys.readouterr().err
+    finished = run("DeepFM", "tiny", config_dict=keys)[0]["folder"]
+    assert main([f"--resume={finished}"]) == 2 and "training.pt" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        stop_after(0, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    file = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"]) / "tiny/tiny.inter"
+    file.write_text(file.read_text() + "u1\ti1\t1\t1800000000\n")
+    with pytest.raises(ValueError, match="was trained on rows .* but its configuration now gives"):
+        resume(folder)
