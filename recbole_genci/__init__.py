@@ -9,7 +9,8 @@ compat.add_numpy_aliases()
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `import recbole_genci.tokenizer` does not pay for RecBole's trainer.
-_EXPORTS = {"Config": "recbole_genci.config", "run": "recbole_genci.quick_start"}
+_EXPORTS = {"Config": "recbole_genci.config", "run": "recbole_genci.quick_start",
+            "resume": "recbole_genci.quick_start"}  # fmt: skip
 __all__ = [*_EXPORTS, "__version__"]
 
 

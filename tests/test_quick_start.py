@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
 import recbole_genci
-from recbole_genci.quick_start import main, run
+from recbole_genci.quick_start import main, prepare, run
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 
@@ -92,6 +93,14 @@ def test_importing_the_plugin_needs_no_ray():
     code = "import sys; sys.modules['ray'] = None; import recbole_genci; recbole_genci.run; recbole_genci.Config; print('ok')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stdout.strip() == "ok", done.stderr
+
+
+def test_denormal_numbers_are_flushed_while_training(tiny):
+    torch.set_flush_denormal(False)
+    tiny_number = torch.tensor([1e-39])
+    assert (tiny_number * 0.5).item() > 0
+    prepare("LR", "tiny", config_dict={k: v for k, v in tiny.items() if k not in SMALL_GENCI and k != "mlp_hidden_size"})
+    assert (tiny_number * 0.5).item() == 0
 
 
 def test_models_of_one_run_must_share_their_rows():

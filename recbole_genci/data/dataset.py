@@ -42,6 +42,14 @@ class CTRDataset(Dataset):
 
     def _load_data(self, token, dataset_path):
         find_or_download(self, Path(dataset_path))
+        for name in self.benchmark_filename_list or [None]:
+            file = Path(dataset_path) / (f"{token}.{name}.inter" if name else f"{token}.inter")
+            if not file.is_file():
+                found = ", ".join(sorted(p.name for p in Path(dataset_path).iterdir())) or "nothing"
+                raise FileNotFoundError(
+                    f"{file} does not exist; {dataset_path} holds {found}. Put the rows there, one (user, item, label or "
+                    "rating, time) a line, or point --data_path at the folder that has them."
+                )
         super()._load_data(token, dataset_path)
         for field in (self.uid_field, self.iid_field):
             if field not in self.inter_feat:

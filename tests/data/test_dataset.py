@@ -234,3 +234,10 @@ def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp
     parts[2].inter_feat["label"] = torch.ones(len(parts[2]))
     log_summary(parts)
     assert "test part has one class only: its AUC is undefined" in caplog.text
+
+
+def test_a_folder_without_rows_is_refused_with_what_it_holds(tmp_path):
+    keys = write_dataset(tmp_path, tiny_rows())
+    (tmp_path / "tiny/tiny.inter").rename(tmp_path / "tiny/rows.inter")
+    with pytest.raises(FileNotFoundError, match=r"tiny\.inter does not exist; .* holds rows\.inter, tiny\.item, tiny\.user"):
+        create_dataset(Config("DIN", "tiny", config_dict=keys))
