@@ -282,7 +282,7 @@ def main(argv: Sequence[str]) -> int:
             work = functools.partial(_execute_resumed, prepare_resumed(str(words["resume"])), str(words["resume"]))
         else:
             work = functools.partial(execute, _prepare_from_words(words, argv))
-    except (ValueError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise
         print(f"recbole_genci: {error}", file=sys.stderr)

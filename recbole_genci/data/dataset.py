@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
+from recbole.utils import FeatureType
 
 from recbole_genci import compat
 from recbole_genci.data.atomic import read_atomic_file, read_header, split_sequences
@@ -271,11 +271,6 @@ class CTRDataset(Dataset):
     def item_file(self) -> Path:
         """The atomic file that holds the items' texts."""
         return Path(self.dataset_path) / f"{self.dataset_name}.item"
-
-    @property
-    def fields_of_rows(self) -> list[str]:
-        """Fields of user, item and interaction that models may read, the label and time apart."""
-        return [f for f in self.fields(source=list(FeatureSource)) if f not in (self.label_field, self.time_field)]
 
 
 def data_fingerprint(parts) -> str:
