@@ -99,7 +99,7 @@ def main(files: list[str]) -> int:
         if not files:
             raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
         runs = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-        print(as_markdown(comparison_table(sorted(runs, key=lambda r: r["test"]["auc"])), times=False))
+        print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
     except (ValueError, OSError) as error:
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
