@@ -57,19 +57,28 @@ def save_training_state(folder: Path, trainer, epoch: int, loader, identity: dic
     write_atomically(folder / STATE_FILE, lambda path: torch.save(state, path))
 
 
-def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
-    """Put the trainer where ``save_training_state`` left it; its next epoch is the one that would have followed.
+def training_state_file(folder: Path) -> Path:
+    """The file that ``save_training_state`` wrote.
 
     Raises:
-        FileNotFoundError: the folder holds no such state: the run stopped before its first epoch or has finished.
-        ValueError: the rows or semantic IDs differ from those the run was trained on.
+        FileNotFoundError: there is none: the run stopped before its first epoch ended, or it has finished.
     """
     file = folder / STATE_FILE
     if not file.is_file():
         raise FileNotFoundError(
             f"resume: {file} does not exist. The run stopped before its first epoch ended, or it has finished; start it anew."
         )
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    return file
+
+
+def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
+    """Put the trainer where ``save_training_state`` left it; its next epoch is the one that would have followed.
+
+    Raises:
+        FileNotFoundError: the folder holds no such state.
+        ValueError: the rows or semantic IDs differ from those the run was trained on.
+    """
+    state = torch.load(training_state_file(folder), map_location="cpu", weights_only=True)
     for name, now in identity.items():
         if state["identity"][name] != now:
             raise ValueError(

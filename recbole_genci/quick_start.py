@@ -15,7 +15,7 @@ import torch
 import yaml
 from recbole.utils import init_seed
 
-from recbole_genci.checkpoint import STATE_FILE
+from recbole_genci.checkpoint import STATE_FILE, training_state_file
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import data_fingerprint
@@ -117,7 +117,7 @@ def check_same_rows(configs: dict[str, Config]) -> None:
         ValueError: names the key and both values.
     """
     keys = {*next(iter(configs.values())).parameters["Dataset"], "eval_args", "history_labels", "history_source", "seed",
-            "shuffle", "metrics", "valid_metric", "train_batch_size"}  # fmt: skip
+            "data_seed", "shuffle", "metrics", "valid_metric", "train_batch_size"}  # fmt: skip
     (name, config), *others = configs.items()
     for other_name, other in others:
         for key in sorted(keys):
@@ -158,14 +158,12 @@ def resume(folder: str | Path) -> dict:
 def prepare_resumed(folder: str | Path) -> Plan:
     """Check that ``folder`` holds a stopped run, and prepare its data again."""
     folder = Path(folder)
-    for name, meaning in (("config.yaml", "what was asked for"), (STATE_FILE, "the state after its last epoch")):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"resume: {folder / name}, {meaning}, does not exist. Give the folder of a run that stopped after its first "
-                "epoch and before its end, saved/<model>-<dataset>-<time>."
-            )
-    asked = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return prepare(asked["model"], asked["dataset"], [str(folder / "config.yaml")])
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(f"resume: {file} does not exist; give the folder of a run, saved/<model>-<dataset>-<time>.")
+    training_state_file(folder)
+    asked = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return prepare(asked["model"], asked["dataset"], [str(file)])
 
 
 def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
@@ -281,7 +279,7 @@ def main(argv: Sequence[str]) -> int:
                 raise ValueError("command line: --resume=<folder> stands alone; the folder's config.yaml says everything else.")
             work = functools.partial(_execute_resumed, prepare_resumed(str(words["resume"])), str(words["resume"]))
         else:
-            work = functools.partial(execute, _prepare_from_words(words, argv))
+            work = functools.partial(execute, prepare_from_argv(argv))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise
@@ -291,7 +289,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _prepare_from_words(words: dict, argv: Sequence[str]) -> Plan:
+def prepare_from_argv(argv: Sequence[str]) -> Plan:
+    """``prepare`` for a command line, which must name model and dataset."""
+    words = parse_argv(argv)
     for key, example in {"model": "--model=GenCI", "dataset": "--dataset=ml-100k"}.items():
         if not words.get(key):
             raise ValueError(f"command line: --{key} is missing, for example {example}.")

@@ -164,7 +164,7 @@ class CTRDataset(Dataset):
 
     def shuffle(self):
         # RecBole draws from the global generator (interaction.py:303): one draw elsewhere would change the split.
-        generator = torch.Generator().manual_seed(self.config["seed"])
+        generator = torch.Generator().manual_seed(self.config["data_seed"])
         self.inter_feat._reindex(torch.randperm(len(self.inter_feat), generator=generator))
 
     def time_based_split(self, ratios, group_by):
@@ -201,7 +201,7 @@ class CTRDataset(Dataset):
         if self.config["history_labels"] == "positive":
             keep = keep[columns[self.label_field][keep] == 1]
         history = build_history(columns[self.uid_field][keep], columns[self.iid_field][keep], columns[TIME_RANK][keep],
-                                self.item_num, self.num_time_ranks, self.config["seed"])  # fmt: skip
+                                self.item_num, self.num_time_ranks, self.config["data_seed"])  # fmt: skip
         for part in parts:
             start, end = history.pointers(part.inter_feat[self.uid_field].numpy(), part.inter_feat[TIME_RANK].numpy(),
                                           self.config["MAX_ITEM_LIST_LENGTH"])  # fmt: skip

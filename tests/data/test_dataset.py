@@ -147,6 +147,11 @@ def test_random_split_does_not_depend_on_the_global_random_state(tmp_path):
     first = data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args))
     torch.rand(7)
     assert data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args)) == first
+    # Nor on the seed of training: the runs of a table, apart, together or resumed, share rows and negatives.
+    one, other = (build(tmp_path, tiny_rows(), eval_args=eval_args, seed=seed)[0] for seed in (2020, 7))
+    assert torch.equal(one.history.negatives, other.history.negatives)
+    assert data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args, seed=7)) == first
+    assert data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args, data_seed=7)) != first
     changed = tiny_rows()
     changed[5][2] = 1 - changed[5][2]
     assert data_fingerprint(build(tmp_path, changed, eval_args=eval_args)) != first
