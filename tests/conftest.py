@@ -86,7 +86,8 @@ def make_model(name, parts, keys, seed=0):
     from recbole_genci.registry import get_model
 
     small = SMALL_GENCI if name == "GenCI" else {}
-    config = Config(name, "tiny", config_dict=keys | small | {k: v for k, v in keys.items() if k in small})
+    config_dict = keys | small | {k: v for k, v in keys.items() if k in small}
+    config = Config(name, "tiny", config_dict=config_dict, compared_models=["GenCI"])  # whose keys are in TINY
     views = [part.view(config, item_codes(part.item_num)) for part in parts]
     init_seed(seed, True)
     return get_model(name)(config, views[0]).eval(), views

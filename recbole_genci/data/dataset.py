@@ -19,8 +19,11 @@ from recbole_genci.data.history import build_history, time_ranks
 from recbole_genci.registry import nearest
 
 # Columns of inter_feat that only this class reads. They are not registered as fields: RecBole's context models would
-# take them for features (abstract_recommender.py:227).
-ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = "row_number", "time_rank", "history_start", "history_end"
+# take them for features (abstract_recommender.py:227). No atomic file has a field whose name begins with a colon.
+ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = ":row_number", ":time_rank", ":history_start", ":history_end"
+
+# Columns that a batch gains for models that read semantic IDs.
+SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = "semantic_ids", "history_semantic_ids", "history_number"
 
 
 class CTRDataset(Dataset):
@@ -57,6 +60,14 @@ class CTRDataset(Dataset):
                     f"{dataset_path}: {token}.inter gave no column '{field}'. Name the id columns by USER_ID_FIELD and "
                     "ITEM_ID_FIELD, and load them by load_col: {inter: [...]}."
                 )
+        history = self.iid_field + self.config["LIST_SUFFIX"]
+        attached = {history, self.config["NEG_PREFIX"] + history, self.config["ITEM_LIST_LENGTH_FIELD"], SEMANTIC_IDS,
+                    HISTORY_SEMANTIC_IDS, HISTORY_NUMBER}  # fmt: skip
+        if taken := sorted(attached & set(self.field2type)):
+            raise ValueError(
+                f"{dataset_path}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the "
+                "field out by load_col or unload_col, or rename it in the file."
+            )
         # RecBole fills a missing number with the column's mean: a rating or a time nobody gave.
         for field in {self.time_field, self.label_field, *(self.config["threshold"] or ())}:
             missing = self.inter_feat[field].isna() if field in self.inter_feat else None
@@ -259,10 +270,10 @@ class CTRDataset(Dataset):
             # DIEN packs sequences, which takes no length of 0 (dien.py:212); the one position it then reads is padding.
             columns[self.config["ITEM_LIST_LENGTH_FIELD"]] = length.clamp(min=1)
         if "semantic_ids" in self.attached:
-            columns["semantic_ids"] = self.semantic_ids[items]
-            columns["history_semantic_ids"] = self.semantic_ids[history]
+            columns[SEMANTIC_IDS] = self.semantic_ids[items]
+            columns[HISTORY_SEMANTIC_IDS] = self.semantic_ids[history]
             # A non-empty history is known by where it ends; all empty ones are the same.
-            columns["history_number"] = torch.where(end > start, end, -1)
+            columns[HISTORY_NUMBER] = torch.where(end > start, end, -1)
         return columns
 
     # ---------------------------------------------------------------- identity

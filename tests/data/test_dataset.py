@@ -61,14 +61,15 @@ def test_ml100k_histories_equal_a_loop_over_the_raw_file(ml100k_parts):
 
 def test_models_of_different_kinds_see_identical_rows_and_features(ml100k_parts):
     seen = {}
-    for name in ("LR", "DeepFM", "DIN", "DIEN"):
+    others = ("FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN")
+    for name in ("LR", *others):
         config = Config(name, "ml-100k")
         loaders = create_loaders(config, ml100k_parts)
         columns = ("user_id", "item_id", "label", "age", "class")
         batches = [[batch[0] if isinstance(batch, tuple) else batch for batch in loader] for loader in loaders]
         seen[name] = [torch.cat([b[c].reshape(len(b), -1).double() for b in part]) for part in batches for c in columns]
         assert all(b["item_id_list"].shape[1] == 50 for b in batches[0]) if name in ("DIN", "DIEN") else True
-    for name in ("DeepFM", "DIN", "DIEN"):
+    for name in others:
         for mine, theirs in zip(seen["LR"], seen[name], strict=True):
             assert torch.equal(mine, theirs)
 

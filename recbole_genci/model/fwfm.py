@@ -1,0 +1,37 @@
+"""FwFM (Pan et al., 2018), RecBole's, with field weights that are trained and saved."""
+
+from __future__ import annotations
+
+from recbole.model.context_aware_recommender.fwfm import FwFM as RecBoleFwFM
+from torch import nn
+
+
+class FwFM(RecBoleFwFM):
+    """RecBole's FwFM keeps the weights r of the field pairs in a plain tensor (fwfm.py:61): no optimiser trains it and no
+    checkpoint holds it, so that a loaded model scores with other weights than it was trained with. Here they are a parameter.
+
+    Raises:
+        ValueError: ``fields`` does not number its fields 0, 1, ... or does not name every feature once.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        weight = self.weight.detach()
+        del self.weight
+        self.weight = nn.Parameter(weight)  # [fields, fields, 1]
+
+    def _get_feature2field(self):
+        # In the order of the embeddings (abstract_recommender.py:543), float sequences included; RecBole's own order
+        # (fwfm.py:86) gives a feature the weights of another as soon as `fields` groups them.
+        names = [*self.token_seq_field_names, *self.token_field_names, *self.float_seq_field_names, *self.float_field_names]
+        self.feature2id = {name: number for number, name in enumerate(names)}
+        if self.fields is None:
+            self.feature2field = {number: number for number in range(len(names))}
+            return
+        grouped = [name for group in self.fields.values() for name in group]
+        if sorted(grouped) != sorted(names) or sorted(self.fields) != list(range(len(self.fields))):
+            raise ValueError(
+                f"fields: {self.fields} must number its fields 0 to {len(self.fields) - 1} and name each feature once; the "
+                f"features are {', '.join(names)}."
+            )
+        self.feature2field = {self.feature2id[name]: field for field, group in self.fields.items() for name in group}
