@@ -16,14 +16,16 @@ import yaml
 from recbole.utils import init_seed
 
 from recbole_genci.checkpoint import STATE_FILE, training_state_file
-from recbole_genci.config import Config, parse_argv
+from recbole_genci.config import Config, known_keys, parse_argv
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
+from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.logs import log_file, start_console
 from recbole_genci.report import save_comparison
+from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.trainer import CTRTrainer, measure_latency
 
@@ -189,6 +191,10 @@ def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, r
         write_text(folder / "config.yaml", _as_yaml(config))
         train, valid, test = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
+        if resume_folder is None:
+            store_parts(parts, folder / DATA_FILE)
+            if model_reads_ids:
+                semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
 
         init_seed(config["seed"], config["reproducibility"])
         model = config.model_class(config, train.dataset).to(config["device"])
@@ -257,8 +263,9 @@ def _as_yaml(config) -> str:
     """The final configuration as YAML that a later run can be given by ``--config_files``."""
     internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
                 "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path"}  # fmt: skip
+    own = known_keys([config["model"]], config["dataset"]) - internal  # not those of models it was compared with
     plain = {key: list(value) if isinstance(value, tuple) else value
-             for key, value in config.final_config_dict.items() if key not in internal}  # fmt: skip
+             for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
     plain["train_neg_sample_args"] = None
     plain["data_path"] = str(Path(config["data_path"]).parent)
     header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"

@@ -8,13 +8,17 @@ import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import set_color
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recbole_genci import compat
 from recbole_genci.checkpoint import load_training_state, save_training_state
+from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
 
 compat.use_current_grad_scaler()
+
+WEIGHTS_FILE = "model.safetensors"
 
 
 class CTRTrainer(Trainer):
@@ -33,7 +37,7 @@ class CTRTrainer(Trainer):
     def __init__(self, config, model, folder: Path, identity: dict | None = None):
         super().__init__(config, model)
         self.folder, self.identity = folder, identity
-        self.saved_model_file = str(folder / "model.safetensors")
+        self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.epochs_trained = 0
         self.best_epoch = None
 
@@ -75,12 +79,9 @@ class CTRTrainer(Trainer):
         """Load weights saved by a run of the same model on the same data.
 
         Raises:
-            FileNotFoundError: no such file.
-            RuntimeError: names or shapes differ (another model, dataset or embedding size); torch names them.
+            FileNotFoundError, ValueError, RuntimeError: see ``load_weights`` of this module.
         """
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")
-        self.model.load_state_dict(load_file(file, device=str(self.device)))
+        load_weights(self.model, Path(file))
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
@@ -96,23 +97,30 @@ class CTRTrainer(Trainer):
         parts = ", ".join(f"{set_color(name, 'blue')}: {loss:.4f}" for name, loss in zip(names, losses, strict=True))
         return f"{set_color(f'epoch {epoch_idx} training', 'green')} [time: {e_time - s_time:.2f}s, {parts}]"
 
-    @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """As RecBole's; the best model is read from the run's safetensors file."""
+        """Metrics of a loader's rows; the best model is read from the run's safetensors file."""
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
-        result = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        return {name: float(value) for name, value in result.items()}
+        result = metrics_of(self.config, *score_rows(self.model, eval_data, self.device, show_progress))
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return result
 
-    def _neg_sample_batch_eval(self, batched_data):
-        interaction, scores, positive_u, positive_i = super()._neg_sample_batch_eval(batched_data)
-        # scikit-learn's curve takes NaN for the best score of all: AUC 1.0.
-        if not torch.isfinite(scores).all():
-            raise FloatingPointError(
-                f"{type(self.model).__name__} predicted {int((~torch.isfinite(scores)).sum())} scores that are not finite. "
-                "Lower learning_rate or set clip_grad_norm: {max_norm: 5.0}."
-            )
-        return interaction, scores, positive_u, positive_i
+
+def load_weights(model, file: Path) -> None:
+    """Give ``model`` the weights that a run saved in ``file``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file.
+        RuntimeError: names or shapes differ (another model, dataset or embedding size); torch names them.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")
+    try:
+        weights = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}). Copy it again or repeat the run.") from error
+    model.load_state_dict(weights)
 
 
 def _without_shared_memory(tensors: dict) -> dict:

@@ -204,7 +204,12 @@ class CTRDataset(Dataset):
         if not in_time_order:
             self.logger.info("The split is not in time order: histories hold training rows only, or they would contain "
                              "clicks whose own rows are held out.")  # fmt: skip
-        sources = parts[:1] if self.history_source == "training" else parts
+        self.attach_histories(parts, self.history_source)
+        return parts
+
+    def attach_histories(self, parts, history_source: str) -> None:
+        """Give each row of ``parts`` the pointers to its history, from rows of all parts or (``training``) of the first."""
+        sources = parts[:1] if history_source == "training" else parts
         columns = {c: np.concatenate([p.inter_feat[c].numpy() for p in sources])
                    for c in (self.uid_field, self.iid_field, self.label_field, TIME_RANK, ROW_NUMBER)}  # fmt: skip
         # Entries of one instant come in file order, whatever order the split left the rows in.
@@ -217,8 +222,7 @@ class CTRDataset(Dataset):
             start, end = history.pointers(part.inter_feat[self.uid_field].numpy(), part.inter_feat[TIME_RANK].numpy(),
                                           self.config["MAX_ITEM_LIST_LENGTH"])  # fmt: skip
             part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = torch.from_numpy(start), torch.from_numpy(end)
-            part.history, part.history_source = history, self.history_source
-        return parts
+            part.history, part.history_source = history, history_source
 
     # ---------------------------------------------------------------- what one model reads
 

@@ -21,15 +21,16 @@ def create_loaders(config, parts, semantic_ids=None):
         parts: the three parts of ``CTRDataset.build()``; shared between models, never modified.
         semantic_ids: ``SemanticIDs`` of the items, for models that read them.
     """
+    return [create_loader(config, part, semantic_ids, phase, shuffle=phase == "train" and config["shuffle"])
+            for phase, part in zip(PARTS, parts)]  # fmt: skip
+
+
+def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False):
+    """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments as above."""
     codes = None
     if getattr(config.model_class, "reads_semantic_ids", False):
-        codes = semantic_ids.aligned(parts[0].field2id_token[parts[0].iid_field])
-    return [
-        get_dataloader(config, phase)(
-            config, part.view(config, codes), None, shuffle=phase == "train" and config["shuffle"]
-        )
-        for phase, part in zip(PARTS, parts)
-    ]
+        codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
+    return get_dataloader(config, phase)(config, part.view(config, codes), None, shuffle=shuffle)
 
 
 def summarise(parts) -> pd.DataFrame:

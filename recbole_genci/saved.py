@@ -1,0 +1,88 @@
+"""A finished run's folder, brought back to life: its model, its rows, its metrics. Nothing is unpickled or rebuilt."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from recbole.utils import init_seed
+
+from recbole_genci.config import Config
+from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.loaders import PARTS, create_loader
+from recbole_genci.data.stored import DATA_FILE, load_parts
+from recbole_genci.evaluation.scoring import metrics_of, score_rows
+from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.trainer import WEIGHTS_FILE, load_weights
+
+SEMANTIC_ID_FOLDER = "semantic_ids"
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What ``load`` returns.
+
+    Attributes:
+        config: the run's configuration.
+        model: the model with the weights of its best validation epoch, in evaluation mode.
+        parts: training, validation and test rows, with vocabularies and features.
+        metrics: the content of ``metrics.json``.
+        semantic_ids: of the items, where the model reads them.
+    """
+
+    config: Config
+    model: torch.nn.Module
+    parts: list
+    metrics: dict
+    semantic_ids: SemanticIDs | None
+
+    def loader(self, part: str = "test"):
+        """RecBole's loader over the ``train``, ``valid`` or ``test`` rows, in their order."""
+        if part not in PARTS:
+            raise ValueError(f"part: '{part}' is not one of {', '.join(PARTS)}.")
+        return create_loader(self.config, self.parts[PARTS.index(part)], self.semantic_ids, "test")
+
+    def predict(self, part: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
+        """Click probabilities ``[R]`` and labels ``[R]`` of a part's rows."""
+        return score_rows(self.model, self.loader(part), self.config["device"])
+
+    def evaluate(self, part: str = "test") -> dict[str, float]:
+        """The configuration's metrics over a part: for ``test``, those of ``metrics.json``."""
+        return metrics_of(self.config, *self.predict(part))
+
+
+def load(folder: str | Path) -> SavedRun:
+    """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
+
+    Raises:
+        FileNotFoundError: no such folder, or a run that has not finished.
+        ValueError: a damaged file, or files of different runs.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
+    if not (folder / "metrics.json").is_file():
+        raise FileNotFoundError(f"{folder} has no metrics.json: the run has not finished; go on with it by --resume={folder}.")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    asked = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = Config(asked["model"], asked["dataset"], [str(folder / "config.yaml")])
+    parts = load_parts(folder / DATA_FILE, config)
+    if data_fingerprint(parts) != metrics["data_fingerprint"]:
+        raise ValueError(
+            f"{folder / DATA_FILE} holds rows {data_fingerprint(parts)[:12]}, but the run was trained on rows "
+            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run."
+        )
+    semantic_ids = SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
+    if semantic_ids and semantic_ids.digest != metrics["semantic_ids"]:
+        raise ValueError(
+            f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the run was trained on "
+            f"{metrics['semantic_ids'][:12]}. The folder belongs to another run."
+        )
+    init_seed(config["seed"], config["reproducibility"])
+    training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
+    model = config.model_class(config, training_rows).to(config["device"])
+    load_weights(model, folder / WEIGHTS_FILE)
+    return SavedRun(config, model.eval(), parts, metrics, semantic_ids)
