@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list
 
 from recbole_genci import compat
+from recbole_genci.checks import check, split_is_in_time_order
 from recbole_genci.registry import get_model, nearest
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
@@ -92,6 +94,13 @@ def known_keys(models: Sequence[str], dataset: str) -> set[str]:
     return _listed_keys(*files) | {key for keys in lists for key in keys} | _UNLISTED_KEYS
 
 
+def _merged_eval_args(*dicts: dict) -> dict:
+    """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict replace the others: a user
+    who sets the split alone would get a random order and full ranking (configurator.py:441)."""
+    given = [d["eval_args"] for d in dicts if isinstance(d.get("eval_args"), dict)]
+    return {"eval_args": {key: value for args in given for key, value in args.items()}} if given else {}
+
+
 class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
@@ -113,7 +122,7 @@ class Config(RecBoleConfig):
         self._argv = list(argv)
         self._known_keys = known_keys([model, *compared_models], dataset)
         super().__init__(model, dataset, config_file_list, config_dict)
-        self._check()
+        check(self)
 
     def compatibility_settings(self):
         compat.add_numpy_aliases()
@@ -140,6 +149,8 @@ class Config(RecBoleConfig):
 
     def _merge_external_config_dict(self):
         super()._merge_external_config_dict()
+        sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        self.external_config_dict |= _merged_eval_args(*sources)
         for key in self.external_config_dict:
             if key not in self._known_keys:
                 raise ValueError(
@@ -157,39 +168,23 @@ class Config(RecBoleConfig):
             if file.is_file():
                 self._update_internal_config_dict(str(file))
 
+    def _update_internal_config_dict(self, file):
+        before = dict(self.internal_config_dict)
+        content = super()._update_internal_config_dict(file)
+        self.internal_config_dict |= _merged_eval_args(before, content or {})
+        return content
+
+    def _get_final_config_dict(self):
+        final = super()._get_final_config_dict()
+        return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
+
     def _set_default_parameters(self):
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
         # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.
         if self.dataset == "ml-100k" and folder.is_dir():
             self.final_config_dict["data_path"] = str(folder)
-
-    def _check(self):
-        """Refuse, before any data is read, what would make a comparison meaningless or a run crash later."""
-        learners = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
-        if str(self["learner"]).lower() not in learners:
-            raise ValueError(
-                f"learner: '{self['learner']}' is unknown (RecBole would train with Adam without weight decay)."
-                f"{nearest(self['learner'], learners)} Choose one of {', '.join(learners)}."
-            )
-        for phase, mode in self["eval_args"]["mode"].items():
-            if mode != "labeled":
-                raise ValueError(
-                    f"eval_args: mode '{mode}' for {phase} scores sampled or all items, where AUC and LogLoss say nothing "
-                    "about clicks. Use mode: labeled."
-                )
-        if self["train_neg_sample_args"]["distribution"] != "none":
-            raise ValueError("train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty (~).")
-        for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
-            if self[key]:
-                raise ValueError(
-                    f"{key}: RecBole's pickled caches come back with the configuration they were saved under, so a changed "
-                    "split would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
-                )
-        for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 1),
-                             ("seeds", 1), ("latency_repeats", 1)):
-            if not isinstance(self[key], int) or self[key] < minimum:
-                raise ValueError(f"{key}: {self[key]!r} is not a whole number of at least {minimum}.")
-        for key, choices in (("history_labels", ("positive", "all")), ("history_source", ("past", "training"))):
-            if self[key] not in choices:
-                raise ValueError(f"{key}: '{self[key]}' is not one of {', '.join(choices)}.")
+        if self.final_config_dict["show_progress"] is None:
+            self.final_config_dict["show_progress"] = sys.stderr.isatty()
+        if self.final_config_dict["history_source"] is None:
+            self.final_config_dict["history_source"] = "past" if split_is_in_time_order(self.final_config_dict) else "training"

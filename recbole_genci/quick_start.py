@@ -23,6 +23,7 @@ from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.key_help import help_text
 from recbole_genci.logs import log_file, start_console
 from recbole_genci.report import save_comparison
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
@@ -275,11 +276,15 @@ def _as_yaml(config) -> str:
 def main(argv: Sequence[str]) -> int:
     """The command ``run_recbole_genci.py``: words ``--key=value``.
 
-    A request that cannot be carried out is one sentence on stderr and exit status 2, before anything is trained;
-    ``--state=DEBUG`` shows where it was raised.
+    ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and exit status 2, before
+    anything is trained; ``--state=DEBUG`` shows where it was raised.
     """
     words = {}
     try:
+        if {"--help", "-h"} & set(argv):
+            words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+            print(help_text(str(words.get("model", "GenCI")).split(","), words.get("dataset")))
+            return 0
         words = parse_argv(argv)
         if "resume" in words:
             if len(words) > 1:

@@ -60,11 +60,58 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"history_labels": "clicks"}, "history_labels: 'clicks' is not one of positive, all"),
         ({"save_dataset": True}, "save_dataset: RecBole's pickled caches"),
         ({"metrics": ["AUCC"]}, "AUCC"),
+        ({"metrics": ["Recall"]}, "metrics: 'Recall' is not a metric of labelled rows"),
+        ({"metrics": ["GAUC"]}, "metrics: 'GAUC' is not a metric of labelled rows"),
+        ({"metrics": "LogLoss"}, "lacks AUC, which every comparison table shows"),
+        ({"valid_metric": "MAE"}, "valid_metric: 'MAE' is not among metrics"),
+        ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number above 0"),
+        ({"learning_rate": -1.0}, "learning_rate: -1.0 is not a number above 0"),
+        ({"mlp_hidden_size": [64, 0]}, "mlp_hidden_size: .* is not a list of layer sizes"),
+        ({"dropout_prob": 1}, "dropout_prob: 1 is not a number from 0 to below 1"),
+        ({"epochs": True}, "epochs: True is not a whole number"),
+        ({"eval_args": {"split": {"RS": [0.8, 0.2]}}}, "eval_args: split .* gives no training, validation and test part"),
+        ({"eval_args": {"split": {"LS": "test_only"}}}, "eval_args: split .* gives no training, validation and test part"),
+        ({"eval_args": {"order": "XO"}}, "eval_args: order 'XO'"),
+        ({"eval_args": {"group_by": "item"}}, "eval_args: group_by 'item'"),
+        ({"eval_args": {"mode": "full"}}, "mode 'full' for valid scores sampled or all items|Full sort"),
+        ({"eval_args": {"order": "RO"}, "history_source": "past"}, "clicks whose own rows are held out"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_with_the_key_and_a_remedy(keys, message):
     with pytest.raises((ValueError, NotImplementedError), match=message):
         Config("GenCI", "ml-100k", config_dict=keys)
+
+
+def test_heads_that_do_not_divide_are_refused_for_recboles_models_too():
+    with pytest.raises(ValueError, match="num_heads: 3 heads do not divide attention_size, which is 16"):
+        Config("AutoInt", "ml-100k", config_dict={"num_heads": 3})
+    with pytest.raises(ValueError, match="attention_heads: 3 heads do not divide embedding_size"):
+        get_model("GenCI").check_settings(Config("GenCI", "ml-100k", config_dict={"attention_heads": 3}))
+
+
+def test_a_part_of_eval_args_leaves_the_rest_of_the_protocol_in_place(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("eval_args: {group_by: none}\n")
+    config = Config("LR", "ml-100k", [str(file)], {"eval_args": {"split": {"LS": "valid_and_test"}}})
+    assert config["eval_args"] == {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "none",
+                                   "mode": {"valid": "labeled", "test": "labeled"}}  # fmt: skip
+    config = Config("LR", "ml-100k", argv=["--eval_args={'order': 'RO'}"])
+    assert config["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]} and config["history_source"] == "training"
+    assert Config("LR", "ml-100k")["history_source"] == "past"
+
+
+def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
+    from recbole_genci.config import properties_folder
+    from recbole_genci.quick_start import main
+
+    assert main(["--help", "--model=GenCI,DIN", "--dataset=ml-100k"]) == 0
+    text = capsys.readouterr().out
+    ours = {key for name in ("overall", "model/GenCI", "dataset/ml-100k")
+            for key in yaml.safe_load((properties_folder() / f"{name}.yaml").read_text())}  # fmt: skip
+    assert {key for key in ours if f"--{key}" not in text} == {"train_neg_sample_args", "repeatable"}
+    assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [False]" in text
+    assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
+    assert main(["--help", "--model=GenCl"]) == 2 and "Did you mean 'GenCI'" in capsys.readouterr().err
 
 
 def test_a_key_of_one_compared_model_is_known_to_all():

@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
 from recbole_genci import compat
+from recbole_genci.checks import split_is_in_time_order
 from recbole_genci.data.atomic import read_atomic_file, read_header, split_sequences
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.history import build_history, time_ranks
@@ -199,9 +200,8 @@ class CTRDataset(Dataset):
             list of CTRDataset: the training, validation and test part.
         """
         parts = super().build()
-        in_time_order = self.config["eval_args"]["order"] == "TO" and self.benchmark_filename_list is None
-        self.history_source = self.config["history_source"] if in_time_order else "training"
-        if not in_time_order:
+        self.history_source = self.config["history_source"]
+        if not split_is_in_time_order(self.config):
             self.logger.info("The split is not in time order: histories hold training rows only, or they would contain "
                              "clicks whose own rows are held out.")  # fmt: skip
         self.attach_histories(parts, self.history_source)

@@ -1,0 +1,116 @@
+"""Settings that cannot work or cannot be compared, refused by their key before any data are read."""
+
+from __future__ import annotations
+
+from recbole_genci.registry import nearest
+
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+_VALUE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
+
+
+def check(config) -> None:
+    """Refuse what would make a comparison meaningless or a run crash later.
+
+    Args:
+        config: a Config whose keys are final.
+
+    Raises:
+        ValueError: names the key, its value and what it may be.
+    """
+    _check_caches(config)
+    _check_protocol(config)
+    _check_metrics(config)
+    _check_numbers(config)
+    _check_heads(config)
+    if str(config["learner"]).lower() not in _LEARNERS:
+        raise ValueError(
+            f"learner: '{config['learner']}' is unknown (RecBole would train with Adam without weight decay)."
+            f"{nearest(config['learner'], _LEARNERS)} Choose one of {', '.join(_LEARNERS)}."
+        )
+
+
+def _check_caches(config) -> None:
+    for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
+        if config[key]:
+            raise ValueError(
+                f"{key}: RecBole's pickled caches come back with the configuration they were saved under, so a changed split "
+                "would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
+            )
+
+
+def _check_protocol(config) -> None:
+    args = config["eval_args"]
+    for phase, mode in args["mode"].items():
+        if mode != "labeled":
+            raise ValueError(
+                f"eval_args: mode '{mode}' for {phase} scores sampled or all items, where AUC and LogLoss say nothing about "
+                "clicks. Use mode: labeled."
+            )
+    if config["train_neg_sample_args"]["distribution"] != "none":
+        raise ValueError("train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty (~).")
+    if args["order"] not in ("TO", "RO"):
+        raise ValueError(f"eval_args: order '{args['order']}' is neither TO (by time) nor RO (random).")
+    if args["group_by"] not in ("user", "none", None):
+        raise ValueError(f"eval_args: group_by '{args['group_by']}' is neither user nor none.")
+    split = args["split"]
+    mode, value = next(iter(split.items())) if isinstance(split, dict) and len(split) == 1 else (None, None)
+    ratios = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) and v > 0 for v in value)
+    if not (mode in ("RS", "TS") and ratios or mode == "LS" and value == "valid_and_test"):
+        raise ValueError(
+            f"eval_args: split {split} gives no training, validation and test part. Use {{'RS': [0.8, 0.1, 0.1]}} (ratios), "
+            "{'TS': [0.8, 0.1, 0.1]} (by points in time) or {'LS': 'valid_and_test'} (each user's last two rows)."
+        )
+    for key, choices in (("history_labels", ("positive", "all")), ("history_source", ("past", "training"))):
+        if config[key] not in choices:
+            raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(choices)}.")
+    if config["history_source"] == "past" and not split_is_in_time_order(config):
+        raise ValueError(
+            "history_source: under a split that is not in time order (eval_args: order RO, or benchmark_filename) the past of a "
+            "row holds clicks whose own rows are held out, which would tell their labels. Leave history_source unset, or set "
+            "it to training."
+        )
+
+
+def split_is_in_time_order(config) -> bool:
+    """Whether the split is known to hold no training row that is later than a held-out row of the same user."""
+    return config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
+
+
+def _check_metrics(config) -> None:
+    metrics = [str(metric).lower() for metric in config["metrics"]]
+    known = {metric.lower(): metric for metric in _VALUE_METRICS}
+    for metric in config["metrics"]:
+        if str(metric).lower() not in known:
+            raise ValueError(
+                f"metrics: '{metric}' is not a metric of labelled rows.{nearest(metric, _VALUE_METRICS)} Choose among "
+                f"{', '.join(_VALUE_METRICS)}."
+            )
+    if missing := [known[name] for name in ("auc", "logloss") if name not in metrics]:
+        raise ValueError(
+            f"metrics: {config['metrics']} lacks {' and '.join(missing)}, which every comparison table shows. Add it."
+        )
+    if str(config["valid_metric"]).lower() not in metrics:
+        raise ValueError(f"valid_metric: '{config['valid_metric']}' is not among metrics, {config['metrics']}.")
+
+
+def _check_numbers(config) -> None:
+    for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 1),
+                         ("seeds", 1), ("latency_repeats", 1), ("eval_step", 1), ("stopping_step", 0), ("embedding_size", 1),
+                         ("seed", 0), ("data_seed", 0), ("worker", 0)):  # fmt: skip
+        if not isinstance(config[key], int) or isinstance(config[key], bool) or config[key] < minimum:
+            raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least {minimum}.")
+    if not isinstance(config["learning_rate"], (int, float)) or not config["learning_rate"] > 0:
+        raise ValueError(f"learning_rate: {config['learning_rate']!r} is not a number above 0.")
+    dropout = config["dropout_prob"]
+    if dropout is not None and (not isinstance(dropout, (int, float)) or not 0 <= dropout < 1):
+        raise ValueError(f"dropout_prob: {dropout!r} is not a number from 0 to below 1.")
+    layers = config["mlp_hidden_size"]
+    if layers is not None and not (isinstance(layers, (list, tuple)) and layers and
+                                   all(isinstance(size, int) and size > 0 for size in layers)):  # fmt: skip
+        raise ValueError(f"mlp_hidden_size: {layers!r} is not a list of layer sizes, for example [256, 256, 256].")
+
+
+def _check_heads(config) -> None:
+    heads, size = config["num_heads"], config["attention_size"]  # AutoInt, FiGNN
+    if heads and size and size % heads:
+        raise ValueError(f"num_heads: {heads} heads do not divide attention_size, which is {size}.")
