@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 
@@ -76,9 +77,13 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
 
     Raises:
         FileNotFoundError: the folder holds no such state.
-        ValueError: the rows or semantic IDs differ from those the run was trained on.
+        ValueError: a damaged file, or rows or semantic IDs that differ from those the run was trained on.
     """
-    state = torch.load(training_state_file(folder), map_location="cpu", weights_only=True)
+    file = training_state_file(folder)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"resume: {file} is damaged ({str(error).splitlines()[0]}). Start the run anew.") from error
     for name, now in identity.items():
         if state["identity"][name] != now:
             raise ValueError(
