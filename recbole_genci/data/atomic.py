@@ -20,8 +20,14 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist. Put the dataset's atomic files into {file.parent}.")
-    with file.open(encoding=encoding, newline="") as lines:
-        cells = lines.readline().rstrip("\r\n").split(field_separator)
+    try:
+        with file.open(encoding=encoding, newline="") as lines:
+            first = lines.readline()
+    except (UnicodeDecodeError, LookupError) as error:
+        raise ValueError(f"{file} is not {encoding}: {error}. Name its encoding by the key encoding.") from error
+    if not first:
+        raise ValueError(f"{file} is empty. Its first line must name its columns as field:type, the rows follow.")
+    cells = first.rstrip("\r\n").split(field_separator)
     header = {}
     for cell in cells:
         field, _, kind = cell.rpartition(":")
@@ -56,14 +62,30 @@ def read_atomic_file(
             raise ValueError("its lines have more cells than its header")
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(
-            f"{file} could not be read: {error}. Every line needs {len(header)} cells, float columns need numbers, and "
-            f"the file must be {encoding} (key: encoding)."
+            f"{file} could not be read: {_first_word_for_a_number(file, fields, header, field_separator, encoding) or error}. "
+            f"Every line needs {len(header)} cells, float columns need numbers, and the file must be {encoding} (key: encoding)."
         ) from error
     if frame.empty:
         raise ValueError(f"{file} has a header but no rows.")
     frame = frame[[f"{field}:{header[field]}" for field in fields]].copy()
     frame.columns = fields
     return frame
+
+
+def _first_word_for_a_number(file, fields, header, field_separator, encoding) -> str | None:
+    """Where a float column holds no number; the reader's own error does not say."""
+    numbers = [f"{field}:{kind}" for field, kind in header.items() if kind == "float" and field in fields]
+    try:
+        frame = pd.read_csv(file, sep=field_separator, dtype=object, encoding=encoding, quoting=csv.QUOTE_NONE,
+                            keep_default_na=False, usecols=numbers)  # fmt: skip
+    except ValueError:
+        return None  # the lines themselves are malformed, which the reader's error tells
+    for column in numbers:
+        bad = (pd.to_numeric(frame[column], errors="coerce").isna() & (frame[column] != "")).to_numpy()
+        if bad.any():
+            line = int(bad.argmax())
+            return f"line {line + 2} has '{frame[column].iloc[line]}' for {column}, one of {bad.sum()} lines without a number"
+    return None
 
 
 def split_sequences(column: pd.Series, kind: str, seq_separator: str) -> list[np.ndarray]:

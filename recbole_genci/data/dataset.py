@@ -69,13 +69,13 @@ class CTRDataset(Dataset):
                 f"{dataset_path}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the "
                 "field out by load_col or unload_col, or rename it in the file."
             )
-        # RecBole fills a missing number with the column's mean: a rating or a time nobody gave.
-        for field in {self.time_field, self.label_field, *(self.config["threshold"] or ())}:
-            missing = self.inter_feat[field].isna() if field in self.inter_feat else None
-            if missing is not None and missing.any():
+        # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An infinite one orders nothing.
+        for field in {self.time_field, self.label_field, *(self.config["threshold"] or ())} & set(self.inter_feat):
+            missing = ~np.isfinite(self.inter_feat[field].to_numpy(dtype=float))
+            if missing.any():
                 raise ValueError(
-                    f"{dataset_path}: {token}.inter lacks '{field}' in {missing.sum()} of {len(missing)} rows, first in line "
-                    f"{int(missing.to_numpy().argmax()) + 2}. Complete or remove these lines."
+                    f"{dataset_path}: {token}.inter lacks a finite '{field}' in {missing.sum()} of {len(missing)} rows, first in "
+                    f"line {int(missing.argmax()) + 2}. Complete or remove these lines."
                 )
 
     def _load_feat(self, filepath, source):
@@ -114,6 +114,15 @@ class CTRDataset(Dataset):
         if not label.isin([0, 1]).all():
             bad = label[~label.isin([0, 1])].iloc[0]
             raise ValueError(f"LABEL_FIELD: column '{self.label_field}' holds {bad!r}; labels must be 0 or 1.")
+
+    def _filter_inter_by_user_or_item(self):
+        rows = len(self.inter_feat)
+        super()._filter_inter_by_user_or_item()
+        if len(self.inter_feat) < rows:
+            self.logger.warning(
+                f"{rows - len(self.inter_feat)} of {rows} rows are left out, because their user or item has no line in the .user "
+                "or .item file. With filter_inter_by_user_or_item: False they stay, with padding for features."
+            )
 
     def _reset_index(self):
         for name in self.feat_name_list:

@@ -64,9 +64,7 @@ class History:
         return self.items[position] * inside, end - start, drawn
 
 
-def build_history(
-    users: np.ndarray, items: np.ndarray, ranks: np.ndarray, num_items: int, num_ranks: int, seed: int
-) -> History:
+def build_history(users: np.ndarray, items: np.ndarray, ranks: np.ndarray, num_items: int, num_ranks: int, seed: int) -> History:
     """Order entries by user, then time (entries of one instant in file order), and draw their negatives.
 
     Args:

@@ -1,0 +1,124 @@
+"""What bad input gets: a sentence that names it, or a stated rule; never half a result."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_rows, write_dataset
+
+from recbole_genci.config import Config
+from recbole_genci.data import create_dataset
+from recbole_genci.data.dataset import ROW_NUMBER
+
+
+def build(folder, damage=lambda folder: None, rows=None, **more):
+    keys = write_dataset(folder, rows or tiny_rows()) | more
+    damage(folder / "tiny")
+    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build()
+
+
+def append(name, line):
+    return lambda folder: (folder / name).write_text((folder / name).read_text() + line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "tiny.inter").write_text(""), r"tiny\.inter is empty. Its first line must name its columns"),
+        (lambda f: (f / "tiny.item").write_text(""), r"tiny\.item is empty"),
+        (append("tiny.inter", "u1\ti1\t1\tnan"), r"tiny\.inter could not be read: line 302 has 'nan' for timestamp:float"),
+        (append("tiny.inter", "u1\ti1\tgood\t5"), r"line 302 has 'good' for label:float, one of 1 lines without a number"),
+        (append("tiny.inter", "u1\ti1\t1\tinf"), r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302"),
+        (append("tiny.inter", "u1\ti1\t1\t"), r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302"),
+        (append("tiny.inter", "u1\ti1\t\t5"), r"tiny\.inter lacks a finite 'label' in 1 of 301 rows"),
+        (lambda f: (f / "tiny.item").write_bytes((f / "tiny.item").read_bytes().replace(b"Story 1 ", b"St\xe9ry 1 ")),
+         r"tiny\.item (is not|could not be read).*key.* encoding"),
+    ],
+    ids=["empty rows", "empty items", "nan time", "word for a label", "infinite time", "no time", "no label", "other encoding"],
+)  # fmt: skip
+def test_bad_files_are_named_with_the_line(tmp_path, damage, message):
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path, damage)
+
+
+def test_another_encoding_is_read_when_it_is_named(tmp_path):
+    def to_latin(folder):
+        (folder / "tiny.item").write_bytes((folder / "tiny.item").read_text().replace("Story 1 ", "Stéry 1 ").encode("latin-1"))
+
+    assert len(build(tmp_path, to_latin, encoding="latin-1")[0])
+
+
+def test_rows_of_users_and_items_without_features_are_left_out_and_counted_or_kept_with_padding(tmp_path, caplog):
+    def damage(folder):
+        append("tiny.inter", "u1\tNEW\t1\t1700000001\nNEWU\ti1\t0\t1700000001")(folder)
+
+    with caplog.at_level(logging.WARNING):
+        parts = build(tmp_path, damage)
+    assert sum(map(len, parts)) == 300 and "2 of 302 rows are left out" in caplog.text
+    parts = build(tmp_path, damage, filter_inter_by_user_or_item=False)
+    assert sum(map(len, parts)) == 302
+    item, user = parts[0].token2id("item_id", "NEW"), parts[0].token2id("user_id", "NEWU")
+    assert parts[0].item_feat["year"][item] == 0 and (parts[0].item_feat["genre"][item] == 0).all()
+    assert parts[0].user_feat["age"][user] == 0
+
+
+def test_a_row_without_an_item_is_left_out(tmp_path):
+    assert sum(map(len, build(tmp_path, append("tiny.inter", "u1\t\t1\t1700000001")))) == 300
+
+
+def test_repeated_interactions_are_rows_of_their_own_unless_asked_otherwise(tmp_path):
+    rows = tiny_rows()
+    pairs = {(u, i) for u, i, _, _ in rows}
+    parts = build(tmp_path, rows=[*rows, rows[7]])
+    assert sum(map(len, parts)) == len(rows) + 1
+    # The two lines are of one instant, so that neither is in the other's history.
+    for part in parts:
+        batch = part.view(part.config)[np.arange(len(part))]
+        for number, history in zip(part.inter_feat[ROW_NUMBER].tolist(), batch["item_id_list"].tolist()):
+            if number in (7, len(rows)):
+                same = [r for r in rows if r[0] == rows[7][0] and r[2] == 1 and r[3] < rows[7][3]]
+                assert np.count_nonzero(history) == min(len(same), 5)
+    for keep in ("first", "last"):
+        assert sum(map(len, build(tmp_path, rows=rows, rm_dup_inter=keep))) == len(pairs)
+
+
+def test_a_user_with_one_row_trains_and_one_with_two_is_also_tested(tmp_path):
+    rows = [*tiny_rows(), ["solo", "i1", 1, 1_700_000_000], ["duo", "i1", 1, 1_700_000_000], ["duo", "i2", 0, 1_700_000_005]]
+    parts = build(tmp_path, rows=rows, filter_inter_by_user_or_item=False)
+    count = {
+        name: [int((p.inter_feat["user_id"] == p.token2id("user_id", name)).sum()) for p in parts] for name in ("solo", "duo")
+    }
+    assert count == {"solo": [1, 0, 0], "duo": [1, 0, 1]}
+
+
+def test_a_catalogue_of_one_item_trains_and_scores(tmp_path):
+    from conftest import SMALL_GENCI
+
+    from recbole_genci.quick_start import run
+
+    rows = [[f"u{i % 4}", "i0", (i // 4 + i) % 2, i] for i in range(120)]
+    keys = write_dataset(tmp_path / "data", rows, num_items=1)
+    for result in run("DeepFM,DIN,DIEN,GenCI", "tiny", config_dict=keys | SMALL_GENCI):
+        assert 0 <= result["test"]["auc"] <= 1 and np.isfinite(result["test"]["logloss"])
+
+
+def test_nan_scores_stop_the_evaluation(tmp_path):
+    from recbole_genci.data import create_loaders
+    from recbole_genci.evaluation.scoring import metrics_of, score_rows
+
+    keys = write_dataset(tmp_path, tiny_rows())
+    config = Config("LR", "tiny", config_dict=keys, compared_models=["GenCI"])
+    loader = create_loaders(config, create_dataset(config).build())[2]
+
+    class Broken(torch.nn.Module):
+        def predict(self, interaction):
+            return torch.where(interaction["label"] == 1, torch.nan, 0.5)
+
+    with pytest.raises(FloatingPointError, match="Broken predicted .* scores that are not finite. Lower learning_rate"):
+        score_rows(Broken(), loader, config["device"])
+    # What it would have been taken for by RecBole:
+    labels = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    assert metrics_of(config, torch.tensor([0.5, torch.nan, 0.5, torch.nan]), labels)["auc"] == 1.0
+    assert metrics_of(config, torch.tensor([0.1, 0.4, 0.35, 0.8]), labels)["auc"] == 1.0
+    assert metrics_of(config, torch.tensor([0.1, 0.3, 0.35, 0.8]), labels)["auc"] == 0.75
