@@ -109,8 +109,7 @@ def write_interactions(file: Path, rows: Iterable[tuple[str, str, float, int]]) 
             number += 1
             positive += rating > NEUTRAL_RATING
             neutral += rating == NEUTRAL_RATING
-    _, repeated_lines = lines.repeated()
-    repeated_pairs, _ = pairs.repeated()
+    repeated_lines, repeated_pairs = lines.hashes(), pairs.count()
     dropped = _drop_repeated(file, repeated_lines) if repeated_lines else []
     ratings = [float(line.split("\t")[2]) for line in dropped]
     counts = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ class RepeatFinder:
     """Collects hashes of keys in a file, 8 bytes each, and finds the repeated ones by sorting the file where it lies.
 
     Args:
-        file: a scratch file; made here and removed by ``repeated``.
+        file: a scratch file; made here and removed by ``count`` and ``hashes``, of which one can be
+            called, once.
     """
 
     def __init__(self, file: Path):
@@ -33,20 +34,24 @@ class RepeatFinder:
         self._number += len(self._hashes)
         self._hashes = array("q")
 
-    def repeated(self) -> tuple[int, set[int]]:
-        """The number of additions whose key had been added before, and the hashes of such keys.
+    def count(self) -> int:
+        """The number of additions whose key had been added before."""
+        return sum(map(len, self._repeats()))
+
+    def hashes(self) -> set[int]:
+        """The hashes of keys that were added more than once.
 
         Two different keys share a 64-bit hash once in about 10**5 files of 10**7 keys: whoever drops rows must compare them.
         """
+        return {value for part in self._repeats() for value in part.tolist()}
+
+    def _repeats(self) -> Iterator[np.ndarray]:
+        """Second and later copies of hashes, a chunk at a time; ends the collection and removes the scratch file."""
         self._flush()
-        count, values = 0, set()
         if self._number:
-            hashes = np.memmap(self._file, np.int64, "r+")
-            hashes.sort()
+            sorted_hashes = np.memmap(self._file, np.int64, "r+")
+            sorted_hashes.sort()
             for start in range(0, self._number - 1, _CHUNK):
-                part = hashes[start : start + _CHUNK + 1]
-                again = part[1:][part[1:] == part[:-1]]
-                count += len(again)
-                values.update(again.tolist())
+                part = sorted_hashes[start : start + _CHUNK + 1]
+                yield part[1:][part[1:] == part[:-1]]
         self._file.unlink()
-        return count, values
