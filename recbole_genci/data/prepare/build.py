@@ -23,7 +23,8 @@ class RawDataset(Protocol):
 
     Attributes:
         sources: its files, in the order in which they are read.
-        item_fields, user_fields: ``{field: type}``, id first; ``user_fields`` is None where nothing is known of users.
+        item_fields, user_fields: ``{field: type}``, id first; ``user_fields`` is None, and ``users`` not called, where nothing
+            is known of users.
         properties: the dataset under ``properties/dataset/`` whose protocol fits.
     """
 

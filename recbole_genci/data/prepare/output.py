@@ -67,8 +67,8 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
             os.rename(folder, replaced)
         try:
             os.rename(temporary, folder)
-        except OSError:
-            if replaced.exists():
+        except BaseException:  # whatever happens between the two, the old folder comes back
+            if replaced.exists() and not folder.exists():
                 os.rename(replaced, folder)
             raise
     finally:
