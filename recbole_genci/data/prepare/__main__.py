@@ -1,0 +1,105 @@
+"""Prepare a published dataset as atomic files.
+
+python -m recbole_genci.data.prepare --format=movielens --input=ml-1m --dataset=ml-1m
+python -m recbole_genci.data.prepare --format=amazon-2023 --interactions=Musical_Instruments.csv.gz \\
+    --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments
+python -m recbole_genci.data.prepare --format=amazon-2014 --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
+
+  --format         movielens (ml-1m or ml-100k), amazon-2023 or amazon-2014
+  --input          MovieLens: the unpacked folder
+  --interactions   Amazon: ratings (CSV) or reviews (JSON lines), gzipped or not
+  --meta           Amazon: the items' metadata, gzipped or not; without it items have their ids only
+  --dataset        the dataset's name, and that of its folder
+  --output         where that folder is made: dataset (default)
+  --overwrite      True replaces a folder of that name
+  --max_malformed  share of malformed lines that each file may have: 0.001 (default)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_genci.config import parse_argv
+from recbole_genci.data.prepare.amazon import VINTAGES, Amazon
+from recbole_genci.data.prepare.build import build_dataset
+from recbole_genci.data.prepare.movielens import MovieLens
+from recbole_genci.data.prepare.output import check_target
+from recbole_genci.data.prepare.report import describe, next_command
+from recbole_genci.registry import nearest
+
+_COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
+_COMMAND = "python -m recbole_genci.data.prepare"
+
+
+def _arguments(format_name: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Required and optional arguments of a format, and an example."""
+    if format_name == "movielens":
+        return ("input",), (), f"{_COMMAND} --format=movielens --input=ml-1m --dataset=ml-1m"
+    example = f"{_COMMAND} --format={format_name} --interactions=Musical_Instruments"
+    example += (".csv.gz --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments"
+                if format_name == "amazon-2023" else ".json.gz --meta=meta_Musical_Instruments.json.gz "
+                "--dataset=instruments-2014")  # fmt: skip
+    return ("interactions",), ("meta",), example
+
+
+def read_arguments(argv: Sequence[str]) -> dict:
+    """Check the words of the command line.
+
+    Raises:
+        ValueError: a word missing, unknown or without sense; says which, with an example.
+    """
+    words = parse_argv(argv)
+    formats = ("movielens", *VINTAGES)
+    format_name = words.get("format")
+    if format_name not in formats:
+        found = f"'{format_name}' is none.{nearest(format_name, formats)}" if format_name else "it is missing."
+        raise ValueError(f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {found} "
+                         f"Example: {_arguments('movielens')[2]}")  # fmt: skip
+    required, optional, example = _arguments(format_name)
+    known = (*_COMMON, *required, *optional)
+    for key in words:
+        if key not in known:
+            raise ValueError(f"command line: --{key} is no argument of --format={format_name}, which takes "
+                             f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}")  # fmt: skip
+    for key in (*required, "dataset"):
+        if words.get(key) in (None, ""):
+            raise ValueError(f"command line: --{key} is missing. Example: {example}")
+    name = str(words["dataset"])
+    if Path(name).name != name or name.startswith("."):
+        raise ValueError(f"command line: --dataset={name} is a name, not a path; --output says where its folder is made. "
+                         f"Example: {example}")  # fmt: skip
+    share = words.setdefault("max_malformed", 0.001)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise ValueError(f"command line: --max_malformed={share} is not a share from 0 to 1, such as 0.001.")
+    if not isinstance(words.setdefault("overwrite", False), bool):
+        raise ValueError(f"command line: --overwrite={words['overwrite']} is neither True nor False.")
+    return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prepare one dataset; what cannot be done is one sentence on stderr and exit status 2, and leaves no folder."""
+    if "--help" in argv or not argv:
+        print(__doc__)
+        return 0 if argv else 2
+    try:
+        words = read_arguments(argv)
+        folder = Path(words["output"]) / words["dataset"]
+        check_target(folder, words["overwrite"])
+        if words["format"] == "movielens":
+            raw = MovieLens(Path(str(words["input"])), words["max_malformed"])
+        else:
+            metadata = Path(str(words["meta"])) if words.get("meta") else None
+            raw = Amazon(words["format"], Path(str(words["interactions"])), metadata, words["max_malformed"])
+        provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
+    except (ValueError, OSError) as error:
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 2
+    print(describe(provenance, folder))
+    print(f"Next: {next_command(folder, raw.properties)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

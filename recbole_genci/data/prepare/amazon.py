@@ -1,0 +1,196 @@
+"""Amazon review datasets of 2023 and of 2014, both written with the same fields.
+
+2023 (amazon-reviews-2023.github.io): ratings as CSV (``5core/rating_only/``) or reviews as JSON lines; metadata as JSON lines.
+2014 (jmcauley.ucsd.edu/data/amazon): reviews as JSON lines; metadata as JSON lines or, as first released, Python literals.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_genci.data.prepare.cleaning import MalformedLine, as_id, as_interaction, as_text, number_text
+from recbole_genci.data.prepare.source import SourceFile
+
+#: Between two categories of an item, as Amazon shows them; properties/dataset/amazon-*.yaml: seq_separator.
+CATEGORY_SEPARATOR = " > "
+
+# No average_rating or rating_number: they sum up all reviews, those of the test rows included.
+ITEM_FIELDS = {"item_id": "token", "title": "token", "main_category": "token", "categories": "token_seq", "store": "token",
+               "price": "float", "features": "token", "description": "token"}  # fmt: skip
+
+_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)")
+
+
+def parse_object(line: str, allows_literals: bool = False) -> dict:
+    """One JSON object, or with ``allows_literals`` one Python dict display; nothing in it is ever run.
+
+    Raises:
+        MalformedLine: anything else.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        if not allows_literals:
+            raise MalformedLine(f"not a JSON object ({error})") from error
+        try:
+            value = ast.literal_eval(line.strip())
+        except (ValueError, SyntaxError, TypeError, RecursionError) as problem:
+            raise MalformedLine(f"neither a JSON object ({error}) nor a Python literal ({problem})") from problem
+    if not isinstance(value, dict):
+        raise MalformedLine(f"a {type(value).__name__}, not an object of fields")
+    return value
+
+
+def _price(value) -> str:
+    """A price in dollars; ranges such as ``from 9.99`` and dashes stay empty."""
+    if isinstance(value, str):
+        match = _PRICE.fullmatch(value.strip())
+        value = float(match[1].replace(",", "")) if match else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return ""
+    return number_text(value)
+
+
+def _categories(value, name: str) -> str:
+    if not isinstance(value, (list, tuple)):
+        value = [value]
+    # The separator must not occur inside a category.
+    cleaned = (as_text(category, name).replace(">", "/") for category in value)
+    return CATEGORY_SEPARATOR.join(filter(None, cleaned))
+
+
+def _item_2023(record: dict) -> dict[str, str]:
+    return {
+        "main_category": as_text(record.get("main_category"), "main_category"),
+        "categories": _categories(record.get("categories"), "categories"),
+        "store": as_text(record.get("store"), "store"),
+        "features": as_text(record.get("features"), "features"),
+    }
+
+
+def _item_2014(record: dict) -> dict[str, str]:
+    # One path of categories or several, most of them starting alike.
+    paths = record.get("categories") or []
+    if not isinstance(paths, (list, tuple)):
+        raise MalformedLine(f"categories is a {type(paths).__name__}, not a list")
+    parts = [part for path in paths for part in (path if isinstance(path, (list, tuple)) else [path])]
+    distinct = list(dict.fromkeys(as_text(part, "categories") for part in parts))
+    return {
+        "main_category": distinct[0] if distinct else "",
+        "categories": _categories(distinct, "categories"),
+        "store": as_text(record.get("brand"), "brand"),
+    }
+
+
+@dataclass(frozen=True)
+class _Vintage:
+    """Names that one release gives to the columns, and how its metadata describe an item."""
+
+    user: str
+    item: str
+    rating: str
+    time: str
+    describe: Callable[[dict], dict[str, str]]
+    allows_literals: bool
+    allows_csv: bool
+
+    @property
+    def columns(self) -> tuple[str, str, str, str]:
+        return self.user, self.item, self.rating, self.time
+
+
+VINTAGES = {
+    "amazon-2023": _Vintage("user_id", "parent_asin", "rating", "timestamp", _item_2023, False, True),
+    "amazon-2014": _Vintage("reviewerID", "asin", "overall", "unixReviewTime", _item_2014, True, False),
+}
+
+
+class Amazon:
+    """One category of Amazon reviews, with its metadata if there are any; files are read by iterating, once each.
+
+    Args:
+        vintage: ``amazon-2023`` or ``amazon-2014``.
+        reviews: ratings or reviews.
+        metadata: of the items, or None: items then have their ids only.
+        max_malformed: share of malformed lines that each file may have.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: an empty file, or one whose first line is of no known kind.
+    """
+
+    properties = "amazon-instruments"
+    item_fields = ITEM_FIELDS
+    user_fields = None
+
+    def __init__(self, vintage: str, reviews: Path, metadata: Path | None, max_malformed: float):
+        self._vintage = VINTAGES[vintage]
+        self._reviews = SourceFile(reviews, max_malformed)
+        self._metadata = SourceFile(metadata, max_malformed) if metadata is not None else None
+        self.sources = [source for source in (self._reviews, self._metadata) if source]
+        self._columns = self._csv_columns(vintage)
+        if self._metadata and not self._metadata.first_line.lstrip().startswith("{"):
+            raise ValueError(
+                f"{metadata} starts with {self._metadata.first_line[:60]!r}: metadata need one JSON object a line. Is this the "
+                "published meta file?"
+            )
+
+    def _csv_columns(self, vintage: str) -> list[str] | None:
+        """The header of a CSV file, None for JSON lines."""
+        line, names = self._reviews.first_line, self._vintage.columns
+        if line.lstrip().startswith("{"):
+            return None
+        columns = [name.strip() for name in line.split(",")]
+        if self._vintage.allows_csv and set(names) <= set(columns):
+            return columns
+        expected = f"one JSON object a line with {', '.join(names)}"
+        if self._vintage.allows_csv:
+            expected = f"a CSV header with {', '.join(names)}, or {expected}"
+        raise ValueError(f"{self._reviews.path} starts with {line[:60]!r}; --format={vintage} needs {expected}.")
+
+    def interactions(self) -> Iterator[tuple[str, str, float, int]]:
+        """(user, item, rating, time) in the order of the file; 2023 has milliseconds, 2014 the day in seconds."""
+        if self._columns is None:
+            return self._reviews.rows(self._parse_json)
+        places = [self._columns.index(name) for name in self._vintage.columns]
+
+        def parse_csv(line: str):
+            cells = line.split(",")  # ids and numbers: nothing is quoted
+            if len(cells) != len(self._columns):
+                raise MalformedLine(f"{len(cells)} values, not {len(self._columns)}")
+            return as_interaction(*(cells[place] for place in places))
+
+        return self._reviews.rows(parse_csv, has_header=True)
+
+    def _parse_json(self, line: str):
+        record = parse_object(line)
+        for name in self._vintage.columns:
+            if name not in record:
+                raise MalformedLine(f"no field '{name}'")
+        return as_interaction(*(record[name] for name in self._vintage.columns))
+
+    def items(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
+        """Descriptions of the wanted items, in the order of the metadata."""
+        if self._metadata is None:
+            return
+        for row in self._metadata.rows(lambda line: self._item(line, wanted)):
+            if row is not None:
+                yield row
+
+    def _item(self, line: str, wanted: Container[str]) -> dict[str, str] | None:
+        record = parse_object(line, self._vintage.allows_literals)
+        item = as_id(record.get(self._vintage.item), self._vintage.item)
+        if item not in wanted:
+            return None
+        return {
+            "item_id": item,
+            "title": as_text(record.get("title"), "title"),
+            "price": _price(record.get("price")),
+            "description": as_text(record.get("description"), "description"),
+        } | self._vintage.describe(record)

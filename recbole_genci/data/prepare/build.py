@@ -1,0 +1,76 @@
+"""From a published dataset to a folder of atomic files, in one pass over each of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import recbole_genci
+from recbole_genci.data.prepare.output import (
+    INTERACTION_FIELDS,
+    PROVENANCE_FILE,
+    whole_folder,
+    write_interactions,
+    write_table,
+)
+from recbole_genci.data.prepare.source import SourceFile
+from recbole_genci.files import write_json
+
+
+class RawDataset(Protocol):
+    """What a published format has to offer: ``MovieLens``, ``Amazon``.
+
+    Attributes:
+        sources: its files, in the order in which they are read.
+        item_fields, user_fields: ``{field: type}``, id first; ``user_fields`` is None, and ``users`` not called, where nothing
+            is known of users.
+        properties: the dataset under ``properties/dataset/`` whose protocol fits.
+    """
+
+    sources: list[SourceFile]
+    item_fields: dict[str, str]
+    user_fields: dict[str, str] | None
+    properties: str
+
+    def interactions(self) -> Iterable[tuple[str, str, float, int]]: ...
+
+    def items(self, wanted: Container[str]) -> Iterator[dict[str, str]]: ...
+
+    def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]: ...
+
+
+def build_dataset(raw: RawDataset, format_name: str, folder: Path, overwrite: bool = False) -> dict:
+    """Write ``folder/<name>.inter``, ``.item``, ``.user`` and ``provenance.json``, all of them or none.
+
+    Args:
+        raw: the published files.
+        format_name: what they are called on the command line, for the provenance.
+        folder: the dataset's folder; its last part is the dataset's name.
+        overwrite: replace a folder of that name.
+
+    Returns:
+        dict: the content of ``provenance.json``: sources with sizes and hashes, and counts.
+
+    Raises:
+        FileExistsError: the folder exists and ``overwrite`` is not set.
+        ValueError: malformed files.
+    """
+    name = folder.name
+    with whole_folder(folder, overwrite) as temporary:
+        counts, users, items = write_interactions(temporary / f"{name}.inter", raw.interactions())
+        fields = {"inter": INTERACTION_FIELDS, "item": raw.item_fields}
+        counts["item_file"] = write_table(temporary / f"{name}.item", raw.item_fields, raw.items(items), items)
+        if raw.user_fields:
+            fields["user"] = raw.user_fields
+            counts["user_file"] = write_table(temporary / f"{name}.user", raw.user_fields, raw.users(users), users)
+        provenance = {
+            "dataset": name,
+            "format": format_name,
+            "recbole_genci": recbole_genci.__version__,
+            "sources": [source.describe() for source in raw.sources],
+            "counts": counts,
+            "fields": fields,
+        }
+        write_json(temporary / PROVENANCE_FILE, provenance)
+    return provenance

@@ -1,0 +1,100 @@
+"""What is written into an atomic file's cells: cleaned text, checked ids and numbers."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import unicodedata
+
+# A tag starts with a letter, so that "< 5 W and > 3 W" stays; scripts and styles go with their content.
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|</?[a-zA-Z][^<>]*>", re.IGNORECASE | re.DOTALL)
+# Control characters, halves of surrogate pairs (UTF-8 has none) and byte-order marks.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+
+#: Whole numbers up to here are exact in the float64 that a timestamp is read as.
+MAX_TIMESTAMP = 2**53
+
+
+class MalformedLine(ValueError):
+    """A line that is no row of its file; the message says why."""
+
+
+def clean_text(text: str) -> str:
+    """Text as one cell of one line: HTML entities resolved, tags removed, Unicode in NFC, white space collapsed.
+
+    The result is a fixed point: cleaning it again, here or by ``tokenizer.text.clean_text``, changes nothing. That takes
+    several rounds where an entity was escaped twice (``&amp;amp;``, frequent in Amazon's metadata).
+    """
+    while True:
+        once = _MARKUP.sub(" ", html.unescape(text))
+        once = " ".join(_UNWRITABLE.sub(" ", unicodedata.normalize("NFC", once)).split())
+        if once == text:
+            return text
+        text = once
+
+
+def as_text(value, name: str) -> str:
+    """Cleaned text of a JSON value: a string, a number, a list of them (joined by spaces), or null or NaN (empty).
+
+    Raises:
+        MalformedLine: any other value.
+    """
+    parts = []
+    for part in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(part, (str, int, float)):
+            parts.append("" if part != part else clean_text(str(part)))
+        elif part is not None:
+            raise MalformedLine(f"{name} holds a {type(part).__name__}, not text")
+    return " ".join(filter(None, parts))
+
+
+def as_id(value, name: str) -> str:
+    """A user's or item's id.
+
+    Raises:
+        MalformedLine: none, an empty one, or one with white space, control or undecodable characters.
+    """
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if not text:
+        raise MalformedLine(f"no {name}" if value is None or value == "" else f"{name} {value!r} is not an id")
+    if len(text.split()) != 1 or _UNWRITABLE.search(text) or "\ufffd" in text:
+        raise MalformedLine(f"{name} {text!r} holds white space or characters that cannot be read")
+    return text
+
+
+def as_number(value, name: str) -> float:
+    """A finite number, given as one or as text.
+
+    Raises:
+        MalformedLine: none, or anything else.
+    """
+    if value is None or value == "":
+        raise MalformedLine(f"no {name}")
+    try:
+        # float() takes booleans and "1_0", which no published file means as numbers.
+        number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise MalformedLine(f"{name} {value!r} is not a number")
+    return number
+
+
+def number_text(number: float) -> str:
+    """The shortest text that reads as exactly this number, whole ones without a decimal point."""
+    return repr(float(number)).removesuffix(".0")
+
+
+def as_interaction(user, item, rating, timestamp) -> tuple[str, str, float, int]:
+    """One row: ids, a rating from 0 to 5, a whole number of seconds or milliseconds.
+
+    Raises:
+        MalformedLine: anything else.
+    """
+    row = as_id(user, "user id"), as_id(item, "item id"), as_number(rating, "rating"), as_number(timestamp, "timestamp")
+    if not 0 <= row[2] <= 5:
+        raise MalformedLine(f"rating {rating!r} is not between 0 and 5")
+    if not row[3].is_integer() or not 0 <= row[3] <= MAX_TIMESTAMP:
+        raise MalformedLine(f"timestamp {timestamp!r} is not a whole number from 0 to 2**53")
+    return row[0], row[1], row[2], int(row[3])

@@ -1,0 +1,171 @@
+"""Writing a dataset folder of atomic files that is there whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from recbole_genci.data.prepare.cleaning import number_text
+from recbole_genci.data.prepare.repeats import RepeatFinder
+
+PROVENANCE_FILE = "provenance.json"
+INTERACTION_FIELDS = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
+
+#: A rating above this is a click in the paper; what MovieLens rates exactly so is dropped by the dataset's properties.
+NEUTRAL_RATING = 3
+
+
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Refuse, before any work, a folder that must not be replaced.
+
+    Raises:
+        FileExistsError: it exists without ``overwrite``, or holds something else than this dataset's files.
+    """
+    if not os.path.lexists(folder):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{folder} exists already. Give --overwrite=True to replace it, or another --dataset or --output.")
+    if folder.is_symlink() or not folder.is_dir():
+        raise FileExistsError(f"{folder} is not a folder, so it is not replaced. Give another --dataset or --output.")
+    foreign = sorted(p.name for p in folder.iterdir()
+                     if p.is_dir() or not (p.name == PROVENANCE_FILE or p.name.startswith(f"{folder.name}.")))  # fmt: skip
+    if foreign:
+        raise FileExistsError(
+            f"{folder} holds {', '.join(foreign[:5])}, which {'is no file' if len(foreign) == 1 else 'are no files'} of the "
+            "dataset, so it is not replaced. Move it away, or give another --dataset or --output."
+        )
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a hidden sibling of ``folder`` to write into; it takes the name ``folder`` if the block ends well.
+
+    A run that fails leaves nothing; one that is killed leaves the hidden sibling, which no loader takes for a dataset.
+
+    Raises:
+        FileExistsError: as ``check_target``.
+    """
+    check_target(folder, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    replaced = temporary.with_name(f"{temporary.name}-replaced")
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        # mkdtemp makes folders private; give this one the permissions any other folder of this user gets.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o777 & ~umask)
+        if folder.exists():
+            check_target(folder, overwrite)
+            os.rename(folder, replaced)
+        try:
+            os.rename(temporary, folder)
+        except BaseException:  # whatever happens between the two, the old folder comes back
+            if replaced.exists() and not folder.exists():
+                os.rename(replaced, folder)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _header(fields: dict[str, str]) -> str:
+    return "\t".join(f"{field}:{kind}" for field, kind in fields.items()) + "\n"
+
+
+def write_interactions(file: Path, rows: Iterable[tuple[str, str, float, int]]) -> tuple[dict, dict, dict]:
+    """Write the ``.inter`` file in the order of ``rows``; a row that is repeated exactly is written once.
+
+    Its second copy could otherwise be tested after its first was trained on. Repeated (user, item) pairs with another
+    rating or time stay: RecBole's key ``rm_dup_inter`` keeps the first or the last of them.
+
+    Args:
+        file: where to write.
+        rows: (user, item, rating, timestamp).
+
+    Returns:
+        (dict, dict, dict): the counts; users and items in order of appearance, as the keys of a dict. Only these two grow
+        in memory, with the number of users and items.
+    """
+    users, items = {}, {}
+    lines, pairs = RepeatFinder(file.with_name("lines.tmp")), RepeatFinder(file.with_name("pairs.tmp"))
+    number = positive = neutral = 0
+    with file.open("w", encoding="utf-8", newline="\n") as output:
+        output.write(_header(INTERACTION_FIELDS))
+        for user, item, rating, timestamp in rows:
+            line = f"{user}\t{item}\t{number_text(rating)}\t{timestamp}\n"
+            output.write(line)
+            lines.add(line)
+            pairs.add((user, item))
+            users[user] = items[item] = None
+            number += 1
+            positive += rating > NEUTRAL_RATING
+            neutral += rating == NEUTRAL_RATING
+    repeated_lines, repeated_pairs = lines.hashes(), pairs.count()
+    dropped = _drop_repeated(file, repeated_lines) if repeated_lines else []
+    ratings = [float(line.split("\t")[2]) for line in dropped]
+    counts = {
+        "rows": number - len(dropped),
+        "users": len(users),
+        "items": len(items),
+        "rows_rated_above_3": positive - sum(rating > NEUTRAL_RATING for rating in ratings),
+        "rows_rated_3": neutral - sum(rating == NEUTRAL_RATING for rating in ratings),
+        "exact_repeats_left_out": len(dropped),
+        "repeated_user_item_pairs_kept": repeated_pairs - len(dropped),
+    }
+    return counts, users, items
+
+
+def _drop_repeated(file: Path, repeated: set[int]) -> list[str]:
+    """Rewrite ``file`` without the second and later copies of its lines, and return these."""
+    seen, dropped = set(), []
+    whole = file.with_name("whole.tmp")
+    with file.open(encoding="utf-8", newline="\n") as source, whole.open("w", encoding="utf-8", newline="\n") as output:
+        for line in source:
+            if hash(line) in repeated:
+                if line in seen:
+                    dropped.append(line)
+                    continue
+                seen.add(line)
+            output.write(line)
+    os.replace(whole, file)
+    return dropped
+
+
+def write_table(file: Path, fields: dict[str, str], rows: Iterable[dict[str, str]], ids: Iterable[str]) -> dict[str, int]:
+    """Write a ``.item`` or ``.user`` file: one line per id, the first where ``rows`` has an id twice.
+
+    Args:
+        file: where to write.
+        fields: ``{field: type}``; the first is the id.
+        rows: cleaned cells by field; what a row lacks is an empty cell.
+        ids: of the interactions; those that ``rows`` lacks get a line with their id only.
+
+    Returns:
+        dict: numbers of ``lines``, of ``repeated_ids`` left out, and of ids ``without_description``.
+    """
+    id_field, written, repeated = next(iter(fields)), set(), 0
+    with file.open("w", encoding="utf-8", newline="\n") as output:
+        output.write(_header(fields))
+
+        def write(row):
+            output.write("\t".join(row.get(field, "") for field in fields) + "\n")
+            written.add(row[id_field])
+
+        for row in rows:
+            if row[id_field] in written:
+                repeated += 1
+            else:
+                write(row)
+        described = len(written)
+        for missing in (i for i in ids if i not in written):
+            write({id_field: missing})
+    return {"lines": len(written), "repeated_ids": repeated, "without_description": len(written) - described}

@@ -1,0 +1,46 @@
+"""What a preparation tells its user at the end: counts, what was left out, and the command to go on with."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from recbole_genci.config import properties_folder
+
+
+def describe(provenance: dict, folder: Path) -> str:
+    """Counts as a few lines of text."""
+    counts = provenance["counts"]
+    rows = counts["rows"]
+    lines = [
+        f"{folder}: {rows:,} rows, {counts['users']:,} users, {counts['items']:,} items; "
+        f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, {counts['rows_rated_3']:,} rows rated 3."
+    ]
+    for source in provenance["sources"]:
+        lines.append(f"  {source['file']}: {source['lines']:,} lines, {source['malformed_lines']:,} malformed and left out")
+        lines += [f"    {reason}" for reason in source["first_malformed"]]
+        if source["lines_not_utf8"]:
+            lines.append(f"    {source['lines_not_utf8']:,} lines are not UTF-8 and were read as {source['read_as']}")
+    if counts["exact_repeats_left_out"]:
+        lines.append(f"  {counts['exact_repeats_left_out']:,} rows repeat another exactly and were left out")
+    if counts["repeated_user_item_pairs_kept"]:
+        lines.append(f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another time or with another "
+                     "rating and were kept; --rm_dup_inter=first (or last) keeps one of them")  # fmt: skip
+    for kind in ("item", "user"):
+        table = counts.get(f"{kind}_file", {})
+        if table.get("without_description"):
+            lines.append(f"  {table['without_description']:,} {kind}s of the rows are not described and have their id only")
+        if table.get("repeated_ids"):
+            lines.append(f"  {table['repeated_ids']:,} more descriptions of the same {kind}s were left out")
+    return "\n".join(lines)
+
+
+def next_command(folder: Path, properties: str) -> str:
+    """The command that trains on the prepared folder."""
+    words = ["python", "run_recbole_genci.py", "--model=GenCI", f"--dataset={folder.name}"]
+    if folder.parent != Path("dataset"):
+        words.append(f"--data_path={folder.parent}")
+    own = properties_folder() / "dataset"
+    if not (own / f"{folder.name}.yaml").is_file():
+        words.append(f"--config_files={own / properties}.yaml")
+    return shlex.join(words)

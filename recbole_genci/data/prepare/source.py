@@ -1,0 +1,156 @@
+"""Reading a published file once, line by line: decompressed, decoded, counted and hashed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from recbole_genci.data.prepare.cleaning import MalformedLine
+
+Row = TypeVar("Row")
+
+#: How many malformed lines are described.
+SHOWN = 5
+#: A file of which most of so many lines are malformed is another kind of file: say so without reading the rest.
+EARLY_LINES = 1000
+
+_BUFFER = 1 << 20
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+class _Metered(io.RawIOBase):
+    """A raw file that tells a hash and a progress bar which bytes went by."""
+
+    def __init__(self, raw: io.RawIOBase, digest, progress: tqdm):
+        self._raw, self._digest, self._progress = raw, digest, progress
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = self._raw.readinto(buffer)
+        self._digest.update(memoryview(buffer)[:count])
+        self._progress.update(count)
+        return count
+
+
+class SourceFile:
+    """A text file, gzipped (known by its first bytes, not by its name) or not.
+
+    Args:
+        path: the file.
+        max_malformed: share of lines that may be malformed; they are left out, counted and described.
+        other_encoding: for lines that are not UTF-8. Without one, what cannot be decoded becomes U+FFFD.
+
+    Attributes:
+        lines: lines read, blank ones and the header apart.
+        malformed: number of malformed lines.
+        first_malformed: the first of them, as ``"line 7: no rating"``.
+        not_utf8: number of lines that are not UTF-8.
+        sha256: of the file as it lies on the disk; known once it has been read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is empty.
+    """
+
+    def __init__(self, path: Path, max_malformed: float, other_encoding: str | None = None):
+        self.path, self.max_malformed, self._other_encoding = Path(path), max_malformed, other_encoding
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path} does not exist or is not a file; check the path.")
+        self.size = self.path.stat().st_size
+        self.lines = self.malformed = self.not_utf8 = 0
+        self.first_malformed: list[str] = []
+        self.sha256: str | None = None
+        self.first_line = next((line for _, line in self._decoded(shows_progress=False)), "")
+        self.not_utf8 = 0
+        if not self.first_line:
+            raise ValueError(f"{self.path} is empty; download it again.")
+
+    def rows(self, parse: Callable[[str], Row], has_header: bool = False) -> Iterator[Row]:
+        """Yield ``parse(line)`` of each line, leaving out lines for which it raises ``MalformedLine``.
+
+        Raises:
+            ValueError: more malformed lines than ``max_malformed`` allows, no row at all, or a gzip file that breaks off.
+        """
+        for number, line in self._decoded(shows_progress=True):
+            if has_header:
+                has_header = False
+                continue
+            self.lines += 1
+            try:
+                row = parse(line)
+            except MalformedLine as reason:
+                self._note(number, str(reason))
+            else:
+                yield row
+        if self.lines == 0:
+            raise ValueError(f"{self.path} has a header but no rows; download it again.")
+        self._check(self.max_malformed)
+
+    def describe(self) -> dict:
+        """What is to be known about where rows came from, for the dataset's provenance."""
+        return {"file": self.path.name, "bytes": self.size, "sha256": self.sha256, "lines": self.lines,
+                "malformed_lines": self.malformed, "first_malformed": self.first_malformed,
+                "lines_not_utf8": self.not_utf8, "read_as": self._other_encoding or "UTF-8 with U+FFFD"}  # fmt: skip
+
+    def _note(self, number: int, reason: str) -> None:
+        self.malformed += 1
+        if len(self.first_malformed) < SHOWN:
+            self.first_malformed.append(f"line {number}: {reason}")
+        if self.lines >= EARLY_LINES:
+            self._check(max(0.5, self.max_malformed))
+
+    def _check(self, allowed: float) -> None:
+        if self.malformed > allowed * self.lines:
+            raise ValueError(
+                f"{self.path}: {self.malformed} of {self.lines} lines are malformed ({self.malformed / self.lines:.2%}), more "
+                f"than max_malformed={self.max_malformed} allows. {'; '.join(self.first_malformed)}. Is this the right file "
+                "for the format? If so, repair these lines, or leave them out by a larger --max_malformed."
+            )
+
+    def _decoded(self, shows_progress: bool) -> Iterator[tuple[int, str]]:
+        """Numbers and texts of all lines but blank ones."""
+        number = 0
+        try:
+            with self._opened(shows_progress) as lines:
+                for number, line in enumerate(lines, start=1):
+                    text = self._decode(line).rstrip("\r\n")
+                    if number == 1:
+                        text = text.removeprefix(_BYTE_ORDER_MARK)
+                    if text.strip():
+                        yield number, text
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{self.path} breaks off or is damaged after line {number} ({error}); download it again.") from error
+
+    def _decode(self, line: bytes) -> str:
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            self.not_utf8 += 1
+            return line.decode(self._other_encoding) if self._other_encoding else line.decode("utf-8", "replace")
+
+    @contextlib.contextmanager
+    def _opened(self, shows_progress: bool):
+        digest = hashlib.sha256()
+        # disable=None: no bar where stderr is a file or a pipe.
+        with (
+            self.path.open("rb", buffering=0) as raw,
+            tqdm(total=self.size, desc=self.path.name, unit="B", unit_scale=True,
+                 disable=None if shows_progress else True) as progress,
+            io.BufferedReader(_Metered(raw, digest, progress), _BUFFER) as stored,
+        ):  # fmt: skip
+            if stored.peek(2)[:2] == b"\x1f\x8b":
+                with gzip.GzipFile(fileobj=stored) as expanded, io.BufferedReader(expanded, _BUFFER) as lines:
+                    yield lines
+            else:
+                yield stored
+            self.sha256 = digest.hexdigest()
