@@ -33,7 +33,8 @@ def check_dataset(config) -> None:
     raise ValueError(
         f"dataset: there is no folder {folder}, and '{name}' is no name in RecBole's dataset store."
         f"{nearest(name, [*here, *known_downloads()])} Put {name}.inter (and .user, .item) into that folder or point "
-        f"--data_path at the folder that holds {name}/. Found there: {', '.join(here) or 'nothing'}."
+        f"--data_path at the folder that holds {name}/; python -m recbole_genci.data.prepare makes them from MovieLens' and "
+        f"Amazon's published files. Found there: {', '.join(here) or 'nothing'}."
     )
 
 
