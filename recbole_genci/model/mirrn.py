@@ -88,7 +88,7 @@ class FourierLayer(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, sequence):
-        spectrum = torch.fft.rfft(sequence.float(), dim=1, norm="ortho").unflatten(-1, (self.num_blocks, -1))
+        spectrum = torch.fft.rfft(sequence, dim=1, norm="ortho").unflatten(-1, (self.num_blocks, -1))
         mixed = torch.einsum(self.equation, spectrum, torch.view_as_complex(self.filter)).flatten(2)
         mixed = torch.fft.irfft(mixed, n=sequence.shape[1], dim=1, norm="ortho")
         return self.norm(self.dropout(mixed) + sequence)
