@@ -147,9 +147,10 @@ def test_unknown_models_are_refused_with_the_nearest_name(name, hint):
         get_model(name)
 
 
-def test_the_papers_eleven_recbole_baselines_are_known():
-    eleven = {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN"}
-    assert eleven | {"GenCI"} <= set(known_models())
+def test_the_papers_fifteen_baselines_are_known():
+    recboles = {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN"}
+    ours = {"AFN+", "RFM", "MIRRN", "SFG"}
+    assert recboles | ours | {"AFN", "GE4Rec", "GenCI"} <= set(known_models())
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
