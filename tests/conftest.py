@@ -77,8 +77,13 @@ def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
 
 
 SMALL_GENCI = {"intent_width": 16, "intent_layers": 1, "intent_heads": 2, "intent_feed_forward_size": 16, "num_beams": 2}
-SMALL = {"GenCI": SMALL_GENCI, "RFM": {"group_size": 8, "rotation_size": 8}, "AFN": {"logarithmic_neurons": 6},
-         "AFN+": {"logarithmic_neurons": 6, "dnn_hidden_size": [8]}, "MIRRN": {"retrieval_topk": 3, "local_length": 2}}  # fmt: skip
+SMALL = {
+    "GenCI": SMALL_GENCI,
+    "AFN": {"logarithmic_neurons": 6},
+    "AFN+": {"logarithmic_neurons": 6, "dnn_hidden_size": [8]},
+    "RFM": {"group_size": 8, "rotation_size": 8},
+    "MIRRN": {"retrieval_topk": 3, "local_length": 2},
+}
 
 
 def make_model(name, parts, keys, seed=0):

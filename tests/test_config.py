@@ -37,7 +37,8 @@ def test_words_of_the_host_program_are_not_read(monkeypatch):
 def test_every_model_of_a_comparison_gets_the_same_protocol():
     keys = ("eval_args", "threshold", "val_interval", "load_col", "metrics", "MAX_ITEM_LIST_LENGTH", "train_neg_sample_args",
             "embedding_size", "train_batch_size", "learner", "stopping_step", "valid_neg_sample_args")  # fmt: skip
-    names = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN", "GenCI")
+    names = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN", "GenCI",
+             "AFN", "AFN+", "RFM", "MIRRN", "SFG")  # fmt: skip
     configs = [Config(name, "ml-100k") for name in names]
     for config in configs[1:]:
         assert {k: config[k] for k in keys} == {k: configs[0][k] for k in keys}
@@ -111,6 +112,9 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
     assert {key for key in ours if f"--{key}" not in text} == {"train_neg_sample_args", "repeatable"}
     assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [False]" in text
     assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
+    assert main(["--help", "--model=AFN,AFN+"]) == 0
+    text = capsys.readouterr().out
+    assert text.index("--ensemble_dnn [False]") < text.index("AFN+'s own") < text.index("--ensemble_dnn [True]")
     assert main(["--help", "--model=GenCl"]) == 2 and "Did you mean 'GenCI'" in capsys.readouterr().err
 
 

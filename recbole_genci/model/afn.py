@@ -74,8 +74,8 @@ class AFN(ClickModel):
     @staticmethod
     def check_settings(config) -> None:
         check_whole(config, "logarithmic_neurons")
-        check_layers(config, "mlp_hidden_size", "dnn_hidden_size")
-        check_dropout(config, "dropout_prob", "dnn_dropout_prob")
+        check_layers(config, "dnn_hidden_size")
+        check_dropout(config, "dnn_dropout_prob")
         check_switch(config, "ensemble_dnn")
 
     def forward(self, interaction):

@@ -22,7 +22,7 @@ class ClickModel(ContextRecommender):
 
     @staticmethod
     def check_settings(config) -> None:
-        """Refuse settings that cannot work, by their keys.
+        """Refuse settings of the model's own that cannot work, by their keys; ``Config`` has checked what all models share.
 
         Raises:
             ValueError: names the key, its value and what it may be.

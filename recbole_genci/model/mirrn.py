@@ -25,7 +25,6 @@ from recbole_genci.model.base import (
     check_choice,
     check_divides,
     check_dropout,
-    check_layers,
     check_switch,
     check_whole,
 )
@@ -179,8 +178,7 @@ class MIRRN(ClickModel):
         check_divides(config, "target_attention_heads", "target_attention_size")
         check_divides(config, "fourier_blocks", "embedding_size")
         check_choice(config, "fourier_mixing", MIXINGS)
-        check_layers(config, "mlp_hidden_size")
-        check_dropout(config, "dropout_prob", "fourier_dropout", "target_attention_dropout")
+        check_dropout(config, "fourier_dropout", "target_attention_dropout")
         check_switch(config, "short_interest")
 
     def embed_items(self, items):

@@ -12,7 +12,7 @@ import torch
 from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, check_divides, check_dropout, check_layers, check_switch, check_whole
+from recbole_genci.model.base import ClickModel, check_divides, check_dropout, check_switch, check_whole
 
 ROTATION_GAIN = 1.414
 AMPLIFICATION_STD = 0.01
@@ -120,11 +120,10 @@ class RFM(ClickModel):
     def check_settings(config) -> None:
         check_whole(config, "rotation_size", "rotation_layers", "rotation_heads", "group_size")
         check_divides(config, "rotation_heads", "rotation_size")
-        check_layers(config, "mlp_hidden_size")
         uneven = [size for size in config["mlp_hidden_size"] if size % config["group_size"]]
         if uneven:
             raise ValueError(f"group_size: {config['group_size']} does not divide a width of mlp_hidden_size, {uneven[0]}.")
-        check_dropout(config, "rotation_dropout", "dropout_prob")
+        check_dropout(config, "rotation_dropout")
         check_switch(config, "first_order_residual")
 
     def forward(self, interaction):

@@ -17,7 +17,7 @@ from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, check_choice, check_dropout, check_layers, check_whole
+from recbole_genci.model.base import ClickModel, check_choice, check_dropout, check_whole
 
 BASES = ("dcnv2", "deepfm")
 
@@ -89,8 +89,7 @@ class SFG(ClickModel):
     def check_settings(config) -> None:
         check_choice(config, "sfg_base", BASES)
         check_whole(config, "cross_layer_num")
-        check_layers(config, "mlp_hidden_size")
-        check_dropout(config, "dropout_prob", "cross_dropout")
+        check_dropout(config, "cross_dropout")
         scale = config["generation_scale"]
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or scale <= 0:
             raise ValueError(f"generation_scale: {scale!r} is not a number above 0.")

@@ -14,6 +14,7 @@ from recbole_genci.model.mirrn import FourierLayer, TargetAttention, masked_mean
 
 def chosen_by_definition(query, history, hyperplanes, k):
     """Positions of the k nearest by Hamming distance, later ones first among equals, in time order."""
+
     def code(vector):
         return vector @ hyperplanes > 0
 

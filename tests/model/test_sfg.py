@@ -72,7 +72,7 @@ def test_generating_itself_gives_the_factorization_machine_back():
 
 def test_over_deepfm_an_identity_generator_gives_recboles_deepfm_back(tiny_parts):
     parts, base = tiny_parts
-    model, (train, _, _) = make_model("SFG", parts, base | {"sfg_base": "deepfm"})
+    model, (train, _, _) = make_model("SFG", parts, base | {"sfg_base": "deepfm", "generation_scale": 1})
     deepfm, _ = make_model("DeepFM", parts, base, seed=1)
     own = {name.replace("deep_predict_layer", "predict_layer").replace("mlp_layers.mlp_layers", "mlp.mlp_layers"): tensor
            for name, tensor in deepfm.state_dict().items()}  # fmt: skip
