@@ -9,6 +9,8 @@ import pkgutil
 import recbole.model.context_aware_recommender as context_aware
 from recbole.utils import ModelType
 
+from recbole_genci import compat
+
 #: Plugin models by name: the module that holds the class of that name.
 #: DIN, DIEN and FwFM are thin subclasses of RecBole's, each for the reason its docstring gives.
 PLUGIN_MODELS = {
@@ -61,7 +63,8 @@ def get_model(name: str):
     """
     name, _ = resolve(name)
     if name in PLUGIN_MODELS:
-        return getattr(importlib.import_module(PLUGIN_MODELS[name]), name)
+        with compat.anomaly_detection_as_it_was():
+            return getattr(importlib.import_module(PLUGIN_MODELS[name]), name)
     known = known_models()
     if name not in known:
         raise ValueError(

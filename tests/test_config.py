@@ -1,6 +1,8 @@
 """Where settings come from, and what is refused before any data is read."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -155,6 +157,20 @@ def test_the_papers_fifteen_baselines_are_known():
     recboles = {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN"}
     ours = {"AFN+", "RFM", "MIRRN", "SFG"}
     assert recboles | ours | {"AFN", "GE4Rec", "GenCI"} <= set(known_models())
+
+
+def test_loading_a_sequential_model_leaves_anomaly_detection_as_it_was():
+    code = """
+import torch
+from recbole_genci.registry import get_model
+torch.autograd.set_detect_anomaly({0}); get_model("DIN")
+assert torch.is_anomaly_enabled() is {0}
+import recbole.model.sequential_recommender.sine as sine, importlib
+torch.autograd.set_detect_anomaly(False); importlib.reload(sine)
+assert torch.is_anomaly_enabled()  # what is mended
+"""
+    for enabled in (False, True):
+        subprocess.run([sys.executable, "-c", code.format(enabled)], check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
