@@ -49,6 +49,18 @@ def series_agg_len_by_row():
         pd.Series.agg = original
 
 
+@contextlib.contextmanager
+def anomaly_detection_as_it_was():
+    """model/sequential_recommender/sine.py:25 switches autograd's anomaly detection on, for the whole process, as soon as any
+    sequential model is imported: every operation then keeps a traceback and every gradient is searched for NaN.
+    """
+    enabled = torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(enabled)
+
+
 def use_current_grad_scaler() -> None:
     """trainer/trainer.py:30, 235 build ``torch.cuda.amp.GradScaler`` every epoch, which torch has deprecated."""
     import recbole.trainer.trainer as recbole_trainer

@@ -19,7 +19,7 @@ from recbole.utils import argument_list
 
 from recbole_genci import compat
 from recbole_genci.checks import check, split_is_in_time_order
-from recbole_genci.registry import get_model, nearest
+from recbole_genci.registry import get_model, nearest, resolve
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 
@@ -87,7 +87,7 @@ def _listed_keys(*files: Path) -> set[str]:
 def known_keys(models: Sequence[str], dataset: str) -> set[str]:
     """Every configuration key that a run of ``models`` on ``dataset`` may set: the union, so that a key of one model
     can be given when several are compared."""
-    names = ["overall", "dataset/sample", f"dataset/{dataset}", *(f"model/{model}" for model in models)]
+    names = ["overall", "dataset/sample", f"dataset/{dataset}", *(f"model/{resolve(model)[0]}" for model in models)]
     files = [f / f"{name}.yaml" for f in (RECBOLE_FOLDER / "properties", properties_folder()) for name in names]
     lists = (argument_list.general_arguments, argument_list.training_arguments, argument_list.evaluation_arguments,
              argument_list.dataset_arguments)  # fmt: skip
@@ -162,11 +162,13 @@ class Config(RecBoleConfig):
         return model, get_model(model), dataset
 
     def _load_internal_config_dict(self, model, model_class, dataset):
+        model, changed_defaults = resolve(model)
         super()._load_internal_config_dict(model, model_class, dataset)
         for name in ("overall", f"model/{model}", f"dataset/{dataset}"):
             file = properties_folder() / f"{name}.yaml"
             if file.is_file():
                 self._update_internal_config_dict(str(file))
+        self.internal_config_dict.update(changed_defaults)
 
     def _update_internal_config_dict(self, file):
         before = dict(self.internal_config_dict)

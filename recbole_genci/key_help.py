@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from recbole_genci.config import RECBOLE_FOLDER, properties_folder
-from recbole_genci.registry import get_model, known_models
+from recbole_genci.registry import get_model, known_models, resolve
 
 _USAGE = """\
 usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
@@ -51,7 +51,9 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     text = [_USAGE.format(models=_wrap(", ".join(sorted(known_models(), key=str.lower)), 18))]
     text += [_section(title, {key: entries[key] for key in keys}) for title, keys in _sections(own + host).items()]
     for name in models:
-        of_model = _entries([theirs / f"model/{name}.yaml", ours / f"model/{name}.yaml"])
+        model, changed_defaults = resolve(name)
+        of_model = _entries([theirs / f"model/{model}.yaml", ours / f"model/{model}.yaml"])
+        of_model |= {key: (default, *of_model[key][1:]) for key, default in changed_defaults.items()}
         text.append(_section(f"{name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
     return "\n".join(part for part in text if part)
 

@@ -9,6 +9,8 @@ import pkgutil
 import recbole.model.context_aware_recommender as context_aware
 from recbole.utils import ModelType
 
+from recbole_genci import compat
+
 #: Plugin models by name: the module that holds the class of that name.
 #: DIN, DIEN and FwFM are thin subclasses of RecBole's, each for the reason its docstring gives.
 PLUGIN_MODELS = {
@@ -16,7 +18,14 @@ PLUGIN_MODELS = {
     "DIN": "recbole_genci.model.din",
     "DIEN": "recbole_genci.model.dien",
     "FwFM": "recbole_genci.model.fwfm",
+    "AFN": "recbole_genci.model.afn",
+    "RFM": "recbole_genci.model.rfm",
+    "MIRRN": "recbole_genci.model.mirrn",
+    "SFG": "recbole_genci.model.sfg",
 }
+
+#: Other names of a model: the model, and the defaults that the name changes.
+ALIASES = {"AFN+": ("AFN", {"ensemble_dnn": True}), "GE4Rec": ("SFG", {})}
 
 
 def nearest(name: str, known) -> str:
@@ -38,17 +47,24 @@ def _recbole_context_models() -> list[str]:
 
 def known_models() -> list[str]:
     """Every model name that ``--model`` takes."""
-    return list(dict.fromkeys([*PLUGIN_MODELS, *_recbole_context_models()]))
+    return list(dict.fromkeys([*PLUGIN_MODELS, *ALIASES, *_recbole_context_models()]))
+
+
+def resolve(name: str) -> tuple[str, dict]:
+    """The model that ``name`` stands for, and the defaults that the name changes: itself and none, unless an alias."""
+    return ALIASES.get(name, (name, {}))
 
 
 def get_model(name: str):
-    """Return the model class called ``name``: the plugin's first, then RecBole's.
+    """Return the model class called ``name``, or that an alias stands for: the plugin's first, then RecBole's.
 
     Raises:
         ValueError: no such model, or one that is not trained on labelled rows (SASRec, BPR, ...).
     """
+    name, _ = resolve(name)
     if name in PLUGIN_MODELS:
-        return getattr(importlib.import_module(PLUGIN_MODELS[name]), name)
+        with compat.anomaly_detection_as_it_was():
+            return getattr(importlib.import_module(PLUGIN_MODELS[name]), name)
     known = known_models()
     if name not in known:
         raise ValueError(

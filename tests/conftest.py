@@ -77,6 +77,13 @@ def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
 
 
 SMALL_GENCI = {"intent_width": 16, "intent_layers": 1, "intent_heads": 2, "intent_feed_forward_size": 16, "num_beams": 2}
+SMALL = {
+    "GenCI": SMALL_GENCI,
+    "AFN": {"logarithmic_neurons": 6},
+    "AFN+": {"logarithmic_neurons": 6, "dnn_hidden_size": [8]},
+    "RFM": {"group_size": 8, "rotation_size": 8},
+    "MIRRN": {"retrieval_topk": 3, "local_length": 2},
+}
 
 
 def make_model(name, parts, keys, seed=0):
@@ -85,7 +92,7 @@ def make_model(name, parts, keys, seed=0):
 
     from recbole_genci.registry import get_model
 
-    small = SMALL_GENCI if name == "GenCI" else {}
+    small = SMALL.get(name, {})
     config_dict = keys | small | {k: v for k, v in keys.items() if k in small}
     config = Config(name, "tiny", config_dict=config_dict, compared_models=["GenCI"])  # whose keys are in TINY
     views = [part.view(config, item_codes(part.item_num)) for part in parts]

@@ -1,6 +1,8 @@
 """Where settings come from, and what is refused before any data is read."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -37,7 +39,8 @@ def test_words_of_the_host_program_are_not_read(monkeypatch):
 def test_every_model_of_a_comparison_gets_the_same_protocol():
     keys = ("eval_args", "threshold", "val_interval", "load_col", "metrics", "MAX_ITEM_LIST_LENGTH", "train_neg_sample_args",
             "embedding_size", "train_batch_size", "learner", "stopping_step", "valid_neg_sample_args")  # fmt: skip
-    names = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN", "GenCI")
+    names = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN", "GenCI",
+             "AFN", "AFN+", "RFM", "MIRRN", "SFG")  # fmt: skip
     configs = [Config(name, "ml-100k") for name in names]
     for config in configs[1:]:
         assert {k: config[k] for k in keys} == {k: configs[0][k] for k in keys}
@@ -111,6 +114,9 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
     assert {key for key in ours if f"--{key}" not in text} == {"train_neg_sample_args", "repeatable"}
     assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [False]" in text
     assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
+    assert main(["--help", "--model=AFN,AFN+"]) == 0
+    text = capsys.readouterr().out
+    assert text.index("--ensemble_dnn [False]") < text.index("AFN+'s own") < text.index("--ensemble_dnn [True]")
     assert main(["--help", "--model=GenCl"]) == 2 and "Did you mean 'GenCI'" in capsys.readouterr().err
 
 
@@ -147,9 +153,24 @@ def test_unknown_models_are_refused_with_the_nearest_name(name, hint):
         get_model(name)
 
 
-def test_the_papers_eleven_recbole_baselines_are_known():
-    eleven = {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN"}
-    assert eleven | {"GenCI"} <= set(known_models())
+def test_the_papers_fifteen_baselines_are_known():
+    recboles = {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN"}
+    ours = {"AFN+", "RFM", "MIRRN", "SFG"}
+    assert recboles | ours | {"AFN", "GE4Rec", "GenCI"} <= set(known_models())
+
+
+def test_loading_a_sequential_model_leaves_anomaly_detection_as_it_was():
+    code = """
+import torch
+from recbole_genci.registry import get_model
+torch.autograd.set_detect_anomaly({0}); get_model("DIN")
+assert torch.is_anomaly_enabled() is {0}
+import recbole.model.sequential_recommender.sine as sine, importlib
+torch.autograd.set_detect_anomaly(False); importlib.reload(sine)
+assert torch.is_anomaly_enabled()  # what is mended
+"""
+    for enabled in (False, True):
+        subprocess.run([sys.executable, "-c", code.format(enabled)], check=True, cwd=Path(__file__).parent.parent)
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):

@@ -8,7 +8,8 @@ from conftest import make_model, tiny_rows, write_dataset
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 
-CONTEXT_MODELS = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "GenCI")
+CONTEXT_MODELS = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "GenCI",
+                  "AFN", "AFN+", "RFM", "MIRRN", "SFG")  # fmt: skip
 KINDS = {"token": "token", "tokens": "token_seq", "float": "float", "number": "float", "floats": "float_seq",
          "numbers": "float_seq"}  # fmt: skip
 FIELDS = {source: [f"{source}_{kind}" for kind in KINDS] for source in ("user", "item", "row")}

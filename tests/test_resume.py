@@ -32,7 +32,7 @@ def keys(tmp_path):
     return data | {"epochs": 5, "stopping_step": 9, "dropout_prob": 0.2}
 
 
-@pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM"])
+@pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM", "AFN+", "MIRRN"])
 def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(name, keys, monkeypatch):
     keys |= SMALL_GENCI if name == "GenCI" else {}
     whole = run(name, "tiny", config_dict=keys)[0]

@@ -247,6 +247,8 @@ class CTRDataset(Dataset):
         part.config = config
         attached = {"DIN": {"history"}, "DIEN": {"history", "negatives"}}.get(config["model"], set())
         part.semantic_ids = None
+        if getattr(config.model_class, "reads_history", False):
+            attached = {"history"}
         if getattr(config.model_class, "reads_semantic_ids", False):
             attached = {"history", "semantic_ids"}
             part.semantic_ids = torch.as_tensor(semantic_ids)
