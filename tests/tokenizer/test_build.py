@@ -34,11 +34,15 @@ def _build(item_file, tokens=TOKENS, **changes):
     return load_or_build_semantic_ids(settings, item_file, "item_id", tokens, item_file.parent / "cache", "toy")
 
 
+def _folders(item_file):
+    return list((item_file.parent / "cache").glob("toy-*"))
+
+
 def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
     with caplog.at_level("INFO"):
         built = _build(item_file)
     assert "collision rate before the digit" in caplog.text and "perplexity" in caplog.text
-    (folder,) = (item_file.parent / "cache").iterdir()
+    (folder,) = _folders(item_file)
     assert folder.name.startswith("toy-") and len(folder.name) == len("toy-") + 12
     assert built.level_sizes == (8, 8, 8, 256) and built.codes.shape == (60, 4)
     assert set(built.item_tokens) == set(TOKENS)
@@ -70,14 +74,14 @@ def test_another_setting_text_or_item_builds_anew(item_file):
     _build(item_file, TOKENS[:50])
     item_file.write_text(item_file.read_text().replace("star", "moon"))
     _build(item_file)
-    assert len(list((item_file.parent / "cache").iterdir())) == 4
+    assert len(_folders(item_file)) == 4
     _build(item_file, text_encoder_batch_size=8)  # no other content
-    assert len(list((item_file.parent / "cache").iterdir())) == 4
+    assert len(_folders(item_file)) == 4
 
 
 def test_a_damaged_cache_is_refused_and_not_rebuilt_in_silence(item_file):
     _build(item_file)
-    (folder,) = (item_file.parent / "cache").iterdir()
+    (folder,) = _folders(item_file)
     (folder / "codes.npy").write_bytes(b"")
     with pytest.raises(ValueError, match="codes.npy.*Delete the folder"):
         _build(item_file)
@@ -87,9 +91,9 @@ def test_of_two_builders_the_second_takes_what_the_first_saved(item_file, monkey
     save = SemanticIDs.save
     first = SemanticIDs(np.array([[0, i] for i in range(60)]), tuple(sorted(TOKENS)), (1, 60))
 
-    def overtaken(self, folder, weights=None):
+    def overtaken(self, folder, weights=None, texts=None):
         save(first, folder)
-        save(self, folder, weights)
+        save(self, folder, weights, texts)
 
     monkeypatch.setattr(SemanticIDs, "save", overtaken)
     assert _build(item_file).digest == first.digest
