@@ -66,8 +66,8 @@ def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=()) -
     config = Config(READER, dataset, config_files, config_dict, argv)
     start_console(config["state"])
     torch.set_flush_denormal(True)
-    settings = tokenizer_settings(config)
     check_dataset(config)
+    settings = tokenizer_settings(config)
     part = create_dataset(config).build()[0]
     tokens = sorted_tokens(part.field2id_token[part.iid_field][1:])
     return Catalogue(config, Path(part.item_file), tokens), settings
