@@ -4,6 +4,7 @@ import torch
 
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.tokenizer.artifact import read_weights
+from recbole_genci.tokenizer.settings import content_settings
 
 QUICK = {
     "item_text_fields": ["title", "genre"],
@@ -79,6 +80,50 @@ def test_another_setting_text_or_item_builds_anew(item_file):
     assert len(_folders(item_file)) == 4
 
 
+def test_texts_are_encoded_once_for_all_quantiser_settings(item_file, monkeypatch, caplog):
+    first = _build(item_file)
+
+    def encode_again(*args, **kwargs):
+        raise AssertionError("the cached vectors were not used")
+
+    monkeypatch.setattr("recbole_genci.tokenizer.build.encode_texts", encode_again)
+    with caplog.at_level("INFO"):
+        assert _build(item_file, quantizer="rkmeans").digest != first.digest
+    assert "Item vectors of 60 texts loaded" in caplog.text
+    with pytest.raises(AssertionError, match="not used"):
+        _build(item_file, lsa_dim=8)
+
+
+def test_texts_that_a_hub_model_encoded_before_need_no_hub(item_file, monkeypatch):
+    monkeypatch.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
+    rows = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32)
+    monkeypatch.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **kwargs: rows)
+    _build(item_file, text_encoder="nobody/no-such-model")
+
+    def unreachable(encoder):
+        raise RuntimeError("the hub was asked")
+
+    monkeypatch.setattr("recbole_genci.tokenizer.build.check_encoder", unreachable)
+    _build(item_file, text_encoder="nobody/no-such-model", quantizer="rkmeans")
+    with pytest.raises(RuntimeError, match="the hub was asked"):
+        _build(item_file, text_encoder="nobody/other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"quantizer": "rkmeans"}, {"codebook_balance": "nearest"}, {"codebook_update": "gradient"}, {"spread_collisions": True},
+     {"tokenizer_threads": 2}, {"rqvae_epochs": 13}, {"collision_codebook_size": 255}],
+)  # fmt: skip
+def test_every_setting_that_can_change_codes_is_part_of_the_identity(change):
+    assert content_settings(tokenizer_settings(QUICK)) != content_settings(tokenizer_settings(QUICK | change))
+
+
+def test_settings_that_go_unread_are_not_part_of_the_identity():
+    kmeans = QUICK | {"quantizer": "rkmeans"}
+    one, other = (content_settings(tokenizer_settings(kmeans | {"rqvae_epochs": epochs})) for epochs in (3, 4))
+    assert one == other
+
+
 def test_a_damaged_cache_is_refused_and_not_rebuilt_in_silence(item_file):
     _build(item_file)
     (folder,) = _folders(item_file)
@@ -139,6 +184,12 @@ def test_settings_are_picked_with_defaults_from_a_configuration():
         ("rqvae_learning_rate", "1e-3"),
         ("rqvae_hidden_size", [128, 0]),
         ("tokenizer_seed", -1),
+        ("tokenizer_threads", 0),
+        ("quantizer", "kmeans"),
+        ("codebook_balance", "none"),
+        ("codebook_update", "adam"),
+        ("spread_collisions", 1),
+        ("text_encoder_ids", "ids.txt"),
     ],
 )
 def test_a_wrong_setting_is_named(key, value):
