@@ -23,6 +23,7 @@ from recbole_genci.tokenizer.fit import fit_rqvae
 from recbole_genci.tokenizer.lsa import LSA
 from recbole_genci.tokenizer.outcome import FitResult
 from recbole_genci.tokenizer.quality import describe_quality
+from recbole_genci.tokenizer.report import write_report
 from recbole_genci.tokenizer.rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.semantic_ids import PAD_TOKEN, SemanticIDs
 from recbole_genci.tokenizer.settings import content_settings
@@ -31,6 +32,7 @@ from recbole_genci.tokenizer.vectors import cache_file, ids_file_of, read_cached
 
 BUILD_VERSION = 1  # raise it when the same settings would give other codes: old cache folders are then left alone
 EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts
+REPORT = "report"  # folder inside the artifact's that nothing reads
 
 
 def catalogue_texts(
@@ -253,5 +255,6 @@ def load_or_build_semantic_ids(
         # Another process saved this key first. Codes may differ in the last bit across devices: all must use one set.
         getLogger().info(f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those.")
     else:
-        getLogger().info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}).")
+        write_report(ids, texts, folder / REPORT)
+        getLogger().info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report.")
     return SemanticIDs.load(folder)

@@ -24,6 +24,7 @@ from recbole_genci.logs import start_console
 from recbole_genci.tokenizer.append import append_items
 from recbole_genci.tokenizer.artifact import read_texts
 from recbole_genci.tokenizer.build import (
+    REPORT,
     catalogue_texts,
     item_vectors,
     load_or_build_semantic_ids,
@@ -37,7 +38,6 @@ from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.settings import tokenizer_settings
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
-REPORT = "report"  # folder of the report, inside the artifact's
 
 
 class Catalogue(NamedTuple):
@@ -90,7 +90,7 @@ def tokenize(dataset: str, config_files=None, config_dict=None, argv=()) -> Sema
 
 
 def tokenize_and_report(catalogue: Catalogue, settings: dict[str, Any]) -> str:
-    """Build or load the IDs, write report and plots into ``<artifact folder>/report``, and return the report."""
+    """Build or load the IDs, add plots to the report in ``<artifact folder>/report``, and return the report."""
     ids, folder = _build(catalogue, settings)
     texts = read_texts(folder)
     vectors = item_vectors(

@@ -50,6 +50,7 @@ def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
     for key in ("settings", "versions", "quality", "created", "digest", "items", "encoder_revision"):
         assert key in built.manifest
     assert "encoder.0.weight" in read_weights(folder)
+    assert "perplexity" in (folder / "report" / "report.md").read_text()
 
     def build_again(*args, **kwargs):
         raise AssertionError("the cache was not used")
