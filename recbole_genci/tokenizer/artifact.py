@@ -1,7 +1,8 @@
 """The artifact folder of semantic IDs on disk: written whole or not at all, checked in full when read.
 
-``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional), and ``manifest.json``,
-which is written last and holds the sha256 of the others.
+``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional), ``texts.tsv`` (optional:
+raw id and text of every item, to look at and to add items later), and ``manifest.json``, which is written last and holds
+the sha256 of the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 
-FORMAT_VERSION = 1
-CODES, ITEMS, WEIGHTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "manifest.json"
+FORMAT_VERSION = 2  # 1 had no texts
+_READABLE = (1, 2)
+CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "texts.tsv", "manifest.json"
 _REBUILD = "Delete the folder, so that the next run builds it again."
 
 
@@ -41,13 +43,26 @@ def _holds(folder: Path, digest: str) -> bool:
     return json.loads(_read(folder, MANIFEST)).get("digest") == digest
 
 
-def write_artifact(ids: SemanticIDs, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+def _texts_content(item_tokens: Sequence[str], texts: Sequence[str]) -> bytes:
+    bad = [token for token, text in zip(item_tokens, texts) if "\n" in text or "\t" in text]
+    if len(texts) != len(item_tokens) or bad:
+        raise ValueError(
+            f"{TEXTS} needs one text of one line without tabs for each item; found {len(texts)} texts for "
+            f"{len(item_tokens)} items{f', and tabs or line ends in that of {bad[0]!r}' if bad else ''}."
+        )
+    return "".join(f"{token}\t{text}\n" for token, text in zip(item_tokens, texts)).encode("utf-8")
+
+
+def write_artifact(
+    ids: SemanticIDs, folder: Path, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None
+) -> None:
     """Write to a temporary sibling, then rename: the folder appears complete or not at all.
 
     Of several writers one wins; those with the same digest are content with its folder.
 
     Raises:
         FileExistsError: the folder exists and is not this artifact.
+        ValueError: texts that are not one line for each item.
     """
     buffer = io.BytesIO()
     np.save(buffer, ids.codes, allow_pickle=False)
@@ -55,6 +70,8 @@ def write_artifact(ids: SemanticIDs, folder: Path, weights: Mapping[str, Tensor]
     if weights is not None:
         state = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         contents[WEIGHTS] = save_safetensors(state)
+    if texts is not None:
+        contents[TEXTS] = _texts_content(ids.item_tokens, texts)
     manifest = {
         **ids.manifest,
         "format_version": FORMAT_VERSION,
@@ -102,14 +119,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     wrong = [key for key, kind in expected.items() if not isinstance(found.get(key), kind)]
     if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
         wrong = ["level_sizes"]
-    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS}:
+    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS, TEXTS}:
         wrong = ["files"]
     if wrong:
         raise ValueError(f"{folder / MANIFEST} lacks valid entries for {wrong}. {_REBUILD}")
-    if manifest["format_version"] != FORMAT_VERSION:
+    if manifest["format_version"] not in _READABLE:
         raise ValueError(
             f"{folder / MANIFEST} has format version {manifest['format_version']}; this version of recbole_genci reads "
-            f"{FORMAT_VERSION}. {_REBUILD}"
+            f"{' and '.join(map(str, _READABLE))}. {_REBUILD}"
         )
     return manifest
 
@@ -158,8 +175,7 @@ def read_artifact(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {_REBUILD}") from error
     if ids.digest != manifest["digest"]:
         raise ValueError(
-            f"{folder / MANIFEST} claims digest {manifest['digest'][:12]}..., its files have {ids.digest[:12]}... "
-            f"{_REBUILD}"
+            f"{folder / MANIFEST} claims digest {manifest['digest'][:12]}..., its files have {ids.digest[:12]}... {_REBUILD}"
         )
     return fields
 
@@ -178,3 +194,21 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return load_safetensors(_read_checked(folder, WEIGHTS, manifest))
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error}). {_REBUILD}") from error
+
+
+def read_texts(folder: Path) -> list[str]:
+    """The items' texts from ``texts.tsv``, in the order of ``items.txt``, checked against the manifest.
+
+    Raises:
+        FileNotFoundError: the artifact was saved without texts, or is missing.
+        ValueError: the file is damaged or lists other items.
+    """
+    manifest = _read_manifest(folder)
+    if TEXTS not in manifest["files"]:
+        raise FileNotFoundError(f"The semantic-ID folder {folder} was saved without {TEXTS}.")
+    lines = _read_checked(folder, TEXTS, manifest).decode("utf-8").split("\n")[:-1]
+    tokens = _read_checked(folder, ITEMS, manifest).decode("utf-8").split("\n")[:-1]
+    split = [line.rpartition("\t") for line in lines]  # an id may hold a tab, a text never does
+    if [token for token, _, _ in split] != tokens:
+        raise ValueError(f"{folder / TEXTS} does not list the items of {ITEMS} in their order. {_REBUILD}")
+    return [text for _, _, text in split]

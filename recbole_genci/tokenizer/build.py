@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from logging import getLogger
@@ -14,124 +13,132 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from recbole_genci.tokenizer.arithmetic import fixed_threads
 from recbole_genci.tokenizer.artifact import FORMAT_VERSION
 from recbole_genci.tokenizer.collisions import resolve_collisions
-from recbole_genci.tokenizer.encoders import LSA, check_encoder, encode_texts, encoder_revision
+from recbole_genci.tokenizer.encoders import check_encoder, encode_texts, encoder_revision, is_array_file, is_hub_name
 from recbole_genci.tokenizer.fit import fit_rqvae
+from recbole_genci.tokenizer.lsa import LSA
+from recbole_genci.tokenizer.outcome import FitResult
 from recbole_genci.tokenizer.quality import describe_quality
+from recbole_genci.tokenizer.report import write_report
+from recbole_genci.tokenizer.rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.semantic_ids import PAD_TOKEN, SemanticIDs
+from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.tokenizer.text import read_item_texts
+from recbole_genci.tokenizer.vectors import cache_file, ids_file_of, read_cached_vectors, read_item_vectors, write_cached_vectors
 
 BUILD_VERSION = 1  # raise it when the same settings would give other codes: old cache folders are then left alone
+EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts
+REPORT = "report"  # folder inside the artifact's that nothing reads
 
 
-def _is_int(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def catalogue_texts(
+    settings: Mapping[str, Any],
+    item_file: Path,
+    item_id_field: str,
+    tokens: Sequence[str],
+    field_separator: str = "\t",
+    encoding: str = "utf-8",
+) -> list[str]:
+    """One text per item, see `text.read_item_texts`; ready vectors (.npy) need neither fields nor an .item file."""
+    if is_array_file(settings["text_encoder"]) and not Path(item_file).is_file():
+        return [f"item {token}" for token in tokens]
+    return read_item_texts(item_file, item_id_field, settings["item_text_fields"] or [], tokens, field_separator, encoding)
 
 
-def _integer(least: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: _is_int(value, least)), f"an integer of at least {least}"
+def item_vectors(
+    settings: Mapping[str, Any],
+    tokens: Sequence[str],
+    texts: Sequence[str],
+    cache_dir: Path,
+    device: str = "cpu",
+    show_progress: bool = False,
+) -> np.ndarray:
+    """The items' vectors ``[I, D]``: from the user's file, from the cache in ``<cache_dir>/embeddings``, or encoded now.
 
-
-def _positive(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
-
-
-def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, (list, tuple)) and len(value) > 0 and all(check(entry) for entry in value)
-
-
-_NAME = (lambda value: isinstance(value, str) and bool(value.strip())), "a non-empty string"
-_NUMBER = _positive, "a number above 0"
-# key -> (default, check, what the check asks for); a default of None means that the key must be given.
-_SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
-    "text_encoder": (LSA, *_NAME),
-    "item_text_fields": (None, _list_of(_NAME[0]), "a non-empty list of columns of the .item file"),
-    "lsa_dim": (64, *_integer(1)),
-    "text_encoder_batch_size": (64, *_integer(1)),
-    "num_codebooks": (3, *_integer(1)),
-    "codebook_size": (256, *_integer(2)),
-    "codebook_dim": (32, *_integer(1)),
-    "rqvae_hidden_size": ([128, 64], _list_of(lambda width: _is_int(width, 1)), "a non-empty list of integers"),
-    "rqvae_epochs": (200, *_integer(1)),
-    "rqvae_learning_rate": (1e-3, *_NUMBER),
-    "rqvae_batch_size": (1024, *_integer(1)),
-    "rqvae_commitment": (0.25, *_NUMBER),
-    "collision_codebook_size": (256, *_integer(1)),
-    "tokenizer_seed": (2020, *_integer(0)),
-}
-# Settings that change how fast the same vectors come about, not what they are.
-_NOT_CONTENT = ("text_encoder_batch_size",)
-
-
-def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokenizer's settings out of a configuration, checked; missing keys take their defaults.
-
-    Args:
-        config: a mapping, or RecBole's Config, whose ``config[key]`` is None for a missing key.
+    The cache is keyed by texts, encoder and its revision, so that trying quantiser settings encodes the texts once.
 
     Raises:
-        ValueError: a value of the wrong type or range; the key, the value and what is expected are named.
+        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see `encode_texts` and `vectors`.
     """
-    settings = {}
-    for key, (default, check, expected) in _SETTINGS.items():
-        value = config[key] if key in config else None
-        value = default if value is None else value
-        if value is None:
-            raise ValueError(f"The config key `{key}` is not set: give {expected}.")
-        if not check(value):
-            raise ValueError(f"The config key `{key}` must be {expected}; it is {value!r}.")
-        settings[key] = list(value) if isinstance(value, (list, tuple)) else value
-    return settings
+    encoder = settings["text_encoder"]
+    if is_array_file(encoder):
+        array_file = Path(encoder).expanduser()
+        return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), tokens)
+    if not is_hub_name(encoder):  # the hub need not be within reach for texts that were encoded before
+        check_encoder(encoder)
+    options = {}
+    if encoder == LSA:
+        options = {"dim": settings["lsa_dim"], "seed": settings["tokenizer_seed"], "threads": settings["tokenizer_threads"]}
+    folder = Path(cache_dir) / EMBEDDINGS
+    file = cache_file(folder, encoder, encoder_revision(encoder), options, texts)
+    vectors = read_cached_vectors(file, len(texts))
+    if vectors is not None:
+        getLogger().info(f"Item vectors of {len(texts)} texts loaded from {file}.")
+        return vectors
+    check_encoder(encoder)
+
+    def encode() -> np.ndarray:
+        return encode_texts(
+            texts,
+            encoder,
+            dim=settings["lsa_dim"],
+            batch_size=settings["text_encoder_batch_size"],
+            seed=settings["tokenizer_seed"],
+            device=device,
+            show_progress=show_progress,
+        )
+
+    if encoder == LSA:
+        with fixed_threads(settings["tokenizer_threads"]):
+            vectors = encode()
+    else:
+        vectors = encode()
+    revision = encoder_revision(encoder)  # a model from the hub is known by its commit once it is here
+    write_cached_vectors(cache_file(folder, encoder, revision, options, texts), vectors, encoder, revision)
+    return vectors
 
 
-def _content_key(settings: Mapping[str, Any], tokens: Sequence[str], texts: Sequence[str], revision: str) -> str:
-    content = {
-        "version": [FORMAT_VERSION, BUILD_VERSION],
-        "settings": {key: settings[key] for key in sorted(settings) if key not in _NOT_CONTENT},
-        "encoder_revision": revision,
-        "tokens": list(tokens),
-        "texts": list(texts),
+def fit_quantizer(
+    settings: Mapping[str, Any], vectors: np.ndarray, device: str = "cpu", show_progress: bool = False
+) -> FitResult:
+    """Fit the quantiser that the settings ask for to vectors ``[I, D]``; see `fit_rqvae` and `fit_rkmeans`."""
+    shared = {
+        "num_codebooks": settings["num_codebooks"],
+        "codebook_size": settings["codebook_size"],
+        "balance": settings["codebook_balance"],
+        "spread": settings["spread_collisions"],
+        "seed": settings["tokenizer_seed"],
+        "device": device,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    with fixed_threads(settings["tokenizer_threads"]):
+        if settings["quantizer"] == "rkmeans":
+            return fit_rkmeans(vectors, **shared)
+        return fit_rqvae(
+            vectors,
+            **shared,
+            latent_dim=settings["codebook_dim"],
+            hidden_size=settings["rqvae_hidden_size"],
+            epochs=settings["rqvae_epochs"],
+            learning_rate=settings["rqvae_learning_rate"],
+            batch_size=settings["rqvae_batch_size"],
+            commitment=settings["rqvae_commitment"],
+            codebook_update=settings["codebook_update"],
+            show_progress=show_progress,
+        )
 
 
-def _build(
-    settings: Mapping[str, Any], tokens: Sequence[str], texts: Sequence[str], device: str, show_progress: bool
-) -> tuple[SemanticIDs, dict[str, Any]]:
-    """``(semantic IDs, the RQ-VAE's state)`` of items in the given order."""
-    embeddings = encode_texts(
-        texts,
-        settings["text_encoder"],
-        dim=settings["lsa_dim"],
-        batch_size=settings["text_encoder_batch_size"],
-        seed=settings["tokenizer_seed"],
-        device=device,
-        show_progress=show_progress,
-    )
-    fitted = fit_rqvae(
-        embeddings,
-        num_codebooks=settings["num_codebooks"],
-        codebook_size=settings["codebook_size"],
-        latent_dim=settings["codebook_dim"],
-        hidden_size=settings["rqvae_hidden_size"],
-        epochs=settings["rqvae_epochs"],
-        learning_rate=settings["rqvae_learning_rate"],
-        batch_size=settings["rqvae_batch_size"],
-        commitment=settings["rqvae_commitment"],
-        seed=settings["tokenizer_seed"],
-        device=device,
-        show_progress=show_progress,
-    )
-    digit = resolve_collisions(fitted.codes, tokens, settings["collision_codebook_size"])
-    quality = {name: None if value != value else value for name, value in fitted.quality.items()}  # JSON has no NaN
-    manifest = {
+def build_manifest(settings: Mapping[str, Any], vectors: np.ndarray, quality: Mapping[str, Any], device: str) -> dict:
+    """Where semantic IDs come from, for their ``manifest.json``."""
+    return {
         "settings": dict(settings),
-        "encoder_revision": encoder_revision(settings["text_encoder"]),
-        "embedding_dim": embeddings.shape[1],
-        "quality": quality,
+        "encoder_revision": encoder_revision(settings["text_encoder"], settings["text_encoder_ids"]),
+        "embedding_dim": vectors.shape[1],
+        "fitted_items": len(vectors),
+        "quality": {name: None if value != value else value for name, value in quality.items()},  # JSON has no NaN
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("numpy", "torch", "scikit-learn")},
@@ -139,14 +146,64 @@ def _build(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(device),
     }
+
+
+def _build(
+    settings: Mapping[str, Any],
+    tokens: Sequence[str],
+    texts: Sequence[str],
+    cache_dir: Path,
+    device: str,
+    show_progress: bool,
+) -> tuple[SemanticIDs, dict[str, Tensor]]:
+    """``(semantic IDs, the quantiser's state)`` of items in the given order."""
+    vectors = item_vectors(settings, tokens, texts, cache_dir, device, show_progress)
+    fitted = fit_quantizer(settings, vectors, device, show_progress)
+    digit = resolve_collisions(fitted.codes, tokens, settings["collision_codebook_size"])
     ids = SemanticIDs(
         np.column_stack([fitted.codes, digit]),
         tuple(tokens),
         (*fitted.model.codebook_sizes, settings["collision_codebook_size"]),
-        manifest,
+        build_manifest(settings, vectors, fitted.quality, device),
     )
     getLogger().info("Semantic IDs:\n" + describe_quality(fitted.quality))
     return ids, fitted.model.state_dict()
+
+
+def sorted_tokens(item_tokens: Sequence[str]) -> list[str]:
+    """Raw ids in the one order for any caller, as batches and hence codes depend on it.
+
+    Raises:
+        ValueError: no ids, or padding among them.
+    """
+    tokens = sorted(str(token) for token in item_tokens)
+    if not tokens or PAD_TOKEN in tokens:
+        raise ValueError(
+            f"load_or_build_semantic_ids needs the catalogue's raw item ids without padding; it was given "
+            f"{len(tokens)} ids{f', {PAD_TOKEN} among them' if tokens else ''}. Pass `field2id_token[iid_field][1:]`."
+        )
+    return tokens
+
+
+def semantic_id_folder(
+    settings: Mapping[str, Any], tokens: Sequence[str], texts: Sequence[str], cache_dir: Path, dataset_name: str
+) -> Path:
+    """``<cache_dir>/<dataset_name>-<key>``; the key covers settings, items, texts, and an encoder that is a file or folder."""
+    encoder = settings["text_encoder"]
+    # Only local files can change behind their name at no cost to check; hub and package revisions go to the manifest.
+    is_local = is_array_file(encoder) or Path(encoder).expanduser().is_dir()
+    if is_array_file(encoder):  # a missing file is named before its content is asked for
+        array_file = Path(encoder).expanduser()
+        read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), tokens)
+    content = {
+        "version": [FORMAT_VERSION, BUILD_VERSION],
+        "settings": content_settings(settings),
+        "encoder_revision": encoder_revision(encoder, settings["text_encoder_ids"]) if is_local else "",
+        "tokens": list(tokens),
+        "texts": list(texts),
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Path(cache_dir) / f"{dataset_name}-{key[:12]}"
 
 
 def load_or_build_semantic_ids(
@@ -173,7 +230,7 @@ def load_or_build_semantic_ids(
         item_tokens: raw ids of the catalogue, without padding.
         cache_dir: where artifact folders live.
         dataset_name: first part of the folder's name.
-        device: where texts are encoded and the RQ-VAE is trained.
+        device: where texts are encoded and the quantiser is fitted.
         show_progress: show progress bars.
         field_separator: of the .item file.
         encoding: of the .item file.
@@ -182,32 +239,22 @@ def load_or_build_semantic_ids(
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: from the steps, each with what to
             do. A damaged cache folder is refused, never rebuilt in silence.
     """
-    # One order for any caller, as batches and hence codes depend on it.
-    tokens = sorted(str(token) for token in item_tokens)
-    if not tokens or PAD_TOKEN in tokens:
-        raise ValueError(
-            f"load_or_build_semantic_ids needs the catalogue's raw item ids without padding; it was given "
-            f"{len(tokens)} ids{f', {PAD_TOKEN} among them' if tokens else ''}. Pass `field2id_token[iid_field][1:]`."
-        )
-    texts = read_item_texts(item_file, item_id_field, settings["item_text_fields"], tokens, field_separator, encoding)
-    encoder = settings["text_encoder"]
-    # Only a local folder can change behind its name at no cost to check; hub and package revisions go to the manifest.
-    is_folder = Path(encoder).expanduser().is_dir()
-    key = _content_key(settings, tokens, texts, encoder_revision(encoder) if is_folder else "")
-    folder = Path(cache_dir) / f"{dataset_name}-{key[:12]}"
+    tokens = sorted_tokens(item_tokens)
+    texts = catalogue_texts(settings, item_file, item_id_field, tokens, field_separator, encoding)
+    folder = semantic_id_folder(settings, tokens, texts, cache_dir, dataset_name)
     if folder.exists():
         ids = SemanticIDs.load(folder)
         if ids.item_tokens != tuple(tokens):
             raise ValueError(f"{folder} holds other items than its name says. Delete the folder to build it again.")
         getLogger().info(f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]}).")
         return ids
-    check_encoder(encoder)
-    ids, weights = _build(settings, tokens, texts, device, show_progress)
+    ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, show_progress)
     try:
-        ids.save(folder, weights)
+        ids.save(folder, weights, texts)
     except FileExistsError:
         # Another process saved this key first. Codes may differ in the last bit across devices: all must use one set.
         getLogger().info(f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those.")
     else:
-        getLogger().info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}).")
+        write_report(ids, texts, folder / REPORT)
+        getLogger().info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report.")
     return SemanticIDs.load(folder)

@@ -13,15 +13,32 @@ def _stable_hash(token: str) -> bytes:
     return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def resolve_collisions(codes: np.ndarray, item_tokens: Sequence[str], capacity: int | None = None) -> np.ndarray:
+def _first_free(codes: np.ndarray, published: np.ndarray) -> np.ndarray:
+    """For each row of ``codes [I, L]`` one more than the largest digit of its bucket in ``published [P, L + 1]``."""
+    both = np.concatenate([published[:, :-1], codes])
+    _, bucket = np.unique(both, axis=0, return_inverse=True)
+    bucket = bucket.reshape(-1)
+    free = np.zeros(len(both), dtype=np.int64)
+    np.maximum.at(free, bucket[: len(published)], published[:, -1] + 1)
+    return free[bucket[len(published) :]]
+
+
+def resolve_collisions(
+    codes: np.ndarray,
+    item_tokens: Sequence[str],
+    capacity: int | None = None,
+    published: np.ndarray | None = None,
+) -> np.ndarray:
     """Number the items of each bucket 0, 1, ... in the order of a stable hash of their tokens.
 
-    The number depends on the bucket's items alone, not on the order of rows. An item alone in its bucket gets 0.
+    The number depends on the bucket's items alone, not on the order of rows. An item alone in its bucket gets 0. Where IDs
+    are published already, numbers go on from theirs, so that no published ID is given twice.
 
     Args:
         codes: ``[I, L]`` the quantiser's codes; rows that are equal form a bucket.
         item_tokens: I distinct raw item ids.
         capacity: how many items one bucket may hold (the size of the last codebook); None for no limit.
+        published: ``[P, L + 1]`` full IDs of other items, which stay as they are.
 
     Returns:
         ``[I]`` int64.
@@ -39,22 +56,23 @@ def resolve_collisions(codes: np.ndarray, item_tokens: Sequence[str], capacity: 
         return np.zeros(0, dtype=np.int64)
     _, bucket, size = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     bucket = bucket.reshape(-1)
-    if capacity is not None and size.max() > capacity:
-        crowded = np.flatnonzero(bucket == size.argmax())
+    first_free = np.zeros(len(codes), dtype=np.int64) if published is None else _first_free(codes, published)
+    needed = size[bucket] + first_free
+    if capacity is not None and needed.max() > capacity:
+        crowded = np.flatnonzero(bucket == bucket[needed.argmax()])
         raise ValueError(
-            f"{size.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision level holds "
+            f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision level holds "
             f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). Raise `collision_codebook_size` to at "
-            f"least {size.max()}, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
+            f"least {needed.max()}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more "
+            f"or larger codebooks."
         )
     digit = np.zeros(len(codes), dtype=np.int64)
     shared = np.flatnonzero(size[bucket] > 1)
     # Hashing only items that share a bucket; sorted by bucket, then hash, then token.
-    order = np.array(
-        sorted(shared, key=lambda row: (bucket[row], _stable_hash(tokens[row]), tokens[row])), dtype=np.int64
-    )
+    order = np.array(sorted(shared, key=lambda row: (bucket[row], _stable_hash(tokens[row]), tokens[row])), dtype=np.int64)
     if len(order):
         sorted_bucket = bucket[order]
         starts = np.flatnonzero(np.r_[True, sorted_bucket[1:] != sorted_bucket[:-1]])
         lengths = np.diff(np.r_[starts, len(order)])
         digit[order] = np.arange(len(order)) - np.repeat(starts, lengths)
-    return digit
+    return digit + first_free

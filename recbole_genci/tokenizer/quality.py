@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+_BALANCED_SHARE = 0.1  # of the items in one code, or what four codes of an even level hold where there are few codes
 _NEIGHBOUR_SAMPLE = 2000  # items whose neighbours are compared: enough for two digits, quick for any catalogue
 
 
@@ -18,16 +19,25 @@ def collision_rate(codes: np.ndarray) -> float:
 def level_quality(codes: np.ndarray, level_size: int) -> dict[str, float]:
     """Use and balance of one level: codes ``[I]``, each below ``level_size``.
 
-    ``perplexity`` is the exponential of the entropy: how many equally large cohorts would be as diverse.
+    ``perplexity`` is the exponential of the entropy: how many equally large cohorts would be as diverse. ``gini`` is 0
+    where all codes serve as many items, and near 1 where one code serves them all.
     """
     count = np.bincount(codes, minlength=level_size)
     share = count[count > 0] / len(codes)
+    rank = np.arange(1, level_size + 1)
     return {
         "codes": level_size,
         "used": int(np.count_nonzero(count)),
         "perplexity": float(np.exp(-(share * np.log(share)).sum())),
         "largest_share": float(share.max()),
+        "gini": float(2 * (rank * np.sort(count)).sum() / (level_size * len(codes)) - (level_size + 1) / level_size),
     }
+
+
+def is_balanced(level: Mapping[str, float]) -> bool:
+    """Whether a level's cohorts say something: a perplexity of half its codes, and no code with a large share of items."""
+    largest = max(_BALANCED_SHARE, 4 / level["codes"])
+    return level["perplexity"] >= level["codes"] / 2 and level["largest_share"] <= largest
 
 
 def codes_quality(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, Any]:
@@ -71,7 +81,8 @@ def describe_quality(quality: Mapping[str, Any]) -> str:
     for number, level in enumerate(quality["levels"], start=1):
         lines.append(
             f"level {number}: {level['used']}/{level['codes']} codes used, perplexity {level['perplexity']:.1f}, "
-            f"largest cohort {level['largest_share']:.1%} of items"
+            f"largest cohort {level['largest_share']:.1%} of items, gini {level['gini']:.2f}"
+            + ("" if is_balanced(level) else " (unbalanced)")
         )
     lines.append(
         f"reconstruction error {quality['reconstruction_error']:.4f} of the embeddings' variance, "

@@ -14,22 +14,29 @@ _BALANCE_ROUNDS = 10
 _BALANCE_ROWS = 1 << 15  # rows that balance a codebook: enough for thousands of codes
 _SINKHORN_EPSILON = 0.02  # sharpness of the transport plan, in units of the mean excess distance
 _SINKHORN_ITERATIONS = 8
+_EXACT_WIDTH = 64  # vectors wider than this are clustered by the matrix-product distance, many times faster
 
 
-def nearest_code(residual: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+def _distances(rows: Tensor, codebook: Tensor, exact: bool) -> Tensor:
+    """Euclidean distances ``[I, K]``; without the matrix-product shortcut equal codes are exactly equally far."""
+    mode = "donot_use_mm_for_euclid_dist" if exact else "use_mm_for_euclid_dist"
+    return torch.cdist(rows, codebook, compute_mode=mode)
+
+
+def nearest_code(residual: Tensor, codebook: Tensor, exact: bool = True) -> tuple[Tensor, Tensor]:
     """Index of the nearest code and the squared distance to it; ties go to the lowest index.
 
     Args:
         residual: ``[I, D]``.
         codebook: ``[K, D]``.
+        exact: ties are real ties. Without it wide vectors are faster, and near-ties fall either way.
 
     Returns:
         ``(codes [I] int64, squared_distance [I])``.
     """
     codes, distances = [], []
     for rows in residual.split(_CHUNK):
-        # Without the matrix-product shortcut equal codes are exactly equally far, so that ties are real ties.
-        distance = torch.cdist(rows, codebook, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = _distances(rows, codebook, exact)
         smallest, index = distance.min(dim=1)
         # argmin promises the first of several minima on every device; min does not.
         codes.append(distance.argmin(dim=1) if index.numel() else index)
@@ -37,9 +44,7 @@ def nearest_code(residual: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(codes), torch.cat(distances)
 
 
-def residual_quantize(
-    z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.ndarray]
-) -> tuple[Tensor, Tensor, Tensor]:
+def residual_quantize(z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
     """Quantise level by level (Eq. 3): ``z_n = argmin_k ||r_n - c_k||^2``, ``r_{n+1} = r_n - c_{z_n}``.
 
     Args:
@@ -133,7 +138,7 @@ def kmeans(z: Tensor, num_codes: int, generator: torch.Generator, max_iterations
     centres = _seed_centres(z, num_codes, generator)
     codes = None
     for _ in range(max_iterations):
-        new_codes, distance = nearest_code(z, centres)
+        new_codes, distance = nearest_code(z, centres, exact=z.shape[1] <= _EXACT_WIDTH)
         if codes is not None and torch.equal(new_codes, codes):
             break
         codes = new_codes
@@ -150,7 +155,7 @@ def balanced_codes(z: Tensor, centres: Tensor) -> Tensor:
 
     The cost is what a row pays beyond its nearest centre, divided by its mean, so that the kernel cannot overflow.
     """
-    cost = torch.cdist(z, centres, compute_mode="donot_use_mm_for_euclid_dist").square().double()
+    cost = _distances(z, centres, exact=z.shape[1] <= _EXACT_WIDTH).square().double()
     cost -= cost.min(dim=1, keepdim=True).values
     kernel = torch.exp(-cost / (cost.mean().clamp_min(1e-30) * _SINKHORN_EPSILON))
     by_row, by_code = kernel.new_ones(len(z)), kernel.new_ones(len(centres))
@@ -176,9 +181,16 @@ def balance_centres(z: Tensor, centres: Tensor, generator: torch.Generator) -> T
 
 
 def residual_kmeans(
-    z: Tensor | np.ndarray, num_codebooks: int, codebook_size: int, generator: torch.Generator
+    z: Tensor | np.ndarray, num_codebooks: int, codebook_size: int, generator: torch.Generator, balance: bool = True
 ) -> list[Tensor]:
-    """One balanced k-means per level over *all* rows, each on what the level before left (Eq. 3's start).
+    """One k-means per level over *all* rows, each on what the level before left (Eq. 3's start).
+
+    Args:
+        z: ``[I, D]``.
+        num_codebooks: L.
+        codebook_size: K.
+        generator: see `kmeans`.
+        balance: see `balance_centres`; without it this is plain residual k-means.
 
     Returns:
         ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
@@ -186,7 +198,9 @@ def residual_kmeans(
     residual = torch.as_tensor(z)
     codebooks = []
     for _ in range(num_codebooks):
-        codebook = balance_centres(residual, kmeans(residual, codebook_size, generator), generator)
+        codebook = kmeans(residual, codebook_size, generator)
+        if balance:
+            codebook = balance_centres(residual, codebook, generator)
         codebooks.append(codebook)
         residual = residual - codebook[nearest_code(residual, codebook)[0]]
     return codebooks

@@ -134,25 +134,27 @@ class SemanticIDs:
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}. The artifact was built "
-                f"for another catalogue: build it again for this dataset (delete its folder, or use another cache)."
+                f"for another catalogue: build it again for this dataset (delete its folder, or use another cache), or add the "
+                f"items (`python -m recbole_genci.tokenizer --append_to=<folder>`)."
             )
         table = np.full((len(id_tokens), self.num_levels), -1, dtype=np.int64)
         table[1:] = self.codes[np.array([row[token] for token in tokens], dtype=np.int64)]
         return table
 
-    def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None) -> None:
+    def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None) -> None:
         """Write the artifact folder at once or not at all; see `artifact.write_artifact`.
 
         Args:
             folder: must not hold another artifact; one with the same digest is left as it is.
             weights: the tokenizer's state, kept as ``tokenizer.safetensors``.
+            texts: one text of one line for each item, kept as ``texts.tsv``.
 
         Raises:
             FileExistsError: the folder exists and holds something else.
         """
         from recbole_genci.tokenizer.artifact import write_artifact
 
-        write_artifact(self, Path(folder), weights)
+        write_artifact(self, Path(folder), weights, texts)
 
     @classmethod
     def load(cls, folder: Path | str) -> SemanticIDs:

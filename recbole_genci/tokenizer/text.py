@@ -92,9 +92,7 @@ def read_item_texts(
     by_token: dict[str, list[str]] = {}
     for values in rows:
         if by_token.setdefault(values[id_column], values) is not values:
-            raise ValueError(
-                f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. Remove one line."
-            )
+            raise ValueError(f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. Remove one line.")
 
     text_columns = [names.index(field) for field in text_fields]
     other_columns = [c for c in range(len(names)) if c != id_column and c not in text_columns]

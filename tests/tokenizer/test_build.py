@@ -4,6 +4,7 @@ import torch
 
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.tokenizer.artifact import read_weights
+from recbole_genci.tokenizer.settings import content_settings
 
 QUICK = {
     "item_text_fields": ["title", "genre"],
@@ -34,17 +35,22 @@ def _build(item_file, tokens=TOKENS, **changes):
     return load_or_build_semantic_ids(settings, item_file, "item_id", tokens, item_file.parent / "cache", "toy")
 
 
+def _folders(item_file):
+    return list((item_file.parent / "cache").glob("toy-*"))
+
+
 def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
     with caplog.at_level("INFO"):
         built = _build(item_file)
     assert "collision rate before the digit" in caplog.text and "perplexity" in caplog.text
-    (folder,) = (item_file.parent / "cache").iterdir()
+    (folder,) = _folders(item_file)
     assert folder.name.startswith("toy-") and len(folder.name) == len("toy-") + 12
     assert built.level_sizes == (8, 8, 8, 256) and built.codes.shape == (60, 4)
     assert set(built.item_tokens) == set(TOKENS)
     for key in ("settings", "versions", "quality", "created", "digest", "items", "encoder_revision"):
         assert key in built.manifest
     assert "encoder.0.weight" in read_weights(folder)
+    assert "perplexity" in (folder / "report" / "report.md").read_text()
 
     def build_again(*args, **kwargs):
         raise AssertionError("the cache was not used")
@@ -70,14 +76,58 @@ def test_another_setting_text_or_item_builds_anew(item_file):
     _build(item_file, TOKENS[:50])
     item_file.write_text(item_file.read_text().replace("star", "moon"))
     _build(item_file)
-    assert len(list((item_file.parent / "cache").iterdir())) == 4
+    assert len(_folders(item_file)) == 4
     _build(item_file, text_encoder_batch_size=8)  # no other content
-    assert len(list((item_file.parent / "cache").iterdir())) == 4
+    assert len(_folders(item_file)) == 4
+
+
+def test_texts_are_encoded_once_for_all_quantiser_settings(item_file, monkeypatch, caplog):
+    first = _build(item_file)
+
+    def encode_again(*args, **kwargs):
+        raise AssertionError("the cached vectors were not used")
+
+    monkeypatch.setattr("recbole_genci.tokenizer.build.encode_texts", encode_again)
+    with caplog.at_level("INFO"):
+        assert _build(item_file, quantizer="rkmeans").digest != first.digest
+    assert "Item vectors of 60 texts loaded" in caplog.text
+    with pytest.raises(AssertionError, match="not used"):
+        _build(item_file, lsa_dim=8)
+
+
+def test_texts_that_a_hub_model_encoded_before_need_no_hub(item_file, monkeypatch):
+    monkeypatch.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
+    rows = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32)
+    monkeypatch.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **kwargs: rows)
+    _build(item_file, text_encoder="nobody/no-such-model")
+
+    def unreachable(encoder):
+        raise RuntimeError("the hub was asked")
+
+    monkeypatch.setattr("recbole_genci.tokenizer.build.check_encoder", unreachable)
+    _build(item_file, text_encoder="nobody/no-such-model", quantizer="rkmeans")
+    with pytest.raises(RuntimeError, match="the hub was asked"):
+        _build(item_file, text_encoder="nobody/other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"quantizer": "rkmeans"}, {"codebook_balance": "nearest"}, {"codebook_update": "gradient"}, {"spread_collisions": True},
+     {"tokenizer_threads": 2}, {"rqvae_epochs": 13}, {"collision_codebook_size": 255}],
+)  # fmt: skip
+def test_every_setting_that_can_change_codes_is_part_of_the_identity(change):
+    assert content_settings(tokenizer_settings(QUICK)) != content_settings(tokenizer_settings(QUICK | change))
+
+
+def test_settings_that_go_unread_are_not_part_of_the_identity():
+    kmeans = QUICK | {"quantizer": "rkmeans"}
+    one, other = (content_settings(tokenizer_settings(kmeans | {"rqvae_epochs": epochs})) for epochs in (3, 4))
+    assert one == other
 
 
 def test_a_damaged_cache_is_refused_and_not_rebuilt_in_silence(item_file):
     _build(item_file)
-    (folder,) = (item_file.parent / "cache").iterdir()
+    (folder,) = _folders(item_file)
     (folder / "codes.npy").write_bytes(b"")
     with pytest.raises(ValueError, match="codes.npy.*Delete the folder"):
         _build(item_file)
@@ -87,9 +137,9 @@ def test_of_two_builders_the_second_takes_what_the_first_saved(item_file, monkey
     save = SemanticIDs.save
     first = SemanticIDs(np.array([[0, i] for i in range(60)]), tuple(sorted(TOKENS)), (1, 60))
 
-    def overtaken(self, folder, weights=None):
+    def overtaken(self, folder, weights=None, texts=None):
         save(first, folder)
-        save(self, folder, weights)
+        save(self, folder, weights, texts)
 
     monkeypatch.setattr(SemanticIDs, "save", overtaken)
     assert _build(item_file).digest == first.digest
@@ -135,6 +185,12 @@ def test_settings_are_picked_with_defaults_from_a_configuration():
         ("rqvae_learning_rate", "1e-3"),
         ("rqvae_hidden_size", [128, 0]),
         ("tokenizer_seed", -1),
+        ("tokenizer_threads", 0),
+        ("quantizer", "kmeans"),
+        ("codebook_balance", "none"),
+        ("codebook_update", "adam"),
+        ("spread_collisions", 1),
+        ("text_encoder_ids", "ids.txt"),
     ],
 )
 def test_a_wrong_setting_is_named(key, value):

@@ -46,3 +46,25 @@ def test_repeated_tokens_and_wrong_lengths_are_refused():
         resolve_collisions(np.zeros((2, 2), dtype=int), ["a", "a"])
     with pytest.raises(ValueError, match="3 item tokens"):
         resolve_collisions(np.zeros((2, 2), dtype=int), ["a", "b", "c"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(_codes, st.data())
+def test_numbers_go_on_from_published_ones_which_stay(case, data):
+    codes, tokens, order = np.array(case[0]), case[1], case[2]
+    first = data.draw(st.integers(0, len(tokens)))
+    digit = resolve_collisions(codes[:first], tokens[:first])
+    published = np.column_stack([codes[:first], digit])
+    added = resolve_collisions(codes[first:], tokens[first:], published=published)
+    full = np.concatenate([published, np.column_stack([codes[first:], added])])
+    assert len(np.unique(full, axis=0)) == len(tokens)
+    order = np.array([i for i in order if i >= first], dtype=int)
+    again = resolve_collisions(codes[order], [tokens[i] for i in order], published=published)
+    np.testing.assert_array_equal(again, added[order - first])
+
+
+def test_published_items_count_towards_the_capacity():
+    published = np.array([[3, 1, 0], [3, 1, 1]])
+    assert resolve_collisions(np.array([[3, 1]]), ["a"], 3, published).tolist() == [2]
+    with pytest.raises(ValueError, match=r"4 items share the codes \[3, 1\].*holds 3"):
+        resolve_collisions(np.array([[3, 1], [3, 1], [0, 0]]), ["a", "b", "c"], 3, published)

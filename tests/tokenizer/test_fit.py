@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer.fit import fit_rqvae
+from recbole_genci.tokenizer.fit import _score, fit_rqvae
 
 QUICK = {"codebook_size": 16, "latent_dim": 8, "hidden_size": (16,), "epochs": 40, "learning_rate": 5e-3}
 
@@ -55,8 +55,9 @@ def test_codes_are_of_use_and_the_figures_describe_them(embeddings):
         np.testing.assert_array_equal(result.model(torch.from_numpy(embeddings)).codes.numpy(), result.codes)
 
 
-def test_dead_codes_come_back_to_life(embeddings):
-    result = fit_rqvae(embeddings, **QUICK)
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_dead_codes_come_back_to_life(embeddings, update):
+    result = fit_rqvae(embeddings, codebook_update=update, **QUICK)
     assert all(level["used"] >= 15 for level in result.quality["levels"])
 
 
@@ -83,7 +84,7 @@ def test_a_diverging_run_stops_with_figures(embeddings):
 
 
 def test_a_collapsed_level_stops_the_run_with_figures(embeddings, monkeypatch):
-    def one_place(z, num_codebooks, codebook_size, generator):
+    def one_place(z, num_codebooks, codebook_size, generator, balance):
         return [torch.full((codebook_size, z.shape[1]), 100.0) for _ in range(num_codebooks)]
 
     monkeypatch.setattr("recbole_genci.tokenizer.fit.residual_kmeans", one_place)
@@ -96,3 +97,41 @@ def test_a_collapsed_level_stops_the_run_with_figures(embeddings, monkeypatch):
 def test_unusable_embeddings_are_refused(bad):
     with pytest.raises(ValueError, match="finite embeddings"):
         fit_rqvae(bad)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+@pytest.mark.parametrize("balance", ["sinkhorn", "nearest"])
+def test_both_ways_to_move_codes_learn(embeddings, update, balance):
+    short, long = (
+        fit_rqvae(embeddings, codebook_update=update, balance=balance, **QUICK | {"epochs": epochs}) for epochs in (8, 60)
+    )
+    assert long.quality["reconstruction_error"] < 0.8 * short.quality["reconstruction_error"]
+    assert long.quality["reconstruction_error"] < 0.4
+    again = fit_rqvae(embeddings, codebook_update=update, balance=balance, **QUICK | {"epochs": 8})
+    np.testing.assert_array_equal(short.codes, again.codes)
+
+
+def test_learned_codes_are_trained_by_gradients_and_averaged_ones_are_not(embeddings):
+    learned = fit_rqvae(embeddings, codebook_update="gradient", **QUICK | {"epochs": 4}).model
+    averaged = fit_rqvae(embeddings, **QUICK | {"epochs": 4}).model
+    assert all(book.codes.requires_grad for book in learned.codebooks)
+    assert not any(name.startswith("codebooks") for name, _ in averaged.named_parameters())
+    assert {n for n in averaged.state_dict() if "ema" in n} and not {n for n in learned.state_dict() if "ema" in n}
+
+
+def test_the_best_epoch_is_balanced_before_it_is_free_of_collisions():
+    even = torch.arange(64).repeat(2)
+    lopsided = torch.cat([torch.zeros(90, dtype=torch.int64), torch.arange(38)])
+    balanced_colliding = torch.stack([even, even], dim=1)
+    unbalanced_unique = torch.stack([lopsided, torch.cat([torch.arange(64), torch.arange(64)])], dim=1)
+    score = _score(balanced_colliding, [64, 64], 0.9)
+    assert score == (0, 0.5, 0.9)
+    assert score < _score(unbalanced_unique, [64, 64], 0.1)
+    assert score < _score(balanced_colliding, [64, 64], 0.95)
+
+
+def test_a_level_out_of_balance_is_named_with_its_remedy(embeddings, caplog):
+    rng = np.random.default_rng(5)
+    rows = np.concatenate([0.05 * rng.normal(size=(60, 12)), rng.normal(size=(240, 12))]).astype(np.float32)
+    fit_rqvae(rows, balance="nearest", **QUICK | {"codebook_size": 32, "epochs": 2})
+    assert "unbalanced" in caplog.text and "codebook_balance: sinkhorn" in caplog.text

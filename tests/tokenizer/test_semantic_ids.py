@@ -7,9 +7,12 @@ import threading
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.artifact import read_weights
+from recbole_genci.tokenizer.artifact import read_texts, read_weights
+from recbole_genci.tokenizer.collisions import resolve_collisions
 
 CODES = np.array([[0, 1, 0], [0, 1, 1], [2, 0, 0], [1, 1, 0]], dtype=np.int64)
 TOKENS = ("10", "9", "NA", "b c")
@@ -187,4 +190,78 @@ def test_another_artifact_in_the_same_folder_is_never_overwritten(ids, tmp_path)
     ids.save(tmp_path / "toy")
     with pytest.raises(FileExistsError, match="holds something else"):
         SemanticIDs(CODES[::-1], TOKENS, (3, 2, 4)).save(tmp_path / "toy")
+    assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest
+
+
+_LINE = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tokens=st.lists(_LINE.filter(lambda token: token != "[PAD]"), min_size=1, max_size=12, unique=True),
+    levels=st.integers(1, 4),
+    seed=st.integers(0, 2**31),
+    text=_LINE.map(lambda line: line.replace("\t", " ")),
+)
+def test_any_valid_ids_survive_the_round_trip(tmp_path, tokens, levels, seed, text):
+    codes = np.random.default_rng(seed).integers(0, 2, (len(tokens), levels))
+    codes = np.column_stack([codes, resolve_collisions(codes, tokens)])
+    ids = SemanticIDs(codes, tuple(tokens), (*[2] * levels, 12), {"note": text})
+    folder = tmp_path / f"{seed}-{len(list(tmp_path.iterdir()))}"
+    ids.save(folder, texts=[text] * len(tokens))
+    loaded = SemanticIDs.load(folder)
+    np.testing.assert_array_equal(loaded.codes, codes)
+    assert (loaded.item_tokens, loaded.digest, loaded.manifest["note"]) == (ids.item_tokens, ids.digest, text)
+    assert read_texts(folder) == [text] * len(tokens)
+
+
+def _without_codes(folder):
+    (folder / "codes.npy").unlink()
+
+
+def _with_codes(codes, **kwargs):
+    return lambda folder: _rewrite(folder, "codes.npy", _npy(codes, **kwargs))
+
+
+RAGGED = np.array([[0, 1, 0], [0, 1], [2, 0, 0], [1, 1, 0]], dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (_without_codes, FileNotFoundError, "has no codes.npy"),
+        (_with_codes(RAGGED, allow_pickle=True), ValueError, "codes.npy is not a NumPy array"),
+        (_with_codes(CODES - [0, 0, 1]), ValueError, "out of range, first item '10': code -1"),
+        (_with_codes(CODES + 0.5), ValueError, "int64 codes.*float64"),
+        (lambda folder: _rewrite(folder, "items.txt", b"10\n[PAD]\nNA\nb c\n"), ValueError, r"other than \[PAD\]"),
+        (_with_codes(CODES + [3, 0, 0]), ValueError, "out of range.*of size 3"),
+        (_with_codes(CODES[[0, 0, 2, 3]]), ValueError, "not unique, first items '10' and '9'"),
+    ],
+    ids=["missing", "ragged", "negative", "not integer", "bad key", "out of range", "duplicate"],
+)
+def test_the_seven_ways_an_id_file_can_be_wrong_are_refused(ids, tmp_path, damage, error, message):
+    ids.save(tmp_path / "toy")
+    damage(tmp_path / "toy")
+    with pytest.raises(error, match=f"(?s){message}"):
+        SemanticIDs.load(tmp_path / "toy")
+
+
+def test_texts_are_kept_one_a_line_and_checked(ids, tmp_path):
+    with pytest.raises(ValueError, match="3 texts for 4 items"):
+        ids.save(tmp_path / "toy", texts=["a"] * 3)
+    with pytest.raises(ValueError, match="tabs or line ends in that of '9'"):
+        ids.save(tmp_path / "toy", texts=["a", "b\tc", "d", "e"])
+    ids.save(tmp_path / "toy", texts=["a", "b", "", "d"])
+    assert read_texts(tmp_path / "toy") == ["a", "b", "", "d"]
+    _rewrite(tmp_path / "toy", "texts.tsv", b"9\ta\n10\tb\nNA\t\nb c\td\n")
+    with pytest.raises(ValueError, match="texts.tsv does not list the items"):
+        read_texts(tmp_path / "toy")
+    (tmp_path / "toy" / "texts.tsv").write_text("")
+    with pytest.raises(ValueError, match="texts.tsv is not the file"):
+        SemanticIDs.load(tmp_path / "toy")
+
+
+def test_an_artifact_of_the_first_format_still_loads(ids, tmp_path):
+    ids.save(tmp_path / "toy")
+    _rewrite(tmp_path / "toy", "items.txt", (tmp_path / "toy" / "items.txt").read_bytes(), format_version=1)
     assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest

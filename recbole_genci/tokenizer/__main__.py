@@ -1,0 +1,8 @@
+"""Semantic IDs of a dataset: python -m recbole_genci.tokenizer --dataset=ml-100k [--key=value ...]"""
+
+import sys
+
+from recbole_genci.tokenizer.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

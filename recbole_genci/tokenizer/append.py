@@ -1,0 +1,103 @@
+"""Adding items to published semantic IDs: new items get IDs from the frozen tokenizer, published ones never move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+
+from recbole_genci.tokenizer.collisions import resolve_collisions
+from recbole_genci.tokenizer.encoders import is_array_file
+from recbole_genci.tokenizer.frozen import (
+    Artifact,
+    check_agreement,
+    encode_with,
+    quantize_vectors,
+    quantizer_from_weights,
+    read_frozen,
+)
+from recbole_genci.tokenizer.quality import codes_quality, is_balanced
+from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.spread import spread_codes
+
+
+def _twins(artifact: Artifact, texts: Sequence[str]) -> np.ndarray:
+    """For each text the first published item with the same, or -1; ``[J]``. With vectors from a file texts say nothing."""
+    if is_array_file(artifact.settings["text_encoder"]):
+        return np.full(len(texts), -1)
+    row_of_text = {text: row for row, text in reversed(list(enumerate(artifact.texts)))}
+    return np.array([row_of_text.get(text, -1) for text in texts])
+
+
+def append_items(
+    folder: Path | str, output: Path | str, item_tokens: Sequence[str], texts: Sequence[str], device: str = "cpu"
+) -> SemanticIDs:
+    """Give the items that an artifact lacks their semantic IDs, and write all of them as a new artifact.
+
+    A new item whose text equals a published one takes its codes; the others are encoded and quantised by the frozen
+    tokenizer (Eq. 3). Collision digits go on from the published ones. What is added does not depend on the order of rows;
+    items added in two steps have IDs that those of the first step keep in the second.
+
+    Args:
+        folder: the published artifact; stays as it is.
+        output: where the new artifact goes.
+        item_tokens: raw ids; published ones among them are passed over.
+        texts: one for each of ``item_tokens``, made as the published ones were (`read_item_texts`).
+        device: where a sentence-transformers model runs.
+
+    Returns:
+        SemanticIDs: the published items in their order, then the new ones sorted by id.
+
+    Raises:
+        ValueError: nothing to add, ids given twice, an encoder or tokenizer that is not the artifact's any more, or more
+            items of the same codes than the collision level holds; the number is named.
+        FileNotFoundError: the artifact, or its weights or texts, are missing.
+        FileExistsError: ``output`` holds something else.
+    """
+    artifact = read_frozen(Path(folder))
+    ids = artifact.ids
+    given = dict(zip(item_tokens, texts, strict=True))
+    if len(given) != len(item_tokens):
+        raise ValueError(f"append_items was given {len(item_tokens) - len(given)} items more than once; give each once.")
+    tokens = sorted(given.keys() - set(ids.item_tokens))
+    if not tokens:
+        raise ValueError(f"{folder} has semantic IDs for all of the {len(given)} items already; there is nothing to add.")
+    new_texts = [given[token] for token in tokens]
+
+    rows, vectors = encode_with(artifact, tokens, new_texts, device)
+    model = quantizer_from_weights(artifact.weights)
+    if vectors.shape[1] != len(model.input_mean):
+        raise ValueError(f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads {len(model.input_mean)}.")
+    output_codes = quantize_vectors(model, vectors)
+    codes = output_codes.codes.numpy()
+    check_agreement(artifact, rows, codes[: len(rows)])
+    codes = codes[len(rows) :]
+    published = ids.codes
+    twins = _twins(artifact, new_texts)
+    twin = twins >= 0
+    if artifact.settings["spread_collisions"] and not twin.all():
+        residual = output_codes.residuals[len(rows) :, -1]
+        codes[~twin] = spread_codes(codes[~twin], residual[~twin], model.codebooks[-1].codes, published[:, :-1])
+    codes[twin] = published[twins[twin], :-1]
+    digit = resolve_collisions(codes, tokens, ids.level_sizes[-1], published)
+
+    all_codes = np.concatenate([published, np.column_stack([codes, digit])])
+    quality = codes_quality(all_codes[:, :-1], ids.level_sizes[:-1])
+    manifest = {
+        **ids.manifest,
+        "quality": {**ids.manifest["quality"], **quality},
+        "appended": {"to": ids.digest, "items": len(tokens), "equal_texts": int(twin.sum())},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
+    extended.save(output, artifact.weights, [*artifact.texts, *new_texts])
+    getLogger().info(
+        f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); {twin.sum()} have the text of a "
+        f"published item, collision rate now {quality['collision_rate']:.2%}."
+    )
+    if not all(is_balanced(level) for level in quality["levels"]):
+        getLogger().warning("A level of the semantic IDs is unbalanced by now: build all IDs anew when it is possible.")
+    return extended

@@ -1,0 +1,61 @@
+"""Latent semantic analysis: TF-IDF of words and word pieces, reduced by a truncated SVD. Needs no download."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+LSA = "lsa"
+_PIECES_WEIGHT = 0.5  # of word pieces beside whole words
+
+
+class LatentSemanticAnalysis:
+    """Vectors of texts, each of length 1 (0 for a text of which no word is known).
+
+    Args:
+        dim: width of the vectors, less where the corpus has fewer texts or terms.
+        seed: of the randomised SVD.
+    """
+
+    def __init__(self, dim: int, seed: int):
+        self.dim = dim
+        self.seed = seed
+        # The default token pattern drops one-letter words, and with them some texts entirely.
+        self._words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+        # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on MovieLens titles.
+        self._pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
+
+    def fit_transform(self, texts: Sequence[str]) -> np.ndarray:
+        """Learn terms and directions from ``texts`` and return their vectors ``[I, D]``.
+
+        Raises:
+            ValueError: no text has a word in it.
+        """
+        if not any(re.search(r"\w", text) for text in texts):
+            raise ValueError(f"None of the {len(texts)} item texts has a word in it. Check the key `item_text_fields`.")
+        words, pieces = self._words.fit_transform(texts), self._pieces.fit_transform(texts)
+        matrix = sparse.hstack([words, _PIECES_WEIGHT * pieces]).tocsr()
+        self._svd = TruncatedSVD(n_components=min(self.dim, *matrix.shape), random_state=self.seed)
+        # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody reads.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self._finish(self._svd.fit_transform(matrix))
+
+    def transform(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors ``[J, D]`` of other texts, in the directions of the fitted ones."""
+        matrix = sparse.hstack([self._words.transform(texts), _PIECES_WEIGHT * self._pieces.transform(texts)]).tocsr()
+        return self._finish(self._svd.transform(matrix))
+
+    def _finish(self, vectors: np.ndarray) -> np.ndarray:
+        components, strength = self._svd.components_, self._svd.singular_values_
+        # A singular vector's sign is arbitrary: its largest loading is made positive.
+        largest = np.abs(components).argmax(axis=1)
+        vectors = vectors * np.where(components[np.arange(len(largest)), largest] < 0, -1.0, 1.0)
+        # Half-whitened: at full strength a few frequent words (genres, decades) decide everything.
+        vectors *= np.where(strength > 1e-6 * strength.max(), 1.0 / np.sqrt(np.maximum(strength, 1e-12)), 0.0)
+        norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(norm > 0, norm, 1.0)

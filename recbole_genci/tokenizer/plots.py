@@ -1,0 +1,73 @@
+"""Pictures of semantic IDs: how codes are used at every level, and where level-1 cohorts lie among the items."""
+
+from __future__ import annotations
+
+import importlib.util
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+
+from recbole_genci.files import write_atomically
+from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+
+CODE_USAGE, ITEM_MAP = "code_usage.png", "items_tsne.png"
+_MAPPED_ITEMS = 3000  # t-SNE takes minutes beyond
+_COLOURED_CODES = 20  # as many colours as one can tell apart
+
+
+def _axes(columns: int, width: float, height: float):
+    """``(figure, axes)`` of one row, off screen and apart from any figures the caller has open."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _save(figure, file: Path) -> None:
+    write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None}))
+
+
+def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
+    """Items per code, the most used first, one panel a level; an even level is a flat line."""
+    levels = ids.num_levels - 1
+    figure, axes = _axes(levels, 4 * levels, 3)
+    for level, axis in enumerate(axes):
+        count = np.sort(np.bincount(ids.codes[:, level], minlength=ids.level_sizes[level]))[::-1]
+        axis.bar(np.arange(len(count)), count, width=1.0)
+        axis.axhline(len(ids) / len(count), color="black", linewidth=0.8, linestyle="--")
+        axis.set(title=f"level {level + 1}", xlabel="codes, most used first", ylabel="items")
+    _save(figure, file)
+
+
+def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> None:
+    """t-SNE of the items' vectors ``[I, D]``, evenly thinned; the largest level-1 cohorts in colour, the others grey."""
+    from sklearn.manifold import TSNE
+
+    step = -(-len(vectors) // _MAPPED_ITEMS)
+    codes, vectors = ids.codes[::step, 0], vectors[::step]
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    place = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
+    largest = np.argsort(-np.bincount(codes), kind="stable")[:_COLOURED_CODES]
+    rank = np.full(codes.max() + 1, -1)
+    rank[largest] = np.arange(len(largest))
+    (figure, (axis,)), coloured = _axes(1, 7, 6), rank[codes] >= 0
+    axis.scatter(*place[~coloured].T, s=6, color="lightgrey", linewidths=0)
+    axis.scatter(*place[coloured].T, s=10, c=rank[codes][coloured], cmap="tab20", linewidths=0)
+    axis.set(title=f"{len(codes)} items, the {len(largest)} largest level-1 cohorts in colour", xticks=[], yticks=[])
+    _save(figure, file)
+
+
+def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) -> list[str]:
+    """Write both pictures into ``folder``; returns their names, none where matplotlib is missing or items are too few."""
+    if importlib.util.find_spec("matplotlib") is None:
+        getLogger().warning("No plots: matplotlib is not installed. `pip install 'recbole_genci[plots]'` brings it.")
+        return []
+    plot_code_usage(ids, folder / CODE_USAGE)
+    if len(ids) < 4 or np.ptp(vectors, axis=0).max() == 0:
+        getLogger().info(f"No {ITEM_MAP}: there are too few different items to map.")
+        return [CODE_USAGE]
+    plot_items(ids, vectors, folder / ITEM_MAP, seed)
+    return [CODE_USAGE, ITEM_MAP]

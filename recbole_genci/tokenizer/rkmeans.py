@@ -1,0 +1,44 @@
+"""Residual k-means on the embeddings themselves: no network, no training, the honest comparison to the RQ-VAE."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from recbole_genci.tokenizer.codebook import ResidualQuantizer
+from recbole_genci.tokenizer.outcome import FitResult, capped_size, checked_embeddings, outcome
+from recbole_genci.tokenizer.quantize import residual_kmeans
+
+
+def fit_rkmeans(
+    embeddings: np.ndarray,
+    *,
+    num_codebooks: int = 3,
+    codebook_size: int = 256,
+    balance: str = "sinkhorn",
+    spread: bool = False,
+    seed: int = 2020,
+    device: str = "cpu",
+) -> FitResult:
+    """Codes by k-means on the centred embeddings, then on what it leaves, level by level.
+
+    Args:
+        embeddings: ``[I, D]`` float, finite.
+        num_codebooks: L, levels without the collision digit.
+        codebook_size: K codes per level; capped for small catalogues, with a log line.
+        balance: ``sinkhorn`` moves centres to where they serve similar numbers of items; ``nearest`` is plain k-means.
+        spread: see `spread.spread_codes`.
+        seed: of the seeding; the global random state stays as it is.
+        device: where the clustering runs.
+
+    Raises:
+        ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
+        RuntimeError: a level collapsed into one large cohort.
+    """
+    data = torch.from_numpy(checked_embeddings(embeddings)).to(device)
+    size = capped_size(data, codebook_size)
+    model = ResidualQuantizer(data.shape[1], [size] * num_codebooks, data.shape[1]).to(device)
+    model.set_input_statistics(data)
+    generator = torch.Generator().manual_seed(seed)
+    model.init_codebooks(residual_kmeans(model.encode(data), num_codebooks, size, generator, balance == "sinkhorn"))
+    return outcome(model, data, spread)

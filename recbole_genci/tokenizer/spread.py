@@ -1,0 +1,76 @@
+"""Fewer collisions: different items with the same codes take the nearest last-level codes that are still free."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def _numbered(rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number of each distinct row, in the order of their values: ``([I], how many)``."""
+    distinct, number = np.unique(rows, axis=0, return_inverse=True)
+    return number.reshape(-1), len(distinct)
+
+
+def _first_of_each(place: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """For each distinct place the position of its smallest cost; of equal costs the first."""
+    order = np.lexsort((np.arange(len(place)), cost, place))
+    return order[np.r_[True, place[order][1:] != place[order][:-1]]]
+
+
+def spread_codes(codes: np.ndarray, residual: Tensor, codebook: Tensor, published: np.ndarray | None = None) -> np.ndarray:
+    """Move items that share all codes to the nearest last-level code that is free under their prefix.
+
+    Of the items that want a code the nearest gets it; the others go on to their next nearest free one. Items with equal
+    residuals (the same text) stay together: nothing but their ids tells them apart. Where a prefix has more items than the
+    last level has codes, the rest keep their nearest. The result does not depend on the order of rows.
+
+    Args:
+        codes: ``[I, L]`` nearest codes (Eq. 3).
+        residual: ``[I, d]`` what the last level was asked to quantise.
+        codebook: ``[K, d]`` of the last level.
+        published: ``[P, L]`` codes that are taken and never move.
+
+    Returns:
+        ``[I, L]`` int64; only the last column may differ.
+    """
+    size = len(codebook)
+    rows = residual.detach().cpu().double()
+    book = codebook.detach().cpu().double()
+    # Equal items are one, and rows are put into the order of their values.
+    values = np.column_stack([codes.astype(np.float64), rows.numpy()])
+    _, first, group = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    group = group.reshape(-1)
+    wanted, rows = codes[first], rows[torch.from_numpy(first)]
+    taken = np.zeros((0, codes.shape[1]), dtype=np.int64) if published is None else published
+    # A number of its own for a single-level quantiser's empty prefix.
+    prefixes = np.concatenate([taken[:, :-1], wanted[:, :-1]])
+    prefix, num_prefixes = _numbered(np.column_stack([np.zeros(len(prefixes), dtype=np.int64), prefixes]))
+    taken_prefix, prefix = prefix[: len(taken)], prefix[len(taken) :]
+
+    occupied = np.zeros((num_prefixes, size), dtype=bool)
+    occupied[taken_prefix, taken[:, -1]] = True
+    settled = wanted[:, -1].copy()
+    cost = (rows - book[torch.from_numpy(settled)]).square().sum(dim=1).numpy()
+    waiting = np.flatnonzero(~occupied[prefix, settled])
+    winners = waiting[_first_of_each(prefix[waiting] * size + settled[waiting], cost[waiting])] if len(waiting) else waiting
+    occupied[prefix[winners], settled[winners]] = True
+    waiting = np.setdiff1d(np.arange(len(settled)), winners)
+    distance = torch.cdist(rows[torch.from_numpy(waiting)], book, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    while len(waiting):
+        free = np.where(occupied[prefix[waiting]], np.inf, distance)
+        choice = free.argmin(axis=1)
+        cost = free[np.arange(len(waiting)), choice]
+        placed = np.zeros(len(waiting), dtype=bool)
+        possible = np.flatnonzero(np.isfinite(cost))
+        if len(possible):
+            place = prefix[waiting[possible]] * size + choice[possible]
+            placed[possible[_first_of_each(place, cost[possible])]] = True
+        settled[waiting[placed]] = choice[placed]
+        occupied[prefix[waiting[placed]], choice[placed]] = True
+        going_on = np.isfinite(cost) & ~placed
+        waiting, distance = waiting[going_on], distance[going_on]
+    result = codes.copy()
+    result[:, -1] = settled[group]
+    return result

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+
+from recbole_genci.tokenizer import SemanticIDs, append_items, load_or_build_semantic_ids, tokenizer_settings
+from recbole_genci.tokenizer.frozen import quantize_vectors, quantizer_from_weights, read_frozen
+
+WORDS = ["star", "war", "love", "paris", "robot", "ghost", "jazz", "city", "river", "night", "snow", "king"]
+QUICK = {"item_text_fields": ["title"], "codebook_size": 8, "codebook_dim": 8, "lsa_dim": 16, "rqvae_hidden_size": [16],
+         "rqvae_epochs": 8}  # fmt: skip
+
+
+def _text(number):
+    return f"{WORDS[number % 12]} {WORDS[number * 5 // 12 % 12]} {1950 + number % 50}"
+
+
+OLD = {f"i{n}": _text(n) for n in range(80)}
+NEW = {f"n{n}": _text(n + 83) for n in range(30)} | {"twin": _text(7), "twin2": _text(7)}
+
+
+def _publish(tmp_path, **changes):
+    item_file = tmp_path / "toy.item"
+    item_file.write_text("item_id:token\ttitle:token_seq\n" + "".join(f"{k}\t{v}\n" for k, v in OLD.items()))
+    settings = tokenizer_settings(QUICK | changes)
+    ids = load_or_build_semantic_ids(settings, item_file, "item_id", list(OLD), tmp_path / "cache", "toy")
+    (folder,) = (tmp_path / "cache").glob("toy-*")
+    return ids, folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"quantizer": "rkmeans"}, {"codebook_update": "gradient"}, {"spread_collisions": True}])
+def test_published_ids_never_move_and_new_ones_are_unique(tmp_path, changes):
+    published, folder = _publish(tmp_path, **changes)
+    everything = OLD | NEW
+    tokens = list(everything)
+    extended = append_items(folder, tmp_path / "more", tokens, [everything[t] for t in tokens])
+    np.testing.assert_array_equal(extended.codes[:80], published.codes)
+    assert extended.item_tokens == (*published.item_tokens, *sorted(NEW))
+    assert extended.manifest["appended"]["items"] == 32
+    assert SemanticIDs.load(tmp_path / "more").digest == extended.digest
+    assert SemanticIDs.load(folder).digest == published.digest
+
+    shuffled = np.random.default_rng(0).permutation(len(tokens))
+    again = append_items(folder, tmp_path / "again", [tokens[i] for i in shuffled], [everything[tokens[i]] for i in shuffled])
+    assert again.digest == extended.digest
+
+
+def test_a_text_that_is_published_gets_the_codes_of_its_item_and_the_next_digit(tmp_path):
+    published, folder = _publish(tmp_path, spread_collisions=True)
+    extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))
+    row = {token: n for n, token in enumerate(extended.item_tokens)}
+    codes = extended.codes
+    for token in ("twin", "twin2"):
+        np.testing.assert_array_equal(codes[row[token], :-1], codes[row["i7"], :-1])
+        assert codes[row[token], -1] > codes[row["i7"], -1]
+    assert extended.manifest["appended"]["equal_texts"] >= 2
+
+
+def test_items_added_in_steps_keep_what_the_first_step_gave_them(tmp_path):
+    _, folder = _publish(tmp_path)
+    tokens = list(NEW)
+    append_items(folder, tmp_path / "first", tokens[:10], [NEW[t] for t in tokens[:10]])
+    second = append_items(tmp_path / "first", tmp_path / "second", tokens, list(NEW.values()))
+    first = SemanticIDs.load(tmp_path / "first")
+    np.testing.assert_array_equal(second.codes[: len(first)], first.codes)
+    at_once = append_items(folder, tmp_path / "once", tokens, list(NEW.values()))
+    one, other = (dict(zip(ids.item_tokens, ids.codes[:, :-1].tolist(), strict=True)) for ids in (second, at_once))
+    assert one == other  # only digits can depend on who came first
+
+
+def test_frozen_codes_do_not_depend_on_chunks_and_are_those_of_the_fit(tmp_path):
+    published, folder = _publish(tmp_path)
+    artifact = read_frozen(folder)
+    model = quantizer_from_weights(artifact.weights)
+    from recbole_genci.tokenizer.build import item_vectors
+
+    vectors = item_vectors(artifact.settings, published.item_tokens, artifact.texts, folder.parent)
+    whole = quantize_vectors(model, vectors).codes.numpy()
+    np.testing.assert_array_equal(whole, published.codes[:, :-1])
+    parts = [quantize_vectors(model, part).codes.numpy() for part in np.array_split(vectors, 23)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_what_cannot_be_added_is_refused(tmp_path):
+    _, folder = _publish(tmp_path, collision_codebook_size=4)
+    with pytest.raises(ValueError, match="nothing to add"):
+        append_items(folder, tmp_path / "more", ["i1"], [OLD["i1"]])
+    with pytest.raises(ValueError, match="1 items more than once"):
+        append_items(folder, tmp_path / "more", ["x", "x"], ["a", "b"])
+    with pytest.raises(ValueError, match=r"\d+ items share the codes.*holds 4"):
+        append_items(folder, tmp_path / "more", list("abcdefgh"), [_text(7)] * 8)
+    assert not (tmp_path / "more").exists()
+
+
+def test_another_tokenizer_than_the_published_one_is_noticed(tmp_path):
+    ids, folder = _publish(tmp_path)
+    artifact = read_frozen(folder)
+    forged = {name: value + 1.0 if name == "codebooks.0.codes" else value for name, value in artifact.weights.items()}
+    forged["codebooks.0.codes"] = forged["codebooks.0.codes"] * torch.linspace(-3, 3, 8)[:, None]
+    ids.save(tmp_path / "forged", forged, artifact.texts)
+    with pytest.raises(ValueError, match=r"only .*% of 80 published items the codes they have"):
+        append_items(tmp_path / "forged", tmp_path / "more", ["x"], ["star night"])
+    ids.save(tmp_path / "bare")
+    with pytest.raises(FileNotFoundError, match="without texts.tsv"):
+        append_items(tmp_path / "bare", tmp_path / "more", ["x"], ["star night"])
+
+
+def test_vectors_of_the_users_own_need_no_texts(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "own.npy", rng.normal(size=(112, 12)))
+    (tmp_path / "own.txt").write_text("".join(f"{t}\n" for t in [*OLD, *NEW]))
+    settings = tokenizer_settings(QUICK | {"item_text_fields": None, "text_encoder": str(tmp_path / "own.npy")})
+    build = (settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy")
+    ids = load_or_build_semantic_ids(*build)
+    (folder,) = (tmp_path / "cache").glob("toy-*")
+    assert ids.manifest["embedding_dim"] == 12 and read_frozen(folder).texts[0] == "item i0"
+    extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))
+    np.testing.assert_array_equal(extended.codes[:80], ids.codes)
+    np.save(tmp_path / "own.npy", rng.normal(size=(112, 12)))  # other content under the same name
+    load_or_build_semantic_ids(*build)
+    assert len(list((tmp_path / "cache").glob("toy-*"))) == 2
+    with pytest.raises(ValueError, match="published items the codes they have"):
+        append_items(folder, tmp_path / "other", list(NEW), list(NEW.values()))
