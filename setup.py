@@ -28,6 +28,7 @@ setup(
         "numpy>=1.24",
         "pandas>=2",
         "scikit-learn>=1.3",
+        "threadpoolctl",
         "colorlog",
         "pyyaml",
         "tqdm",
