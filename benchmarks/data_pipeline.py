@@ -63,7 +63,7 @@ def train(config, loader, steps: int) -> None:
     init_seed(config["seed"], True)
     model = config.model_class(config, loader.dataset).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"])
-    for step, interaction in zip(range(steps), loader):
+    for _, interaction in zip(range(steps), loader):
         interaction = interaction[0] if isinstance(interaction, tuple) else interaction
         loss = model.calculate_loss(interaction)
         optimizer.zero_grad()
@@ -102,8 +102,8 @@ def main(argv: list[str]) -> None:
         [
             ("rows with a history", f"{ours['rows']:,}", f"{host['rows']:,}", ""),
             ("building, time", f"{ours['build_s']:.1f} s", f"{host['build_s']:.1f} s", host["build_s"] / ours["build_s"]),
-            ("building, peak memory", f"{ours['build_peak_bytes'] / 2**20:.0f} MiB", f"{host['build_peak_bytes'] / 2**20:.0f} MiB",
-             host["build_peak_bytes"] / ours["build_peak_bytes"]),
+            ("building, peak memory", f"{ours['build_peak_bytes'] / 2**20:.0f} MiB",
+             f"{host['build_peak_bytes'] / 2**20:.0f} MiB", host["build_peak_bytes"] / ours["build_peak_bytes"]),
             ("loading a row", f"{ours['load_s_per_row'] * 1e6:.2f} us", f"{host['load_s_per_row'] * 1e6:.2f} us",
              host["load_s_per_row"] / ours["load_s_per_row"]),
             ("DIN's training, a row", f"{ours['train_s_per_row'] * 1e6:.0f} us", f"{host['train_s_per_row'] * 1e6:.0f} us",

@@ -25,7 +25,8 @@ PLUGIN_MODELS = {
 }
 
 #: Other names of a model: the model, and the defaults that the name changes.
-ALIASES = {"AFN+": ("AFN", {"ensemble_dnn": True}), "GE4Rec": ("SFG", {})}
+#: RecBole's AutoInt has AutoInt+'s feed-forward network.
+ALIASES = {"AFN+": ("AFN", {"ensemble_dnn": True}), "AutoInt+": ("AutoInt", {}), "GE4Rec": ("SFG", {})}
 
 
 def nearest(name: str, known) -> str:
