@@ -22,6 +22,7 @@ from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.key_help import help_text
 from recbole_genci.logs import log_file, start_console
@@ -226,6 +227,8 @@ def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, r
             "folder": str(folder),
             **provenance(),
         }
+        if config["diagnostic_rows"]:
+            save_diagnostics(model, {"valid": valid, "test": test}, train.dataset, config["device"], folder)
         write_json(folder / "metrics.json", metrics)
         (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
         logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "
