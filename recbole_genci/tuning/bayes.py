@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 import numpy as np
 from recbole.trainer import HyperTuning
 
 from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Uniform
-
-
-def require_hyperopt() -> None:
-    """Raise ImportError, with what to install, where hyperopt is missing."""
-    if importlib.util.find_spec("hyperopt") is None:
-        raise ImportError(
-            "--algo=bayes needs hyperopt, which is not installed: pip install 'recbole_genci[tuning]'. "
-            "--algo=exhaustive and --algo=random do not need it."
-        )
 
 
 class BayesianSearch(HyperTuning):

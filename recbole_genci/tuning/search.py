@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,62 +14,21 @@ import yaml
 
 from recbole_genci.config import parse_argv
 from recbole_genci.data.dataset import data_fingerprint
-from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
-from recbole_genci.tuning.bayes import BayesianSearch, require_hyperopt
-from recbole_genci.tuning.points import grid_points, grid_size, random_points
+from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.result import best_trials, write_plot, write_result
+from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, parse_space, read_params_file
 from recbole_genci.tuning.study import Study
-from recbole_genci.tuning.trial import Shared
+from recbole_genci.tuning.trial import CONFIG_FILE, Shared
 
-ALGORITHMS = ("exhaustive", "random", "bayes")
-SEARCH_FILE, CONFIG_FILE, PARAMS_FILE = "search.json", "config.yaml", "params.txt"
-_DEFAULT_TRIALS = 100  # as RecBole's
+SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
 
 
 class NoTrialFinished(RuntimeError):
     """Every trial of a search has failed; their errors are in its table."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to search.
-
-    Attributes:
-        algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's TPE.
-        max_evals: trials at most; by default all for ``exhaustive``, else 100.
-        early_stop: end after so many trials in a row without a better validation score; None never.
-
-    Raises:
-        ValueError: names the setting and what it may be.
-    """
-
-    algo: str = "exhaustive"
-    max_evals: int | None = None
-    early_stop: int | None = None
-
-    def __post_init__(self):
-        if self.algo not in ALGORITHMS:
-            raise ValueError(f"algo: '{self.algo}' is not one of {', '.join(ALGORITHMS)}.")
-        for name in ("max_evals", "early_stop"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
-
-    def num_trials(self, space: Space) -> int:
-        """Trials that the search has at most."""
-        size = grid_size(space)
-        most = self.max_evals or (size if self.algo == "exhaustive" else _DEFAULT_TRIALS)
-        return most if size is None else min(most, size)
-
-    def points(self, space: Space, seed: int) -> Iterator[dict]:
-        """The points of ``exhaustive`` and ``random`` search, in their order."""
-        number = self.num_trials(space) if self.algo == "random" or self.max_evals else None
-        points = grid_points(space, seed) if self.algo == "exhaustive" else random_points(space, number, seed)
-        return (point for _, point in zip(range(number), points)) if number else points
 
 
 @dataclass(frozen=True)
@@ -145,7 +104,7 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     if "," in model:
         raise ValueError(f"model: '{model}' names several models; a search tunes one.")
     space = read_params_file(params_file)
-    _check_algorithm(space, settings)
+    settings.check(space)
     plan = prepare(model, dataset, config_files, config_dict, argv, check=_check_before_reading(space, params_file, argv))
     (config,) = plan.configs.values()
     folder = new_folder(Path(config["results_dir"]), f"hyper-{model}-{dataset}")
@@ -168,7 +127,7 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
     saved = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
     settings = Settings(**saved["settings"] | changes)
     space = parse_space((folder / PARAMS_FILE).read_text(encoding="utf-8"), str(folder / PARAMS_FILE))
-    _check_algorithm(space, settings)
+    settings.check(space)
     asked = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     plan = prepare(asked["model"], asked["dataset"], [str(folder / CONFIG_FILE)])
     search = Search(folder, plan, space, settings, saved["command"])
@@ -179,13 +138,6 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
                 f"{str(now)[:12]}. Restore the files, or start a new search."
             )
     return search
-
-
-def _check_algorithm(space: Space, settings: Settings) -> None:
-    if settings.algo == "bayes":
-        require_hyperopt()
-    if settings.algo == "exhaustive":
-        grid_points(space, seed=0)
 
 
 def _check_before_reading(space: Space, source, argv: Iterable[str]):
@@ -205,8 +157,8 @@ def execute(search: Search) -> dict:
     config, folder, logger = search.config, search.folder, logging.getLogger()
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with log_file(folder / "search.log"):
-        store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
+        shared.save()
         study = Study(folder, shared, bigger, search.settings.early_stop)
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
         logger.info(f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} trials, in {folder}/ "
@@ -233,6 +185,11 @@ def execute(search: Search) -> dict:
 
 def _run_trials(search: Search, study: Study) -> None:
     seed = search.config["seed"]
+    if search.settings.tool == "Ray":
+        from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
+
+        run_trials(study, search.settings.points(search.space, seed), search.settings, search.config["epochs"])
+        return
     if search.settings.algo == "bayes":
         BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()
         return

@@ -13,7 +13,6 @@ from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
 
 JOURNAL = "trials.jsonl"
-TRIALS = "trials"
 
 
 class Study:
@@ -36,7 +35,7 @@ class Study:
         self.folder, self.shared, self.bigger, self.early_stop = folder, shared, bigger, early_stop
         self.records = {canonical(record["params"]): record for record in read_journal(folder / JOURNAL)}
         self._best_seen, self._without_improvement = None, 0
-        self._clean()
+        self.clean()
 
     def run(self, params: dict) -> tuple[float | None, bool]:
         """Run a trial, unless the journal or an earlier proposal has it.
@@ -63,9 +62,9 @@ class Study:
         lines = [json.dumps(each, allow_nan=False) for each in self.ordered()]
         write_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         write_table(self.ordered(), self.folder)
-        self._clean()
+        self.clean()
         values = ", ".join(f"{name}={value}" for name, value in record["params"].items())
-        outcome = record["error"] or f"{record['score']:.6f}"
+        outcome = record["error"] or ("" if record["score"] is None else f"{record['score']:.6f}")
         best = self.best()
         shown = f" (best {best['score']:.6f}, trial {best['trial']})" if best else ""
         logging.getLogger().info(f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}")
@@ -85,35 +84,32 @@ class Study:
         finished = [record for record in self.ordered() if record["status"] == "finished"]
         return min(finished, key=self.loss) if finished else None
 
-    def trial_folder(self, number: int) -> Path:
-        """Where a trial's run lies."""
-        return self.folder / TRIALS / f"{number:04d}"  # as in empty_record
-
     def test_best(self) -> dict:
         """Test the selected trial, the only one that is: the content of its ``metrics.json``."""
         best = self.best()
-        return trial.finish(self.shared, best["params"], self.trial_folder(best["trial"]))
+        return trial.finish(self.shared, best["params"], trial.folder_of(self.folder, best["trial"]))
 
     def _record(self, params: dict) -> dict:
         number = max((record["trial"] for record in self.records.values()), default=0) + 1
         record = empty_record(number, params)
         try:
-            return record | trial.train(self.shared, params, self.trial_folder(number)) | {"status": "finished"}
+            return record | trial.train(self.shared, params, trial.folder_of(self.folder, number)) | {"status": "finished"}
         except Exception as error:  # whatever a trial dies of is its outcome, and the search goes on
             logging.getLogger().exception(f"Trial {number} failed.")
             return record | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
 
-    def _clean(self) -> None:
+    def clean(self) -> None:
+        """Remove the weights of all trials but the best."""
         best = self.best()
         for record in self.records.values():
             if record is not best:
-                trial.clean(self.trial_folder(record["trial"]))
+                trial.clean(trial.folder_of(self.folder, record["trial"]))
 
 
 def empty_record(number: int, params: dict) -> dict:
     """What the journal says of a trial, before its outcome is known."""
     return {"trial": number, "params": params, "status": None, "score": None, "valid": None, "best_epoch": None, "epochs": None,
-            "training_s": None, "error": None, "folder": f"{TRIALS}/{number:04d}"}  # fmt: skip
+            "training_s": None, "error": None, "folder": str(trial.folder_of(Path(), number))}  # fmt: skip
 
 
 def read_journal(file: Path) -> list[dict]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
 from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import Config
+from recbole_genci.data.stored import DATA_FILE, load_parts, store_parts
 from recbole_genci.quick_start import train_and_evaluate
+from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 
-_KEPT = ("config.yaml", "run.log")
+CONFIG_FILE = "config.yaml"
+_KEPT = (CONFIG_FILE, "run.log")
 
 
 @dataclass(frozen=True)
@@ -26,19 +29,45 @@ class Shared:
         config_file: YAML file of the configuration that trials start from.
         parts: training, validation and test part.
         semantic_ids: of the items, where the model reads them.
+        placement: keys that say where trials run here.
     """
 
     config_file: Path
     parts: list
     semantic_ids: SemanticIDs | None
+    placement: dict = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Leave rows and semantic IDs beside the configuration file; trials' own copies of the rows are links to it."""
+        folder = self.config_file.parent
+        store_parts(self.parts, folder / DATA_FILE)
+        if self.semantic_ids is not None:
+            self.semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
+
+    @classmethod
+    def load(cls, folder: Path) -> Shared:
+        """What ``save`` left in the folder of a search, for another process."""
+        ids = folder / SEMANTIC_ID_FOLDER
+        shared = cls(folder / CONFIG_FILE, [], SemanticIDs.load(ids) if ids.is_dir() else None)
+        return replace(shared, parts=load_parts(folder / DATA_FILE, shared.config({}, folder)))
+
+    @property
+    def bigger(self) -> bool:
+        """Whether a higher validation score is better."""
+        return self.config({}, self.config_file.parent)["valid_metric_bigger"]
 
     def config(self, params: dict, folder: Path) -> Config:
         """The Config of a trial whose run lies below ``folder``; raises ValueError where the values do not fit together."""
         asked = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        values = params | {"checkpoint_dir": str(folder)}
+        values = params | self.placement | {"checkpoint_dir": str(folder)}
         config = Config(asked["model"], asked["dataset"], [str(self.config_file)], values)
         getattr(config.model_class, "check_settings", lambda config: None)(config)
         return config
+
+
+def folder_of(search_folder: Path, number: int) -> Path:
+    """Where a trial's run lies."""
+    return search_folder / "trials" / f"{number:04d}"
 
 
 def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int, float], None] | None = None) -> dict:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genci.tuning.points import grid_points, grid_size, random_points
-from recbole_genci.tuning.search import Settings
+from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Choice, LogUniform, Uniform, canonical
 
 CHOICES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 4).map(lambda n: Choice(tuple(range(n)))), min_size=1)

@@ -10,9 +10,10 @@ import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 from recbole_genci import load, quick_start
-from recbole_genci.tuning import search, study, trial
+from recbole_genci.tuning import study, trial
 from recbole_genci.tuning.command import main
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_search, resume_search, tune
+from recbole_genci.tuning.settings import Settings
 
 SPACE = "learning_rate choice [0.001, 0.01]\nmlp_hidden_size choice [[8], [4, 4]]\n"
 TIMES = ["training [s]"]
@@ -170,7 +171,7 @@ def test_when_every_trial_fails_the_command_says_so(data, capsys):
 
 def test_selection_never_sees_the_test_rows(data, monkeypatch):
     honest = tune("DeepFM", "tiny", "space.test", config_dict=data)
-    prepared = prepare_search("DeepFM", "tiny", "space.test", None, data, (), search.Settings())
+    prepared = prepare_search("DeepFM", "tiny", "space.test", None, data, (), Settings())
     tests = prepared.plan.parts[2]
     tests.inter_feat[tests.label_field] = 1 - tests.inter_feat[tests.label_field]
     flipped = execute(prepared)
@@ -210,6 +211,9 @@ def test_other_rows_than_the_trials_saw_are_refused(data, monkeypatch):
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_evals=0"], "max_evals: 0"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--early_stop=x"], "early_stop: 'x'"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Optuna"], "tool: 'Optuna'"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--cpus_per_trial=2"], "only --tool=Ray reads it"),
+        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--algo=bayes"], "with --tool=Ray use"),
+        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--early_stop=9"], "--grace_epochs"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--learning_rate=0.1"], "--learning_rate fixes it"),
         (["--model=LR", "--dataset=ml-100k", "--params_file=space.test"], "'mlp_hidden_size' is not a key of LR"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--seeds=3"], "seeds: 3 seeds"),
@@ -226,10 +230,11 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
     assert not Path("results").exists()
 
 
-def test_without_hyperopt_bayes_says_what_to_install(monkeypatch, capsys, data):
+@pytest.mark.parametrize(("option", "extra"), [("--algo=bayes", "tuning"), ("--tool=Ray", "ray")])
+def test_without_the_library_an_option_says_what_to_install(option, extra, monkeypatch, capsys, data):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["--model=LR", "--dataset=tiny", "--params_file=space.test", "--algo=bayes"]) == 2
-    assert "pip install 'recbole_genci[tuning]'" in capsys.readouterr().err
+    assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", option]) == 2
+    assert f"{option} needs" in (error := capsys.readouterr().err) and f"pip install 'recbole_genci[{extra}]'" in error
 
 
 def test_without_matplotlib_a_line_says_so(monkeypatch, caplog, tmp_path):

@@ -11,23 +11,29 @@ from hypothesis import strategies as st
 
 import recbole_genci
 from recbole_genci.config import Config
-from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Uniform, check_space, parse_space, read_params_file
+from recbole_genci.tuning.space import (
+    Choice,
+    LogUniform,
+    QUniform,
+    Uniform,
+    canonical,
+    check_space,
+    parse_space,
+    read_params_file,
+)
 
 NAMES = st.from_regex(r"[a-z][a-z_]{0,12}", fullmatch=True)
 WORDS = st.from_regex(r"[a-z][a-z]{3,8}", fullmatch=True).filter(lambda word: word not in ("true", "false", "none", "null"))
-NUMBERS = st.integers(-1000, 1000) | st.floats(-1e6, 1e6, allow_nan=False)
+NUMBERS = st.integers(-1000, 1000) | st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False)
 VALUES = NUMBERS | st.booleans() | WORDS | st.lists(st.integers(1, 512), max_size=3) | st.dictionaries(WORDS, NUMBERS, max_size=2)
-BOUNDS = st.tuples(st.floats(-50, 50), st.floats(-50, 50)).map(sorted).filter(lambda pair: pair[0] < pair[1])
+FLOATS = st.floats(-50, 50, allow_subnormal=False)  # training flushes subnormal numbers, for the whole process
+BOUNDS = st.tuples(FLOATS, FLOATS).map(sorted).filter(lambda pair: pair[0] < pair[1])
 
 
-@given(st.dictionaries(NAMES, st.lists(VALUES, min_size=1, max_size=5, unique_by=repr), min_size=1, max_size=4))
+@given(st.dictionaries(NAMES, st.lists(VALUES, min_size=1, max_size=5, unique_by=canonical), min_size=1, max_size=4))
 def test_choices_come_back_as_they_were_written(choices):
     text = "# a comment of more than three words\n\n" + "\n".join(f"{name}  choice {v!r}" for name, v in choices.items())
-    try:
-        space = parse_space(text, "file")
-    except ValueError as error:  # 1 and 1.0, True and 'true' are different; -0.0 and 0 may not be
-        pytest.fail(str(error))
-    assert space == {name: Choice(tuple(values)) for name, values in choices.items()}
+    assert parse_space(text, "file") == {name: Choice(tuple(values)) for name, values in choices.items()}
 
 
 @given(BOUNDS, st.sampled_from(["uniform", "loguniform"]), st.integers(0, 99))
