@@ -55,7 +55,7 @@ def run_trials(study: Study, points, settings, epochs: int) -> None:
                                   grace_period=min(settings.grace_epochs or 3, epochs))  # fmt: skip
         tune.run(train, name="ray", storage_path=str(study.folder.resolve()), config={"trial": tune.grid_search(left)},
                  resources_per_trial={"cpu": cpus, "gpu": gpus}, scheduler=scheduler, callbacks=[_Journal(study, points)],
-                 raise_on_failed_trial=False, verbose=0)  # fmt: skip
+                 reuse_actors=True, raise_on_failed_trial=False, verbose=0)  # fmt: skip
     missing = set(points) - {record["trial"] for record in study.records.values()}
     if missing:  # Ray ends a run quietly on Ctrl-C
         raise KeyboardInterrupt(f"{len(missing)} trials have not ended; go on by --resume_search={study.folder}")
@@ -80,7 +80,7 @@ def _train(config: dict, folder: Path, points: dict, cpus: float, gpus: float) -
     """What a worker does: one trial, whose outcome it leaves in the trial's folder."""
     torch.set_num_threads(max(1, int(cpus)))
     torch.set_flush_denormal(True)
-    number, best = config["trial"], None
+    number, best, node = config["trial"], None, {"node": ray.get_runtime_context().get_node_id()}
     # RecBole sets CUDA_VISIBLE_DEVICES to gpu_id, where Ray has already put the devices of this trial.
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "") if gpus else ""
     shared = dataclasses.replace(Shared.load(folder), placement={"gpu_id": devices, "show_progress": False})
@@ -95,9 +95,9 @@ def _train(config: dict, folder: Path, points: dict, cpus: float, gpus: float) -
     try:
         outcome = trial.train(shared, points[number], own, report) | {"status": "finished"}
     except Exception as error:
-        write_json(own / _OUTCOME, {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        write_json(own / _OUTCOME, node | {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
-    write_json(own / _OUTCOME, outcome | {"node": ray.get_runtime_context().get_node_id()})
+    write_json(own / _OUTCOME, outcome | node)
 
 
 def _report(metrics: dict) -> None:

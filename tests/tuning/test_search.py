@@ -1,5 +1,6 @@
 """Searches on small data: one table, one selection, one test; stopped and resumed, failing, and blind to the test rows."""
 
+import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatc
         assert "test" not in record["valid"]
     frame = table(folder)
     assert list(frame["trial"]) == [1, 2, 3, 4] and set(frame["mlp_hidden_size"]) == {"[8]", "[4, 4]"}
-    assert (folder / "hyper_result.png").stat().st_size > 1000 and (folder / "search.log").read_text().count("Trial ") >= 4
+    assert (folder / "hyper_result.png").is_file() == (importlib.util.find_spec("matplotlib") is not None)
+    assert (folder / "search.log").read_text().count(": finished, ") == 4
     # The selected values are a configuration file of an ordinary run, which comes to the same metrics.
     keys = {key: value for key, value in data.items() if key not in selected["params"]}
     again = quick_start.run("DeepFM", "tiny", [str(folder / "selected.yaml")], keys)
