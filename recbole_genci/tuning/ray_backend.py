@@ -13,6 +13,7 @@ import inspect
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import ray
@@ -22,24 +23,26 @@ from ray.tune.schedulers import ASHAScheduler
 
 from recbole_genci.files import write_json
 from recbole_genci.tuning import trial
+from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.study import Study, empty_record
 from recbole_genci.tuning.trial import Shared
 
 _OUTCOME = "outcome.json"
+_NO_LAST_EPOCH = 10**6  # a trial ends by itself, after its last epoch has left an outcome
 
 
-def run_trials(study: Study, points, settings, epochs: int) -> None:
+def run_trials(study: Study, points: Iterable[dict], settings: Settings) -> None:
     """Run every point that the journal does not have; trials that end are added to the study.
 
     Args:
         study: of the search.
         points: of the search, in the order that numbers them.
-        settings: ``Settings`` of the search.
-        epochs: that a trial trains at most.
+        settings: of the search.
 
     Raises:
         KeyboardInterrupt: the search was stopped from outside; its journal has what had ended.
         ConnectionError: there is no cluster at ``ray_address``.
+        ValueError: a trial asks for more than the cluster has.
     """
     points = dict(enumerate(points, start=1))
     done = {record["trial"] for record in study.records.values()}
@@ -48,11 +51,16 @@ def run_trials(study: Study, points, settings, epochs: int) -> None:
         return
     cpus, gpus = settings.cpus_per_trial or 1, settings.gpus_per_trial or 0
     with _connected(settings.ray_address):
-        logging.getLogger().info(f"Ray {ray.__version__}: {len(ray.nodes())} nodes, {ray.cluster_resources()}")
+        there = ray.cluster_resources()
+        logging.getLogger().info(f"Ray {ray.__version__}: {len(ray.nodes())} nodes, {there}")
+        for name, asked in (("CPU", cpus), ("GPU", gpus)):
+            if asked > there.get(name, 0):  # Ray would wait for more for ever
+                raise ValueError(
+                    f"{name.lower()}s_per_trial: a trial asks for {asked} {name}s, but Ray has {there.get(name, 0):g}."
+                )
         train = tune.with_parameters(_train, folder=study.folder.resolve(), points=points, cpus=cpus, gpus=gpus)
-        # A trial is left to end by itself at its last epoch: ASHA's largest time is never reached.
-        scheduler = ASHAScheduler(time_attr="epoch", metric="score", mode="max" if study.bigger else "min", max_t=epochs + 1,
-                                  grace_period=min(settings.grace_epochs or 3, epochs))  # fmt: skip
+        scheduler = ASHAScheduler(time_attr="epoch", metric="score", mode="max" if study.bigger else "min", max_t=_NO_LAST_EPOCH,
+                                  grace_period=settings.grace_epochs or 3)  # fmt: skip
         tune.run(train, name="ray", storage_path=str(study.folder.resolve()), config={"trial": tune.grid_search(left)},
                  resources_per_trial={"cpu": cpus, "gpu": gpus}, scheduler=scheduler, callbacks=[_Journal(study, points)],
                  reuse_actors=True, raise_on_failed_trial=False, verbose=0)  # fmt: skip

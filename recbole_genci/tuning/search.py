@@ -188,7 +188,7 @@ def _run_trials(search: Search, study: Study) -> None:
     if search.settings.tool == "Ray":
         from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
 
-        run_trials(study, search.settings.points(search.space, seed), search.settings, search.config["epochs"])
+        run_trials(study, search.settings.points(search.space, seed), search.settings)
         return
     if search.settings.algo == "bayes":
         BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()

@@ -33,7 +33,7 @@ _FIXED_CATEGORIES = {
 _OF_ROWS = {"eval_args", "history_labels", "history_source", "data_seed", "numerical_features", "discretization", "encoding",
             "train_neg_sample_args", "shuffle", "double_tower"}  # fmt: skip
 _OF_THE_COMMAND = {"model", "dataset", "config_files", "seeds", "results_dir", "latency_repeats", "device", "worker", "nproc",
-                   "world_size", "local_rank", "offset", "ip", "port", "eval_step"}  # fmt: skip
+                   "world_size", "local_rank", "offset", "ip", "port"}  # fmt: skip
 
 
 @dataclass(frozen=True)
