@@ -18,14 +18,14 @@ _SHOWN = 10
 
 
 def trial_table(records: list[dict]) -> pd.DataFrame:
-    """One line per trial, by number: status, values, validation metrics, epochs, seconds, error, folder."""
+    """One line per trial, by number: status, validation score, values, all validation metrics, epochs, seconds, error, folder."""
     lines = []
     for record in records:
         values = {name: json.dumps(v) if isinstance(v, (list, dict)) else v for name, v in record["params"].items()}
         valid = {f"valid {name}": value for name, value in (record["valid"] or {}).items()}
         rest = {"best epoch": record["best_epoch"], "epochs trained": record["epochs"], "training [s]": record["training_s"],
                 "error": record["error"], "folder": record["folder"]}  # fmt: skip
-        lines.append({"trial": record["trial"], "status": record["status"], **values, **valid, **rest})
+        lines.append({"trial": record["trial"], "status": record["status"], "score": record["score"], **values, **valid, **rest})
     columns = list(dict.fromkeys(name for line in lines for name in line if name not in ("error", "folder")))
     return pd.DataFrame(lines, columns=[*columns, "error", "folder"]).astype({"best epoch": "Int64", "epochs trained": "Int64"})
 
