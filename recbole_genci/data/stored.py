@@ -75,8 +75,6 @@ def load_parts(file: Path, config) -> list[CTRDataset]:
     ends = np.cumsum(tensors["parts"].tolist())
     parts = [whole.copy(whole.inter_feat[int(start) : int(end)]) for start, end in zip([0, *ends[:-1]], ends)]
     whole.attach_histories(parts, facts["history_source"])
-    for part in parts:
-        part.stored_file = file
     return parts
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from recbole_genci.config import parse_argv
 from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
@@ -158,7 +159,7 @@ def execute(search: Search) -> dict:
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with log_file(folder / "search.log"):
         shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
-        shared.save()
+        store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
         logger.info(f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} trials, in {folder}/ "
@@ -185,11 +186,6 @@ def execute(search: Search) -> dict:
 
 def _run_trials(search: Search, study: Study) -> None:
     seed = search.config["seed"]
-    if search.settings.tool == "Ray":
-        from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
-
-        run_trials(study, search.settings.points(search.space, seed), search.settings)
-        return
     if search.settings.algo == "bayes":
         BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()
         return

@@ -1,8 +1,7 @@
-"""How to search: algorithm, number of trials, and where they run."""
+"""How to search: algorithm, number of trials, and when to give up."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
-TOOLS = ("Hyperopt", "Ray")
 _DEFAULT_TRIALS = 100  # as RecBole's
 
 
@@ -24,10 +22,6 @@ class Settings:
         algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's TPE.
         max_evals: trials at most; by default all for ``exhaustive``, else 100.
         early_stop: end after so many trials in a row without a better validation score; None never.
-        tool: ``Hyperopt``: trials one after another; ``Ray``: side by side, the hopeless ones stopped by ASHA.
-        ray_address: of a Ray cluster; None starts one on this machine. This and the following with Ray only.
-        cpus_per_trial, gpus_per_trial: what a trial is given; by default 1 and 0.
-        grace_epochs: that every trial may train before ASHA compares it; by default 3.
 
     Raises:
         ValueError: names the setting and what it may be.
@@ -36,31 +30,11 @@ class Settings:
     algo: str = "exhaustive"
     max_evals: int | None = None
     early_stop: int | None = None
-    tool: str = "Hyperopt"
-    ray_address: str | None = None
-    cpus_per_trial: float | None = None
-    gpus_per_trial: float | None = None
-    grace_epochs: int | None = None
 
     def __post_init__(self):
-        for name, choices in (("algo", ALGORITHMS), ("tool", TOOLS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: '{getattr(self, name)}' is not one of {', '.join(choices)}.")
-        for name in ("ray_address", "cpus_per_trial", "gpus_per_trial", "grace_epochs"):
-            if self.tool != "Ray" and getattr(self, name) is not None:
-                raise ValueError(f"{name}: only --tool=Ray reads it.")
-        for name, least in (("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < least):
-                raise ValueError(f"{name}: {value!r} is not a number of at least {least}.")
-        if self.tool == "Ray" and self.algo == "bayes":
-            raise ValueError("algo: bayes learns from each trial before it proposes the next, one after another; with --tool=Ray "
-                             "use exhaustive or random.")  # fmt: skip
-        if self.tool == "Ray" and self.early_stop is not None:
-            raise ValueError(
-                "early_stop: with --tool=Ray hopeless trials are stopped one by one, after --grace_epochs. Leave it out."
-            )
-        for name in ("max_evals", "early_stop", "grace_epochs"):
+        if self.algo not in ALGORITHMS:
+            raise ValueError(f"algo: '{self.algo}' is not one of {', '.join(ALGORITHMS)}.")
+        for name in ("max_evals", "early_stop"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
@@ -81,18 +55,12 @@ class Settings:
         """Refuse what cannot be searched in this way, or needs a library that is missing.
 
         Raises:
-            ValueError, ImportError: see ``grid_points``, ``require``.
+            ValueError: see ``grid_points``.
+            ImportError: hyperopt is missing.
         """
         if self.algo == "bayes":
-            require("hyperopt", "--algo=bayes", "tuning", "--algo=exhaustive and --algo=random do not need it")
-        if self.tool == "Ray":
-            require("ray", "--tool=Ray", "ray", "--tool=Hyperopt runs trials one after another without it")
-            importlib.import_module("ray.tune")  # ray itself names the libraries that its Tune lacks
+            if importlib.util.find_spec("hyperopt") is None:
+                raise ImportError("--algo=bayes needs hyperopt, which is not installed: pip install 'recbole_genci[tuning]'. "
+                                  "--algo=exhaustive and --algo=random do not need it.")  # fmt: skip
         if self.algo == "exhaustive":
             grid_points(space, seed=0)
-
-
-def require(library: str, option: str, extra: str, otherwise: str) -> None:
-    """Raise ImportError, with what to install, where a library is missing."""
-    if importlib.util.find_spec(library) is None:
-        raise ImportError(f"{option} needs {library}, which is not installed: pip install 'recbole_genci[{extra}]'. {otherwise}.")

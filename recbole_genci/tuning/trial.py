@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import Config
-from recbole_genci.data.stored import DATA_FILE, load_parts, store_parts
 from recbole_genci.quick_start import train_and_evaluate
-from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 
 CONFIG_FILE = "config.yaml"
@@ -29,37 +26,16 @@ class Shared:
         config_file: YAML file of the configuration that trials start from.
         parts: training, validation and test part.
         semantic_ids: of the items, where the model reads them.
-        placement: keys that say where trials run here.
     """
 
     config_file: Path
     parts: list
     semantic_ids: SemanticIDs | None
-    placement: dict = field(default_factory=dict)
-
-    def save(self) -> None:
-        """Leave rows and semantic IDs beside the configuration file; trials' own copies of the rows are links to it."""
-        folder = self.config_file.parent
-        store_parts(self.parts, folder / DATA_FILE)
-        if self.semantic_ids is not None:
-            self.semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
-
-    @classmethod
-    def load(cls, folder: Path) -> Shared:
-        """What ``save`` left in the folder of a search, for another process."""
-        ids = folder / SEMANTIC_ID_FOLDER
-        shared = cls(folder / CONFIG_FILE, [], SemanticIDs.load(ids) if ids.is_dir() else None)
-        return replace(shared, parts=load_parts(folder / DATA_FILE, shared.config({}, folder)))
-
-    @property
-    def bigger(self) -> bool:
-        """Whether a higher validation score is better."""
-        return self.config({}, self.config_file.parent)["valid_metric_bigger"]
 
     def config(self, params: dict, folder: Path) -> Config:
         """The Config of a trial whose run lies below ``folder``; raises ValueError where the values do not fit together."""
         asked = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        values = params | self.placement | {"checkpoint_dir": str(folder)}
+        values = params | {"checkpoint_dir": str(folder)}
         config = Config(asked["model"], asked["dataset"], [str(self.config_file)], values)
         getattr(config.model_class, "check_settings", lambda config: None)(config)
         return config
@@ -70,12 +46,11 @@ def folder_of(search_folder: Path, number: int) -> Path:
     return search_folder / "trials" / f"{number:04d}"
 
 
-def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int, float], None] | None = None) -> dict:
+def train(shared: Shared, params: dict, folder: Path) -> dict:
     """Train a trial and validate it; its test rows are not looked at. A trial that was stopped goes on.
 
     Args:
         folder: of this trial alone.
-        callback_fn: called with each evaluated epoch and its validation score.
 
     Returns:
         dict: ``score`` (of ``valid_metric``), ``valid`` metrics, ``best_epoch``, ``epochs``, ``training_s``.
@@ -87,14 +62,8 @@ def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
         shutil.rmtree(folder, ignore_errors=True)  # of a trial killed before its first epoch ended
-    run = train_and_evaluate(
-        config,
-        shared.parts,
-        shared.semantic_ids,
-        resume_folder=stopped.parent if stopped else None,
-        test=False,
-        callback_fn=callback_fn,
-    )
+    resume_folder = stopped.parent if stopped else None
+    run = train_and_evaluate(config, shared.parts, shared.semantic_ids, resume_folder, test=False)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
         raise ValueError(f"valid_metric: {config['valid_metric']} of the validation rows is undefined.")
