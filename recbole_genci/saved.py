@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from recbole_genci.config import Config
 from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.stored import DATA_FILE, load_parts
+from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, load_weights
@@ -52,6 +54,15 @@ class SavedRun:
     def evaluate(self, part: str = "test") -> dict[str, float]:
         """The configuration's metrics over a part: for ``test``, those of ``metrics.json``."""
         return metrics_of(self.config, *self.predict(part))
+
+    def recall(self, part: str = "test", k: Sequence[int] = (10, 20), num_beams: int | None = None,
+               exclude_history: bool = False) -> dict[str, dict[str, float]]:  # fmt: skip
+        """Recall@K and NDCG@K of the items that GenCI generates for a part's clicked rows, beside the most popular items'.
+
+        Arguments and errors are those of ``recbole_genci.evaluation.recall.recall``.
+        """
+        training_rows = self.loader("train").dataset
+        return recall(self.model, self.loader(part), training_rows, self.config["device"], k, num_beams, exclude_history)
 
 
 def load(folder: str | Path) -> SavedRun:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from recbole_genci import compat
 from recbole_genci.checkpoint import load_training_state, save_training_state
+from recbole_genci.evaluation.diagnostics import as_line, diagnose
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
 
@@ -68,6 +69,10 @@ class CTRTrainer(Trainer):
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch, score):
+            if rows := self.config["diagnostic_rows"]:
+                found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
+                if found:
+                    self.logger.info(as_line(found))
             if saved and self.identity is not None:
                 save_training_state(self.folder, self, epoch, train_data, self.identity)
             if callback_fn:

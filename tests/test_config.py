@@ -174,11 +174,11 @@ assert torch.is_anomaly_enabled()  # what is mended
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
-    from recbole_genci.quick_start import _as_yaml
+    from recbole_genci.quick_start import config_as_yaml
 
     config = Config("GenCI", "ml-100k", config_dict={"learning_rate": 0.003})
     file = tmp_path / "config.yaml"
-    file.write_text(_as_yaml(config))
+    file.write_text(config_as_yaml(config))
     assert set(yaml.safe_load(file.read_text())) <= known_keys(["GenCI"], "ml-100k")
     again = Config("GenCI", "ml-100k", [str(file)])
     differing = {k for k in config.final_config_dict if config[k] != again[k]}

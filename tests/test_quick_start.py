@@ -31,7 +31,8 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
         folder = Path(result["folder"])
         assert json.loads((folder / "metrics.json").read_text()) == result
         expected = {"model.safetensors", "data.safetensors", "config.yaml", "metrics.json", "run.log"}
-        assert {p.name for p in folder.iterdir()} == expected | ({"semantic_ids"} if result["model"] == "GenCI" else set())
+        own = {"semantic_ids", "diagnostics.json"} if result["model"] == "GenCI" else set()
+        assert {p.name for p in folder.iterdir()} == expected | own
         assert 0 < result["test"]["auc"] < 1 and result["test"]["logloss"] > 0 and result["latency_s"] > 0
         assert result["rows_per_s"] > 0 and "torch" in result["versions"] and result["best_epoch"] == 1
         assert (result["semantic_ids"] is not None) == (result["model"] == "GenCI")

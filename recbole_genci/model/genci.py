@@ -15,9 +15,10 @@ from torch import nn
 
 from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Trie
-from recbole_genci.model.intent import IntentGenerator
+from recbole_genci.model.intent import EncodedHistory, IntentGenerator
 
 INTENT_SCALE = 0.01
+MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
 
 
 class GenCI(ContextRecommender):
@@ -53,7 +54,7 @@ class GenCI(ContextRecommender):
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
         long_size = short_size = 0
-        self.intent = self.cohort_table = self.cohort_attention = None
+        self.intent = self.trie = self.cohort_table = self.cohort_attention = None
         if self.use_long_term or self.use_short_term or self.mu > 0:
             self.intent = IntentGenerator(
                 level_sizes, width=config["intent_width"], num_layers=config["intent_layers"],
@@ -61,11 +62,12 @@ class GenCI(ContextRecommender):
                 dropout=config["intent_dropout"], max_history=config["MAX_ITEM_LIST_LENGTH"],
                 history_tokens=config["history_tokens"],
             )  # fmt: skip
+        if self.use_short_term or self.mu > 0:
+            self.trie = Trie(codes[1:], level_sizes)
         if self.use_long_term:
             long_size = config["intent_width"]
         if self.use_short_term:
             short_size = self.embedding_size
-            self.trie = Trie(codes[1:], level_sizes)
             self.cohort_table = CohortTable(codes, level_sizes)
             self.cohort_attention = CohortAttention(
                 self.embedding_size, config["intent_width"], num_heads=config["attention_heads"],
@@ -213,6 +215,65 @@ class GenCI(ContextRecommender):
     def predict(self, interaction):
         """Click probabilities ``[B]``."""
         return torch.sigmoid(self.forward(interaction)[0])
+
+    # ------------------------------------------------------------------ the generator by itself
+
+    @torch.no_grad()
+    def generate_items(self, interaction, num_beams: int):
+        """The items that the generator expects next (Eq. 6), whatever the rows' own items are.
+
+        Args:
+            num_beams: width of the search and of the result; from ``num_items - 1`` on the ranking is exact.
+        Returns:
+            item ids ``[B, num_beams]``, most probable first, 0 where the search found no more, and their
+            log-probabilities, -inf there.
+        Raises:
+            ValueError: a model whose generator is neither trained nor read (``mu: 0`` and ``use_short_term: False``).
+        """
+        if self.trie is None:
+            raise ValueError("mu: with mu: 0 and use_short_term: False this model has no generator to recall items by.")
+        encoded, history_index = self.encode_histories(interaction)
+        chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
+        parts = zip(*(tensor.split(chunk) for tensor in encoded), strict=True)
+        beams = [self.intent.generate(EncodedHistory(*part), self.trie, num_beams) for part in parts]
+        items = torch.cat([part.items for part in beams]) + 1  # the trie's row 0 is item 1
+        return items[history_index], torch.cat([part.log_probs for part in beams])[history_index]
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction):
+        """Log-probability of every item's whole semantic ID given each row's history ``[B, num_items]``.
+
+        Exact: nothing is pruned, every prefix of the corpus is decoded once per distinct history. Probabilities are over
+        the corpus, so that a row's sum to 1; padding, item 0, has -inf.
+        """
+        items, log_probs = self.generate_items(interaction, self.num_items - 1)
+        scores = log_probs.new_full((len(items), self.num_items), -torch.inf)
+        return scores.scatter_(1, items, log_probs)
+
+    @torch.no_grad()
+    def observe_generator(self, interaction):
+        """What ``recbole_genci.evaluation.diagnostics`` judges the generator by; None for a model without one.
+
+        Returns:
+            dict: ``label`` and ``probability`` ``[B]``, the rows' ``item`` ``[B]`` and ``codes`` ``[B, N]``, ``beam_items``
+            ``[B, k]`` (0 where invalid) and ``beam_codes`` ``[B, k, N]`` (-1 there), ``ntp_loss`` ``[P, N]`` of the clicked
+            rows (Eq. 2), and the teacher's ``teacher_probability`` ``[B]`` (Eq. 11) where there is one.
+        """
+        if self.trie is None:
+            return None
+        logits, encoded, history_index = self.forward(interaction)
+        if encoded is None:
+            encoded, history_index = self.encode_histories(interaction)
+        beams = self.intent.generate(encoded, self.trie, self.num_beams)
+        clicked, codes = interaction[self.LABEL] == 1, interaction["semantic_ids"]
+        seen = {
+            "label": interaction[self.LABEL], "probability": torch.sigmoid(logits), "item": interaction[self.item_field],
+            "codes": codes, "beam_items": (beams.items + 1)[history_index], "beam_codes": beams.codes[history_index],
+            "ntp_loss": self.intent.ntp_loss(encoded, history_index[clicked], codes[clicked], reduction="none"),
+        }  # fmt: skip
+        if self.teacher is not None:
+            seen["teacher_probability"] = torch.sigmoid(self.teacher(interaction))
+        return seen
 
 
 class _Override:

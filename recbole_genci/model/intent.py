@@ -158,12 +158,13 @@ class IntentGenerator(nn.Module):
         mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
         return self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
 
-    def ntp_loss(self, encoded: EncodedHistory, history_index: Tensor, target_codes: Tensor) -> Tensor:
+    def ntp_loss(self, encoded: EncodedHistory, history_index: Tensor, target_codes: Tensor, reduction: str = "mean") -> Tensor:
         """Next-token loss of each level (Eq. 2), ``[N]``: teacher-forced cross-entropy, mean over the P rows.
 
         Args:
             history_index: ``[P]`` int64, the encoded history that each row reads.
             target_codes: ``[P, N]`` int64 codes of the next item, none of them padding.
+            reduction: ``"mean"``, or ``"none"`` for each row's losses ``[P, N]``, whose order is then that of the rows.
         Returns:
             Losses ``[N]``; zeros (still attached to the graph) when P = 0.
         Raises:
@@ -171,11 +172,14 @@ class IntentGenerator(nn.Module):
             IndexError: a code outside its level.
         """
         self._check_targets(history_index, target_codes)
+        levels = range(len(self.level_sizes))
         if len(target_codes) == 0:
-            return self.token_embedding.weight[0].sum().mul(0).expand(len(self.level_sizes))
-        hidden, codes, _ = self._teacher_forced(encoded, history_index, target_codes)
-        losses = [F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n]) for n in range(len(self.level_sizes))]
-        return torch.stack(losses)
+            zero = self.token_embedding.weight[0].sum().mul(0)
+            return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
+        hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
+        losses = [F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction) for n in levels]
+        losses = torch.stack(losses, -1)
+        return losses if reduction == "mean" or order is None else torch.empty_like(losses).index_copy(0, order, losses)
 
     def score_codes(
         self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor, trie: Trie | None = None

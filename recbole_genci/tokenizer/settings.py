@@ -58,6 +58,8 @@ _SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "tokenizer_seed": (2020, *_integer(0)),
     "tokenizer_threads": (1, *_integer(1)),
 }
+#: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path` apart.
+TOKENIZER_KEYS = frozenset(_SETTINGS)
 #: Settings that change how fast the same codes come about, not what they are.
 _NOT_CONTENT = ("text_encoder_batch_size",)
 _RQVAE_ONLY = ("codebook_dim", "codebook_update", "rqvae_hidden_size", "rqvae_epochs", "rqvae_learning_rate",

@@ -5,10 +5,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import item_codes, make_model, tiny_rows, write_dataset
+from recbole.model.context_aware_recommender.deepfm import DeepFM
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
+from recbole_genci.model.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci import GenCI
+from recbole_genci.model.intent import IntentGenerator
+from recbole_genci.model.t5 import T5Decoder
 
 VARIANTS = [{}, {"history_tokens": "code"}, {"num_beams": 1}, {"intent_extraction": "mean"}, {"intent_extraction": "target"}]
 
@@ -85,34 +89,112 @@ def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
     assert (model.calculate_loss(batch)[1] - before).abs() > 1e-4
 
 
+SHORT_TERM = [(IntentGenerator, "generate"), (CohortTable, "forward"), (CohortTable, "gather"), (CohortAttention, "forward")]
+NEXT_ITEM = [(IntentGenerator, "ntp_loss")]
+REGULARISATION = [(DeepFM, "forward"), (GenCI, "self_supervised_regularisation")]
+ENCODING = [(GenCI, "encode_histories"), (IntentGenerator, "encode")]
+
+
 @pytest.mark.parametrize(
     ("keys", "gone", "zero"),
     [
-        ({"use_short_term": False}, ["short_term_intent"], []),
-        ({"use_long_term": False}, [], []),
-        ({"mu": 0}, [], [1]),
-        ({"eta": 0}, ["self_supervised_regularisation"], [2, 3]),
-        ({"use_short_term": False, "use_long_term": False, "mu": 0}, ["encode_histories", "short_term_intent"], [1]),
+        ({"use_short_term": False}, SHORT_TERM, []),
+        ({"mu": 0}, NEXT_ITEM, [1]),
+        ({"eta": 0}, REGULARISATION, [2, 3]),
+        ({"use_short_term": False, "mu": 0}, [*SHORT_TERM, *NEXT_ITEM, (T5Decoder, "forward")], [1]),
+        ({"use_short_term": False, "use_long_term": False, "mu": 0}, [*SHORT_TERM, *NEXT_ITEM, *ENCODING], [1]),
     ],
-    ids=["w/o ST", "w/o LT", "w/o NTP", "w/o SR", "w/o all intent"],
+    ids=["w/o ST", "w/o NTP", "w/o SR", "w/o ST and NTP", "w/o all intent"],
 )
 def test_ablation_keys_remove_their_computation(tiny_parts, monkeypatch, keys, gone, zero):
     parts, base = tiny_parts
-    full, _ = make_model("GenCI", parts, base)
-    model, (train, _, _) = make_model("GenCI", parts, base | keys)
+    full, (train, _, _) = make_model("GenCI", parts, base)
+    model, _ = make_model("GenCI", parts, base | keys)
     fewer = sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in full.parameters())
     assert fewer or keys == {"mu": 0}
-
-    def never(*args, **kwargs):
-        raise AssertionError("this part was switched off")
-
-    for name in gone:
-        monkeypatch.setattr(GenCI, name, never)
-    if keys.get("mu") == 0 and model.intent is not None:
-        monkeypatch.setattr(model.intent, "ntp_loss", never)
+    called = set()
+    for place in gone:
+        watch(monkeypatch, *place, called)
     losses = model.train().calculate_loss(train[np.arange(32)])
     assert [i for i, loss in enumerate(losses) if loss == 0] == zero
     model.eval().predict(train[np.arange(32)])
+    assert called == set()
+    full.train().calculate_loss(train[np.arange(32)])
+    assert called == {name for _, name in gone}  # the watch works: the whole model does run all of it
+
+
+def watch(monkeypatch, owner, name, called):
+    original = getattr(owner, name)
+
+    def watched(*args, **kwargs):
+        called.add(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, watched)
+
+
+def test_without_the_long_term_intent_its_state_is_never_read(tiny_parts, monkeypatch):
+    parts, base = tiny_parts
+    encode = IntentGenerator.encode
+
+    def without_last(self, *args):
+        encoded = encode(self, *args)
+        return encoded._replace(last=torch.full_like(encoded.last, torch.nan))
+
+    monkeypatch.setattr(IntentGenerator, "encode", without_last)
+    for keys, read in (({}, True), ({"use_long_term": False}, False)):
+        model, (train, _, _) = make_model("GenCI", parts, base | keys)
+        losses = model.train().calculate_loss(train[np.arange(32)])
+        assert any(loss.isnan() for loss in losses) == read
+        assert hasattr(model.long_term_scale, "grad") == read
+
+
+def test_evaluation_without_intents_encodes_nothing_though_next_item_prediction_trains_the_encoder(tiny_parts, monkeypatch):
+    parts, base = tiny_parts
+    model, (train, _, test) = make_model("GenCI", parts, base | {"use_short_term": False, "use_long_term": False})
+    called = set()
+    watch(monkeypatch, IntentGenerator, "encode", called)
+    model.predict(test[np.arange(5)])
+    assert called == set()
+    assert model.train().calculate_loss(train[np.arange(32)])[1] > 0 and called == {"encode"}
+
+
+def test_without_next_item_prediction_nothing_but_the_decoder_is_left_untrained(tiny_parts):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base | {"mu": 0})
+    sum(model.train().calculate_loss(train[np.arange(len(train))])).backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert without == {name for name, _ in model.named_parameters() if name.startswith("intent.decoder.")}
+
+
+def test_on_32_users_the_generator_overfits_to_perfect_greedy_recall(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(32):  # whose first click is theirs alone, so that no two non-empty histories are equal
+        items = [user, *rng.choice(np.arange(32, 48), size=3, replace=False)]
+        rows += [[f"u{user}", f"i{item}", 1, 100 * n] for n, item in enumerate(items)]
+        rows.append([f"u{user}", f"i{rng.integers(48)}", 0, 1])
+    keys = write_dataset(tmp_path, rows, num_items=48, num_users=32) | {"eta": 0, "intent_width": 32, "num_beams": 1}
+    parts = create_dataset(Config("GenCI", "tiny", config_dict=keys)).build()
+    model, (train, _, _) = make_model("GenCI", parts, keys | {"intent_dropout": 0.0})
+    batch = train[np.flatnonzero((train[np.arange(len(train))]["item_length"] > 0).numpy())]
+    clicks = batch["label"] == 1
+    assert clicks.sum() == 32
+
+    def greedy_recall():
+        generated, _ = model.eval().generate_items(batch, 1)
+        return (generated[clicks, 0] == batch["item_id"][clicks]).double().mean().item()
+
+    assert greedy_recall() < 0.2
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for _ in range(200):
+        losses = model.train().calculate_loss(batch)
+        if losses[1] < 0.02:
+            break
+        optimizer.zero_grad()
+        sum(losses).backward()
+        optimizer.step()
+    assert greedy_recall() == 1
 
 
 def test_prediction_does_not_run_the_teacher_or_the_next_item_loss(tiny_parts, monkeypatch):

@@ -1,0 +1,61 @@
+"""Bayesian search (TPE) through RecBole's HyperTuning and hyperopt, seeded and able to go on after a failing trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from recbole.trainer import HyperTuning
+
+from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Uniform
+
+
+class BayesianSearch(HyperTuning):
+    """RecBole's HyperTuning with the algorithm ``bayes``.
+
+    RecBole's own ``run`` draws without a seed, its ``trial`` lets one failing trial end the search and takes a score of 0.0
+    for none, and its early stopping reads the loss that a failed trial does not have.
+
+    Args:
+        trial: runs one point and returns ``(score or None, whether the search is hopeless)``; a lower score is better.
+        space: what to search.
+        max_evals: trials at most.
+        seed: of the proposals.
+    """
+
+    def __init__(self, trial: Callable[[dict], tuple[float | None, bool]], space: Space, max_evals: int, seed: int):
+        super().__init__(trial, space=_hyperopt_space(space), algo="bayes", max_evals=max_evals)
+        self.parameters, self.seed, self.hopeless = space, seed, False
+        self.early_stop_fn = lambda trials, *args: (self.hopeless, args)
+
+    def trial(self, params):
+        """Run what hyperopt proposes; a failed trial is told to it as such."""
+        from hyperopt import STATUS_FAIL, STATUS_OK
+
+        score, self.hopeless = self.objective_function(_point(self.parameters, params))
+        return {"status": STATUS_FAIL} if score is None else {"status": STATUS_OK, "loss": score}
+
+    def run(self):
+        """Search; the same seed and scores give the same proposals."""
+        from hyperopt import fmin
+
+        fmin(self.trial, self.space, algo=self.algo, max_evals=self.max_evals, early_stop_fn=self.early_stop_fn,
+             rstate=np.random.default_rng(self.seed), show_progressbar=False, verbose=False, return_argmin=False)  # fmt: skip
+
+
+def _hyperopt_space(space: Space) -> dict:
+    from hyperopt import hp
+
+    make = {
+        # Numbers of the values: hyperopt takes lists and dicts among choices apart.
+        Choice: lambda name, p: hp.choice(name, list(range(len(p.values)))),
+        Uniform: lambda name, p: hp.uniform(name, p.low, p.high),
+        LogUniform: lambda name, p: hp.loguniform(name, p.low, p.high),
+        QUniform: lambda name, p: hp.quniform(name, p.low, p.high, p.q),
+    }
+    return {name: make[type(parameter)](name, parameter) for name, parameter in space.items()}
+
+
+def _point(space: Space, proposed: dict) -> dict:
+    read = {Choice: lambda p, value: p.values[value], QUniform: lambda p, value: p.rounded(value)}
+    return {name: read.get(type(p), lambda p, value: float(value))(p, proposed[name]) for name, p in space.items()}

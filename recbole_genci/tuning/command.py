@@ -1,0 +1,86 @@
+"""The command ``run_hyper.py``: words ``--key=value``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+
+from recbole_genci.config import parse_argv
+from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_resumed_search, prepare_search
+from recbole_genci.tuning.settings import Settings
+
+USAGE = """\
+usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE [--algo=exhaustive|random|bayes] [--max_evals=N]
+                           [--early_stop=N] [--config_files="FILE ..."] [--key=value ...]
+       python run_hyper.py --resume_search=FOLDER [--max_evals=N] [--early_stop=N]
+
+Searches the values of some keys: trains a model with each, selects one by validation, and tests that one.
+
+  --params_file    lines like: mu choice [0.1, 1.0] | dropout_prob uniform 0,0.5 | learning_rate loguniform -8,-3 (exponents of e)
+                   | intent_layers quniform 1,5,1
+  --algo           exhaustive: every combination once, in random order (default); random: without repeats; bayes: TPE, by hyperopt
+  --max_evals      trials at most; by default all of an exhaustive search, else 100
+  --early_stop     end after so many trials in a row without a better validation score; by default never
+  --tool           Hyperopt, as RecBole's command has it; trials run one after another
+  --resume_search  folder of a search that was stopped, results/hyper-<model>-<dataset>-<time>; goes on as if it never had. With
+                   a larger --max_evals a finished search gets more trials
+
+Other keys as of run_recbole_genci.py, see its --help; a key that is searched cannot be fixed too.
+"""
+_OWN = tuple(field.name for field in dataclasses.fields(Settings))
+_ON_RESUMING = ("max_evals", "early_stop")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    A request that cannot be carried out is one sentence on stderr and exit status 2, before anything is trained;
+    ``--state=DEBUG`` shows where it was raised. A search of which no trial finished has exit status 1.
+    """
+    words = {}
+    try:
+        if {"--help", "-h"} & set(argv):
+            print(USAGE)
+            return 0
+        words = parse_argv(argv)
+        work = functools.partial(execute, _prepare(argv, words))
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if str(words.get("state")).upper() == "DEBUG":
+            raise
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 2
+    try:
+        work()
+    except NoTrialFinished as error:
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prepare(argv: Sequence[str], words: dict):
+    settings = {name: words[name] for name in _OWN if words.get(name) is not None}
+    if "resume_search" in words:
+        if others := sorted(set(words) - {"resume_search", *_ON_RESUMING}):
+            raise ValueError(
+                f"command line: --resume_search=<folder> takes {', '.join('--' + name for name in _ON_RESUMING)} beside it, "
+                f"not --{others[0]}; the folder says everything else."
+            )
+        return prepare_resumed_search(str(words["resume_search"]), **settings)
+    if (tool := words.get("tool", "Hyperopt")) != "Hyperopt":
+        raise ValueError(f"tool: '{tool}' is not supported; leave it out, and trials run one after another (--tool=Hyperopt).")
+    examples = {"model": "--model=GenCI", "dataset": "--dataset=ml-100k", "params_file": "--params_file=hyper.test"}
+    for key, example in examples.items():
+        if not words.get(key):
+            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+    files = str(words["config_files"]).split() if words.get("config_files") else None
+    own = {f"--{key}" for key in ("config_files", "tool", *examples, *_OWN)}
+    rest = [word for word in argv if word.partition("=")[0] not in own]
+    model, dataset, params_file = (str(words[key]) for key in examples)
+    return prepare_search(model, dataset, params_file, files, None, rest, Settings(**settings))
+
+
+def command() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""The points that exhaustive and random search try, by scikit-learn's grid and sampler: known before the first trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+from recbole_genci.tuning.space import Choice, Space, canonical
+
+_LARGEST_GRID = 1_000_000
+_DRAWS_PER_POINT = 1000  # as many as RecBole's own search without repeats draws before it gives up (hyper_tuning.py:117)
+
+
+def grid_size(space: Space) -> int | None:
+    """Number of combinations; None where a parameter is not a ``choice``."""
+    if not all(isinstance(parameter, Choice) for parameter in space.values()):
+        return None
+    return int(np.prod([len(parameter.values) for parameter in space.values()], dtype=object))
+
+
+def grid_points(space: Space, seed: int) -> Iterator[dict]:
+    """Every combination of the choices once, in an order drawn by ``seed``: a search that is cut short has seen a fair
+    sample, as in RecBole, whose `exhaustive` draws at random without repeats.
+
+    Raises:
+        ValueError: a parameter that is no choice, or more combinations than can ever be tried.
+    """
+    size = grid_size(space)
+    if size is None:
+        name = next(name for name, parameter in space.items() if not isinstance(parameter, Choice))
+        raise ValueError(f"algo: exhaustive search tries every value, but '{name}' is {space[name]}. Use --algo=random or bayes.")
+    if size > _LARGEST_GRID:
+        raise ValueError(f"algo: exhaustive search would have {size:,} combinations to try. Use --algo=random or bayes.")
+    grid = ParameterGrid({name: list(parameter.values) for name, parameter in space.items()})
+    order = np.random.RandomState(seed).permutation(size)
+    return ({name: grid[int(i)][name] for name in space} for i in order)
+
+
+def random_points(space: Space, number: int, seed: int) -> Iterator[dict]:
+    """Up to ``number`` different random points; the first of them do not depend on ``number``."""
+    seen, size = set(), grid_size(space)
+    for drawn in ParameterSampler(space, _DRAWS_PER_POINT * number, random_state=seed):
+        point = {name: drawn[name] for name in space}
+        if canonical(point) not in seen:
+            seen.add(canonical(point))
+            yield point
+        if len(seen) in (number, size):
+            return

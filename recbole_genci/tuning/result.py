@@ -1,0 +1,87 @@
+"""What a search leaves: its table, its result, the selected values as a configuration file, and a picture."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from recbole_genci.files import write_atomically, write_json, write_text
+
+TABLE, RESULT, SELECTED, PLOT = "hyper_result.csv", "hyper_result.json", "selected.yaml", "hyper_result.png"
+_SHOWN = 10
+
+
+def trial_table(records: list[dict]) -> pd.DataFrame:
+    """One line per trial, by number: status, validation score, values, all validation metrics, epochs, seconds, error, folder."""
+    lines = []
+    for record in records:
+        values = {name: json.dumps(v) if isinstance(v, (list, dict)) else v for name, v in record["params"].items()}
+        valid = {f"valid {name}": value for name, value in (record["valid"] or {}).items()}
+        rest = {"best epoch": record["best_epoch"], "epochs trained": record["epochs"], "training [s]": record["training_s"],
+                "error": record["error"], "folder": record["folder"]}  # fmt: skip
+        lines.append({"trial": record["trial"], "status": record["status"], "score": record["score"], **values, **valid, **rest})
+    columns = list(dict.fromkeys(name for line in lines for name in line if name not in ("error", "folder")))
+    return pd.DataFrame(lines, columns=[*columns, "error", "folder"]).astype({"best epoch": "Int64", "epochs trained": "Int64"})
+
+
+def write_table(records: list[dict], folder: Path) -> None:
+    """Write the table as CSV, whole or not at all."""
+    write_text(folder / TABLE, trial_table(records).to_csv(index=False))
+
+
+def best_trials(records: list[dict], metric: str, bigger: bool) -> str:
+    """Markdown lines of the best finished trials by validation."""
+    finished = sorted((r for r in records if r["status"] == "finished"), key=lambda r: -r["score"] if bigger else r["score"])
+    names = list(finished[0]["params"])
+    lines = [["trial", f"valid {metric}", *names, "best epoch"], ["---"] * (len(names) + 3)]
+    for record in finished[:_SHOWN]:
+        values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in record["params"].values()]
+        lines.append([str(record["trial"]), f"{record['score']:.4f}", *values, str(record["best_epoch"])])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_result(result: dict, folder: Path) -> None:
+    """Write ``hyper_result.json``, and the selected values as a file for ``--config_files``."""
+    write_json(folder / RESULT, result)
+    selected = result["selected"]
+    header = f"# {result['model']} on {result['dataset']}: trial {selected['trial']} of {len(result['trials'])}, selected by "
+    header += f"validation {result['valid_metric']} {selected['score']:.6f}\n"
+    write_text(folder / SELECTED, header + yaml.safe_dump(selected["params"], sort_keys=False))
+
+
+def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> None:
+    """Validation score by trial with the best so far, and by the values of each searched key."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    finished = [record for record in records if record["status"] == "finished"]
+    score = np.array([record["score"] for record in finished])
+    names = list(finished[0]["params"])
+    figure = Figure(figsize=(3.2 * (len(names) + 1), 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    first, *others = figure.subplots(1, len(names) + 1, squeeze=False, sharey=True)[0]
+    number = [record["trial"] for record in finished]
+    first.scatter(number, score, s=12)
+    first.step(number, (np.maximum if bigger else np.minimum).accumulate(score), where="post", color="black", linewidth=0.8)
+    first.set(xlabel="trial", ylabel=f"validation {metric}")
+    for axis, name in zip(others, names):
+        values = [record["params"][name] for record in finished]
+        numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        axis.scatter(values if numeric else [str(value) for value in values], score, s=12)
+        positive = numeric and min(values) > 0
+        axis.set(xlabel=name, xscale="log" if positive and max(values) / min(values) > 20 else axis.get_xscale())
+    write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None}))
+
+
+def write_plot(records: list[dict], metric: str, bigger: bool, folder: Path) -> None:
+    """Write the picture, or say why there is none."""
+    if importlib.util.find_spec("matplotlib") is None:
+        getLogger().warning("No plot: matplotlib is not installed. `pip install 'recbole_genci[plots]'` brings it.")
+        return
+    plot_search(records, metric, bigger, folder / PLOT)

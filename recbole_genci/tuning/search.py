@@ -1,0 +1,195 @@
+"""A search from end to end: rows and semantic IDs once, trial by trial, the selected one tested."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from recbole_genci.config import parse_argv
+from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.logs import log_file
+from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
+from recbole_genci.tuning.bayes import BayesianSearch
+from recbole_genci.tuning.result import best_trials, write_plot, write_result
+from recbole_genci.tuning.settings import Settings
+from recbole_genci.tuning.space import Space, check_space, parse_space, read_params_file
+from recbole_genci.tuning.study import Study
+from recbole_genci.tuning.trial import CONFIG_FILE, Shared
+
+SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
+
+
+class NoTrialFinished(RuntimeError):
+    """Every trial of a search has failed; their errors are in its table."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that is checked and prepared: nothing but trials is left to do.
+
+    Attributes:
+        folder: where everything is left.
+        plan: configuration, rows and semantic IDs that trials share.
+        space: what is searched.
+        settings: how.
+        command: the command line that makes this search.
+    """
+
+    folder: Path
+    plan: Plan
+    space: Space
+    settings: Settings
+    command: str
+
+    @property
+    def config(self):
+        """The configuration that trials start from."""
+        return next(iter(self.plan.configs.values()))
+
+    def identity(self) -> dict:
+        """Hashes of the rows and semantic IDs; a resumed search must have the same."""
+        ids = self.plan.semantic_ids
+        return {"data_fingerprint": data_fingerprint(self.plan.parts), "semantic_ids": ids.digest if ids else None}
+
+
+def tune(
+    model: str,
+    dataset: str,
+    params_file: str | Path,
+    config_files: Sequence[str] | None = None,
+    config_dict: dict | None = None,
+    argv: Sequence[str] = (),
+    **settings,
+) -> dict:
+    """Search the values of some keys for one model.
+
+    Args:
+        model: a name; as ``dataset``, ``config_files``, ``config_dict`` and ``argv`` of ``recbole_genci.run``. Values of a
+            trial beat those of ``config_files`` and ``config_dict``.
+        params_file: RecBole's parameter file; see ``recbole_genci.tuning.space``.
+        settings: as of ``Settings``.
+
+    Returns:
+        dict: the content of ``hyper_result.json``.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any training.
+        NoTrialFinished: every trial has failed.
+    """
+    return execute(prepare_search(model, dataset, params_file, config_files, config_dict, argv, Settings(**settings)))
+
+
+def resume_search(folder: str | Path, **changes) -> dict:
+    """Go on with a search that was stopped, or give a finished one more trials.
+
+    Args:
+        folder: of the search.
+        changes: ``max_evals`` or ``early_stop`` that replace those it was started with.
+
+    Returns and raises as ``tune``.
+    """
+    return execute(prepare_resumed_search(folder, **changes))
+
+
+def prepare_search(model, dataset, params_file, config_files, config_dict, argv, settings: Settings) -> Search:
+    """Check a new search, prepare its rows and semantic IDs, and make its folder; arguments as of ``tune``."""
+    if "," in model:
+        raise ValueError(f"model: '{model}' names several models; a search tunes one.")
+    space = read_params_file(params_file)
+    settings.check(space)
+    plan = prepare(model, dataset, config_files, config_dict, argv, check=_check_before_reading(space, params_file, argv))
+    (config,) = plan.configs.values()
+    folder = new_folder(Path(config["results_dir"]), f"hyper-{model}-{dataset}")
+    words = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items() if value is not None]
+    files = [f"--config_files={' '.join(map(str, config_files))}"] if config_files else []
+    command = shlex.join(["python", "run_hyper.py", f"--model={model}", f"--dataset={dataset}", f"--params_file={params_file}",
+                          *files, *words, *argv])  # fmt: skip
+    search = Search(folder, plan, space, settings, command)
+    write_text(folder / CONFIG_FILE, config_as_yaml(config))
+    write_text(folder / PARAMS_FILE, Path(params_file).read_text(encoding="utf-8"))
+    write_json(folder / SEARCH_FILE, {"settings": dataclasses.asdict(settings), "command": command, **search.identity()})
+    return search
+
+
+def prepare_resumed_search(folder: str | Path, **changes) -> Search:
+    """Prepare the search of ``folder`` again; arguments as of ``resume_search``."""
+    folder = Path(folder)
+    if not (folder / SEARCH_FILE).is_file():
+        raise FileNotFoundError(f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}.")
+    saved = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
+    settings = Settings(**saved["settings"] | changes)
+    space = parse_space((folder / PARAMS_FILE).read_text(encoding="utf-8"), str(folder / PARAMS_FILE))
+    settings.check(space)
+    asked = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    plan = prepare(asked["model"], asked["dataset"], [str(folder / CONFIG_FILE)])
+    search = Search(folder, plan, space, settings, saved["command"])
+    for name, now in search.identity().items():
+        if saved[name] != now:
+            raise ValueError(
+                f"resume_search: the trials of {folder} ran with {name} {str(saved[name])[:12]}, but the files now give "
+                f"{str(now)[:12]}. Restore the files, or start a new search."
+            )
+    return search
+
+
+def _check_before_reading(space: Space, source, argv: Iterable[str]):
+    def check(config):
+        check_space(space, config, str(source), parse_argv(argv))
+        if config["seeds"] != 1:
+            raise ValueError(
+                f"seeds: {config['seeds']} seeds a trial would multiply the search; leave it at 1, and compare the selected "
+                "values over several seeds with run_recbole_genci.py."
+            )
+
+    return check
+
+
+def execute(search: Search) -> dict:
+    """Run the trials that are left, select one by validation, test it, and write the results; returns as ``tune``."""
+    config, folder, logger = search.config, search.folder, logging.getLogger()
+    metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
+    with log_file(folder / "search.log"):
+        shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
+        store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
+        study = Study(folder, shared, bigger, search.settings.early_stop)
+        space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
+        logger.info(f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} trials, in {folder}/ "
+                    f"({len(study.records)} are there)\n{space}")  # fmt: skip
+        _run_trials(search, study)
+        records, best = study.ordered(), study.best()
+        if best is None:
+            raise NoTrialFinished(f"None of the {len(records)} trials finished; the first says: {records[0]['error']}")
+        run = study.test_best()
+        selected = {"trial": best["trial"], "params": best["params"], "score": best["score"], "valid": best["valid"],
+                    "test": run["test"], "best_epoch": best["best_epoch"], "folder": run["folder"]}  # fmt: skip
+        result = {
+            "model": config["model"], "dataset": config["dataset"], "seed": config["seed"], "valid_metric": metric,
+            **dataclasses.asdict(search.settings), "space": {name: str(p) for name, p in search.space.items()},
+            "selected": selected, "trials": records, **search.identity(), "command": search.command, **provenance(),
+        }  # fmt: skip
+        write_result(result, folder)
+        write_plot(records, metric, bigger, folder)
+        logger.info(f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
+                    f"{best_trials(records, metric, bigger)}\n"
+                    f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}")  # fmt: skip
+    return result
+
+
+def _run_trials(search: Search, study: Study) -> None:
+    seed = search.config["seed"]
+    if search.settings.algo == "bayes":
+        BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()
+        return
+    for point in search.settings.points(search.space, seed):
+        _, hopeless = study.run(point)
+        if hopeless:
+            return

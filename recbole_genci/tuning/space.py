@@ -1,0 +1,219 @@
+"""RecBole's parameter files: which keys a search varies, and over what. Read without evaluating any code.
+
+One parameter a line, ``#`` begins a comment:
+
+    learning_rate loguniform -8,-3          e**-8 to e**-3: RecBole and hyperopt take exponents
+    dropout_prob uniform 0,0.5
+    intent_layers quniform 1,5,1            rounded to multiples of 1
+    mlp_hidden_size choice [[64], [256, 256]]
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_genci.config import known_keys, parse_value
+from recbole_genci.registry import nearest
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+
+# RecBole's categories of keys of which a search can vary none, and why.
+_FIXED_CATEGORIES = {
+    "Dataset": "it changes the rows, so that trials could not be compared with one another",
+    "General": "it says where and how to run, not what the model is",
+    "Evaluation": "it changes what is measured, so that trials could not be compared with one another",
+}
+_OF_ROWS = {"eval_args", "history_labels", "history_source", "data_seed", "numerical_features", "discretization", "encoding",
+            "train_neg_sample_args", "shuffle", "double_tower"}  # fmt: skip
+_OF_THE_COMMAND = {"model", "dataset", "config_files", "seeds", "results_dir", "latency_repeats", "device", "worker", "nproc",
+                   "world_size", "local_rank", "offset", "ip", "port"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values, each as likely: numbers, strings, lists or dicts."""
+
+    values: tuple
+
+    def rvs(self, random_state: np.random.RandomState) -> Any:
+        """One value, drawn by a generator of numpy; as scikit-learn's ParameterSampler asks for."""
+        return self.values[random_state.randint(len(self.values))]
+
+    def __str__(self):
+        return f"one of {list(self.values)}"
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A number from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+    def rvs(self, random_state: np.random.RandomState) -> float:
+        """One value, drawn by a generator of numpy."""
+        return float(random_state.uniform(self.low, self.high))
+
+    def __str__(self):
+        return f"uniform from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """``exp(x)`` with ``x`` uniform from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+    def rvs(self, random_state: np.random.RandomState) -> float:
+        """One value, drawn by a generator of numpy."""
+        return math.exp(random_state.uniform(self.low, self.high))
+
+    def __str__(self):
+        return f"log-uniform from e^{self.low:g} = {math.exp(self.low):.3g} to e^{self.high:g} = {math.exp(self.high):.3g}"
+
+
+@dataclass(frozen=True)
+class QUniform:
+    """A number from ``low`` to ``high``, rounded to a multiple of ``q``."""
+
+    low: float
+    high: float
+    q: float
+
+    def rounded(self, value: float) -> int | float:
+        """``value`` on the grid: an int where ``q`` is whole, as keys that count things ask for (hyperopt gives floats)."""
+        steps = round(value / self.q)
+        return steps * int(self.q) if float(self.q).is_integer() else round(steps * self.q, 12)
+
+    def rvs(self, random_state: np.random.RandomState) -> int | float:
+        """One value, drawn by a generator of numpy."""
+        return self.rounded(random_state.uniform(self.low, self.high))
+
+    def __str__(self):
+        return f"uniform from {self.low:g} to {self.high:g} in steps of {self.q:g}"
+
+
+Parameter = Choice | Uniform | LogUniform | QUniform
+Space = dict[str, Parameter]
+_RANGES = {"uniform": (Uniform, "low,high"), "loguniform": (LogUniform, "low,high"), "quniform": (QUniform, "low,high,q")}
+
+
+def read_params_file(file: str | Path) -> Space:
+    """Read a parameter file of RecBole's format.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is not of the format, with its number; a name given twice; no parameter at all.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"params_file: '{file}' does not exist; give a file of lines like: mu choice [0.1, 1.0]")
+    return parse_space(file.read_text(encoding="utf-8"), str(file))
+
+
+def parse_space(text: str, source: str) -> Space:
+    """``read_params_file`` for the content of a file; ``source`` is its name in errors."""
+    space = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        where = f"{source}, line {number}: '{line.strip()[:80]}'"
+        name, kind, value = (line.split(maxsplit=2) + ["", ""])[:3]
+        if kind != "choice" and kind not in _RANGES:
+            raise ValueError(
+                f"{where} is not of the form 'name type values' with a type among choice, {', '.join(_RANGES)}."
+                f"{nearest(kind, ['choice', *_RANGES]) if kind else ''} Comments begin with #."
+            )
+        if name in space:
+            raise ValueError(f"{where} gives '{name}' a second time; keep one of the two lines.")
+        space[name] = _choice(value, where) if kind == "choice" else _range(kind, value, where)
+    if not space:
+        raise ValueError(f"{source} names no parameter; write lines like: mu choice [0.1, 1.0]")
+    return space
+
+
+def _choice(text: str, where: str) -> Choice:
+    try:
+        # RecBole's files write lists as strings inside the list, since hyperopt takes them apart otherwise.
+        values = [parse_value(value) for value in _as_sequence(ast.literal_eval(text))]
+        keys = [canonical(value) for value in values]
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(
+            f"{where}: the values are not a list of numbers, quoted words, lists or dicts, for example [0.1, 0.2] or ['a', 'b']."
+        ) from error
+    if not values or len(set(keys)) < len(keys):
+        raise ValueError(f"{where}: {'a value stands twice' if values else 'there is no value'} among the choices.")
+    return Choice(tuple(values))
+
+
+def _as_sequence(value):
+    if not isinstance(value, (list, tuple)):
+        raise TypeError("not a list")
+    return value
+
+
+def _range(kind: str, text: str, where: str) -> Parameter:
+    make, form = _RANGES[kind]
+    try:
+        numbers = [float(part) for part in text.partition("#")[0].split(",")]
+        parameter = make(*numbers)
+    except (ValueError, TypeError) as error:
+        example = "1,5,1" if kind == "quniform" else "-8,-3"
+        raise ValueError(f"{where}: {kind} takes {form}, for example {kind} {example}.") from error
+    low, high, *step = numbers
+    if not all(map(math.isfinite, numbers)) or low >= high or kind == "loguniform" and high > 700 or step and step[0] <= 0:
+        raise ValueError(
+            f"{where}: {kind} takes {form} with low below high"
+            f"{', both exponents of e' if kind == 'loguniform' else ''}{' and q above 0' if step else ''}."
+        )
+    return parameter
+
+
+def canonical(value) -> str:
+    """One string for equal values, whatever the order of their keys; refuses what JSON cannot hold."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()) -> None:
+    """Refuse parameters that a search cannot vary.
+
+    Args:
+        config: the Config that trials start from.
+        source: the parameter file's name.
+        argv_keys: keys that the command line fixes.
+
+    Raises:
+        ValueError: an unknown key (with the nearest), one that is fixed on the command line too, or one under which trials
+            would not share their rows, semantic IDs and metrics.
+    """
+    known = known_keys([config["model"]], config["dataset"])
+    both = set(argv_keys)
+    for name in space:
+        if name not in known:
+            raise ValueError(
+                f"{source}: '{name}' is not a key of {config['model']}, RecBole or this plugin.{nearest(name, known)}"
+            )
+        if name in both:
+            raise ValueError(f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of the two.")
+        if reason := _why_fixed(name, config):
+            raise ValueError(f"{source}: '{name}' cannot be searched: {reason}. Search once for each of its values instead.")
+
+
+def _why_fixed(name: str, config) -> str | None:
+    if name == "seed":
+        return "the best of several seeds is luck"
+    if name in TOKENIZER_KEYS or name.startswith("semantic_id_"):
+        return "all trials share the semantic IDs, which it changes"
+    if name in _OF_ROWS:
+        return _FIXED_CATEGORIES["Dataset"]
+    if name in _OF_THE_COMMAND:
+        return _FIXED_CATEGORIES["General"]
+    return next((why for category, why in _FIXED_CATEGORIES.items() if name in config.parameters[category]), None)

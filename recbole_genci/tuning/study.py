@@ -1,0 +1,122 @@
+"""The trials of one search: run or read back from its journal, ranked by validation, kept in a folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from recbole_genci.files import write_text
+from recbole_genci.tuning import trial
+from recbole_genci.tuning.result import write_table
+from recbole_genci.tuning.space import canonical
+from recbole_genci.tuning.trial import Shared
+
+JOURNAL = "trials.jsonl"
+
+
+class Study:
+    """Runs trials and remembers them.
+
+    A search is resumed by replaying it: it proposes the same points again, and those in the journal are answered from there.
+    So the algorithm sees what it would have seen, and goes on as if it had never stopped.
+
+    Args:
+        folder: of the search; holds the journal and the trials' folders.
+        shared: what all trials share.
+        bigger: whether a higher validation score is better.
+        early_stop: hopeless after so many trials in a row without a better score; None never.
+
+    Raises:
+        ValueError: a damaged journal.
+    """
+
+    def __init__(self, folder: Path, shared: Shared, bigger: bool = True, early_stop: int | None = None):
+        self.folder, self.shared, self.bigger, self.early_stop = folder, shared, bigger, early_stop
+        self.records = {canonical(record["params"]): record for record in read_journal(folder / JOURNAL)}
+        self._best_seen, self._without_improvement = None, 0
+        self.clean()
+
+    def run(self, params: dict) -> tuple[float | None, bool]:
+        """Run a trial, unless the journal or an earlier proposal has it.
+
+        Returns:
+            its loss (lower is better; None if it failed), and whether the search is hopeless by now.
+        """
+        key = canonical(params)
+        if key not in self.records:
+            self.add(self._record(params))
+        loss = self.loss(self.records[key])
+        if loss is not None and (self._best_seen is None or loss < self._best_seen):
+            self._best_seen, self._without_improvement = loss, 0
+        else:
+            self._without_improvement += 1
+        hopeless = self.early_stop is not None and self._without_improvement >= self.early_stop
+        if hopeless:
+            logging.getLogger().info(f"The search ends after {self.early_stop} trials in a row without a better score.")
+        return loss, hopeless
+
+    def add(self, record: dict) -> None:
+        """Write a trial that ended into journal and table, and keep weights of the best trial only."""
+        self.records[canonical(record["params"])] = record
+        lines = [json.dumps(each, allow_nan=False) for each in self.ordered()]
+        write_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
+        write_table(self.ordered(), self.folder)
+        self.clean()
+        values = ", ".join(f"{name}={value}" for name, value in record["params"].items())
+        outcome = record["error"] or ("" if record["score"] is None else f"{record['score']:.6f}")
+        best = self.best()
+        shown = f" (best {best['score']:.6f}, trial {best['trial']})" if best else ""
+        logging.getLogger().info(f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}")
+
+    def ordered(self) -> list[dict]:
+        """The trials that ended, by number."""
+        return sorted(self.records.values(), key=lambda record: record["trial"])
+
+    def loss(self, record: dict) -> float | None:
+        """The validation score of a finished trial with the sign that makes lower better."""
+        if record["status"] != "finished":
+            return None
+        return -record["score"] if self.bigger else record["score"]
+
+    def best(self) -> dict | None:
+        """The finished trial with the best validation score, the first of equals; None as long as none has finished."""
+        finished = [record for record in self.ordered() if record["status"] == "finished"]
+        return min(finished, key=self.loss) if finished else None
+
+    def test_best(self) -> dict:
+        """Test the selected trial, the only one that is: the content of its ``metrics.json``."""
+        best = self.best()
+        return trial.finish(self.shared, best["params"], trial.folder_of(self.folder, best["trial"]))
+
+    def _record(self, params: dict) -> dict:
+        number = max((record["trial"] for record in self.records.values()), default=0) + 1
+        record = empty_record(number, params)
+        try:
+            return record | trial.train(self.shared, params, trial.folder_of(self.folder, number)) | {"status": "finished"}
+        except Exception as error:  # whatever a trial dies of is its outcome, and the search goes on
+            logging.getLogger().exception(f"Trial {number} failed.")
+            return record | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+
+    def clean(self) -> None:
+        """Remove the weights of all trials but the best."""
+        best = self.best()
+        for record in self.records.values():
+            if record is not best:
+                trial.clean(trial.folder_of(self.folder, record["trial"]))
+
+
+def empty_record(number: int, params: dict) -> dict:
+    """What the journal says of a trial, before its outcome is known."""
+    return {"trial": number, "params": params, "status": None, "score": None, "valid": None, "best_epoch": None, "epochs": None,
+            "training_s": None, "error": None, "folder": str(trial.folder_of(Path(), number))}  # fmt: skip
+
+
+def read_journal(file: Path) -> list[dict]:
+    """The trials that a search has written; none where there is no journal yet."""
+    if not file.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"resume_search: {file} is damaged ({error}). Remove the line, or start a new search.") from error

@@ -1,0 +1,87 @@
+"""One trial: the search's configuration with some values changed, trained on the shared rows in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from recbole_genci.checkpoint import STATE_FILE
+from recbole_genci.config import Config
+from recbole_genci.quick_start import train_and_evaluate
+from recbole_genci.tokenizer import SemanticIDs
+
+CONFIG_FILE = "config.yaml"
+_KEPT = (CONFIG_FILE, "run.log")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of a search share.
+
+    Attributes:
+        config_file: YAML file of the configuration that trials start from.
+        parts: training, validation and test part.
+        semantic_ids: of the items, where the model reads them.
+    """
+
+    config_file: Path
+    parts: list
+    semantic_ids: SemanticIDs | None
+
+    def config(self, params: dict, folder: Path) -> Config:
+        """The Config of a trial whose run lies below ``folder``; raises ValueError where the values do not fit together."""
+        asked = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        values = params | {"checkpoint_dir": str(folder)}
+        config = Config(asked["model"], asked["dataset"], [str(self.config_file)], values)
+        getattr(config.model_class, "check_settings", lambda config: None)(config)
+        return config
+
+
+def folder_of(search_folder: Path, number: int) -> Path:
+    """Where a trial's run lies."""
+    return search_folder / "trials" / f"{number:04d}"
+
+
+def train(shared: Shared, params: dict, folder: Path) -> dict:
+    """Train a trial and validate it; its test rows are not looked at. A trial that was stopped goes on.
+
+    Args:
+        folder: of this trial alone.
+
+    Returns:
+        dict: ``score`` (of ``valid_metric``), ``valid`` metrics, ``best_epoch``, ``epochs``, ``training_s``.
+
+    Raises:
+        ValueError: values that do not fit together, a loss or a score that is not finite.
+    """
+    config = shared.config(params, folder)
+    stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
+    if stopped is None:
+        shutil.rmtree(folder, ignore_errors=True)  # of a trial killed before its first epoch ended
+    resume_folder = stopped.parent if stopped else None
+    run = train_and_evaluate(config, shared.parts, shared.semantic_ids, resume_folder, test=False)
+    score = run["best_valid"][str(config["valid_metric"]).lower()]
+    if score is None:
+        raise ValueError(f"valid_metric: {config['valid_metric']} of the validation rows is undefined.")
+    return {"score": score, "valid": run["best_valid"], **{k: run[k] for k in ("best_epoch", "epochs", "training_s")}}
+
+
+def finish(shared: Shared, params: dict, folder: Path) -> dict:
+    """Test a trained trial: the content of its ``metrics.json``."""
+    if tested := next(folder.glob("*/metrics.json"), None):
+        return json.loads(tested.read_text(encoding="utf-8"))
+    run_folder = next(folder.glob(f"*/{STATE_FILE}")).parent
+    return train_and_evaluate(shared.config(params, folder), shared.parts, shared.semantic_ids, resume_folder=run_folder)
+
+
+def clean(folder: Path) -> None:
+    """Remove weights, rows and training state of a trial; its configuration and log stay."""
+    for path in folder.glob("*/*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in _KEPT:
+            path.unlink()

@@ -1,0 +1,268 @@
+"""Searches on small data: one table, one selection, one test; stopped and resumed, failing, and blind to the test rows."""
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+
+from recbole_genci import load, quick_start
+from recbole_genci.tuning import study, trial
+from recbole_genci.tuning.command import main
+from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_search, resume_search, tune
+from recbole_genci.tuning.settings import Settings
+
+SPACE = "learning_rate choice [0.001, 0.01]\nmlp_hidden_size choice [[8], [4, 4]]\n"
+TIMES = ["training [s]"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    Path("space.test").write_text(SPACE)
+    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {"epochs": 2}
+
+
+def table(folder):
+    return pd.read_csv(Path(folder) / "hyper_result.csv").drop(columns=TIMES)
+
+
+def folders():
+    return sorted(Path("results").iterdir(), key=lambda path: path.stat().st_ctime)
+
+
+def without_times(result):
+    trials = [{k: v for k, v in record.items() if k != "training_s"} for record in result["trials"]]
+    return trials, {k: v for k, v in result["selected"].items() if k != "folder"}
+
+
+def stop_after(number, monkeypatch):
+    """Interrupt the search as Ctrl-C would, once so many trials are in the journal."""
+    original = study.Study.add
+
+    def add_and_stop(self, record):
+        original(self, record)
+        if len(self.records) == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.Study, "add", add_and_stop)
+
+
+def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatch):
+    built, original = [], quick_start.create_dataset
+    monkeypatch.setattr(quick_start, "create_dataset", lambda config: built.append(config) or original(config))
+    result = tune("DeepFM", "tiny", "space.test", config_dict=data)
+    (folder,) = folders()
+    assert json.loads((folder / "hyper_result.json").read_text()) == json.loads(json.dumps(result)) and len(built) == 1
+    assert len(result["trials"]) == 4 and {r["status"] for r in result["trials"]} == {"finished"}
+    best = max(result["trials"], key=lambda record: record["score"])
+    selected = result["selected"]
+    assert (selected["trial"], selected["params"], selected["score"]) == (best["trial"], best["params"], best["valid"]["auc"])
+    # The selected one is a finished run; the others keep their configuration and log.
+    run = load(selected["folder"])
+    assert run.evaluate("test") == selected["test"] and run.evaluate("valid") == selected["valid"]
+    for record in result["trials"]:
+        (left,) = (folder / record["folder"]).iterdir()
+        names = {path.name for path in left.iterdir()}
+        assert names == {"config.yaml", "run.log"} or record is best and "model.safetensors" in names
+        assert "test" not in record["valid"]
+    frame = table(folder)
+    assert list(frame["trial"]) == [1, 2, 3, 4] and set(frame["mlp_hidden_size"]) == {"[8]", "[4, 4]"}
+    assert (folder / "hyper_result.png").is_file() == (importlib.util.find_spec("matplotlib") is not None)
+    assert (folder / "search.log").read_text().count(": finished, ") == 4
+    # The selected values are a configuration file of an ordinary run, which comes to the same metrics.
+    keys = {key: value for key, value in data.items() if key not in selected["params"]}
+    again = quick_start.run("DeepFM", "tiny", [str(folder / "selected.yaml")], keys)
+    assert again[0]["test"] == selected["test"]
+
+
+def test_semantic_ids_are_made_once(data, monkeypatch):
+    made, original = [], quick_start.prepare_semantic_ids
+    monkeypatch.setattr(quick_start, "prepare_semantic_ids", lambda *args: made.append(1) or original(*args))
+    Path("space.test").write_text("mu choice [0.1, 1.0]\nintent_layers quniform 1,2,1\n")
+    keys = data | {k: v for k, v in SMALL_GENCI.items() if k != "intent_layers"}
+    result = tune("GenCI", "tiny", "space.test", config_dict=keys, algo="random", max_evals=2)
+    assert len(made) == 1 and len(result["trials"]) == 2 and result["semantic_ids"]
+    assert load(result["selected"]["folder"]).evaluate() == result["selected"]["test"]
+
+
+@pytest.mark.parametrize("algo", ["exhaustive", "random", "bayes"])
+def test_a_stopped_search_ends_with_the_table_of_one_that_was_not(algo, data, monkeypatch):
+    if algo == "bayes":
+        pytest.importorskip("hyperopt")
+    Path("space.test").write_text(SPACE + ("dropout_prob uniform 0,0.5\n" if algo != "exhaustive" else ""))
+    settings = {"algo": algo, "max_evals": 4}
+    whole = tune("DeepFM", "tiny", "space.test", config_dict=data, **settings)
+    with monkeypatch.context() as patched:
+        stop_after(2, patched)
+        with pytest.raises(KeyboardInterrupt):
+            tune("DeepFM", "tiny", "space.test", config_dict=data, **settings)
+    first, stopped = folders()
+    assert len(table(stopped)) == 2 and not (stopped / "hyper_result.json").exists()
+    trained, original = [], trial.train
+    monkeypatch.setattr(trial, "train", lambda shared, params, *rest: trained.append(params) or original(shared, params, *rest))
+    resumed = resume_search(stopped)
+    assert len(trained) == 2 and without_times(resumed) == without_times(whole)
+    pd.testing.assert_frame_equal(table(stopped), table(first))
+    assert resume_search(stopped)["selected"] == resumed["selected"] and len(trained) == 2
+
+
+def test_a_trial_stopped_in_the_middle_goes_on_from_its_last_epoch(data, monkeypatch):
+    data |= {"epochs": 3, "stopping_step": 9}
+    whole = tune("DeepFM", "tiny", "space.test", config_dict=data)
+    original, states = quick_start.CTRTrainer.fit, []
+
+    def fit_and_stop(self, *args, callback_fn=None, **kwargs):
+        states.append(self.start_epoch)
+
+        def stop(epoch, score):
+            if len(states) == 2 and epoch == 1:
+                raise KeyboardInterrupt
+
+        return original(self, *args, callback_fn=stop, **kwargs)
+
+    monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        tune("DeepFM", "tiny", "space.test", config_dict=data)
+    resumed = resume_search(folders()[-1])
+    assert without_times(resumed) == without_times(whole)
+    assert states[:4] == [0, 0, 2, 0]  # the second trial was stopped after its epochs 0 and 1
+
+
+def test_more_trials_can_be_added_and_the_search_can_end_early(data):
+    Path("rates.test").write_text("learning_rate loguniform -9,-2\n")
+    settings = {"config_dict": data, "algo": "random"}
+    few = tune("DeepFM", "tiny", "rates.test", max_evals=2, **settings)
+    (folder,) = folders()
+    more = resume_search(folder, max_evals=5)
+    assert more["trials"][:2] == few["trials"] and len(more["trials"]) == 5 and more["max_evals"] == 5
+    scores = [record["score"] for record in more["trials"]]
+    early = tune("DeepFM", "tiny", "rates.test", max_evals=5, early_stop=1, **settings)
+    expected = next((i + 1 for i in range(1, 5) if scores[i] <= max(scores[:i])), 5)
+    assert [record["score"] for record in early["trials"]] == scores[:expected]
+
+
+def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
+    Path("space.test").write_text("dropout_prob choice [0.1, 1.5]\nlearning_rate choice [0.001, 0.01]\n")
+    result = tune("DeepFM", "tiny", "space.test", config_dict=data)
+    failed = [record for record in result["trials"] if record["params"]["dropout_prob"] == 1.5]
+    assert len(failed) == 2 and len(result["trials"]) == 4 and result["selected"]["params"]["dropout_prob"] == 0.1
+    for record in failed:
+        assert record["status"] == "failed" and "dropout_prob: 1.5 is not a number" in record["error"] and record["score"] is None
+    assert list(table(folders()[0])["error"].notna()) == [r["status"] == "failed" for r in result["trials"]]
+
+
+def test_a_failing_trial_does_not_end_a_bayesian_search(data):
+    pytest.importorskip("hyperopt")
+    Path("space.test").write_text("dropout_prob choice [0.1, 1.5]\nlearning_rate uniform 0.001,0.01\n")
+    result = tune("DeepFM", "tiny", "space.test", config_dict=data, algo="bayes", max_evals=6)
+    assert {record["status"] for record in result["trials"]} == {"finished", "failed"} and len(result["trials"]) == 6
+
+
+def test_when_every_trial_fails_the_command_says_so(data, capsys):
+    Path("space.test").write_text("dropout_prob choice [1.5, 2.5]\n")
+    with pytest.raises(NoTrialFinished, match="None of the 2 trials finished.*dropout_prob"):
+        tune("DeepFM", "tiny", "space.test", config_dict=data)
+    (folder,) = folders()
+    assert len(table(folder)) == 2 and main([f"--resume_search={folder}"]) == 1
+    assert "recbole_genci: None of the 2 trials finished" in capsys.readouterr().err
+
+
+def test_selection_never_sees_the_test_rows(data, monkeypatch):
+    honest = tune("DeepFM", "tiny", "space.test", config_dict=data)
+    prepared = prepare_search("DeepFM", "tiny", "space.test", None, data, (), Settings())
+    tests = prepared.plan.parts[2]
+    tests.inter_feat[tests.label_field] = 1 - tests.inter_feat[tests.label_field]
+    flipped = execute(prepared)
+    assert without_times(flipped)[0] == without_times(honest)[0]
+    assert flipped["selected"]["trial"] == honest["selected"]["trial"]
+    assert flipped["selected"]["test"]["auc"] == pytest.approx(1 - honest["selected"]["test"]["auc"], abs=1e-6)
+
+
+def test_a_lower_logloss_is_better(data):
+    result = tune("DeepFM", "tiny", "space.test", config_dict=data | {"valid_metric": "LogLoss"})
+    assert result["selected"]["score"] == min(record["valid"]["logloss"] for record in result["trials"])
+
+
+def test_other_rows_than_the_trials_saw_are_refused(data, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        with pytest.raises(KeyboardInterrupt):
+            tune("DeepFM", "tiny", "space.test", config_dict=data)
+    (folder,) = folders()
+    rows = Path(data["data_path"]) / "tiny/tiny.inter"
+    rows.write_text(rows.read_text() + "u1\ti1\t1\t1800000000\n")
+    with pytest.raises(ValueError, match="ran with data_fingerprint .* but the files now give"):
+        resume_search(folder)
+    (folder / "trials.jsonl").write_text('{"trial": 1, "par')
+    with pytest.raises(ValueError, match="trials.jsonl is damaged"):
+        study.read_journal(folder / "trials.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model=GenCI", "--dataset=ml-100k"], "--params_file is missing"),
+        (["--dataset=ml-100k", "--params_file=space.test"], "--model is missing"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=no.test"], "params_file: 'no.test'"),
+        (["--model=LR,GenCI", "--dataset=ml-100k", "--params_file=space.test"], "a search tunes one"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--algo=grid"], "algo: 'grid'"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_evals=0"], "max_evals: 0"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--early_stop=x"], "early_stop: 'x'"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Optuna"], "tool: 'Optuna'"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray"], "tool: 'Ray' is not supported"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--learning_rate=0.1"], "--learning_rate fixes it"),
+        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test"], "'mlp_hidden_size' is not a key of LR"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--seeds=3"], "seeds: 3 seeds"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_eval=3"], "'max_eval' is not a key"),
+        (["--resume_search=results/nowhere"], "not the folder of a search"),
+        (["--resume_search=results/nowhere", "--mu=1"], "not --mu"),
+    ],
+)
+def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys):
+    Path("space.test").write_text(SPACE)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("recbole_genci: ") and message in error, error
+    assert not Path("results").exists()
+
+
+def test_without_hyperopt_bayes_says_what_to_install(monkeypatch, capsys, data):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", "--algo=bayes"]) == 2
+    assert "pip install 'recbole_genci[tuning]'" in capsys.readouterr().err
+
+
+def test_without_matplotlib_a_line_says_so(monkeypatch, caplog, tmp_path):
+    from recbole_genci.tuning.result import write_plot
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with caplog.at_level(logging.WARNING):
+        write_plot([], "AUC", True, tmp_path)
+    assert "matplotlib is not installed" in caplog.text and not list(tmp_path.glob("*.png"))
+
+
+def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
+    words = [f"--{key}={value}" for key, value in data.items() if key != "mlp_hidden_size"]
+    stop_words = ["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", "--max_evals=2", "--tool=Hyperopt", *words]
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        with pytest.raises(KeyboardInterrupt):
+            main(stop_words)
+    (folder,) = folders()
+    assert main([f"--resume_search={folder}"]) == 0
+    result = json.loads((folder / "hyper_result.json").read_text())
+    assert len(result["trials"]) == 2 and result["command"].startswith("python run_hyper.py --model=DeepFM --dataset=tiny")
+    assert main(["--help"]) == 0 and "--resume_search" in capsys.readouterr().out
+
+
+def test_trials_do_not_disturb_one_another(data):
+    """A trial of a search is the run of its values alone: nothing of the trials before it is left."""
+    result = tune("DeepFM", "tiny", "space.test", config_dict=data)
+    torch.rand(3)
+    last = result["trials"][-1]
+    alone = quick_start.run("DeepFM", "tiny", config_dict=data | last["params"])[0]
+    assert alone["best_valid"] == last["valid"] and alone["best_epoch"] == last["best_epoch"]

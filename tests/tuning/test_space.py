@@ -1,0 +1,136 @@
+"""Parameter files: RecBole's format, read without running it."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recbole_genci
+from recbole_genci.config import Config
+from recbole_genci.tuning.space import (
+    Choice,
+    LogUniform,
+    QUniform,
+    Uniform,
+    canonical,
+    check_space,
+    parse_space,
+    read_params_file,
+)
+
+NAMES = st.from_regex(r"[a-z][a-z_]{0,12}", fullmatch=True)
+WORDS = st.from_regex(r"[a-z][a-z]{3,8}", fullmatch=True).filter(lambda word: word not in ("true", "false", "none", "null"))
+NUMBERS = st.integers(-1000, 1000) | st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False)
+VALUES = NUMBERS | st.booleans() | WORDS | st.lists(st.integers(1, 512), max_size=3) | st.dictionaries(WORDS, NUMBERS, max_size=2)
+FLOATS = st.floats(-50, 50, allow_subnormal=False)  # training flushes subnormal numbers, for the whole process
+BOUNDS = st.tuples(FLOATS, FLOATS).map(sorted).filter(lambda pair: pair[0] < pair[1])
+
+
+@given(st.dictionaries(NAMES, st.lists(VALUES, min_size=1, max_size=5, unique_by=canonical), min_size=1, max_size=4))
+def test_choices_come_back_as_they_were_written(choices):
+    text = "# a comment of more than three words\n\n" + "\n".join(f"{name}  choice {v!r}" for name, v in choices.items())
+    assert parse_space(text, "file") == {name: Choice(tuple(values)) for name, values in choices.items()}
+
+
+@given(BOUNDS, st.sampled_from(["uniform", "loguniform"]), st.integers(0, 99))
+def test_ranges_hold_every_value_that_is_drawn(bounds, kind, seed):
+    low, high = bounds
+    parameter = parse_space(f"x {kind} {low!r}, {high!r}  # why", "file")["x"]
+    assert parameter == {"uniform": Uniform, "loguniform": LogUniform}[kind](low, high)
+    value = parameter.rvs(np.random.RandomState(seed))
+    least, most = (low, high) if kind == "uniform" else (math.exp(low), math.exp(high))
+    assert least <= value <= most and isinstance(value, float)
+
+
+@given(st.integers(-20, 20), st.integers(1, 20), st.sampled_from([1, 2, 0.5, 0.1]), st.integers(0, 99))
+def test_steps_are_multiples_and_whole_where_the_step_is(low, width, step, seed):
+    parameter = parse_space(f"x quniform {low},{low + width},{step}", "file")["x"]
+    assert parameter == QUniform(low, low + width, step)
+    value = parameter.rvs(np.random.RandomState(seed))
+    assert value / step == pytest.approx(round(value / step)) and low - step / 2 <= value <= low + width + step / 2
+    assert isinstance(value, int) == isinstance(step, int)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_by_its_line(text):
+    try:
+        assert parse_space(text, "some.test")
+    except ValueError as error:
+        assert "some.test" in str(error)
+
+
+def test_lists_may_stand_as_recbole_needs_them():
+    text = "mlp_hidden_size choice ['[64, 64]', '[128]', [256]]\nname choice ['a b', 'c']"
+    space = parse_space(text, "file")
+    assert space["mlp_hidden_size"].values == ([64, 64], [128], [256]) and space["name"].values == ("a b", "c")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mu choise [1, 2]", "file, line 2.*Did you mean 'choice'"),
+        ("these are words of a comment", "Comments begin with #"),
+        ("mu", "not of the form"),
+        ("mu choice", "not a list"),
+        ("mu choice 0.5", "not a list"),
+        ("mu choice [relu, tanh]", "quoted words"),
+        ("mu choice [__import__('os').getcwd()]", "not a list"),
+        ("mu choice [1e999]", "not a list"),
+        ("mu choice []", "there is no value"),
+        ("mu choice [1, 2, 1]", "a value stands twice"),
+        ("mu uniform 1", "low,high"),
+        ("mu uniform a,b", "low,high"),
+        ("mu uniform 2,1", "low below high"),
+        ("mu uniform 0,inf", "low below high"),
+        ("mu quniform 1,5,0", "q above 0"),
+        ("mu loguniform 0.001,1000", "exponents of e"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(line, message):
+    with pytest.raises(ValueError, match="line 2") as error:
+        parse_space(f"# first\n{line}\n", "file")
+    assert re.search(message, str(error.value)), error.value
+
+
+def test_a_name_twice_no_name_and_no_file_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="line 2.*'mu' a second time"):
+        parse_space("mu choice [1]\nmu choice [2]", "file")
+    with pytest.raises(ValueError, match="names no parameter"):
+        parse_space("# nothing\n", "file")
+    with pytest.raises(FileNotFoundError, match="params_file: 'nowhere.test'"):
+        read_params_file("nowhere.test")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lerning_rate", "Did you mean 'learning_rate'"),
+        ("logarithmic_neurons", "is not a key of GenCI"),
+        ("threshold", "changes the rows"),
+        ("MAX_ITEM_LIST_LENGTH", "changes the rows"),
+        ("eval_args", "changes the rows"),
+        ("history_labels", "changes the rows"),
+        ("codebook_size", "semantic IDs"),
+        ("semantic_id_path", "semantic IDs"),
+        ("metrics", "what is measured"),
+        ("seed", "luck"),
+        ("checkpoint_dir", "where and how to run"),
+        ("seeds", "where and how to run"),
+        ("mu", "--mu fixes it too"),
+    ],
+)
+def test_what_a_search_cannot_vary_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        check_space({name: Choice((1, 2))}, Config("GenCI", "ml-100k"), "file", ["mu", "epochs"])
+
+
+def test_the_file_at_the_top_level_is_the_papers_space():
+    space = read_params_file(Path(recbole_genci.__file__).parent.parent / "hyper.test")
+    check_space(space, Config("GenCI", "ml-100k"), "hyper.test")
+    assert space["dropout_prob"].values == (0.1, 0.2, 0.3) and space["intent_layers"].values == (1, 2, 3, 4, 5)
+    assert space["mu"].values == (0.01, 0.1, 1.0, 2.0, 5.0) and space["eta"].values == (0.1, 0.5, 1.0, 2.0, 5.0)
+    assert "learning_rate" in space
