@@ -6,6 +6,8 @@ import logging
 
 import numpy as np
 import pandas as pd
+import torch
+from recbole.data.dataloader import TrainDataLoader
 from recbole.data.utils import get_dataloader
 
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
@@ -30,7 +32,43 @@ def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False)
     codes = None
     if getattr(config.model_class, "reads_semantic_ids", False):
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
-    return get_dataloader(config, phase)(config, part.view(config, codes), None, shuffle=shuffle)
+    loader = get_dataloader(config, phase)
+    if shuffle and config["group_rows_by_history"]:
+        loader = GroupedTrainDataLoader
+    return loader(config, part.view(config, codes), None, shuffle=shuffle)
+
+
+class GroupedTrainDataLoader(TrainDataLoader):
+    """Shuffles histories instead of rows (``group_rows_by_history``): the rows of one history, a user's rows between two
+    clicks, come one after another, so that a model which encodes each distinct history of a batch once has fewer to encode.
+
+    Every row comes once an epoch, in batches of ``train_batch_size``, and the order is drawn anew from the loader's generator.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=True):
+        super().__init__(config, dataset, sampler, shuffle=False)  # positions in order; collate_fn says which rows they are
+        start, end = (dataset.inter_feat[column] for column in (HISTORY_START, HISTORY_END))
+        # An empty history is nobody's: its rows stay apart, or those of all new users would meet in one batch.
+        self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(return_inverse=True)[1]
+        self._order = None
+
+    def __iter__(self):
+        self._order = grouped_order(self._groups, self.generator).numpy()
+        return super().__iter__()
+
+    def collate_fn(self, index):
+        return super().collate_fn(self._order[index])
+
+
+def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A random order of the rows ``[R]`` that keeps rows of one group together, random within it too.
+
+    Args:
+        groups: ``[R]`` group numbers from 0 on.
+    """
+    rows = torch.randperm(len(groups), generator=generator)
+    places = torch.randperm(int(groups.max()) + 1, generator=generator)
+    return rows[torch.argsort(places[groups[rows]], stable=True)]
 
 
 def summarise(parts) -> pd.DataFrame:

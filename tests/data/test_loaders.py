@@ -1,0 +1,60 @@
+"""Batches that keep the rows of one history together."""
+
+import numpy as np
+import torch
+from conftest import tiny_rows, write_dataset
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole_genci.config import Config
+from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.data.loaders import grouped_order
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 2**31))
+def test_grouped_order_is_a_permutation_whose_groups_are_contiguous(groups, seed):
+    groups = torch.tensor(groups).unique(return_inverse=True)[1]
+    order = grouped_order(groups, torch.Generator().manual_seed(seed))
+    assert sorted(order.tolist()) == list(range(len(groups)))
+    assert len(torch.unique_consecutive(groups[order])) == len(groups.unique())
+
+
+def test_grouped_order_moves_groups_and_rows_within_them():
+    groups = torch.arange(50).repeat_interleave(4)
+    one, other = (grouped_order(groups, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert not torch.equal(groups[one], groups[other])
+    assert not torch.equal(one, one[torch.argsort(groups[one] * 1000 + one)])
+    assert len({tuple((one[groups[one] == group] % 4).tolist()) for group in range(50)}) > 10
+
+
+def batches(loader):
+    return [batch.interaction for batch in loader]
+
+
+def test_every_row_comes_once_an_epoch_in_another_order_each_time(tmp_path):
+    keys = write_dataset(tmp_path, tiny_rows()) | {"group_rows_by_history": True}
+    config = Config("DIN", "tiny", config_dict=keys)
+    parts = create_dataset(config).build()
+    loader = create_loaders(config, parts)[0]
+    feat = parts[0].inter_feat
+    rows = sorted(zip(feat["user_id"].tolist(), feat["item_id"].tolist(), feat["label"].tolist(), strict=True))
+    epochs = [batches(loader) for _ in range(2)]
+    for epoch in epochs:
+        assert [len(batch["label"]) for batch in epoch][:-1] == [32] * (len(epoch) - 1)
+        seen = {name: torch.cat([batch[name] for batch in epoch]).tolist() for name in ("user_id", "item_id", "label")}
+        assert sorted(zip(*seen.values(), strict=True)) == rows
+    assert not torch.equal(epochs[0][0]["item_id"], epochs[1][0]["item_id"])
+    again = batches(create_loaders(config, parts)[0])
+    assert torch.equal(again[0]["item_id"], epochs[0][0]["item_id"])
+
+
+def test_ml100k_batches_hold_half_as_many_distinct_histories_and_no_lump_of_new_users(ml100k_parts):
+    distinct, empty = {}, {}
+    for grouped in (False, True):
+        config = Config("DIN", "ml-100k", config_dict={"group_rows_by_history": grouped})
+        seen = batches(create_loaders(config, ml100k_parts)[0])
+        histories = [torch.cat([batch["user_id"].unsqueeze(1), batch["item_id_list"]], 1) for batch in seen]
+        distinct[grouped] = np.mean([len(torch.unique(each, dim=0)) for each in histories])
+        empty[grouped] = max((batch["item_length"] == 0).float().mean().item() for batch in seen[:-1])
+    assert distinct[True] < 0.65 * distinct[False]
+    assert empty[True] < 2 * empty[False]
