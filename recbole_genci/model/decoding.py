@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-MAX_CELLS = 2**27  # dense table of half a gigabyte in int32
+MAX_CELLS = 2**27  # dense table of half a gigabyte in int32; a larger trie is kept as CSR
 
 
 class Beams(NamedTuple):
@@ -27,19 +27,20 @@ class Beams(NamedTuple):
 
 
 class Trie(nn.Module):
-    """All prefixes of an item code table as a dense transition table.
+    """All prefixes of an item code table: a dense transition table, or CSR where that would be too large.
 
     State 0 is the root; the states of one depth are numbered consecutively *in lexicographic order of their prefix*,
-    which is what makes ties in the search deterministic. ``next_state [states above the leaves, max K]`` (int32) is -1
-    where the corpus has no such code. Neither buffer is saved: the semantic-ID artifact is their source.
+    which is what makes ties in the search deterministic. Dense: ``next_state [states above the leaves, max K]`` (int32)
+    is -1 where the corpus has no such code; a transition is one look-up. CSR: the children of state s are the states
+    ``first_child[s] .. first_child[s + 1] - 1``, and ``code_of [states]`` is the code that leads to each, so that memory
+    grows with the number of prefixes only. No buffer is saved: the semantic-ID artifact is their source.
 
     Args:
         codes: ``[I, N]`` int64, one unique row per item.
         level_sizes: K_n per level; by default the largest code of each level plus one.
-        max_cells: largest table to allocate.
+        max_cells: the largest dense table; beyond it the trie is kept as CSR.
     Raises:
-        ValueError: wrong shape or type, no item, a code out of range, two items with the same codes, or a table beyond
-            ``max_cells``.
+        ValueError: wrong shape or type, no item, a code out of range, or two items with the same codes.
     """
 
     def __init__(self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS):
@@ -68,27 +69,39 @@ class Trie(nn.Module):
                 f"{items - counts[-1]} items repeat another item's codes, e.g. rows {rows}: {codes[rows[0]].tolist()}"
             )
         inner, width = sum(counts[:-1]), max(sizes)
-        if inner * width > max_cells:
-            raise ValueError(
-                f"a dense trie of {inner} states x {width} codes exceeds the budget of {max_cells} cells; "
-                "use smaller codebooks or raise max_cells (4 bytes a cell)"
-            )
         starts = [sum(counts[:depth]) for depth in range(levels + 1)]
-        table = torch.full((inner, width), -1, dtype=torch.int32, device=codes.device)
-        for level, (parent, code) in enumerate(edges):
-            number = torch.arange(counts[level + 1], dtype=torch.int32, device=codes.device)
-            table[starts[level] + parent, code] = starts[level + 1] + number
         item = torch.empty(items, dtype=torch.int64, device=codes.device)
         item[prefix] = torch.arange(items, device=codes.device)
         self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
-        self.register_buffer("next_state", table, persistent=False)
         self.register_buffer("leaf_item", item, persistent=False)
+        # Numbered depth by depth and in lexicographic order, the edges are the states they lead to, 1, 2, 3, ...
+        parents = torch.cat([starts[level] + parent for level, (parent, _) in enumerate(edges)])
+        code_of = torch.cat([codes.new_full((1,), -1), *(code for _, code in edges)])
+        self.is_dense = inner * width <= max_cells
+        if self.is_dense:
+            table = torch.full((inner, width), -1, dtype=torch.int32, device=codes.device)
+            table[parents, code_of[1:]] = torch.arange(1, len(code_of), dtype=torch.int32, device=codes.device)
+            self.register_buffer("next_state", table, persistent=False)
+        else:
+            children = torch.bincount(parents, minlength=inner)
+            self.most_children = [int(children[starts[depth] : starts[depth + 1]].max()) for depth in range(levels)]
+            first = 1 + torch.cat([children.new_zeros(1), children.cumsum(0)])
+            self.register_buffer("first_child", first.int(), persistent=False)
+            self.register_buffer("code_of", code_of.int(), persistent=False)
 
     def following(self, states: Tensor, level: int) -> Tensor:
         """Next states ``[..., K_level]`` (int32, -1 = not allowed) of ``states [...]`` at depth ``level``."""
         size = self.level_sizes[level]
-        table = self.next_state if size == self.next_state.shape[1] else self.next_state[:, :size]
-        return table[states]
+        if self.is_dense:
+            table = self.next_state if size == self.next_state.shape[1] else self.next_state[:, :size]
+            return table[states]
+        first, end = self.first_child[states].unsqueeze(-1), self.first_child[states + 1].unsqueeze(-1)
+        child = first + torch.arange(self.most_children[level], dtype=torch.int32, device=states.device)
+        real = child < end
+        child = torch.where(real, child, 0)
+        code = torch.where(real, self.code_of[child], size).long()  # what is no child goes into a last column, cut off
+        result = torch.full((*states.shape, size + 1), -1, dtype=torch.int32, device=states.device)
+        return result.scatter_(-1, code, child)[..., :size]
 
     def items(self, leaves: Tensor) -> Tensor:
         """Item row numbers of leaf states, same shape, int64."""
@@ -101,9 +114,10 @@ class Trie(nn.Module):
         for level, size in enumerate(self.level_sizes):
             code = codes[..., level]
             found = found & (code >= 0) & (code < size)
-            following = self.next_state[states, torch.where(found, code, 0)].long()
+            following = self.following(states, level).gather(-1, torch.where(found, code, 0).unsqueeze(-1)).squeeze(-1)
             found = found & (following >= 0)
-            states = torch.where(found, following, 0)  # a failed row walks on from the root, and stays failed
+            # A failed row walks on from some state of the next depth, and stays failed.
+            states = torch.where(found, following.long(), self.starts[level + 1])
         return torch.where(found, self.items(torch.where(found, states, self.starts[-1])), -1)
 
 
@@ -148,7 +162,7 @@ def beam_search(
     """
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams}")
-    device = trie.next_state.device if device is None else torch.device(device)
+    device = trie.leaf_item.device if device is None else torch.device(device)
     levels = len(trie.level_sizes)
     states = torch.zeros(num_rows, 1, dtype=torch.int64, device=device)
     scores = torch.zeros(num_rows, 1, device=device)

@@ -46,11 +46,15 @@ def exhaustive(sizes, rows, weights):
     return result
 
 
-@settings(max_examples=60, deadline=None)
-@given(catalogues())
-def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue):
+MAX_CELLS = st.sampled_from([0, 2**27])  # CSR, dense
+
+
+@settings(max_examples=80, deadline=None)
+@given(catalogues(), MAX_CELLS)
+def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_cells):
     sizes, rows = catalogue
-    trie = Trie(torch.tensor(rows), sizes)
+    trie = Trie(torch.tensor(rows), sizes, max_cells=max_cells)
+    assert trie.is_dense == (max_cells > 0)
     states = {(): 0}
     for level, size in enumerate(sizes):
         prefixes = sorted({row[:level] for row in rows})
@@ -68,11 +72,11 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue):
 
 
 @settings(max_examples=60, deadline=None)
-@given(catalogues(), st.integers(0, 1000), st.integers(0, 8))
-def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra):
+@given(catalogues(), st.integers(0, 1000), st.integers(0, 8), MAX_CELLS)
+def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra, max_cells):
     sizes, rows = catalogue
     logits_fn, weights = table_model(sizes, seed)
-    beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes), 3, len(rows) + extra)
+    beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes, max_cells=max_cells), 3, len(rows) + extra)
     exact = exhaustive(sizes, rows, weights)
     ranking = sorted(rows, key=lambda row: (-exact[row], row))
     assert beams.codes.shape == (3, len(rows) + extra, len(sizes))
@@ -103,6 +107,29 @@ def test_narrow_beam_equals_a_plain_python_beam_search(catalogue, seed, width):
     beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes), 1, width)
     assert [tuple(codes) for codes in beams.codes[0][beams.valid[0]].tolist()] == [prefix for prefix, _ in frontier]
     assert beams.log_probs[0][beams.valid[0]].tolist() == pytest.approx([score for _, score in frontier], abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(catalogues(), st.integers(0, 1000), st.integers(1, 30), st.integers(1, 4))
+def test_csr_and_dense_tries_give_the_same_transitions_and_the_same_beams(catalogue, seed, width, num_rows):
+    sizes, rows = catalogue
+    dense, csr = (Trie(torch.tensor(rows), sizes, max_cells=cells) for cells in (2**27, 0))
+    assert (dense.counts, dense.starts) == (csr.counts, csr.starts) and torch.equal(dense.leaf_item, csr.leaf_item)
+    for level in range(len(sizes)):
+        states = torch.arange(dense.starts[level], dense.starts[level + 1])
+        one, other = dense.following(states, level), csr.following(states, level)
+        assert torch.equal(one, other) and one.dtype == other.dtype == torch.int32
+    logits_fn, _ = table_model(sizes, seed)
+    for one, other in zip(*(beam_search(logits_fn, trie, num_rows, width) for trie in (dense, csr)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_layout_follows_the_size_of_the_dense_table():
+    codes = torch.tensor([[0, 1], [5, 0]])  # 3 states above the leaves, 6 codes
+    assert Trie(codes, max_cells=18).is_dense and not Trie(codes, max_cells=17).is_dense
+    sparse = Trie(codes, max_cells=17)
+    assert {name for name, _ in sparse.named_buffers()} == {"leaf_item", "first_child", "code_of"}
+    assert sparse.state_dict() == {}
 
 
 def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other():
@@ -182,13 +209,11 @@ def test_faulty_code_tables_are_refused_by_name(codes, sizes, message):
         Trie(torch.tensor(codes), sizes)
 
 
-def test_empty_or_floating_tables_and_tables_beyond_the_budget_are_refused():
+def test_empty_and_floating_tables_are_refused():
     with pytest.raises(ValueError, match="non-empty int64"):
         Trie(torch.empty(0, 3, dtype=torch.int64))
     with pytest.raises(ValueError, match="non-empty int64"):
         Trie(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="exceeds the budget of 10 cells"):
-        Trie(torch.tensor([[0, 1], [5, 0]]), max_cells=10)
 
 
 def test_wrong_number_of_beams_or_scores_is_refused():
