@@ -89,7 +89,8 @@ def measure_models(plan, dataset: str, argv: list[str], rounds: int, steps: int)
             times[label]["training step"].append(case.training(steps))
             times[label]["inference"].append(case.inference())
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return pd.DataFrame({label: {what: pd.Series(each).median() for what, each in case.items()} for label, case in times.items()}).T
+    medians = {label: {what: pd.Series(each).median() for what, each in case.items()} for label, case in times.items()}
+    return pd.DataFrame(medians).T
 
 
 def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
