@@ -125,18 +125,29 @@ class GenCI(ContextRecommender):
         Returns:
             logits ``[B]``; the encoded histories and ``history_index`` ``[B]``, or None and None where nothing reads them.
         """
+        inputs, encoded, history_index = self.prediction_inputs(interaction)
+        logits = self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)  # Eq. 10
+        return logits, encoded, history_index
+
+    def prediction_inputs(self, interaction):
+        """What Eq. 10 concatenates.
+
+        Returns:
+            dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled, where the model reads them, and
+            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index``, as of ``forward``.
+        """
         encoded = history_index = None
         if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
             encoded, history_index = self.encode_histories(interaction)  # Eq. 4
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
-        parts = [fields.flatten(1)]
+        inputs = {}
+        if self.use_long_term:
+            inputs["long_term"] = encoded.last[history_index] * self.long_term_scale  # Eq. 5: H_LTI
         if self.use_short_term:
             short_term = self.short_term_intent(interaction, encoded, history_index)  # Eq. 6 - 9: H_STI
-            parts.insert(0, short_term * self.short_term_scale)
-        if self.use_long_term:
-            parts.insert(0, encoded.last[history_index] * self.long_term_scale)  # Eq. 5: H_LTI
-        logits = self.predict_layer(self.mlp(torch.cat(parts, dim=-1))).squeeze(-1)  # Eq. 10
-        return logits, encoded, history_index
+            inputs["short_term"] = short_term * self.short_term_scale
+        inputs["fields"] = fields.flatten(1)
+        return inputs, encoded, history_index
 
     def encode_histories(self, interaction):
         """Encode each distinct history of the batch once (Eq. 4).
@@ -274,6 +285,30 @@ class GenCI(ContextRecommender):
         if self.teacher is not None:
             seen["teacher_probability"] = torch.sigmoid(self.teacher(interaction))
         return seen
+
+    @torch.no_grad()
+    def first_layer_shares(self, interaction, item_fields):
+        """What each input of Eq. 10 adds to the prediction MLP's first layer: the blocks of ``W [H_LTI; H_STI; E_u; E_v]``.
+
+        Args:
+            item_fields: names of the target item's fields, whose embeddings are E_v; names that are no feature are ignored.
+
+        Returns:
+            dict of ``[B, h]``, h the width of the layer: ``long_term`` and ``short_term``, where the model reads them, ``item``
+            (E_v) and ``rest`` (E_u and the context). Their sum and the layer's bias are its output, dropout apart.
+        """
+        inputs, _, _ = self.prediction_inputs(interaction)
+        layer = next(module for module in self.mlp.mlp_layers if isinstance(module, nn.Linear))
+        weights = dict(zip(inputs, layer.weight.split([part.shape[1] for part in inputs.values()], dim=1)))
+        # The order of concat_embed_input_fields (abstract_recommender.py:534, 609, 581).
+        names = self.token_seq_field_names + self.token_field_names + self.float_seq_field_names + self.float_field_names
+        of_item = torch.tensor([name in item_fields for name in names], device=layer.weight.device)
+        of_item = of_item.repeat_interleave(self.embedding_size)
+        fields = inputs.pop("fields")
+        shares = {name: F.linear(part, weights[name]) for name, part in inputs.items()}
+        shares["item"] = F.linear(fields * of_item, weights["fields"])
+        shares["rest"] = F.linear(fields * ~of_item, weights["fields"])
+        return shares
 
 
 class _Override:

@@ -1,0 +1,135 @@
+"""How fast users' interests change (Table 5): the mean Jaccard distance of the genres of consecutive clicks.
+
+The paper says (A.1): users fall "into fast-changing and slow-changing groups based on interest volatility, calculated via the
+average Jaccard distance of consecutive item genres". What it leaves open is chosen here, and said by ``DEFINITION``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from recbole.utils import FeatureSource, FeatureType
+from scipy.sparse import csr_array
+
+from recbole_genci.data.dataset import ROW_NUMBER, TIME_RANK
+from recbole_genci.registry import nearest
+
+FAST, SLOW, UNDEFINED = "fast", "slow", ""
+
+DEFINITION = (
+    "A user's volatility is the mean Jaccard distance (1 - shared / all) of the genre or category sets (volatility_field) of "
+    "consecutive clicks, over the user's training clicks in time order, clicks of one instant in the order of the .inter file; "
+    "clicks of items without a genre are passed over, and users with fewer than two others belong to no group. Fast-changing "
+    "users lie above the median over all users that have a volatility, slow-changing ones at or below it."
+)
+
+
+@dataclass(frozen=True)
+class UserVolatility:
+    """Attributes:
+        users: ``[U]`` internal ids of all users with a row in any part, ascending.
+        volatility: ``[U]`` float64 between 0 and 1; nan for users with fewer than two clicks of items with genres.
+    """  # fmt: skip
+
+    users: np.ndarray
+    volatility: np.ndarray
+
+    @property
+    def threshold(self) -> float:
+        """The median over users that have a volatility, above which a user is fast; nan if none has."""
+        known = self.volatility[~np.isnan(self.volatility)]
+        return float(np.median(known)) if len(known) else float("nan")
+
+
+def user_volatility(parts, training_only: bool = True) -> UserVolatility:
+    """Volatility of every user of a run.
+
+    Args:
+        parts: training, validation and test part: ``Plan.parts``, or ``SavedRun.parts`` as ``load`` restores them.
+        training_only: count training clicks alone. A group is then settled by what was known before any held-out row: with
+            held-out clicks, users would be sorted in part by the very clicks that the groups' AUC is about.
+
+    Raises:
+        ValueError: no item field holds sets, or ``volatility_field`` names one that does not.
+    """
+    whole = parts[0]
+    sets = _item_sets(whole)
+    columns = {name: np.concatenate([part.inter_feat[name].numpy() for part in (parts[:1] if training_only else parts)])
+               for name in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, ROW_NUMBER)}  # fmt: skip
+    users, items = columns[whole.uid_field], columns[whole.iid_field]
+    has_genres = np.diff(sets.indptr) > 0
+    keep = np.flatnonzero((columns[whole.label_field] == 1) & has_genres[items])
+    keep = keep[np.lexsort((columns[ROW_NUMBER][keep], columns[TIME_RANK][keep], users[keep]))]
+    users, items = users[keep], items[keep]
+    same_user = users[1:] == users[:-1]
+    distance = jaccard_distance(sets, items[:-1][same_user], items[1:][same_user])
+    pairs = np.bincount(users[1:][same_user], minlength=whole.user_num)
+    total = np.bincount(users[1:][same_user], weights=distance, minlength=whole.user_num)
+    everyone = np.unique(np.concatenate([part.inter_feat[whole.uid_field].numpy() for part in parts]))
+    volatility = np.divide(total, pairs, out=np.full(len(total), np.nan), where=pairs > 0)
+    return UserVolatility(everyone, volatility[everyone])
+
+
+def groups(volatility: UserVolatility, users_of_rows: np.ndarray) -> np.ndarray:
+    """Group ``[R]`` of each row by its user: ``'fast'`` above the median, ``'slow'`` at or below it, ``''`` if undefined.
+
+    Args:
+        users_of_rows: ``[R]`` internal user ids; ids that ``volatility`` does not know are undefined.
+    """
+    names = np.where(volatility.volatility > volatility.threshold, FAST, SLOW)
+    names[np.isnan(volatility.volatility)] = UNDEFINED
+    users_of_rows = np.asarray(users_of_rows)
+    if len(names) == 0:
+        return np.full(users_of_rows.shape, UNDEFINED, dtype=names.dtype)
+    place = np.searchsorted(volatility.users, users_of_rows).clip(max=len(names) - 1)
+    return np.where(volatility.users[place] == users_of_rows, names[place], UNDEFINED)
+
+
+def jaccard_distance(sets: csr_array, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """``1 - |A & B| / |A | B|`` of pairs of sets ``[Q]``.
+
+    Args:
+        sets: ``[V, G]`` of ones, a set a row.
+        first, second: ``[Q]`` rows of ``sets``, at least one of each pair not empty.
+    """
+    size = np.diff(sets.indptr)
+    shared = np.asarray(sets[first].multiply(sets[second]).sum(axis=1)).reshape(-1)
+    return 1 - shared / (size[first] + size[second] - shared)
+
+
+def _item_sets(part) -> csr_array:
+    """Which item has which genre: ``[num_items, num_genres]`` of ones, row 0 (padding) empty."""
+    field = _set_field(part)
+    values = part.item_feat[field].numpy().reshape(part.item_num, -1)
+    item, column = np.nonzero(values)  # 0 is padding
+    pairs = np.unique(np.stack([item, values[item, column]]), axis=1)
+    sets = csr_array((np.ones(pairs.shape[1], dtype=np.int64), tuple(pairs)), shape=(part.item_num, part.num(field)))
+    return sets
+
+
+def _set_field(part) -> str:
+    """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq`` field of items."""
+    tokens = [field for field in part.fields(ftype=[FeatureType.TOKEN, FeatureType.TOKEN_SEQ], source=[FeatureSource.ITEM])
+              if part.item_feat is not None and field in part.item_feat]  # fmt: skip
+    sequences = [field for field in tokens if part.field2type[field] == FeatureType.TOKEN_SEQ]
+    asked, where = part.config["volatility_field"], f"dataset {part.dataset_name}"
+    load = "Load one by load_col: {item: [...]} and name it by volatility_field."
+    if asked is not None:
+        if asked not in tokens:
+            raise ValueError(
+                f"volatility_field: '{asked}' is no loaded item field of type token_seq or token of {where}, which has "
+                f"{', '.join(tokens) or 'none'}.{nearest(asked, tokens)} {load}"
+            )
+        return asked
+    if not sequences:
+        raise ValueError(
+            f"volatility_field: {where} has no loaded item field of type token_seq, so that items have no genres or categories "
+            f"whose change could be measured. {load}"
+        )
+    if len(sequences) > 1:
+        raise ValueError(
+            f"volatility_field: {where} has several item fields of type token_seq, {', '.join(sequences)}; say which of them "
+            "holds the genres or categories."
+        )
+    return sequences[0]
