@@ -186,6 +186,7 @@ def train_and_evaluate(
     semantic_ids: SemanticIDs | None = None,
     resume_folder: Path | None = None,
     test: bool = True,
+    callback_fn: Callable[[int, float], None] | None = None,
 ) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
@@ -196,6 +197,7 @@ def train_and_evaluate(
         resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
         test: False leaves the test part alone, and the folder as that of a run which has not finished: ``resume_folder`` can
             finish it later.
+        callback_fn: called with each evaluated epoch and its validation score.
 
     Returns:
         dict: the content of ``metrics.json``; without ``test`` what of it is known.
@@ -221,7 +223,7 @@ def train_and_evaluate(
         trainer = CTRTrainer(config, model, folder, identity)
         if resume_folder is not None:
             trainer.resume(train)
-        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"])
+        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
         training_s = time.perf_counter() - started
         tested = {}
         if test:

@@ -1,4 +1,4 @@
-"""A search from end to end: rows and semantic IDs once, trial by trial, the selected one tested."""
+"""A search from end to end: rows and semantic IDs once, trial by trial or with Ray, the selected one tested."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def resume_search(folder: str | Path, **changes) -> dict:
 
     Args:
         folder: of the search.
-        changes: ``max_evals`` or ``early_stop`` that replace those it was started with.
+        changes: ``max_evals``, ``early_stop``, or where Ray runs trials, that replace what it was started with.
 
     Returns and raises as ``tune``.
     """
@@ -186,6 +186,11 @@ def execute(search: Search) -> dict:
 
 def _run_trials(search: Search, study: Study) -> None:
     seed = search.config["seed"]
+    if search.settings.tool == "Ray":
+        from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
+
+        run_trials(study, search.settings.points(search.space, seed), search.settings, search.config)
+        return
     if search.settings.algo == "bayes":
         BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()
         return
