@@ -91,8 +91,11 @@ class Settings:
             _require("hyperopt", "--algo=bayes", "recbole_genci[tuning]", "--algo=exhaustive and --algo=random do not need it")
         if self.tool == "Ray":
             _require("ray", "--tool=Ray", "ray[tune]", "--tool=Hyperopt runs trials one after another without it")
-            from recbole_genci.tuning.ray_backend import check_cluster  # the one module that needs ray
-
+            try:
+                from recbole_genci.tuning.ray_backend import check_cluster  # the one module that needs ray
+            except AttributeError as error:  # ray 2.6 reads names that numpy 2 has not
+                raise ImportError(f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); current ray "
+                                  "does: pip install --upgrade 'ray[tune]'.") from error  # fmt: skip
             check_cluster(self)
         if self.algo == "exhaustive":
             grid_points(space, seed=0)
