@@ -16,6 +16,7 @@ from recbole_genci.config import parse_argv
 from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.launch import world_size
 from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
 from recbole_genci.tuning.bayes import BayesianSearch
@@ -149,6 +150,8 @@ def _check_before_reading(space: Space, source, argv: Iterable[str]):
                 f"seeds: {config['seeds']} seeds a trial would multiply the search; leave it at 1, and compare the selected "
                 "values over several seeds with run_recbole_genci.py."
             )
+        if world_size(config) > 1:
+            raise ValueError("nproc: a trial is trained by one process; --tool=Ray trains several trials side by side.")
 
     return check
 
