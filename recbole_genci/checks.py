@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from recbole_genci.registry import nearest
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
@@ -22,6 +24,7 @@ def check(config) -> None:
     _check_metrics(config)
     _check_numbers(config)
     _check_heads(config)
+    _check_processes(config)
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(
             f"learner: '{config['learner']}' is unknown (RecBole would train with Adam without weight decay)."
@@ -114,3 +117,20 @@ def _check_heads(config) -> None:
     heads, size = config["num_heads"], config["attention_size"]  # AutoInt, FiGNN
     if heads and size and size % heads:
         raise ValueError(f"num_heads: {heads} heads do not divide attention_size, which is {size}.")
+
+
+def _check_processes(config) -> None:
+    nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
+    for key, value, minimum in (("nproc", nproc, 1), ("offset", offset, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"{key}: {value!r} is not a whole number of at least {minimum}.")
+    if world_size != -1 and (not isinstance(world_size, int) or world_size < offset + nproc):
+        raise ValueError(f"world_size: {world_size!r} is neither -1 (nproc) nor a number of processes on all machines that holds "
+                         f"the {nproc} of this one, which begin at offset {offset}.")  # fmt: skip
+    if world_size == -1 and offset:
+        raise ValueError(f"offset: {offset} is for several machines; give world_size, the number of processes on all of them.")
+    if world_size > nproc and config["port"] is None:
+        raise ValueError("port: several machines meet at ip and port, which are those of the machine with offset 0. Give them.")
+    if config["device"].type == "cuda" and torch.cuda.device_count() < nproc and max(nproc, world_size) > 1:
+        raise ValueError(f"nproc: {nproc} processes need a GPU each, but gpu_id {config['gpu_id']!r} gives "
+                         f"{torch.cuda.device_count()}. List more in gpu_id, or train on the CPU with gpu_id: ''.")  # fmt: skip

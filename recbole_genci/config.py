@@ -151,6 +151,8 @@ class Config(RecBoleConfig):
         super()._merge_external_config_dict()
         sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
         self.external_config_dict |= _merged_eval_args(*sources)
+        if "local_rank" in self.external_config_dict:
+            raise ValueError("local_rank: the processes number themselves; give nproc, the number of them on this machine.")
         for key in self.external_config_dict:
             if key not in self._known_keys:
                 raise ValueError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.key_help import help_text
+from recbole_genci.launch import train_together, world_size
 from recbole_genci.logs import log_file, start_console
+from recbole_genci.processes import ALONE, Processes
 from recbole_genci.report import save_comparison
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
@@ -112,11 +116,30 @@ def execute(plan: Plan) -> list[dict]:
     for seed in range(first["seed"], first["seed"] + first["seeds"]):
         for config in plan.configs.values():
             config["seed"] = seed
-            runs.append(train_and_evaluate(config, plan.parts, plan.semantic_ids))
+            runs.append(_train(config, plan))
+    if first["offset"]:  # another machine has the first process, and the results
+        return runs
     folder = new_folder(Path(first["results_dir"]), first["dataset"])
     table = save_comparison(runs, folder, plan.command)
     logging.getLogger().info(f"Test results, also in {folder}/:\n{table}")
     return runs
+
+
+def _train(config, plan: Plan) -> dict:
+    if world_size(config) == 1:
+        return train_and_evaluate(config, plan.parts, plan.semantic_ids)
+    with contextlib.ExitStack() as stack:
+        if config["offset"]:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            folder = _new_run_folder(config)
+        ids = plan.semantic_ids if getattr(config.model_class, "reads_semantic_ids", False) else None
+        metrics = train_together(train_and_evaluate, config, config_as_yaml(config), plan.parts, ids, folder)
+    return metrics | {"folder": str(folder)}
+
+
+def _new_run_folder(config) -> Path:
+    return new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
 
 
 def check_same_rows(configs: dict[str, Config]) -> None:
@@ -170,8 +193,11 @@ def prepare_resumed(folder: str | Path) -> Plan:
     file = folder / "config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"resume: {file} does not exist; give the folder of a run, saved/<model>-<dataset>-<time>.")
-    training_state_file(folder)
     asked = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if (asked.get("nproc") or 1) > 1 or (asked.get("world_size") or 1) > 1:
+        raise ValueError(f"resume: {folder} was trained by several processes (nproc), of which a stopped run keeps no state. "
+                         "Start it anew.")  # fmt: skip
+    training_state_file(folder)
     return prepare(asked["model"], asked["dataset"], [str(file)])
 
 
@@ -186,6 +212,9 @@ def train_and_evaluate(
     semantic_ids: SemanticIDs | None = None,
     resume_folder: Path | None = None,
     test: bool = True,
+    callback_fn: Callable[[int, float], None] | None = None,
+    folder: Path | None = None,
+    processes: Processes = ALONE,
 ) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
@@ -196,36 +225,44 @@ def train_and_evaluate(
         resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
         test: False leaves the test part alone, and the folder as that of a run which has not finished: ``resume_folder`` can
             finish it later.
+        callback_fn: called with each evaluated epoch and its validation score.
+        folder: of a new run, where it exists already.
+        processes: that call this function together and train one model; the first of them leaves what one would.
 
     Returns:
-        dict: the content of ``metrics.json``; without ``test`` what of it is known.
+        dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
     """
-    folder = resume_folder or new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
-    with log_file(folder / "run.log"):
+    folder = resume_folder or folder or _new_run_folder(config)
+    with log_file(folder / "run.log") if processes.is_first else contextlib.nullcontext():
         logger = logging.getLogger()
-        write_text(folder / "config.yaml", config_as_yaml(config))
+        if processes.is_first:
+            write_text(folder / "config.yaml", config_as_yaml(config))
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
-        if resume_folder is None:
+        processes.share_training(train)
+        if resume_folder is None and processes.is_first:
             store_parts(parts, folder / DATA_FILE)
             if model_reads_ids:
                 semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
 
         init_seed(config["seed"], config["reproducibility"])
-        model = config.model_class(config, train.dataset).to(config["device"])
+        model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
         logger.info(model)
+        if not processes.is_first:
+            torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
         identity = {"rows": data_fingerprint(parts), "semantic IDs": semantic_ids.digest if model_reads_ids else None}
         started = time.perf_counter()
         if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
-            _pretrain_teacher(config, model, train, valid, folder)
-        trainer = CTRTrainer(config, model, folder, identity)
+            _pretrain_teacher(config, model, train, valid, folder, processes)
+        trainer = CTRTrainer(config, model, folder, identity if processes.size == 1 else None, processes)
         if resume_folder is not None:
             trainer.resume(train)
-        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"])
+        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
         training_s = time.perf_counter() - started
         tested = {}
         if test:
             tested["test"] = _without_nan(trainer.evaluate(test_loader, show_progress=config["show_progress"]))
+        if test and processes.is_first:
             tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
         metrics = {
             "model": config["model"],
@@ -236,6 +273,7 @@ def train_and_evaluate(
             "best_epoch": trainer.best_epoch + 1,
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
+            "nproc": processes.size,
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
             "semantic_ids": identity["semantic IDs"],
@@ -243,7 +281,7 @@ def train_and_evaluate(
             "folder": str(folder),
             **provenance(),
         }
-        if not test:
+        if not test or not processes.is_first:
             return metrics
         if config["diagnostic_rows"]:
             loaders = {"valid": valid, "test": test_loader}
@@ -260,10 +298,10 @@ def _without_nan(metrics: dict) -> dict:
     return {name: float(value) if value == value else None for name, value in metrics.items()}
 
 
-def _pretrain_teacher(config, model, train, valid, folder: Path) -> None:
+def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Processes) -> None:
     """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early stopping."""
     logging.getLogger().info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
-    trainer = CTRTrainer(config, model.teacher, folder / "teacher")
+    trainer = CTRTrainer(config, model.teacher, folder / "teacher", processes=processes)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
     model.freeze_teacher()

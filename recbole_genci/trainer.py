@@ -16,6 +16,7 @@ from recbole_genci.checkpoint import load_training_state, save_training_state
 from recbole_genci.evaluation.diagnostics import as_line, diagnose
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
+from recbole_genci.processes import ALONE, Processes
 
 compat.use_current_grad_scaler()
 
@@ -33,20 +34,24 @@ class CTRTrainer(Trainer):
         folder: the run's folder; created by the first save.
         identity: names and hashes of what the model is trained on. When given, each evaluated epoch leaves
             ``<folder>/training.pt``, from which ``resume`` goes on exactly.
+        processes: that train the model together; only the first of them writes.
     """
 
-    def __init__(self, config, model, folder: Path, identity: dict | None = None):
+    def __init__(self, config, model, folder: Path, identity: dict | None = None, processes: Processes = ALONE):
         super().__init__(config, model)
-        self.folder, self.identity = folder, identity
+        self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.epochs_trained = 0
         self.best_epoch = None
+        self.shared_loss = None
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        self.best_epoch = epoch
+        if not self.processes.is_first:
+            return
         # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that holds the whole dataset.
         weights = {name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()}
         write_atomically(Path(self.saved_model_file), lambda path: save_file(_without_shared_memory(weights), path))
-        self.best_epoch = epoch
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {self.saved_model_file}")
 
@@ -69,7 +74,8 @@ class CTRTrainer(Trainer):
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch, score):
-            if rows := self.config["diagnostic_rows"]:
+            rows = self.config["diagnostic_rows"]
+            if rows and self.processes.is_first:
                 found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
                 if found:
                     self.logger.info(as_line(found))
@@ -86,10 +92,19 @@ class CTRTrainer(Trainer):
         Raises:
             FileNotFoundError, ValueError, RuntimeError: see ``load_weights`` of this module.
         """
-        load_weights(self.model, Path(file))
+        if self.processes.is_first:
+            load_weights(self.model, Path(file))
+        self.processes.share_weights(self.model)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
-        total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        if self.processes.size > 1:
+            if self.shared_loss is None:
+                self.shared_loss = self.processes.shared_loss(self.model)
+            total = super()._train_epoch(train_data, epoch_idx, self.shared_loss, show_progress)
+            parts = self.processes.mean(total if isinstance(total, tuple) else (total,))
+            total = parts if isinstance(total, tuple) else parts[0]
+        else:
+            total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
         # RecBole reports the sum over batches; a mean can be compared between batch sizes and datasets.
         batches = len(train_data)
@@ -106,7 +121,7 @@ class CTRTrainer(Trainer):
         """Metrics of a loader's rows; the best model is read from the run's safetensors file."""
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
-        result = metrics_of(self.config, *score_rows(self.model, eval_data, self.device, show_progress))
+        result = metrics_of(self.config, *score_rows(self.model, eval_data, self.device, show_progress, self.processes))
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 

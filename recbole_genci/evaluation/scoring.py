@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 from tqdm import tqdm
 
+from recbole_genci.processes import ALONE, Processes
+
 
 @torch.no_grad()
-def score_rows(model, loader, device, show_progress: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def score_rows(
+    model, loader, device, show_progress: bool = False, processes: Processes = ALONE
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Predict every row of a loader.
 
     RecBole's collector joins the scores anew after every batch (collector.py:44), in time that grows with the square of the
     rows; here they are joined once.
+
+    Several processes score whole batches in turn and exchange them: each row once, and as one process scores it.
 
     Returns:
         click probabilities ``[R]`` and labels ``[R]``, in the loader's order, on the CPU.
@@ -22,12 +30,13 @@ def score_rows(model, loader, device, show_progress: bool = False) -> tuple[torc
         FloatingPointError: a score that is not finite, which scikit-learn's curve would take for the best score of all.
     """
     model.eval()
-    scores, labels = [], []
+    batches = []
     label_field = loader.config["LABEL_FIELD"]
-    for interaction, *_ in tqdm(loader, desc="Evaluate", ncols=100) if show_progress else loader:
-        labels.append(interaction[label_field])
-        scores.append(model.predict(interaction.to(device)))
-    scores, labels = torch.cat(scores).cpu(), torch.cat(labels).cpu()
+    shown = tqdm(loader, desc="Evaluate", ncols=100) if show_progress else loader
+    for interaction, *_ in islice(shown, processes.rank, None, processes.size):
+        batches.append((model.predict(interaction.to(device)), interaction[label_field]))
+    batches = processes.join_batches([(scores.cpu(), labels) for scores, labels in batches])
+    scores, labels = map(torch.cat, zip(*batches))
     if not torch.isfinite(scores).all():
         raise FloatingPointError(
             f"{type(model).__name__} predicted {int((~torch.isfinite(scores)).sum())} of {len(scores)} scores that are not "

@@ -1,4 +1,4 @@
-"""A search from end to end: rows and semantic IDs once, trial by trial, the selected one tested."""
+"""A search from end to end: rows and semantic IDs once, trial by trial or with Ray, the selected one tested."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from recbole_genci.config import parse_argv
 from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.launch import world_size
 from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
 from recbole_genci.tuning.bayes import BayesianSearch
@@ -93,7 +94,7 @@ def resume_search(folder: str | Path, **changes) -> dict:
 
     Args:
         folder: of the search.
-        changes: ``max_evals`` or ``early_stop`` that replace those it was started with.
+        changes: ``max_evals``, ``early_stop``, or where Ray runs trials, that replace what it was started with.
 
     Returns and raises as ``tune``.
     """
@@ -149,6 +150,8 @@ def _check_before_reading(space: Space, source, argv: Iterable[str]):
                 f"seeds: {config['seeds']} seeds a trial would multiply the search; leave it at 1, and compare the selected "
                 "values over several seeds with run_recbole_genci.py."
             )
+        if world_size(config) > 1:
+            raise ValueError("nproc: a trial is trained by one process; --tool=Ray trains several trials side by side.")
 
     return check
 
@@ -186,6 +189,11 @@ def execute(search: Search) -> dict:
 
 def _run_trials(search: Search, study: Study) -> None:
     seed = search.config["seed"]
+    if search.settings.tool == "Ray":
+        from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
+
+        run_trials(study, search.settings.points(search.space, seed), search.settings, search.config)
+        return
     if search.settings.algo == "bayes":
         BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()
         return

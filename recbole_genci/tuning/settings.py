@@ -1,4 +1,4 @@
-"""How to search: algorithm, number of trials, and when to give up."""
+"""How to search: algorithm, number of trials, and where they run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
+TOOLS = ("Hyperopt", "Ray")
 _DEFAULT_TRIALS = 100  # as RecBole's
 
 
@@ -22,6 +23,11 @@ class Settings:
         algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's TPE.
         max_evals: trials at most; by default all for ``exhaustive``, else 100.
         early_stop: end after so many trials in a row without a better validation score; None never.
+        tool: ``Hyperopt``: trials one after another; ``Ray``: side by side, the hopeless ones stopped by ASHA.
+        ray_address: of a Ray cluster; None starts one on this machine. This and the following with Ray only.
+        cpus_per_trial: cores and threads of a trial; by default 1.
+        gpus_per_trial: by default 1 where the configuration trains on a GPU, else 0.
+        grace_epochs: that every trial may train before ASHA compares it with others; by default 3.
 
     Raises:
         ValueError: names the setting and what it may be.
@@ -30,11 +36,33 @@ class Settings:
     algo: str = "exhaustive"
     max_evals: int | None = None
     early_stop: int | None = None
+    tool: str = "Hyperopt"
+    ray_address: str | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+    grace_epochs: int | None = None
 
     def __post_init__(self):
-        if self.algo not in ALGORITHMS:
-            raise ValueError(f"algo: '{self.algo}' is not one of {', '.join(ALGORITHMS)}.")
-        for name in ("max_evals", "early_stop"):
+        for name, choices in (("algo", ALGORITHMS), ("tool", TOOLS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: '{getattr(self, name)}' is not one of {', '.join(choices)}.")
+        for name in ("ray_address", "cpus_per_trial", "gpus_per_trial", "grace_epochs"):
+            if self.tool != "Ray" and getattr(self, name) is not None:
+                raise ValueError(f"{name}: only --tool=Ray reads it.")
+        for name, least in (("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < least):
+                raise ValueError(f"{name}: {value!r} is not a number of at least {least}.")
+            if value is not None and value > 1 and value != int(value):
+                raise ValueError(f"{name}: {value!r} is above 1 and not whole, which Ray cannot give.")
+        if self.tool == "Ray" and self.algo == "bayes":
+            raise ValueError("algo: bayes learns from each trial before it proposes the next, one after another; with --tool=Ray "
+                             "use exhaustive or random.")  # fmt: skip
+        if self.tool == "Ray" and self.early_stop is not None:
+            raise ValueError(
+                "early_stop: with --tool=Ray hopeless trials are stopped one by one, after --grace_epochs. Leave it out."
+            )
+        for name in ("max_evals", "early_stop", "grace_epochs"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
@@ -55,12 +83,24 @@ class Settings:
         """Refuse what cannot be searched in this way, or needs a library that is missing.
 
         Raises:
-            ValueError: see ``grid_points``.
-            ImportError: hyperopt is missing.
+            ValueError: see ``grid_points``; a trial asks for more than the Ray cluster has.
+            ImportError: hyperopt or ray is missing.
+            ConnectionError: there is no Ray cluster at ``ray_address``.
         """
         if self.algo == "bayes":
-            if importlib.util.find_spec("hyperopt") is None:
-                raise ImportError("--algo=bayes needs hyperopt, which is not installed: pip install 'recbole_genci[tuning]'. "
-                                  "--algo=exhaustive and --algo=random do not need it.")  # fmt: skip
+            _require("hyperopt", "--algo=bayes", "recbole_genci[tuning]", "--algo=exhaustive and --algo=random do not need it")
+        if self.tool == "Ray":
+            _require("ray", "--tool=Ray", "ray[tune]", "--tool=Hyperopt runs trials one after another without it")
+            try:
+                from recbole_genci.tuning.ray_backend import check_cluster  # the one module that needs ray
+            except AttributeError as error:  # ray 2.6 reads names that numpy 2 has not
+                raise ImportError(f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); current ray "
+                                  "does: pip install --upgrade 'ray[tune]'.") from error  # fmt: skip
+            check_cluster(self)
         if self.algo == "exhaustive":
             grid_points(space, seed=0)
+
+
+def _require(library: str, option: str, package: str, otherwise: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        raise ImportError(f"{option} needs {library}, which is not installed: pip install '{package}'. {otherwise}.")

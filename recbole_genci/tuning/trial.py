@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -15,7 +16,7 @@ from recbole_genci.quick_start import train_and_evaluate
 from recbole_genci.tokenizer import SemanticIDs
 
 CONFIG_FILE = "config.yaml"
-_KEPT = (CONFIG_FILE, "run.log")
+KEPT = (CONFIG_FILE, "run.log")  # of a trial that is not the best
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,18 @@ class Shared:
         config_file: YAML file of the configuration that trials start from.
         parts: training, validation and test part.
         semantic_ids: of the items, where the model reads them.
+        placement: keys that say where trials run here.
     """
 
     config_file: Path
     parts: list
     semantic_ids: SemanticIDs | None
+    placement: dict = field(default_factory=dict)
 
     def config(self, params: dict, folder: Path) -> Config:
         """The Config of a trial whose run lies below ``folder``; raises ValueError where the values do not fit together."""
         asked = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        values = params | {"checkpoint_dir": str(folder)}
+        values = params | self.placement | {"checkpoint_dir": str(folder)}
         config = Config(asked["model"], asked["dataset"], [str(self.config_file)], values)
         getattr(config.model_class, "check_settings", lambda config: None)(config)
         return config
@@ -46,11 +49,12 @@ def folder_of(search_folder: Path, number: int) -> Path:
     return search_folder / "trials" / f"{number:04d}"
 
 
-def train(shared: Shared, params: dict, folder: Path) -> dict:
+def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int, float], None] | None = None) -> dict:
     """Train a trial and validate it; its test rows are not looked at. A trial that was stopped goes on.
 
     Args:
         folder: of this trial alone.
+        callback_fn: called with each evaluated epoch and its validation score.
 
     Returns:
         dict: ``score`` (of ``valid_metric``), ``valid`` metrics, ``best_epoch``, ``epochs``, ``training_s``.
@@ -63,7 +67,7 @@ def train(shared: Shared, params: dict, folder: Path) -> dict:
     if stopped is None:
         shutil.rmtree(folder, ignore_errors=True)  # of a trial killed before its first epoch ended
     resume_folder = stopped.parent if stopped else None
-    run = train_and_evaluate(config, shared.parts, shared.semantic_ids, resume_folder, test=False)
+    run = train_and_evaluate(config, shared.parts, shared.semantic_ids, resume_folder, test=False, callback_fn=callback_fn)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
         raise ValueError(f"valid_metric: {config['valid_metric']} of the validation rows is undefined.")
@@ -83,5 +87,5 @@ def clean(folder: Path) -> None:
     for path in folder.glob("*/*"):
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in _KEPT:
+        elif path.name not in KEPT:
             path.unlink()

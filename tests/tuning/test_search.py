@@ -213,7 +213,10 @@ def test_other_rows_than_the_trials_saw_are_refused(data, monkeypatch):
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_evals=0"], "max_evals: 0"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--early_stop=x"], "early_stop: 'x'"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Optuna"], "tool: 'Optuna'"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray"], "tool: 'Ray' is not supported"),
+        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--cpus_per_trial=2"], "only --tool=Ray reads it"),
+        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--cpus_per_trial=1.5"], "not whole"),
+        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--algo=bayes"], "with --tool=Ray use"),
+        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--early_stop=9"], "--grace_epochs"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--learning_rate=0.1"], "--learning_rate fixes it"),
         (["--model=LR", "--dataset=ml-100k", "--params_file=space.test"], "'mlp_hidden_size' is not a key of LR"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--seeds=3"], "seeds: 3 seeds"),
@@ -230,10 +233,11 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
     assert not Path("results").exists()
 
 
-def test_without_hyperopt_bayes_says_what_to_install(monkeypatch, capsys, data):
+@pytest.mark.parametrize(("option", "package"), [("--algo=bayes", "recbole_genci[tuning]"), ("--tool=Ray", "ray[tune]")])
+def test_without_the_library_an_option_says_what_to_install(option, package, monkeypatch, capsys, data):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", "--algo=bayes"]) == 2
-    assert "pip install 'recbole_genci[tuning]'" in capsys.readouterr().err
+    assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", option]) == 2
+    assert f"{option} needs" in (error := capsys.readouterr().err) and f"pip install '{package}'" in error
 
 
 def test_without_matplotlib_a_line_says_so(monkeypatch, caplog, tmp_path):

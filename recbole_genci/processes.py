@@ -1,0 +1,150 @@
+"""Training one model by several processes on the batches of one: shares of rows, gradients, batch statistics, scores.
+
+Each process iterates over the same batches of ``train_batch_size`` rows, in the order that one process would have, and trains
+on its share of each; a batch has as many rows as without. RecBole's own branches for several processes (``single_spec:
+False``) are not used: they need NCCL, pad the rows with repeats, and average the processes' AUCs (trainer.py:632).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train a model together; the default is one alone, where everything is the identity.
+
+    Attributes:
+        rank: 0 is the one that writes files.
+        size: how many there are. With more than one the process group is initialised.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files, logs and measures latency."""
+        return self.rank == 0
+
+    def share_training(self, loader) -> None:
+        """Let a training loader give this process's rows of each batch only; no row is left out.
+
+        A batch of fewer rows than processes, as the last may be, is given to all of them: its mean is the same.
+        """
+        if self.size > 1:
+            assemble = loader.collate_fn
+            loader.collate_fn = lambda rows: assemble(rows[self.rank :: self.size] if len(rows) >= self.size else rows)
+
+    def shared_model(self, model: nn.Module) -> nn.Module:
+        """``model`` with batch normalisation over the rows of all processes, in place of the rows of one."""
+        if self.size == 1:
+            return model
+        if next(model.parameters()).is_cuda:
+            return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return _convert(model, dist.new_group())
+
+    def shared_loss(self, model: nn.Module):
+        """``model.calculate_loss`` through DistributedDataParallel: gradients become those of the whole batch's loss, and are
+        the same in all processes."""
+        # Buffers are the same already. A process may find no use for a parameter: GenCI's, without a click among its rows.
+        return DistributedDataParallel(_Loss(model, self.size), find_unused_parameters=True, broadcast_buffers=False)
+
+    def mean(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Means over the processes."""
+        return tuple(sum(each) / self.size for each in zip(*self._gather(values)))
+
+    def join_batches(self, batches: list) -> list:
+        """The batches of all processes in their order, each process having contributed every ``size``-th from its ``rank``."""
+        if self.size == 1:
+            return batches
+        gathered = self._gather(batches)
+        return [gathered[i % self.size][i // self.size] for i in range(sum(map(len, gathered)))]
+
+    def check_same(self, what: str, value: str) -> None:
+        """Refuse to train on different things.
+
+        Raises:
+            ValueError: a process has another ``value``; raised in all of them.
+        """
+        if self.size > 1 and len(values := set(self._gather(value))) > 1:
+            raise ValueError(
+                f"nproc: the processes have different {what} ({', '.join(str(v)[:12] for v in sorted(values, key=str))})."
+            )
+
+    def share_weights(self, model: nn.Module) -> None:
+        """Give all processes the first one's weights."""
+        if self.size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    def _gather(self, value) -> list:
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+ALONE = Processes()
+
+
+class _Loss(nn.Module):
+    """A model's loss, weighted by the rows that each process has, so that the processes' mean is the mean over all rows."""
+
+    def __init__(self, model: nn.Module, size: int):
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, interaction):
+        rows = torch.tensor(float(len(interaction)), device=next(self.model.parameters()).device)
+        total = rows.clone()
+        dist.all_reduce(total)
+        weight = rows * self.size / total
+        losses = self.model.calculate_loss(interaction)
+        return tuple(weight * loss for loss in losses) if isinstance(losses, tuple) else weight * losses
+
+
+class GlobalBatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation by the mean and variance of all processes' rows; torch's SyncBatchNorm refuses to run on a CPU.
+
+    Input ``[B, C]`` or ``[B, C, L]``, as of ``nn.BatchNorm1d``, whose parameters and buffers it takes over.
+    """
+
+    def __init__(self, original: nn.BatchNorm1d, group):
+        super().__init__(original.num_features, original.eps, original.momentum, original.affine, original.track_running_stats)
+        self.group = group  # of its own: its sums must not get between the gradients'
+        self._parameters, self._buffers = original._parameters, original._buffers
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        over, shape = [d for d in range(x.dim()) if d != 1], [-1 if d == 1 else 1 for d in range(x.dim())]
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        total = all_reduce(torch.cat([x.sum(over), count]), group=self.group)
+        rows = total[-1].detach()
+        mean = total[:-1] / rows
+        centred = x - mean.view(shape)
+        variance = all_reduce(centred.square().sum(over), group=self.group) / rows
+        if self.track_running_stats:
+            self._update(mean.detach(), variance.detach() * rows / (rows - 1))
+        normalised = centred / (variance + self.eps).sqrt().view(shape)
+        return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
+
+    def _update(self, mean, unbiased_variance):
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(unbiased_variance, share)
+
+
+def _convert(module: nn.Module, group) -> nn.Module:
+    if isinstance(module, nn.BatchNorm1d):
+        return GlobalBatchNorm1d(module, group)
+    for name, child in module.named_children():
+        setattr(module, name, _convert(child, group))
+    return module

@@ -1,0 +1,148 @@
+"""Trials side by side with Ray, on one machine or a cluster; the hopeless ones stopped early.
+
+Points, journal, selection and results are those of a search without Ray. Each trial is a Ray task. Rows, semantic IDs and
+configuration travel through Ray's object store once and are loaded once by each worker process; a trial's folder travels back
+when it ends. So only the process that started the search writes to it, and the nodes need no file system in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.files import write_atomically, write_text
+from recbole_genci.quick_start import config_as_yaml
+from recbole_genci.saved import SEMANTIC_ID_FOLDER
+from recbole_genci.tuning import trial
+from recbole_genci.tuning.asha import Judge
+from recbole_genci.tuning.ray_worker import Outcome, run_trial
+from recbole_genci.tuning.settings import Settings
+from recbole_genci.tuning.study import Study, empty_record
+from recbole_genci.tuning.trial import CONFIG_FILE
+
+_GRACE_EPOCHS = 3
+_QUEUED = 1000  # tasks handed to Ray at a time
+
+
+def check_cluster(settings: Settings) -> None:
+    """Refuse what could not run, before any data are read.
+
+    Raises:
+        ConnectionError: there is no cluster at ``ray_address``.
+        ValueError: a trial asks for more than there is; Ray would wait for it for ever.
+    """
+    if settings.ray_address is None:
+        _check_resources(settings.cpus_per_trial or 1, settings.gpus_per_trial or 0,
+                         [{"CPU": os.cpu_count(), "GPU": torch.cuda.device_count()}])  # fmt: skip
+        return
+    with _connected(settings.ray_address):
+        _check_resources(settings.cpus_per_trial or 1, settings.gpus_per_trial or 0, _nodes())
+
+
+def run_trials(study: Study, points: Iterable[dict], settings: Settings, config) -> None:
+    """Run every point that the journal does not have; trials that end are added to the study.
+
+    Args:
+        study: of the search.
+        points: of the search, in the order that numbers them.
+        settings: of the search.
+        config: that trials start from.
+
+    Raises:
+        ConnectionError, ValueError: as ``check_cluster``; ConnectionError too where workers cannot run any trial.
+    """
+    done = {record["trial"] for record in study.records.values()}
+    left = [(number, point) for number, point in enumerate(points, start=1) if number not in done]
+    if not left:
+        return
+    cpus = settings.cpus_per_trial or 1
+    gpus = settings.gpus_per_trial if settings.gpus_per_trial is not None else int(config["device"].type == "cuda")
+    with _connected(settings.ray_address):
+        nodes = _nodes()
+        _check_resources(cpus, gpus, nodes)
+        cpus_there, gpus_there = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+        logging.getLogger().info(f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and {gpus_there:g} GPUs; "
+                                 f"{cpus:g} and {gpus:g} for each trial")  # fmt: skip
+        # Restarted elsewhere if its node dies; it has then forgotten the trials of before, and stops fewer.
+        judge = ray.remote(Judge).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote(
+            study.bigger, settings.grace_epochs or _GRACE_EPOCHS)  # fmt: skip
+        judge.remember.remote(study.ordered())
+        config_text, rows = ((study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE))
+        inputs = ray.put((config_text, rows, study.shared.semantic_ids))
+        task = ray.remote(run_trial).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        waiting, running = iter(left), {}
+        try:
+            while True:
+                for number, point in waiting:
+                    running[task.remote([inputs], judge, number, point, cpus, gpus, study.bigger)] = number, point
+                    if len(running) >= _QUEUED:
+                        break
+                if not running:
+                    break
+                (ended, *_), _ = ray.wait(list(running))
+                _add(study, ended, *running.pop(ended))
+        finally:
+            for task_left in running:
+                ray.cancel(task_left, force=True)
+
+
+def _add(study: Study, ended, number: int, point: dict) -> None:
+    """Write what a trial has left into the search's folder, and its outcome into the journal."""
+    try:
+        outcome = ray.get(ended)
+    except RayTaskError as error:  # trials catch their own errors: this one is of the cluster
+        reason = str(error).strip().splitlines()[-1]
+        raise ConnectionError(f"Ray's workers cannot run trials: {reason}. Is recbole_genci installed on every node?") from error
+    except RayError as error:  # the worker or its node has died
+        logging.getLogger().error(f"Trial {number} was lost: {error}")
+        outcome = Outcome({"status": "failed", "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}, {})
+    folder = trial.folder_of(study.folder, number)
+    shutil.rmtree(folder, ignore_errors=True)  # of a search that was killed before this trial was in its journal
+    for name, content in outcome.files.items():
+        write_atomically(folder / name, lambda file, content=content: file.write_bytes(content))
+    for file in list(folder.glob(f"*/{CONFIG_FILE}")):
+        # The worker's own folder is gone.
+        write_text(file, config_as_yaml(study.shared.config(point, folder)))
+        if outcome.record["status"] == "finished":
+            store_parts(study.shared.parts, file.parent / DATA_FILE)
+            if study.shared.semantic_ids is not None:
+                study.shared.semantic_ids.save(file.parent / SEMANTIC_ID_FOLDER)
+    study.add(empty_record(number, point) | outcome.record)
+
+
+def _nodes() -> list[dict]:
+    """Resources of the cluster's nodes."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _check_resources(cpus: float, gpus: float, nodes: list[dict]) -> None:
+    if not any(cpus <= node.get("CPU", 0) and gpus <= node.get("GPU", 0) for node in nodes):
+        there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise ValueError(f"cpus_per_trial, gpus_per_trial: a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, which no node has. "
+                         f"The nodes have: {there}.")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _connected(address: str | None):
+    """A connection to the cluster at ``address``, else to a new one of this machine that ends with the block."""
+    if ray.is_initialized():
+        yield
+        return
+    own = {} if address else {"include_dashboard": False}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"at {address}" if address else "on this machine"
+        raise ConnectionError(f"ray_address: Ray did not start {where}: {str(error).strip().splitlines()[0]}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
