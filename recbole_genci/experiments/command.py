@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
 from recbole_genci.experiments.definition import chosen, describe
+from recbole_genci.experiments.lock import only_process
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
@@ -67,8 +68,12 @@ def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
 
 
 def execute(request: Request, preparation: Preparation) -> Outcome:
-    """Train what is not there yet, and write the results."""
-    with log_file(request.folder / "experiment.log"):
+    """Train what is not there yet, and write the results.
+
+    Raises:
+        RuntimeError: another process is at it.
+    """
+    with only_process(request.folder), log_file(request.folder / "experiment.log"):
         runner = Runner(request, preparation)
         outcome = Outcome(request, runner.run(), runner.parts, runner.records)
         text = write_results(outcome)
@@ -97,7 +102,11 @@ def main(argv: Sequence[str]) -> int:
         if help_wanted:
             print(USAGE + describe(str(words["experiment"])))
             return 0
-        work = _prepare(str(words["experiment"]), _asked(argv, words))
+        asked = _asked(argv, words)
+        work = _prepare(str(words["experiment"]), asked)
+        for request, _ in work:
+            with only_process(request.folder):
+                pass  # that none of them is being run is known before the first one trains
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise

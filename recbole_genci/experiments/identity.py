@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 
@@ -26,8 +27,13 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
 
 def effective_keys(config) -> dict:
     """The keys of a Config that decide what its model learns from given rows and semantic IDs, in a form that JSON can hold."""
-    keys = known_keys([config["model"]], config["dataset"]) - _NOT_RESULTS
-    return {key: _plain(config[key]) for key in sorted(keys) if config[key] is not None}
+    keys = _keys_that_matter(config["model"], config["dataset"])
+    return {key: _plain(config[key]) for key in keys if config[key] is not None}
+
+
+@functools.cache
+def _keys_that_matter(model: str, dataset: str) -> list[str]:
+    return sorted(known_keys([model], dataset) - _NOT_RESULTS)
 
 
 def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) -> str:

@@ -17,6 +17,10 @@ def write_results(outcome: Outcome) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     made = importlib.import_module(f"recbole_genci.experiments.{outcome.request.definition.report}").report(outcome, folder)
     text = _text(outcome, made)
+    written = {TABLE, *made.pictures, *(f"{name}.csv" for name in made.tables)}
+    for file in (*folder.glob("*.csv"), *folder.glob("*.png")):
+        if file.name not in written:
+            file.unlink()  # of an earlier request, which had more to say
     for name, table in made.tables.items():
         write_text(folder / f"{name}.csv", table.csv())
     write_text(folder / TABLE, text)

@@ -124,7 +124,8 @@ class Runner:
                 logging.getLogger().exception(f"{cell.line.name} seed {cell.seed} failed.")
                 record["error"] = _sentence(error)
         record |= {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        record = provenance() | record  # that of the run itself, where there is one
+        if "versions" not in record:  # it failed before it could tell
+            record |= provenance()
         self.records.add(record)
         return record
 

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -17,15 +18,25 @@ from recbole_genci import load, quick_start, unfinished
 from recbole_genci.experiments import experiment
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.lock import only_process
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.files import provenance
 
 SAME = ("model", "seed", "config_hash", "data_fingerprint", "semantic_ids", "test", "best_valid", "best_epoch", "epochs")
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One small dataset and its semantic IDs for all tests; each has results of its own."""
+    return write_dataset(tmp_path_factory.mktemp("data"), tiny_rows(rows_per_user=40)) | SMALL_GENCI | {"diagnostic_rows": 0}
+
+
 @pytest.fixture
-def data(tmp_path):
-    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | SMALL_GENCI | {"diagnostic_rows": 0}
+def data(shared, monkeypatch):
+    origin = provenance()  # takes a second where many packages are installed
+    monkeypatch.setattr(quick_start, "provenance", lambda: origin)
+    return dict(shared)
 
 
 @pytest.fixture
@@ -53,7 +64,7 @@ def test_a_table_says_what_the_runs_say(data):
     (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM", "GenCI"], 2, config_dict=data)
     folder = Path("results/compare-tiny")
     assert {path.name for path in folder.iterdir()} == {
-        "table.md", "table.csv", "significance.csv", "compare.png", "runs.jsonl", "runs", "experiment.log"}  # fmt: skip
+        "table.md", "table.csv", "significance.csv", "compare.png", "runs.jsonl", "runs", "experiment.log", ".lock"}  # fmt: skip
     records = read_runs(folder)
     assert [(r["seed"], r["model"]) for r in records] == [(s, m) for s in (2020, 2021) for m in ("LR", "DeepFM", "GenCI")]
     for record in records:
@@ -81,11 +92,11 @@ def test_a_table_says_what_the_runs_say(data):
 
 
 def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
-    experiment("ablation", "tiny", seeds=2, config_dict=data)
-    folder = Path("results/ablation-tiny")
+    experiment("extraction", "tiny", seeds=2, config_dict=data)
+    folder = Path("results/extraction-tiny")
     head, _, *shown = cells((folder / "table.md").read_text())
     rows = list(csv.DictReader((folder / "table.csv").open()))
-    assert len(shown) == len(rows) == 5
+    assert len(shown) == len(rows) == 3
     for entries, row in zip(shown, rows):
         for name, entry in zip(head, entries):
             plain, _, error = name.partition(" (± ")
@@ -95,10 +106,10 @@ def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
                 value = f"{float(value):{form}} ± {float(row[f'{plain} {error[:-1]}']):.4f}"
             assert entry == (value or "–")
     full, without = ({r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["settings"] == settings}
-                     for settings in ({}, {"mu": 0}))  # fmt: skip
+                     for settings in ({"intent_extraction": "hierarchical"}, {"intent_extraction": "target"}))  # fmt: skip
     difference = np.array([without[seed] - full[seed] for seed in (2020, 2021)])
-    assert float(rows[4]["AUC - full"]) == pytest.approx(difference.mean())
-    assert float(rows[4]["AUC - full se"]) == pytest.approx(difference.std(ddof=1) / np.sqrt(2))
+    assert float(rows[2]["AUC - full"]) == pytest.approx(difference.mean())
+    assert float(rows[2]["AUC - full se"]) == pytest.approx(difference.std(ddof=1) / np.sqrt(2))
 
 
 def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monkeypatch, caplog):
@@ -110,26 +121,26 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     monkeypatch.setattr(preparation, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args))
     experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert trained == [("LR", 2020), ("GenCI", 2020)] and (len(built), len(made)) == (1, 1)
-    # The full model is there; of the ablation the four variants are new.
+    # The full model is there, two variants are new.
     caplog.set_level(logging.INFO)
-    experiment("ablation", "tiny", seeds=1, config_dict=data)
-    assert len(trained) == 6 and (len(built), len(made)) == (2, 2)
-    assert "Experiment ablation: 5 runs, 1 of them are there already; about" in caplog.text
-    full = read_runs(Path("results/ablation-tiny"))[0]
+    experiment("extraction", "tiny", seeds=1, config_dict=data)
+    assert len(trained) == 4 and (len(built), len(made)) == (2, 2)
+    assert "Experiment extraction: 3 runs, 1 of them are there already; about" in caplog.text
+    full = read_runs(Path("results/extraction-tiny"))[0]
     assert full["taken_from"] == "compare-tiny" and full["folder"].startswith("../compare-tiny/runs/")
-    assert load(Path("results/ablation-tiny") / full["folder"]).evaluate()["auc"] == full["test"]["auc"]
-    assert "Some runs are those of compare-tiny" in Path("results/ablation-tiny/table.md").read_text()
+    assert load(Path("results/extraction-tiny") / full["folder"]).evaluate()["auc"] == full["test"]["auc"]
+    assert "Some runs are those of compare-tiny" in Path("results/extraction-tiny/table.md").read_text()
     # Analyses of those runs train nothing, neither does the same request again.
     experiment("intents", "tiny", config_dict=data)
     experiment("volatility", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     experiment("compare", "tiny", ["GenCI", "LR"], 1, config_dict=data)
-    assert len(trained) == 6 and [row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]] == [
+    assert len(trained) == 4 and [row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]] == [
         "GenCI",
         "LR",
     ]
     # Another learning rate is another run.
     experiment("intents", "tiny", config_dict=data | {"learning_rate": 0.001})
-    assert len(trained) == 7
+    assert len(trained) == 5
 
 
 def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, caplog):
@@ -154,8 +165,12 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
     folder = Path("results/compare-tiny")
     assert [record["model"] for record in read_runs(folder)] == ["LR"] and not (folder / "table.md").exists()
     starts = []
-    monkeypatch.setattr(quick_start.CTRTrainer, "fit",
-                        lambda self, *args, **kwargs: starts.append(self.start_epoch) or original(self, *args, **kwargs))  # fmt: skip
+
+    def fit(self, *args, **kwargs):
+        starts.append(self.start_epoch)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit)
     caplog.set_level(logging.INFO)
     experiment("compare", "tiny", models, 1, config_dict=data)
     assert starts == [2, 0]  # DeepFM after its epochs 0 and 1, then DIN; LR is kept
@@ -201,8 +216,8 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     error = capsys.readouterr().err
     assert "2 runs failed; the first, DeepFM seed 2020: FloatingPointError: its loss is not finite" in error
     text = Path("results/compare-tiny/table.md").read_text()
-    assert "| DeepFM | – | – | – | – | – | failed; FloatingPointError: its loss is not finite |" in text
-    assert "**2 of 6 runs failed**" in text and text.count("| 2 seeds |") == 2 and "LR and DIN" in text
+    assert re.search(r"\| DeepFM( \| –)+ \| failed; FloatingPointError: its loss is not finite \|", text)
+    assert "**2 of 6 runs failed**" in text and text.count("| 2 seeds |") == 2 and re.search("LR and DIN|DIN and LR", text)
     failed = [record for record in read_runs(Path("results/compare-tiny")) if record["status"] == "failed"]
     assert len(failed) == 2 and all("FloatingPointError" in record["error"] and record["versions"] for record in failed)
     # The same command tries them again, and only them.
@@ -279,10 +294,28 @@ def test_statistics_counts_the_rows_and_trains_nothing(tmp_path, trained):
 def test_all_runs_each_experiment_and_shares_the_full_model(data, trained, monkeypatch):
     from recbole_genci.experiments import definition
 
-    few = [definition.read(name) for name in ("statistics", "compare", "extraction", "mu", "intents")]
+    few = [definition.read(name) for name in ("statistics", "compare", "extraction", "intents")]
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
     outcomes = experiment("all", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert [outcome.request.definition.name for outcome in outcomes] == [each.name for each in few]
-    # LR, the full model once, two variants of extraction, four other values of mu.
-    assert len(trained) == 8 and trained.count(("LR", 2020)) == 1
+    # LR, the full model once, and two variants of extraction.
+    assert len(trained) == 4 and trained.count(("LR", 2020)) == 1
     assert all((outcome.request.folder / "table.md").is_file() for outcome in outcomes)
+
+
+def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
+    file = tmp_path / "keys.yaml"
+    file.write_text(json.dumps(data))
+    words = ["--experiment=compare", "--dataset=tiny", "--models=LR", "--seeds=1", f"--config_files={file}"]
+    with only_process(Path("results/compare-tiny")):
+        assert main(words) == 2
+        assert "another process is at work in results/compare-tiny/" in capsys.readouterr().err
+    assert main(words) == 0
+
+
+def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, trained):
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
+    folder = Path("results/compare-tiny")
+    assert (folder / "significance.csv").is_file()
+    experiment("compare", "tiny", ["LR"], 1, config_dict=data)
+    assert not (folder / "significance.csv").exists() and len(trained) == len(read_runs(folder)) == 2
