@@ -32,14 +32,10 @@ class Series:
     hollow: bool = False
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values ``[lines]`` and their errors ``[lines]``; NaN for a gap, 0 for no error."""
+        """Values ``[lines]`` and their errors ``[lines]``; NaN for a gap and for no error."""
         whole = [Estimate(value) if isinstance(value, (int, float)) else value for value in self.values]
         values = np.array([np.nan if value is None else value.value for value in whole])
-        return values, np.array([0.0 if value is None or value.error is None else value.error for value in whole])
-
-    def has_errors(self) -> bool:
-        """Whether any of the values has an error bar."""
-        return bool(self.points()[1].any())
+        return values, np.array([np.nan if value is None or value.error is None else value.error for value in whole])
 
 
 @dataclass(frozen=True)
