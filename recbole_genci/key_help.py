@@ -14,6 +14,7 @@ from recbole_genci.registry import get_model, known_models, resolve
 _USAGE = """\
 usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
        python run_recbole_genci.py --resume=FOLDER
+       python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N] [--models=NAME,NAME...] [--key=value ...]
        python run_recbole_genci.py --help [--model=NAME[,NAME...]] [--dataset=NAME]
 
 Trains and evaluates each model on the same rows, and prints one table.
@@ -22,6 +23,7 @@ Trains and evaluates each model on the same rows, and prints one table.
   --dataset       a folder of RecBole atomic files under --data_path, a name of RecBole's dataset store, or ml-100k, which ships
                   inside RecBole
   --config_files  YAML files of keys, in one word separated by spaces
+  --experiment    {experiments}
   --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had
 
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats config_files, which beat the
@@ -48,7 +50,13 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     host = [theirs / "overall.yaml", theirs / "dataset/sample.yaml"]
     own = [ours / "overall.yaml", *([ours / f"dataset/{dataset}.yaml"] if dataset else [])]
     entries = _entries(host + own)
-    text = [_USAGE.format(models=_wrap(", ".join(sorted(known_models(), key=str.lower)), 18))]
+    experiments = ", ".join(file.stem for file in sorted((ours / "experiment").glob("*.yaml")))
+    text = [
+        _USAGE.format(
+            models=_wrap(", ".join(sorted(known_models(), key=str.lower)), 18),
+            experiments=_wrap(f"a table or figure of the paper: {experiments}, or all; --help --experiment=NAME", 18),
+        )
+    ]
     text += [_section(title, {key: entries[key] for key in keys}) for title, keys in _sections(own + host).items()]
     for name in models:
         model, changed_defaults = resolve(name)

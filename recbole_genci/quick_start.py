@@ -339,6 +339,10 @@ def main(argv: Sequence[str]) -> int:
     ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and exit status 2, before
     anything is trained; ``--state=DEBUG`` shows where it was raised.
     """
+    if any(word.startswith("--experiment=") for word in argv):
+        from recbole_genci.experiments.command import main as run_experiments  # which build on this module
+
+        return run_experiments(argv)
     words = {}
     try:
         if {"--help", "-h"} & set(argv):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -71,9 +72,12 @@ def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
         shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
         shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
     shown["seeds"] = table["seeds"].astype(str)
-    lines = [["model", *shown.columns], ["---"] * (shown.shape[1] + 1), *([name, *row] for name, row in
-             zip(shown.index, shown.to_numpy().tolist()))]  # fmt: skip
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(["model", *shown.columns], [[name, *row] for name, row in zip(shown.index, shown.to_numpy().tolist())])
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of entries that are text already."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *rows])
 
 
 def save_comparison(runs: list[dict], folder: Path, command: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import Config
-from recbole_genci.quick_start import train_and_evaluate
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.unfinished import train_or_go_on
 
 CONFIG_FILE = "config.yaml"
 KEPT = (CONFIG_FILE, "run.log")  # of a trial that is not the best
@@ -63,11 +61,7 @@ def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int
         ValueError: values that do not fit together, a loss or a score that is not finite.
     """
     config = shared.config(params, folder)
-    stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
-    if stopped is None:
-        shutil.rmtree(folder, ignore_errors=True)  # of a trial killed before its first epoch ended
-    resume_folder = stopped.parent if stopped else None
-    run = train_and_evaluate(config, shared.parts, shared.semantic_ids, resume_folder, test=False, callback_fn=callback_fn)
+    run = train_or_go_on(config, shared.parts, shared.semantic_ids, folder, test=False, callback_fn=callback_fn)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
         raise ValueError(f"valid_metric: {config['valid_metric']} of the validation rows is undefined.")
@@ -76,10 +70,7 @@ def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int
 
 def finish(shared: Shared, params: dict, folder: Path) -> dict:
     """Test a trained trial: the content of its ``metrics.json``."""
-    if tested := next(folder.glob("*/metrics.json"), None):
-        return json.loads(tested.read_text(encoding="utf-8"))
-    run_folder = next(folder.glob(f"*/{STATE_FILE}")).parent
-    return train_and_evaluate(shared.config(params, folder), shared.parts, shared.semantic_ids, resume_folder=run_folder)
+    return train_or_go_on(shared.config(params, folder), shared.parts, shared.semantic_ids, folder)
 
 
 def clean(folder: Path) -> None:

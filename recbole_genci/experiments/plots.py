@@ -1,0 +1,112 @@
+"""Pictures of results: dots with error bars, in colours that colour-blind people can tell apart (Okabe and Ito)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recbole_genci.experiments.tables import Estimate
+from recbole_genci.files import write_atomically
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_WIDEST_NAME = 32
+_MARKERS = ("o", "s", "^", "v")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values of the lines of a picture.
+
+    Attributes:
+        name: for the legend.
+        values: one a line; None leaves a gap.
+        hollow: drawn as an outline, as the paper's figures are.
+    """
+
+    name: str
+    values: Sequence[Estimate | float | None]
+    hollow: bool = False
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values ``[lines]`` and their errors ``[lines]``; NaN for a gap and for no error."""
+        whole = [Estimate(value) if isinstance(value, (int, float)) else value for value in self.values]
+        values = np.array([np.nan if value is None else value.value for value in whole])
+        return values, np.array([np.nan if value is None or value.error is None else value.error for value in whole])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes: what its numbers are, and the series drawn on it."""
+
+    label: str
+    series: Sequence[Series]
+
+    def drawn(self) -> list[Series]:
+        """The series that have a value at all."""
+        return [series for series in self.series if np.isfinite(series.points()[0]).any()]
+
+
+def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Panel]) -> None:
+    """One line of the picture for each name, top down, one column of it for each panel."""
+    figure, axes = _axes(len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True)
+    places = np.arange(len(names))
+    for axis, panel in zip(axes, panels):
+        shifts = _shifts(len(panel.drawn()), 0.16)
+        for number, (series, shift) in enumerate(zip(panel.drawn(), shifts)):
+            values, errors = series.points()
+            axis.errorbar(values, places + shift, xerr=errors, **_look(number, series), linestyle="none")
+        axis.set(xlabel=panel.label, yticks=places, yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
+                 ylim=(len(names) - 0.4, -0.6))  # fmt: skip
+        axis.ticklabel_format(axis="x", useOffset=False)
+        axis.grid(axis="x", color="0.85", linewidth=0.6)
+        axis.tick_params(axis="x", labelrotation=30)
+    _finish(figure, axes, title, file)
+
+
+def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[Panel]) -> None:
+    """Each panel over the values of a key, evenly spaced as the paper's Fig. 5-7 are."""
+    figure, axes = _axes(len(panels), 4.4 * len(panels), 3.6)
+    places = np.arange(len(values))
+    for axis, panel in zip(axes, panels):
+        for number, series in enumerate(panel.drawn()):
+            points, errors = series.points()
+            axis.errorbar(places, points, yerr=errors, **_look(number, series), linestyle="-")
+        axis.set(xlabel=key, ylabel=panel.label, xticks=places, xticklabels=[str(value) for value in values])
+        axis.ticklabel_format(axis="y", useOffset=False)
+        axis.grid(axis="y", color="0.85", linewidth=0.6)
+    _finish(figure, axes, title, file)
+
+
+def _axes(columns: int, width: float, height: float, **options):
+    """``(figure, axes)`` of one row, off screen and apart from any figures the caller has open."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False, **options)[0]
+
+
+def _shifts(number: int, step: float) -> np.ndarray:
+    return (np.arange(number) - (number - 1) / 2) * step
+
+
+def _look(number: int, series: Series) -> dict:
+    colour = "#000000" if series.hollow else COLOURS[number % len(COLOURS)]
+    marker = "D" if series.hollow else _MARKERS[number % len(_MARKERS)]
+    return {"color": colour, "marker": marker, "markersize": 5.5, "markerfacecolor": "none" if series.hollow else colour,
+            "capsize": 3, "linewidth": 1.2, "label": series.name}  # fmt: skip
+
+
+def _finish(figure, axes, title: str, file: Path) -> None:
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.suptitle(title, fontsize=11)
+    write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None}))

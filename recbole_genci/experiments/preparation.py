@@ -1,0 +1,51 @@
+"""Rows once per data configuration, semantic IDs once per tokenizer configuration, for all experiments of one command."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import torch
+
+from recbole_genci.data import create_dataset
+from recbole_genci.data.loaders import log_summary
+from recbole_genci.experiments.identity import rows_fingerprint
+from recbole_genci.logs import start_console
+from recbole_genci.quick_start import prepare_semantic_ids
+from recbole_genci.tokenizer import SemanticIDs, tokenizer_settings
+
+
+class Preparation:
+    """Remembers what it has prepared."""
+
+    def __init__(self):
+        self._rows, self._ids = {}, {}
+
+    def rows(self, config) -> tuple[list, str]:
+        """Training, validation and test part, and their fingerprint (``rows_fingerprint``)."""
+        keys = [*config.parameters["Dataset"], "eval_args", "history_labels", "history_source", "data_seed", "dataset"]
+        key = json.dumps({name: config[name] for name in keys}, sort_keys=True, default=str)
+        if key not in self._rows:
+            start_console(config["state"])
+            torch.set_flush_denormal(True)  # as in quick_start.prepare
+            parts = create_dataset(config).build()
+            log_summary(parts)
+            self._rows[key] = parts, rows_fingerprint(parts)
+        return self._rows[key]
+
+    def semantic_ids(self, config) -> SemanticIDs | None:
+        """Those that the configuration's model reads; None if it reads none.
+
+        Raises:
+            ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had, or a failing fit.
+        """
+        if not getattr(config.model_class, "reads_semantic_ids", False):
+            return None
+        settings = tokenizer_settings(config) if config["semantic_id_path"] is None else None
+        parts, fingerprint = self.rows(config)
+        key = json.dumps([fingerprint, settings, config["semantic_id_path"]], sort_keys=True, default=str)
+        if key not in self._ids:
+            logging.getLogger().info(f"Semantic IDs for {config['model']}: {config['text_encoder']}, {config['quantizer']}, "
+                                     f"{config['num_codebooks']} x {config['codebook_size']} codes.")  # fmt: skip
+            self._ids[key] = prepare_semantic_ids(config, parts[0], settings)
+        return self._ids[key]

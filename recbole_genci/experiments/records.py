@@ -1,0 +1,94 @@
+"""``runs.jsonl``: one line of JSON for every run of an experiment that ended, whole at any moment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recbole_genci.files import write_atomically, write_text
+
+RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
+FINISHED, FAILED = "finished", "failed"
+_LINE = ("model", "settings", "seed")
+
+
+class Records:
+    """The runs of one experiment on one dataset, by their hash, and those of its neighbours.
+
+    A finished run of another experiment in the same results folder is taken over instead of being trained again.
+
+    Args:
+        folder: ``results/NAME-DATASET``.
+        neighbours: folders of the other experiments on the dataset.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+
+    def __init__(self, folder: Path, neighbours: Sequence[Path] = ()):
+        self.folder, self.neighbours = folder, [each for each in neighbours if each != folder]
+        self._records = {record["config_hash"]: record for record in read_runs(folder)}
+
+    def finished(self, config_hash: str) -> dict | None:
+        """The finished run of that hash, here or taken over from a neighbour; None if there is none, or its folder is gone."""
+        record = self._records.get(config_hash)
+        if record and record["status"] == FINISHED:
+            if scores_file(self.folder, record).is_file():
+                return record
+            logging.getLogger().warning(f"{scores_file(self.folder, record)} is gone: what this run lacks is made again.")
+        for neighbour in self.neighbours:
+            for other in read_runs(neighbour):
+                wanted = other["config_hash"] == config_hash and other["status"] == FINISHED
+                if wanted and scores_file(neighbour, other).is_file():
+                    path = os.path.relpath(neighbour / other["folder"], self.folder)
+                    taken = other | {"folder": Path(path).as_posix(), "taken_from": other["taken_from"] or neighbour.name}
+                    self.add(taken)
+                    return taken
+        return None
+
+    def add(self, record: dict) -> None:
+        """Write a run that ended; it replaces an earlier one of its hash, and failures of the same line and seed."""
+        self._records = {key: each for key, each in self._records.items()
+                         if each["status"] == FINISHED or any(each[name] != record[name] for name in _LINE)}  # fmt: skip
+        self._records[record["config_hash"]] = record
+        lines = [json.dumps(each, allow_nan=False) for each in self._records.values()]
+        write_text(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
+
+    def scores(self, record: dict) -> np.ndarray:
+        """The click probabilities ``[R]`` that a finished run gave the test rows, in their order."""
+        return np.load(scores_file(self.folder, record), allow_pickle=False)
+
+    def run_folder(self, record: dict) -> Path:
+        """Where a finished run lies: for ``recbole_genci.load``."""
+        return self.folder / record["folder"]
+
+
+def scores_file(folder: Path, record: dict) -> Path:
+    """Where a finished run's test scores lie."""
+    return folder / record["folder"] / SCORES_FILE
+
+
+def write_scores(folder: Path, scores: np.ndarray) -> None:
+    """Keep the test scores ``[R]`` of a run in its folder."""
+
+    def save(path: Path) -> None:
+        with open(path, "wb") as file:  # np.save would add .npy to the temporary name
+            np.save(file, scores, allow_pickle=False)
+
+    write_atomically(folder / SCORES_FILE, save)
+
+
+def read_runs(folder: Path) -> list[dict]:
+    """The runs that an experiment has written; none where it has not begun."""
+    file = folder / RUNS_FILE
+    if not file.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"experiment: {file} is damaged ({error}). Remove the line, and its run is trained again.") from error

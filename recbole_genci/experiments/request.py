@@ -1,0 +1,137 @@
+"""A request for an experiment, checked: every line's configuration exists and nothing in it contradicts the experiment."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recbole_genci.config import Config, parse_argv, parse_value
+from recbole_genci.data.download import check_dataset
+from recbole_genci.experiments.definition import Definition, Line
+from recbole_genci.experiments.identity import effective_keys
+from recbole_genci.quick_start import check_same_rows
+from recbole_genci.registry import resolve
+from recbole_genci.tokenizer import tokenizer_settings
+
+_ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained
+
+
+@dataclass(frozen=True)
+class Request:
+    """One experiment on one dataset, ready to be carried out.
+
+    Attributes:
+        definition: what is asked for.
+        lines: of the table; the definition's, or those of ``--models``.
+        configs: each line's Config, by the line's name; one Config under an empty name where there are no lines.
+        seeds: with which every line is trained.
+        command: the command line that makes this request.
+    """
+
+    definition: Definition
+    lines: tuple[Line, ...]
+    configs: dict[str, Config]
+    seeds: tuple[int, ...]
+    command: str
+
+    @property
+    def config(self) -> Config:
+        """Any of the Configs: for what all lines have in common."""
+        return next(iter(self.configs.values()))
+
+    @property
+    def folder(self) -> Path:
+        """``results/NAME-DATASET``."""
+        return results_folder(self.config, self.definition.name)
+
+
+def results_folder(config, name: str) -> Path:
+    """Where an experiment of that name leaves its results."""
+    return Path(config["results_dir"]) / f"{name}-{config['dataset']}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for beside the experiment's name; as of ``recbole_genci.run``, with ``models`` and ``seeds``."""
+
+    dataset: str
+    models: Sequence[str] | None = None
+    seeds: int | None = None
+    config_files: Sequence[str] | None = None
+    config_dict: dict | None = None
+    argv: Sequence[str] = ()
+    command: str = ""
+
+
+def check_request(definition: Definition, asked: Asked, others: Sequence[Definition] = ()) -> Request:
+    """Make a Request of what was asked for, reading no data.
+
+    Args:
+        definition: of the experiment.
+        asked: the dataset, and what replaces the defaults.
+        others: experiments of the same command, whose models' keys are known too; ``--models`` and ``--seeds`` then count for
+            those experiments that take them, and a sweep's own values for its own key.
+
+    Raises:
+        ValueError, ImportError: names the key and what to do.
+    """
+    alone = not others
+    takes_models = definition.open_models or alone
+    lines = definition.with_models(asked.models) if asked.models and takes_models else definition.lines
+    given = {key for key in (asked.config_dict or {})} | set(parse_argv(asked.argv))
+    if alone and (fixed := sorted(given & definition.own_keys())):
+        raise ValueError(f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} out.")
+    if alone and definition.seeds is None and asked.seeds not in (None, 1):
+        raise ValueError(f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose it by --seed.")
+    number = 1 if definition.seeds is None else asked.seeds or definition.seeds
+    models = [*dict.fromkeys(line.model for each in (definition, *others) for line in each.lines), *(asked.models or ())]
+    configs = {line.name: _config(line.model, line.keys, number, asked, models) for line in lines}
+    configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
+    check_same_rows(configs)
+    first = next(iter(configs.values()))
+    check_dataset(first)
+    for config in configs.values():
+        getattr(config.model_class, "check_settings", lambda config: None)(config)
+        if getattr(config.model_class, "reads_semantic_ids", False) and config["semantic_id_path"] is None:
+            tokenizer_settings(config)
+    _refuse_equal_lines(lines, configs)
+    if lines and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("experiment: its pictures need matplotlib, which is not installed: pip install 'recbole_genci[plots]'.")
+    seeds = tuple(range(first["seed"], first["seed"] + number))
+    return Request(definition, tuple(lines), configs, seeds, asked.command)
+
+
+def _config(model: str, keys: dict, seeds: int, asked: Asked, models: Sequence[str]) -> Config:
+    """A line's Config: its own keys beat all others, the command line included."""
+    argv = [word for word in asked.argv if word[2:].partition("=")[0] not in {*keys, "seeds"}]
+    values = (asked.config_dict or {}) | keys | {"seeds": seeds}
+    return Config(model, asked.dataset, asked.config_files, values, argv, compared_models=models)
+
+
+def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> None:
+    """Two lines of one model that would be one run say that a key of the request switches a variant on everywhere."""
+    seen = {}
+    for line in lines:
+        if line.swept:
+            continue  # a sweep over several keys has its default value once for each of them
+        facts = resolve(line.model)[0], str(effective_keys(configs[line.name]))
+        if facts in seen:
+            raise ValueError(
+                f"experiment: with the keys given, '{seen[facts]}' and '{line.name}' would be the same run. Leave out what "
+                f"'{line.name}' is about{': --' + ', --'.join(line.keys) if line.keys else ''}."
+            )
+        seen[facts] = line.name
+
+
+def parse_seeds(value) -> int | None:
+    """``--seeds`` as a number of at least 1, or None where it is not given.
+
+    Raises:
+        ValueError: anything else.
+    """
+    value = parse_value(value)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"seeds: {value!r} is not a whole number of at least 1.")
+    return value

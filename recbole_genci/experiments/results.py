@@ -1,0 +1,74 @@
+"""What an experiment leaves: ``table.md`` with all it takes to read it, the tables as CSV, and pictures."""
+
+from __future__ import annotations
+
+import importlib
+
+from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.files import provenance, write_text
+
+TABLE = "table.md"
+
+
+def write_results(outcome: Outcome) -> str:
+    """Write tables and pictures into the experiment's folder; return what ``table.md`` says."""
+    folder = outcome.request.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    made = importlib.import_module(f"recbole_genci.experiments.{outcome.request.definition.report}").report(outcome, folder)
+    text = _text(outcome, made)
+    written = {TABLE, *made.pictures, *(f"{name}.csv" for name in made.tables)}
+    for file in (*folder.glob("*.csv"), *folder.glob("*.png")):
+        if file.name not in written:
+            file.unlink()  # of an earlier request, which had more to say
+    for name, table in made.tables.items():
+        write_text(folder / f"{name}.csv", table.csv())
+    write_text(folder / TABLE, text)
+    return text
+
+
+def _text(outcome: Outcome, made: Report) -> str:
+    request = outcome.request
+    definition = request.definition
+    parts = [f"# {definition.name} on {request.config['dataset']} ({definition.paper})", _about(outcome)]
+    parts += [made.tables["table"].markdown()]
+    parts += [f"## {name}\n\n{table.markdown()}" for name, table in made.tables.items() if name != "table"]
+    parts += [f"![{definition.about}]({picture})" for picture in made.pictures]
+    parts.append("\n".join(f"- {note}" for note in (*definition.notes, *made.remarks)))
+    parts.append("\n".join(_origin(outcome)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _about(outcome: Outcome) -> str:
+    request = outcome.request
+    text = [request.definition.about]
+    if request.lines:
+        number = len(request.seeds)
+        seeds = f"seed{'s' if number > 1 else ''} {', '.join(map(str, request.seeds))}"
+        mean = "mean ± sd (n - 1) over the seeds, given only where all of them have finished; " if number > 1 else ""
+        metric = request.config["valid_metric"]
+        text.append(f"Test split, {seeds}; {mean}the best epoch of a run is chosen by validation {metric}.")
+    if failed := outcome.failed():
+        text.append(f"**{len(failed)} of {len(outcome.runs)} runs failed**; the same command tries them again.")
+    return " ".join(text)
+
+
+def _origin(outcome: Outcome) -> list[str]:
+    """Data, command and versions; of runs that were made under different ones, all of them."""
+    request = outcome.request
+    test = outcome.parts[2]
+    lines = [
+        f"Dataset {request.config['dataset']}, fingerprint {data_fingerprint(outcome.parts)[:12]}, {len(test):,} test rows.",
+        f"Command: `{request.command}`",
+    ]
+    runs = list(outcome.runs.values()) or [provenance()]
+    revisions = sorted({str(run["git_revision"]) for run in runs})
+    versions = sorted({", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs})
+    machines = sorted(
+        {"{processor}, {cpu_count} CPU cores, {threads} threads, GPU {gpu}".format(**run["machine"]) for run in runs}
+    )
+    lines.append(f"Revision {' and '.join(revisions)}; {'; or '.join(machines)}; {'; or '.join(versions)}.")
+    taken = sorted({run["taken_from"] for run in outcome.runs.values() if run["taken_from"]})
+    if taken:
+        lines.append(f"Some runs are those of {', '.join(taken)}: the same configuration, seed, rows and semantic IDs.")
+    return [f"{line}  " for line in lines]  # two spaces end a line of Markdown

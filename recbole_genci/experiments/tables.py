@@ -1,0 +1,118 @@
+"""Tables of which Markdown and CSV are two views: one list of rows makes both."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recbole_genci.report import markdown_table
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty: the standard deviation over seeds, or a standard error, as the column's name says."""
+
+    value: float
+    error: float | None = None
+
+    @classmethod
+    def mean(cls, values: Sequence[float]) -> Estimate | None:
+        """Mean and standard deviation (n - 1) of all seeds' values; None if one of them is undefined."""
+        return cls._of(values, 1.0)
+
+    @classmethod
+    def mean_difference(cls, values: Sequence[float]) -> Estimate | None:
+        """Mean of paired differences and its standard error, sd / sqrt(n)."""
+        return cls._of(values, np.sqrt(len(values)))
+
+    @classmethod
+    def _of(cls, values, divisor) -> Estimate | None:
+        values = np.asarray(values, dtype=float)
+        if len(values) == 0 or not np.isfinite(values).all():
+            return None
+        return cls(float(values.mean()), float(values.std(ddof=1) / divisor) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: its heading.
+        form: format of numbers in Markdown; CSV has them in full.
+        error: name of the uncertainty of its numbers, ``sd`` or ``se``, where they have one: a column of its own in CSV.
+    """
+
+    name: str
+    form: str = ".4f"
+    error: str | None = None
+
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text, whole numbers, floats, ``Estimate`` or None, one entry a column.
+
+    Raises:
+        ValueError: a row of another length.
+    """
+
+    columns: tuple[Column, ...]
+    rows: list[list]
+
+    def __post_init__(self):
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"A table of {len(self.columns)} columns was given a row of {len(row)}: {row}.")
+
+    def markdown(self) -> str:
+        """As a Markdown table; what is missing is a dash."""
+        heads = [self._head(number) for number in range(len(self.columns))]
+        return markdown_table(heads, [[_shown(value, column) for value, column in zip(row, self.columns)] for row in self.rows])
+
+    def _head(self, number: int) -> str:
+        column, entries = self.columns[number], [row[number] for row in self.rows]
+        shows_errors = any(isinstance(entry, Estimate) and entry.error is not None for entry in entries)
+        return f"{column.name} (± {column.error})" if shows_errors else column.name
+
+    def csv(self) -> str:
+        """As CSV with all digits; what is missing is empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([name for column in self.columns for name in _csv_names(column)])
+        for row in self.rows:
+            writer.writerow([entry for value, column in zip(row, self.columns) for entry in _csv_entries(value, column)])
+        return text.getvalue()
+
+    def without_empty_columns(self) -> Table:
+        """The same without columns that have no entry in any row."""
+        kept = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
+        return Table(tuple(self.columns[i] for i in kept), [[row[i] for i in kept] for row in self.rows])
+
+
+def _csv_names(column: Column) -> list[str]:
+    return [column.name, f"{column.name} {column.error}"] if column.error else [column.name]
+
+
+def _csv_entries(value, column: Column) -> list:
+    if not column.error:
+        return ["" if value is None else value]
+    if value is None:
+        return ["", ""]
+    return [value.value, "" if value.error is None else value.error]
+
+
+def _shown(value, column: Column) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, Estimate):
+        return f"{value.value:{column.form}}" + (f" ± {value.error:{column.form.lstrip('+')}}" if value.error is not None else "")
+    if isinstance(value, float):
+        return f"{value:{column.form}}"
+    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/").replace("\n", " ")

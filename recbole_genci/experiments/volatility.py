@@ -1,0 +1,77 @@
+"""Table 5: the test rows of users whose interests change fast, and of those whose change slowly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+from recbole_genci.evaluation.gauc import gauc
+from recbole_genci.evaluation.volatility import DEFINITION, groups, user_volatility
+from recbole_genci.experiments import paper
+from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.tables import Column, Estimate, Table
+
+PICTURE = "volatility.png"
+GROUPS = ("fast", "slow")
+_PAPER_TABLE = 5
+_METRICS = ("AUC", "LogLoss", "GAUC")
+_NAMES = tuple(f"{group} {metric}" for group in GROUPS for metric in _METRICS)
+_PRINTED = tuple(f"{group} {metric}" for group in GROUPS for metric in ("AUC", "LogLoss"))
+_COLUMNS = (Column("model"), *(Column(name, error="sd") for name in _NAMES), Column("slow AUC - fast AUC", "+.4f", error="se"),
+            *(Column(f"paper {name}") for name in _PRINTED), Column("runs"))  # fmt: skip
+
+
+def report(outcome: Outcome, folder: Path) -> Report:
+    """Write the picture and return the table."""
+    dataset = outcome.request.config["dataset"]
+    of_rows = groups(user_volatility(outcome.parts), outcome.test_users)
+    rows, means = [], {}
+    for line in outcome.request.lines:
+        found = _line(outcome, line, of_rows)
+        means[line.name] = {name: found[name] for name in _NAMES}
+        printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in _PRINTED]
+        rows.append([line.name, *(found[name] for name in _NAMES), found["difference"], *printed, outcome.status(line)])
+    names = [line.name for line in outcome.request.lines]
+    panels = [Panel(outcome.axis(metric),
+                    [Series(f"{group}-changing users", [means[name][f"{group} {metric}"] for name in names]) for group in GROUPS])
+              for metric in ("AUC", "LogLoss")]  # fmt: skip
+    dot_plot(folder / PICTURE, f"Users by interest volatility on {dataset}", names, panels)
+    remarks = [DEFINITION, _sizes(outcome, of_rows), paper.remark(_PAPER_TABLE, dataset)]
+    return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [PICTURE])
+
+
+def _line(outcome: Outcome, line: Line, of_rows: np.ndarray) -> dict[str, Estimate | None]:
+    """Each group's metrics over all seeds; None if a seed is missing or a metric undefined."""
+    if not outcome.complete(line):
+        return dict.fromkeys((*_NAMES, "difference"))
+    by_seed = {}
+    for group in GROUPS:
+        chosen = of_rows == group
+        values = [measure(outcome.test_users[chosen], outcome.test_labels[chosen], scores[chosen])
+                  for scores in outcome.scores(line)]  # fmt: skip
+        by_seed |= {f"{group} {metric}": np.array(column) for metric, column in zip(_METRICS, zip(*values))}
+    return {name: Estimate.mean(values) for name, values in by_seed.items()} | {
+        "difference": Estimate.mean_difference(by_seed["slow AUC"] - by_seed["fast AUC"])
+    }
+
+
+def measure(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[float, float, float]:
+    """AUC, LogLoss and GAUC of rows ``[R]``; NaN where they are undefined."""
+    if len(labels) == 0:
+        return np.nan, np.nan, np.nan
+    auc = roc_auc_score(labels, scores) if 0 < labels.mean() < 1 else np.nan
+    return auc, log_loss(labels, scores, labels=[0, 1]), gauc(users, labels, scores)
+
+
+def _sizes(outcome: Outcome, of_rows: np.ndarray) -> str:
+    parts = []
+    for group in (*GROUPS, ""):
+        chosen = of_rows == group
+        share = f", {100 * outcome.test_labels[chosen].mean():.1f} % positive" if chosen.any() else ""
+        name = f"{group}-changing" if group else "in neither group"
+        parts.append(f"{len(np.unique(outcome.test_users[chosen])):,} users with {chosen.sum():,} rows{share} {name}")
+    return f"Of the test rows: {'; '.join(parts)}."

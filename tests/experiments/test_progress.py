@@ -1,0 +1,26 @@
+"""The estimate of the time left."""
+
+
+from recbole_genci.experiments.progress import Timer, duration
+
+
+def test_each_run_is_guessed_by_its_line_then_its_model_then_all():
+    timer = Timer()
+    assert timer.left([("LR", "LR")]).seconds is None and "unknown" in str(timer.left([("LR", "LR")]))
+    timer.add("LR", "LR", 10)
+    timer.add("LR", "LR", 20)
+    timer.add("full", "GenCI", 100)
+    timer.add("w/o SR", "GenCI", 60)
+    timer.add("w/o SR", "GenCI", None)  # resumed: known in part only
+    assert timer.left([("LR", "LR")] * 2).seconds == 30
+    assert timer.left([("full", "GenCI")]).seconds == 100
+    variant = timer.left([("w/o NTP", "GenCI")])
+    assert (variant.seconds, variant.guessed) == (80, 0)
+    other = timer.left([("DIN", "DIN"), ("LR", "LR")])
+    assert (other.seconds, other.guessed) == (190 / 4 + 15, 1)
+    assert "about 62 s left (an estimate" in str(other) and "1 of the runs" in str(other)
+    assert timer.left([]).seconds == 0
+
+
+def test_durations_are_short():
+    assert [duration(seconds) for seconds in (3.2, 700, 12_600)] == ["3 s", "12 min", "3.5 h"]

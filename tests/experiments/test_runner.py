@@ -1,0 +1,330 @@
+"""Experiments on small data, from request to table: stopped and gone on with, shared, failing, incomplete."""
+
+import csv
+import json
+import logging
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from sklearn.metrics import roc_auc_score
+
+from recbole_genci import load, quick_start, unfinished
+from recbole_genci.experiments import experiment
+from recbole_genci.experiments.command import main
+from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.lock import only_process
+from recbole_genci.experiments.records import read_runs
+from recbole_genci.experiments.runner import Runner
+from recbole_genci.files import provenance
+
+
+def gauc_by_hand(users, labels, scores):
+    total, weight = 0.0, 0
+    for user in np.unique(users):
+        own = users == user
+        if 0 < labels[own].mean() < 1:
+            total, weight = total + own.sum() * roc_auc_score(labels[own], scores[own]), weight + own.sum()
+    return total / weight
+
+
+SAME = ("model", "seed", "config_hash", "data_fingerprint", "semantic_ids", "test", "best_valid", "best_epoch", "epochs")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One small dataset and its semantic IDs for all tests; each has results of its own."""
+    return write_dataset(tmp_path_factory.mktemp("data"), tiny_rows(rows_per_user=40)) | SMALL_GENCI | {"diagnostic_rows": 0}
+
+
+@pytest.fixture
+def data(shared, monkeypatch):
+    origin = provenance()  # takes a second where many packages are installed
+    monkeypatch.setattr(quick_start, "provenance", lambda: origin)
+    return dict(shared)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The models and seeds that are trained, in order."""
+    seen, original = [], unfinished.train_and_evaluate
+
+    def train(config, *args, **kwargs):
+        seen.append((config["model"], config["seed"]))
+        return original(config, *args, **kwargs)
+
+    monkeypatch.setattr(unfinished, "train_and_evaluate", train)
+    return seen
+
+
+def same(records):
+    return [{key: record[key] for key in SAME} for record in sorted(records, key=lambda each: each["config_hash"])]
+
+
+def cells(table):
+    return [[entry.strip() for entry in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+
+
+def test_a_table_says_what_the_runs_say(data):
+    (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM", "GenCI"], 2, config_dict=data)
+    folder = Path("results/compare-tiny")
+    assert {path.name for path in folder.iterdir()} == {
+        "table.md", "table.csv", "significance.csv", "compare.png", "runs.jsonl", "runs", "experiment.log", ".lock"}  # fmt: skip
+    records = read_runs(folder)
+    assert [(r["seed"], r["model"]) for r in records] == [(s, m) for s in (2020, 2021) for m in ("LR", "DeepFM", "GenCI")]
+    for record in records:
+        run = load(folder / record["folder"])
+        scores, labels = run.predict("test")
+        users = run.parts[2].inter_feat["user_id"].numpy()
+        assert (np.load(folder / record["folder"] / "test_scores.npy") == scores.numpy()).all()
+        expected = {**run.evaluate("test"), "gauc": gauc_by_hand(users, labels.numpy(), scores.numpy())}
+        assert record["test"] == pytest.approx(expected) and record["seed"] == run.config["seed"]
+        assert {"versions", "git_revision", "finished_at", "config_hash", "data_fingerprint", "latency_s"} <= set(record)
+    text, rows = (folder / "table.md").read_text(), list(csv.DictReader((folder / "table.csv").open()))
+    for name, row in zip(("LR", "DeepFM", "GenCI"), rows):
+        auc = [record["test"]["auc"] for record in records if record["model"] == name]
+        assert row["model"] == name and float(row["AUC"]) == pytest.approx(np.mean(auc))
+        assert float(row["AUC sd"]) == pytest.approx(np.std(auc, ddof=1)) and row["runs"] == "2 seeds"
+        assert f"| {name} | {np.mean(auc):.4f} ± {np.std(auc, ddof=1):.4f} |" in text
+    assert "seeds 2020, 2021" in text and "--experiment=compare --dataset=tiny --models=LR,DeepFM,GenCI --seeds=2" in text
+    assert records[0]["data_fingerprint"][:12] in text and "GAUC is the mean" in text and "no figures for tiny" in text
+    first, second = sorted(
+        ("LR", "DeepFM", "GenCI"), key=lambda name: -float(rows[("LR", "DeepFM", "GenCI").index(name)]["AUC"])
+    )[:2]
+    (tested,) = csv.DictReader((folder / "significance.csv").open())
+    assert (tested["first"], tested["second"]) == (first, second) and tested["paired t-test over seeds, p"] == ""
+    assert outcome.failed() == [] and (folder / "compare.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
+    experiment("extraction", "tiny", seeds=2, config_dict=data)
+    folder = Path("results/extraction-tiny")
+    head, _, *shown = cells((folder / "table.md").read_text())
+    rows = list(csv.DictReader((folder / "table.csv").open()))
+    assert len(shown) == len(rows) == 3
+    for entries, row in zip(shown, rows):
+        for name, entry in zip(head, entries):
+            plain, _, error = name.partition(" (± ")
+            value = row[plain]
+            if error and value:
+                form = "+.4f" if "full" in plain else ".4f"
+                value = f"{float(value):{form}} ± {float(row[f'{plain} {error[:-1]}']):.4f}"
+            assert entry == (value or "–")
+    full, without = ({r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["settings"] == settings}
+                     for settings in ({"intent_extraction": "hierarchical"}, {"intent_extraction": "target"}))  # fmt: skip
+    difference = np.array([without[seed] - full[seed] for seed in (2020, 2021)])
+    assert float(rows[2]["AUC - full"]) == pytest.approx(difference.mean())
+    assert float(rows[2]["AUC - full se"]) == pytest.approx(difference.std(ddof=1) / np.sqrt(2))
+
+
+def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monkeypatch, caplog):
+    built, made = [], []
+    from recbole_genci.experiments import preparation
+
+    originals = preparation.create_dataset, preparation.prepare_semantic_ids
+    monkeypatch.setattr(preparation, "create_dataset", lambda config: built.append(1) or originals[0](config))
+    monkeypatch.setattr(preparation, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args))
+    experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    assert trained == [("LR", 2020), ("GenCI", 2020)] and (len(built), len(made)) == (1, 1)
+    # The full model is there, two variants are new.
+    caplog.set_level(logging.INFO)
+    experiment("extraction", "tiny", seeds=1, config_dict=data)
+    assert len(trained) == 4 and (len(built), len(made)) == (2, 2)
+    assert "Experiment extraction: 3 runs, 1 of them are there already; about" in caplog.text
+    full = read_runs(Path("results/extraction-tiny"))[0]
+    assert full["taken_from"] == "compare-tiny" and full["folder"].startswith("../compare-tiny/runs/")
+    assert load(Path("results/extraction-tiny") / full["folder"]).evaluate()["auc"] == full["test"]["auc"]
+    assert "Some runs are those of compare-tiny" in Path("results/extraction-tiny/table.md").read_text()
+    # Analyses of those runs train nothing, neither does the same request again.
+    experiment("intents", "tiny", config_dict=data)
+    experiment("volatility", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    experiment("compare", "tiny", ["GenCI", "LR"], 1, config_dict=data)
+    assert len(trained) == 4 and [row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]] == [
+        "GenCI",
+        "LR",
+    ]
+    # Another learning rate is another run.
+    experiment("intents", "tiny", config_dict=data | {"learning_rate": 0.001})
+    assert len(trained) == 5
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, caplog):
+    data |= {"epochs": 3, "stopping_step": 9}
+    models = ["LR", "DeepFM", "DIN"]
+    experiment("compare", "tiny", models, 1, config_dict=data | {"results_dir": "whole"})
+    original = quick_start.CTRTrainer.fit
+
+    def fit_and_die(self, *args, callback_fn=None, **kwargs):
+        def die(epoch, score):
+            if type(self.model).__name__ == "DeepFM" and epoch == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return original(self, *args, callback_fn=die, **kwargs)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit_and_die)
+        experiment("compare", "tiny", models, 1, config_dict=data)
+        os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    folder = Path("results/compare-tiny")
+    assert [record["model"] for record in read_runs(folder)] == ["LR"] and not (folder / "table.md").exists()
+    starts = []
+
+    def fit(self, *args, **kwargs):
+        starts.append(self.start_epoch)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit)
+    caplog.set_level(logging.INFO)
+    experiment("compare", "tiny", models, 1, config_dict=data)
+    assert starts == [2, 0]  # DeepFM after its epochs 0 and 1, then DIN; LR is kept
+    assert "3 runs, 1 of them are there already" in caplog.text
+    records, whole = read_runs(folder), read_runs(Path("whole/compare-tiny"))
+    assert same(records) == same(whole)
+    assert [record["resumed"] for record in records] == [False, True, False]
+    without_times = [
+        [row[:5] for row in cells((path / "compare-tiny/table.md").read_text())] for path in map(Path, ("results", "whole"))
+    ]
+    assert without_times[0] == without_times[1]
+
+
+def test_a_run_killed_before_its_record_is_only_read(data, trained, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "_score", lambda *args: os._exit)  # any value that is no dict ends the run there
+        experiment("compare", "tiny", ["LR"], 1, config_dict=data)
+    assert read_runs(Path("results/compare-tiny"))[0]["status"] == "failed" and len(trained) == 1
+    experiment("compare", "tiny", ["LR"], 1, config_dict=data)
+    (record,) = read_runs(Path("results/compare-tiny"))
+    assert record["status"] == "finished" and record["error"] is None and len(trained) == 1
+
+
+def failing(model, seeds, monkeypatch):
+    """Let a model fail with some seeds."""
+    original = unfinished.train_and_evaluate
+
+    def train(config, *args, **kwargs):
+        if config["model"] == model and config["seed"] in seeds:
+            raise FloatingPointError("its loss is not finite")
+        return original(config, *args, **kwargs)
+
+    monkeypatch.setattr(unfinished, "train_and_evaluate", train)
+
+
+def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, capsys, tmp_path):
+    file = tmp_path / "keys.yaml"
+    file.write_text(json.dumps(data))
+    words = ["--experiment=compare", "--dataset=tiny", "--models=LR,DeepFM,DIN", "--seeds=2", f"--config_files={file}"]
+    with monkeypatch.context() as patched:
+        failing("DeepFM", {2020, 2021}, patched)
+        assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "2 runs failed; the first, DeepFM seed 2020: FloatingPointError: its loss is not finite" in error
+    text = Path("results/compare-tiny/table.md").read_text()
+    assert re.search(r"\| DeepFM( \| –)+ \| failed; FloatingPointError: its loss is not finite \|", text)
+    assert "**2 of 6 runs failed**" in text and text.count("| 2 seeds |") == 2 and re.search("LR and DIN|DIN and LR", text)
+    failed = [record for record in read_runs(Path("results/compare-tiny")) if record["status"] == "failed"]
+    assert len(failed) == 2 and all("FloatingPointError" in record["error"] and record["versions"] for record in failed)
+    # The same command tries them again, and only them.
+    assert main(words) == 0
+    text = Path("results/compare-tiny/table.md").read_text()
+    assert text.count("| 2 seeds |") == 3 and "failed" not in text
+    assert len(read_runs(Path("results/compare-tiny"))) == 6
+
+
+def test_a_line_that_lacks_a_seed_is_not_averaged(data, monkeypatch):
+    failing("DeepFM", {2021}, monkeypatch)
+    (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
+    line = Line("DeepFM", "DeepFM")
+    assert not outcome.complete(line) and outcome.mean(line, "auc") is None and outcome.number(line, "latency_s") is None
+    folder = Path("results/compare-tiny")
+    aucs = {r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["model"] == "DeepFM" and r["status"] == "finished"}
+    status = f"incomplete, 2 of 3 seeds (2020: AUC {aucs[2020]:.4f}, 2022: AUC {aucs[2022]:.4f})"
+    rows = list(csv.DictReader((folder / "table.csv").open()))
+    assert rows[1]["AUC"] == rows[1]["LogLoss"] == rows[1]["RelaImpr [%]"] == "" and status in rows[1]["runs"]
+    text = (folder / "table.md").read_text()
+    assert status in text and f"{np.mean(list(aucs.values())):.4f} ±" not in text
+    assert "fewer than two lines" in text and not (folder / "significance.csv").exists()
+
+
+def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from recbole_genci.experiments import definition
+
+    original = definition.read("cohorts")
+    swept = [line for line in original.lines if line.swept in ("text_encoder", "history_tokens") and "minilm" not in line.name]
+    small = definition.Definition(**vars(original) | {"lines": tuple(swept)})
+    monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: [small])
+    keys = data | {"text_encoder": "lsa"}
+    (outcome,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)
+    (failed,) = outcome.failed()
+    assert (
+        failed["settings"] == {"text_encoder": "sentence-transformers/sentence-t5-base"} and "cannot be loaded" in failed["error"]
+    )
+    rows = list(csv.DictReader(Path("results/cohorts-tiny/table.csv").open()))
+    assert [bool(row["AUC"]) for row in rows] == [True, False, True, True]
+    assert rows[0]["AUC"] == rows[2]["AUC"] != rows[3]["AUC"]  # lsa and item are the full model: one run
+    assert len(list(Path("results/cohorts-tiny/runs").iterdir())) == 2
+
+
+def test_volatility_measures_each_group_on_the_stored_scores(data):
+    (outcome,) = experiment("volatility", "tiny", ["LR", "DeepFM"], 2, config_dict=data)
+    from recbole_genci.evaluation.volatility import groups, user_volatility
+
+    row = list(csv.DictReader(Path("results/volatility-tiny/table.csv").open()))[1]
+    of_rows = groups(user_volatility(outcome.parts), outcome.test_users)
+    for group in ("fast", "slow"):
+        chosen = of_rows == group
+        aucs = [roc_auc_score(outcome.test_labels[chosen], scores[chosen]) for scores in outcome.scores(Line("DeepFM", "DeepFM"))]
+        assert float(row[f"{group} AUC"]) == pytest.approx(np.mean(aucs))
+        assert float(row[f"{group} AUC sd"]) == pytest.approx(np.std(aucs, ddof=1))
+    text = Path("results/volatility-tiny/table.md").read_text()
+    assert f"{len(np.unique(outcome.test_users[of_rows == 'fast']))} users with {(of_rows == 'fast').sum()} rows" in text
+
+
+def test_statistics_counts_the_rows_and_trains_nothing(tmp_path, trained):
+    rows = [["u0", "i0", 1, 10], ["u0", "i1", 0, 20], ["u0", "i2", 1, 30], ["u0", "i0", 1, 40],
+            ["u1", "i0", 1, 10], ["u1", "i1", 1, 20], ["u1", "i1", 0, 30], ["u1", "i3", 0, 40]]  # fmt: skip
+    keys = write_dataset(tmp_path / "data", rows) | {"eval_args": {"split": {"LS": "valid_and_test"}}}
+    keys.pop("mlp_hidden_size")
+    experiment("statistics", "tiny", config_dict=keys)
+    whole, train, valid, test = csv.DictReader(Path("results/statistics-tiny/table.csv").open())
+    assert [whole[name] for name in ("users", "items", "interactions")] == ["2", "4", "8"]
+    assert float(whole["Avg.n"]) == 4 and float(whole["sparsity [%]"]) == 0 and float(whole["positives [%]"]) == 62.5
+    assert float(whole["mean history"]) == np.mean([0, 1, 1, 2, 0, 1, 2, 2]) and float(whole["empty history [%]"]) == 25
+    assert [part["interactions"] for part in (train, valid, test)] == ["4", "2", "2"] and test["items"] == "2"
+    assert trained == [] and "paper users" not in whole
+
+
+def test_all_runs_each_experiment_and_shares_the_full_model(data, trained, monkeypatch):
+    from recbole_genci.experiments import definition
+
+    few = [definition.read(name) for name in ("statistics", "compare", "extraction", "intents")]
+    monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
+    outcomes = experiment("all", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    assert [outcome.request.definition.name for outcome in outcomes] == [each.name for each in few]
+    # LR, the full model once, and two variants of extraction.
+    assert len(trained) == 4 and trained.count(("LR", 2020)) == 1
+    assert all((outcome.request.folder / "table.md").is_file() for outcome in outcomes)
+
+
+def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
+    file = tmp_path / "keys.yaml"
+    file.write_text(json.dumps(data))
+    words = ["--experiment=compare", "--dataset=tiny", "--models=LR", "--seeds=1", f"--config_files={file}"]
+    with only_process(Path("results/compare-tiny")):
+        assert main(words) == 2
+        assert "another process is at work in results/compare-tiny/" in capsys.readouterr().err
+    assert main(words) == 0
+
+
+def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, trained):
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
+    folder = Path("results/compare-tiny")
+    assert (folder / "significance.csv").is_file()
+    experiment("compare", "tiny", ["LR"], 1, config_dict=data)
+    assert not (folder / "significance.csv").exists() and len(trained) == len(read_runs(folder)) == 2

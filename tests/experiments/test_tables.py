@@ -1,0 +1,42 @@
+"""Markdown and CSV of one table."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from recbole_genci.experiments.tables import MISSING, Column, Estimate, Table
+
+TABLE = Table(
+    (Column("model"), Column("AUC", error="sd"), Column("gain", "+.3f", error="se"), Column("time [s]", ".3g"), Column("rows")),
+    [["LR", Estimate(0.83881, 0.00034), None, 0.012345, 1234],
+     ["a|b", Estimate(0.5), Estimate(-0.0124, 0.25), None, 7]],
+)  # fmt: skip
+
+
+def test_markdown_and_csv_say_the_same():
+    assert TABLE.markdown().splitlines() == [
+        "| model | AUC (± sd) | gain (± se) | time [s] | rows |",
+        "| --- | --- | --- | --- | --- |",
+        f"| LR | 0.8388 ± 0.0003 | {MISSING} | 0.0123 | 1,234 |",
+        f"| a/b | 0.5000 | -0.012 ± 0.250 | {MISSING} | 7 |",
+    ]
+    head, *lines = csv.reader(io.StringIO(TABLE.csv()))
+    assert head == ["model", "AUC", "AUC sd", "gain", "gain se", "time [s]", "rows"]
+    assert lines == [["LR", "0.83881", "0.00034", "", "", "0.012345", "1234"], ["a|b", "0.5", "", "-0.0124", "0.25", "", "7"]]
+
+
+def test_a_column_nobody_fills_is_left_out_and_a_wrong_row_refused():
+    narrow = Table(TABLE.columns, [["LR", None, None, None, 3]]).without_empty_columns()
+    assert narrow.markdown().splitlines()[0] == "| model | rows |" and narrow.csv() == "model,rows\nLR,3\n"
+    with pytest.raises(ValueError, match="5 columns was given a row of 1"):
+        Table(TABLE.columns, [["LR"]])
+
+
+def test_means_need_every_value():
+    values = [0.8, 0.82, 0.87]
+    assert Estimate.mean(values) == Estimate(pytest.approx(0.83), pytest.approx(np.std(values, ddof=1)))
+    assert Estimate.mean_difference(values).error == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
+    assert Estimate.mean([0.8]) == Estimate(0.8, None)
+    assert Estimate.mean([0.8, np.nan]) is None and Estimate.mean([]) is None
