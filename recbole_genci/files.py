@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -60,11 +61,12 @@ def git_revision() -> str | None:
 def provenance() -> dict:
     """Library versions, machine and revision, to be written beside every number."""
     names = ("recbole_genci", "recbole", "torch", "numpy", "pandas", "scikit-learn", "transformers", "sentence-transformers")
-    installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in metadata.distributions()
-                 if d.metadata["Name"]}  # fmt: skip
+    versions = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a checkout that is not installed, an extra that is not there
+            versions[name] = metadata.version(name)
     return {
-        "versions": {"python": platform.python_version()}
-        | {n: installed[n.replace("_", "-")] for n in names if n.replace("_", "-") in installed},
+        "versions": versions,
         "machine": {"processor": platform.machine(), "cpu_count": os.cpu_count(), "threads": torch.get_num_threads(),
                     "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None},
         "git_revision": git_revision(),

@@ -39,8 +39,8 @@ class IntentGenerator(nn.Module):
         max_history: H, the longest history accepted.
         history_tokens: ``"code"`` reads the N codes of every item in order (the paper), S <= H*N; ``"item"`` reads one
             position per item, the sum of its N code embeddings, S <= H, several times cheaper.
-        chunk_rows: CPU only: histories are encoded so many at a time (an N-th of it for ``code``), sorted by length,
-            each group cut to its own longest; 0 encodes all at once. The result is the same.
+        chunk_rows: CPU only: histories are encoded so many at a time, sorted by length, each group cut to its own longest;
+            0 encodes all at once. The result is the same.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -74,7 +74,7 @@ class IntentGenerator(nn.Module):
             raise ValueError(f"chunk_rows must not be negative, got {chunk_rows}")
         self.level_sizes, self.width, self.max_history = sizes, width, max_history
         self.history_tokens = history_tokens
-        self.chunk_rows = -(-chunk_rows // len(sizes)) if history_tokens == "code" else chunk_rows
+        self.chunk_rows = chunk_rows
         starts = [1 + sum(sizes[:level]) for level in range(len(sizes) + 1)]  # first token of each level
         self.level_starts, self.empty_token, self.start_token = tuple(starts[:-1]), starts[-1], starts[-1] + 1
         self.register_buffer("offsets", torch.tensor(starts[:-1]), persistent=False)
