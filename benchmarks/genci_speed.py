@@ -14,15 +14,18 @@ import time
 
 import pandas as pd
 import torch
-from recbole.model.sequential_recommender import DIEN, DIN
 from recbole.utils import init_seed
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
+from recbole_genci import compat
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data import create_loaders
 from recbole_genci.model.intent import IntentGenerator
 from recbole_genci.quick_start import prepare_from_argv
+
+with compat.anomaly_detection_as_it_was():  # which would slow all of them
+    from recbole.model.sequential_recommender import DIEN, DIN
 
 # Case: the model whose configuration it takes, the class, and what differs from it.
 CASES = {
@@ -108,9 +111,11 @@ def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
     mask = torch.arange(items, device=config["device"]) < length.unsqueeze(1)
     ways = {
         "ours": lambda: generator.encode(codes, length).states,
-        "transformers": lambda: stack(
-            inputs_embeds=generator.token_embedding(codes + generator.offsets).sum(2), attention_mask=mask
-        ).last_hidden_state,
+        "transformers": lambda: (
+            stack(
+                inputs_embeds=generator.token_embedding(codes + generator.offsets).sum(2), attention_mask=mask
+            ).last_hidden_state
+        ),
     }
     times = {name: [] for name in ways}
     for _ in range(rounds + 1):
