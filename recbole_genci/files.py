@@ -43,6 +43,20 @@ def write_json(path: Path, value) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json_lines(file: Path, key: str, remedy: str) -> list[dict]:
+    """The values of a journal of one JSON value a line; none where there is no such file yet.
+
+    Raises:
+        ValueError: a damaged line; names ``key`` and the file, and says the ``remedy``.
+    """
+    if not file.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{key}: {file} is damaged ({error}). {remedy}") from error
+
+
 def git_revision() -> str | None:
     """Revision of the checkout this package runs from, with ``+changes`` when it has any; None when it is no checkout."""
     folder = Path(__file__).resolve().parent.parent

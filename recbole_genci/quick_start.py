@@ -89,8 +89,6 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     configs = {name: Config(name, dataset, config_files, config_dict, argv, compared_models=names) for name in names}
     first = configs[names[0]]
     start_console(first["state"])
-    # Numbers below 1e-38 (sharp attention, moments of rare features) make a CPU several times slower: take them for 0.
-    torch.set_flush_denormal(True)
     check_same_rows(configs)
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)
@@ -100,8 +98,7 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
     settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None
 
-    parts = create_dataset(first).build()
-    log_summary(parts)
+    parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0], settings) if reader else None
     for config in configs.values():  # a wrong setting of the last model is found before the first one trains
         config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
@@ -158,6 +155,15 @@ def check_same_rows(configs: dict[str, Config]) -> None:
                     f"{key}: {name} has {config[key]!r} but {other_name} has {other[key]!r}, so they would not be compared "
                     "on the same rows. Set it once, on the command line or in a configuration file."
                 )
+
+
+def prepare_rows(config) -> list:
+    """Training, validation and test part, summarised on the console, and the arithmetic that every run uses."""
+    # Numbers below 1e-38 (sharp attention, moments of rare features) make a CPU several times slower: take them for 0.
+    torch.set_flush_denormal(True)
+    parts = create_dataset(config).build()
+    log_summary(parts)
+    return parts
 
 
 def prepare_semantic_ids(config, part, settings: dict | None) -> SemanticIDs:

@@ -34,7 +34,7 @@ def in_two_processes(work, *arguments):
     """Call ``work(processes, *arguments)`` in two processes that have met; what they return, by rank."""
     meeting = Path("meeting").resolve()
     torch.multiprocessing.spawn(_meet, args=(meeting, work, arguments), nprocs=2)
-    return [torch.load(f"{meeting}-{rank}", weights_only=False) for rank in range(2)]
+    return [torch.load(f"{meeting}-{rank}", weights_only=True) for rank in range(2)]
 
 
 def _meet(rank, meeting, work, arguments):

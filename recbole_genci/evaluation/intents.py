@@ -13,14 +13,13 @@ stretching H_LTI, with W_L turned and shrunk to match, is the same model, and mo
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import torch
 from recbole.utils import FeatureSource
 
-from recbole_genci.files import write_atomically
+from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
 
 LONG_TERM, SHORT_TERM, TARGET = "long-term intent", "short-term intent", "target item"
 _SHARES = {LONG_TERM: "long_term", SHORT_TERM: "short_term", TARGET: "item"}
@@ -127,10 +126,8 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
         ImportError: matplotlib is not installed.
         ValueError: as of ``spread``, or sets of which none varies.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("The map of intents needs matplotlib, which is not installed: run pip install -e '.[plots]'.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    if not can_draw():
+        raise ImportError(f"The map of intents needs matplotlib, which is not installed: run {INSTALL}.")
     from sklearn.manifold import TSNE
 
     numbers = spread(vectors)
@@ -139,9 +136,7 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
         raise ValueError("intents: neither intents nor items differ between the rows, so that there is nothing to map.")
     tsne = TSNE(init="pca", perplexity=min(30.0, (len(points) - 1) / 3), random_state=seed)
     places = dict(zip(_SHARES, np.split(tsne.fit_transform(points), len(_SHARES))))
-    figure = Figure(figsize=(7, 7.6), layout="constrained")  # off screen, apart from figures the caller has open
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    figure, (axis,) = row_of_axes(1, 7, 7.6)
     for name, colour, marker in _STYLES:
         found = numbers[name]
         label = (f"{name}: relative radius {found['relative_radius']:.2g}, cosine distance {found['cosine_distance']:.2f}, "
@@ -151,7 +146,7 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
     axis.set(title=f"Intents and target items of {len(vectors[TARGET])} test rows, in the units of the prediction MLP",
              xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])  # fmt: skip
     figure.legend(loc="outside lower center", fontsize="small")
-    write_atomically(Path(file), lambda path: figure.savefig(path, format="png", dpi=150, metadata={"Software": None}))
+    save(figure, file)
 
 
 def _check(vectors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 import sys
@@ -104,9 +105,9 @@ def main(argv: Sequence[str]) -> int:
             return 0
         asked = _asked(argv, words)
         work = _prepare(str(words["experiment"]), asked)
-        for request, _ in work:
-            with only_process(request.folder):
-                pass  # that none of them is being run is known before the first one trains
+        with contextlib.ExitStack() as stack:  # that none of them is being run is known before the first one trains
+            for request, _ in work:
+                stack.enter_context(only_process(request.folder))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_genci.experiments.tables import Estimate
-from recbole_genci.files import write_atomically
+from recbole_genci.figures import row_of_axes, save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _WIDEST_NAME = 32
@@ -52,7 +52,7 @@ class Panel:
 
 def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Panel]) -> None:
     """One line of the picture for each name, top down, one column of it for each panel."""
-    figure, axes = _axes(len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True)
+    figure, axes = row_of_axes(len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True)
     places = np.arange(len(names))
     for axis, panel in zip(axes, panels):
         shifts = _shifts(len(panel.drawn()), 0.16)
@@ -69,7 +69,7 @@ def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Pane
 
 def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[Panel]) -> None:
     """Each panel over the values of a key, evenly spaced as the paper's Fig. 5-7 are."""
-    figure, axes = _axes(len(panels), 4.4 * len(panels), 3.6)
+    figure, axes = row_of_axes(len(panels), 4.4 * len(panels), 3.6)
     places = np.arange(len(values))
     for axis, panel in zip(axes, panels):
         for number, series in enumerate(panel.drawn()):
@@ -79,16 +79,6 @@ def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[P
         axis.ticklabel_format(axis="y", useOffset=False)
         axis.grid(axis="y", color="0.85", linewidth=0.6)
     _finish(figure, axes, title, file)
-
-
-def _axes(columns: int, width: float, height: float, **options):
-    """``(figure, axes)`` of one row, off screen and apart from any figures the caller has open."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False, **options)[0]
 
 
 def _shifts(number: int, step: float) -> np.ndarray:
@@ -109,4 +99,4 @@ def _finish(figure, axes, title: str, file: Path) -> None:
     if len(handles) > 1:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
     figure.suptitle(title, fontsize=11)
-    write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None}))
+    save(figure, file)

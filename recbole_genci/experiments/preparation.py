@@ -5,13 +5,9 @@ from __future__ import annotations
 import json
 import logging
 
-import torch
-
-from recbole_genci.data import create_dataset
-from recbole_genci.data.loaders import log_summary
 from recbole_genci.experiments.identity import rows_fingerprint
 from recbole_genci.logs import start_console
-from recbole_genci.quick_start import prepare_semantic_ids
+from recbole_genci.quick_start import prepare_rows, prepare_semantic_ids
 from recbole_genci.tokenizer import SemanticIDs, tokenizer_settings
 
 
@@ -27,9 +23,7 @@ class Preparation:
         key = json.dumps({name: config[name] for name in keys}, sort_keys=True, default=str)
         if key not in self._rows:
             start_console(config["state"])
-            torch.set_flush_denormal(True)  # as in quick_start.prepare
-            parts = create_dataset(config).build()
-            log_summary(parts)
+            parts = prepare_rows(config)
             self._rows[key] = parts, rows_fingerprint(parts)
         return self._rows[key]
 

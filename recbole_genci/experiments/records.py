@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.files import write_atomically, write_text
+from recbole_genci.files import read_json_lines, write_atomically, write_text
 
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
 FINISHED, FAILED = "finished", "failed"
@@ -85,10 +85,4 @@ def write_scores(folder: Path, scores: np.ndarray) -> None:
 
 def read_runs(folder: Path) -> list[dict]:
     """The runs that an experiment has written; none where it has not begun."""
-    file = folder / RUNS_FILE
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"experiment: {file} is damaged ({error}). Remove the line, and its run is trained again.") from error
+    return read_json_lines(folder / RUNS_FILE, "experiment", "Remove the line, and its run is trained again.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from recbole_genci.config import Config, parse_argv, parse_value
 from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
+from recbole_genci.figures import INSTALL, can_draw
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import tokenizer_settings
@@ -97,8 +97,8 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
         if getattr(config.model_class, "reads_semantic_ids", False) and config["semantic_id_path"] is None:
             tokenizer_settings(config)
     _refuse_equal_lines(lines, configs)
-    if lines and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("experiment: its pictures need matplotlib, which is not installed: pip install 'recbole_genci[plots]'.")
+    if lines and not can_draw():
+        raise ImportError(f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}.")
     seeds = tuple(range(first["seed"], first["seed"] + number))
     return Request(definition, tuple(lines), configs, seeds, asked.command)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.files import write_atomically
+from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 
 CODE_USAGE, ITEM_MAP = "code_usage.png", "items_tsne.png"
@@ -16,30 +15,16 @@ _MAPPED_ITEMS = 3000  # t-SNE takes minutes beyond
 _COLOURED_CODES = 20  # as many colours as one can tell apart
 
 
-def _axes(columns: int, width: float, height: float):
-    """``(figure, axes)`` of one row, off screen and apart from any figures the caller has open."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _save(figure, file: Path) -> None:
-    write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None}))
-
-
 def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
     """Items per code, the most used first, one panel a level; an even level is a flat line."""
     levels = ids.num_levels - 1
-    figure, axes = _axes(levels, 4 * levels, 3)
+    figure, axes = row_of_axes(levels, 4 * levels, 3)
     for level, axis in enumerate(axes):
         count = np.sort(np.bincount(ids.codes[:, level], minlength=ids.level_sizes[level]))[::-1]
         axis.bar(np.arange(len(count)), count, width=1.0)
         axis.axhline(len(ids) / len(count), color="black", linewidth=0.8, linestyle="--")
         axis.set(title=f"level {level + 1}", xlabel="codes, most used first", ylabel="items")
-    _save(figure, file)
+    save(figure, file, dpi=120)
 
 
 def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> None:
@@ -53,17 +38,17 @@ def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> 
     largest = np.argsort(-np.bincount(codes), kind="stable")[:_COLOURED_CODES]
     rank = np.full(codes.max() + 1, -1)
     rank[largest] = np.arange(len(largest))
-    (figure, (axis,)), coloured = _axes(1, 7, 6), rank[codes] >= 0
+    (figure, (axis,)), coloured = row_of_axes(1, 7, 6), rank[codes] >= 0
     axis.scatter(*place[~coloured].T, s=6, color="lightgrey", linewidths=0)
     axis.scatter(*place[coloured].T, s=10, c=rank[codes][coloured], cmap="tab20", linewidths=0)
     axis.set(title=f"{len(codes)} items, the {len(largest)} largest level-1 cohorts in colour", xticks=[], yticks=[])
-    _save(figure, file)
+    save(figure, file, dpi=120)
 
 
 def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) -> list[str]:
     """Write both pictures into ``folder``; returns their names, none where matplotlib is missing or items are too few."""
-    if importlib.util.find_spec("matplotlib") is None:
-        getLogger().warning("No plots: matplotlib is not installed. `pip install 'recbole_genci[plots]'` brings it.")
+    if not can_draw():
+        getLogger().warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
         return []
     plot_code_usage(ids, folder / CODE_USAGE)
     if len(ids) < 4 or np.ptp(vectors, axis=0).max() == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from logging import getLogger
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from recbole_genci.files import write_atomically, write_json, write_text
+from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
+from recbole_genci.files import write_json, write_text
 
 TABLE, RESULT, SELECTED, PLOT = "hyper_result.csv", "hyper_result.json", "selected.yaml", "hyper_result.png"
 _SHOWN = 10
@@ -57,15 +57,10 @@ def write_result(result: dict, folder: Path) -> None:
 
 def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> None:
     """Validation score by trial with the best so far, and by the values of each searched key."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     finished = [record for record in records if record["status"] == "finished"]
     score = np.array([record["score"] for record in finished])
     names = list(finished[0]["params"])
-    figure = Figure(figsize=(3.2 * (len(names) + 1), 3), layout="constrained")
-    FigureCanvasAgg(figure)
-    first, *others = figure.subplots(1, len(names) + 1, squeeze=False, sharey=True)[0]
+    figure, (first, *others) = row_of_axes(len(names) + 1, 3.2 * (len(names) + 1), 3, sharey=True)
     number = [record["trial"] for record in finished]
     first.scatter(number, score, s=12)
     first.step(number, (np.maximum if bigger else np.minimum).accumulate(score), where="post", color="black", linewidth=0.8)
@@ -76,12 +71,12 @@ def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> N
         axis.scatter(values if numeric else [str(value) for value in values], score, s=12)
         positive = numeric and min(values) > 0
         axis.set(xlabel=name, xscale="log" if positive and max(values) / min(values) > 20 else axis.get_xscale())
-    write_atomically(file, lambda temporary: figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None}))
+    save(figure, file, dpi=120)
 
 
 def write_plot(records: list[dict], metric: str, bigger: bool, folder: Path) -> None:
     """Write the picture, or say why there is none."""
-    if importlib.util.find_spec("matplotlib") is None:
-        getLogger().warning("No plot: matplotlib is not installed. `pip install 'recbole_genci[plots]'` brings it.")
+    if not can_draw():
+        getLogger().warning(f"No plot: matplotlib is not installed. `{INSTALL}` brings it.")
         return
     plot_search(records, metric, bigger, folder / PLOT)

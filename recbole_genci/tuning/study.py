@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from recbole_genci.files import write_text
+from recbole_genci.files import read_json_lines, write_text
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
@@ -114,9 +114,4 @@ def empty_record(number: int, params: dict) -> dict:
 
 def read_journal(file: Path) -> list[dict]:
     """The trials that a search has written; none where there is no journal yet."""
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"resume_search: {file} is damaged ({error}). Remove the line, or start a new search.") from error
+    return read_json_lines(file, "resume_search", "Remove the line, or start a new search.")

@@ -13,7 +13,6 @@ from recbole.utils import FeatureSource
 from references import randomise
 
 from recbole_genci import load
-from recbole_genci.evaluation import intents
 from recbole_genci.evaluation.intents import LONG_TERM, SHORT_TERM, TARGET, choose_rows, intent_vectors, plot_intents, spread
 from recbole_genci.quick_start import run
 
@@ -207,6 +206,6 @@ def test_the_map_is_a_picture_and_the_same_for_the_same_seed(tmp_path):
 
 
 def test_without_matplotlib_a_sentence_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(intents.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install -e '\.\[plots\]'"):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'recbole_genci\[plots\]'"):
         plot_intents(draw(0), tmp_path / "intents.png", seed=0)
