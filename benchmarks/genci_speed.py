@@ -14,13 +14,12 @@ import time
 
 import pandas as pd
 import torch
-from recbole.utils import init_seed
+from timed_case import INFERENCE, TRAINING, TimedCase, medians, synchronize
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from recbole_genci import compat
 from recbole_genci.config import Config, parse_argv
-from recbole_genci.data import create_loaders
 from recbole_genci.model.intent import IntentGenerator
 from recbole_genci.quick_start import prepare_from_argv
 
@@ -37,63 +36,11 @@ CASES = {
 }
 
 
-def synchronize(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-class Case:
-    """A model with its loaders, ready for another round."""
-
-    def __init__(self, config, model_class, plan):
-        self.device = config["device"]
-        init_seed(config["seed"], config["reproducibility"])
-        self.train, _, self.test = create_loaders(config, plan.parts, plan.semantic_ids)
-        self.model = (model_class or config.model_class)(config, self.train.dataset).to(self.device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config["learning_rate"])
-        self.batches = iter(self.train)
-
-    def training(self, steps: int) -> float:
-        """Seconds of a training step."""
-        self.model.train()
-        start = time.perf_counter()
-        for _ in range(steps):
-            batch = next(self.batches, None)
-            if batch is None:
-                self.batches = iter(self.train)
-                batch = next(self.batches)
-            losses = self.model.calculate_loss(batch.to(self.device))
-            self.optimizer.zero_grad()
-            (sum(losses) if isinstance(losses, tuple) else losses).backward()
-            self.optimizer.step()
-        synchronize(self.device)
-        return (time.perf_counter() - start) / steps
-
-    def inference(self) -> float:
-        """Seconds of one pass over the test split."""
-        self.model.eval()
-        start = time.perf_counter()
-        with torch.inference_mode():
-            for batch, *_ in self.test:
-                self.model.predict(batch.to(self.device))
-        synchronize(self.device)
-        return time.perf_counter() - start
-
-
 def measure_models(plan, dataset: str, argv: list[str], rounds: int, steps: int) -> pd.DataFrame:
     """Median seconds of each case."""
-    cases = {label: Case(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
+    cases = {label: TimedCase(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
              for label, (name, model_class, keys) in CASES.items()}  # fmt: skip
-    for case in cases.values():
-        case.training(2)
-    times = {label: {"training step": [], "inference": []} for label in cases}
-    for number in range(rounds):
-        for label, case in cases.items():
-            times[label]["training step"].append(case.training(steps))
-            times[label]["inference"].append(case.inference())
-        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    medians = {label: {what: pd.Series(each).median() for what, each in case.items()} for label, case in times.items()}
-    return pd.DataFrame(medians).T
+    return medians(cases, rounds, steps)
 
 
 def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
@@ -134,7 +81,7 @@ def main(argv: list[str]) -> None:
     plan = prepare_from_argv(["--model=GenCI,DIN,DIEN", f"--dataset={words['dataset']}", *rest])
     table = measure_models(plan, words["dataset"], rest, rounds, steps)
     for reference in ("DIN", "DIEN"):
-        for what in ("training step", "inference"):
+        for what in (TRAINING, INFERENCE):
             table[f"{what} / {reference}'s"] = table[what] / table.loc[reference, what]
     config = plan.configs["GenCI"]
     print(f"{words['dataset']}, {config['device']}, {torch.get_num_threads()} threads, seconds and ratios\n"

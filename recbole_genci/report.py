@@ -1,7 +1,7 @@
 """Comparison tables: one line per model, mean and standard deviation over the seeds that ran.
 
 ``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started apart; it leaves their
-times out, which were taken under different loads (``benchmarks/latency.py`` measures ratios in one process).
+times out, which were taken under different loads (``benchmarks/model_speed.py`` measures ratios in one process).
 """
 
 from __future__ import annotations

@@ -1,0 +1,80 @@
+"""A model that is timed: training steps and passes over the test split, in turns with others in one process."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+import pandas as pd
+import torch
+from recbole.utils import init_seed
+
+from recbole_genci.data import create_loaders
+
+TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class TimedCase:
+    """A model with its loaders, ready for another round; it is not trained beyond the timed steps.
+
+    Args:
+        config: of the model.
+        model_class: the class, or ``None`` for the one of the configuration.
+        plan: rows and semantic IDs, which all cases share.
+    """
+
+    def __init__(self, config, model_class, plan):
+        self.device = config["device"]
+        init_seed(config["seed"], config["reproducibility"])
+        self.train, _, self.test = create_loaders(config, plan.parts, plan.semantic_ids)
+        self.model = (model_class or config.model_class)(config, self.train.dataset).to(self.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config["learning_rate"])
+        self.batches = iter(self.train)
+
+    def training(self, steps: int) -> float:
+        """Seconds of a training step, batch assembly included."""
+        self.model.train()
+        start = time.perf_counter()
+        for _ in range(steps):
+            batch = next(self.batches, None)
+            if batch is None:
+                self.batches = iter(self.train)
+                batch = next(self.batches)
+            losses = self.model.calculate_loss(batch.to(self.device))
+            self.optimizer.zero_grad()
+            (sum(losses) if isinstance(losses, tuple) else losses).backward()
+            self.optimizer.step()
+        synchronize(self.device)
+        return (time.perf_counter() - start) / steps
+
+    def inference(self) -> float:
+        """Seconds of one pass over the test split, batch assembly included."""
+        self.model.eval()
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for batch, *_ in self.test:
+                self.model.predict(batch.to(self.device))
+        synchronize(self.device)
+        return time.perf_counter() - start
+
+
+def medians(cases: Mapping[str, TimedCase], rounds: int, steps: int) -> pd.DataFrame:
+    """Median seconds over the rounds, a line for every case; in each round every case has its turn."""
+    for case in cases.values():
+        case.training(2)
+        case.inference()
+    times = {label: {TRAINING: [], INFERENCE: []} for label in cases}
+    for number in range(rounds):
+        for label, case in cases.items():
+            times[label][TRAINING].append(case.training(steps))
+            times[label][INFERENCE].append(case.inference())
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    return pd.DataFrame({label: {what: pd.Series(each).median() for what, each in case.items()}
+                         for label, case in times.items()}).T  # fmt: skip
