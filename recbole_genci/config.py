@@ -1,7 +1,8 @@
 """RecBole's Config, with the plugin's models and properties found first, and with unknown keys refused.
 
 Precedence, as in RecBole: command line > dict > files > properties. Properties, later wins: RecBole's own (overall, model,
-dataset, quick start), then ours (overall, model, dataset), so that every model of a comparison gets the same rows.
+dataset, quick start), then ours (overall, model, dataset, and tuned: what was found for this model on this dataset), so that
+every model of a comparison gets the same rows.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model, model_class, dataset):
         model, changed_defaults = resolve(model)
         super()._load_internal_config_dict(model, model_class, dataset)
-        for name in ("overall", f"model/{model}", f"dataset/{dataset}"):
+        for name in ("overall", f"model/{model}", f"dataset/{dataset}", f"tuned/{dataset}/{model}"):
             file = properties_folder() / f"{name}.yaml"
             if file.is_file():
                 self._update_internal_config_dict(str(file))

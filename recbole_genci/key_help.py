@@ -63,6 +63,9 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
         of_model = _entries([theirs / f"model/{model}.yaml", ours / f"model/{model}.yaml"])
         of_model |= {key: (default, *of_model[key][1:]) for key, default in changed_defaults.items()}
         text.append(_section(f"{name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
+        tuned = _entries([ours / f"tuned/{dataset}/{model}.yaml"])
+        if tuned:
+            text.append(_section(f"{name}'s defaults on {dataset}, found by tuning", tuned))
     return "\n".join(part for part in text if part)
 
 

@@ -104,6 +104,18 @@ def test_a_part_of_eval_args_leaves_the_rest_of_the_protocol_in_place(tmp_path):
     assert Config("LR", "ml-100k")["history_source"] == "past"
 
 
+def test_tuned_settings_count_for_their_dataset_alone_and_beneath_the_user_s():
+    from recbole_genci.config import properties_folder
+
+    tuned = yaml.safe_load((properties_folder() / "tuned/ml-100k/AFN.yaml").read_text())
+    config, elsewhere = Config("AFN+", "ml-100k"), Config("AFN+", "ml-1m")
+    assert tuned and {key: config[key] for key in tuned} == tuned  # of AFN+ too, which is AFN with another default
+    assert elsewhere["learning_rate"] == 0.005 and elsewhere["weight_decay"] == 0.0
+    assert Config("AFN+", "ml-100k", argv=["--weight_decay=0.5"])["weight_decay"] == 0.5
+    assert all(isinstance(value, float | list) for file in properties_folder().glob("tuned/*/*.yaml")
+               for value in yaml.safe_load(file.read_text()).values())  # fmt: skip
+
+
 def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
     from recbole_genci.config import properties_folder
     from recbole_genci.quick_start import main
@@ -114,6 +126,7 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
             for key in yaml.safe_load((properties_folder() / f"{name}.yaml").read_text())}  # fmt: skip
     assert {key for key in ours if f"--{key}" not in text} == {"train_neg_sample_args", "repeatable"}
     assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [False]" in text
+    assert "DIN's defaults on ml-100k, found by tuning:" in text
     assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
     assert main(["--help", "--model=AFN,AFN+"]) == 0
     text = capsys.readouterr().out
