@@ -106,34 +106,3 @@ def test_fwfm_fields_must_name_every_feature_once(tmp_path):
     parts = create_dataset(Config("FwFM", "tiny", config_dict=keys, compared_models=["GenCI"])).build()
     with pytest.raises(ValueError, match="fields: .* name each feature once; the features are genre, user_id"):
         make_model("FwFM", parts, keys)
-
-
-def test_dien_trains_on_a_batch_without_two_clicks_in_any_history(tmp_path):
-    keys = write_dataset(tmp_path, tiny_rows())
-    parts = create_dataset(Config("DIEN", "tiny", config_dict=keys)).build()
-    model, views = make_model("DIEN", parts, keys)
-    length = views[0][np.arange(len(views[0]))]["item_length"]
-    short, long = torch.where(length <= 1)[0], torch.where(length > 1)[0]
-    model.train().calculate_loss(views[0][short]).backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-    from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
-
-    assert torch.isnan(RecBoleDIEN.calculate_loss(model, views[0][short]))  # what is mended
-    state = torch.get_rng_state()
-    one = model.calculate_loss(views[0][long])
-    torch.set_rng_state(state)
-    assert torch.equal(one, RecBoleDIEN.calculate_loss(model, views[0][long]))
-
-
-def test_din_without_user_features_is_recboles(tmp_path):
-    from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
-    from recbole.utils import init_seed
-
-    keys = write_dataset(tmp_path, tiny_rows())
-    config = Config("DIN", "tiny", config_dict=keys)
-    parts = create_dataset(config).build()
-    model, views = make_model("DIN", parts, keys)
-    init_seed(0, True)
-    reference = RecBoleDIN(config, views[0]).eval()
-    batch = views[0][np.arange(50)]
-    assert torch.equal(model.predict(batch), reference.predict(batch))

@@ -6,6 +6,7 @@ import torch
 from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
+from recbole_genci.model.click_attention import ClickAttention
 from recbole_genci.model.history_features import HistoryFeatureEmbedding
 
 
@@ -20,6 +21,7 @@ class DIN(RecBoleDIN):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         HistoryFeatureEmbedding.mend(self.embedding_layer)
+        ClickAttention.mend(self.attention)
         self.use_user_features = config["use_user_features"]
         if self.use_user_features:
             fields = self.embedding_layer
