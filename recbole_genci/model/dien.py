@@ -7,10 +7,10 @@ from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
 from recbole.model.sequential_recommender.dien import DynamicRNN, InterestExtractorNetwork
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.nn.utils.rnn import PackedSequence
 
 from recbole_genci.model.click_attention import ClickAttention
 from recbole_genci.model.history_features import HistoryFeatureEmbedding
+from recbole_genci.model.packed_gru import PackedAttentionGRU, PackedGRU
 
 
 class DIEN(RecBoleDIEN):
@@ -23,8 +23,9 @@ class DIEN(RecBoleDIEN):
         InterestExtractor.mend(self.interset_extractor)
         evolution = self.interest_evolution
         ClickAttention.mend(evolution.attention_layer)
-        if isinstance(evolution.dynamic_rnn, DynamicRNN):  # AGRU and AUGRU; the other gru_types are torch's GRU
-            InterestEvolution.mend(evolution.dynamic_rnn)
+        PackedGRU.mend(self.interset_extractor.gru)
+        attends = isinstance(evolution.dynamic_rnn, DynamicRNN)  # AGRU and AUGRU; the other gru_types are torch's GRU
+        (PackedAttentionGRU if attends else PackedGRU).mend(evolution.dynamic_rnn)
 
 
 class InterestExtractor(InterestExtractorNetwork):
@@ -69,23 +70,3 @@ class InterestExtractor(InterestExtractorNetwork):
         for layer in reversed(lower):
             weight, bias = weight @ layer.weight, bias + weight @ layer.bias
         return weight, bias
-
-
-class InterestEvolution(DynamicRNN):
-    """The GRU whose gates the attention moves. RecBole slices its input and fills its output step by step (dien.py:505): in
-    training the gradient of every step is then a tensor of all steps. Here both are split and joined once."""
-
-    @classmethod
-    def mend(cls, network: DynamicRNN) -> None:
-        """Turn ``network`` into this class, with its weights as they were drawn."""
-        network.__class__ = cls
-
-    def forward(self, input, att_scores=None, hidden_output=None):
-        """States of all steps from packed interests ``[clicks, E]`` and their packed attention ``[clicks]``."""
-        batch_sizes = input.batch_sizes.tolist()
-        hidden = input.data.new_zeros(batch_sizes[0], self.hidden_size) if hidden_output is None else hidden_output
-        states = []
-        for interest, attention in zip(input.data.split(batch_sizes), att_scores.data.split(batch_sizes)):
-            hidden = self.rnn(interest, hidden[: len(interest)], attention)
-            states.append(hidden)
-        return PackedSequence(torch.cat(states), input.batch_sizes, input.sorted_indices, input.unsorted_indices)

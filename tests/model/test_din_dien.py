@@ -49,7 +49,7 @@ def test_scores_losses_and_gradients_are_recboles(pair, monkeypatch, name, more,
     for parameter_name, parameter in model.named_parameters():
         wanted = expected[parameter_name].grad
         assert (parameter.grad is None) == (wanted is None), parameter_name
-        assert wanted is None or torch.allclose(parameter.grad, wanted, atol=1e-6), parameter_name
+        assert wanted is None or torch.allclose(parameter.grad, wanted, rtol=1e-4, atol=2e-6), parameter_name
     assert sum(p.grad.abs().sum() for p in model.parameters() if p.grad is not None) > 0
 
 
