@@ -5,22 +5,19 @@ from __future__ import annotations
 import torch
 from recbole.model.layers import SequenceAttLayer
 
+from recbole_genci.model.mended import Mended
+
 #: Clicks that pass the MLP at a time, so that what it leaves between its layers stays in the processor's caches.
 GROUP = 4096
 
 
-class ClickAttention(SequenceAttLayer):
+class ClickAttention(Mended, SequenceAttLayer):
     """RecBole's layer runs its MLP over padding too, and masks what comes out (layers.py:336, 350): on ml-100k 4 of 10 positions.
 
     Here the MLP reads the clicks alone. Output and gradients are RecBole's, up to the order of sums.
 
     Sizes: B rows, H history positions, E width of an item's features.
     """
-
-    @classmethod
-    def mend(cls, layer: SequenceAttLayer) -> None:
-        """Turn ``layer`` into this class, with its weights as they were drawn."""
-        layer.__class__ = cls
 
     def forward(self, queries, keys, keys_length):
         """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of which the first ``keys_length``

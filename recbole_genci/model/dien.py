@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recbole_genci.model.click_attention import ClickAttention
 from recbole_genci.model.history_features import HistoryFeatureEmbedding
+from recbole_genci.model.mended import Mended
 from recbole_genci.model.packed_gru import PackedAttentionGRU, PackedGRU
 
 
@@ -28,18 +29,13 @@ class DIEN(RecBoleDIEN):
         (PackedAttentionGRU if attends else PackedGRU).mend(evolution.dynamic_rnn)
 
 
-class InterestExtractor(InterestExtractorNetwork):
+class InterestExtractor(Mended, InterestExtractorNetwork):
     """The GRU over the clicks and the auxiliary loss that teaches it, a mean over the clicks that follow another click.
 
     RecBole's takes 0 / 0 where no history of a batch has two clicks, and one such batch turns every weight into NaN
     (dien.py:268). Its MLP, more than half of the model's arithmetic, has no activation (dien.py:177): a chain of linear layers,
     which is multiplied out here into one before it meets a click. In evaluation mode, where nobody reads the loss, it is 0.
     """
-
-    @classmethod
-    def mend(cls, network: InterestExtractorNetwork) -> None:
-        """Turn ``network`` into this class, with its weights as they were drawn."""
-        network.__class__ = cls
 
     def auxiliary_loss(self, h_states, click_seq, noclick_seq, keys_length):
         """Does the state after a click tell the next click from an item that was not clicked?

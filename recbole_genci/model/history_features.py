@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from recbole.model.layers import ContextSeqEmbLayer
 
+from recbole_genci.model.mended import Mended
 
-class HistoryFeatureEmbedding(ContextSeqEmbLayer):
+
+class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):
     """RecBole joins (value, bucket) pairs of several numerical features end to end (layers.py:1139), where its own
     embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail."""
-
-    @classmethod
-    def mend(cls, layer: ContextSeqEmbLayer) -> None:
-        """Turn ``layer`` into this class, with its weights as they were drawn."""
-        layer.__class__ = cls
 
     def embed_float_fields(self, float_fields, type, embed=True):
         """Embeddings ``[B, (H,) F, d]`` of pairs that come as ``[B, (H,) 1, 2 * F]``."""

@@ -17,6 +17,8 @@ from recbole.model.sequential_recommender.dien import AUGRUCell, DynamicRNN
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from recbole_genci.model.mended import Mended
+
 #: (hidden state, update gate, candidate state, number of the step) -> next hidden state, all ``[sequences, E]``.
 Combine = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
@@ -45,13 +47,8 @@ def states_of(packed: PackedSequence, weights: tuple[Tensor, Tensor, Tensor, Ten
     return states
 
 
-class PackedGRU(nn.GRU):
+class PackedGRU(Mended, nn.GRU):
     """``torch.nn.GRU`` of one layer, in one direction."""
-
-    @classmethod
-    def mend(cls, network: nn.GRU) -> None:
-        """Turn ``network`` into this class, with its weights as they were drawn."""
-        network.__class__ = cls
 
     def forward(self, input, hx=None):
         """As ``torch.nn.GRU``; whatever is not packed or not on a CPU is left to it."""
@@ -67,13 +64,8 @@ class PackedGRU(nn.GRU):
         return input._replace(data=torch.cat(states)), last.unsqueeze(0)
 
 
-class PackedAttentionGRU(DynamicRNN):
+class PackedAttentionGRU(Mended, DynamicRNN):
     """RecBole's AGRU, whose update gate is the attention, and AUGRU, whose update gate the attention scales."""
-
-    @classmethod
-    def mend(cls, network: DynamicRNN) -> None:
-        """Turn ``network`` into this class, with its weights as they were drawn."""
-        network.__class__ = cls
 
     def forward(self, input, att_scores=None, hidden_output=None):
         """States after all steps from packed interests ``[clicks, E]`` and their packed attention ``[clicks]``."""
