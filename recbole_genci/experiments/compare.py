@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Line
@@ -17,8 +18,10 @@ PICTURE = "compare.png"
 _PAPER_TABLE = 3
 _COLUMNS = (
     Column("model"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("GAUC", error="sd"),
-    Column("RelaImpr [%]", ".2f"), Column("latency [s]", ".3g"), Column("paper AUC"), Column("paper LogLoss"),
-    Column("paper RelaImpr [%]", ".2f"), Column("paper latency [s]", ".2f"), Column("AUC - paper", "+.4f"), Column("runs"),
+    Column("RelaImpr [%]", ".2f"), Column("LogLoss recalibrated", error="sd"),
+    Column("predicted / observed clicks", error="sd"), Column("latency [s]", ".3g"),
+    Column("paper AUC"), Column("paper LogLoss"), Column("paper RelaImpr [%]", ".2f"),
+    Column("paper latency [s]", ".2f"), Column("AUC - paper", "+.4f"), Column("runs"),
 )  # fmt: skip
 _SIGNIFICANCE = (
     Column("first"), Column("second"), Column("difference of AUC", "+.4f"), Column("paired t-test over seeds, p", ".3g"),
@@ -33,7 +36,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     base = _base_auc(outcome)
     rows = [_row(outcome, line, base, dataset) for line in outcome.request.lines]
     tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
-    remarks = [paper.remark(_PAPER_TABLE, dataset)]
+    remarks = [DEFINITION, paper.remark(_PAPER_TABLE, dataset)]
     if base is None:
         remarks.append(f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an AUC above 0.5.")
     best = _best_two(outcome)
@@ -64,7 +67,8 @@ def _row(outcome: Outcome, line: Line, base: float | None, dataset: str) -> list
     printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in ("AUC", "LogLoss", "RelaImpr [%]", "latency [s]")]
     return [
         line.name, auc, outcome.mean(line, "logloss"), outcome.mean(line, "gauc"),
-        rela_impr(auc.value, base) if auc and base else None, outcome.number(line, "latency_s"), *printed,
+        rela_impr(auc.value, base) if auc and base else None, outcome.calibration(line, "log_loss"),
+        outcome.calibration(line, "ratio"), outcome.number(line, "latency_s"), *printed,
         auc.value - printed[0] if auc and printed[0] is not None else None, outcome.status(line),
     ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from recbole_genci.evaluation.calibration import calibration
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
@@ -103,6 +104,12 @@ class Outcome:
     def scores(self, line: Line) -> np.ndarray:
         """Scores of the test rows ``[seeds, R]`` in float64, of the finished runs by seed."""
         return np.stack([self.store.scores(run) for run in self.of_line(line)]).astype(np.float64)
+
+    def calibration(self, line: Line, name: str) -> Estimate | None:
+        """Mean and standard deviation of a field of ``Calibration`` over all seeds; None if one is missing or undefined."""
+        if not self.complete(line):
+            return None
+        return Estimate.mean([getattr(calibration(self.test_labels, scores), name) for scores in self.scores(line)])
 
 
 def _shown(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -13,7 +14,8 @@ from recbole_genci.experiments.tables import Column, Estimate, Table
 _PAPER_TABLE = 4
 _COLUMNS = (
     Column("variant"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("AUC - full", "+.4f", error="se"),
-    Column("LogLoss - full", "+.4f", error="se"), Column("paper AUC"), Column("paper LogLoss"),
+    Column("LogLoss - full", "+.4f", error="se"), Column("LogLoss recalibrated", error="sd"),
+    Column("predicted / observed clicks", error="sd"), Column("paper AUC"), Column("paper LogLoss"),
     Column("paper AUC - full", "+.4f"), Column("runs"),
 )  # fmt: skip
 
@@ -25,6 +27,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     rows = [_row(outcome, line, full, dataset) for line in request.lines]
     remarks = [
         f"Differences to {full.name} are paired: mean over seeds of the difference with the same seed, ± its standard error.",
+        DEFINITION,
         paper.remark(_PAPER_TABLE, dataset),
     ]
     picture = f"{request.definition.name}.png"
@@ -42,7 +45,8 @@ def _row(outcome: Outcome, line: Line, full: Line, dataset: str) -> list:
     whole = _printed(dataset, full, full, "AUC")
     return [
         line.name, outcome.mean(line, "auc"), outcome.mean(line, "logloss"),
-        *(_difference(outcome, line, full, metric) for metric in ("auc", "logloss")), auc, logloss,
+        *(_difference(outcome, line, full, metric) for metric in ("auc", "logloss")),
+        outcome.calibration(line, "log_loss"), outcome.calibration(line, "ratio"), auc, logloss,
         auc - whole if line != full and auc is not None and whole is not None else None, outcome.status(line),
     ]  # fmt: skip
 

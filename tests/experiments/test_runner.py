@@ -114,6 +114,7 @@ def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
                 form = "+.4f" if "full" in plain else ".4f"
                 value = f"{float(value):{form}} ± {float(row[f'{plain} {error[:-1]}']):.4f}"
             assert entry == (value or "–")
+        assert 0 < float(row["LogLoss recalibrated"]) <= float(row["LogLoss"]) + 1e-6
     full, without = ({r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["settings"] == settings}
                      for settings in ({"intent_extraction": "hierarchical"}, {"intent_extraction": "target"}))  # fmt: skip
     difference = np.array([without[seed] - full[seed] for seed in (2020, 2021)])

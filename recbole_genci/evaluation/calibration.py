@@ -1,0 +1,54 @@
+"""How much of a LogLoss is the order of the rows, and how much is probabilities that are too high or too sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+_SMALLEST = 1e-7  # float32 scores can be exactly 0 or 1, whose logit is infinite
+_FREE = 1e10  # scikit-learn's C: no penalty, by whatever name its versions call that
+
+DEFINITION = (
+    "LogLoss depends on calibration as well as on order: 'predicted / observed clicks' is the sum of the predicted "
+    "probabilities over the number of clicks, and 'LogLoss recalibrated' is what remains once the best intercept and slope of "
+    "the logits (Platt), fitted on these very test rows, have been taken out. It is a diagnosis, not a figure a model could be "
+    "credited with."
+)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of probabilities on labelled rows.
+
+    Attributes:
+        ratio: sum of the probabilities over the number of clicks; above 1 too many clicks are predicted.
+        slope: by which the logits would have to be multiplied; below 1 the probabilities are too sure (Cox, 1958).
+        log_loss: what it is with the best intercept and slope, fitted on the same rows: never above the LogLoss itself.
+    """
+
+    ratio: float
+    slope: float
+    log_loss: float
+
+
+def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
+    """Fit ``P(click) = sigmoid(intercept + slope * logit(score))`` (Platt scaling) by maximum likelihood.
+
+    Args:
+        labels: ``[R]`` 0 or 1.
+        scores: ``[R]`` probabilities.
+
+    Returns:
+        Calibration: all nan where the rows are all of one class, as their fit has no end.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    if len(np.unique(labels)) < 2:
+        return Calibration(float("nan"), float("nan"), float("nan"))
+    clipped = np.clip(scores, _SMALLEST, 1 - _SMALLEST)
+    logits = np.log(clipped / (1 - clipped))[:, None]
+    fit = LogisticRegression(C=_FREE, tol=1e-8, max_iter=1000).fit(logits, labels)
+    recalibrated = log_loss(labels, fit.predict_proba(logits)[:, 1])
+    return Calibration(float(scores.sum() / labels.sum()), float(fit.coef_[0, 0]), float(recalibrated))
