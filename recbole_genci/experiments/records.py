@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_genci.files import read_json_lines, write_atomically, write_text
+from recbole_genci.trainer import WEIGHTS_FILE
 
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
 FINISHED, FAILED = "finished", "failed"
@@ -25,31 +26,39 @@ class Records:
     Args:
         folder: ``results/NAME-DATASET``.
         neighbours: folders of the other experiments on the dataset.
+        with_model: whether a finished run must still have its model, which published records have not: only scores.
 
     Raises:
         ValueError: a damaged file.
     """
 
-    def __init__(self, folder: Path, neighbours: Sequence[Path] = ()):
+    def __init__(self, folder: Path, neighbours: Sequence[Path] = (), with_model: bool = False):
         self.folder, self.neighbours = folder, [each for each in neighbours if each != folder]
+        self._needed = (SCORES_FILE, WEIGHTS_FILE) if with_model else (SCORES_FILE,)
         self._records = {record["config_hash"]: record for record in read_runs(folder)}
 
     def finished(self, config_hash: str) -> dict | None:
         """The finished run of that hash, here or taken over from a neighbour; None if there is none, or its folder is gone."""
         record = self._records.get(config_hash)
         if record and record["status"] == FINISHED:
-            if scores_file(self.folder, record).is_file():
+            gone = self._gone(self.folder, record)
+            if not gone:
                 return record
-            logging.getLogger().warning(f"{scores_file(self.folder, record)} is gone: what this run lacks is made again.")
+            logging.getLogger().warning(
+                f"{self.run_folder(record)} has lost {' and '.join(gone)}: what this run lacks is made again."
+            )
         for neighbour in self.neighbours:
             for other in read_runs(neighbour):
                 wanted = other["config_hash"] == config_hash and other["status"] == FINISHED
-                if wanted and scores_file(neighbour, other).is_file():
+                if wanted and not self._gone(neighbour, other):
                     path = os.path.relpath(neighbour / other["folder"], self.folder)
                     taken = other | {"folder": Path(path).as_posix(), "taken_from": other["taken_from"] or neighbour.name}
                     self.add(taken)
                     return taken
         return None
+
+    def _gone(self, folder: Path, record: dict) -> list[str]:
+        return [name for name in self._needed if not (folder / record["folder"] / name).is_file()]
 
     def add(self, record: dict) -> None:
         """Write a run that ended; it replaces an earlier one of its hash, and failures of the same line and seed."""

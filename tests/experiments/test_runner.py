@@ -153,6 +153,23 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     assert len(trained) == 5
 
 
+def test_scores_alone_make_tables_but_no_analysis_of_a_model(data, trained, caplog):
+    """As in records that somebody published: what needs the model trains it anew instead of dying of its absence."""
+    experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    experiment("intents", "tiny", config_dict=data)
+    for folder in Path("results/compare-tiny/runs").glob("*/*"):
+        for file in folder.iterdir():
+            if file.is_file() and file.name != "test_scores.npy":
+                file.unlink()
+    trained.clear()
+    experiment("volatility", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    assert trained == []
+    experiment("intents", "tiny", config_dict=data)
+    assert trained == [("GenCI", 2020)] and "has lost model.safetensors: what this run lacks is made again" in caplog.text
+    (record,) = read_runs(Path("results/intents-tiny"))
+    assert record["taken_from"] is None and Path("results/intents-tiny/intents.png").is_file()
+
+
 def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, caplog):
     data |= {"epochs": 3, "stopping_step": 9}
     models = ["LR", "DeepFM", "DIN"]
