@@ -8,7 +8,7 @@ from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Line
-from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.outcome import CALIBRATION, Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
 from recbole_genci.experiments.significance import paired_t_test, user_bootstrap
 from recbole_genci.experiments.tables import Column, Estimate, Table
@@ -18,8 +18,7 @@ PICTURE = "compare.png"
 _PAPER_TABLE = 3
 _COLUMNS = (
     Column("model"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("GAUC", error="sd"),
-    Column("RelaImpr [%]", ".2f"), Column("LogLoss recalibrated", error="sd"),
-    Column("predicted / observed clicks", error="sd"), Column("latency [s]", ".3g"),
+    Column("RelaImpr [%]", ".2f"), *CALIBRATION, Column("latency [s]", ".3g"),
     Column("paper AUC"), Column("paper LogLoss"), Column("paper RelaImpr [%]", ".2f"),
     Column("paper latency [s]", ".2f"), Column("AUC - paper", "+.4f"), Column("runs"),
 )  # fmt: skip
@@ -67,8 +66,8 @@ def _row(outcome: Outcome, line: Line, base: float | None, dataset: str) -> list
     printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in ("AUC", "LogLoss", "RelaImpr [%]", "latency [s]")]
     return [
         line.name, auc, outcome.mean(line, "logloss"), outcome.mean(line, "gauc"),
-        rela_impr(auc.value, base) if auc and base else None, outcome.calibration(line, "log_loss"),
-        outcome.calibration(line, "ratio"), outcome.number(line, "latency_s"), *printed,
+        rela_impr(auc.value, base) if auc and base else None, *outcome.calibration(line),
+        outcome.number(line, "latency_s"), *printed,
         auc.value - printed[0] if auc and printed[0] is not None else None, outcome.status(line),
     ]  # fmt: skip
 

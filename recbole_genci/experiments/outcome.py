@@ -11,7 +11,9 @@ from recbole_genci.evaluation.calibration import calibration
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
-from recbole_genci.experiments.tables import Estimate, Table
+from recbole_genci.experiments.tables import Column, Estimate, Table
+
+CALIBRATION = (Column("LogLoss recalibrated", error="sd"), Column("predicted / observed clicks", error="sd"))
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,12 @@ class Outcome:
         """Scores of the test rows ``[seeds, R]`` in float64, of the finished runs by seed."""
         return np.stack([self.store.scores(run) for run in self.of_line(line)]).astype(np.float64)
 
-    def calibration(self, line: Line, name: str) -> Estimate | None:
-        """Mean and standard deviation of a field of ``Calibration`` over all seeds; None if one is missing or undefined."""
+    def calibration(self, line: Line) -> list[Estimate | None]:
+        """The entries of the columns ``CALIBRATION`` over all seeds; None where a seed is missing or undefined."""
         if not self.complete(line):
-            return None
-        return Estimate.mean([getattr(calibration(self.test_labels, scores), name) for scores in self.scores(line)])
+            return [None] * len(CALIBRATION)
+        found = [calibration(self.test_labels, scores) for scores in self.scores(line)]
+        return [Estimate.mean([each.log_loss for each in found]), Estimate.mean([each.ratio for each in found])]
 
 
 def _shown(value: float | None) -> str:

@@ -58,7 +58,8 @@ class Runner:
         self.request, self.preparation = request, preparation
         self.parts, self.rows_fingerprint = preparation.rows(request.config)
         neighbours = [results_folder(request.config, name) for name in known_experiments()]
-        self.records = Records(request.folder, neighbours, with_model=request.definition.rows is not None)
+        looks_inside = request.definition.rows is not None  # an analysis of a model's rows, not of its scores
+        self.records = Records(request.folder, neighbours, with_model=looks_inside)
         self.timer = Timer()
 
     def run(self) -> dict[tuple[str, int], dict]:

@@ -7,16 +7,15 @@ from pathlib import Path
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Line
-from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.outcome import CALIBRATION, Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
 _PAPER_TABLE = 4
 _COLUMNS = (
     Column("variant"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("AUC - full", "+.4f", error="se"),
-    Column("LogLoss - full", "+.4f", error="se"), Column("LogLoss recalibrated", error="sd"),
-    Column("predicted / observed clicks", error="sd"), Column("paper AUC"), Column("paper LogLoss"),
-    Column("paper AUC - full", "+.4f"), Column("runs"),
+    Column("LogLoss - full", "+.4f", error="se"), *CALIBRATION,
+    Column("paper AUC"), Column("paper LogLoss"), Column("paper AUC - full", "+.4f"), Column("runs"),
 )  # fmt: skip
 
 
@@ -46,7 +45,7 @@ def _row(outcome: Outcome, line: Line, full: Line, dataset: str) -> list:
     return [
         line.name, outcome.mean(line, "auc"), outcome.mean(line, "logloss"),
         *(_difference(outcome, line, full, metric) for metric in ("auc", "logloss")),
-        outcome.calibration(line, "log_loss"), outcome.calibration(line, "ratio"), auc, logloss,
+        *outcome.calibration(line), auc, logloss,
         auc - whole if line != full and auc is not None and whole is not None else None, outcome.status(line),
     ]  # fmt: skip
 
