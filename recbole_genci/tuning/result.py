@@ -15,6 +15,7 @@ from recbole_genci.files import write_json, write_text
 
 TABLE, RESULT, SELECTED, PLOT = "hyper_result.csv", "hyper_result.json", "selected.yaml", "hyper_result.png"
 _SHOWN = 10
+_FEW = 6  # values of a key that have a place each in the picture
 
 
 def trial_table(records: list[dict]) -> pd.DataFrame:
@@ -56,22 +57,39 @@ def write_result(result: dict, folder: Path) -> None:
 
 
 def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> None:
-    """Validation score by trial with the best so far, and by the values of each searched key."""
-    finished = [record for record in records if record["status"] == "finished"]
-    score = np.array([record["score"] for record in finished])
+    """Validation score by trial with the best so far, and by the values of each searched key; hollow: stopped early."""
+    scored = [record for record in records if record["score"] is not None]
+    finished = [record for record in scored if record["status"] == "finished"]
     names = list(finished[0]["params"])
     figure, (first, *others) = row_of_axes(len(names) + 1, 3.2 * (len(names) + 1), 3, sharey=True)
-    number = [record["trial"] for record in finished]
-    first.scatter(number, score, s=12)
-    first.step(number, (np.maximum if bigger else np.minimum).accumulate(score), where="post", color="black", linewidth=0.8)
+    best = (np.maximum if bigger else np.minimum).accumulate([record["score"] for record in finished])
+    first.step([record["trial"] for record in finished], best, where="post", color="black", linewidth=0.8, label="best so far")
+    _points(first, scored, [record["trial"] for record in scored])
+    first.xaxis.get_major_locator().set_params(integer=True)
     first.set(xlabel="trial", ylabel=f"validation {metric}")
+    first.legend(fontsize="small")
     for axis, name in zip(others, names):
-        values = [record["params"][name] for record in finished]
+        values = [record["params"][name] for record in scored]
         numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        axis.scatter(values if numeric else [str(value) for value in values], score, s=12)
-        positive = numeric and min(values) > 0
-        axis.set(xlabel=name, xscale="log" if positive and max(values) / min(values) > 20 else axis.get_xscale())
+        distinct = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
+        if not numeric or len(distinct) <= _FEW:  # a choice: one place a value, so that no two labels meet
+            places = {value: place for place, value in enumerate(distinct)}
+            labels = [f"{value:g}" for value in distinct] if numeric else distinct
+            axis.set_xticks(range(len(distinct)), labels, rotation=30, ha="right")
+            values = [places[value if numeric else str(value)] for value in values]
+        elif min(values) > 0 and max(values) / min(values) > 20:
+            axis.set_xscale("log")
+        _points(axis, scored, values)
+        axis.set(xlabel=name)
     save(figure, file, dpi=120)
+
+
+def _points(axis, records: list[dict], places: list[float]) -> None:
+    """The records' scores at their places, ``finished`` filled and others hollow."""
+    for done, label in ((True, "finished"), (False, "stopped early")):
+        chosen = [(x, r["score"]) for x, r in zip(places, records) if (r["status"] == "finished") == done]
+        if chosen:
+            axis.scatter(*zip(*chosen), s=16, color="#0072B2", facecolors="#0072B2" if done else "none", label=label, zorder=3)
 
 
 def write_plot(records: list[dict], metric: str, bigger: bool, folder: Path) -> None:

@@ -249,6 +249,26 @@ def test_without_matplotlib_a_line_says_so(monkeypatch, caplog, tmp_path):
     assert "matplotlib is not installed" in caplog.text and not list(tmp_path.glob("*.png"))
 
 
+def test_the_picture_shows_every_scored_trial_and_every_choice(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from recbole_genci.tuning import result
+
+    kept = []
+    monkeypatch.setattr(result, "save", lambda figure, file, dpi: kept.append(figure))
+    trials = [("finished", 0.7, 3e-4, "[1]", 0.3), ("stopped", 0.6, 1e-3, "[2]", 0.001), ("failed", None, 1e-4, "[1]", 0.1),
+              ("finished", 0.8, 1e-4, "[2]", 0.2), *[("finished", 0.7, 1e-4, "[1]", 0.4 + n / 10) for n in range(5)]]  # fmt: skip
+    records = [{"trial": n, "status": status, "score": score, "params": {"decay": decay, "sizes": sizes, "rate": rate}}
+               for n, (status, score, decay, sizes, rate) in enumerate(trials, 1)]  # fmt: skip
+    result.plot_search(records, "AUC", True, tmp_path / "x.png")
+    first, decay, sizes, rate = kept[0].axes
+    shown = {tuple(point) for points in first.collections for point in points.get_offsets().tolist()}
+    assert shown == {(n, r["score"]) for n, r in enumerate(records, 1) if r["score"] is not None}
+    assert first.lines[0].get_ydata()[-1] == 0.8
+    assert [label.get_text() for label in decay.get_xticklabels()] == ["0.0001", "0.0003", "0.001"]
+    assert [label.get_text() for label in sizes.get_xticklabels()] == ["[1]", "[2]"]
+    assert rate.get_xscale() == "log" and len(rate.collections) == 2
+
+
 def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
     words = [f"--{key}={value}" for key, value in data.items() if key != "mlp_hidden_size"]
     stop_words = ["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", "--max_evals=2", "--tool=Hyperopt", *words]
