@@ -10,6 +10,7 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from recbole_genci import compat
 from recbole_genci.checkpoint import load_training_state, save_training_state
@@ -44,6 +45,12 @@ class CTRTrainer(Trainer):
         self.epochs_trained = 0
         self.best_epoch = None
         self.shared_loss = None
+
+    def _build_optimizer(self, **kwargs):
+        """RecBole's optimiser, with the weight decay of ``weight_decay_of`` (see ``decay_groups``)."""
+        if self.config["weight_decay_of"] == "embeddings" and "params" not in kwargs:
+            kwargs["params"] = decay_groups(self.model)
+        return super()._build_optimizer(**kwargs)
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         self.best_epoch = epoch
@@ -124,6 +131,20 @@ class CTRTrainer(Trainer):
         result = metrics_of(self.config, *score_rows(self.model, eval_data, self.device, show_progress, self.processes))
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
+
+
+def decay_groups(model) -> list[dict]:
+    """A model's parameters for an optimiser that decays its embedding tables alone, whatever the model calls them.
+
+    Fields' embeddings overfit where rows are few; layers that act on all rows do not, and L2 within Adam can switch a branch off
+    whose gradients are small. FuxiCTR's ``embedding_regularizer`` makes the same cut.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    parameters = list(model.parameters())
+    return [
+        {"params": [each for each in parameters if id(each) in tables]},
+        {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
+    ]
 
 
 def load_weights(model, file: Path) -> None:
