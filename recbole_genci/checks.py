@@ -27,7 +27,8 @@ def check(config) -> None:
     _check_processes(config)
     if config["weight_decay_of"] not in (None, "embeddings"):
         raise ValueError(
-            f"weight_decay_of: '{config['weight_decay_of']}' is not 'embeddings'. Leave it unset to decay all parameters, as RecBole does."
+            f"weight_decay_of: '{config['weight_decay_of']}' is not 'embeddings'. Leave it unset to decay all parameters, as "
+            "RecBole does."
         )
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(

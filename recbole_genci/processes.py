@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -109,6 +108,23 @@ class _Loss(nn.Module):
         return tuple(weight * loss for loss in losses) if isinstance(losses, tuple) else weight * losses
 
 
+class _Sum(torch.autograd.Function):
+    """Sum of all processes' tensors, with its gradient: torch's own is deprecated in favour of a private module."""
+
+    @staticmethod
+    def forward(ctx, tensor, group):
+        ctx.group = group
+        total = tensor.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient, group=ctx.group)
+        return gradient, None
+
+
 class GlobalBatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation by the mean and variance of all processes' rows; torch's SyncBatchNorm refuses to run on a CPU.
 
@@ -125,11 +141,11 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             return super().forward(x)
         over, shape = [d for d in range(x.dim()) if d != 1], [-1 if d == 1 else 1 for d in range(x.dim())]
         count = x.new_tensor([x.numel() / x.shape[1]])
-        total = all_reduce(torch.cat([x.sum(over), count]), group=self.group)
+        total = _Sum.apply(torch.cat([x.sum(over), count]), self.group)
         rows = total[-1].detach()
         mean = total[:-1] / rows
         centred = x - mean.view(shape)
-        variance = all_reduce(centred.square().sum(over), group=self.group) / rows
+        variance = _Sum.apply(centred.square().sum(over), self.group) / rows
         if self.track_running_stats:
             self._update(mean.detach(), variance.detach() * rows / (rows - 1))
         normalised = centred / (variance + self.eps).sqrt().view(shape)

@@ -24,6 +24,8 @@ from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
 LONG_TERM, SHORT_TERM, TARGET = "long-term intent", "short-term intent", "target item"
 _SHARES = {LONG_TERM: "long_term", SHORT_TERM: "short_term", TARGET: "item"}
 
+NEGLIGIBLE = 1e-6  # of the widest set's range: float32 scores cannot tell such a set from a constant
+
 #: Colours of Okabe and Ito, which the colour-blind tell apart, and shapes for print: name, colour, marker.
 _STYLES = ((LONG_TERM, "#0072B2", "o"), (SHORT_TERM, "#E69F00", "^"), (TARGET, "#000000", "+"))
 
@@ -116,7 +118,8 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
     """A t-SNE map (PNG) of the three sets of ``intent_vectors``, with the numbers of ``spread`` in its legend.
 
     The sets are mapped together in their common space, each moved to its own mean first: a set's mean is the same for every
-    row, the layer's bias could as well carry it, and left in it would show three islands whatever the intents.
+    row, the layer's bias could as well carry it, and left in it would show three islands whatever the intents. A set that does
+    not vary is left out, and the legend says so.
 
     Args:
         file: where to write it, whole or not at all.
@@ -131,14 +134,18 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
     from sklearn.manifold import TSNE
 
     numbers = spread(vectors)
-    points = np.concatenate([vectors[name] - vectors[name].mean(axis=0) for name in _SHARES])
-    if not np.ptp(points, axis=0).any():
+    drawn = _sets_that_vary(vectors)
+    if not drawn:
         raise ValueError("intents: neither intents nor items differ between the rows, so that there is nothing to map.")
+    points = np.concatenate([vectors[name] - vectors[name].mean(axis=0) for name in drawn])
     tsne = TSNE(init="pca", perplexity=min(30.0, (len(points) - 1) / 3), random_state=seed)
-    places = dict(zip(_SHARES, np.split(tsne.fit_transform(points), len(_SHARES))))
+    places = dict(zip(drawn, np.split(tsne.fit_transform(points), len(drawn))))
     figure, (axis,) = row_of_axes(1, 7, 7.6)
     for name, colour, marker in _STYLES:
         found = numbers[name]
+        if name not in drawn:
+            axis.scatter([], [], marker=marker, color=colour, label=f"{name}: the same for all rows, not drawn")
+            continue
         label = (f"{name}: relative radius {found['relative_radius']:.2g}, cosine distance {found['cosine_distance']:.2f}, "
                  f"dimension {found['effective_dimension']:.1f}, alignment {found['target_alignment']:.2f}")  # fmt: skip
         face = {"color": colour} if marker == "+" else {"facecolors": colour, "edgecolors": "none"}
@@ -147,6 +154,12 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
              xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])  # fmt: skip
     figure.legend(loc="outside lower center", fontsize="small")
     save(figure, file)
+
+
+def _sets_that_vary(vectors) -> list[str]:
+    """Names of the sets whose rows differ by more than rounding; of the others t-SNE would spread the rounding errors out."""
+    ranges = {name: np.ptp(vectors[name], axis=0).max() for name in _SHARES}
+    return [name for name, size in ranges.items() if size > NEGLIGIBLE * max(ranges.values())]
 
 
 def _check(vectors) -> None:

@@ -205,6 +205,18 @@ def test_the_map_is_a_picture_and_the_same_for_the_same_seed(tmp_path):
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_set_that_does_not_vary_is_left_out_of_the_map(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    figures = []
+    monkeypatch.setattr("recbole_genci.evaluation.intents.save", lambda figure, file: figures.append(figure))
+    rounding = 1 + 1e-9 * np.random.default_rng(0).normal(size=(40, 6))
+    plot_intents(draw(0) | {SHORT_TERM: rounding}, tmp_path / "intents.png", seed=0)
+    (axis,) = figures[0].axes
+    labels = [points.get_label() for points in axis.collections]
+    assert [len(points.get_offsets()) for points in axis.collections] == [40, 0, 40]
+    assert "short-term intent: the same for all rows, not drawn" in labels and labels[0].startswith("long-term intent: relative")
+
+
 def test_without_matplotlib_a_sentence_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'recbole_genci\[plots\]'"):
