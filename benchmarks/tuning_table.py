@@ -2,10 +2,10 @@
 
     python benchmarks/tuning_table.py [dataset]
 
-Each model has seventeen candidates, seed 2020, ranked by validation AUC: the settings it came with, 8 random draws from
-`benchmarks/tuning/<model>.test`, the best of these nine with each of the four values of `benchmarks/tuning/weight_decay.test`,
-and the best of all thirteen with each of the four values of `benchmarks/tuning/embedding_weight_decay.test`. Where the best of all
-is not what it came with, the YAML file says so.
+Each model has seventeen candidates, seed 2020, ranked by validation AUC: the settings it came with; 8 random draws from
+`benchmarks/tuning/<model>.test`; the best of these nine with each of the four values of `benchmarks/tuning/weight_decay.test`;
+the best of these thirteen with each of the four of `benchmarks/tuning/embedding_weight_decay.test`. Where the best of all is
+not what it came with, the YAML file says so.
 """
 
 import json
