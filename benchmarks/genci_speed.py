@@ -5,7 +5,8 @@
 All read the same rows in batches of the same size; an epoch has the same number of steps for all of them, so that the time of a
 step, batch assembly included, is an epoch's share. The cases take turns, a few steps and one pass over the test split in
 each round; reported are medians over the rounds. Models are not trained beyond the timed steps. A second table takes the
-encoder alone (Eq. 4), beside transformers' T5 of the same sizes. Run it on a quiet machine; only the ratios carry over to
+encoder alone (Eq. 4), beside transformers' T5 of the same sizes. The operations of a step and of a prediction are counted too:
+a GPU spends its time launching them. Run it on a quiet machine; only the ratios carry over to
 another one. `--rounds=5 --steps=10` are this script's own.
 """
 
@@ -14,7 +15,7 @@ import time
 
 import pandas as pd
 import torch
-from timed_case import INFERENCE, TRAINING, TimedCase, medians, synchronize
+from timed_case import INFERENCE, TRAINING, TimedCase, medians, operations, synchronize
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
@@ -37,10 +38,11 @@ CASES = {
 
 
 def measure_models(plan, dataset: str, argv: list[str], rounds: int, steps: int) -> pd.DataFrame:
-    """Median seconds of each case."""
+    """Median seconds of each case, and how many operations they are."""
     cases = {label: TimedCase(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
              for label, (name, model_class, keys) in CASES.items()}  # fmt: skip
-    return medians(cases, rounds, steps)
+    counts = pd.DataFrame({label: operations(case) for label, case in cases.items()}).T
+    return medians(cases, rounds, steps).join(counts.add_suffix(", operations"))
 
 
 def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:

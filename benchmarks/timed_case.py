@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pandas as pd
 import torch
 from recbole.utils import init_seed
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_genci.data import create_loaders
 
@@ -63,6 +64,41 @@ class TimedCase:
                 self.model.predict(batch.to(self.device))
         synchronize(self.device)
         return time.perf_counter() - start
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations that compute or copy; views cost a GPU nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operations += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def operations(case: TimedCase) -> dict[str, int]:
+    """How many operations a training step (optimiser apart) and the prediction of a batch are.
+
+    Where each is small, a GPU waits for them to be launched. Counted as they are on a GPU, where GenCI encodes all histories
+    at once.
+    """
+    batch, found = next(iter(case.train)).to(case.device), {}
+    intent = getattr(case.model, "intent", None)
+    if intent is not None:
+        groups, intent.chunk_positions = intent.chunk_positions, 0
+    case.model.train()
+    with _Counter() as counter:
+        losses = case.model.calculate_loss(batch)
+        (sum(losses) if isinstance(losses, tuple) else losses).backward()
+    found[TRAINING] = counter.operations
+    case.model.eval()
+    with torch.no_grad(), _Counter() as counter:
+        case.model.predict(batch)
+    if intent is not None:
+        intent.chunk_positions = groups
+    return found | {INFERENCE: counter.operations}
 
 
 def medians(cases: Mapping[str, TimedCase], rounds: int, steps: int) -> pd.DataFrame:
