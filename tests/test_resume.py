@@ -32,9 +32,13 @@ def keys(tmp_path):
     return data | {"epochs": 5, "stopping_step": 9, "dropout_prob": 0.2}
 
 
-@pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM", "AFN+", "MIRRN"])
-def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(name, keys, monkeypatch):
-    keys |= SMALL_GENCI if name == "GenCI" else {}
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("GenCI", SMALL_GENCI), ("DIN", {}), ("DeepFM", {}), ("AFN+", {}), ("MIRRN", {}),
+     ("GenCI", SMALL_GENCI | {"weight_decay": 0.1, "weight_decay_of": "embeddings"})],  # an optimiser of two parameter groups
+)  # fmt: skip
+def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(name, more, keys, monkeypatch):
+    keys |= more
     whole = run(name, "tiny", config_dict=keys)[0]
     with monkeypatch.context() as patched:
         stop_after(1, patched)

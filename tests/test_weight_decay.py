@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
-from test_resume import SAME, stop_after
 from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
-from recbole_genci.quick_start import prepare, resume, run
+from recbole_genci.quick_start import prepare
 from recbole_genci.trainer import CTRTrainer
 
 
@@ -47,18 +46,6 @@ def test_all_parameters_are_decayed_by_default_as_recbole_does(keys):
     model, before = after_a_step_without_gradient("GenCI", keys)
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     assert moved == {key for key, value in before.items() if value.any()}
-
-
-def test_a_run_with_it_resumes_exactly(keys, monkeypatch):
-    keys |= SMALL_GENCI | {"weight_decay_of": "embeddings", "epochs": 4, "stopping_step": 9}
-    whole = run("GenCI", "tiny", config_dict=keys)[0]
-    with monkeypatch.context() as patched:
-        stop_after(1, patched)
-        with pytest.raises(KeyboardInterrupt):
-            run("GenCI", "tiny", config_dict=keys)
-    (folder,) = (path for path in Path("saved").iterdir() if (path / "training.pt").exists())
-    resumed = resume(folder)
-    assert {key: resumed[key] for key in SAME} == {key: whole[key] for key in SAME}
 
 
 def test_another_value_is_refused():
