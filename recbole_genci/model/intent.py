@@ -268,7 +268,7 @@ class IntentGenerator(nn.Module):
                 tokens = prefix[:, :, -1].reshape(-1, 1) + self.offsets[level - 1]
                 if width > 1 or parent.shape[1] > 1:
                     source = (parent + width * torch.arange(rows, device=parent.device).unsqueeze(1)).flatten()
-                    past = [layer.index_select(0, source) for layer in past]
+                    past = past.of_rows(source)
                 width = parent.shape[1]
             hidden, past = self.decoder(self._embed(tokens), encoded.states, encoded.mask, past)
             return self._logits(hidden.view(rows, width, self.width), level)

@@ -4,16 +4,20 @@ The mathematics is that of ``transformers``' ``T5Stack`` (same parameters under 
 the order of the multiplications is chosen for short histories and few heads:
 
 * **Projections are composed.** ``(x Wq)(y Wk)' = (x Wq Wk') y'``: the composed ``[m, m]`` matrix of a head is built
-  once per call, keys and values are never materialised, heads need no transposition, and a decoder reads a history
-  directly from its encoder states however many beams share it. The gain of the preceding norm is folded in as well.
-  (It costs h times the score products: about even for the paper's 2 heads, 20 % slower to encode at 4, 50 % at 8.)
+  once per pass (all steps of a generation share it), keys and values are never materialised, heads need no
+  transposition, and a decoder reads a history directly from its encoder states however many beams share it. The gain of
+  the preceding norm is folded in as well. (It costs h times the score products: about even for the paper's 2 heads, 20 %
+  slower to encode at 4, 50 % at 8.)
 * **Dropout on CPU** draws 16 random bits per element instead of one Bernoulli call, which otherwise is the most
   expensive operation of the whole encoder.
 
 Shapes: R query rows, U memory rows (R = U·G, row-major), T queries, S keys, h heads, m width.
 """
 
+from __future__ import annotations
+
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +47,11 @@ def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) 
     return offset + torch.where(distance < exact, distance, far)
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether arithmetic costs the time; on a GPU launches do. Tests and operation counts pretend by it to have a GPU."""
+    return x.device.type == "cpu"
+
+
 class _RMSNormalize(torch.autograd.Function):
     """x / rms(x), one reduction and one product each way: autograd's own chain takes three to four times longer."""
 
@@ -62,7 +71,8 @@ class _RMSNormalize(torch.autograd.Function):
 
 def rms_normalize(x: Tensor) -> Tensor:
     """``x`` with unit root mean square over its last dimension (the gain is applied by whoever reads the result)."""
-    return _RMSNormalize.apply(x)
+    # A GPU waits for launches and gets torch's single kernel (since torch 2.9); on a CPU torch has a chain of operations.
+    return _RMSNormalize.apply(x) if on_cpu(x) else F.rms_norm(x, x.shape[-1:], eps=EPS)
 
 
 def _keep_scale(x: Tensor, p: float) -> Tensor:
@@ -78,14 +88,14 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Inverted dropout, as ``torch.nn.functional.dropout`` but several times faster on CPU."""
     if not training or p == 0:
         return x
-    return x * _keep_scale(x, p) if x.device.type == "cpu" else F.dropout(x, p)
+    return x * _keep_scale(x, p) if on_cpu(x) else F.dropout(x, p)
 
 
 def dropout_add(residual: Tensor, x: Tensor, p: float, training: bool) -> Tensor:
     """``residual + dropout(x)`` in one pass."""
     if not training or p == 0:
         return residual + x
-    if x.device.type == "cpu":
+    if on_cpu(x):
         return torch.addcmul(residual, x, _keep_scale(x, p))
     return residual + F.dropout(x, p)
 
@@ -131,8 +141,11 @@ class Attention(nn.Module):
         with torch.no_grad():
             self.q.weight.div_(math.sqrt(self.q.weight.shape[0] // self.num_heads))
 
-    def _composed(self, query_gain: Tensor, memory_gain: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Per-head ``gain Wq Wk' gain [h*m, m]`` and ``gain Wv Wo [m, h*m]``, both in ``F.linear`` layout."""
+    def compose(self, query_gain: Tensor, memory_gain: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Per-head ``gain Wq Wk' gain [h*m, m]`` and ``gain Wv Wo [m, h*m]``, both in ``F.linear`` layout.
+
+        The gains ``[m]`` are those of the norms before query and memory; None where the memory has its own already.
+        """
         h, m = self.num_heads, self.q.weight.shape[1]
         q, k, v = (linear.weight.view(h, m // h, m) for linear in (self.q, self.k, self.v))
         score = torch.bmm(k.transpose(1, 2), q * query_gain)  # [h, m (memory), m (query)]
@@ -141,13 +154,14 @@ class Attention(nn.Module):
             score, value = score * memory_gain[:, None], value * memory_gain
         return score.reshape(h * m, m), value.transpose(0, 1).reshape(m, h * m)
 
-    def forward(self, query: Tensor, memory: Tensor, bias: Tensor, query_gain: Tensor, memory_gain: Tensor | None):
+    def forward(self, query: Tensor, memory: Tensor, bias: Tensor, matrices: tuple[Tensor, Tensor]) -> Tensor:
         """Attend from ``query [R, T, m]`` to ``memory [U, S, m]``, R = U*G; returns ``[R, T, m]``.
 
         ``bias`` is added to the scores ``[U, G*T*h, S]`` and broadcasts; its rows run (beam, position, head).
+        ``matrices`` are those of :meth:`compose`.
         """
         (rows, _, m), h = query.shape, self.num_heads
-        score, value = self._composed(query_gain, memory_gain)
+        score, value = matrices
         seeking = F.linear(query, score).view(memory.shape[0], -1, m)  # [U, G*T*h, m]
         weights = torch.baddbmm(bias, seeking, memory.transpose(1, 2)).softmax(-1)
         context = torch.bmm(dropout(weights, self.p, self.training), memory)
@@ -203,7 +217,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """``x [U, S, m]``, ``bias`` broadcastable to ``[U, S*h, S]``; returns ``[U, S, m]``."""
         normal, gain = rms_normalize(x), self.attention_norm.weight
-        x = dropout_add(x, self.attention(normal, normal, bias, gain, gain), self.p, self.training)
+        x = dropout_add(x, self.attention(normal, normal, bias, self.attention.compose(gain, gain)), self.p, self.training)
         update = self.feed_forward(rms_normalize(x), self.feed_forward_norm.weight)
         return dropout_add(x, update, self.p, self.training)
 
@@ -218,15 +232,20 @@ class DecoderLayer(nn.Module):
         self.feed_forward_norm, self.feed_forward = Gain(width), FeedForward(width, feed_forward_size, p)
         self.p = p
 
-    def forward(self, x: Tensor, bias: Tensor, memory: Tensor, memory_bias: Tensor, past: Tensor | None):
-        """``x [R, T, m]``, ``past [R, t, m]``; returns ``[R, T, m]`` and the new past ``[R, t + T, m]``.
+    def compose(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The matrices of self-attention and of cross-attention (:meth:`Attention.compose`)."""
+        gain = self.attention_norm.weight
+        return self.attention.compose(gain, gain), self.cross.compose(self.cross_norm.weight, None)
 
-        The past holds the normalised inputs of this layer, all that composed attention needs of earlier positions.
+    def forward(self, x: Tensor, bias: Tensor, memory: Tensor, memory_bias: Tensor, matrices: tuple, seen: Tensor | None):
+        """``x [R, T, m]``, ``seen [R, t, m]``, ``matrices`` of :meth:`compose`; ``[R, T, m]`` and the new ``seen [R, t + T, m]``.
+
+        ``seen`` holds the normalised inputs of this layer, all that composed attention needs of earlier positions.
         """
-        normal, gain = rms_normalize(x), self.attention_norm.weight
-        seen = normal if past is None else torch.cat([past, normal], 1)
-        x = dropout_add(x, self.attention(normal, seen, bias, gain, gain), self.p, self.training)
-        update = self.cross(rms_normalize(x), memory, memory_bias, self.cross_norm.weight, None)
+        normal, (own, cross) = rms_normalize(x), matrices
+        seen = normal if seen is None else torch.cat([seen, normal], 1)
+        x = dropout_add(x, self.attention(normal, seen, bias, own), self.p, self.training)
+        update = self.cross(rms_normalize(x), memory, memory_bias, cross)
         x = dropout_add(x, update, self.p, self.training)
         update = self.feed_forward(rms_normalize(x), self.feed_forward_norm.weight)
         return dropout_add(x, update, self.p, self.training), seen
@@ -274,6 +293,18 @@ class T5Encoder(_Stack):
         return self._close(x)
 
 
+class Past(NamedTuple):
+    """What a decoder's call leaves for the positions that follow."""
+
+    seen: list[Tensor]  # per layer [R, t, m], its normalised inputs at the t earlier positions
+    matrices: list[tuple]  # per layer, composed
+    memory_bias: Tensor  # [U, 1, S]
+
+    def of_rows(self, rows: Tensor) -> Past:
+        """The past with rows ``rows [R']`` of each layer's inputs: the beams that later positions extend."""
+        return self._replace(seen=[each.index_select(0, rows) for each in self.seen])
+
+
 class T5Decoder(_Stack):
     """Causal stack with cross-attention (Eq. 6)."""
 
@@ -281,26 +312,28 @@ class T5Decoder(_Stack):
         super().__init__(DecoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, False)
 
     def forward(
-        self, x: Tensor, memory: Tensor, memory_mask: Tensor, past: list[Tensor] | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
+        self, x: Tensor, memory: Tensor, memory_mask: Tensor, past: Past | None = None
+    ) -> tuple[Tensor, Past]:
         """Decode ``x [R, T, m]`` against ``memory [U, S, m]``, where rows u*G..u*G+G-1 read memory row u.
 
         Args:
             memory_mask: ``[U, S]``, True at real positions.
-            past: per layer ``[R, t, m]`` as returned for the t earlier positions; None at the first one.
+            past: as returned for the t earlier positions, of the same parameters and memory; None at the first one.
         Returns:
             Final hidden states ``[R, T, m]`` and the past for the next call.
         """
-        start = 0 if past is None else past[0].shape[1]
+        if past is None:
+            matrices = [layer.compose() for layer in self.layers]
+            past = Past([None] * len(self.layers), matrices, padding_bias(memory_mask, x.dtype))
+        start = 0 if past.seen[0] is None else past.seen[0].shape[1]
         stop = start + x.shape[1]
         bias = self.position_bias(start, stop)
         if x.shape[1] > 1:
             future = torch.ones(x.shape[1], stop, dtype=torch.bool, device=x.device).triu(start + 1)
             bias = bias.masked_fill(future.repeat_interleave(bias.shape[0] // x.shape[1], 0), torch.finfo(x.dtype).min)
-        memory_bias = padding_bias(memory_mask, x.dtype)
         x = dropout(x, self.p, self.training)
-        presents = []
-        for number, layer in enumerate(self.layers):
-            x, present = layer(x, bias, memory, memory_bias, None if past is None else past[number])
-            presents.append(present)
-        return self._close(x), presents
+        new = []
+        for layer, matrices, seen in zip(self.layers, past.matrices, past.seen, strict=True):
+            x, seen = layer(x, bias, memory, past.memory_bias, matrices, seen)
+            new.append(seen)
+        return self._close(x), past._replace(seen=new)

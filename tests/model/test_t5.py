@@ -145,6 +145,29 @@ def test_rms_normalize_has_the_right_gradient():
     assert torch.autograd.gradcheck(t5.rms_normalize, (x,))
 
 
+def test_what_a_gpu_computes_equals_what_a_cpu_computes(monkeypatch):
+    torch.manual_seed(0)
+    encoder, x = t5.T5Encoder(16, 2, 2, 32, 0.0, 8), torch.randn(3, 8, 16)
+    found = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(t5, "on_cpu", lambda x, answer=on_cpu: answer)
+        encoder.zero_grad()
+        states = encoder(x)
+        states.square().sum().backward()
+        found.append([states, *(parameter.grad for parameter in encoder.parameters())])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_of_a_gpu_keeps_the_residual_and_the_expectation(monkeypatch):
+    monkeypatch.setattr(t5, "on_cpu", lambda x: False)
+    torch.manual_seed(0)
+    x = torch.ones(200, 1000)
+    added = t5.dropout_add(x, x, 0.2, True)
+    assert set(added.unique().tolist()) == {1.0, 2.25}
+    assert abs(added.mean() - 2) < 0.01
+    assert set(t5.dropout(x, 0.2, True).unique().tolist()) == {0.0, 1.25}
+
+
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
 def test_dropout_keeps_the_right_share_and_the_expectation(p):
     torch.manual_seed(0)
