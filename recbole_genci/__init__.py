@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 # Loaded on first use, so that `import recbole_genci.tokenizer` does not pay for RecBole's trainer.
 _EXPORTS = {"Config": "recbole_genci.config", "run": "recbole_genci.quick_start",
-            "resume": "recbole_genci.quick_start", "load": "recbole_genci.saved"}  # fmt: skip
+            "resume": "recbole_genci.quick_start", "load": "recbole_genci.saved", "Ranker": "recbole_genci.ranker"}  # fmt: skip
 __all__ = [*_EXPORTS, "__version__"]
 
 
