@@ -85,10 +85,11 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"resume: {file} is damaged ({str(error).splitlines()[0]}). Start the run anew.") from error
     for name, now in identity.items():
-        if state["identity"][name] != now:
+        before = state["identity"].get(name)
+        if before != now:
             raise ValueError(
-                f"resume: {folder} was trained on {name} {str(state['identity'][name])[:12]}, but its configuration now gives "
-                f"{str(now)[:12]}. Restore the files it read, or start a new run."
+                f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration now gives {str(now)[:12]}. "
+                "Restore the files it read, or start a new run."
             )
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])

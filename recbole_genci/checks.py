@@ -109,6 +109,8 @@ def _check_numbers(config) -> None:
             raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least {minimum}.")
     if not isinstance(config["learning_rate"], (int, float)) or not config["learning_rate"] > 0:
         raise ValueError(f"learning_rate: {config['learning_rate']!r} is not a number above 0.")
+    if not config["weight_decay"] >= 0:
+        raise ValueError(f"weight_decay: {config['weight_decay']!r} is not a number of at least 0.")
     dropout = config["dropout_prob"]
     if dropout is not None and (not isinstance(dropout, (int, float)) or not 0 <= dropout < 1):
         raise ValueError(f"dropout_prob: {dropout!r} is not a number from 0 to below 1.")

@@ -20,6 +20,7 @@ from recbole.utils import argument_list
 
 from recbole_genci import compat
 from recbole_genci.checks import check, split_is_in_time_order
+from recbole_genci.kinds import check_kinds
 from recbole_genci.registry import get_model, nearest, resolve
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
@@ -137,7 +138,10 @@ class Config(RecBoleConfig):
         for file in file_list or []:
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
-            content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
+            try:
+                content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"config_files: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
             if not isinstance(content, dict):
                 raise ValueError(f"config_files: '{file}' holds no 'key: value' lines.")
         return super()._load_config_files(file_list)
@@ -184,6 +188,9 @@ class Config(RecBoleConfig):
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self):
+        check_kinds(self.final_config_dict, self.external_config_dict, self.internal_config_dict)
+        if not self.final_config_dict["use_gpu"]:
+            self.final_config_dict["gpu_id"] = ""  # which alone decides in RecBole (configurator.py, _init_device)
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
         # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.

@@ -20,8 +20,8 @@ from recbole.utils import init_seed
 from recbole_genci.checkpoint import STATE_FILE, training_state_file
 from recbole_genci.config import Config, known_keys, parse_argv
 from recbole_genci.data import create_dataset, create_loaders
-from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.data.download import check_dataset
+from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
@@ -109,11 +109,20 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
 def execute(plan: Plan) -> list[dict]:
     """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
     first = next(iter(plan.configs.values()))
-    runs = []
-    for seed in range(first["seed"], first["seed"] + first["seeds"]):
+    runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
+    try:
+        for seed in seeds:
+            for config in plan.configs.values():
+                config["seed"] = seed
+                runs.append(_train(config, plan))
+    except Exception:
+        if runs:
+            files = " ".join(str(Path(run["folder"]) / "metrics.json") for run in runs)
+            logging.getLogger().error(f"{len(runs)} runs had finished; their table: python -m recbole_genci.report {files}")
+        raise
+    finally:
         for config in plan.configs.values():
-            config["seed"] = seed
-            runs.append(_train(config, plan))
+            config["seed"] = seeds.start
     if first["offset"]:  # another machine has the first process, and the results
         return runs
     folder = new_folder(Path(first["results_dir"]), first["dataset"])
@@ -256,7 +265,8 @@ def train_and_evaluate(
         logger.info(model)
         if not processes.is_first:
             torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
-        identity = {"rows": data_fingerprint(parts), "semantic IDs": semantic_ids.digest if model_reads_ids else None}
+        identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
+                    "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
         started = time.perf_counter()
         if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
             _pretrain_teacher(config, model, train, valid, folder, processes)

@@ -103,6 +103,9 @@ def main(files: list[str]) -> int:
         if not files:
             raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
         runs = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
+        for file, metrics in zip(files, runs):
+            if not isinstance(metrics, dict) or "data_fingerprint" not in metrics:
+                raise ValueError(f"{file} is not the metrics.json of a run; give saved/*/metrics.json.")
         print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
     except (ValueError, OSError) as error:
         print(f"recbole_genci: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ import yaml
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
-from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall

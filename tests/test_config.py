@@ -68,22 +68,71 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"metrics": ["GAUC"]}, "metrics: 'GAUC' is not a metric of labelled rows"),
         ({"metrics": "LogLoss"}, "lacks AUC, which every comparison table shows"),
         ({"valid_metric": "MAE"}, "valid_metric: 'MAE' is not among metrics"),
-        ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number above 0"),
+        ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number; the default is"),
         ({"learning_rate": -1.0}, "learning_rate: -1.0 is not a number above 0"),
         ({"mlp_hidden_size": [64, 0]}, "mlp_hidden_size: .* is not a list of layer sizes"),
         ({"dropout_prob": 1}, "dropout_prob: 1 is not a number from 0 to below 1"),
-        ({"epochs": True}, "epochs: True is not a whole number"),
+        ({"epochs": True}, "epochs: True is not a number"),
         ({"eval_args": {"split": {"RS": [0.8, 0.2]}}}, "eval_args: split .* gives no training, validation and test part"),
         ({"eval_args": {"split": {"LS": "test_only"}}}, "eval_args: split .* gives no training, validation and test part"),
         ({"eval_args": {"order": "XO"}}, "eval_args: order 'XO'"),
         ({"eval_args": {"group_by": "item"}}, "eval_args: group_by 'item'"),
         ({"eval_args": {"mode": "full"}}, "mode 'full' for valid scores sampled or all items|Full sort"),
         ({"eval_args": {"order": "RO"}, "history_source": "past"}, "clicks whose own rows are held out"),
+        ({"eval_args": {"spilt": {"RS": [0.8, 0.1, 0.1]}}}, "eval_args: 'spilt' is not one of its parts.*Did you mean 'split'"),
+        ({"eval_args": "RS"}, "eval_args: 'RS' is not of the form"),
+        ({"load_col": {"items": ["item_id"]}}, "load_col: 'items' is not one of its parts, inter, user, item"),
+        ({"load_col": ["item_id"]}, "load_col: .* is not of the form"),
+        ({"unused_col": {"rows": ["rating"]}}, "unused_col: 'rows' is not one of its parts"),
+        ({"threshold": 4}, "threshold: 4 is not of the form {rating: 4}"),
+        ({"threshold": {"rating": "four"}}, "threshold: 'four' for 'rating' is not a number"),
+        ({"val_interval": [3, 5]}, "val_interval: .* is not of the form"),
+        ({"val_interval": {"rating": "[3,5"}}, r"val_interval: '\[3,5' for 'rating' is not an interval such as"),
+        ({"val_interval": {"rating": 3}}, "val_interval: 3 for 'rating' is not an interval"),
+        ({"val_interval": {"rating": "[0,3);(5,4]"}}, "is not an interval"),
+        ({"user_inter_num_interval": 13}, "user_inter_num_interval: 13 is not an interval"),
+        ({"item_inter_num_interval": "[13,inf"}, "item_inter_num_interval: .* is not an interval"),
+        ({"rm_dup_inter": False}, "rm_dup_inter: False is neither first nor last"),
+        ({"filter_inter_by_user_or_item": "yes"}, "filter_inter_by_user_or_item: 'yes' is neither True nor False"),
+        ({"shuffle": "no"}, "shuffle: 'no' is neither True nor False"),
+        ({"group_rows_by_history": 1}, "group_rows_by_history: 1 is neither True nor False"),
+        ({"seq_len": 5}, "seq_len: 5 is not of the form"),
+        ({"clip_grad_norm": 5}, "clip_grad_norm: 5 is not of the form"),
+        ({"weight_decay": "abc"}, "weight_decay: 'abc' is not a number"),
+        ({"weight_decay": -1.0}, "weight_decay: -1.0 is not a number of at least 0"),
+        ({"metric_decimal_place": "a"}, "metric_decimal_place: 'a' is not a number"),
+        ({"valid_metric": 5}, "valid_metric: 5 is not the name of a metric"),
+        ({"data_path": None}, "data_path: None is not the path of a folder"),
+        ({"numerical_features": "age"}, "numerical_features: 'age' is not a list"),
+        ({"discretization": {"age": 5}}, "discretization: 5 for 'age' is neither"),
+        ({"benchmark_filename": "train"}, "benchmark_filename: 'train' is not a list"),
+        ({"benchmark_filename": ["train", "test"]}, "benchmark_filename: .* does not name three files"),
+        ({"benchmark_filename": ["a", "b", "c"]}, "val_interval: rows of benchmark_filename are taken as they are"),
+        ({"config_file": "my.yaml"}, "config_file: nothing reads this key; files are given by config_files"),
+        ({"device": "cuda:1"}, "device: nothing reads this key; the GPU is chosen by gpu_id"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_with_the_key_and_a_remedy(keys, message):
     with pytest.raises((ValueError, NotImplementedError), match=message):
         Config("GenCI", "ml-100k", config_dict=keys)
+
+
+def test_what_is_of_the_right_kind_is_taken():
+    keys = {"benchmark_filename": ["a", "b", "c"], "val_interval": None, "rm_dup_inter": None, "weight_decay": 1, "topk": 10,
+            "user_inter_num_interval": "[0,inf)", "clip_grad_norm": {"max_norm": 5.0}}  # fmt: skip
+    assert Config("DeepFM", "ml-100k", config_dict=keys)["benchmark_filename"] == ["a", "b", "c"]
+    config = Config("DeepFM", "ml-100k", config_dict={"val_interval": {"rating": "[0,3); (3,inf)", "gender": ["F"]}})
+    assert config["val_interval"]["gender"] == ["F"]
+    config = Config("DeepFM", "ml-100k", config_dict={"use_gpu": False})
+    assert config["gpu_id"] == "" and config["device"].type == "cpu"
+
+
+def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path):
+    file = tmp_path / "bad.yaml"
+    for content in (b"epochs: [1,", b"epochs: \xff"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="config_files: '.*bad.yaml' is not YAML in UTF-8"):
+            Config("LR", "ml-100k", [str(file)])
 
 
 def test_heads_that_do_not_divide_are_refused_for_recboles_models_too():

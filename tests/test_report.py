@@ -49,3 +49,5 @@ def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| LR | 0.7000 |" in printed and "latency" not in printed
     assert main([]) == 2 and main(["nowhere.json"]) == 2
+    (tmp_path / "runs.json").write_text(json.dumps([result("LR", 1, 0.7)]))
+    assert main([str(tmp_path / "runs.json")]) == 2 and "is not the metrics.json of a run" in capsys.readouterr().err

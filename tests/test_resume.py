@@ -75,7 +75,14 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
-    file = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"]) / "tiny/tiny.inter"
+    data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
+    file = data / "tiny/tiny.item"
+    before = file.read_text()
+    file.write_text(before.replace("\t1990\t", "\t1991\t"))
+    with pytest.raises(ValueError, match="was trained on features .* but its configuration now gives"):
+        resume(folder)
+    file.write_text(before)
+    file = data / "tiny/tiny.inter"
     file.write_text(file.read_text() + "u1\ti1\t1\t1800000000\n")
     with pytest.raises(ValueError, match="was trained on rows .* but its configuration now gives"):
         resume(folder)

@@ -19,7 +19,7 @@ import recbole_genci
 from recbole_genci import load
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.stored import load_parts, store_parts
 from recbole_genci.quick_start import run
 

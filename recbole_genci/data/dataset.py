@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureType
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci import compat
 from recbole_genci.checks import split_is_in_time_order
@@ -69,6 +68,18 @@ class CTRDataset(Dataset):
                 f"{dataset_path}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the "
                 "field out by load_col or unload_col, or rename it in the file."
             )
+        for field in self.config["numerical_features"] or ():
+            if field not in self.field2type or self.field2type[field] not in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+                known = [name for name, kind in self.field2type.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
+                raise ValueError(
+                    f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are "
+                    f"{', '.join(known)}.{nearest(field, known)}"
+                )
+        if self.benchmark_filename_list and (empty := self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1)).any():
+            raise ValueError(
+                f"{dataset_path}: {empty.sum()} rows of benchmark_filename have no '{self.uid_field}' or no '{self.iid_field}'. "
+                "Remove these lines."
+            )
         # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An infinite one orders nothing.
         for field in {self.time_field, self.label_field, *(self.config["threshold"] or ())} & set(self.inter_feat):
             missing = ~np.isfinite(self.inter_feat[field].to_numpy(dtype=float))
@@ -84,6 +95,16 @@ class CTRDataset(Dataset):
             return None
         separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
         header = read_header(Path(filepath), separator, encoding)
+        kinds = dict.fromkeys((self.uid_field, self.iid_field), "token")
+        if source == FeatureSource.INTERACTION:
+            # RecBole numbers the words of a token column by first appearance: times and ratings would lose their order.
+            kinds |= dict.fromkeys((self.time_field, self.label_field, *(self.config["threshold"] or ())), "float")
+        for field, kind in kinds.items():
+            if header.get(field, kind) != kind:
+                raise ValueError(
+                    f"The header of {filepath} declares '{field}:{header[field]}', which must be '{field}:{kind}'. Change it "
+                    "there."
+                )
         for field in load_col or ():
             if field not in header:
                 raise ValueError(
@@ -115,6 +136,13 @@ class CTRDataset(Dataset):
             bad = label[~label.isin([0, 1])].iloc[0]
             raise ValueError(f"LABEL_FIELD: column '{self.label_field}' holds {bad!r}; labels must be 0 or 1.")
 
+    def _remove_duplication(self):
+        # RecBole sorts by time with a sort that may swap rows of one instant, from one processor to the next (dataset.py:853).
+        keep, feat = self.config["rm_dup_inter"], self.inter_feat
+        if keep is not None:
+            rows = feat.sort_values(self.time_field, kind="stable") if self.time_field in feat else feat
+            self.inter_feat = rows.drop_duplicates([self.uid_field, self.iid_field], keep=keep).sort_index()
+
     def _filter_inter_by_user_or_item(self):
         rows = len(self.inter_feat)
         super()._filter_inter_by_user_or_item()
@@ -142,6 +170,9 @@ class CTRDataset(Dataset):
                 if kind == FeatureType.TOKEN:
                     feat[field] = feat[field].fillna(0).astype(np.int64)
                 elif kind == FeatureType.FLOAT:
+                    if feat[field].isna().all():
+                        raise ValueError(f"dataset {self.dataset_name}: '{field}' has no value in any row. Leave it out by "
+                                         "load_col.")  # fmt: skip
                     feat[field] = feat[field].fillna(feat[field].mean())
                 else:
                     empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
@@ -309,20 +340,6 @@ class _Rows(Interaction):
             return super().__getitem__(index)
         rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
         return Interaction({name: column.index_select(0, rows) for name, column in self.interaction.items()})
-
-
-def data_fingerprint(parts) -> str:
-    """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if every model's rows are."""
-    digest = hashlib.sha256()
-    whole = parts[0]
-    for field in (whole.uid_field, whole.iid_field):
-        digest.update("\n".join(map(str, whole.field2id_token[field])).encode())
-    for part in parts:
-        digest.update(b"part")
-        for column in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, HISTORY_START, HISTORY_END):
-            digest.update(part.inter_feat[column].numpy().astype(np.int64).tobytes())
-    digest.update(whole.history.items.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def create_dataset(config) -> CTRDataset:

@@ -100,7 +100,7 @@ def jaccard_distance(sets: csr_array, first: np.ndarray, second: np.ndarray) -> 
 
 def _item_sets(part) -> csr_array:
     """Which item has which genre: ``[num_items, num_genres]`` of ones, row 0 (padding) empty."""
-    field = _set_field(part)
+    field = set_field(part)
     values = part.item_feat[field].numpy().reshape(part.item_num, -1)
     item, column = np.nonzero(values)  # 0 is padding
     pairs = np.unique(np.stack([item, values[item, column]]), axis=1)
@@ -108,8 +108,12 @@ def _item_sets(part) -> csr_array:
     return sets
 
 
-def _set_field(part) -> str:
-    """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq`` field of items."""
+def set_field(part) -> str:
+    """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq`` field of items.
+
+    Raises:
+        ValueError: no such field, or several.
+    """
     tokens = [field for field in part.fields(ftype=[FeatureType.TOKEN, FeatureType.TOKEN_SEQ], source=[FeatureSource.ITEM])
               if part.item_feat is not None and field in part.item_feat]  # fmt: skip
     sequences = [field for field in tokens if part.field2type[field] == FeatureType.TOKEN_SEQ]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
+from recbole_genci.evaluation.volatility import set_field
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.lock import only_process
 from recbole_genci.experiments.outcome import Outcome
@@ -64,8 +65,21 @@ def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
     requests = [check_request(each, asked, [other for other in definitions if other is not each]) for each in definitions]
     preparation = Preparation()
     start_console(requests[0].config["state"])
-    preparation.rows(requests[0].config)  # a missing file or column is a refused request too
-    return [(request, preparation) for request in requests]
+    parts, _ = preparation.rows(requests[0].config)  # a missing file or column is a refused request too
+    return [(request, preparation) for request in requests if _can_be_reported(request, parts, alone=len(requests) == 1)]
+
+
+def _can_be_reported(request: Request, parts, alone: bool) -> bool:
+    """Whether the items have what the experiment measures. One among many that cannot be had is left out, with a warning."""
+    if request.definition.report == "volatility":
+        try:
+            set_field(parts[0])
+        except ValueError as error:
+            if alone:
+                raise
+            logging.getLogger().warning(f"Experiment {request.definition.name} is left out. {error}")
+            return False
+    return True
 
 
 def execute(request: Request, preparation: Preparation) -> Outcome:

@@ -6,11 +6,7 @@ import functools
 import hashlib
 import json
 
-import numpy as np
-from recbole.data.interaction import Interaction
-
 from recbole_genci.config import known_keys
-from recbole_genci.data.dataset import data_fingerprint
 from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
@@ -41,7 +37,7 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
 
     Args:
         config: the run's Config; keys of models it is compared with do not count, and neither does an alias' name.
-        rows: of ``rows_fingerprint``.
+        rows: of ``recbole_genci.data.fingerprint.rows_fingerprint``.
         semantic_ids: those that the model reads; None if it reads none, or if they could not be made: then the settings by
             which they were to be made count.
     """
@@ -52,23 +48,6 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
         ids = {key: _plain(config[key]) for key in sorted(TOKENIZER_KEYS | {"semantic_id_path"})}
     facts = [resolve(config["model"])[0], effective_keys(config), seed, rows, ids]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def rows_fingerprint(parts) -> str:
-    """SHA-256 over rows, labels, splits and histories, as ``data_fingerprint``, and over all features besides."""
-    digest = hashlib.sha256(data_fingerprint(parts).encode())
-    whole = parts[0]
-    for features in (*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat):
-        _add_features(digest, features)
-    for field in sorted(whole.field2id_token):
-        digest.update("\n".join([field, *map(str, whole.field2id_token[field])]).encode())
-    return digest.hexdigest()
-
-
-def _add_features(digest, features: Interaction | None) -> None:
-    for field in sorted(features.interaction) if features is not None else ():
-        digest.update(field.encode())
-        digest.update(np.ascontiguousarray(features[field].numpy()).tobytes())
 
 
 def _plain(value):

@@ -91,6 +91,9 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
     check_same_rows(configs)
     first = next(iter(configs.values()))
+    for key in ("nproc", "world_size"):
+        if first[key] > 1:
+            raise ValueError(f"{key}: an experiment trains each run in one process; leave --{key} out.")
     check_dataset(first)
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.files import provenance, write_text
 

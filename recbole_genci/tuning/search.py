@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from recbole_genci.config import parse_argv
-from recbole_genci.data.dataset import data_fingerprint
+from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.launch import world_size
@@ -57,9 +57,11 @@ class Search:
         return next(iter(self.plan.configs.values()))
 
     def identity(self) -> dict:
-        """Hashes of the rows and semantic IDs; a resumed search must have the same."""
+        """Hashes of the rows, of rows and features, and of semantic IDs; a resumed search must have the same."""
         ids = self.plan.semantic_ids
-        return {"data_fingerprint": data_fingerprint(self.plan.parts), "semantic_ids": ids.digest if ids else None}
+        parts = self.plan.parts
+        return {"data_fingerprint": data_fingerprint(parts), "rows_fingerprint": rows_fingerprint(parts),
+                "semantic_ids": ids.digest if ids else None}  # fmt: skip
 
 
 def tune(
@@ -134,9 +136,9 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
     plan = prepare(asked["model"], asked["dataset"], [str(folder / CONFIG_FILE)])
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
-        if saved[name] != now:
+        if saved.get(name) != now:
             raise ValueError(
-                f"resume_search: the trials of {folder} ran with {name} {str(saved[name])[:12]}, but the files now give "
+                f"resume_search: the trials of {folder} ran with {name} {str(saved.get(name))[:12]}, but the files now give "
                 f"{str(now)[:12]}. Restore the files, or start a new search."
             )
     return search

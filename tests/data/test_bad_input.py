@@ -42,6 +42,80 @@ def test_bad_files_are_named_with_the_line(tmp_path, damage, message):
         build(tmp_path, damage)
 
 
+@pytest.mark.parametrize(
+    ("field", "kind", "should"),
+    [("timestamp:float", "timestamp:token", "timestamp:float"), ("label:float", "label:token", "label:float"),
+     ("user_id:token", "user_id:float", "user_id:token"), ("item_id:token", "item_id:token_seq", "item_id:token")],
+)  # fmt: skip
+def test_a_column_of_another_type_than_its_use_needs_is_refused(tmp_path, field, kind, should):
+    def damage(folder):
+        text = (folder / "tiny.inter").read_text().replace(field, kind)
+        (folder / "tiny.inter").write_text(text.replace("\nu", "\n") if kind == "user_id:float" else text)
+
+    with pytest.raises(ValueError, match=f"tiny.inter declares '{kind}', which must be '{should}'"):
+        build(tmp_path, damage)
+
+
+def test_a_rating_as_a_word_is_refused_too(tmp_path):
+    def damage(folder):
+        (folder / "tiny.inter").write_text((folder / "tiny.inter").read_text().replace("label:float", "rating:token"))
+
+    load_col = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+    with pytest.raises(ValueError, match="declares 'rating:token', which must be 'rating:float'"):
+        build(tmp_path, damage, load_col=load_col, threshold={"rating": 1})
+
+
+def test_numerical_features_are_loaded_numbers(tmp_path):
+    for field in ("age", "pages"):
+        with pytest.raises(ValueError, match=f"numerical_features: '{field}' is no loaded column of type float or float_seq"):
+            build(tmp_path, numerical_features=[field])
+
+    def damage(folder):
+        lines = (folder / "tiny.inter").read_text().splitlines()
+        (folder / "tiny.inter").write_text("\n".join([lines[0] + "\tprice:float", *(f"{line}\t" for line in lines[1:])]) + "\n")
+
+    load_col = {"inter": ["user_id", "item_id", "label", "timestamp", "price"]}
+    with pytest.raises(ValueError, match="'price' has no value in any row"):
+        build(tmp_path, damage, load_col=load_col, numerical_features=["price"])
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    def damage(folder):
+        for file in folder.iterdir():
+            file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+    assert sum(map(len, build(tmp_path, damage))) == 300
+
+
+def test_files_of_a_given_split_need_ids_in_every_row(tmp_path):
+    def damage(folder):
+        lines = (folder / "tiny.inter").read_text().splitlines()
+        for number, name in enumerate(("train", "valid", "test")):
+            own = [lines[0], *lines[1 + 100 * number : 101 + 100 * number]]
+            (folder / f"tiny.{name}.inter").write_text("\n".join(own) + "\n")
+
+    files = {"benchmark_filename": ["train", "valid", "test"]}
+    assert [len(part) for part in build(tmp_path, damage, **files)] == [100, 100, 100]
+
+    def damage_more(folder):
+        damage(folder)
+        append("tiny.valid.inter", "\ti1\t1\t1700000001")(folder)
+
+    with pytest.raises(ValueError, match="1 rows of benchmark_filename have no 'user_id' or no 'item_id'"):
+        build(tmp_path, damage_more, **files)
+
+
+def test_of_repeated_rows_of_one_instant_the_first_in_the_file_is_kept(tmp_path):
+    rows = [[f"u{user}", f"i{item}", label, 1_700_000_000 + item // 10] for user in range(6) for item in range(20)
+            for label in (1, 0)]  # fmt: skip
+    for keep, label in (("first", 1), ("last", 0)):
+        parts = build(tmp_path, rows=rows, rm_dup_inter=keep, eval_args={"order": "RO"})
+        assert all((part.inter_feat["label"] == label).all() for part in parts) and sum(map(len, parts)) == 120
+        order = np.concatenate([part.inter_feat[ROW_NUMBER].numpy() for part in parts]).argsort()
+        items = np.concatenate([part.inter_feat["item_id"].numpy() for part in parts])[order].reshape(6, 20)
+        assert (items == items[0]).all()  # rows stay in the file's order
+
+
 def test_another_encoding_is_read_when_it_is_named(tmp_path):
     def to_latin(folder):
         (folder / "tiny.item").write_bytes((folder / "tiny.item").read_text().replace("Story 1 ", "Stéry 1 ").encode("latin-1"))

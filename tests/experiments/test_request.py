@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config
+from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import ORDER, describe, folder, known_experiments, read
-from recbole_genci.experiments.identity import cell_hash, effective_keys, rows_fingerprint
+from recbole_genci.experiments.identity import cell_hash, effective_keys
 from recbole_genci.experiments.request import Asked, check_request
 from recbole_genci.quick_start import main as quick_start
 
@@ -55,6 +56,8 @@ def test_every_line_is_a_configuration_that_ml100k_can_run(name):
         (["--experiment=intents", "--intent_heads=7"], "intent_heads: 7"),
         (["--experiment=compare", "--models=GenCI", "--dataset=ml-100"], "dataset: there is no folder .*Did you mean 'ml-100k'"),
         (["--experiment=compare", "nonsense"], "not of the form"),
+        (["--experiment=compare", "--nproc=2"], "nproc: an experiment trains each run in one process"),
+        (["--experiment=volatility", "--volatility_field=nope"], "volatility_field: 'nope' is no loaded item field"),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys, tmp_path):

@@ -329,6 +329,17 @@ def test_all_runs_each_experiment_and_shares_the_full_model(data, trained, monke
     assert all((outcome.request.folder / "table.md").is_file() for outcome in outcomes)
 
 
+def test_of_all_experiments_one_that_the_items_do_not_allow_is_left_out(data, trained, monkeypatch, caplog):
+    from recbole_genci.experiments import definition
+
+    few = [definition.read(name) for name in ("volatility", "statistics")]
+    monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
+    data["load_col"] = data["load_col"] | {"item": ["item_id", "year"]}
+    outcomes = experiment("all", "tiny", ["LR"], 1, config_dict=data)
+    assert [outcome.request.definition.name for outcome in outcomes] == ["statistics"] and not trained
+    assert "Experiment volatility is left out. volatility_field: dataset tiny has no loaded item field" in caplog.text
+
+
 def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
     file = tmp_path / "keys.yaml"
     file.write_text(json.dumps(data))

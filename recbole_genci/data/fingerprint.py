@@ -1,0 +1,41 @@
+"""Hashes that are equal only where every model sees the same rows, or the same rows and features."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from recbole.data.interaction import Interaction
+
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK
+
+
+def data_fingerprint(parts) -> str:
+    """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if every model's rows are."""
+    digest = hashlib.sha256()
+    whole = parts[0]
+    for field in (whole.uid_field, whole.iid_field):
+        digest.update("\n".join(map(str, whole.field2id_token[field])).encode())
+    for part in parts:
+        digest.update(b"part")
+        for column in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, HISTORY_START, HISTORY_END):
+            digest.update(part.inter_feat[column].numpy().astype(np.int64).tobytes())
+    digest.update(whole.history.items.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def rows_fingerprint(parts) -> str:
+    """SHA-256 over rows, labels, splits and histories, as ``data_fingerprint``, and over all features besides."""
+    digest = hashlib.sha256(data_fingerprint(parts).encode())
+    whole = parts[0]
+    for features in (*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat):
+        _add_features(digest, features)
+    for field in sorted(whole.field2id_token):
+        digest.update("\n".join([field, *map(str, whole.field2id_token[field])]).encode())
+    return digest.hexdigest()
+
+
+def _add_features(digest, features: Interaction | None) -> None:
+    for field in sorted(features.interaction) if features is not None else ():
+        digest.update(field.encode())
+        digest.update(np.ascontiguousarray(features[field].numpy()).tobytes())
