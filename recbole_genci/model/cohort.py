@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_genci.model.t5 import dropout as drop
-from recbole_genci.model.t5 import padding_bias
+from recbole_genci.model.t5 import padding_bias, rms_normalize
 
 VARIANTS = ("hierarchical", "mean", "target")
 
@@ -95,6 +95,13 @@ class CohortTable(nn.Module):
 class CohortAttention(nn.Module):
     """Hierarchical candidate-aware intent modelling: cohorts read the history, the target reads the cohorts.
 
+    Two things are as in a T5 block, where the paper writes the attention alone. **Cohorts and target are normalised** to unit
+    root mean square before anything reads them: an item embedding of Xavier's initialisation is a twentieth of the history
+    states it is compared with, the mean over a cohort smaller still, and the softmax of Eq. 8 was then uniform to four digits,
+    whatever the cohorts. **A cohort keeps what it was** beside what it reads (``residual``): by Eq. 8 alone a refined cohort
+    is made of history states only, nearly the same for all cohorts of a history, and leaves the target of Eq. 9 nothing to
+    choose from. Both together switch the short-term intent on (benchmarks/README.md, parts of GenCI).
+
     There is no output projection after the heads: H_STI goes straight into the first layer of the prediction MLP
     (Eq. 10), whose matrix would absorb it; with one head this is Eq. 8 and 9 to the letter. Several beams are weighted
     by their probability: the log-softmax of ``beam_log_probs`` over a history's valid beams is added to the scores of
@@ -106,6 +113,7 @@ class CohortAttention(nn.Module):
         dropout: on the attention weights.
         variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts), or ``mean`` (the
             probability-weighted mean of the unrefined cohorts). A variant owns only the parameters it uses.
+        residual: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8 to the letter.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -117,6 +125,7 @@ class CohortAttention(nn.Module):
         num_heads: int = 2,
         dropout: float = 0.1,
         variant: str = "hierarchical",
+        residual: bool = True,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -125,7 +134,7 @@ class CohortAttention(nn.Module):
             raise ValueError(f"num_heads must divide item_size, got num_heads={num_heads} and item_size={item_size}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        self.num_heads, self.p, self.variant = num_heads, dropout, variant
+        self.num_heads, self.p, self.variant, self.residual = num_heads, dropout, variant, residual
         d = item_size
         if variant == "hierarchical":
             self.refine_query, self.refine_key, self.refine_value = (
@@ -164,17 +173,18 @@ class CohortAttention(nn.Module):
             ``[B, d]``; zeros for a row whose history has no valid beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
-        levels = cohorts.shape[2]
+        levels, cohorts, target = cohorts.shape[2], rms_normalize(cohorts), rms_normalize(target)
         if self.variant == "mean":
             intent = torch.einsum("uk,ukd->ud", weight.exp(), cohorts.mean(2))
             return (intent * beam_valid.any(1, keepdim=True)).index_select(0, history_index)
         cohorts = cohorts.flatten(1, 2)  # [U, C, d], C = k (N-1)
         if self.variant == "hierarchical":
-            cohorts = self.refine(cohorts, history_states, history_mask)
+            read = self.refine(cohorts, history_states, history_mask)
+            cohorts = cohorts + read if self.residual else read
         return self._extract(cohorts, weight.repeat_interleave(levels, 1), beam_valid.any(1), target, history_index)
 
     def refine(self, cohorts: Tensor, history_states: Tensor, history_mask: Tensor) -> Tensor:
-        """E_R (Eq. 8), once per distinct history: ``[U, C, d]`` cohorts attend to ``[U, S, m]``; ``[U, C, d]``.
+        """Attention of Eq. 8, once per distinct history: ``[U, C, d]`` cohorts attend to ``[U, S, m]``; ``[U, C, d]``.
 
         Query and key projections are composed per head, so that S keys and values per history need not be made for
         the few cohorts that read them.

@@ -17,7 +17,6 @@ from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Trie
 from recbole_genci.model.intent import EncodedHistory, IntentGenerator
 
-INTENT_SCALE = 0.01
 MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
 
 
@@ -71,13 +70,12 @@ class GenCI(ContextRecommender):
             self.cohort_table = CohortTable(codes, level_sizes)
             self.cohort_attention = CohortAttention(
                 self.embedding_size, config["intent_width"], num_heads=config["attention_heads"],
-                dropout=config["dropout_prob"], variant=config["intent_extraction"],
+                dropout=config["dropout_prob"], variant=config["intent_extraction"], residual=config["cohort_residual"],
             )  # fmt: skip
 
-        # Transformer states have unit variance, freshly drawn field embeddings a fortieth of it: unscaled, the intents would
-        # drown the fields in the first layer and the model would learn them late, if at all (LayerScale, Touvron 2021).
-        self.long_term_scale = nn.Parameter(torch.full((long_size,), INTENT_SCALE)) if long_size else None
-        self.short_term_scale = nn.Parameter(torch.full((short_size,), INTENT_SCALE)) if short_size else None
+        # Transformer states have unit variance, freshly drawn field embeddings a fortieth of its root: unscaled, the intents
+        # would drown the fields in the first layer. (A learned scale of 0.01 takes two steps of Adam to change its sign.)
+        self.intent_scale = config["intent_scale"]
         self.mlp = MLPLayers([long_size + short_size + fields_size, *config["mlp_hidden_size"]], config["dropout_prob"])
         self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
         for own in (self.token_embedding_table, self.mlp, self.predict_layer, *self._other_embedding_tables()):
@@ -106,6 +104,8 @@ class GenCI(ContextRecommender):
         for heads, width in (("intent_heads", "intent_width"), ("attention_heads", "embedding_size")):
             if config[width] % config[heads]:
                 raise ValueError(f"{heads}: {config[heads]} heads do not divide {width}, which is {config[width]}.")
+        if not isinstance(config["intent_scale"], (int, float)) or not config["intent_scale"] > 0:
+            raise ValueError(f"intent_scale: {config['intent_scale']!r} is not a number above 0.")
         for key in ("mu", "eta"):
             if not isinstance(config[key], (int, float)) or config[key] < 0:
                 raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
@@ -142,10 +142,11 @@ class GenCI(ContextRecommender):
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
         inputs = {}
         if self.use_long_term:
-            inputs["long_term"] = encoded.last[history_index] * self.long_term_scale  # Eq. 5: H_LTI
+            inputs["long_term"] = encoded.last[history_index] * self.intent_scale  # Eq. 5: H_LTI
         if self.use_short_term:
-            short_term = self.short_term_intent(interaction, encoded, history_index)  # Eq. 6 - 9: H_STI
-            inputs["short_term"] = short_term * self.short_term_scale
+            beams = self.generate_beams(encoded)  # Eq. 6
+            short_term = self.short_term_intent(interaction, encoded, history_index, beams)  # Eq. 7 - 9: H_STI
+            inputs["short_term"] = short_term * self.intent_scale
         inputs["fields"] = fields.flatten(1)
         return inputs, encoded, history_index
 
@@ -162,12 +163,15 @@ class GenCI(ContextRecommender):
         codes = interaction["history_semantic_ids"][representative]  # [U, H, N]
         return self.intent.encode(codes, interaction[self.ITEM_SEQ_LEN][representative]), history_index
 
-    def short_term_intent(self, interaction, encoded, history_index):
-        """H_STI ``[B, d]``: generate semantic IDs, look their cohorts up, and attend (Eq. 6 - 9).
+    def generate_beams(self, encoded):
+        """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq. 6).
 
-        Generation is free-running in training too: teacher-forced codes would tell the row's own item.
+        Free-running in training too: teacher-forced codes would tell the row's own item.
         """
-        beams = self.intent.generate(encoded, self.trie, self.num_beams)  # Eq. 6: codes [U, k, N]
+        return self.intent.generate(encoded, self.trie, self.num_beams)
+
+    def short_term_intent(self, interaction, encoded, history_index, beams):
+        """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 - 9)."""
         items = self.item_embeddings()
         cohorts = self.cohort_table.gather(self.cohort_table(items), beams.codes)  # Eq. 7: E_C [U, k, N-1, d]
         return self.cohort_attention(
@@ -275,7 +279,7 @@ class GenCI(ContextRecommender):
         logits, encoded, history_index = self.forward(interaction)
         if encoded is None:
             encoded, history_index = self.encode_histories(interaction)
-        beams = self.intent.generate(encoded, self.trie, self.num_beams)
+        beams = self.generate_beams(encoded)
         clicked, codes = interaction[self.LABEL] == 1, interaction["semantic_ids"]
         seen = {
             "label": interaction[self.LABEL], "probability": torch.sigmoid(logits), "item": interaction[self.item_field],

@@ -55,9 +55,9 @@ def test_each_share_is_its_block_of_the_layer(tiny_parts):
     with torch.no_grad():
         weight = next(module for module in model.mlp.mlp_layers if isinstance(module, torch.nn.Linear)).weight
         encoded, index = model.encode_histories(batch)
-        long_term = encoded.last[index] * model.long_term_scale
+        long_term = encoded.last[index] * model.intent_scale
         torch.testing.assert_close(shares["long_term"], long_term @ weight[:, : long_term.shape[1]].T)
-        short_term = model.short_term_intent(batch, encoded, index) * model.short_term_scale
+        short_term = model.short_term_intent(batch, encoded, index, model.generate_beams(encoded)) * model.intent_scale
         block = weight[:, long_term.shape[1] :][:, : short_term.shape[1]]
         torch.testing.assert_close(shares["short_term"], short_term @ block.T, atol=1e-5, rtol=1e-4)
     # A change of the item's fields moves its share and not the rest's, of the user's the rest's and not its own.

@@ -107,9 +107,9 @@ def batch(rows=3, beams=2, levels=2, d=8, m=6, positions=5, targets=7, dtype=tor
     }
 
 
-def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6):
+def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=True):
     torch.manual_seed(3)
-    return CohortAttention(d, m, heads, dropout, variant).double()
+    return CohortAttention(d, m, heads, dropout, variant, residual).double()
 
 
 def softmax(scores):
@@ -128,6 +128,10 @@ def attend(query, memory, projections, heads, extra=0.0):
     return np.concatenate(result)
 
 
+def unit(vector):
+    return vector / np.sqrt(np.mean(vector**2) + 1e-6)
+
+
 def by_definition(model, inputs, heads):
     values = {name: value.numpy() for name, value in inputs.items()}
     rows = []
@@ -137,30 +141,38 @@ def by_definition(model, inputs, heads):
         refined, extra = [], []
         chance = softmax(values["beam_log_probs"][u][beams])
         for beam, weight in zip(beams, chance, strict=True):
-            for cohort in values["cohorts"][u, beam]:
+            for cohort in map(unit, values["cohorts"][u, beam]):
                 if model.variant == "hierarchical":
                     projections = model.refine_query, model.refine_key, model.refine_value
-                    cohort = attend(cohort, history, projections, heads)
+                    cohort = attend(cohort, history, projections, heads) + model.residual * cohort
                 refined.append(cohort)
                 extra.append(np.log(weight))
         if model.variant == "mean":
             rows.append((np.exp(extra)[:, None] * np.array(refined)).sum(0) / values["cohorts"].shape[2])
         else:
             projections = model.target_query, model.target_key, model.target_value
-            rows.append(attend(target, np.array(refined), projections, heads, np.array(extra)))
+            rows.append(attend(unit(target), np.array(refined), projections, heads, np.array(extra)))
     return torch.tensor(np.array(rows))
 
 
 @pytest.mark.parametrize("variant", ["hierarchical", "target", "mean"])
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("beams", [1, 3])
-def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams):
-    model, inputs = attention(variant, heads), batch(beams=beams)
+@pytest.mark.parametrize("residual", [True, False])
+def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams, residual):
+    model, inputs = attention(variant, heads, residual=residual), batch(beams=beams)
     if beams > 1:
         inputs["beam_valid"][1, 2] = False
         inputs["beam_log_probs"][1, 2] = -torch.inf
         inputs["cohorts"][1, 2] = 0
     torch.testing.assert_close(model(**inputs).detach(), by_definition(model, inputs, heads))
+
+
+def test_small_embeddings_choose_as_well_as_large_ones():
+    model, inputs = attention(), batch()
+    expected = model(**inputs)
+    inputs["cohorts"], inputs["target"] = inputs["cohorts"] / 50, inputs["target"] / 50  # as Xavier draws them
+    torch.testing.assert_close(model(**inputs), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_masked_history_positions_never_matter():

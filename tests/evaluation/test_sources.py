@@ -1,0 +1,54 @@
+"""Which inputs move the short-term intent: known shares of attentions that read one input alone."""
+
+import math
+
+import pytest
+import torch
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+
+from recbole_genci import load
+from recbole_genci.evaluation.sources import COHORTS, HISTORY, TARGET_ITEM, short_term_sources
+from recbole_genci.quick_start import run
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40)) | {"checkpoint_dir": str(folder / "saved")}
+    keys |= {"results_dir": str(folder / "results")}
+    return load(run("GenCI", "tiny", config_dict=keys | SMALL_GENCI)[0]["folder"])
+
+
+def without(model, monkeypatch, *names):
+    """Set some projections to zero for the length of the test."""
+    for name in names:
+        weight = getattr(model.cohort_attention, name).weight
+        monkeypatch.setattr(weight, "data", torch.zeros_like(weight))
+
+
+def test_an_untrained_attention_reads_all_of_its_inputs(saved):
+    found = short_term_sources(saved, 1000, seed=0)
+    assert list(found) == [TARGET_ITEM, COHORTS, HISTORY] and all(share > 0 for share in found.values())
+    assert found == short_term_sources(saved, 1000, seed=0)
+
+
+def test_what_an_attention_cannot_read_has_no_share(saved, monkeypatch):
+    without(saved.model, monkeypatch, "target_query")
+    found = short_term_sources(saved, 1000, seed=0)
+    assert found[TARGET_ITEM] == 0 and found[COHORTS] > 0
+    without(saved.model, monkeypatch, "refine_value")  # nothing of the history reaches a refined cohort
+    found = short_term_sources(saved, 1000, seed=0)
+    assert found[TARGET_ITEM] == found[HISTORY] == 0
+    assert found[COHORTS] == pytest.approx(1, abs=0.5)  # the one input there is: all of the variance, up to chance
+
+
+def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_history_alone(saved, monkeypatch):
+    monkeypatch.setattr(saved.model.cohort_attention, "residual", False)
+    without(saved.model, monkeypatch, "refine_query")
+    found = short_term_sources(saved, 1000, seed=0)
+    assert found[TARGET_ITEM] < 1e-9 and found[COHORTS] < 1e-9 and found[HISTORY] == pytest.approx(1, abs=0.5)
+
+
+def test_an_intent_that_never_varies_has_no_shares(saved, monkeypatch):
+    without(saved.model, monkeypatch, "target_value")
+    assert all(math.isnan(share) for share in short_term_sources(saved, 1000, seed=0).values())
