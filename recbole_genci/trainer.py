@@ -137,8 +137,8 @@ def decay_groups(model) -> list[dict]:
     """A model's parameters for an optimiser that decays its embedding tables alone, whatever the model calls them.
 
     Fields' embeddings overfit where rows are few; layers that act on all rows do not, and L2 within Adam can switch a branch off
-    whose gradients are small. FuxiCTR's ``embedding_regularizer`` makes the same cut. GenCI's code embeddings, which its generator's
-    output shares, and the tables of its teacher are among them.
+    whose gradients are small. FuxiCTR's ``embedding_regularizer`` makes the same cut. GenCI's code embeddings, which
+    its generator's output shares, and the tables of its teacher are among them.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     parameters = list(model.parameters())
