@@ -105,6 +105,25 @@ def test_denormal_numbers_are_flushed_while_training(tiny):
     assert (tiny_number * 0.5).item() == 0
 
 
+def test_a_model_that_fails_leaves_the_finished_ones_and_says_how_to_table_them(tiny, monkeypatch, caplog):
+    from recbole_genci.quick_start import execute
+    from recbole_genci.report import main as report
+
+    keys = {k: v for k, v in tiny.items() if k not in SMALL_GENCI}
+    plan = prepare("LR,DeepFM", "tiny", config_dict=keys | {"seeds": 2})
+    with monkeypatch.context() as patched:
+        def break_down(self, interaction):
+            raise RuntimeError("out of memory")
+
+        patched.setattr("recbole.model.context_aware_recommender.deepfm.DeepFM.calculate_loss", break_down)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            execute(plan)
+    [message] = [record.getMessage() for record in caplog.records if "had finished" in record.getMessage()]
+    assert message.startswith("1 runs had finished") and report(message.split("recbole_genci.report ")[1].split()) == 0
+    assert [(run["model"], run["seed"]) for run in execute(plan)] == [
+        ("LR", 2020), ("DeepFM", 2020), ("LR", 2021), ("DeepFM", 2021)]  # fmt: skip
+
+
 def test_models_of_one_run_must_share_their_rows():
     from recbole_genci.config import Config
     from recbole_genci.quick_start import check_same_rows
