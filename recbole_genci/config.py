@@ -123,7 +123,10 @@ class Config(RecBoleConfig):
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
         self._known_keys = known_keys([model, *compared_models], dataset)
-        super().__init__(model, dataset, config_file_list, config_dict)
+        try:
+            super().__init__(model, dataset, config_file_list, config_dict)
+        except TypeError as error:  # RecBole's own word for a value of the wrong kind
+            raise ValueError(f"configuration: {error}") from error
         check(self)
 
     def compatibility_settings(self):

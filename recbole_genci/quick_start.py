@@ -28,6 +28,7 @@ from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
+from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
 from recbole_genci.processes import ALONE, Processes
 from recbole_genci.report import save_comparison
@@ -198,6 +199,7 @@ def resume(folder: str | Path) -> dict:
 
     Raises:
         FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed since.
+        RuntimeError: another process is training it.
     """
     return _execute_resumed(prepare_resumed(folder), folder)
 
@@ -213,6 +215,8 @@ def prepare_resumed(folder: str | Path) -> Plan:
         raise ValueError(f"resume: {folder} was trained by several processes (nproc), of which a stopped run keeps no state. "
                          "Start it anew.")  # fmt: skip
     training_state_file(folder)
+    with only_process(folder):  # which may still be training
+        pass
     return prepare(asked["model"], asked["dataset"], [str(file)])
 
 
@@ -248,7 +252,10 @@ def train_and_evaluate(
         dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
     """
     folder = resume_folder or folder or _new_run_folder(config)
-    with log_file(folder / "run.log") if processes.is_first else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if processes.is_first:
+            stack.enter_context(only_process(folder))
+            stack.enter_context(log_file(folder / "run.log"))
         logger = logging.getLogger()
         if processes.is_first:
             write_text(folder / "config.yaml", config_as_yaml(config))

@@ -108,6 +108,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"benchmark_filename": "train"}, "benchmark_filename: 'train' is not a list"),
         ({"benchmark_filename": ["train", "test"]}, "benchmark_filename: .* does not name three files"),
         ({"benchmark_filename": ["a", "b", "c"]}, "val_interval: rows of benchmark_filename are taken as they are"),
+        ({"topk": "abc"}, "configuration: .*topk"),
         ({"config_file": "my.yaml"}, "config_file: nothing reads this key; files are given by config_files"),
         ({"device": "cuda:1"}, "device: nothing reads this key; the GPU is chosen by gpu_id"),
     ],

@@ -9,6 +9,7 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
 from recbole_genci import trainer
+from recbole_genci.lock import only_process
 from recbole_genci.quick_start import main, resume, run
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
@@ -75,6 +76,8 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    with only_process(folder):
+        assert main([f"--resume={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
     file = data / "tiny/tiny.item"
     before = file.read_text()

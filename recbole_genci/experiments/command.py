@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from recbole_genci.config import parse_argv
 from recbole_genci.evaluation.volatility import set_field
 from recbole_genci.experiments.definition import chosen, describe
-from recbole_genci.experiments.lock import only_process
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
 from recbole_genci.experiments.results import write_results
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
 
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")

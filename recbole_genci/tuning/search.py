@@ -17,6 +17,7 @@ from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, write_json, write_text
 from recbole_genci.launch import world_size
+from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
 from recbole_genci.tuning.bayes import BayesianSearch
@@ -128,6 +129,8 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
     folder = Path(folder)
     if not (folder / SEARCH_FILE).is_file():
         raise FileNotFoundError(f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}.")
+    with only_process(folder):  # which may still be searching
+        pass
     saved = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
     settings = Settings(**saved["settings"] | changes)
     space = parse_space((folder / PARAMS_FILE).read_text(encoding="utf-8"), str(folder / PARAMS_FILE))
@@ -162,7 +165,7 @@ def execute(search: Search) -> dict:
     """Run the trials that are left, select one by validation, test it, and write the results; returns as ``tune``."""
     config, folder, logger = search.config, search.folder, logging.getLogger()
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
-    with log_file(folder / "search.log"):
+    with only_process(folder), log_file(folder / "search.log"):
         shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)

@@ -17,10 +17,10 @@ from recbole_genci import load, quick_start, unfinished
 from recbole_genci.experiments import experiment
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Line
-from recbole_genci.experiments.lock import only_process
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.files import provenance
+from recbole_genci.lock import only_process
 
 
 def gauc_by_hand(users, labels, scores):

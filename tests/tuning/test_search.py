@@ -11,6 +11,7 @@ import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 from recbole_genci import load, quick_start
+from recbole_genci.lock import only_process
 from recbole_genci.tuning import study, trial
 from recbole_genci.tuning.command import main
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_search, resume_search, tune
@@ -187,12 +188,20 @@ def test_a_lower_logloss_is_better(data):
     assert result["selected"]["score"] == min(record["valid"]["logloss"] for record in result["trials"])
 
 
-def test_other_rows_than_the_trials_saw_are_refused(data, monkeypatch):
+def test_other_rows_than_the_trials_saw_are_refused_and_so_is_a_search_at_work(data, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         stop_after(1, patched)
         with pytest.raises(KeyboardInterrupt):
             tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
+    with only_process(folder):
+        assert main([f"--resume_search={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
+    items = Path(data["data_path"]) / "tiny/tiny.item"
+    before = items.read_text()
+    items.write_text(before.replace("\t1990\t", "\t1991\t"))
+    with pytest.raises(ValueError, match="ran with rows_fingerprint .* but the files now give"):
+        resume_search(folder)
+    items.write_text(before)
     rows = Path(data["data_path"]) / "tiny/tiny.inter"
     rows.write_text(rows.read_text() + "u1\ti1\t1\t1800000000\n")
     with pytest.raises(ValueError, match="ran with data_fingerprint .* but the files now give"):

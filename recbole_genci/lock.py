@@ -1,4 +1,4 @@
-"""One process at a time in a folder of results: two would train the same runs into the same files."""
+"""One process at a time in a folder of a run, a search or an experiment: two would train into the same files."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def only_process(folder: Path):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise RuntimeError(f"experiment: another process is at work in {folder}/; wait for it, or end it.") from error
+                raise RuntimeError(f"another process is at work in {folder}/; wait for it, or end it.") from error
         yield
