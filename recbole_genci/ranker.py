@@ -48,8 +48,8 @@ class Ranker:
     """Scores items for users by any model of a finished run.
 
     A user's history is every click of the run's rows, test rows included (with ``history_source: training`` of the training rows
-    alone), or the one that ``histories`` gives; the model reads its last ``MAX_ITEM_LIST_LENGTH`` items. Users and items are named as in the atomic files. Whom the run has not seen has no
-    embedding and is refused.
+    alone), or the one that ``histories`` gives; the model reads its last ``MAX_ITEM_LIST_LENGTH`` items. Users and items are
+    named as in the atomic files. Whom the run has not seen has no embedding and is refused.
 
     Args:
         run: what ``load`` returned, or the folder of a finished run.
