@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 try:
@@ -15,16 +16,25 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def only_process(folder: Path):
-    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the process dies.
+    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the process dies. The file that
+    is locked goes with the block.
 
     Raises:
         RuntimeError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK_FILE, "w", encoding="utf-8") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RuntimeError(f"another process is at work in {folder}/; wait for it, or end it.") from error
+    if fcntl is None:
         yield
+        return
+    path = folder / LOCK_FILE
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # whoever held it has just left and taken the file along
+                raise BlockingIOError("the lock file was removed meanwhile")
+        except OSError as error:
+            raise RuntimeError(f"another process is at work in {folder}/; wait for it, or end it.") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

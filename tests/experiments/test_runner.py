@@ -20,7 +20,7 @@ from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.files import provenance
-from recbole_genci.lock import only_process
+from recbole_genci.lock import LOCK_FILE, only_process
 
 
 def gauc_by_hand(users, labels, scores):
@@ -348,6 +348,7 @@ def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
         assert main(words) == 2
         assert "another process is at work in results/compare-tiny/" in capsys.readouterr().err
     assert main(words) == 0
+    assert not (Path("results/compare-tiny") / LOCK_FILE).exists()
 
 
 def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, trained):
