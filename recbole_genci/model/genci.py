@@ -73,8 +73,8 @@ class GenCI(ContextRecommender):
                 dropout=config["dropout_prob"], variant=config["intent_extraction"], residual=config["cohort_residual"],
             )  # fmt: skip
 
-        # Transformer states have unit variance, freshly drawn field embeddings a fortieth of its root: unscaled, the intents
-        # would drown the fields in the first layer. (A learned scale of 0.01 takes two steps of Adam to change its sign.)
+        # Transformer states have a standard deviation of 1, freshly drawn field embeddings of a fortieth: unscaled, the
+        # intents would drown the fields in the first layer. (A learned scale of 0.01 takes two steps of Adam to change its sign.)
         self.intent_scale = config["intent_scale"]
         self.mlp = MLPLayers([long_size + short_size + fields_size, *config["mlp_hidden_size"]], config["dropout_prob"])
         self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
