@@ -256,9 +256,8 @@ def train_and_evaluate(
         if processes.is_first:
             stack.enter_context(only_process(folder))
             stack.enter_context(log_file(folder / "run.log"))
-        logger = logging.getLogger()
-        if processes.is_first:
             write_text(folder / "config.yaml", config_as_yaml(config))
+        logger = logging.getLogger()
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
         processes.share_training(train)
@@ -285,8 +284,8 @@ def train_and_evaluate(
         tested = {}
         if test:
             tested["test"] = _without_nan(trainer.evaluate(test_loader, show_progress=config["show_progress"]))
-        if test and processes.is_first:
-            tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
+            if processes.is_first:
+                tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
         metrics = {
             "model": config["model"],
             "dataset": config["dataset"],

@@ -239,8 +239,7 @@ class Ranker:
 
     def _is_seen(self, request: _Request, items: np.ndarray) -> np.ndarray:
         """Which of the items ``[U, C]`` their user has had in a row of the run or in the history given."""
-        keys = [request.users[:, None] * self._num_items + items]
-        seen = np.isin(keys[0], self._seen)
+        seen = np.isin(request.users[:, None] * self._num_items + items, self._seen)
         for place, user in enumerate(request.names):
             if user in request.given:
                 seen[place] |= np.isin(items[place], request.given[user])

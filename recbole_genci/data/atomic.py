@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-_BOM = {"utf-8": "utf-8-sig", "utf8": "utf-8-sig"}  # a byte order mark, as some editors leave it, is no part of a field's name
 FIELD_TYPES = ("token", "float", "token_seq", "float_seq")
+
+
+def _codec(encoding: str) -> str:
+    """A byte order mark, as some editors leave it in UTF-8, is no part of a field's name."""
+    return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
 
 
 def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
@@ -22,7 +26,7 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist. Put the dataset's atomic files into {file.parent}.")
     try:
-        with file.open(encoding=_BOM.get(encoding.lower(), encoding), newline="") as lines:
+        with file.open(encoding=_codec(encoding), newline="") as lines:
             first = lines.readline()
     except (UnicodeDecodeError, LookupError) as error:
         raise ValueError(f"{file} is not {encoding}: {error}. Name its encoding by the key encoding.") from error
@@ -57,7 +61,7 @@ def read_atomic_file(
     dtype = {f"{field}:{kind}": np.float64 if kind == "float" and field in fields else object
              for field, kind in header.items()}  # fmt: skip
     try:
-        frame = pd.read_csv(file, sep=field_separator, dtype=dtype, encoding=_BOM.get(encoding.lower(), encoding), engine="c",
+        frame = pd.read_csv(file, sep=field_separator, dtype=dtype, encoding=_codec(encoding), engine="c",
                             quoting=csv.QUOTE_NONE, keep_default_na=False, na_values=[""])  # fmt: skip
         if not isinstance(frame.index, pd.RangeIndex):
             raise ValueError("its lines have more cells than its header")
@@ -77,7 +81,7 @@ def _first_word_for_a_number(file, fields, header, field_separator, encoding) ->
     """Where a float column holds no number; the reader's own error does not say."""
     numbers = [f"{field}:{kind}" for field, kind in header.items() if kind == "float" and field in fields]
     try:
-        frame = pd.read_csv(file, sep=field_separator, dtype=object, encoding=encoding, quoting=csv.QUOTE_NONE,
+        frame = pd.read_csv(file, sep=field_separator, dtype=object, encoding=_codec(encoding), quoting=csv.QUOTE_NONE,
                             keep_default_na=False, usecols=numbers)  # fmt: skip
     except ValueError:
         return None  # the lines themselves are malformed, which the reader's error tells

@@ -68,9 +68,9 @@ class CTRDataset(Dataset):
                 f"{dataset_path}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the "
                 "field out by load_col or unload_col, or rename it in the file."
             )
+        known = [name for name, kind in self.field2type.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
         for field in self.config["numerical_features"] or ():
-            if field not in self.field2type or self.field2type[field] not in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
-                known = [name for name, kind in self.field2type.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
+            if field not in known:
                 raise ValueError(
                     f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are "
                     f"{', '.join(known)}.{nearest(field, known)}"
@@ -81,13 +81,18 @@ class CTRDataset(Dataset):
                 "Remove these lines."
             )
         # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An infinite one orders nothing.
-        for field in {self.time_field, self.label_field, *(self.config["threshold"] or ())} & set(self.inter_feat):
+        for field in self._ordered_fields & set(self.inter_feat):
             missing = ~np.isfinite(self.inter_feat[field].to_numpy(dtype=float))
             if missing.any():
                 raise ValueError(
                     f"{dataset_path}: {token}.inter lacks a finite '{field}' in {missing.sum()} of {len(missing)} rows, first in "
                     f"line {int(missing.argmax()) + 2}. Complete or remove these lines."
                 )
+
+    @property
+    def _ordered_fields(self) -> set[str]:
+        """Columns of the rows whose values are compared: time, label, and what the label is made of."""
+        return {self.time_field, self.label_field, *(self.config["threshold"] or ())}
 
     def _load_feat(self, filepath, source):
         load_col, unload_col = self._get_load_and_unload_col(source)
@@ -98,7 +103,7 @@ class CTRDataset(Dataset):
         kinds = dict.fromkeys((self.uid_field, self.iid_field), "token")
         if source == FeatureSource.INTERACTION:
             # RecBole numbers the words of a token column by first appearance: times and ratings would lose their order.
-            kinds |= dict.fromkeys((self.time_field, self.label_field, *(self.config["threshold"] or ())), "float")
+            kinds |= dict.fromkeys(self._ordered_fields, "float")
         for field, kind in kinds.items():
             if header.get(field, kind) != kind:
                 raise ValueError(

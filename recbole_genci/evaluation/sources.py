@@ -9,6 +9,7 @@ much it varies from row to row, is the input's share of its variance (Sobol's to
 from __future__ import annotations
 
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_genci.evaluation.intents import choose_rows
 
@@ -33,8 +34,7 @@ def short_term_sources(saved_run, rows: int, seed: int) -> dict[str, float]:
     batch = part[torch.from_numpy(chosen)].to(saved_run.config["device"])
     encoded, index = model.encode_histories(batch)
     beams = model.generate_beams(encoded)
-    other_target = part[torch.from_numpy(chosen)].to(saved_run.config["device"])
-    other_target[model.item_field] = batch[model.item_field].roll(1, 0)
+    other_target = Interaction(batch.interaction | {model.item_field: batch[model.item_field].roll(1, 0)})
     other_history = encoded._replace(states=encoded.states.roll(1, 0), mask=encoded.mask.roll(1, 0))
     other_beams = type(beams)(*(each.roll(1, 0) for each in beams))
     intent = model.short_term_intent(batch, encoded, index, beams).double()

@@ -9,12 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
-from recbole_genci.evaluation.volatility import set_field
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
-from recbole_genci.experiments.results import write_results
+from recbole_genci.experiments.results import check_parts, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
@@ -70,15 +69,14 @@ def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
 
 
 def _can_be_reported(request: Request, parts, alone: bool) -> bool:
-    """Whether the items have what the experiment measures. One among many that cannot be had is left out, with a warning."""
-    if request.definition.report == "volatility":
-        try:
-            set_field(parts[0])
-        except ValueError as error:
-            if alone:
-                raise
-            logging.getLogger().warning(f"Experiment {request.definition.name} is left out. {error}")
-            return False
+    """Whether the rows have what the experiment measures. One among many that cannot be had is left out, with a warning."""
+    try:
+        check_parts(request.definition, parts)
+    except ValueError as error:
+        if alone:
+            raise
+        logging.getLogger().warning(f"Experiment {request.definition.name} is left out. {error}")
+        return False
     return True
 
 

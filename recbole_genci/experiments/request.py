@@ -11,6 +11,7 @@ from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.figures import INSTALL, can_draw
+from recbole_genci.launch import world_size
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import tokenizer_settings
@@ -91,9 +92,8 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
     check_same_rows(configs)
     first = next(iter(configs.values()))
-    for key in ("nproc", "world_size"):
-        if first[key] > 1:
-            raise ValueError(f"{key}: an experiment trains each run in one process; leave --{key} out.")
+    if world_size(first) > 1:
+        raise ValueError("nproc: an experiment trains each run in one process; leave --nproc and --world_size out.")
     check_dataset(first)
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)

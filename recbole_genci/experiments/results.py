@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 
 from recbole_genci.data.fingerprint import data_fingerprint
+from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.files import provenance, write_text
 
 TABLE = "table.md"
 
 
+def check_parts(definition: Definition, parts) -> None:
+    """Check, before anything is trained, that the dataset's parts have what the experiment's report measures.
+
+    Raises:
+        ValueError: from the report's own ``check_parts``, where it has one.
+    """
+    getattr(_report_module(definition), "check_parts", lambda parts: None)(parts)
+
+
 def write_results(outcome: Outcome) -> str:
     """Write tables and pictures into the experiment's folder; return what ``table.md`` says."""
     folder = outcome.request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    made = importlib.import_module(f"recbole_genci.experiments.{outcome.request.definition.report}").report(outcome, folder)
+    made = _report_module(outcome.request.definition).report(outcome, folder)
     text = _text(outcome, made)
     written = {TABLE, *made.pictures, *(f"{name}.csv" for name in made.tables)}
     for file in (*folder.glob("*.csv"), *folder.glob("*.png")):
@@ -25,6 +36,10 @@ def write_results(outcome: Outcome) -> str:
         write_text(folder / f"{name}.csv", table.csv())
     write_text(folder / TABLE, text)
     return text
+
+
+def _report_module(definition: Definition) -> ModuleType:
+    return importlib.import_module(f"recbole_genci.experiments.{definition.report}")
 
 
 def _text(outcome: Outcome, made: Report) -> str:

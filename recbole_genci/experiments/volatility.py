@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci.evaluation.gauc import gauc
-from recbole_genci.evaluation.volatility import DEFINITION, groups, user_volatility
+from recbole_genci.evaluation.volatility import DEFINITION, groups, set_field, user_volatility
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -23,6 +23,11 @@ _NAMES = tuple(f"{group} {metric}" for group in GROUPS for metric in _METRICS)
 _PRINTED = tuple(f"{group} {metric}" for group in GROUPS for metric in ("AUC", "LogLoss"))
 _COLUMNS = (Column("model"), *(Column(name, error="sd") for name in _NAMES), Column("slow AUC - fast AUC", "+.4f", error="se"),
             *(Column(f"paper {name}") for name in _PRINTED), Column("runs"))  # fmt: skip
+
+
+def check_parts(parts) -> None:
+    """Raises ValueError where the items have no sets to take Jaccard distances of."""
+    set_field(parts[0])
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
