@@ -12,6 +12,8 @@ import torch
 from recbole_genci.files import write_atomically
 
 STATE_FILE = "training.pt"
+_STATE = {"model", "optimizer", "epoch", "epochs_without_improvement", "best_valid_score", "best_valid_result", "best_epoch",
+          "random", "identity"}  # fmt: skip
 
 
 def random_state(loader) -> dict:
@@ -82,8 +84,13 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
     file = training_state_file(folder)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"resume: {file} is damaged ({str(error).splitlines()[0]}). Start the run anew.") from error
+        missing = _STATE - set(state)
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"resume: {file} is damaged ({said}). Start the run anew.") from error
+    if missing:
+        raise ValueError(f"resume: {file} lacks {', '.join(sorted(missing))}; it is damaged or no training state. Start the run "
+                         "anew.")  # fmt: skip
     for name, now in identity.items():
         before = state["identity"].get(name)
         if before != now:

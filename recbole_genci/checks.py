@@ -6,7 +6,7 @@ import torch
 
 from recbole_genci.registry import nearest
 
-_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam")
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
 _VALUE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
 
 
@@ -30,9 +30,11 @@ def check(config) -> None:
             f"weight_decay_of: '{config['weight_decay_of']}' is not 'embeddings'. Leave it unset to decay all parameters, as "
             "RecBole does."
         )
+    if config["enable_amp"]:
+        raise ValueError("enable_amp: beam search and DIN's attention need float32. Leave enable_amp unset.")
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(
-            f"learner: '{config['learner']}' is unknown (RecBole would train with Adam without weight decay)."
+            f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take Adam without weight decay)."
             f"{nearest(config['learner'], _LEARNERS)} Choose one of {', '.join(_LEARNERS)}."
         )
 
@@ -107,6 +109,9 @@ def _check_numbers(config) -> None:
                          ("diagnostic_rows", 0), ("seed", 0), ("data_seed", 0), ("worker", 0)):  # fmt: skip
         if not isinstance(config[key], int) or isinstance(config[key], bool) or config[key] < minimum:
             raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least {minimum}.")
+    for key in ("seed", "data_seed"):
+        if config[key] + config["seeds"] > 2**32:
+            raise ValueError(f"{key}: {config[key]} is beyond 2**32 - 1, the largest seed that numpy takes.")
     if not isinstance(config["learning_rate"], (int, float)) or not config["learning_rate"] > 0:
         raise ValueError(f"learning_rate: {config['learning_rate']!r} is not a number above 0.")
     if not config["weight_decay"] >= 0:

@@ -44,6 +44,10 @@ def properties_folder() -> Path:
     )
 
 
+_NOTHING = ("none", "~", "null")
+_NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
+
+
 def parse_value(text):
     """Read a command-line or dict string as a Python literal or true/false; anything else stays a string.
 
@@ -53,12 +57,19 @@ def parse_value(text):
         return text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if text.lower() in ("none", "~", "null"):
+    if text.lower() in _NOTHING:
         return None
     try:
-        return ast.literal_eval(text)
+        return _lists(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         return text
+
+
+def _lists(value):
+    """A literal with lists for its tuples: RecBole's models add lists to sizes."""
+    if isinstance(value, dict):
+        return {key: _lists(each) for key, each in value.items()}
+    return [_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def parse_argv(argv: Iterable[str]) -> dict:
@@ -75,7 +86,13 @@ def parse_argv(argv: Iterable[str]) -> dict:
         if parsed.get(key, value) != value:
             raise ValueError(f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'.")
         parsed[key] = value
-    return {key: parse_value(value) for key, value in parsed.items()}
+    return {key: _value(key, value) for key, value in parsed.items()}
+
+
+def _value(key: str, value):
+    """``parse_value``, but a name or path is never a number: a folder 2024_01_02 is not 20240102."""
+    is_name = key in _NAMES or key.endswith(("_path", "_dir"))
+    return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
 
 
 def _listed_keys(*files: Path) -> set[str]:
@@ -150,7 +167,7 @@ class Config(RecBoleConfig):
         return super()._load_config_files(file_list)
 
     def _convert_config_dict(self, config_dict):
-        return {key: parse_value(value) for key, value in config_dict.items()}
+        return {key: _value(key, value) for key, value in config_dict.items()}
 
     def _load_cmd_line(self):
         return parse_argv(self._argv)

@@ -33,6 +33,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def check_writable(folder: Path, key: str) -> None:
+    """Make sure, before long work, that its results can be written into ``folder``, or that it can be made; leaves nothing.
+
+    Raises:
+        ValueError: names the key that says where.
+    """
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ValueError(f"{key}: nothing can be written into {folder} ({error.strerror}). Name another folder.") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -25,7 +25,7 @@ from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
-from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.files import check_writable, provenance, write_json, write_text
 from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
@@ -96,6 +96,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
         if check:
             check(config)
     check_dataset(first)
+    for key in ("checkpoint_dir", "results_dir"):
+        check_writable(Path(first[key]), key)
     reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
     settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None
 
@@ -180,7 +182,12 @@ def prepare_semantic_ids(config, part, settings: dict | None) -> SemanticIDs:
     """Load the semantic IDs of the dataset's items, or build and cache them."""
     tokens = [str(token) for token in part.field2id_token[part.iid_field][1:]]
     if settings is None:
-        return SemanticIDs.load(Path(config["semantic_id_path"]))
+        ids = SemanticIDs.load(Path(config["semantic_id_path"]))
+        logging.getLogger().info(
+            f"Semantic IDs of {len(ids.item_tokens)} items from {config['semantic_id_path']}, hash {ids.digest[:12]}; the "
+            "tokenizer's keys have no effect."
+        )
+        return ids
     return load_or_build_semantic_ids(
         settings, part.item_file, part.iid_field, tokens, Path(config["semantic_id_dir"]), part.dataset_name,
         device=config["device"], show_progress=config["show_progress"], field_separator=config["field_separator"],

@@ -58,6 +58,9 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"histroy_tokens": "code"}, "Did you mean 'history_tokens'"),
         ({"stoping_step": 3}, "Did you mean 'stopping_step'"),
         ({"learner": "adan"}, "learner: 'adan' is unknown.*Did you mean 'adam'"),
+        ({"learner": "sparse_adam"}, "learner: 'sparse_adam' is unknown or works with no model"),
+        ({"enable_amp": True}, "enable_amp: beam search and DIN's attention need float32"),
+        ({"seed": 2**32}, "seed: 4294967296 is beyond"),
         ({"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}}, "uni100.*labeled"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: CTR models"),
         ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0"),
@@ -199,6 +202,9 @@ def test_words_that_are_not_key_value_are_refused(words):
 
 def test_a_value_may_contain_an_equals_sign_and_a_key_must_not_contradict_itself():
     assert parse_argv(["--data_path=a=b"]) == {"data_path": "a=b"}
+    assert parse_argv(["--output=2024_01_02", "--dataset=1e3"]) == {"output": "2024_01_02", "dataset": "1e3"}
+    assert parse_argv(["--semantic_id_path=none"]) == {"semantic_id_path": None}
+    assert parse_argv(["--mlp_hidden_size=(16,(8,))"]) == {"mlp_hidden_size": [16, [8]]}  # RecBole adds lists to sizes
     with pytest.raises(ValueError, match="--epochs is given twice"):
         parse_argv(["--epochs=1", "--epochs=2"])
 

@@ -145,3 +145,10 @@ def test_genci_and_deepfm_learn_the_real_ml100k(tmp_path):
     assert runs[0]["data_fingerprint"] == runs[1]["data_fingerprint"]
     manifests = list((tmp_path / "dataset/semantic_ids").glob("ml-100k-*/manifest.json"))
     assert len(manifests) == 1 and runs[1]["semantic_ids"] is not None
+
+
+@pytest.mark.parametrize("key", ["results_dir", "checkpoint_dir"])
+def test_a_folder_that_cannot_be_written_is_found_out_before_training(key, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["--model=LR", "--dataset=ml-100k", f"--{key}={tmp_path}/file/results"]) == 2
+    assert f"{key}: nothing can be written into {tmp_path}/file/results" in capsys.readouterr().err

@@ -76,6 +76,15 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    state = (folder / "training.pt").read_bytes()
+    for damaged, said in ((b"", "EOFError|Ran out of input"), (b"no archive", ""), (state[: len(state) // 2], "")):
+        (folder / "training.pt").write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"training.pt is damaged .*({said}).*Start the run anew"):
+            resume(folder)
+    torch.save({"model": {}}, folder / "training.pt")
+    with pytest.raises(ValueError, match="training.pt lacks best_epoch, .*random; it is damaged or no training state"):
+        resume(folder)
+    (folder / "training.pt").write_bytes(state)
     with only_process(folder):
         assert main([f"--resume={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])

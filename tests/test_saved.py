@@ -24,6 +24,15 @@ from recbole_genci.data.stored import load_parts, store_parts
 from recbole_genci.quick_start import run
 
 
+def test_what_many_processes_trained_is_served_by_one(keys):
+    (result,) = run("DeepFM", "tiny", config_dict=keys)
+    file = Path(result["folder"]) / "config.yaml"
+    file.write_text(file.read_text() + "nproc: 4\nworld_size: 8\nport: 5678\noffset: 4\n")  # the last value of a key counts
+    loaded = load(result["folder"])
+    assert (loaded.config["nproc"], loaded.config["world_size"], loaded.config["offset"]) == (1, -1, 0)
+    assert loaded.evaluate() == result["test"]
+
+
 @pytest.fixture
 def keys(tmp_path):
     return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {"epochs": 2}
@@ -73,6 +82,8 @@ def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors does not exist"),
         (lambda f: truncate(f / "model.safetensors"), ValueError, "model.safetensors is damaged"),
         (lambda f: truncate(f / "data.safetensors"), ValueError, "data.safetensors is damaged"),
+        (lambda f: truncate(f / "metrics.json"), ValueError, "metrics.json is damaged"),
+        (lambda f: (f / "config.yaml").write_text(""), ValueError, "config.yaml is damaged: it has no 'model'"),
         (lambda f: (f / "data.safetensors").write_bytes(b""), ValueError, "data.safetensors is damaged"),
     ],
 )  # fmt: skip

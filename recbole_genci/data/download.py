@@ -34,7 +34,8 @@ def check_dataset(config) -> None:
         f"dataset: there is no folder {folder}, and '{name}' is no name in RecBole's dataset store."
         f"{nearest(name, [*here, *known_downloads()])} Put {name}.inter (and .user, .item) into that folder or point "
         f"--data_path at the folder that holds {name}/; python -m recbole_genci.data.prepare makes them from MovieLens' and "
-        f"Amazon's published files. Found there: {', '.join(here) or 'nothing'}."
+        f"Amazon's published files. Found there: {', '.join(here) or 'nothing'}. Relative "
+        f"paths start at {Path.cwd()}."
     )
 
 

@@ -32,13 +32,29 @@ def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False)
     codes = None
     if getattr(config.model_class, "reads_semantic_ids", False):
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
-    loader = get_dataloader(config, phase)
+    loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
     if shuffle and config["group_rows_by_history"]:
         loader = GroupedTrainDataLoader
     return loader(config, part.view(config, codes), None, shuffle=shuffle)
 
 
-class GroupedTrainDataLoader(TrainDataLoader):
+class CTRTrainDataLoader(TrainDataLoader):
+    """RecBole's, but for a last batch of one row, which batch normalisation (DIN, DIEN, DCNV2, NFM) cannot train on: where
+    ``train_batch_size`` leaves one, batches are as little smaller as it takes, for every model alike."""
+
+    def _init_batch_size_and_step(self):
+        super()._init_batch_size_and_step()
+        asked = self.step
+        self.step = next((size for size in range(asked, 1, -1) if self.sample_size % size != 1), asked)
+        self.set_batch_size(self.step)
+        if self.step != asked:
+            self.logger.warning(
+                f"train_batch_size: {self.sample_size} training rows in batches of {asked} leave a last batch of one row, on "
+                f"which batch normalisation cannot train; batches have {self.step} rows instead."
+            )
+
+
+class GroupedTrainDataLoader(CTRTrainDataLoader):
     """Shuffles histories instead of rows (``group_rows_by_history``): the rows of one history, a user's rows between two
     clicks, come one after another, so that a model which encodes each distinct history of a batch once has fewer to encode.
 

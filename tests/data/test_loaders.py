@@ -1,6 +1,7 @@
 """Batches that keep the rows of one history together."""
 
 import numpy as np
+import pytest
 import torch
 from conftest import tiny_rows, write_dataset
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.loaders import grouped_order
+from recbole_genci.quick_start import run
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 2**31))
@@ -46,6 +48,17 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time(tmp_path):
     assert not torch.equal(epochs[0][0]["item_id"], epochs[1][0]["item_id"])
     again = batches(create_loaders(config, parts)[0])
     assert torch.equal(again[0]["item_id"], epochs[0][0]["item_id"])
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_no_batch_of_one_row_is_left_which_batch_normalisation_could_not_train_on(tmp_path, grouped, caplog):
+    keys = write_dataset(tmp_path, tiny_rows()) | {"group_rows_by_history": grouped, "epochs": 1}
+    asked = len(create_dataset(Config("DIN", "tiny", config_dict=keys)).build()[0]) - 1
+    run("DIN,DCNV2", "tiny", config_dict=keys | {"train_batch_size": asked})
+    assert f"{asked + 1} training rows in batches of {asked} leave a last batch of one row" in caplog.text
+    config = Config("DIN", "tiny", config_dict=keys | {"train_batch_size": asked})
+    sizes = [len(batch["label"]) for batch in batches(create_loaders(config, create_dataset(config).build())[0])]
+    assert sizes == [asked - 1, 2]
 
 
 def test_ml100k_batches_hold_half_as_many_distinct_histories_and_no_lump_of_new_users(ml100k_parts):
