@@ -60,16 +60,16 @@ def parse_value(text):
     if text.lower() in _NOTHING:
         return None
     try:
-        return _lists(ast.literal_eval(text))
+        return lists_for_tuples(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         return text
 
 
-def _lists(value):
+def lists_for_tuples(value):
     """A literal with lists for its tuples: RecBole's models add lists to sizes."""
     if isinstance(value, dict):
-        return {key: _lists(each) for key, each in value.items()}
-    return [_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {key: lists_for_tuples(each) for key, each in value.items()}
+    return [lists_for_tuples(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def parse_argv(argv: Iterable[str]) -> dict:

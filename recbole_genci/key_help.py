@@ -49,7 +49,7 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     ours, theirs = properties_folder(), RECBOLE_FOLDER / "properties"
     host = [theirs / "overall.yaml", theirs / "dataset/sample.yaml"]
     own = [ours / "overall.yaml", *([ours / f"dataset/{dataset}.yaml"] if dataset else [])]
-    entries = _entries(host + own)
+    entries = entries_of(host + own)
     experiments = ", ".join(file.stem for file in sorted((ours / "experiment").glob("*.yaml")))
     text = [
         _USAGE.format(
@@ -57,15 +57,15 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
             experiments=_wrap(f"a table or figure of the paper: {experiments}, or all; --help --experiment=NAME", 18),
         )
     ]
-    text += [_section(title, {key: entries[key] for key in keys}) for title, keys in _sections(own + host).items()]
+    text += [section(title, {key: entries[key] for key in keys}) for title, keys in _sections(own + host).items()]
     for name in models:
         model, changed_defaults = resolve(name)
-        of_model = _entries([theirs / f"model/{model}.yaml", ours / f"model/{model}.yaml"])
+        of_model = entries_of([theirs / f"model/{model}.yaml", ours / f"model/{model}.yaml"])
         of_model |= {key: (default, *of_model[key][1:]) for key, default in changed_defaults.items()}
-        text.append(_section(f"{name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
-        tuned = _entries([ours / f"tuned/{dataset}/{model}.yaml"])
+        text.append(section(f"{name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
+        tuned = entries_of([ours / f"tuned/{dataset}/{model}.yaml"])
         if tuned:
-            text.append(_section(f"{name}'s defaults on {dataset}, found by tuning", tuned))
+            text.append(section(f"{name}'s defaults on {dataset}, found by tuning", tuned))
     return "\n".join(part for part in text if part)
 
 
@@ -84,7 +84,7 @@ def _lines(files: Sequence[Path]):
                 yield title, match[1], match[3], (match[4] or "").strip(), values[match[1]]
 
 
-def _entries(files: Sequence[Path]) -> dict[str, tuple]:
+def entries_of(files: Sequence[Path]) -> dict[str, tuple]:
     """``{key: (default, type, meaning)}``, later files over earlier; a remark without a type joins the earlier meaning."""
     entries = {}
     for _, key, kind, meaning, default in _lines(files):
@@ -104,7 +104,7 @@ def _sections(files: Sequence[Path]) -> dict[str, list[str]]:
     return sections
 
 
-def _section(title: str, entries: dict) -> str:
+def section(title: str, entries: dict) -> str:
     lines = [f"{title}:"]
     for key, (default, kind, meaning) in entries.items():
         shown = "" if default is None else f" [{_short(default)}]"

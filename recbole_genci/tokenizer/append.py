@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 
+from recbole_genci.tokenizer.build import telling_texts
 from recbole_genci.tokenizer.collisions import resolve_collisions
 from recbole_genci.tokenizer.encoders import is_array_file
 from recbole_genci.tokenizer.frozen import (
@@ -22,6 +23,7 @@ from recbole_genci.tokenizer.frozen import (
 from recbole_genci.tokenizer.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.spread import spread_codes
+from recbole_genci.tokenizer.text import shorten
 
 
 def _twins(artifact: Artifact, texts: Sequence[str]) -> np.ndarray:
@@ -30,6 +32,29 @@ def _twins(artifact: Artifact, texts: Sequence[str]) -> np.ndarray:
         return np.full(len(texts), -1)
     row_of_text = {text: row for row, text in reversed(list(enumerate(artifact.texts)))}
     return np.array([row_of_text.get(text, -1) for text in texts])
+
+
+def _check_texts(artifact: Artifact, given: Mapping[str, str], folder: Path | str) -> None:
+    """Warn where published items have other texts by now; refuse where most have, as equal ids then mean other items.
+
+    With vectors from a file texts say nothing.
+    """
+    if is_array_file(artifact.settings["text_encoder"]):
+        return
+    both = [(token, text) for token, text in zip(artifact.ids.item_tokens, artifact.texts, strict=True) if token in given]
+    changed = [(token, text) for token, text in both if given[token] != text]
+    if not changed:
+        return
+    token, text = changed[0]
+    told = (
+        f"{len(changed)} of the {len(both)} items given that {folder} has already have other texts there, first {token!r}: "
+        f"{shorten(text)!r} there, {shorten(given[token])!r} now"
+    )
+    if 2 * len(changed) > len(both):
+        raise ValueError(
+            f"{told}. The artifact seems to be of another dataset: name the one of this dataset, or build all IDs anew."
+        )
+    getLogger().warning(f"{told}. They keep the codes of their published texts; build all IDs anew to change that.")
 
 
 def append_items(
@@ -44,7 +69,7 @@ def append_items(
     Args:
         folder: the published artifact; stays as it is.
         output: where the new artifact goes.
-        item_tokens: raw ids; published ones among them are passed over.
+        item_tokens: raw ids; published ones among them only have their texts compared.
         texts: one for each of ``item_tokens``, made as the published ones were (`read_item_texts`).
         device: where a sentence-transformers model runs.
 
@@ -52,8 +77,9 @@ def append_items(
         SemanticIDs: the published items in their order, then the new ones sorted by id.
 
     Raises:
-        ValueError: nothing to add, ids given twice, an encoder or tokenizer that is not the artifact's any more, or more
-            items of the same codes than the collision level holds; the number is named.
+        ValueError: nothing to add, ids given twice, most published ones with other texts than the artifact's, an encoder or
+            tokenizer that is not the artifact's any more, or more items of the same codes than the collision level holds;
+            the number is named.
         FileNotFoundError: the artifact, or its weights or texts, are missing.
         FileExistsError: ``output`` holds something else.
     """
@@ -62,6 +88,7 @@ def append_items(
     given = dict(zip(item_tokens, texts, strict=True))
     if len(given) != len(item_tokens):
         raise ValueError(f"append_items was given {len(item_tokens) - len(given)} items more than once; give each once.")
+    _check_texts(artifact, given, folder)
     tokens = sorted(given.keys() - set(ids.item_tokens))
     if not tokens:
         raise ValueError(f"{folder} has semantic IDs for all of the {len(given)} items already; there is nothing to add.")
@@ -82,7 +109,8 @@ def append_items(
         residual = output_codes.residuals[len(rows) :, -1]
         codes[~twin] = spread_codes(codes[~twin], residual[~twin], model.codebooks[-1].codes, published[:, :-1])
     codes[twin] = published[twins[twin], :-1]
-    digit = resolve_collisions(codes, tokens, ids.level_sizes[-1], published)
+    all_texts = [*artifact.texts, *new_texts]
+    digit = resolve_collisions(codes, tokens, ids.level_sizes[-1], published, telling_texts(artifact.settings, all_texts))
 
     all_codes = np.concatenate([published, np.column_stack([codes, digit])])
     quality = codes_quality(all_codes[:, :-1], ids.level_sizes[:-1])
@@ -93,7 +121,7 @@ def append_items(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
-    extended.save(output, artifact.weights, [*artifact.texts, *new_texts])
+    extended.save(output, artifact.weights, all_texts)
     getLogger().info(
         f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); {twin.sum()} have the text of a "
         f"published item, collision rate now {quality['collision_rate']:.2%}."

@@ -49,6 +49,11 @@ def catalogue_texts(
     return read_item_texts(item_file, item_id_field, settings["item_text_fields"] or [], tokens, field_separator, encoding)
 
 
+def telling_texts(settings: Mapping[str, Any], texts: Sequence[str]) -> Sequence[str] | None:
+    """The texts where the items' vectors come from them, None with vectors of the user's own (.npy)."""
+    return None if is_array_file(settings["text_encoder"]) else texts
+
+
 def item_vectors(
     settings: Mapping[str, Any],
     tokens: Sequence[str],
@@ -159,7 +164,7 @@ def _build(
     """``(semantic IDs, the quantiser's state)`` of items in the given order."""
     vectors = item_vectors(settings, tokens, texts, cache_dir, device, show_progress)
     fitted = fit_quantizer(settings, vectors, device, show_progress)
-    digit = resolve_collisions(fitted.codes, tokens, settings["collision_codebook_size"])
+    digit = resolve_collisions(fitted.codes, tokens, settings["collision_codebook_size"], texts=telling_texts(settings, texts))
     ids = SemanticIDs(
         np.column_stack([fitted.codes, digit]),
         tuple(tokens),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+from recbole_genci.tokenizer.text import shorten
 
 
 def _stable_hash(token: str) -> bytes:
@@ -23,11 +26,26 @@ def _first_free(codes: np.ndarray, published: np.ndarray) -> np.ndarray:
     return free[bucket[len(published) :]]
 
 
+def _remedy(needed: int, capacity: int, texts: Sequence[str]) -> str:
+    """What helps a bucket of ``needed`` items, of which these are the texts: nothing but a larger level parts equal ones."""
+    text, equal = Counter(texts).most_common(1)[0] if texts else ("", 0)
+    larger = f"Raise `collision_codebook_size` to at least {needed}"
+    if equal > capacity:
+        return (
+            f"{equal} of them have equal texts ({shorten(text)!r}), which no codebooks can part. {larger}, or tell the items "
+            f"apart by richer `item_text_fields`."
+        )
+    return (
+        f"{larger}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
+    )
+
+
 def resolve_collisions(
     codes: np.ndarray,
     item_tokens: Sequence[str],
     capacity: int | None = None,
     published: np.ndarray | None = None,
+    texts: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Number the items of each bucket 0, 1, ... in the order of a stable hash of their tokens.
 
@@ -39,6 +57,7 @@ def resolve_collisions(
         item_tokens: I distinct raw item ids.
         capacity: how many items one bucket may hold (the size of the last codebook); None for no limit.
         published: ``[P, L + 1]`` full IDs of other items, which stay as they are.
+        texts: of the published items and then of the I others, for the error alone; None where vectors do not come from them.
 
     Returns:
         ``[I]`` int64.
@@ -60,11 +79,13 @@ def resolve_collisions(
     needed = size[bucket] + first_free
     if capacity is not None and needed.max() > capacity:
         crowded = np.flatnonzero(bucket == bucket[needed.argmax()])
+        bucket_texts = []
+        if texts is not None:
+            everyone = codes if published is None else np.concatenate([published[:, :-1], codes])
+            bucket_texts = [texts[row] for row in np.flatnonzero((everyone == codes[crowded[0]]).all(axis=1))]
         raise ValueError(
             f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision level holds "
-            f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). Raise `collision_codebook_size` to at "
-            f"least {needed.max()}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more "
-            f"or larger codebooks."
+            f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). {_remedy(needed.max(), capacity, bucket_texts)}"
         )
     digit = np.zeros(len(codes), dtype=np.int64)
     shared = np.flatnonzero(size[bucket] > 1)

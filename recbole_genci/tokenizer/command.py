@@ -2,6 +2,7 @@
 
     python -m recbole_genci.tokenizer --dataset=ml-100k [--key=value ...]
     python -m recbole_genci.tokenizer --dataset=ml-100k --append_to=<artifact folder> --output=<new folder>
+    python -m recbole_genci.tokenizer --help [--dataset=ml-100k]
 
 The first line gives the very IDs that a run of the same keys trains with. The second adds the dataset's items that an
 artifact lacks; `semantic_id_path` then has a run use it.
@@ -36,6 +37,7 @@ from recbole_genci.tokenizer.plots import write_plots
 from recbole_genci.tokenizer.report import write_report
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.settings import tokenizer_settings
+from recbole_genci.tokenizer.usage import usage
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
 
@@ -112,9 +114,16 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; a request that cannot be carried out is one sentence on stderr and exit status 2."""
+    """The command; ``--help`` prints its keys.
+
+    A request that cannot be carried out is one sentence on stderr and exit status 2.
+    """
     words = {}
     try:
+        if {"--help", "-h"} & set(argv):
+            words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+            print(usage(words.get("dataset")))
+            return 0
         words = parse_argv(argv)
         if not words.get("dataset"):
             raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")

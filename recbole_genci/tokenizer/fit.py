@@ -12,7 +12,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_genci.tokenizer.codebook import QuantizeOutput
-from recbole_genci.tokenizer.outcome import FitResult, capped_size, checked_embeddings, encode_all, outcome
+from recbole_genci.tokenizer.outcome import (
+    FitResult,
+    capped_size,
+    check_error,
+    check_start,
+    checked_embeddings,
+    encode_all,
+    outcome,
+)
 from recbole_genci.tokenizer.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.quantize import balanced_codes, draw_rows, nearest_code, residual_kmeans
 from recbole_genci.tokenizer.rqvae import RQVAE, RQVAEOutput
@@ -111,7 +119,7 @@ def fit_rqvae(
     Raises:
         ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
         FloatingPointError: the loss became NaN or infinite.
-        RuntimeError: a level collapsed into one large cohort.
+        RuntimeError: a level collapsed into one large cohort, or training diverged without becoming infinite.
     """
     embeddings = checked_embeddings(embeddings)
     if epochs < 1:
@@ -148,6 +156,7 @@ def fit_rqvae(
             with torch.no_grad():
                 latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
             model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn"))
+            check_start(model, data, size)
             if model.learned_codes:
                 optimizer.add_param_group({"params": list(model.codebooks.parameters())})
         else:
@@ -176,4 +185,6 @@ def fit_rqvae(
         _restart_dead_codes(model, quantized, generator, optimizer)
 
     model.load_state_dict(best[2])
-    return outcome(model, data, spread, best_epoch=best[1])
+    fitted = outcome(model, data, spread, best_epoch=best[1])
+    check_error(best[0][2], model, data)  # the nearest codes' error: spreading adds some of its own
+    return fitted

@@ -16,8 +16,11 @@ from recbole_genci.tokenizer.spread import spread_codes
 _MIN_ITEMS_PER_CODE = 4  # a small catalogue gets fewer codes, else its cohorts would be single items
 _COLLAPSED_SHARE = 0.5  # a level with a larger cohort has collapsed
 _GUARDED_CODES = 8  # levels smaller than this may rightly have a large cohort
+_ROUNDING = 4  # decimal places, in units of the embeddings' spread, to which equal embeddings may differ
+_DOUBTFUL_ERROR, _DIVERGED_ERROR = 1.1, 10.0  # of the variance; decoding every item to the mean gives 1
 _CHUNK = 1 << 15
 _REMEDY = "Set `codebook_balance: sinkhorn`, lower `codebook_size`, or choose another `text_encoder`"
+_RQVAE_REMEDY = "with `quantizer: rqvae` also lower `rqvae_learning_rate` or raise `rqvae_epochs`"
 
 
 class FitResult(NamedTuple):
@@ -72,6 +75,43 @@ def encode_all(model: ResidualQuantizer, data: Tensor) -> tuple[Tensor, Quantize
     return reconstruction, output, error
 
 
+def really_distinct(model: ResidualQuantizer, data: Tensor) -> int:
+    """How many of the embeddings ``[I, D]`` differ by more than rounding."""
+    return len(torch.unique(((data - model.input_mean) / model.input_scale).round(decimals=_ROUNDING), dim=0))
+
+
+def check_start(model: ResidualQuantizer, data: Tensor, size: int) -> None:
+    """Stop where k-means found fewer places for level 1 than ``size``, which `capped_size` says the embeddings have.
+
+    Raises:
+        RuntimeError: the network gives different embeddings one latent.
+    """
+    found, distinct = model.codebook_sizes[0], really_distinct(model, data)
+    if found < size <= distinct:
+        raise RuntimeError(
+            f"The semantic IDs collapsed: the network puts the {distinct} different embeddings of {len(data)} items in "
+            f"{found} place{'' if found == 1 else 's'}, too few for {size} codes, so that cohorts carry no information. "
+            f"{_REMEDY}; {_RQVAE_REMEDY}."
+        )
+
+
+def check_error(error: float, model: ResidualQuantizer, data: Tensor) -> None:
+    """Stop or warn where a network's reconstruction error, as a share of the variance, is beyond that of the mean.
+
+    Raises:
+        RuntimeError: training diverged.
+    """
+    if error <= _DOUBTFUL_ERROR or really_distinct(model, data) < 2:  # equal embeddings have no variance to compare with
+        return
+    told = (
+        f"the reconstruction error of the RQ-VAE is {error:.4g} of the embeddings' variance, where giving every item the "
+        f"mean embedding would be 1. Lower `rqvae_learning_rate`, or raise `rqvae_epochs`"
+    )
+    if error > _DIVERGED_ERROR:
+        raise RuntimeError(f"RQ-VAE training diverged: {told}.")
+    getLogger().warning(f"The semantic IDs say little about the items: {told}.")
+
+
 def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
     """Stop on a level that piles most items into one code, unless those items really have equal embeddings.
 
@@ -90,8 +130,7 @@ def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
             raise RuntimeError(
                 f"The semantic IDs collapsed: level {number} puts {level['largest_share']:.1%} of {quality['items']} "
                 f"items into one code ({level['used']} of {level['codes']} codes used, collision rate "
-                f"{quality['collision_rate']:.1%}), so that its cohorts carry no information. {_REMEDY}; with "
-                f"`quantizer: rqvae` also lower `rqvae_learning_rate` or raise `rqvae_epochs`."
+                f"{quality['collision_rate']:.1%}), so that its cohorts carry no information. {_REMEDY}; {_RQVAE_REMEDY}."
             )
         if level["codes"] >= _GUARDED_CODES and not is_balanced(level):
             getLogger().warning(

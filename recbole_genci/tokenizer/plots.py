@@ -46,13 +46,16 @@ def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> 
 
 
 def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) -> list[str]:
-    """Write both pictures into ``folder``; returns their names, none where matplotlib is missing or items are too few."""
+    """Write both pictures into ``folder``; returns their names, none without matplotlib, no map of what cannot be mapped."""
     if not can_draw():
         getLogger().warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
         return []
     plot_code_usage(ids, folder / CODE_USAGE)
     if len(ids) < 4 or np.ptp(vectors, axis=0).max() == 0:
         getLogger().info(f"No {ITEM_MAP}: there are too few different items to map.")
+        return [CODE_USAGE]
+    if vectors.shape[1] < 2:
+        getLogger().info(f"No {ITEM_MAP}: item vectors of width 1 have no second dimension to map.")
         return [CODE_USAGE]
     plot_items(ids, vectors, folder / ITEM_MAP, seed)
     return [CODE_USAGE, ITEM_MAP]

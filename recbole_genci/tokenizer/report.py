@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from recbole_genci.files import write_json, write_text
 from recbole_genci.tokenizer.quality import is_balanced
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.text import shorten
 
 _COHORTS = 4  # shown per level
 _TEXTS = 6  # shown per cohort
@@ -61,6 +62,10 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def _balanced(level: Mapping[str, float]) -> str:
+    return "-" if level["codes"] == 1 else "yes" if is_balanced(level) else "no"  # one code has nothing to balance
+
+
 def _escape(text: str) -> str:
     return "".join(f"\\{character}" if character in r"\`*_[]<>|" else character for character in text)
 
@@ -103,13 +108,13 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
     for number, level in enumerate(quality["levels"], start=1):
         lines.append(
             f"| {number} | {level['used']} of {level['codes']} | {level['perplexity']:.1f} | "
-            f"{_share(level['largest_share'])} | {level['gini']:.2f} | {'yes' if is_balanced(level) else 'no'} |"
+            f"{_share(level['largest_share'])} | {level['gini']:.2f} | {_balanced(level)} |"
         )
     for name in plots:
         lines += ["", f"![{Path(name).stem.replace('_', ' ')}]({name})"]
     lines += ["", "## Example cohorts", "", "The largest of each level, down to those of median size.", ""]
     for cohort in report["cohorts"]:
-        examples = "; ".join(_escape(example["text"]) for example in cohort["examples"])
+        examples = "; ".join(_escape(shorten(example["text"])) for example in cohort["examples"])
         lines.append(f"- level {cohort['level']}, code {cohort['code']} ({cohort['items']} items): {examples}")
     return "\n".join(lines) + "\n"
 

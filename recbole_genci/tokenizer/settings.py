@@ -40,7 +40,7 @@ _SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "text_encoder": (LSA, *_NAME),
     "text_encoder_ids": (None, *_NAME),
     _FIELDS: (None, _list_of(_NAME[0]), "a non-empty list of columns of the .item file"),
-    "lsa_dim": (64, *_integer(1)),
+    "lsa_dim": (64, *_integer(2)),  # scaled to length 1, vectors of width 1 would all be equal
     "text_encoder_batch_size": (64, *_integer(1)),
     "quantizer": ("rqvae", *_one_of("rqvae", "rkmeans")),
     "num_codebooks": (3, *_integer(1)),

@@ -13,6 +13,14 @@ def clean_text(text: str) -> str:
     return " ".join(html.unescape(text).split())
 
 
+def shorten(text: str, most: int = 120) -> str:
+    """The text, cut at a space where it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    cut = text[: most - 3]
+    return f"{cut.rpartition(' ')[0] or cut}..."
+
+
 def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[list[str], list[list[str]]]:
     """Field names and data rows of an atomic file; rows are split plainly, as nothing in them is quoted.
 

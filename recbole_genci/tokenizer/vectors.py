@@ -51,7 +51,7 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
             )
     try:
         vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
-        ids = ids_file.read_text(encoding="utf-8").split("\n")
+        ids = ids_file.read_text(encoding="utf-8-sig").split("\n")
     except (ValueError, EOFError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(f"{array_file} or {ids_file} cannot be read as an array and its ids ({error}).") from error
     if ids[-1] == "":

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
 from recbole.trainer import HyperTuning
 
-from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Uniform
+from recbole_genci.tuning.points import DRAWS_PER_POINT
+from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Uniform, canonical
 
 
 class BayesianSearch(HyperTuning):
     """RecBole's HyperTuning with the algorithm ``bayes``.
 
     RecBole's own ``run`` draws without a seed, its ``trial`` lets one failing trial end the search and takes a score of 0.0
-    for none, and its early stopping reads the loss that a failed trial does not have.
+    for none, and its early stopping reads the loss that a failed trial does not have. TPE proposes points again, which costs no
+    training: the search ends by the number of different points, or once so many proposals in a row are repeats that no new one
+    is to be expected.
 
     Args:
         trial: runs one point and returns ``(score or None, whether the search is hopeless)``; a lower score is better.
         space: what to search.
-        max_evals: trials at most.
+        max_evals: different points at most.
         seed: of the proposals.
     """
 
     def __init__(self, trial: Callable[[dict], tuple[float | None, bool]], space: Space, max_evals: int, seed: int):
         super().__init__(trial, space=_hyperopt_space(space), algo="bayes", max_evals=max_evals)
         self.parameters, self.seed, self.hopeless = space, seed, False
-        self.early_stop_fn = lambda trials, *args: (self.hopeless, args)
+        self.seen, self.repeats = set(), 0
+        self.early_stop_fn = lambda trials, *args: (self._is_over(), args)
 
     def trial(self, params):
         """Run what hyperopt proposes; a failed trial is told to it as such."""
         from hyperopt import STATUS_FAIL, STATUS_OK
 
-        score, self.hopeless = self.objective_function(_point(self.parameters, params))
+        point = _point(self.parameters, params)
+        self.repeats = self.repeats + 1 if canonical(point) in self.seen else 0
+        self.seen.add(canonical(point))
+        score, self.hopeless = self.objective_function(point)
         return {"status": STATUS_FAIL} if score is None else {"status": STATUS_OK, "loss": score}
 
     def run(self):
         """Search; the same seed and scores give the same proposals."""
         from hyperopt import fmin
 
-        fmin(self.trial, self.space, algo=self.algo, max_evals=self.max_evals, early_stop_fn=self.early_stop_fn,
+        fmin(self.trial, self.space, algo=self.algo, max_evals=DRAWS_PER_POINT * self.max_evals, early_stop_fn=self.early_stop_fn,
              rstate=np.random.default_rng(self.seed), show_progressbar=False, verbose=False, return_argmin=False)  # fmt: skip
+
+    def _is_over(self) -> bool:
+        if self.repeats >= DRAWS_PER_POINT:
+            logging.getLogger().info(f"The search ends with {len(self.seen)} of {self.max_evals} points: the last "
+                                     f"{self.repeats} that TPE proposed were none of them new.")  # fmt: skip
+        return self.hopeless or len(self.seen) >= self.max_evals or self.repeats >= DRAWS_PER_POINT
 
 
 def _hyperopt_space(space: Space) -> dict:

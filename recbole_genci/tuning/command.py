@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from recbole_genci.config import parse_argv
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_resumed_search, prepare_search
 from recbole_genci.tuning.settings import Settings
+from recbole_genci.tuning.trial import MachineFailed
 
 USAGE = """\
 usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE [--algo=exhaustive|random|bayes] [--max_evals=N]
@@ -40,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command.
 
     A request that cannot be carried out is one sentence on stderr and exit status 2, before anything is trained;
-    ``--state=DEBUG`` shows where it was raised. A search of which no trial finished, or whose cluster is lost, has exit status 1.
+    ``--state=DEBUG`` shows where it was raised. A search of which no trial finished, or
+    whose machine or cluster failed, has exit status 1.
     """
     words = {}
     try:
@@ -56,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         work()
-    except (NoTrialFinished, ConnectionError) as error:
+    except (NoTrialFinished, MachineFailed, ConnectionError) as error:
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 1
     return 0

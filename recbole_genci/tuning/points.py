@@ -10,7 +10,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from recbole_genci.tuning.space import Choice, Space, canonical
 
 _LARGEST_GRID = 1_000_000
-_DRAWS_PER_POINT = 1000  # as many as RecBole's own search without repeats draws before it gives up (hyper_tuning.py:117)
+DRAWS_PER_POINT = 1000  # as many as RecBole's own search without repeats draws before it gives up (hyper_tuning.py:117)
 
 
 def grid_size(space: Space) -> int | None:
@@ -41,7 +41,7 @@ def grid_points(space: Space, seed: int) -> Iterator[dict]:
 def random_points(space: Space, number: int, seed: int) -> Iterator[dict]:
     """Up to ``number`` different random points; the first of them do not depend on ``number``."""
     seen, size = set(), grid_size(space)
-    for drawn in ParameterSampler(space, _DRAWS_PER_POINT * number, random_state=seed):
+    for drawn in ParameterSampler(space, DRAWS_PER_POINT * number, random_state=seed):
         point = {name: drawn[name] for name in space}
         if canonical(point) not in seen:
             seen.add(canonical(point))

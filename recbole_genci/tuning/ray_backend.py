@@ -58,6 +58,7 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
 
     Raises:
         ConnectionError, ValueError: as ``check_cluster``; ConnectionError too where workers cannot run any trial.
+        MachineFailed: a worker's disk is full, or it has no memory.
     """
     done = {record["trial"] for record in study.records.values()}
     left = [(number, point) for number, point in enumerate(points, start=1) if number not in done]
@@ -99,6 +100,8 @@ def _add(study: Study, ended, number: int, point: dict) -> None:
     try:
         outcome = ray.get(ended)
     except RayTaskError as error:  # trials catch their own errors: this one is of the cluster
+        if isinstance(error.cause, trial.MachineFailed):
+            raise trial.MachineFailed(number, error.cause.reason) from error
         reason = str(error).strip().splitlines()[-1]
         raise ConnectionError(f"Ray's workers cannot run trials: {reason}. Is recbole_genci installed on every node?") from error
     except RayError as error:  # the worker or its node has died

@@ -40,6 +40,9 @@ class _Hopeless(Exception):
 def run_trial(inputs: list, judge, number: int, params: dict, cpus: float, gpus: float, bigger: bool) -> Outcome:
     """Train and validate one trial. Its own errors are its outcome; nothing is raised for them.
 
+    Raises:
+        MachineFailed: it could not be run here.
+
     Args:
         inputs: one reference, to what ``_load_shared`` reads.
         judge: the actor of ``Judge``, asked after each epoch whether to go on.
@@ -75,8 +78,10 @@ def run_trial(inputs: list, judge, number: int, params: dict, cpus: float, gpus:
             best_epoch = next(epoch for epoch, best in curve if best == score)
             record = {"status": "stopped", "score": score, "best_epoch": best_epoch, "epochs": epochs,
                       "training_s": time.perf_counter() - started}  # fmt: skip
-        except Exception as error:  # whatever a trial dies of is its outcome, and the search goes on
-            record = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        except Exception as error:  # whatever else a trial dies of is its outcome, and the search goes on
+            if trial.is_of_the_machine(error):
+                raise trial.MachineFailed(number, trial.described(error)) from None  # its cause may not travel
+            record = {"status": "failed", "error": trial.described(error)}
         record |= {"curve": curve, "node": ray.get_runtime_context().get_node_id()}
         return Outcome(record, _files_of(folder, all_of_them=record["status"] == "finished"))
 

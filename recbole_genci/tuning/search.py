@@ -23,8 +23,8 @@ from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.result import best_trials, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
-from recbole_genci.tuning.space import Space, check_space, parse_space, read_params_file
-from recbole_genci.tuning.study import Study
+from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
+from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import CONFIG_FILE, Shared
 
 SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
@@ -119,7 +119,7 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
                           *files, *words, *argv])  # fmt: skip
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config))
-    write_text(folder / PARAMS_FILE, Path(params_file).read_text(encoding="utf-8"))
+    write_text(folder / PARAMS_FILE, read_params_text(params_file))
     write_json(folder / SEARCH_FILE, {"settings": dataclasses.asdict(settings), "command": command, **search.identity()})
     return search
 
@@ -131,11 +131,11 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
         raise FileNotFoundError(f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}.")
     with only_process(folder):  # which may still be searching
         pass
-    saved = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
+    saved, asked = _read_search_file(folder / SEARCH_FILE), _read_config_file(folder / CONFIG_FILE)
     settings = Settings(**saved["settings"] | changes)
-    space = parse_space((folder / PARAMS_FILE).read_text(encoding="utf-8"), str(folder / PARAMS_FILE))
+    space = read_params_file(folder / PARAMS_FILE)
     settings.check(space)
-    asked = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    read_journal(folder / JOURNAL)  # a damaged one is refused before rows are read
     plan = prepare(asked["model"], asked["dataset"], [str(folder / CONFIG_FILE)])
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
@@ -145,6 +145,30 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
                 f"{str(now)[:12]}. Restore the files, or start a new search."
             )
     return search
+
+
+def _read_search_file(file: Path) -> dict:
+    remedy = "Start a new search."
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"resume_search: {file} is damaged ({error}). {remedy}") from error
+    settings = saved.get("settings") if isinstance(saved, dict) else None
+    if not isinstance(settings, dict) or "command" not in saved:
+        raise ValueError(f"resume_search: {file} is damaged: it lacks 'settings' or 'command'. {remedy}")
+    if unknown := sorted(set(settings) - {field.name for field in dataclasses.fields(Settings)}):
+        raise ValueError(f"resume_search: {file} is damaged: '{unknown[0]}' is no setting of a search. {remedy}")
+    return saved
+
+
+def _read_config_file(file: Path) -> dict:
+    try:
+        asked = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"resume_search: {file} cannot be read ({' '.join(str(error).split())}). Start a new search.") from error
+    if not isinstance(asked, dict) or not {"model", "dataset"} <= set(asked):
+        raise ValueError(f"resume_search: {file} is damaged: it lacks 'model' or 'dataset'. Start a new search.")
+    return asked
 
 
 def _check_before_reading(space: Space, source, argv: Iterable[str]):

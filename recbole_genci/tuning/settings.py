@@ -21,7 +21,7 @@ class Settings:
 
     Attributes:
         algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's TPE.
-        max_evals: trials at most; by default all for ``exhaustive``, else 100.
+        max_evals: different points at most; by default all for ``exhaustive``, else 100.
         early_stop: end after so many trials in a row without a better validation score; None never.
         tool: ``Hyperopt``: trials one after another; ``Ray``: side by side, the hopeless ones stopped by ASHA.
         ray_address: of a Ray cluster; None starts one on this machine. This and the following with Ray only.
@@ -68,7 +68,7 @@ class Settings:
                 raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
 
     def num_trials(self, space: Space) -> int:
-        """Trials that the search has at most."""
+        """Trials that the search has at most, each of a point of its own."""
         size = grid_size(space)
         most = self.max_evals or (size if self.algo == "exhaustive" else _DEFAULT_TRIALS)
         return most if size is None else min(most, size)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.config import known_keys, parse_value
+from recbole_genci.config import known_keys, lists_for_tuples, parse_value
 from recbole_genci.registry import nearest
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
@@ -34,6 +34,11 @@ _OF_ROWS = {"eval_args", "history_labels", "history_source", "data_seed", "numer
             "train_neg_sample_args", "shuffle", "double_tower"}  # fmt: skip
 _OF_THE_COMMAND = {"model", "dataset", "config_files", "seeds", "results_dir", "latency_repeats", "device", "worker", "nproc",
                    "world_size", "local_rank", "offset", "ip", "port"}  # fmt: skip
+
+# Read for knowledge graphs, embedding losses and pairwise models, or by logs and reports: by nothing that trains or scores a
+# CTR model. Not `transform`, which the loaders apply.
+_WITHOUT_EFFECT = {"diagnostic_rows", "volatility_field", "loss_type", "wandb_project", "kg_reverse_r", "entity_kg_num_interval",
+                   "relation_kg_num_interval", "require_pow", "loss_decimal_place"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,12 +116,25 @@ def read_params_file(file: str | Path) -> Space:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line that is not of the format, with its number; a name given twice; no parameter at all.
+        ValueError: a line that is not of the format, with its number; a name given twice; no parameter at all; not UTF-8.
+    """
+    return parse_space(read_params_text(file), str(file))
+
+
+def read_params_text(file: str | Path) -> str:
+    """The text of a parameter file, without the byte order mark that some editors put before it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not UTF-8.
     """
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"params_file: '{file}' does not exist; give a file of lines like: mu choice [0.1, 1.0]")
-    return parse_space(file.read_text(encoding="utf-8"), str(file))
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"params_file: '{file}' is not text in UTF-8 ({error}); save it as UTF-8.") from error
 
 
 def parse_space(text: str, source: str) -> Space:
@@ -143,7 +161,7 @@ def parse_space(text: str, source: str) -> Space:
 def _choice(text: str, where: str) -> Choice:
     try:
         # RecBole's files write lists as strings inside the list, since hyperopt takes them apart otherwise.
-        values = [parse_value(value) for value in _as_sequence(ast.literal_eval(text))]
+        values = [lists_for_tuples(parse_value(value)) for value in _as_sequence(ast.literal_eval(text))]
         keys = [canonical(value) for value in values]
     except (ValueError, SyntaxError, TypeError) as error:
         raise ValueError(
@@ -191,8 +209,8 @@ def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()
         argv_keys: keys that the command line fixes.
 
     Raises:
-        ValueError: an unknown key (with the nearest), one that is fixed on the command line too, or one under which trials
-            would not share their rows, semantic IDs and metrics.
+        ValueError: an unknown key (with the nearest), one that is fixed on the command line too, one under which trials
+            would not share their rows, semantic IDs and metrics, or one that changes nothing.
     """
     known = known_keys([config["model"]], config["dataset"])
     both = set(argv_keys)
@@ -203,6 +221,12 @@ def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()
             )
         if name in both:
             raise ValueError(f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of the two.")
+        # Of RecBole's CTR models, those that read reg_weight have it in their properties.
+        if name in _WITHOUT_EFFECT or name == "reg_weight" and name not in config.internal_config_dict:
+            raise ValueError(
+                f"{source}: '{name}' cannot be searched: nothing that {config['model']} learns or scores depends on it, so "
+                "that its trials would be the same. Take it out."
+            )
         if reason := _why_fixed(name, config):
             raise ValueError(f"{source}: '{name}' cannot be searched: {reason}. Search once for each of its values instead.")
 

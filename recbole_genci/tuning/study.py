@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from recbole_genci.files import read_json_lines, write_text
+from recbole_genci.files import write_text
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
@@ -34,7 +34,7 @@ class Study:
     def __init__(self, folder: Path, shared: Shared, bigger: bool = True, early_stop: int | None = None):
         self.folder, self.shared, self.bigger, self.early_stop = folder, shared, bigger, early_stop
         self.records = {canonical(record["params"]): record for record in read_journal(folder / JOURNAL)}
-        self._best_seen, self._without_improvement = None, 0
+        self._best_seen, self._without_improvement, self._proposed = None, 0, set()
         self.clean()
 
     def run(self, params: dict) -> tuple[float | None, bool]:
@@ -42,11 +42,17 @@ class Study:
 
         Returns:
             its loss (lower is better; None if it failed), and whether the search is hopeless by now.
+
+        Raises:
+            MachineFailed: it could not be run here; it is not in the journal, so that a resumed search runs it.
         """
         key = canonical(params)
         if key not in self.records:
             self.add(self._record(params))
         loss = self.loss(self.records[key])
+        if key in self._proposed:  # TPE's repeats are no trials, so that they neither end the search nor keep it going
+            return loss, False
+        self._proposed.add(key)
         if loss is not None and (self._best_seen is None or loss < self._best_seen):
             self._best_seen, self._without_improvement = loss, 0
         else:
@@ -94,9 +100,12 @@ class Study:
         record = empty_record(number, params)
         try:
             return record | trial.train(self.shared, params, trial.folder_of(self.folder, number)) | {"status": "finished"}
-        except Exception as error:  # whatever a trial dies of is its outcome, and the search goes on
+        except Exception as error:  # whatever else a trial dies of is its outcome, and the search goes on
+            if trial.is_of_the_machine(error):
+                logging.getLogger().exception(f"Trial {number} could not be run here.")
+                raise trial.MachineFailed(number, trial.described(error)) from error
             logging.getLogger().exception(f"Trial {number} failed.")
-            return record | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            return record | {"status": "failed", "error": trial.described(error)}
 
     def clean(self) -> None:
         """Remove the weights of all trials but the best."""
@@ -113,5 +122,40 @@ def empty_record(number: int, params: dict) -> dict:
 
 
 def read_journal(file: Path) -> list[dict]:
-    """The trials that a search has written; none where there is no journal yet."""
-    return read_json_lines(file, "resume_search", "Remove the line, or start a new search.")
+    """The trials that a search has written; none where there is no journal yet.
+
+    Raises:
+        ValueError: a line that is no record of a trial; names the file and the line.
+    """
+    lines = file.read_bytes().splitlines() if file.is_file() else []
+    return [_read_record(line, f"resume_search: {file}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _read_record(line: bytes, where: str) -> dict:
+    remedy = "Remove the line, and its trial is run again, or start a new search."
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{where} is damaged ({error}). {remedy}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{where} is damaged: {str(record)[:40]} is no record of a trial. {remedy}")
+    if missing := [name for name in empty_record(0, {}) if name not in record]:
+        raise ValueError(f"{where} is damaged: it lacks '{missing[0]}'. {remedy}")
+    wrong = [name for name, fits in _FITS.items() if not fits(record[name])]
+    if wrong or record["status"] != "failed" and record["score"] is None:
+        name = wrong[0] if wrong else "score"
+        raise ValueError(f"{where} is damaged: '{name}' is {str(record[name])[:40]}. {remedy}")
+    return record
+
+
+def _is_number(value, kinds=(int, float)) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+#: What the fields that a search reads from its journal hold.
+_FITS = {
+    "trial": lambda value: _is_number(value, int) and value >= 1,
+    "params": lambda value: isinstance(value, dict),
+    "status": lambda value: value in ("finished", "stopped", "failed"),
+    "score": lambda value: value is None or _is_number(value),
+}

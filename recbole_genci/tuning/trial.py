@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from safetensors import SafetensorError
 
 from recbole_genci.config import Config
 from recbole_genci.tokenizer import SemanticIDs
@@ -15,6 +16,35 @@ from recbole_genci.unfinished import train_or_go_on
 
 CONFIG_FILE = "config.yaml"
 KEPT = (CONFIG_FILE, "run.log")  # of a trial that is not the best
+
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc")  # its RuntimeErrors of a full disk
+# A searched value that names a file which is not there, or under which a run saves no weights, is a bad value.
+_OF_VALUES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class MachineFailed(RuntimeError):
+    """A trial could not be run here (a full disk, no memory), whatever its values: that is no outcome of theirs."""
+
+    def __init__(self, number: int, reason: str):
+        super().__init__(number, reason)
+        self.number, self.reason = number, reason
+
+    def __str__(self):
+        return (f"trial {self.number} could not be run here ({self.reason}). The search has kept the trials before it: mend the "
+                "machine and go on by --resume_search=<folder>, which runs this trial again.")  # fmt: skip
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether a trial died of where it ran, and not of its values or its model. Memory of a GPU that values are too large for
+    is theirs, as torch's OutOfMemoryError is."""
+    if isinstance(error, (OSError, MemoryError, SafetensorError)):
+        return not isinstance(error, _OF_VALUES)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TORCH_CANNOT_WRITE)
+
+
+def described(error: Exception) -> str:
+    """An error as tables and journals show it."""
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)

@@ -120,3 +120,22 @@ def test_vectors_of_the_users_own_need_no_texts(tmp_path):
     assert len(list((tmp_path / "cache").glob("toy-*"))) == 2
     with pytest.raises(ValueError, match="published items the codes they have"):
         append_items(folder, tmp_path / "other", list(NEW), list(NEW.values()))
+
+
+def test_an_artifact_of_another_dataset_is_refused_and_changed_texts_are_named(tmp_path, caplog):
+    published, folder = _publish(tmp_path)
+    other = {token: f"hammer {token}" for token in OLD} | NEW
+    with pytest.raises(ValueError, match="80 of the 80 items.*first 'i0'.*'hammer i0' now.*another dataset"):
+        append_items(folder, tmp_path / "more", list(other), list(other.values()))
+    assert not (tmp_path / "more").exists()
+    retitled = OLD | {"i1": "a new title", "i2": "one more"} | NEW
+    extended = append_items(folder, tmp_path / "more", list(retitled), list(retitled.values()))
+    assert "2 of the 80 items" in caplog.text and "first 'i1'" in caplog.text and "'a new title' now" in caplog.text
+    np.testing.assert_array_equal(extended.codes[:80], published.codes)
+
+
+def test_equal_texts_beyond_the_collision_level_are_told_as_such(tmp_path):
+    _, folder = _publish(tmp_path, collision_codebook_size=4)
+    with pytest.raises(ValueError, match=r"5 of them have equal texts.*`collision_codebook_size` to at least") as caught:
+        append_items(folder, tmp_path / "more", list("abcd"), [_text(7)] * 4)  # and the published one
+    assert "spread_collisions" not in str(caught.value)

@@ -68,3 +68,14 @@ def test_published_items_count_towards_the_capacity():
     assert resolve_collisions(np.array([[3, 1]]), ["a"], 3, published).tolist() == [2]
     with pytest.raises(ValueError, match=r"4 items share the codes \[3, 1\].*holds 3"):
         resolve_collisions(np.array([[3, 1], [3, 1], [0, 0]]), ["a", "b", "c"], 3, published)
+
+
+def test_equal_texts_beyond_the_capacity_are_told_as_such():
+    codes, tokens = np.array([[3, 1]] * 5 + [[0, 0]]), list("abcdef")
+    with pytest.raises(
+        ValueError, match=r"4 of them have equal texts \('same'\), which no codebooks can part.*at least 5"
+    ) as told:
+        resolve_collisions(codes, tokens, 3, texts=["same"] * 4 + ["other", "same"])
+    assert "spread_collisions" not in str(told.value)
+    with pytest.raises(ValueError, match="spread_collisions"):
+        resolve_collisions(codes, tokens, 4, texts=["same"] * 4 + ["other", "same"])

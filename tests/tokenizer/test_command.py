@@ -5,6 +5,7 @@ from conftest import tiny_rows, write_dataset
 
 from recbole_genci.tokenizer import SemanticIDs, tokenize
 from recbole_genci.tokenizer.command import main
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_new_items_are_added_to_a_published_artifact(words, tmp_path, capsys):
     [
         (["--quantizer=kmeans"], "`quantizer` must be one of rqvae, rkmeans"),
         (["--codebook_balance=kmeans"], "`codebook_balance` must be one of sinkhorn, nearest"),
+        (["--lsa_dim=1"], "`lsa_dim` must be an integer of at least 2"),
         (["--quantiser=rkmeans"], "Did you mean 'quantizer'"),
         (["--text_encoder=absent.npy"], "needs the file absent.npy"),
         (["--text_encoder_ids=ids.txt"], "`text_encoder_ids` names the items of a .npy file"),
@@ -80,3 +82,12 @@ def test_a_request_that_cannot_be_met_is_one_sentence_and_status_2(words, more, 
 def test_a_missing_dataset_is_asked_for(capsys):
     assert main([]) == 2
     assert "--dataset is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h", "--dataset=ml-100k"]])
+def test_help_prints_the_usage_and_every_key(argv, capsys):
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "python -m recbole_genci.tokenizer --dataset=NAME" in printed and "--append_to=FOLDER" in printed
+    assert all(f"--{key}" in printed for key in TOKENIZER_KEYS)
+    assert "Levels of the residual quantiser" in printed and ("movie_title" in printed) == (len(argv) == 2)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recbole_genci.tokenizer.fit import _score, fit_rqvae
+from recbole_genci.tokenizer.outcome import check_error
 
 QUICK = {"codebook_size": 16, "latent_dim": 8, "hidden_size": (16,), "epochs": 40, "learning_rate": 5e-3}
 
@@ -135,3 +136,33 @@ def test_a_level_out_of_balance_is_named_with_its_remedy(embeddings, caplog):
     rows = np.concatenate([0.05 * rng.normal(size=(60, 12)), rng.normal(size=(240, 12))]).astype(np.float32)
     fit_rqvae(rows, balance="nearest", **QUICK | {"codebook_size": 32, "epochs": 2})
     assert "unbalanced" in caplog.text and "codebook_balance: sinkhorn" in caplog.text
+
+
+def _blind_encoder(self, embeddings):
+    return torch.zeros(len(embeddings), 8) + 0 * self.encoder(embeddings)
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_a_network_that_gives_all_items_one_latent_has_collapsed(embeddings, monkeypatch, size):
+    monkeypatch.setattr("recbole_genci.tokenizer.fit.RQVAE.encode", _blind_encoder)
+    with pytest.raises(RuntimeError, match=rf"collapsed.* of 240 items in 1 place, too few for {size} codes"):
+        fit_rqvae(embeddings, **QUICK | {"epochs": 2, "codebook_size": size})
+
+
+def test_equal_embeddings_may_share_one_code_whatever_rounding_says_of_them(monkeypatch):
+    monkeypatch.setattr("recbole_genci.tokenizer.fit.RQVAE.encode", _blind_encoder)
+    rows = np.ones((40, 12), dtype=np.float32)
+    rows[::2] += np.float32(2e-7)
+    assert fit_rqvae(rows, **QUICK | {"epochs": 2}).codes.max() == 0
+
+
+def test_a_diverged_network_is_refused_and_a_doubtful_one_warned_of(embeddings, caplog):
+    with pytest.raises(RuntimeError, match="diverged.*of the embeddings' variance.*`rqvae_learning_rate`"):
+        fit_rqvae(embeddings, **QUICK | {"learning_rate": 10.0, "epochs": 8})
+    model, data = fit_rqvae(embeddings, **QUICK | {"epochs": 8}).model, torch.from_numpy(embeddings)
+    assert "variance" not in caplog.text
+    check_error(1.05, model, data)
+    assert "variance" not in caplog.text
+    check_error(1.2, model, data)
+    assert "is 1.2 of the embeddings' variance" in caplog.text and "`rqvae_learning_rate`" in caplog.text
+    check_error(1e9, model, data[:1].expand(3, -1))  # one text alone: no variance to compare with

@@ -76,3 +76,17 @@ def test_without_matplotlib_a_line_says_what_is_missing(ids, tmp_path, monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else find(name))
     assert write_plots(ids, np.ones((60, 8)), tmp_path, 0) == []
     assert "recbole_genci[plots]" in caplog.text and not list(tmp_path.iterdir())
+
+
+def test_vectors_of_one_number_leave_the_map_out(ids, tmp_path, caplog):
+    pytest.importorskip("matplotlib")
+    caplog.set_level("INFO")
+    assert write_plots(ids, np.arange(60.0)[:, None], tmp_path, 0) == [CODE_USAGE]
+    assert "width 1" in caplog.text
+
+
+def test_the_report_cuts_long_texts_and_calls_a_single_code_neither_balanced_nor_not(ids, tmp_path):
+    ids.manifest["quality"]["levels"][0] = level_quality(np.zeros(60, dtype=int), 1)
+    markdown = write_report(ids, ["word " * 200] * 60, tmp_path)
+    assert max(len(line) for line in markdown.splitlines()) < 1000 and "word word..." in markdown
+    assert "| 1 | 1 of 1 | 1.0 | 100.00% | 0.00 | - |" in markdown

@@ -92,3 +92,7 @@ def test_the_cache_tells_texts_encoders_revisions_and_options_apart(tmp_path):
         cache_file(tmp_path, "lsa", "1", {"dim": 3}, ["a", "bb"]),
     ]
     assert len(set(files)) == len(files)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(files):
+    assert read_item_vectors(*files(VECTORS, "\ufeffa\nb\nc\nd\n"), ["a"]).tolist() == [[0, 1]]

@@ -108,6 +108,27 @@ def test_semantic_ids_travel_with_the_rows_and_a_worker_that_dies_is_a_failed_tr
     assert run.evaluate() == result["selected"]["test"] and run.semantic_ids.digest == result["semantic_ids"]
 
 
+def test_a_failure_of_a_workers_machine_ends_the_search_without_an_outcome(data, connection, monkeypatch):
+    def fail(shared, params, *rest):
+        raise OSError(28, "No space left on device")
+
+    run_trial = ray_backend.run_trial
+
+    def run_on_a_full_disk(*args):
+        from recbole_genci.tuning import trial as of_worker
+
+        with pytest.MonkeyPatch.context() as patch:  # the process goes on to other tests
+            patch.setattr(of_worker, "train", fail)
+            return run_trial(*args)
+
+    monkeypatch.setattr(ray_backend, "run_trial", run_on_a_full_disk)
+    Path("space.test").write_text("learning_rate choice [0.001]\n")
+    with pytest.raises(ray_backend.trial.MachineFailed, match="trial 1 could not be run here .OSError: .*No space left"):
+        tune("DeepFM", "tiny", "space.test", config_dict=data, tool="Ray")
+    (folder,) = Path("results").iterdir()
+    assert not (folder / "trials.jsonl").exists()
+
+
 def test_hopeless_trials_are_stopped_and_never_selected(data, connection):
     Path("space.test").write_text("learning_rate choice [1e-6, 1e-7, 0.01, 1e-8]\n")  # 0.01 comes first
     keys = data | {"epochs": 8, "stopping_step": 8}

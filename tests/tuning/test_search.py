@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from safetensors import SafetensorError
 
 from recbole_genci import load, quick_start
 from recbole_genci.lock import only_process
-from recbole_genci.tuning import study, trial
+from recbole_genci.tuning import bayes, study, trial
 from recbole_genci.tuning.command import main
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_search, resume_search, tune
 from recbole_genci.tuning.settings import Settings
+from recbole_genci.tuning.space import Choice, QUniform
 
 SPACE = "learning_rate choice [0.001, 0.01]\nmlp_hidden_size choice [[8], [4, 4]]\n"
 TIMES = ["training [s]"]
@@ -163,6 +165,87 @@ def test_a_failing_trial_does_not_end_a_bayesian_search(data):
     assert {record["status"] for record in result["trials"]} == {"finished", "failed"} and len(result["trials"]) == 6
 
 
+@pytest.fixture
+def searched(tmp_path, monkeypatch):
+    """``searched(losses, max_evals, early_stop)``: the study of a Bayesian search over 2 x 3 points whose losses are told."""
+    pytest.importorskip("hyperopt")
+    monkeypatch.setattr(study, "write_table", lambda *args: None)
+    space = {"a": Choice((1, 2)), "b": Choice(([1], [2], [3]))}
+
+    def search(losses, early_stop=None, max_evals=50):
+        outcome = {"valid": {}, "best_epoch": 1, "epochs": 1, "training_s": 0.0}
+        monkeypatch.setattr(trial, "train", lambda shared, params, folder: outcome | {"score": losses(params)})
+        found, proposed = study.Study(tmp_path, None, False, early_stop), []
+        run = lambda point: proposed.append(point) or found.run(point)  # noqa: E731
+        bayes.BayesianSearch(run, space, Settings("bayes", max_evals).num_trials(space), seed=0).run()
+        return found, proposed
+
+    return search
+
+
+def test_a_bayesian_search_spends_its_budget_on_different_points(searched):
+    found, proposed = searched(lambda params: params["a"] * params["b"][0])
+    assert len(found.records) == 6 < len(proposed)  # TPE has repeated itself
+
+
+def test_repeats_of_a_bayesian_search_do_not_count_as_trials_without_a_better_score(searched):
+    losses = iter([5, 5, 4, 4, 3, 2])  # never two new points in a row that are no better
+    found, proposed = searched(lambda params: next(losses), early_stop=2)
+    assert len(found.records) == 6 < len(proposed)
+
+
+def test_a_resumed_bayesian_search_proposes_what_it_had_and_trains_nothing_again(searched):
+    whole, proposed = searched(lambda params: params["a"] * params["b"][0])
+    kept = (whole.folder / study.JOURNAL).read_text().splitlines()[:3]
+    (whole.folder / study.JOURNAL).write_text("\n".join(kept) + "\n")
+    trained = []
+    resumed, again = searched(lambda params: trained.append(params) or params["a"] * params["b"][0])
+    assert again == proposed and resumed.ordered() == whole.ordered() and len(trained) == 3
+
+
+def test_a_bayesian_search_ends_when_all_it_proposes_are_repeats(monkeypatch, caplog):
+    pytest.importorskip("hyperopt")
+    monkeypatch.setattr(bayes, "DRAWS_PER_POINT", 30)
+    caplog.set_level(logging.INFO)
+    proposed = []
+    space = {"a": QUniform(1, 3, 1)}  # three points, though nobody counts them
+    bayes.BayesianSearch(lambda point: (proposed.append(point["a"]) or float(point["a"]), False), space, 100, seed=0).run()
+    assert set(proposed) == {1, 2, 3} and len(proposed) < 100 and "The search ends with 3 of 100 points" in caplog.text
+
+
+_OF_THE_MACHINE = [
+    OSError(28, "No space left on device"),
+    MemoryError("8 GiB"),
+    SafetensorError("I/O error"),
+    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),  # torch.save on a full disk
+]
+
+
+@pytest.mark.parametrize("error", _OF_THE_MACHINE)
+def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(error, data, monkeypatch, capsys):
+    Path("space.test").write_text("learning_rate choice [0.001, 0.01, 0.02]\n")
+    original, started = trial.train_or_go_on, []
+
+    def train(*args, **kwargs):
+        started.append(args)
+        if len(started) == 2:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(trial, "train_or_go_on", train)
+    words = [f"--{key}={value}" for key, value in (data | {"epochs": 1}).items()]
+    assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", *words]) == 1
+    assert f"recbole_genci: trial 2 could not be run here ({trial.described(error)})" in capsys.readouterr().err
+    (folder,) = folders()
+    assert len(study.read_journal(folder / study.JOURNAL)) == 1
+    assert [record["status"] for record in resume_search(folder)["trials"]] == ["finished"] * 3
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), torch.OutOfMemoryError("batch"), RuntimeError("shapes")])
+def test_values_that_name_no_file_or_need_too_much_of_a_gpu_are_failed_trials(error):
+    assert not trial.is_of_the_machine(error)
+
+
 def test_when_every_trial_fails_the_command_says_so(data, capsys):
     Path("space.test").write_text("dropout_prob choice [1.5, 2.5]\n")
     with pytest.raises(NoTrialFinished, match="None of the 2 trials finished.*dropout_prob"):
@@ -206,9 +289,53 @@ def test_other_rows_than_the_trials_saw_are_refused_and_so_is_a_search_at_work(d
     rows.write_text(rows.read_text() + "u1\ti1\t1\t1800000000\n")
     with pytest.raises(ValueError, match="ran with data_fingerprint .* but the files now give"):
         resume_search(folder)
-    (folder / "trials.jsonl").write_text('{"trial": 1, "par')
-    with pytest.raises(ValueError, match="trials.jsonl is damaged"):
-        study.read_journal(folder / "trials.jsonl")
+
+
+RECORD = study.empty_record(1, {"mu": 1.0}) | {"status": "finished", "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"trial": 1, "par', "line 2 is damaged (Unterminated string"),
+        ("5", "line 2 is damaged: 5 is no record of a trial"),
+        ('{"a": 1}', "line 2 is damaged: it lacks 'trial'"),
+        (json.dumps(RECORD | {"params": [1]}), "line 2 is damaged: 'params' is [1]"),
+        (json.dumps(RECORD | {"score": None}), "line 2 is damaged: 'score' is None"),
+        ("\xff", "line 2 is damaged ('utf-8' codec"),
+    ],
+)
+def test_a_damaged_journal_is_one_sentence_with_its_line(line, message, tmp_path, capsys):
+    words = searched_folder(tmp_path)
+    (tmp_path / "trials.jsonl").write_bytes((json.dumps(RECORD) + "\n" + line + "\n").encode("latin-1"))
+    assert main(words) == 2  # before rows are read, of which there are none
+    assert f"recbole_genci: resume_search: {tmp_path}/trials.jsonl, {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("search.json", "{", "search.json is damaged (Expecting property name"),
+        ("search.json", "[]", "search.json is damaged: it lacks 'settings'"),
+        ("search.json", '{"settings": {"depth": 1}, "command": ""}', "search.json is damaged: 'depth' is no setting"),
+        ("config.yaml", "a: [", "config.yaml cannot be read (while parsing"),
+        ("config.yaml", "a: 1", "config.yaml is damaged: it lacks 'model'"),
+    ],
+)
+def test_a_damaged_file_of_a_search_is_one_sentence_with_its_name(name, text, message, tmp_path, capsys):
+    words = searched_folder(tmp_path)
+    (tmp_path / name).write_text(text)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"recbole_genci: resume_search: {tmp_path}/{message}") and error.count("\n") == 1, error
+
+
+def searched_folder(folder):
+    """A search's files without rows; returns the words that resume it."""
+    (folder / "search.json").write_text(json.dumps({"settings": {"algo": "random"}, "command": ""}))
+    (folder / "params.txt").write_text("mu choice [0.1, 1.0]\n")
+    (folder / "config.yaml").write_text("model: GenCI\ndataset: nowhere\n")
+    return [f"--resume_search={folder}"]
 
 
 @pytest.mark.parametrize(

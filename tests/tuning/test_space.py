@@ -69,6 +69,20 @@ def test_lists_may_stand_as_recbole_needs_them():
     assert space["mlp_hidden_size"].values == ([64, 64], [128], [256]) and space["name"].values == ("a b", "c")
 
 
+def test_tuples_become_lists_as_the_runs_yaml_needs_them():
+    space = parse_space("mlp_hidden_size choice [(16,), (16, 8), {'a': [(1, 2)]}]", "file")
+    assert space["mlp_hidden_size"].values == ([16], [16, 8], {"a": [[1, 2]]})
+
+
+def test_a_byte_order_mark_is_skipped_and_another_encoding_is_named_by_its_file(tmp_path):
+    file = tmp_path / "space.test"
+    file.write_text("mu choice [0.1, 1.0]\n", encoding="utf-8-sig")
+    assert list(read_params_file(file)) == ["mu"]
+    file.write_bytes("# d\xe9j\xe0 vu\nmu choice [0.1]\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"params_file: '.*space.test' is not text in UTF-8 .*; save it as UTF-8\.$"):
+        read_params_file(file)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -121,11 +135,19 @@ def test_a_name_twice_no_name_and_no_file_are_refused(tmp_path):
         ("checkpoint_dir", "where and how to run"),
         ("seeds", "where and how to run"),
         ("mu", "--mu fixes it too"),
+        ("diagnostic_rows", "nothing that GenCI learns or scores depends on it"),
+        ("require_pow", "Take it out"),
+        ("reg_weight", "nothing that GenCI learns"),
     ],
 )
 def test_what_a_search_cannot_vary_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
         check_space({name: Choice((1, 2))}, Config("GenCI", "ml-100k"), "file", ["mu", "epochs"])
+
+
+@pytest.mark.parametrize("model", ["AFM", "DCN", "DCNV2", "EulerNet", "PNN", "xDeepFM"])
+def test_models_that_read_reg_weight_may_search_it(model):
+    check_space({"reg_weight": Choice((0.0, 0.1))}, Config(model, "ml-100k"), "file")
 
 
 def test_the_file_at_the_top_level_is_the_papers_space():
