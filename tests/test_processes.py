@@ -103,19 +103,20 @@ def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
 
 
 def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(keys):
-    """The last batch has one row, fewer than there are processes."""
-    config = Config("DIN", "tiny", config_dict=keys | {"train_batch_size": 28})
+    """The last batch has two rows, fewer than there are processes."""
+    config = Config("DIN", "tiny", config_dict=keys)
     parts = create_dataset(config).build()
+    config["train_batch_size"] = size = len(parts[0]) - 2
 
     def batches(processes):
         train = create_loaders(config, parts)[0]
         processes.share_training(train)
         return [[tuple(row) for row in zip(b["user_id"].tolist(), b["item_id"].tolist(), b["label"].tolist())] for b in train]
 
-    whole, first, second = (batches(p) for p in (ALONE, Processes(0, 2), Processes(1, 2)))
-    assert len(whole) == len(first) == len(second) and len(whole[-1]) == 1 and len(whole[0]) == 28
-    assert all(sorted(a + b) == sorted(both) for a, b, both in zip(first[:-1], second[:-1], whole[:-1]))
-    assert first[-1] == second[-1] == whole[-1]
+    whole, *shares = (batches(p) for p in (ALONE, *(Processes(rank, 3) for rank in range(3))))
+    assert [len(batch) for batch in whole] == [size, 2] and all(len(share) == 2 for share in shares)
+    assert sorted(sum((share[0] for share in shares), [])) == sorted(whole[0])
+    assert all(share[1] == whole[1] for share in shares)
 
 
 def train_and_keep(config, parts, semantic_ids, folder, processes):
