@@ -105,6 +105,7 @@ def _sections(files: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def section(title: str, entries: dict) -> str:
+    """A titled list of ``entries_of`` keys with default, meaning and type; an empty text where there are none."""
     lines = [f"{title}:"]
     for key, (default, kind, meaning) in entries.items():
         shown = "" if default is None else f" [{_short(default)}]"
