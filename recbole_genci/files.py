@@ -56,18 +56,27 @@ def write_json(path: Path, value) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json_lines(file: Path, key: str, remedy: str) -> list[dict]:
+def read_json_lines(
+    file: Path, key: str, remedy: str, wrong_with: Callable[[object], str | None] = lambda value: None
+) -> list[dict]:
     """The values of a journal of one JSON value a line; none where there is no such file yet.
 
+    Args:
+        wrong_with: says what is wrong with a line's value, None if nothing is.
+
     Raises:
-        ValueError: a damaged line; names ``key`` and the file, and says the ``remedy``.
+        ValueError: a damaged line; names ``key``, the file and the line, and says the ``remedy``.
     """
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{key}: {file} is damaged ({error}). {remedy}") from error
+    values = []
+    for number, line in enumerate(file.read_bytes().splitlines() if file.is_file() else [], start=1):
+        where = f"{key}: {file}, line {number} is damaged"
+        try:
+            values.append(json.loads(line.decode("utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{where} ({error}). {remedy}") from error
+        if wrong := wrong_with(values[-1]):
+            raise ValueError(f"{where}: {wrong}. {remedy}")
+    return values
 
 
 def git_revision() -> str | None:

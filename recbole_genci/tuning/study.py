@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from recbole_genci.files import write_text
+from recbole_genci.files import read_json_lines, write_text
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
@@ -127,25 +127,20 @@ def read_journal(file: Path) -> list[dict]:
     Raises:
         ValueError: a line that is no record of a trial; names the file and the line.
     """
-    lines = file.read_bytes().splitlines() if file.is_file() else []
-    return [_read_record(line, f"resume_search: {file}, line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def _read_record(line: bytes, where: str) -> dict:
     remedy = "Remove the line, and its trial is run again, or start a new search."
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{where} is damaged ({error}). {remedy}") from error
+    return read_json_lines(file, "resume_search", remedy, _wrong_with)
+
+
+def _wrong_with(record) -> str | None:
     if not isinstance(record, dict):
-        raise ValueError(f"{where} is damaged: {str(record)[:40]} is no record of a trial. {remedy}")
+        return f"{str(record)[:40]} is no record of a trial"
     if missing := [name for name in empty_record(0, {}) if name not in record]:
-        raise ValueError(f"{where} is damaged: it lacks '{missing[0]}'. {remedy}")
+        return f"it lacks '{missing[0]}'"
     wrong = [name for name, fits in _FITS.items() if not fits(record[name])]
     if wrong or record["status"] != "failed" and record["score"] is None:
         name = wrong[0] if wrong else "score"
-        raise ValueError(f"{where} is damaged: '{name}' is {str(record[name])[:40]}. {remedy}")
-    return record
+        return f"'{name}' is {str(record[name])[:40]}"
+    return None
 
 
 def _is_number(value, kinds=(int, float)) -> bool:
