@@ -12,12 +12,15 @@ from recbole.utils import ModelType
 from recbole_genci import compat
 
 #: Plugin models by name: the module that holds the class of that name.
-#: DIN, DIEN and FwFM are thin subclasses of RecBole's, each for the reason its docstring gives.
+#: Six are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
 PLUGIN_MODELS = {
     "GenCI": "recbole_genci.model.genci",
     "DIN": "recbole_genci.model.din",
     "DIEN": "recbole_genci.model.dien",
     "FwFM": "recbole_genci.model.fwfm",
+    "AutoInt": "recbole_genci.model.autoint",
+    "DCNV2": "recbole_genci.model.dcnv2",
+    "xDeepFM": "recbole_genci.model.xdeepfm",
     "AFN": "recbole_genci.model.afn",
     "RFM": "recbole_genci.model.rfm",
     "MIRRN": "recbole_genci.model.mirrn",

@@ -47,6 +47,8 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
     elif getattr(config.model_class, "reads_semantic_ids", False):
         ids = {key: _plain(config[key]) for key in sorted(TOKENIZER_KEYS | {"semantic_id_path"})}
     facts = [resolve(config["model"])[0], effective_keys(config), seed, rows, ids]
+    if revision := getattr(config.model_class, "revision", None):  # of a model that computes something else than it did
+        facts.append(revision)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
