@@ -178,7 +178,7 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
     ours = {key for name in ("overall", "model/GenCI", "dataset/ml-100k")
             for key in yaml.safe_load((properties_folder() / f"{name}.yaml").read_text())}  # fmt: skip
     assert {key for key in ours if f"--{key}" not in text} == {"train_neg_sample_args", "repeatable"}
-    assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [False]" in text
+    assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [True]" in text
     assert "DIN's defaults on ml-100k, found by tuning:" in text
     assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
     assert main(["--help", "--model=AFN,AFN+"]) == 0

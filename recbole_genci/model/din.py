@@ -11,9 +11,9 @@ from recbole_genci.model.history_features import HistoryFeatureEmbedding
 
 
 class DIN(RecBoleDIN):
-    """RecBole's DIN, which leaves the user's features out, as DIN's first public code did; the paper feeds them to the MLP.
+    """RecBole's DIN leaves the user's features out, as DIN's first public code did; the paper feeds them to the MLP, as here.
 
-    ``use_user_features: True`` restores them; ``False`` is RecBole's model, unchanged.
+    ``use_user_features: False`` is RecBole's model, unchanged.
 
     Sizes: B rows, H history items, F item features, G user features, d embedding size.
     """

@@ -13,6 +13,7 @@ from recbole_genci.experiments.definition import ORDER, describe, folder, known_
 from recbole_genci.experiments.identity import cell_hash, effective_keys
 from recbole_genci.experiments.request import Asked, check_request
 from recbole_genci.quick_start import main as quick_start
+from recbole_genci.registry import get_model
 
 
 def test_every_experiment_of_the_paper_is_defined():
@@ -106,6 +107,12 @@ def test_the_same_run_has_the_same_hash():
     assert digest("GenCI", IDs, compared=(), text_encoder="minilm", eval_batch_size=7, seeds=3, seed=1, mu=1) == whole
     assert digest("LR", mu=5, text_encoder="minilm") == digest("LR")
     assert digest("AutoInt+") == digest("AutoInt") and digest("AFN+") == digest("AFN", ensemble_dnn=True)
+
+
+def test_a_model_that_was_mended_is_another_run(monkeypatch):
+    mended = digest("DCNV2")
+    monkeypatch.setattr(get_model("DCNV2"), "revision", None)
+    assert digest("DCNV2") != mended
 
 
 def test_another_run_has_another_hash():

@@ -23,6 +23,8 @@ def pair(tmp_path):
 
     def make(name, more=None):
         keys = write_dataset(tmp_path, tiny_rows()) | (more or {})
+        if name == "DIN":
+            keys["use_user_features"] = False  # RecBole's has none
         config = Config(name, "tiny", config_dict=keys)
         model, views = make_model(name, create_dataset(config).build(), keys)
         reference = RECBOLE[name](config, views[0]).eval()
