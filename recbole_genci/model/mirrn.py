@@ -6,7 +6,7 @@ SimHash; a Fourier transformer refines each subsequence, and the target attends 
 - Padding never contributes: it is masked before the Fourier mix and in every mean. The public code mixes it in.
 - The mix multiplies whole blocks of channels (``fourier_mixing: block``), as the paper writes it. The public code's
   ``einsum("blnd,ndd->blnd")`` reads the diagonal of each block only (``diagonal``).
-- Similarity is of whole items, all their fields end to end; the public code hashes, retrieves and mixes each field on its own.
+- Similarity is of whole items, all their fields end to end; the public code retrieves for each field on its own.
 - Clicks of equal similarity are retrieved most recent first; the public code leaves the choice to ``topk``.
 - Attention to the recent clicks themselves (``short_interest``) is in FuxiCTR's version; the authors' configuration has none.
 - The item's fields enter the MLP once: they are among the fields already.
