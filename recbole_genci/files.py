@@ -8,11 +8,12 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import torch
+import yaml
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -54,6 +55,28 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value) -> None:
     """Write ``value`` as JSON whole or not at all; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") -> dict:
+    """The content of a ``.json`` or ``.yaml`` file that holds one mapping.
+
+    Args:
+        needed: keys that it must hold, at least one.
+        remedy, key: what a person can do, and the setting that named the file, for the sentence of an error.
+
+    Raises:
+        ValueError: the file cannot be read or parsed, is no mapping or lacks something.
+    """
+    where = f"{key}: {file}" if key else str(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{where} is damaged ({' '.join(str(error).split())}). {remedy}") from error
+    lacks = [name for name in needed if not isinstance(content, dict) or name not in content]
+    if lacks:
+        raise ValueError(f"{where} is damaged: it has no '{lacks[0]}'. {remedy}")
+    return content
 
 
 def read_json_lines(

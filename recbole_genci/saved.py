@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
@@ -17,6 +15,7 @@ from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
+from recbole_genci.files import read_mapping
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, load_weights
 
@@ -65,17 +64,6 @@ class SavedRun:
         return recall(self.model, self.loader(part), training_rows, self.config["device"], k, num_beams, exclude_history)
 
 
-def _read(file: Path, parse: Callable[[str], dict], needed: str) -> dict:
-    """The content of a file of the run, which must hold at least the key ``needed``."""
-    try:
-        content = parse(file.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file} is damaged: {error}. Take it from a copy of the folder, or train the run anew.") from error
-    if not isinstance(content, dict) or needed not in content:
-        raise ValueError(f"{file} is damaged: it has no '{needed}'. Take it from a copy of the folder, or train the run anew.")
-    return content
-
-
 def load(folder: str | Path) -> SavedRun:
     """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
 
@@ -88,8 +76,9 @@ def load(folder: str | Path) -> SavedRun:
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
     if not (folder / "metrics.json").is_file():
         raise FileNotFoundError(f"{folder} has no metrics.json: the run has not finished; go on with it by --resume={folder}.")
-    metrics = _read(folder / "metrics.json", json.loads, "data_fingerprint")
-    asked = _read(folder / "config.yaml", yaml.safe_load, "model")
+    remedy = "Take it from a copy of the folder, or train the run anew."
+    metrics = read_mapping(folder / "metrics.json", ["data_fingerprint", "semantic_ids"], remedy)
+    asked = read_mapping(folder / "config.yaml", ["model", "dataset"], remedy)
     # However many processes trained it, and whatever this machine has: one serves it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
     config = Config(asked["model"], asked["dataset"], [str(folder / "config.yaml")], one_process)

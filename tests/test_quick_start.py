@@ -152,3 +152,9 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_training(key, tmp_p
     (tmp_path / "file").write_text("")
     assert main(["--model=LR", "--dataset=ml-100k", f"--{key}={tmp_path}/file/results"]) == 2
     assert f"{key}: nothing can be written into {tmp_path}/file/results" in capsys.readouterr().err
+
+
+def test_neither_can_an_experiments(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["--experiment=compare", "--models=LR", "--dataset=ml-100k", f"--results_dir={tmp_path}/file/results"]) == 2
+    assert f"results_dir: nothing can be written into {tmp_path}/file/results" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.figures import INSTALL, can_draw
+from recbole_genci.files import check_writable
 from recbole_genci.launch import world_size
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.registry import resolve
@@ -95,6 +96,7 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     if world_size(first) > 1:
         raise ValueError("nproc: an experiment trains each run in one process; leave --nproc and --world_size out.")
     check_dataset(first)
+    check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)
         if getattr(config.model_class, "reads_semantic_ids", False) and config["semantic_id_path"] is None:

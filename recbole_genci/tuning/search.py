@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from recbole_genci.config import parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
-from recbole_genci.files import provenance, write_json, write_text
+from recbole_genci.files import provenance, read_mapping, write_json, write_text
 from recbole_genci.launch import world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
@@ -28,6 +25,7 @@ from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import CONFIG_FILE, Shared
 
 SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
+_REMEDY = "Start a new search."  # where a file of the old one is damaged
 
 
 class NoTrialFinished(RuntimeError):
@@ -131,7 +129,8 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
         raise FileNotFoundError(f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}.")
     with only_process(folder):  # which may still be searching
         pass
-    saved, asked = _read_search_file(folder / SEARCH_FILE), _read_config_file(folder / CONFIG_FILE)
+    saved = _read_search_file(folder / SEARCH_FILE)
+    asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
     settings = Settings(**saved["settings"] | changes)
     space = read_params_file(folder / PARAMS_FILE)
     settings.check(space)
@@ -148,27 +147,12 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
 
 
 def _read_search_file(file: Path) -> dict:
-    remedy = "Start a new search."
-    try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"resume_search: {file} is damaged ({error}). {remedy}") from error
-    settings = saved.get("settings") if isinstance(saved, dict) else None
-    if not isinstance(settings, dict) or "command" not in saved:
-        raise ValueError(f"resume_search: {file} is damaged: it lacks 'settings' or 'command'. {remedy}")
-    if unknown := sorted(set(settings) - {field.name for field in dataclasses.fields(Settings)}):
-        raise ValueError(f"resume_search: {file} is damaged: '{unknown[0]}' is no setting of a search. {remedy}")
+    saved = read_mapping(file, ["settings", "command"], _REMEDY, "resume_search")
+    if not isinstance(saved["settings"], dict):
+        raise ValueError(f"resume_search: {file} is damaged: its 'settings' are {saved['settings']!r}. {_REMEDY}")
+    if unknown := sorted(set(saved["settings"]) - {field.name for field in dataclasses.fields(Settings)}):
+        raise ValueError(f"resume_search: {file} is damaged: '{unknown[0]}' is no setting of a search. {_REMEDY}")
     return saved
-
-
-def _read_config_file(file: Path) -> dict:
-    try:
-        asked = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"resume_search: {file} cannot be read ({' '.join(str(error).split())}). Start a new search.") from error
-    if not isinstance(asked, dict) or not {"model", "dataset"} <= set(asked):
-        raise ValueError(f"resume_search: {file} is damaged: it lacks 'model' or 'dataset'. Start a new search.")
-    return asked
 
 
 def _check_before_reading(space: Space, source, argv: Iterable[str]):

@@ -316,10 +316,11 @@ def test_a_damaged_journal_is_one_sentence_with_its_line(line, message, tmp_path
     ("name", "text", "message"),
     [
         ("search.json", "{", "search.json is damaged (Expecting property name"),
-        ("search.json", "[]", "search.json is damaged: it lacks 'settings'"),
+        ("search.json", "[]", "search.json is damaged: it has no 'settings'"),
+        ("search.json", '{"settings": 5, "command": ""}', "search.json is damaged: its 'settings' are 5"),
         ("search.json", '{"settings": {"depth": 1}, "command": ""}', "search.json is damaged: 'depth' is no setting"),
-        ("config.yaml", "a: [", "config.yaml cannot be read (while parsing"),
-        ("config.yaml", "a: 1", "config.yaml is damaged: it lacks 'model'"),
+        ("config.yaml", "a: [", "config.yaml is damaged (while parsing"),
+        ("config.yaml", "a: 1", "config.yaml is damaged: it has no 'model'"),
     ],
 )
 def test_a_damaged_file_of_a_search_is_one_sentence_with_its_name(name, text, message, tmp_path, capsys):
