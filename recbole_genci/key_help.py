@@ -11,6 +11,11 @@ import yaml
 from recbole_genci.config import RECBOLE_FOLDER, properties_folder
 from recbole_genci.registry import get_model, known_models, resolve
 
+#: What commands that read a dataset say of it.
+DATASET_USAGE = """\
+  --dataset       a folder of RecBole atomic files under --data_path, a name of RecBole's dataset store, or ml-100k, which ships
+                  inside RecBole
+  --config_files  YAML files of keys, in one word separated by spaces"""
 _USAGE = """\
 usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
        python run_recbole_genci.py --resume=FOLDER
@@ -20,9 +25,7 @@ usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=
 Trains and evaluates each model on the same rows, and prints one table.
 
   --model         {models}
-  --dataset       a folder of RecBole atomic files under --data_path, a name of RecBole's dataset store, or ml-100k, which ships
-                  inside RecBole
-  --config_files  YAML files of keys, in one word separated by spaces
+{dataset}
   --experiment    {experiments}
   --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had
 
@@ -53,6 +56,7 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     experiments = ", ".join(file.stem for file in sorted((ours / "experiment").glob("*.yaml")))
     text = [
         _USAGE.format(
+            dataset=DATASET_USAGE,
             models=_wrap(", ".join(sorted(known_models(), key=str.lower)), 18),
             experiments=_wrap(f"a table or figure of the paper: {experiments}, or all; --help --experiment=NAME", 18),
         )

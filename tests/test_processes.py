@@ -102,11 +102,12 @@ def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
     assert found[0][2][0] == found[0][2][1] == found[1][2][0] == found[1][2][1]
 
 
-def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(keys):
+def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(tmp_path):
     """The last batch has two rows, fewer than there are processes."""
+    size = 34
+    keys = write_dataset(tmp_path / "data", tiny_rows(num_users=8, rows_per_user=101)) | {"train_batch_size": size}
     config = Config("DIN", "tiny", config_dict=keys)
     parts = create_dataset(config).build()
-    config["train_batch_size"] = size = len(parts[0]) - 2
 
     def batches(processes):
         train = create_loaders(config, parts)[0]
@@ -114,9 +115,11 @@ def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(keys):
         return [[tuple(row) for row in zip(b["user_id"].tolist(), b["item_id"].tolist(), b["label"].tolist())] for b in train]
 
     whole, *shares = (batches(p) for p in (ALONE, *(Processes(rank, 3) for rank in range(3))))
-    assert [len(batch) for batch in whole] == [size, 2] and all(len(share) == 2 for share in shares)
-    assert sorted(sum((share[0] for share in shares), [])) == sorted(whole[0])
-    assert all(share[1] == whole[1] for share in shares)
+    full = len(whole) - 1
+    assert [len(batch) for batch in whole] == [size] * full + [2] and full == 19 and all(len(share) == 20 for share in shares)
+    for number in range(full):
+        assert sorted(sum((share[number] for share in shares), [])) == sorted(whole[number])
+    assert all(share[full] == whole[full] for share in shares)
 
 
 def train_and_keep(config, parts, semantic_ids, folder, processes):

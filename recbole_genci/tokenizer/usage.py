@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from recbole_genci.config import properties_folder
-from recbole_genci.key_help import entries_of, section
+from recbole_genci.key_help import DATASET_USAGE, entries_of, section
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
-_USAGE = """\
+_USAGE = f"""\
 usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
        python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER [--key=value ...]
        python -m recbole_genci.tokenizer --help [--dataset=NAME]
 
 Builds the semantic IDs of a dataset's items, the very ones that a run of the same keys trains with, and prints a report.
 
-  --dataset       a folder of RecBole atomic files under --data_path, a name of RecBole's dataset store, or ml-100k, which ships
-                  inside RecBole
-  --config_files  YAML files of keys, in one word separated by spaces
+{DATASET_USAGE}
   --append_to     a published artifact: the items of the dataset that it lacks are added, the published ones never move
   --output        where the artifact with the added items goes; a run uses it with --semantic_id_path
 
