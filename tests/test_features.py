@@ -41,7 +41,7 @@ def keys(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "reached", "more"),
     [(name, ("user", "item", "row"), {}) for name in CONTEXT_MODELS]
-    + [("DIN", ("item",), {}), ("DIN", ("user", "item"), {"use_user_features": True}), ("DIEN", ("user", "item"), {})],
+    + [("DIN", ("item",), {"use_user_features": False}), ("DIN", ("user", "item"), {}), ("DIEN", ("user", "item"), {})],
 )
 def test_a_change_in_any_feature_changes_the_prediction_where_it_is_read(keys, name, reached, more):
     known = ["GenCI", name]
