@@ -37,10 +37,6 @@ def test_xdeepfm_is_recboles_but_for_the_relu(tiny_parts, keys):
     assert not torch.allclose(model.forward(batch), reference.forward(batch))
     reference.mlp_layers.mlp_layers[-1] = torch.nn.Identity()
     torch.testing.assert_close(model.forward(batch), reference.forward(batch))
-    model.forward(batch).sum().backward()
-    reference.forward(batch).sum().backward()
-    for part, reference_part in zip(model.conv1d_list, reference.conv1d_list):
-        torch.testing.assert_close(part.weight.grad, reference_part.weight.grad)
     # Penalties of weights are weight decay's, with which every model is searched; RecBole's is off.
     assert torch.equal(model.calculate_loss(batch), model.loss(model.forward(batch), batch["label"]))
 
