@@ -303,6 +303,7 @@ def train_and_evaluate(
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
             "nproc": processes.size,
+            "model_revision": getattr(config.model_class, "revision", 1),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
             "semantic_ids": identity["semantic IDs"],

@@ -69,7 +69,7 @@ def load(folder: str | Path) -> SavedRun:
 
     Raises:
         FileNotFoundError: no such folder, or a run that has not finished.
-        ValueError: a damaged file, or files of different runs.
+        ValueError: a damaged file, files of different runs, or a model that has changed since.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
@@ -82,6 +82,13 @@ def load(folder: str | Path) -> SavedRun:
     # However many processes trained it, and whatever this machine has: one serves it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
     config = Config(asked["model"], asked["dataset"], [str(folder / "config.yaml")], one_process)
+    trained, now = metrics.get("model_revision", 1), getattr(config.model_class, "revision", 1)
+    if trained != now:
+        raise ValueError(
+            f"{folder} holds revision {trained} of {config['model']}, but this version has revision {now}, which computes "
+            f"something else. Load it with the version that trained it, git revision {metrics.get('git_revision')}, or train the "
+            "run anew."
+        )
     parts = load_parts(folder / DATA_FILE, config)
     if data_fingerprint(parts) != metrics["data_fingerprint"]:
         raise ValueError(

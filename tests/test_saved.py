@@ -94,6 +94,16 @@ def test_damaged_and_missing_files_are_named(keys, damage, error, message):
         load(folder)
 
 
+def test_a_model_that_computes_something_else_by_now_is_refused(keys, monkeypatch):
+    folder = Path(run("xDeepFM", "tiny", config_dict=keys)[0]["folder"])
+    assert load(folder).evaluate()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics.pop("model_revision") == 2
+    (folder / "metrics.json").write_text(json.dumps(metrics))  # of the time when no model had a revision
+    with pytest.raises(ValueError, match="holds revision 1 of xDeepFM, but this version has revision 2.*git revision"):
+        load(folder)
+
+
 def truncate(file):
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
