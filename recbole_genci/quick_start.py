@@ -25,12 +25,13 @@ from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
-from recbole_genci.files import check_writable, provenance, write_json, write_text
+from recbole_genci.files import check_writable, provenance, read_mapping, write_json, write_text
 from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
 from recbole_genci.processes import ALONE, Processes
+from recbole_genci.registry import revision
 from recbole_genci.report import save_comparison
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
@@ -217,7 +218,7 @@ def prepare_resumed(folder: str | Path) -> Plan:
     file = folder / "config.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"resume: {file} does not exist; give the folder of a run, saved/<model>-<dataset>-<time>.")
-    asked = yaml.safe_load(file.read_text(encoding="utf-8"))
+    asked = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
     if (asked.get("nproc") or 1) > 1 or (asked.get("world_size") or 1) > 1:
         raise ValueError(f"resume: {folder} was trained by several processes (nproc), of which a stopped run keeps no state. "
                          "Start it anew.")  # fmt: skip
@@ -303,7 +304,7 @@ def train_and_evaluate(
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
             "nproc": processes.size,
-            "model_revision": getattr(config.model_class, "revision", 1),
+            "model_revision": revision(config.model_class),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
             "semantic_ids": identity["semantic IDs"],

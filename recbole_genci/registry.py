@@ -59,6 +59,11 @@ def resolve(name: str) -> tuple[str, dict]:
     return ALIASES.get(name, (name, {}))
 
 
+def revision(model_class) -> int:
+    """Which form of a model a class computes: 1, unless the class says that it once computed something else."""
+    return getattr(model_class, "revision", 1)
+
+
 def get_model(name: str):
     """Return the model class called ``name``, or that an alias stands for: the plugin's first, then RecBole's.
 

@@ -16,6 +16,7 @@ from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import read_mapping
+from recbole_genci.registry import revision
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, load_weights
 
@@ -82,7 +83,7 @@ def load(folder: str | Path) -> SavedRun:
     # However many processes trained it, and whatever this machine has: one serves it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
     config = Config(asked["model"], asked["dataset"], [str(folder / "config.yaml")], one_process)
-    trained, now = metrics.get("model_revision", 1), getattr(config.model_class, "revision", 1)
+    trained, now = metrics.get("model_revision", 1), revision(config.model_class)
     if trained != now:
         raise ValueError(
             f"{folder} holds revision {trained} of {config['model']}, but this version has revision {now}, which computes "

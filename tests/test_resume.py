@@ -85,6 +85,10 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
     with pytest.raises(ValueError, match="training.pt lacks best_epoch, .*random; it is damaged or no training state"):
         resume(folder)
     (folder / "training.pt").write_bytes(state)
+    asked = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text("model: [")
+    assert main([f"--resume={folder}"]) == 2 and "config.yaml is damaged (while parsing" in capsys.readouterr().err
+    (folder / "config.yaml").write_text(asked)
     with only_process(folder):
         assert main([f"--resume={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])

@@ -7,7 +7,7 @@ import hashlib
 import json
 
 from recbole_genci.config import known_keys
-from recbole_genci.registry import resolve
+from recbole_genci.registry import resolve, revision
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
@@ -47,8 +47,8 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
     elif getattr(config.model_class, "reads_semantic_ids", False):
         ids = {key: _plain(config[key]) for key in sorted(TOKENIZER_KEYS | {"semantic_id_path"})}
     facts = [resolve(config["model"])[0], effective_keys(config), seed, rows, ids]
-    if revision := getattr(config.model_class, "revision", None):  # of a model that computes something else than it did
-        facts.append(revision)
+    if revision(config.model_class) > 1:  # hashes of models that never changed are those of before revisions
+        facts.append(revision(config.model_class))
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

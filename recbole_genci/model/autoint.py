@@ -17,7 +17,7 @@ class AutoInt(RecBoleAutoInt):
     Sizes: B rows, F features, d embedding size, A ``attention_size``.
     """
 
-    #: Tells runs of this class from those of RecBole's (experiments/identity.py, saved.py).
+    #: Tells runs of this class from those of RecBole's (registry.py).
     revision = 2
 
     def __init__(self, config, dataset):

@@ -111,7 +111,7 @@ def test_the_same_run_has_the_same_hash():
 
 def test_a_model_that_was_mended_is_another_run(monkeypatch):
     mended = digest("DCNV2")
-    monkeypatch.setattr(get_model("DCNV2"), "revision", None)
+    monkeypatch.setattr(get_model("DCNV2"), "revision", 1)
     assert digest("DCNV2") != mended
 
 
