@@ -71,7 +71,9 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
     try:
         text = file.read_text(encoding="utf-8")
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ValueError(f"{where} cannot be read ({error.strerror}). {remedy}") from error
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{where} is damaged ({' '.join(str(error).split())}). {remedy}") from error
     lacks = [name for name in needed if not isinstance(content, dict) or name not in content]
     if lacks:

@@ -6,7 +6,6 @@ times out, which were taken under different loads (``benchmarks/model_speed.py``
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_genci.evaluation.metrics import rela_impr
-from recbole_genci.files import write_json, write_text
+from recbole_genci.files import read_mapping, write_json, write_text
 
 BASE_MODEL = "LR"
+#: What a line of the table is made of.
+_READ = ("model", "dataset", "seed", "test", "best_valid", "best_epoch", "latency_s", "training_s", "data_fingerprint", "folder")
 
 
 def comparison_table(runs: list[dict]) -> pd.DataFrame:
@@ -102,12 +103,9 @@ def main(files: list[str]) -> int:
     try:
         if not files:
             raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
-        runs = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-        for file, metrics in zip(files, runs):
-            if not isinstance(metrics, dict) or "data_fingerprint" not in metrics:
-                raise ValueError(f"{file} is not the metrics.json of a run; give saved/*/metrics.json.")
+        runs = [read_mapping(Path(file), _READ, "Give the metrics.json of runs, saved/*/metrics.json.") for file in files]
         print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
     return 0

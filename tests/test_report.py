@@ -48,6 +48,7 @@ def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
     assert main([str(file)]) == 0
     printed = capsys.readouterr().out
     assert "| LR | 0.7000 |" in printed and "latency" not in printed
-    assert main([]) == 2 and main(["nowhere.json"]) == 2
+    assert main([]) == 2 and "give the metrics.json files" in capsys.readouterr().err
+    assert main(["nowhere.json"]) == 2 and "nowhere.json cannot be read (No such file" in capsys.readouterr().err
     (tmp_path / "runs.json").write_text(json.dumps([result("LR", 1, 0.7)]))
-    assert main([str(tmp_path / "runs.json")]) == 2 and "is not the metrics.json of a run" in capsys.readouterr().err
+    assert main([str(tmp_path / "runs.json")]) == 2 and "has no 'model'. Give the metrics.json" in capsys.readouterr().err
