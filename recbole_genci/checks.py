@@ -30,8 +30,9 @@ def check(config) -> None:
             f"weight_decay_of: '{config['weight_decay_of']}' is not 'embeddings'. Leave it unset to decay all parameters, as "
             "RecBole does."
         )
-    if config["enable_amp"]:
-        raise ValueError("enable_amp: beam search and DIN's attention need float32. Leave enable_amp unset.")
+    for key in ("enable_amp", "enable_scaler"):
+        if config[key]:
+            raise ValueError(f"{key}: beam search and DIN's attention need float32. Leave enable_amp and enable_scaler unset.")
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(
             f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take Adam without weight decay)."

@@ -186,6 +186,8 @@ class Config(RecBoleConfig):
                 )
 
     def _get_model_and_dataset(self, model, dataset):
+        if "/" in dataset:
+            raise ValueError(f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: <folder in it>.")
         return model, get_model(model), dataset
 
     def _load_internal_config_dict(self, model, model_class, dataset):

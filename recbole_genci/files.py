@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -79,6 +80,12 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
     if lacks:
         raise ValueError(f"{where} is damaged: it has no '{lacks[0]}'. {remedy}")
     return content
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json_lines(

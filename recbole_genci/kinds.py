@@ -25,6 +25,7 @@ _WITHOUT_EFFECT = {
     "config_file": "files are given by config_files", "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
 }  # fmt: skip
 
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
 
@@ -54,9 +55,11 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
             raise ValueError(f"{key}: {value!r} is not of the form {form}.")
     for key in _LISTS:
         if final.get(key) is not None and not isinstance(final[key], (list, tuple)):
-            raise ValueError(f"{key}: {final[key]!r} is not a list.")
+            raise ValueError(f"{key}: {final[key]!r} is not a list. On a command line quote its words: \"['word', 'word']\".")
     if not isinstance(final.get("data_path"), str):
         raise ValueError(f"data_path: {final.get('data_path')!r} is not the path of a folder.")
+    if str(final.get("state") or "INFO").upper() not in _LEVELS:
+        raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
     if not isinstance(final.get("valid_metric"), str):
         raise ValueError(f"valid_metric: {final.get('valid_metric')!r} is not the name of a metric.")
     _check_parts(final)
@@ -71,6 +74,16 @@ def _check_parts(final: Mapping) -> None:
         for part in final.get(key) or {}:
             if part not in known:
                 raise ValueError(f"{key}: '{part}' is not one of its parts, {', '.join(known)}.{nearest(str(part), known)}")
+    for key in ("load_col", "unload_col"):
+        for source, fields in (final.get(key) or {}).items():
+            if fields is not None and not (isinstance(fields, (list, tuple)) and all(isinstance(field, str) for field in fields)):
+                raise ValueError(f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, item_id] is.")
+    for field, length in (final.get("seq_len") or {}).items():
+        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+            raise ValueError(f"seq_len: {length!r} for '{field}' is not a whole number of at least 1.")
+    for key in ("field_separator", "seq_separator"):
+        if not isinstance(final.get(key), str) or not final[key]:
+            raise ValueError(f"{key}: {final.get(key)!r} is not a text that divides {key.partition('_')[0]}s.")
     for field, value in (final.get("threshold") or {}).items():
         if not _is_number(value):
             raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")

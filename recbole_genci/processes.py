@@ -35,11 +35,16 @@ class Processes:
     def share_training(self, loader) -> None:
         """Let a training loader give this process's rows of each batch only; no row is left out.
 
-        A batch of fewer rows than processes, as the last may be, is given to all of them: its mean is the same.
+        Shares are contiguous: rows of one history, which lie together, are encoded by one process. A batch of fewer rows than
+        processes, as the last may be, is given to all of them: its mean is the same.
         """
         if self.size > 1:
             assemble = loader.collate_fn
-            loader.collate_fn = lambda rows: assemble(rows[self.rank :: self.size] if len(rows) >= self.size else rows)
+            loader.collate_fn = lambda rows: assemble(self._share(rows) if len(rows) >= self.size else rows)
+
+    def _share(self, rows):
+        start, stop = (len(rows) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return rows[start:stop]
 
     def shared_model(self, model: nn.Module) -> nn.Module:
         """``model`` with batch normalisation over the rows of all processes, in place of the rows of one."""
@@ -50,8 +55,9 @@ class Processes:
         return _convert(model, dist.new_group())
 
     def shared_loss(self, model: nn.Module):
-        """``model.calculate_loss`` through DistributedDataParallel: gradients become those of the whole batch's loss, and are
-        the same in all processes."""
+        """``model.calculate_loss`` through DistributedDataParallel, with the same gradients in all processes: those of the whole
+        batch's loss, where that is a mean over rows. The two that are means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary
+        one, are taken over each process's clicks and weighted by its rows."""
         # Buffers are the same already. A process may find no use for a parameter: GenCI's, without a click among its rows.
         return DistributedDataParallel(_Loss(model, self.size), find_unused_parameters=True, broadcast_buffers=False)
 

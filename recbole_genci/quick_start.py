@@ -25,7 +25,7 @@ from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
-from recbole_genci.files import check_writable, provenance, read_mapping, write_json, write_text
+from recbole_genci.files import check_writable, provenance, read_mapping, sha256_of, write_json, write_text
 from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
@@ -35,7 +35,7 @@ from recbole_genci.registry import revision
 from recbole_genci.report import save_comparison
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
-from recbole_genci.trainer import CTRTrainer, measure_latency
+from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
 
 
 def run(
@@ -281,6 +281,8 @@ def train_and_evaluate(
             torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
         identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
                     "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
+        if revision(config.model_class) > 1:
+            identity["model revision"] = revision(config.model_class)
         started = time.perf_counter()
         if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
             _pretrain_teacher(config, model, train, valid, folder, processes)
@@ -307,6 +309,7 @@ def train_and_evaluate(
             "model_revision": revision(config.model_class),
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
+            "rows_fingerprint": identity["features"],
             "semantic_ids": identity["semantic IDs"],
             "resumed": resume_folder is not None,  # training_s then counts the last stretch only
             "folder": str(folder),
@@ -317,6 +320,7 @@ def train_and_evaluate(
         if config["diagnostic_rows"]:
             loaders = {"valid": valid, "test": test_loader}
             save_diagnostics(model, loaders, train.dataset, config["device"], folder)
+        metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
         write_json(folder / "metrics.json", metrics)
         (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
         logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "

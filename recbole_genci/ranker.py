@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +83,7 @@ class Ranker:
             items: I items; all items of the run, in the order of ``items``, if None.
             histories: clicks of some of the users, oldest first, instead of those that the run's rows hold.
             context: the value of every feature that belongs to a row rather than to its user or item; the same for all rows.
-                Numbers as the model reads them, after RecBole's normalisation.
+                Numbers as the model reads them, after RecBole's normalisation; None for a missing token.
 
         Raises:
             ValueError: an unknown user, item or feature value, or a feature of the rows without a value.
@@ -143,10 +145,13 @@ class Ranker:
 
     def _requests(self, users, histories, context, width: int) -> list[_Request]:
         """The request, checked as a whole and cut into users whose pairs with ``width`` items fit into memory."""
-        users = [users] if isinstance(users, str) else list(users)
+        users = [users] if isinstance(users, str) else users
+        ids = self._ids(users, self._whole.uid_field)
+        users = list(users)
         if not users:
             raise ValueError("users: none are given.")
-        ids = self._ids(users, self._whole.uid_field)
+        if not isinstance(histories or {}, Mapping):
+            raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
         given = {user: self._ids(clicks, self._whole.iid_field) for user, clicks in (histories or {}).items()}
         if strangers := sorted(set(given) - set(users)):
             raise ValueError(f"histories: {strangers[0]!r} is not one of the users asked for.")
@@ -157,12 +162,16 @@ class Ranker:
         return [_Request(users[part], ids[part], history, start[part], end[part], given, values) for part in parts]
 
     def _ids(self, names: Sequence[str], field: str) -> np.ndarray:
-        known = self._whole.field2token_id[field]
-        unknown = [name for name in names if name not in known or known[name] == 0]
+        """Ids ``[L]`` of names; raises ValueError, which names the field, for what is no list of known names."""
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise ValueError(f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be.")
+        known, names = self._whole.field2token_id[field], list(names)
+        unknown = [name for name in names if not isinstance(name, Hashable) or not known.get(name)]  # 0 is padding
         if unknown:
+            others = [str(name) for name, number in known.items() if number]
             raise ValueError(
                 f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is {unknown[0]!r}."
-                f"{nearest(str(unknown[0]), map(str, known))} Names are strings, as in the atomic files."
+                f"{nearest(str(unknown[0]), others)} Names are strings, as in the atomic files."
             )
         return np.array([known[name] for name in names], dtype=np.int64)
 
@@ -195,13 +204,16 @@ class Ranker:
     def _value(self, field: str, value) -> torch.Tensor:
         kind = self._whole.field2type[field]
         if kind == FeatureType.TOKEN:
-            return torch.from_numpy(self._ids([value], field))
+            return torch.zeros(1, dtype=torch.int64) if value in (None, "") else torch.from_numpy(self._ids([value], field))
         if kind == FeatureType.TOKEN_SEQ:
             ids = torch.zeros(1, self._whole.field2seqlen[field], dtype=torch.int64)
-            value = list(value)[: ids.shape[1]]
-            ids[0, : len(value)] = torch.from_numpy(self._ids(value, field))
+            known = self._ids(value, field)[: ids.shape[1]]
+            ids[0, : len(known)] = torch.from_numpy(known)
             return ids
         if kind == FeatureType.FLOAT and field not in (self.run.config["discretization"] or ()):
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"context: '{field}' is {value!r}, which is no finite number. In training a missing one was the "
+                                 "mean of its column.")  # fmt: skip
             return torch.tensor([[float(value), 1.0]])  # RecBole's pair of number and bucket, of which there is one
         raise ValueError(f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its value.")
 

@@ -103,7 +103,8 @@ def main(files: list[str]) -> int:
     try:
         if not files:
             raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
-        runs = [read_mapping(Path(file), _READ, "Give the metrics.json of runs, saved/*/metrics.json.") for file in files]
+        paths = [Path(file) / "metrics.json" if Path(file).is_dir() else Path(file) for file in files]
+        runs = [read_mapping(path, _READ, "Give the metrics.json of runs, saved/*/metrics.json.") for path in paths]
         print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
     except ValueError as error:
         print(f"recbole_genci: {error}", file=sys.stderr)

@@ -10,12 +10,12 @@ import torch
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
-from recbole_genci.data.fingerprint import data_fingerprint
+from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
-from recbole_genci.files import read_mapping
+from recbole_genci.files import read_mapping, sha256_of
 from recbole_genci.registry import revision
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, load_weights
@@ -94,8 +94,15 @@ def load(folder: str | Path) -> SavedRun:
     if data_fingerprint(parts) != metrics["data_fingerprint"]:
         raise ValueError(
             f"{folder / DATA_FILE} holds rows {data_fingerprint(parts)[:12]}, but the run was trained on rows "
-            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run."
+            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml was edited."
         )
+    digests = {"rows_fingerprint": (DATA_FILE, rows_fingerprint(parts))}
+    if (folder / WEIGHTS_FILE).is_file():
+        digests["weights_sha256"] = (WEIGHTS_FILE, sha256_of(folder / WEIGHTS_FILE))
+    for key, (name, found) in digests.items():
+        if found != metrics.get(key, found):  # which the first versions did not write
+            raise ValueError(f"{folder / name} is damaged or of another run: its digest is {found[:12]}, that of the run "
+                             f"{metrics[key][:12]}. {remedy}")  # fmt: skip
     semantic_ids = SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
     if semantic_ids and semantic_ids.digest != metrics["semantic_ids"]:
         raise ValueError(

@@ -97,7 +97,7 @@ class CTRTrainer(Trainer):
         """Load weights saved by a run of the same model on the same data.
 
         Raises:
-            FileNotFoundError, ValueError, RuntimeError: see ``load_weights`` of this module.
+            FileNotFoundError, ValueError: see ``load_weights`` of this module.
         """
         if self.processes.is_first:
             load_weights(self.model, Path(file))
@@ -153,8 +153,7 @@ def load_weights(model, file: Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged file.
-        RuntimeError: names or shapes differ (another model, dataset or embedding size); torch names them.
+        ValueError: a damaged file, or one of another model, dataset or embedding size.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")
@@ -162,7 +161,14 @@ def load_weights(model, file: Path) -> None:
         weights = load_file(file)
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged ({error}). Copy it again or repeat the run.") from error
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # torch lists every name and shape, one a line
+        first = " ".join(str(error).split(":", 1)[-1].split("\n\t")[:2]).strip()
+        raise ValueError(
+            f"{file} holds the weights of another model, or config.yaml beside it was edited: {first} Take both from a copy, or "
+            "train the run anew."
+        ) from error
 
 
 def _without_shared_memory(tensors: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Layers in NumPy, one row at a time, for tests that derive a model's score from its formulas."""
+"""Layers in NumPy, one row at a time, and semantic IDs scored whole, for tests that derive a model's score from its formulas."""
 
 import numpy as np
 
@@ -47,3 +47,31 @@ def randomise(model, seed=0, scale=0.5):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def score_codes(intent, encoded, history_index, codes, trie=None):
+    """Log-probability ``[P]`` of whole semantic IDs ``codes [P, N]`` given each row's history, by teacher forcing.
+
+    Normalised per level over all codes, or, with ``trie``, over the codes it allows, as ``beam_search`` does; codes that are
+    no item then score -inf.
+    """
+    import torch
+
+    from recbole_genci.model.decoding import constrained_log_probs
+
+    hidden, codes, order = intent._teacher_forced(encoded, history_index, codes)
+    total = hidden.new_zeros(len(codes))
+    states, legal = codes.new_zeros(len(codes)), torch.ones(len(codes), dtype=torch.bool)
+    for level in range(len(intent.level_sizes)):
+        logits, code = intent._logits(hidden[:, level], level), codes[:, level : level + 1]
+        if trie is None:
+            log_probs = logits.log_softmax(-1)
+        else:
+            following = trie.following(states, level)
+            log_probs = constrained_log_probs(logits, following >= 0)
+            following = following.gather(1, code).squeeze(1).long()
+            legal = legal & (following >= 0)
+            states = torch.where(legal, following, trie.starts[level + 1])
+        total = total + torch.where(legal, log_probs.gather(1, code).squeeze(1), 0.0)
+    total = total.masked_fill(~legal, -torch.inf)
+    return total if order is None else torch.empty_like(total).index_copy(0, order, total)

@@ -60,6 +60,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"learner": "adan"}, "learner: 'adan' is unknown.*Did you mean 'adam'"),
         ({"learner": "sparse_adam"}, "learner: 'sparse_adam' is unknown or works with no model"),
         ({"enable_amp": True}, "enable_amp: beam search and DIN's attention need float32"),
+        ({"enable_scaler": True}, "enable_scaler: beam search and DIN's attention need float32"),
         ({"seed": 2**32}, "seed: 4294967296 is beyond"),
         ({"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}}, "uni100.*labeled"),
         ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: CTR models"),
@@ -100,6 +101,12 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"shuffle": "no"}, "shuffle: 'no' is neither True nor False"),
         ({"group_rows_by_history": 1}, "group_rows_by_history: 1 is neither True nor False"),
         ({"seq_len": 5}, "seq_len: 5 is not of the form"),
+        ({"seq_len": {"genre": 0}}, "seq_len: 0 for 'genre' is not a whole number of at least 1"),
+        ({"seq_len": {"genre": "a"}}, "seq_len: 'a' for 'genre' is not a whole number"),
+        ({"load_col": {"inter": "user_id"}}, "load_col: 'user_id' for 'inter' is not a list of columns"),
+        ({"seq_separator": ""}, "seq_separator: '' is not a text that divides seqs"),
+        ({"normalize_field": "[age]"}, "normalize_field: '.age.' is not a list. On a command line quote its words"),
+        ({"state": "LOUD"}, "state: 'LOUD' is not one of DEBUG, INFO"),
         ({"clip_grad_norm": 5}, "clip_grad_norm: 5 is not of the form"),
         ({"weight_decay": "abc"}, "weight_decay: 'abc' is not a number"),
         ({"weight_decay": -1.0}, "weight_decay: -1.0 is not a number of at least 0"),
@@ -119,6 +126,11 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
 def test_bad_settings_are_refused_with_the_key_and_a_remedy(keys, message):
     with pytest.raises((ValueError, NotImplementedError), match=message):
         Config("GenCI", "ml-100k", config_dict=keys)
+
+
+def test_a_path_is_no_name_of_a_dataset():
+    with pytest.raises(ValueError, match="dataset: 'data/tiny/' is not a name; write data_path: <folder> and dataset:"):
+        Config("LR", "data/tiny/")
 
 
 def test_what_is_of_the_right_kind_is_taken():
@@ -142,7 +154,7 @@ def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path):
 def test_heads_that_do_not_divide_are_refused_for_recboles_models_too():
     with pytest.raises(ValueError, match="num_heads: 3 heads do not divide attention_size, which is 16"):
         Config("AutoInt", "ml-100k", config_dict={"num_heads": 3})
-    with pytest.raises(ValueError, match="attention_heads: 3 heads do not divide embedding_size"):
+    with pytest.raises(ValueError, match="attention_heads: 3 does not divide embedding_size"):
         get_model("GenCI").check_settings(Config("GenCI", "ml-100k", config_dict={"attention_heads": 3}))
 
 

@@ -78,7 +78,7 @@ def test_loss_parts_are_logged_by_name(tiny):
         (["--model=GenCI", "--dataset=ml-100k", "--item_text_fields=['titel']"], "item_text_fields.*movie_title|titel"),
         (["--model=LR,LR", "--dataset=ml-100k"], "names a model twice"),
         (["--model=GenCI", "--dataset=ml-100k", "--semantic_id_path=nowhere"], "nowhere"),
-        (["--model=GenCI", "--dataset=ml-100k", "--intent_heads=7"], "intent_heads: 7 heads do not divide intent_width"),
+        (["--model=GenCI", "--dataset=ml-100k", "--intent_heads=7"], "intent_heads: 7 does not divide intent_width"),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys, tmp_path):

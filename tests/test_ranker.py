@@ -116,6 +116,15 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
         ranker.score(["u1"], ["[PAD]"])
     with pytest.raises(ValueError, match="users: none"):
         ranker.score([])
+    for users in (None, [["u1"]], 7):
+        with pytest.raises(ValueError, match="user_id: "):
+            ranker.recommend(users)
+    with pytest.raises(ValueError, match=r"item_id: 'i1' is not a list of names, as \['i1'\] would be"):
+        ranker.score(["u1"], "i1")
+    with pytest.raises(ValueError, match="item_id: 'i2' is not a list of names"):
+        ranker.score(["u1"], histories={"u1": "i2"})
+    with pytest.raises(ValueError, match="histories: .'i2'. is not of the form {user"):
+        ranker.score(["u1"], histories=["i2"])
     with pytest.raises(ValueError, match="histories: 'u2' is not one of the users"):
         ranker.score(["u1"], histories={"u2": ["i1"]})
     with pytest.raises(ValueError, match="candidates: DIN generates no items"):
@@ -151,3 +160,12 @@ def test_features_of_the_row_are_given_as_context(tmp_path):
         ranker.score(user, item, context={"device": "tv", "price": 0.5})
     with pytest.raises(ValueError, match="device: 1 of 1 are unknown to this run, the first is 'fridge'"):
         ranker.score(user, item, context=context | {"device": "fridge"})
+    padding = ranker.score(user, item, context=context | {"device": None})
+    assert padding == ranker.score(user, item, context=context | {"device": ""}) != ranker.score(user, item, context=context)
+    for price in (None, "cheap", float("nan"), [1, 2]):
+        with pytest.raises(ValueError, match="context: 'price' is .*, which is no finite number"):
+            ranker.score(user, item, context=context | {"price": price})
+    with pytest.raises(ValueError, match="tags: 'a b' is not a list of names"):
+        ranker.score(user, item, context=context | {"tags": "a b"})
+    with pytest.raises(ValueError, match="device: 1 of 1 are unknown"):
+        ranker.score(user, item, context=context | {"device": ["tv"]})

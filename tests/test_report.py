@@ -45,7 +45,7 @@ def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
         comparison_table([result("LR", 1, 0.7), result("LR", 1, 0.7)])
     file = tmp_path / "metrics.json"
     file.write_text(json.dumps(result("LR", 1, 0.7)))
-    assert main([str(file)]) == 0
+    assert main([str(tmp_path)]) == 0 and main([str(file)]) == 0
     printed = capsys.readouterr().out
     assert "| LR | 0.7000 |" in printed and "latency" not in printed
     assert main([]) == 2 and "give the metrics.json files" in capsys.readouterr().err

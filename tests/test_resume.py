@@ -91,6 +91,10 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
     (folder / "config.yaml").write_text(asked)
     with only_process(folder):
         assert main([f"--resume={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr("recbole.model.context_aware_recommender.deepfm.DeepFM.revision", 2, raising=False)
+        with pytest.raises(ValueError, match="was trained on model revision None, but its configuration now gives 2"):
+            resume(folder)
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
     file = data / "tiny/tiny.item"
     before = file.read_text()

@@ -1,5 +1,6 @@
 """A finished run's folder, moved anywhere, gives back its model and its metrics without the raw data."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -81,6 +82,11 @@ def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
         (lambda f: (f / "config.yaml").unlink(), FileNotFoundError, "is not the folder of a run"),
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors does not exist"),
         (lambda f: truncate(f / "model.safetensors"), ValueError, "model.safetensors is damaged"),
+        (lambda f: flip_a_byte(f / "model.safetensors"), ValueError, "model.safetensors is damaged or of another run"),
+        (lambda f: flip_a_byte(f / "model.safetensors") or forget_digests(f / "metrics.json"), None, None),
+        (lambda f: flip_a_byte(f / "data.safetensors"), ValueError, "data.safetensors (is damaged|holds rows)"),
+        (lambda f: edit(f / "config.yaml", "embedding_size: 16", "embedding_size: 8"), ValueError,
+         "holds the weights of another model, or config.yaml beside it was edited: size mismatch for"),
         (lambda f: truncate(f / "data.safetensors"), ValueError, "data.safetensors is damaged"),
         (lambda f: truncate(f / "metrics.json"), ValueError, "metrics.json is damaged"),
         (lambda f: (f / "config.yaml").write_text(""), ValueError, "config.yaml is damaged: it has no 'model'"),
@@ -90,7 +96,7 @@ def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
 def test_damaged_and_missing_files_are_named(keys, damage, error, message):
     folder = Path(run("DeepFM", "tiny", config_dict=keys)[0]["folder"])
     damage(folder)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) if error else contextlib.nullcontext():
         load(folder)
 
 
@@ -102,6 +108,25 @@ def test_a_model_that_computes_something_else_by_now_is_refused(keys, monkeypatc
     (folder / "metrics.json").write_text(json.dumps(metrics))  # of the time when no model had a revision
     with pytest.raises(ValueError, match="holds revision 1 of xDeepFM, but this version has revision 2.*git revision"):
         load(folder)
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+
+
+def forget_digests(file):
+    """As the first versions left it."""
+    metrics = json.loads(file.read_text())
+    assert metrics.pop("weights_sha256") and metrics.pop("rows_fingerprint")
+    file.write_text(json.dumps(metrics))
+
+
+def edit(file, before, after):
+    text = file.read_text()
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, after))
 
 
 def truncate(file):

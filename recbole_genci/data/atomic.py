@@ -65,6 +65,8 @@ def read_atomic_file(
                             quoting=csv.QUOTE_NONE, keep_default_na=False, na_values=[""])  # fmt: skip
         if not isinstance(frame.index, pd.RangeIndex):
             raise ValueError("its lines have more cells than its header")
+        if frame.iloc[:, -1].isna().any() and (short := _short_line(file, len(header), field_separator, encoding)):
+            raise ValueError(short)  # which the reader fills up without a word: an empty last cell, or a line cut off
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(
             f"{file} could not be read: {_first_word_for_a_number(file, fields, header, field_separator, encoding) or error}. "
@@ -75,6 +77,16 @@ def read_atomic_file(
     frame = frame[[f"{field}:{header[field]}" for field in fields]].copy()
     frame.columns = fields
     return frame
+
+
+def _short_line(file, cells: int, field_separator: str, encoding: str) -> str | None:
+    """Which line is the first to lack cells."""
+    with open(file, encoding=_codec(encoding)) as lines:
+        for number, line in enumerate(lines, start=1):
+            found = line.rstrip("\n").count(field_separator) + 1
+            if found < cells and line.strip():
+                return f"line {number} has {found} of {cells} cells"
+    return None
 
 
 def _first_word_for_a_number(file, fields, header, field_separator, encoding) -> str | None:

@@ -25,6 +25,8 @@ ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = ":row_number", ":time_rank",
 # Columns that a batch gains for models that read semantic IDs.
 SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = "semantic_ids", "history_semantic_ids", "history_number"
 
+LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
+
 
 class CTRDataset(Dataset):
     """Labelled (user, item, label) rows for context-aware models, DIN, DIEN and GenCI alike.
@@ -53,6 +55,14 @@ class CTRDataset(Dataset):
                     f"{file} does not exist; {dataset_path} holds {found}. Put the rows there, one (user, item, label or "
                     "rating, time) a line, or point --data_path at the folder that has them."
                 )
+        for source, own in (("user", self.uid_field), ("item", self.iid_field)):
+            features = [field for field in (self.config["load_col"] or {}).get(source) or () if field != own]
+            file = Path(dataset_path) / f"{token}.{source}"
+            if features and not file.is_file():
+                raise FileNotFoundError(
+                    f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. Put the file there, or "
+                    f"leave {source} out of load_col."
+                )
         super()._load_data(token, dataset_path)
         for field in (self.uid_field, self.iid_field):
             if field not in self.inter_feat:
@@ -75,6 +85,12 @@ class CTRDataset(Dataset):
                     f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are "
                     f"{', '.join(known)}.{nearest(field, known)}"
                 )
+            if field == self.label_field or field in (self.config["threshold"] or ()):
+                raise ValueError(f"numerical_features: '{field}' is what the label is, or is made of; no model may read it.")
+        intervals = self.config["val_interval"] if isinstance(self.config["val_interval"], dict) else {}
+        if unknown := sorted(set(intervals) - set(self.field2type)):
+            raise ValueError(f"val_interval: '{unknown[0]}' is no loaded column; those are {', '.join(self.field2type)}."
+                             f"{nearest(unknown[0], self.field2type)}")  # fmt: skip
         if self.benchmark_filename_list and (empty := self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1)).any():
             raise ValueError(
                 f"{dataset_path}: {empty.sum()} rows of benchmark_filename have no '{self.uid_field}' or no '{self.iid_field}'. "
@@ -118,6 +134,13 @@ class CTRDataset(Dataset):
                 )
         fields = [f for f in header if (load_col is None or f in load_col) and f not in (unload_col or ())]
         frame = read_atomic_file(Path(filepath), fields, header, separator, encoding)
+        for feat, own in ((FeatureSource.USER, self.uid_field), (FeatureSource.ITEM, self.iid_field)):
+            if source == feat and own in frame and (again := frame[own].duplicated()).any():  # RecBole keeps the first
+                line = int(again.to_numpy().argmax())
+                raise ValueError(
+                    f"{filepath} describes {again.sum()} of its {feat.value}s twice, the first is {frame[own].iloc[line]!r}, in "
+                    f"line {line + 2}. Keep one line of each."
+                )
         for field in fields:
             kind = FeatureType(header[field])
             self.field2source[field], self.field2type[field] = source, kind
@@ -207,7 +230,22 @@ class CTRDataset(Dataset):
             )
         self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
         self.num_time_ranks = int(self._time_rank.max()) + 1
+        for field in self.config["normalize_field"] or ():
+            if self.field2type.get(field) != FeatureType.FLOAT:
+                known = [name for name, kind in self.field2type.items() if kind == FeatureType.FLOAT]
+                raise ValueError(f"normalize_field: '{field}' is no loaded column of type float; those are {', '.join(known)}."
+                                 f"{nearest(field, known)}")  # fmt: skip
         super()._normalize()
+        for field in set(self.config["numerical_features"] or ()) - set(self.config["discretization"] or ()):
+            if self.field2type[field] == FeatureType.FLOAT and (largest := self._largest(field)) > LARGE_NUMBER:
+                self.logger.warning(
+                    f"numerical_features: '{field}' reaches {largest:g}, and models multiply its embedding by it. Scale it to "
+                    f"0 to 1 by normalize_field: [{field}], or cut it into buckets by discretization."
+                )
+
+    def _largest(self, field: str) -> float:
+        return max(float(feat[field].abs().max()) for feat in (self.inter_feat, self.user_feat, self.item_feat)
+                   if feat is not None and field in feat)  # fmt: skip
 
     def _change_feat_format(self):
         super()._change_feat_format()
@@ -229,9 +267,12 @@ class CTRDataset(Dataset):
         # A percentile picks the same rows by rank as by time, and ranks are exact.
         field, self.time_field = self.time_field, TIME_RANK
         try:
-            return super().time_based_split(ratios, group_by)
+            parts = super().time_based_split(ratios, group_by)
         finally:
             self.time_field = field
+        for part in parts:
+            part.time_field = field
+        return parts
 
     def _grouped_index(self, group_by_list):
         """Row numbers of each group, groups by first appearance, as RecBole's loop (dataset.py:1591), vectorised."""
@@ -264,11 +305,16 @@ class CTRDataset(Dataset):
             keep = keep[columns[self.label_field][keep] == 1]
         history = build_history(columns[self.uid_field][keep], columns[self.iid_field][keep], columns[TIME_RANK][keep],
                                 self.item_num, self.num_time_ranks, self.config["data_seed"])  # fmt: skip
+        cap, longest = self.config["MAX_ITEM_LIST_LENGTH"], 0
         for part in parts:
             start, end = history.pointers(part.inter_feat[self.uid_field].numpy(), part.inter_feat[TIME_RANK].numpy(),
-                                          self.config["MAX_ITEM_LIST_LENGTH"])  # fmt: skip
+                                          cap)  # fmt: skip
+            longest = max(longest, int((end - start).max(initial=0)))
             part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = torch.from_numpy(start), torch.from_numpy(end)
             part.history, part.history_source = history, history_source
+        if longest < cap:
+            self.logger.warning(f"MAX_ITEM_LIST_LENGTH: histories are padded to {cap} items, but the longest has {longest}. With "
+                                f"{max(longest, 1)} models see as much in less time.")  # fmt: skip
 
     # ---------------------------------------------------------------- what one model reads
 

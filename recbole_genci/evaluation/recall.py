@@ -70,14 +70,16 @@ def recall(
         raise ValueError(f"recall: {type(model).__name__} generates no items.")
     if not k or any(not isinstance(limit, int) or limit < 1 for limit in k):
         raise ValueError(f"k: {k!r} is not a list of whole numbers of at least 1.")
-    if num_beams is not None and num_beams < max(k):
-        raise ValueError(f"num_beams: {num_beams} beams give no list of {max(k)} items; use at least the largest k.")
-    model.eval()
     config = loader.config
     longest = config["MAX_ITEM_LIST_LENGTH"] if exclude_history else 0
-    width = num_beams or max(k) + longest
+    needed = max(k) + longest
+    if num_beams is not None and num_beams < min(needed, model.num_items - 1):
+        what = f"{max(k)} items" + (f" beside the up to {longest} of a history" if longest else "")
+        raise ValueError(f"num_beams: {num_beams} beams give no list of {what}; use at least {needed}.")
+    model.eval()
+    width = num_beams or needed
     favourites = popularity(training_part).items.argsort()[:-1]  # without padding, which ranks last
-    favourites = favourites[: max(k) + longest].to(device)
+    favourites = favourites[:needed].to(device)
     generated, popular = [], []
     for interaction, *_ in loader:
         clicked = interaction[interaction[config["LABEL_FIELD"]] == 1].to(device)

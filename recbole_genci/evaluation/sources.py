@@ -8,6 +8,7 @@ much it varies from row to row, is the input's share of its variance (Sobol's to
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
@@ -23,7 +24,7 @@ def short_term_sources(saved_run, rows: int, seed: int) -> dict[str, float]:
     Args:
         saved_run: what ``recbole_genci.load`` returns, of a GenCI with short-term intents.
         rows: of the test part, as many as there are at most; chosen as by ``intent_vectors``, users as different as may be.
-        seed: of the choice.
+        seed: of the choice, and of what is exchanged.
 
     Returns:
         dict: ``'target item'``, ``'generated cohorts'`` and ``'history'``, each from 0 upwards; nan where H_STI is the same for
@@ -35,8 +36,10 @@ def short_term_sources(saved_run, rows: int, seed: int) -> dict[str, float]:
     encoded, index = model.encode_histories(batch)
     beams = model.generate_beams(encoded)
     other_target = Interaction(batch.interaction | {model.item_field: batch[model.item_field].roll(1, 0)})
-    other_history = encoded._replace(states=encoded.states.roll(1, 0), mask=encoded.mask.roll(1, 0))
-    other_beams = type(beams)(*(each.roll(1, 0) for each in beams))
+    # Histories are in the order of users and time: the next one would often be the same user's, a click later.
+    shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(encoded.mask))).to(encoded.mask.device)
+    other_history = encoded._replace(states=encoded.states[shuffled], mask=encoded.mask[shuffled])
+    other_beams = type(beams)(*(each[shuffled] for each in beams))
     intent = model.short_term_intent(batch, encoded, index, beams).double()
     variance = (intent - intent.mean(0)).square().sum(1).mean()
     exchanged = {TARGET_ITEM: (other_target, encoded, beams), COHORTS: (batch, encoded, other_beams),

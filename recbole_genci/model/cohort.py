@@ -103,7 +103,7 @@ class CohortAttention(nn.Module):
     choose from. Both together switch the short-term intent on (benchmarks/README.md, parts of GenCI).
 
     There is no output projection after the heads: H_STI goes straight into the first layer of the prediction MLP
-    (Eq. 10), whose matrix would absorb it; with one head this is Eq. 8 and 9 to the letter. Several beams are weighted
+    (Eq. 10), whose matrix would absorb it; with one head this is Eq. 8 and 9. Several beams are weighted
     by their probability: the log-softmax of ``beam_log_probs`` over a history's valid beams is added to the scores of
     Eq. 9, which for a single beam adds 0.
 
@@ -113,7 +113,7 @@ class CohortAttention(nn.Module):
         dropout: on the attention weights.
         variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts), or ``mean`` (the
             probability-weighted mean of the unrefined cohorts). A variant owns only the parameters it uses.
-        residual: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8 to the letter.
+        residual: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8, of normalised cohorts.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -212,7 +212,7 @@ class CohortAttention(nn.Module):
         return intent * known.index_select(0, index).unsqueeze(1)
 
 
-def _beam_log_weights(log_probs: Tensor, valid: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _beam_log_weights(log_probs: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
     """Log-softmax ``[U, k]`` over each row's valid beams; invalid ones get the most negative finite number.
 
     Finite, so that a row without any valid beam stays free of NaN (its intent is set to zero afterwards).

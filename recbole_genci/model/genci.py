@@ -13,6 +13,7 @@ from recbole.model.layers import MLPLayers
 from recbole.utils import InputType
 from torch import nn
 
+from recbole_genci.model.base import check_choice, check_divides, check_dropout, check_whole
 from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Trie
 from recbole_genci.model.intent import EncodedHistory, IntentGenerator
@@ -42,7 +43,7 @@ class GenCI(ContextRecommender):
         self.check_settings(config)
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
-        self.mu, self.eta, self.num_beams = config["mu"], config["eta"], config["num_beams"]
+        self.mu, self.eta = config["mu"], config["eta"]
         self.use_long_term, self.use_short_term = config["use_long_term"], config["use_short_term"]
         self.sr_loss = config["sr_loss"]
         self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
@@ -50,6 +51,7 @@ class GenCI(ContextRecommender):
 
         codes = dataset.semantic_ids
         self.num_items = len(codes)
+        self.num_beams = min(config["num_beams"], self.num_items - 1)  # more would never be valid
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
         long_size = short_size = 0
@@ -93,25 +95,20 @@ class GenCI(ContextRecommender):
         Raises:
             ValueError: names the key, its value and what it may be.
         """
-        choices = {"history_tokens": ("item", "code"), "intent_extraction": VARIANTS, "sr_base": ("joint", "pretrained"),
-                   "sr_loss": ("bce", "mse")}  # fmt: skip
-        for key, allowed in choices.items():
-            if config[key] not in allowed:
-                raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(allowed)}.")
-        for key in ("intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size", "num_beams", "attention_heads"):
-            if not isinstance(config[key], int) or config[key] < 1:
-                raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least 1.")
-        for heads, width in (("intent_heads", "intent_width"), ("attention_heads", "embedding_size")):
-            if config[width] % config[heads]:
-                raise ValueError(f"{heads}: {config[heads]} heads do not divide {width}, which is {config[width]}.")
+        check_choice(config, "history_tokens", ("item", "code"))
+        check_choice(config, "intent_extraction", VARIANTS)
+        check_choice(config, "sr_base", ("joint", "pretrained"))
+        check_choice(config, "sr_loss", ("bce", "mse"))
+        check_whole(config, "intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size")
+        check_whole(config, "num_beams", "attention_heads")
+        check_divides(config, "intent_heads", "intent_width")
+        check_divides(config, "attention_heads", "embedding_size")
+        check_dropout(config, "dropout_prob", "intent_dropout", "sr_dropout_prob")
         if not isinstance(config["intent_scale"], (int, float)) or not config["intent_scale"] > 0:
             raise ValueError(f"intent_scale: {config['intent_scale']!r} is not a number above 0.")
         for key in ("mu", "eta"):
             if not isinstance(config[key], (int, float)) or config[key] < 0:
                 raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
-        for key in ("dropout_prob", "intent_dropout", "sr_dropout_prob"):
-            if not isinstance(config[key], (int, float)) or not 0 <= config[key] < 1:
-                raise ValueError(f"{key}: {config[key]!r} is not a number from 0 to below 1.")
 
     def _other_embedding_tables(self):
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
@@ -125,18 +122,22 @@ class GenCI(ContextRecommender):
         Returns:
             logits ``[B]``; the encoded histories and ``history_index`` ``[B]``, or None and None where nothing reads them.
         """
-        inputs, encoded, history_index = self.prediction_inputs(interaction)
-        logits = self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)  # Eq. 10
-        return logits, encoded, history_index
+        inputs, encoded, history_index, _ = self.prediction_inputs(interaction)
+        return self.click_logits(inputs), encoded, history_index
+
+    def click_logits(self, inputs):
+        """Logits ``[B]`` of what ``prediction_inputs`` gives (Eq. 10)."""
+        return self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)
 
     def prediction_inputs(self, interaction):
         """What Eq. 10 concatenates.
 
         Returns:
             dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled, where the model reads them, and
-            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index``, as of ``forward``.
+            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index``, as of ``forward``, and the beams of
+            the short-term intent, or None.
         """
-        encoded = history_index = None
+        encoded = history_index = beams = None
         if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
             encoded, history_index = self.encode_histories(interaction)  # Eq. 4
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
@@ -148,7 +149,7 @@ class GenCI(ContextRecommender):
             short_term = self.short_term_intent(interaction, encoded, history_index, beams)  # Eq. 7 - 9: H_STI
             inputs["short_term"] = short_term * self.intent_scale
         inputs["fields"] = fields.flatten(1)
-        return inputs, encoded, history_index
+        return inputs, encoded, history_index, beams
 
     def encode_histories(self, interaction):
         """Encode each distinct history of the batch once (Eq. 4).
@@ -276,13 +277,15 @@ class GenCI(ContextRecommender):
         """
         if self.trie is None:
             return None
-        logits, encoded, history_index = self.forward(interaction)
+        inputs, encoded, history_index, beams = self.prediction_inputs(interaction)
         if encoded is None:
             encoded, history_index = self.encode_histories(interaction)
-        beams = self.generate_beams(encoded)
+        if beams is None:
+            beams = self.generate_beams(encoded)
         clicked, codes = interaction[self.LABEL] == 1, interaction["semantic_ids"]
         seen = {
-            "label": interaction[self.LABEL], "probability": torch.sigmoid(logits), "item": interaction[self.item_field],
+            "label": interaction[self.LABEL], "probability": torch.sigmoid(self.click_logits(inputs)),
+            "item": interaction[self.item_field],
             "codes": codes, "beam_items": (beams.items + 1)[history_index], "beam_codes": beams.codes[history_index],
             "ntp_loss": self.intent.ntp_loss(encoded, history_index[clicked], codes[clicked], reduction="none"),
         }  # fmt: skip
@@ -301,7 +304,7 @@ class GenCI(ContextRecommender):
             dict of ``[B, h]``, h the width of the layer: ``long_term`` and ``short_term``, where the model reads them, ``item``
             (E_v) and ``rest`` (E_u and the context). Their sum and the layer's bias are its output, dropout apart.
         """
-        inputs, _, _ = self.prediction_inputs(interaction)
+        inputs, *_ = self.prediction_inputs(interaction)
         layer = next(module for module in self.mlp.mlp_layers if isinstance(module, nn.Linear))
         weights = dict(zip(inputs, layer.weight.split([part.shape[1] for part in inputs.values()], dim=1)))
         # The order of concat_embed_input_fields (abstract_recommender.py:534, 609, 581).

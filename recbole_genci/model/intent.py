@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.decoding import Beams, Trie, beam_search, constrained_log_probs, evaluation_mode
+from recbole_genci.model.decoding import Beams, Trie, beam_search, evaluation_mode
 from recbole_genci.model.t5 import T5Decoder, T5Encoder
 
 
@@ -182,35 +182,6 @@ class IntentGenerator(nn.Module):
         losses = [F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction) for n in levels]
         losses = torch.stack(losses, -1)
         return losses if reduction == "mean" or order is None else torch.empty_like(losses).index_copy(0, order, losses)
-
-    def score_codes(
-        self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor, trie: Trie | None = None
-    ) -> Tensor:
-        """Log-probability ``[P]`` of whole semantic IDs ``codes [P, N]`` given each row's history.
-
-        Normalised per level over all codes, or, with ``trie``, over the codes it allows, as :func:`beam_search` does;
-        codes that are no item then score -inf. Uses the module's present mode and keeps gradients.
-        """
-        self._check_targets(history_index, codes)
-        if len(codes) == 0:
-            return encoded.states.new_zeros(0)
-        hidden, codes, order = self._teacher_forced(encoded, history_index, codes)
-        total = hidden.new_zeros(len(codes))
-        states, legal = codes.new_zeros(len(codes)), torch.ones(len(codes), dtype=torch.bool, device=codes.device)
-        for level in range(len(self.level_sizes)):
-            logits, code = self._logits(hidden[:, level], level), codes[:, level : level + 1]
-            if trie is None:
-                log_probs = logits.log_softmax(-1)
-            else:
-                following = trie.following(states, level)
-                log_probs = constrained_log_probs(logits, following >= 0)
-                following = following.gather(1, code).squeeze(1).long()
-                legal = legal & (following >= 0)
-                states = torch.where(legal, following, trie.starts[level + 1])
-            step = log_probs.gather(1, code).squeeze(1)
-            total = total + torch.where(legal, step, 0.0)
-        total = total.masked_fill(~legal, -torch.inf)
-        return total if order is None else torch.empty_like(total).index_copy(0, order, total)
 
     def _check_targets(self, history_index: Tensor, codes: Tensor) -> None:
         expected = (*history_index.shape, len(self.level_sizes))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
 CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "texts.tsv", "manifest.json"
-_REBUILD = "Delete the folder, so that the next run builds it again."
+_REBUILD = "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next run builds it again."
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -105,7 +105,7 @@ def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no semantic-ID folder {folder}.")
     if not (folder / name).is_file():
-        raise FileNotFoundError(f"The semantic-ID folder {folder} has no {name}: it is not complete. {_REBUILD}")
+        raise FileNotFoundError(f"The semantic-ID folder {folder} has no {name}: it is no artifact, or not complete. {_REBUILD}")
     return (folder / name).read_bytes()
 
 

@@ -106,6 +106,7 @@ def tokenize_and_report(catalogue: Catalogue, settings: dict[str, Any]) -> str:
 
 def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> str:
     """Add the dataset's items that ``published`` lacks, write ``output`` and its report, and return the report."""
+    getLogger().info(f"Added items are encoded as those of {published} were: the tokenizer's keys have no effect.")
     texts = catalogue.texts(read_frozen(published).settings)
     ids = append_items(published, output, catalogue.tokens, texts, catalogue.config["device"])
     markdown = write_report(ids, read_texts(output), output / REPORT)

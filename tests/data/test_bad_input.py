@@ -31,11 +31,14 @@ def append(name, line):
         (append("tiny.inter", "u1\ti1\tgood\t5"), r"line 302 has 'good' for label:float, one of 1 lines without a number"),
         (append("tiny.inter", "u1\ti1\t1\tinf"), r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302"),
         (append("tiny.inter", "u1\ti1\t1\t"), r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302"),
+        (append("tiny.inter", "u1\ti1\t1"), r"tiny\.inter could not be read: line 302 has 3 of 4 cells. Every line needs 4"),
+        (append("tiny.item", "i20\tStory"), r"tiny\.item could not be read: line 22 has 2 of 4 cells"),
         (append("tiny.inter", "u1\ti1\t\t5"), r"tiny\.inter lacks a finite 'label' in 1 of 301 rows"),
         (lambda f: (f / "tiny.item").write_bytes((f / "tiny.item").read_bytes().replace(b"Story 1 ", b"St\xe9ry 1 ")),
          r"tiny\.item (is not|could not be read).*key.* encoding"),
     ],
-    ids=["empty rows", "empty items", "nan time", "word for a label", "infinite time", "no time", "no label", "other encoding"],
+    ids=["empty rows", "empty items", "nan time", "word for a label", "infinite time", "no time", "row cut off", "item cut off",
+         "no label", "other encoding"],
 )  # fmt: skip
 def test_bad_files_are_named_with_the_line(tmp_path, damage, message):
     with pytest.raises(ValueError, match=message):
@@ -77,6 +80,47 @@ def test_numerical_features_are_loaded_numbers(tmp_path):
     load_col = {"inter": ["user_id", "item_id", "label", "timestamp", "price"]}
     with pytest.raises(ValueError, match="'price' has no value in any row"):
         build(tmp_path, damage, load_col=load_col, numerical_features=["price"])
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "again"), [("user", "age", "u3\t99"), ("item", "year, genre", "i3\tStory\t1999\tDrama")]
+)
+def test_features_are_asked_of_a_file_that_is_there_and_describes_each_once(tmp_path, source, asked, again):
+    with pytest.raises(FileNotFoundError, match=f"load_col: .*tiny.{source}, from which it asks for {asked}, does not exist"):
+        build(tmp_path, lambda folder: (folder / f"tiny.{source}").unlink())
+    with pytest.raises(ValueError, match=f"tiny.{source} describes 1 of its {source}s twice, the first is '{source[0]}3'"):
+        build(tmp_path, append(f"tiny.{source}", again))
+
+
+def test_without_features_a_file_of_users_need_not_be_there(tmp_path):
+    only_ids = {"inter": ["user_id", "item_id", "label", "timestamp"], "user": ["user_id"]}
+    assert build(tmp_path, lambda folder: (folder / "tiny.user").unlink(), load_col=only_ids)
+
+
+def test_what_the_label_is_made_of_is_no_feature(tmp_path):
+    with pytest.raises(ValueError, match="numerical_features: 'label' is what the label is, or is made of"):
+        build(tmp_path, numerical_features=["label"])
+    with pytest.raises(ValueError, match="numerical_features: 'timestamp' is what the label is, or is made of"):
+        build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
+
+
+def test_large_numbers_and_long_padding_are_pointed_out(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        parts = build(tmp_path, numerical_features=["timestamp"], MAX_ITEM_LIST_LENGTH=500)
+    assert "numerical_features: 'timestamp' reaches 1.7e+09" in caplog.text and "normalize_field: [timestamp]" in caplog.text
+    longest = max(int((part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).max()) for part in parts)
+    assert f"padded to 500 items, but the longest has {longest}. With {longest} models see as much" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path, numerical_features=["timestamp"], normalize_field=["timestamp"], MAX_ITEM_LIST_LENGTH=longest)
+    assert "reaches" not in caplog.text and "padded" not in caplog.text
+
+
+def test_columns_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(ValueError, match="normalize_field: 'timestmap' is no loaded column of .*Did you mean 'timestamp'"):
+        build(tmp_path, normalize_field=["timestmap"])
+    with pytest.raises(ValueError, match="val_interval: 'yaer' is no loaded column; .*Did you mean 'year'"):
+        build(tmp_path, val_interval={"yaer": "[1990,inf)"})
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from conftest import SMALL_GENCI, make_model, tiny_rows, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import randomise
+from references import randomise, score_codes
 
 import recbole_genci.model.genci as genci
 from recbole_genci import load
@@ -54,7 +54,7 @@ def test_full_sort_scores_equal_teacher_forcing_every_item_of_the_catalogue(tiny
         for row in range(0, len(test), 5):
             encoded, _ = model.encode_histories(test[[row]])
             every = test.semantic_ids[1:]
-            exact = model.intent.score_codes(encoded, torch.zeros(len(every), dtype=torch.int64), every, model.trie)
+            exact = score_codes(model.intent, encoded, torch.zeros(len(every), dtype=torch.int64), every, model.trie)
             torch.testing.assert_close(scores[row, 1:], exact, atol=1e-5, rtol=1e-5)
     assert scores[:, 1:].std() > 0.1
 
@@ -95,7 +95,12 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
 
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [({"k": [0]}, "k: .0. is not a list"), ({"k": []}, "k: .. is not a list"), ({"num_beams": 5}, "5 beams give no list of 20")],
+    [
+        ({"k": [0]}, "k: .0. is not a list"),
+        ({"k": []}, "k: .. is not a list"),
+        ({"num_beams": 3}, "3 beams give no list of 20 items; use at least 20"),
+        ({"k": [2], "num_beams": 3, "exclude_history": True}, "2 items beside the up to 5 of a history; use at least 7"),
+    ],
 )
 def test_lists_that_cannot_be_made_are_refused(tmp_path, keys, message):
     saved = load(run("GenCI", "tiny", config_dict=write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI)[0]["folder"])

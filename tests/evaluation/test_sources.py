@@ -49,6 +49,16 @@ def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_
     assert found[TARGET_ITEM] < 1e-9 and found[COHORTS] < 1e-9 and found[HISTORY] == pytest.approx(1, abs=0.5)
 
 
+def test_histories_are_exchanged_at_random_as_the_next_is_often_the_same_users(saved, monkeypatch):
+    seen, compute = [], saved.model.short_term_intent
+    monkeypatch.setattr(saved.model, "short_term_intent", lambda *given: seen.append(given) or compute(*given))
+    short_term_sources(saved, 1000, seed=0)
+    (_, encoded, _, beams), _, (_, _, _, other_beams), (_, other, _, _) = seen
+    for before, after in ((encoded.states, other.states), (beams.codes, other_beams.codes)):
+        following = (after == before.roll(1, 0)).flatten(1).all(1) & (before != before.roll(1, 0)).flatten(1).any(1)
+        assert following.float().mean() < 0.3 and sorted(after.sum((1, 2)).tolist()) == sorted(before.sum((1, 2)).tolist())
+
+
 def test_an_intent_that_never_varies_has_no_shares(saved, monkeypatch):
     without(saved.model, monkeypatch, "target_value")
     assert all(math.isnan(share) for share in short_term_sources(saved, 1000, seed=0).values())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from references import score_codes
 
 from recbole_genci.model.decoding import Trie
 from recbole_genci.model.intent import EncodedHistory, IntentGenerator
@@ -127,7 +128,7 @@ def test_ntp_loss_is_the_cross_entropy_of_each_level_by_hand():
             table = model.token_embedding.weight[starts[level] : starts[level] + SIZES[level]]
             by_hand[level] -= (hidden[0, -1] @ table.T).log_softmax(0)[codes[level]].detach() / 5
     torch.testing.assert_close(losses, by_hand, atol=1e-5, rtol=1e-5)
-    total = model.score_codes(encoded, index, targets)
+    total = score_codes(model, encoded, index, targets)
     torch.testing.assert_close(losses.sum(), -total.mean(), atol=1e-5, rtol=1e-5)
 
 
@@ -152,8 +153,8 @@ def test_equal_target_counts_take_the_shared_path_with_the_same_result():
     model = generator().eval()
     encoded, targets = model.encode(*random_histories(4)), random_items(8)
     index = torch.tensor([3, 1, 0, 2, 2, 0, 3, 1])
-    shared = model.score_codes(encoded, index, targets)
-    single = torch.stack([model.score_codes(encoded, index[i : i + 1], targets[i : i + 1])[0] for i in range(8)])
+    shared = score_codes(model, encoded, index, targets)
+    single = torch.stack([score_codes(model, encoded, index[i : i + 1], targets[i : i + 1])[0] for i in range(8)])
     torch.testing.assert_close(shared, single, atol=1e-5, rtol=1e-5)
     a, b = model.ntp_loss(encoded, index, targets), model.ntp_loss(encoded, index[:7], targets[:7])
     last = model.ntp_loss(encoded, index[7:], targets[7:])
@@ -170,7 +171,7 @@ def test_wide_beam_search_equals_exact_scoring_of_every_item(history_tokens, siz
     trie = Trie(items, sizes)
     encoded = model.encode(*random_histories(rows, sizes=sizes))
     index = torch.arange(rows).repeat_interleave(count)
-    exact = model.score_codes(encoded, index, items.repeat(rows, 1), trie).view(rows, count)
+    exact = score_codes(model, encoded, index, items.repeat(rows, 1), trie).view(rows, count)
     torch.testing.assert_close(exact.detach().exp().sum(1), torch.ones(rows))
     beams = model.generate(encoded, trie, count + 3)
     assert beams.valid.sum(1).tolist() == [count] * rows
@@ -207,9 +208,9 @@ def test_score_of_codes_outside_the_trie_is_minus_infinity():
     model = generator().eval()
     encoded = model.encode(*random_histories(2))
     trie = Trie(torch.tensor([[0, 0, 0], [1, 1, 1]]), SIZES)
-    scores = model.score_codes(encoded, torch.tensor([1, 1]), torch.tensor([[0, 0, 1], [1, 1, 1]]), trie)
+    scores = score_codes(model, encoded, torch.tensor([1, 1]), torch.tensor([[0, 0, 1], [1, 1, 1]]), trie)
     assert scores[0] == -torch.inf and torch.isfinite(scores[1])
-    outside = model.score_codes(encoded, torch.tensor([1]), torch.tensor([[2, 0, 1]]), trie)
+    outside = score_codes(model, encoded, torch.tensor([1]), torch.tensor([[2, 0, 1]]), trie)
     assert outside.tolist() == [-torch.inf]
 
 

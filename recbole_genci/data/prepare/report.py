@@ -25,7 +25,7 @@ def describe(provenance: dict, folder: Path) -> str:
         lines.append(f"  {counts['exact_repeats_left_out']:,} rows repeat another exactly and were left out")
     if counts["repeated_user_item_pairs_kept"]:
         lines.append(f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another time or with another "
-                     "rating and were kept; --rm_dup_inter=first (or last) keeps one of them")  # fmt: skip
+                     "rating and were kept; a run's --rm_dup_inter=first (or last) keeps one of them")  # fmt: skip
     for kind in ("item", "user"):
         table = counts.get(f"{kind}_file", {})
         if table.get("without_description"):
