@@ -145,11 +145,10 @@ class Ranker:
 
     def _requests(self, users, histories, context, width: int) -> list[_Request]:
         """The request, checked as a whole and cut into users whose pairs with ``width`` items fit into memory."""
-        users = [users] if isinstance(users, str) else users
-        ids = self._ids(users, self._whole.uid_field)
-        users = list(users)
+        users = _listed([users] if isinstance(users, str) else users, self._whole.uid_field)
         if not users:
             raise ValueError("users: none are given.")
+        ids = self._ids(users, self._whole.uid_field)
         if not isinstance(histories or {}, Mapping):
             raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
         given = {user: self._ids(clicks, self._whole.iid_field) for user, clicks in (histories or {}).items()}
@@ -162,10 +161,7 @@ class Ranker:
         return [_Request(users[part], ids[part], history, start[part], end[part], given, values) for part in parts]
 
     def _ids(self, names: Sequence[str], field: str) -> np.ndarray:
-        """Ids ``[L]`` of names; raises ValueError, which names the field, for what is no list of known names."""
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise ValueError(f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be.")
-        known, names = self._whole.field2token_id[field], list(names)
+        known, names = self._whole.field2token_id[field], _listed(names, field)
         unknown = [name for name in names if not isinstance(name, Hashable) or not known.get(name)]  # 0 is padding
         if unknown:
             others = [str(name) for name, number in known.items() if number]
@@ -256,3 +252,10 @@ class Ranker:
             if user in request.given:
                 seen[place] |= np.isin(items[place], request.given[user])
         return seen
+
+
+def _listed(names, field: str) -> list:
+    """A collection of names as a list; raises ValueError for one name alone and for what is no collection."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be.")
+    return list(names)

@@ -119,6 +119,7 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
     for users in (None, [["u1"]], 7):
         with pytest.raises(ValueError, match="user_id: "):
             ranker.recommend(users)
+    np.testing.assert_array_equal(ranker.score(user for user in ["u1", "u2"]), ranker.score(["u1", "u2"]))
     with pytest.raises(ValueError, match=r"item_id: 'i1' is not a list of names, as \['i1'\] would be"):
         ranker.score(["u1"], "i1")
     with pytest.raises(ValueError, match="item_id: 'i2' is not a list of names"):
