@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from recbole_genci.kinds import is_whole
 from recbole_genci.registry import nearest
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
@@ -108,7 +109,7 @@ def _check_numbers(config) -> None:
     for key, minimum in (("MAX_ITEM_LIST_LENGTH", 1), ("train_batch_size", 1), ("eval_batch_size", 1), ("epochs", 1),
                          ("seeds", 1), ("latency_repeats", 1), ("eval_step", 1), ("stopping_step", 0), ("embedding_size", 1),
                          ("diagnostic_rows", 0), ("seed", 0), ("data_seed", 0), ("worker", 0)):  # fmt: skip
-        if not isinstance(config[key], int) or isinstance(config[key], bool) or config[key] < minimum:
+        if not is_whole(config[key], minimum):
             raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least {minimum}.")
     for key in ("seed", "data_seed"):
         if config[key] + config["seeds"] > 2**32:
@@ -135,7 +136,7 @@ def _check_heads(config) -> None:
 def _check_processes(config) -> None:
     nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
     for key, value, minimum in (("nproc", nproc, 1), ("offset", offset, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        if not is_whole(value, minimum):
             raise ValueError(f"{key}: {value!r} is not a whole number of at least {minimum}.")
     if world_size != -1 and (not isinstance(world_size, int) or world_size < offset + nproc):
         raise ValueError(f"world_size: {world_size!r} is neither -1 (nproc) nor a number of processes on all machines that holds "

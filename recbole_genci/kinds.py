@@ -66,6 +66,11 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
     _check_filters(final)
 
 
+def is_whole(value, minimum: int = 1) -> bool:
+    """Whether ``value`` is a whole number of at least ``minimum``; True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
 def _check_parts(final: Mapping) -> None:
     """The parts of mappings: RecBole ignores those it does not know."""
     sources = ["inter", "user", "item", *(final.get("additional_feat_suffix") or ())]
@@ -79,7 +84,7 @@ def _check_parts(final: Mapping) -> None:
             if fields is not None and not (isinstance(fields, (list, tuple)) and all(isinstance(field, str) for field in fields)):
                 raise ValueError(f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, item_id] is.")
     for field, length in (final.get("seq_len") or {}).items():
-        if not isinstance(length, int) or isinstance(length, bool) or length < 1:
+        if not is_whole(length):
             raise ValueError(f"seq_len: {length!r} for '{field}' is not a whole number of at least 1.")
     for key in ("field_separator", "seq_separator"):
         if not isinstance(final.get(key), str) or not final[key]:

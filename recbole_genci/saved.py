@@ -91,9 +91,10 @@ def load(folder: str | Path) -> SavedRun:
             "run anew."
         )
     parts = load_parts(folder / DATA_FILE, config)
-    if data_fingerprint(parts) != metrics["data_fingerprint"]:
+    rows = data_fingerprint(parts)
+    if rows != metrics["data_fingerprint"]:
         raise ValueError(
-            f"{folder / DATA_FILE} holds rows {data_fingerprint(parts)[:12]}, but the run was trained on rows "
+            f"{folder / DATA_FILE} holds rows {rows[:12]}, but the run was trained on rows "
             f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml was edited."
         )
     digests = {"rows_fingerprint": (DATA_FILE, rows_fingerprint(parts))}

@@ -9,14 +9,22 @@ import numpy as np
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
+from recbole.utils import FeatureType
 
 from recbole_genci import compat
 from recbole_genci.checks import split_is_in_time_order
 from recbole_genci.data.atomic import read_atomic_file, read_header, split_sequences
+from recbole_genci.data.columns import (
+    check_described_once,
+    check_files,
+    check_header,
+    check_label,
+    check_loaded,
+    check_scaled,
+    warn_of_large_numbers,
+)
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.history import build_history, time_ranks
-from recbole_genci.registry import nearest
 
 # Columns of inter_feat that only this class reads. They are not registered as fields: RecBole's context models would
 # take them for features (abstract_recommender.py:227). No atomic file has a field whose name begins with a colon.
@@ -24,8 +32,6 @@ ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = ":row_number", ":time_rank",
 
 # Columns that a batch gains for models that read semantic IDs.
 SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = "semantic_ids", "history_semantic_ids", "history_number"
-
-LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
 
 
 class CTRDataset(Dataset):
@@ -47,68 +53,12 @@ class CTRDataset(Dataset):
 
     def _load_data(self, token, dataset_path):
         find_or_download(self, Path(dataset_path))
-        for name in self.benchmark_filename_list or [None]:
-            file = Path(dataset_path) / (f"{token}.{name}.inter" if name else f"{token}.inter")
-            if not file.is_file():
-                found = ", ".join(sorted(p.name for p in Path(dataset_path).iterdir())) or "nothing"
-                raise FileNotFoundError(
-                    f"{file} does not exist; {dataset_path} holds {found}. Put the rows there, one (user, item, label or "
-                    "rating, time) a line, or point --data_path at the folder that has them."
-                )
-        for source, own in (("user", self.uid_field), ("item", self.iid_field)):
-            features = [field for field in (self.config["load_col"] or {}).get(source) or () if field != own]
-            file = Path(dataset_path) / f"{token}.{source}"
-            if features and not file.is_file():
-                raise FileNotFoundError(
-                    f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. Put the file there, or "
-                    f"leave {source} out of load_col."
-                )
+        check_files(self, token, Path(dataset_path))
         super()._load_data(token, dataset_path)
-        for field in (self.uid_field, self.iid_field):
-            if field not in self.inter_feat:
-                raise ValueError(
-                    f"{dataset_path}: {token}.inter gave no column '{field}'. Name the id columns by USER_ID_FIELD and "
-                    "ITEM_ID_FIELD, and load them by load_col: {inter: [...]}."
-                )
         history = self.iid_field + self.config["LIST_SUFFIX"]
         attached = {history, self.config["NEG_PREFIX"] + history, self.config["ITEM_LIST_LENGTH_FIELD"], SEMANTIC_IDS,
                     HISTORY_SEMANTIC_IDS, HISTORY_NUMBER}  # fmt: skip
-        if taken := sorted(attached & set(self.field2type)):
-            raise ValueError(
-                f"{dataset_path}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the "
-                "field out by load_col or unload_col, or rename it in the file."
-            )
-        known = [name for name, kind in self.field2type.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
-        for field in self.config["numerical_features"] or ():
-            if field not in known:
-                raise ValueError(
-                    f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are "
-                    f"{', '.join(known)}.{nearest(field, known)}"
-                )
-            if field == self.label_field or field in (self.config["threshold"] or ()):
-                raise ValueError(f"numerical_features: '{field}' is what the label is, or is made of; no model may read it.")
-        intervals = self.config["val_interval"] if isinstance(self.config["val_interval"], dict) else {}
-        if unknown := sorted(set(intervals) - set(self.field2type)):
-            raise ValueError(f"val_interval: '{unknown[0]}' is no loaded column; those are {', '.join(self.field2type)}."
-                             f"{nearest(unknown[0], self.field2type)}")  # fmt: skip
-        if self.benchmark_filename_list and (empty := self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1)).any():
-            raise ValueError(
-                f"{dataset_path}: {empty.sum()} rows of benchmark_filename have no '{self.uid_field}' or no '{self.iid_field}'. "
-                "Remove these lines."
-            )
-        # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An infinite one orders nothing.
-        for field in self._ordered_fields & set(self.inter_feat):
-            missing = ~np.isfinite(self.inter_feat[field].to_numpy(dtype=float))
-            if missing.any():
-                raise ValueError(
-                    f"{dataset_path}: {token}.inter lacks a finite '{field}' in {missing.sum()} of {len(missing)} rows, first in "
-                    f"line {int(missing.argmax()) + 2}. Complete or remove these lines."
-                )
-
-    @property
-    def _ordered_fields(self) -> set[str]:
-        """Columns of the rows whose values are compared: time, label, and what the label is made of."""
-        return {self.time_field, self.label_field, *(self.config["threshold"] or ())}
+        check_loaded(self, token, Path(dataset_path), attached)
 
     def _load_feat(self, filepath, source):
         load_col, unload_col = self._get_load_and_unload_col(source)
@@ -116,31 +66,10 @@ class CTRDataset(Dataset):
             return None
         separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
         header = read_header(Path(filepath), separator, encoding)
-        kinds = dict.fromkeys((self.uid_field, self.iid_field), "token")
-        if source == FeatureSource.INTERACTION:
-            # RecBole numbers the words of a token column by first appearance: times and ratings would lose their order.
-            kinds |= dict.fromkeys(self._ordered_fields, "float")
-        for field, kind in kinds.items():
-            if header.get(field, kind) != kind:
-                raise ValueError(
-                    f"The header of {filepath} declares '{field}:{header[field]}', which must be '{field}:{kind}'. Change it "
-                    "there."
-                )
-        for field in load_col or ():
-            if field not in header:
-                raise ValueError(
-                    f"load_col: field '{field}' is not a column of {filepath}, which has {', '.join(header)}."
-                    f"{nearest(field, header)}"
-                )
+        check_header(self, Path(filepath), source, header, load_col or ())
         fields = [f for f in header if (load_col is None or f in load_col) and f not in (unload_col or ())]
         frame = read_atomic_file(Path(filepath), fields, header, separator, encoding)
-        for feat, own in ((FeatureSource.USER, self.uid_field), (FeatureSource.ITEM, self.iid_field)):
-            if source == feat and own in frame and (again := frame[own].duplicated()).any():  # RecBole keeps the first
-                line = int(again.to_numpy().argmax())
-                raise ValueError(
-                    f"{filepath} describes {again.sum()} of its {feat.value}s twice, the first is {frame[own].iloc[line]!r}, in "
-                    f"line {line + 2}. Keep one line of each."
-                )
+        check_described_once(self, Path(filepath), source, frame)
         for field in fields:
             kind = FeatureType(header[field])
             self.field2source[field], self.field2type[field] = source, kind
@@ -207,45 +136,16 @@ class CTRDataset(Dataset):
                     feat[field] = [empty if isinstance(row, float) else row for row in feat[field]]
 
     def _set_label_by_threshold(self):
-        threshold = self.config["threshold"]
-        if threshold is None and self.label_field not in self.inter_feat:
-            raise ValueError(
-                f"dataset {self.dataset_name}: the rows have no column '{self.label_field}' and no threshold is set. Give "
-                "threshold: {rating: 4} (a rating of 4 or more is a click) or load a 0/1 column named by LABEL_FIELD."
-            )
-        for field in threshold or ():
-            if field not in self.inter_feat:
-                raise ValueError(
-                    f"threshold: the rows have no column '{field}', only {', '.join(self.inter_feat)}."
-                    f"{nearest(field, self.inter_feat)} It must be in load_col: {{inter: [...]}}."
-                )
+        check_label(self)
         super()._set_label_by_threshold()
 
     def _normalize(self):
+        check_scaled(self)
         # The last moment at which time is exact: normalising and float32 come next.
-        if self.time_field not in self.inter_feat:
-            raise ValueError(
-                f"dataset {self.dataset_name}: histories need a time, but the rows have no column '{self.time_field}' "
-                "(key: TIME_FIELD; it must be in load_col: {inter: [...]})."
-            )
         self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
         self.num_time_ranks = int(self._time_rank.max()) + 1
-        for field in self.config["normalize_field"] or ():
-            if self.field2type.get(field) != FeatureType.FLOAT:
-                known = [name for name, kind in self.field2type.items() if kind == FeatureType.FLOAT]
-                raise ValueError(f"normalize_field: '{field}' is no loaded column of type float; those are {', '.join(known)}."
-                                 f"{nearest(field, known)}")  # fmt: skip
         super()._normalize()
-        for field in set(self.config["numerical_features"] or ()) - set(self.config["discretization"] or ()):
-            if self.field2type[field] == FeatureType.FLOAT and (largest := self._largest(field)) > LARGE_NUMBER:
-                self.logger.warning(
-                    f"numerical_features: '{field}' reaches {largest:g}, and models multiply its embedding by it. Scale it to "
-                    f"0 to 1 by normalize_field: [{field}], or cut it into buckets by discretization."
-                )
-
-    def _largest(self, field: str) -> float:
-        return max(float(feat[field].abs().max()) for feat in (self.inter_feat, self.user_feat, self.item_feat)
-                   if feat is not None and field in feat)  # fmt: skip
+        warn_of_large_numbers(self)
 
     def _change_feat_format(self):
         super()._change_feat_format()
@@ -307,8 +207,8 @@ class CTRDataset(Dataset):
                                 self.item_num, self.num_time_ranks, self.config["data_seed"])  # fmt: skip
         cap, longest = self.config["MAX_ITEM_LIST_LENGTH"], 0
         for part in parts:
-            start, end = history.pointers(part.inter_feat[self.uid_field].numpy(), part.inter_feat[TIME_RANK].numpy(),
-                                          cap)  # fmt: skip
+            users, ranks = part.inter_feat[self.uid_field].numpy(), part.inter_feat[TIME_RANK].numpy()
+            start, end = history.pointers(users, ranks, cap)
             longest = max(longest, int((end - start).max(initial=0)))
             part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = torch.from_numpy(start), torch.from_numpy(end)
             part.history, part.history_source = history, history_source

@@ -72,8 +72,8 @@ def recall(
         raise ValueError(f"k: {k!r} is not a list of whole numbers of at least 1.")
     config = loader.config
     longest = config["MAX_ITEM_LIST_LENGTH"] if exclude_history else 0
-    needed = max(k) + longest
-    if num_beams is not None and num_beams < min(needed, model.num_items - 1):
+    needed = min(max(k) + longest, model.num_items - 1)
+    if num_beams is not None and num_beams < needed:
         what = f"{max(k)} items" + (f" beside the up to {longest} of a history" if longest else "")
         raise ValueError(f"num_beams: {num_beams} beams give no list of {what}; use at least {needed}.")
     model.eval()

@@ -12,6 +12,7 @@ from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.figures import INSTALL, can_draw
 from recbole_genci.files import check_writable
+from recbole_genci.kinds import is_whole
 from recbole_genci.launch import world_size
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.registry import resolve
@@ -137,6 +138,6 @@ def parse_seeds(value) -> int | None:
         ValueError: anything else.
     """
     value = parse_value(value)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+    if value is not None and not is_whole(value):
         raise ValueError(f"seeds: {value!r} is not a whole number of at least 1.")
     return value

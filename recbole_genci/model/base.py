@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import InputType
 
+from recbole_genci.kinds import is_whole
+
 
 class ClickModel(ContextRecommender):
     """A context-aware model whose ``forward`` gives click logits ``[B]``.
@@ -35,11 +37,6 @@ class ClickModel(ContextRecommender):
     def predict(self, interaction):
         """Click probabilities ``[B]``."""
         return torch.sigmoid(self.forward(interaction))
-
-
-def is_whole(value, minimum: int = 1) -> bool:
-    """Whether ``value`` is a whole number of at least ``minimum``; True and False are not."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def check_whole(config, *keys: str) -> None:

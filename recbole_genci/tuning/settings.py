@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from recbole_genci.kinds import is_whole
 from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
 
@@ -64,7 +65,7 @@ class Settings:
             )
         for name in ("max_evals", "early_stop", "grace_epochs"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            if value is not None and not is_whole(value):
                 raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
 
     def num_trials(self, space: Space) -> int:

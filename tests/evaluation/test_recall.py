@@ -98,7 +98,7 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
     [
         ({"k": [0]}, "k: .0. is not a list"),
         ({"k": []}, "k: .. is not a list"),
-        ({"num_beams": 3}, "3 beams give no list of 20 items; use at least 20"),
+        ({"num_beams": 5}, "5 beams give no list of 20 items; use at least 20"),
         ({"k": [2], "num_beams": 3, "exclude_history": True}, "2 items beside the up to 5 of a history; use at least 7"),
     ],
 )
