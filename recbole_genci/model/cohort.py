@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_genci.model.t5 import EPS, padding_bias, rms_normalize
 from recbole_genci.model.t5 import dropout as drop
-from recbole_genci.model.t5 import padding_bias, rms_normalize
 
 VARIANTS = ("hierarchical", "mean", "target")
 
@@ -85,6 +85,16 @@ class CohortTable(nn.Module):
         weight = self.counts.clamp(min=1).to(item_embeddings.dtype).reciprocal().unsqueeze(1)
         return _CohortMean.apply(item_embeddings, self._members, self._starts, weight, self._cohorts)
 
+    def epsilon(self, variance: float) -> float:
+        """What normalising cohort means may add to their mean square, if item embeddings are drawn with ``variance``.
+
+        T5's, but no more than a tenth of a drawn mean's own mean square. Xavier's variance falls with the rows of the table
+        and a mean's with the items of its cohort: on catalogues beyond ml-1m's T5's would be what is added to or more,
+        cohorts would stay small, and the attention that reads them uniform.
+        """
+        cohorts = int((self.counts > 0).sum())
+        return min(EPS, variance * cohorts / int(self.counts.sum()) / 10) if cohorts else EPS
+
     def gather(self, cohort_means: Tensor, codes: Tensor) -> Tensor:
         """E_C of generated codes: ``[..., N] -> [..., N-1, d]``; code -1 (no beam) gives zeros."""
         index = codes[..., :-1]
@@ -114,6 +124,7 @@ class CohortAttention(nn.Module):
         variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts), or ``mean`` (the
             probability-weighted mean of the unrefined cohorts). A variant owns only the parameters it uses.
         residual: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8, of normalised cohorts.
+        eps: added to the mean squares that cohorts and target are normalised by (``CohortTable.epsilon``).
     Raises:
         ValueError: an argument outside its range.
     """
@@ -126,6 +137,7 @@ class CohortAttention(nn.Module):
         dropout: float = 0.1,
         variant: str = "hierarchical",
         residual: bool = True,
+        eps: float = EPS,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -134,7 +146,7 @@ class CohortAttention(nn.Module):
             raise ValueError(f"num_heads must divide item_size, got num_heads={num_heads} and item_size={item_size}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        self.num_heads, self.p, self.variant, self.residual = num_heads, dropout, variant, residual
+        self.num_heads, self.p, self.variant, self.residual, self.eps = num_heads, dropout, variant, residual, eps
         d = item_size
         if variant == "hierarchical":
             self.refine_query, self.refine_key, self.refine_value = (
@@ -173,7 +185,7 @@ class CohortAttention(nn.Module):
             ``[B, d]``; zeros for a row whose history has no valid beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
-        levels, cohorts, target = cohorts.shape[2], rms_normalize(cohorts), rms_normalize(target)
+        levels, cohorts, target = cohorts.shape[2], rms_normalize(cohorts, self.eps), rms_normalize(target, self.eps)
         if self.variant == "mean":
             intent = torch.einsum("uk,ukd->ud", weight.exp(), cohorts.mean(2))
             return (intent * beam_valid.any(1, keepdim=True)).index_select(0, history_index)

@@ -70,9 +70,11 @@ class GenCI(ContextRecommender):
         if self.use_short_term:
             short_size = self.embedding_size
             self.cohort_table = CohortTable(codes, level_sizes)
+            xavier_variance = 2 / sum(self.token_embedding_table.embedding.weight.shape)
             self.cohort_attention = CohortAttention(
                 self.embedding_size, config["intent_width"], num_heads=config["attention_heads"],
                 dropout=config["dropout_prob"], variant=config["intent_extraction"], residual=config["cohort_residual"],
+                eps=self.cohort_table.epsilon(xavier_variance),
             )  # fmt: skip
 
         # Transformer states have a standard deviation of 1, freshly drawn field embeddings of a fortieth: unscaled, the

@@ -56,23 +56,26 @@ class _RMSNormalize(torch.autograd.Function):
     """x / rms(x), one reduction and one product each way: autograd's own chain takes three to four times longer."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        scale = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(EPS).rsqrt_().unsqueeze(-1)
+    def forward(ctx, x: Tensor, eps: float) -> Tensor:
+        scale = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx, grad: Tensor):
         y, scale = ctx.saved_tensors
         projection = torch.linalg.vecdot(grad, y).div_(y.shape[-1]).unsqueeze(-1)
-        return torch.addcmul(grad, y, projection, value=-1).mul_(scale)
+        return torch.addcmul(grad, y, projection, value=-1).mul_(scale), None
 
 
-def rms_normalize(x: Tensor) -> Tensor:
-    """``x`` with unit root mean square over its last dimension (the gain is applied by whoever reads the result)."""
+def rms_normalize(x: Tensor, eps: float = EPS) -> Tensor:
+    """``x`` with unit root mean square over its last dimension (the gain is applied by whoever reads the result).
+
+    ``eps`` is added to the mean square.
+    """
     # A GPU waits for launches and gets torch's single kernel (since torch 2.9); on a CPU torch has a chain of operations.
-    return _RMSNormalize.apply(x) if on_cpu(x) else F.rms_norm(x, x.shape[-1:], eps=EPS)
+    return _RMSNormalize.apply(x, eps) if on_cpu(x) else F.rms_norm(x, x.shape[-1:], eps=eps)
 
 
 def _keep_scale(x: Tensor, p: float) -> Tensor:

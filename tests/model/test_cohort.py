@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genci.model.cohort import CohortAttention, CohortTable
+from recbole_genci.model.t5 import EPS, rms_normalize
 
 SIZES = [4, 3, 2]  # the last level is the collision digit
 
@@ -173,6 +174,18 @@ def test_small_embeddings_choose_as_well_as_large_ones():
     expected = model(**inputs)
     inputs["cohorts"], inputs["target"] = inputs["cohorts"] / 50, inputs["target"] / 50  # as Xavier draws them
     torch.testing.assert_close(model(**inputs), expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("items", [3_000, 80_000, 1_000_000])
+def test_fresh_cohorts_of_any_catalogue_are_normalised(items):
+    source = torch.Generator().manual_seed(0)
+    codes = torch.stack([torch.randint(size, (items,), generator=source) for size in (256, 256, 2)], 1)
+    codes[0] = -1
+    table, variance = CohortTable(codes, [256, 256, 2]), 2 / (items + 16)
+    means = table(torch.randn(items, 16, generator=source) * variance**0.5)
+    normal = rms_normalize(means, table.epsilon(variance))
+    assert 0.93 < normal.square().mean().sqrt() <= 1  # with T5's epsilon 0.27 and 0.02
+    assert table.epsilon(1.0) == EPS == 1e-6  # T5's, wherever it is small enough: the published runs
 
 
 def test_masked_history_positions_never_matter():

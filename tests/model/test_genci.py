@@ -39,6 +39,15 @@ def test_padding_batch_order_and_batch_size_never_change_a_prediction(tiny_parts
     assert together.std() > 1e-4
 
 
+def test_normalisation_adds_little_to_cohorts_as_they_are_drawn(tiny_parts, monkeypatch):
+    parts, base = tiny_parts
+    assert make_model("GenCI", parts, base)[0].cohort_attention.eps == 1e-6  # T5's, that of the published runs
+    monkeypatch.setattr("recbole_genci.model.cohort.EPS", 1e9)  # these few items' cohorts, as if they were too small for T5's
+    model, _ = make_model("GenCI", parts, base)
+    means = model.cohort_table(model.item_embeddings())[model.cohort_table.counts > 0]
+    assert 0.03 < model.cohort_attention.eps / means.square().mean() < 0.3
+
+
 @pytest.mark.parametrize("keys", [*VARIANTS, {"sr_loss": "mse"}], ids=str)
 def test_gradients_reach_every_parameter(tiny_parts, keys):
     parts, base = tiny_parts

@@ -142,6 +142,7 @@ def test_rms_normalize_has_the_right_gradient():
     torch.manual_seed(0)
     x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(t5.rms_normalize(x), F.rms_norm(x, (6,), eps=1e-6))
+    torch.testing.assert_close(t5.rms_normalize(x, 0.5), F.rms_norm(x, (6,), eps=0.5))
     assert torch.autograd.gradcheck(t5.rms_normalize, (x,))
 
 
