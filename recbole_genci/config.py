@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import recbole
+import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list
@@ -95,6 +96,28 @@ def _value(key: str, value):
     return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
 
 
+def _visible_gpus(config: dict) -> str:
+    """``gpu_id`` as CUDA_VISIBLE_DEVICES has it: RecBole makes ``[0, 1]`` of a list (configurator.py:482), which is no GPU.
+    The empty string, which is the CPU there, also for ``use_gpu: False``."""
+    gpus = config["gpu_id"] if config["use_gpu"] else None
+    return "" if gpus is None else ",".join(map(str, gpus)) if isinstance(gpus, (list, tuple)) else str(gpus)
+
+
+def _repeated_key(node: yaml.Node | None):
+    """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes the last in silence."""
+    if isinstance(node, yaml.MappingNode):
+        seen = []  # a key that is itself a list or mapping has a value that cannot be hashed
+        for key, value in node.value:
+            if key.value in seen:
+                return key
+            seen.append(key.value)
+            if found := _repeated_key(value):
+                return found
+    if isinstance(node, yaml.SequenceNode):
+        return next(filter(None, map(_repeated_key, node.value)), None)
+    return None
+
+
 def _listed_keys(*files: Path) -> set[str]:
     keys = set()
     for file in files:
@@ -144,6 +167,7 @@ class Config(RecBoleConfig):
             super().__init__(model, dataset, config_file_list, config_dict)
         except TypeError as error:  # RecBole's own word for a value of the wrong kind
             raise ValueError(f"configuration: {error}") from error
+        self._check_gpu()
         check(self)
 
     def compatibility_settings(self):
@@ -159,11 +183,17 @@ class Config(RecBoleConfig):
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
             try:
-                content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
+                text = Path(file).read_text(encoding="utf-8")
+                content, repeated = yaml.load(text, Loader=self.yaml_loader), _repeated_key(yaml.compose(text))
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise ValueError(f"config_files: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
             if not isinstance(content, dict):
                 raise ValueError(f"config_files: '{file}' holds no 'key: value' lines.")
+            if repeated:
+                raise ValueError(
+                    f"config_files: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
+                    "the first value would be lost. Keep one."
+                )
         return super()._load_config_files(file_list)
 
     def _convert_config_dict(self, config_dict):
@@ -205,14 +235,22 @@ class Config(RecBoleConfig):
         self.internal_config_dict |= _merged_eval_args(before, content or {})
         return content
 
+    def _check_gpu(self):
+        # A saved run's file names its GPU too, and must load where there is none; who asks by hand wants the GPU.
+        asked = {**self.variable_config_dict, **self.cmd_config_dict}.get("gpu_id")
+        if asked not in (None, "", [], ()) and self["use_gpu"] and self["device"].type == "cpu":
+            raise ValueError(
+                f"gpu_id: {asked!r} was asked for, but torch {torch.__version__} finds no such GPU here. Give another number, "
+                "or --use_gpu=False to train on the CPU."
+            )
+
     def _get_final_config_dict(self):
         final = super()._get_final_config_dict()
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self):
         check_kinds(self.final_config_dict, self.external_config_dict, self.internal_config_dict)
-        if not self.final_config_dict["use_gpu"]:
-            self.final_config_dict["gpu_id"] = ""  # which alone decides in RecBole (configurator.py, _init_device)
+        self.final_config_dict["gpu_id"] = _visible_gpus(self.final_config_dict)
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
         # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.

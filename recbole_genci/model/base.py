@@ -46,6 +46,13 @@ def check_whole(config, *keys: str) -> None:
             raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least 1.")
 
 
+def check_weight(config, *keys: str) -> None:
+    """Refuse values that are not numbers of at least 0."""
+    for key in keys:
+        if isinstance(config[key], bool) or not isinstance(config[key], (int, float)) or not 0 <= config[key]:
+            raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
+
+
 def check_layers(config, *keys: str) -> None:
     """Refuse values that are not a list of one or more layer widths."""
     for key in keys:

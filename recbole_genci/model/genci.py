@@ -13,7 +13,7 @@ from recbole.model.layers import MLPLayers
 from recbole.utils import InputType
 from torch import nn
 
-from recbole_genci.model.base import check_choice, check_divides, check_dropout, check_whole
+from recbole_genci.model.base import check_choice, check_divides, check_dropout, check_weight, check_whole
 from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Trie
 from recbole_genci.model.intent import EncodedHistory, IntentGenerator
@@ -108,9 +108,7 @@ class GenCI(ContextRecommender):
         check_dropout(config, "dropout_prob", "intent_dropout", "sr_dropout_prob")
         if not isinstance(config["intent_scale"], (int, float)) or not config["intent_scale"] > 0:
             raise ValueError(f"intent_scale: {config['intent_scale']!r} is not a number above 0.")
-        for key in ("mu", "eta"):
-            if not isinstance(config[key], (int, float)) or config[key] < 0:
-                raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
+        check_weight(config, "mu", "eta")
 
     def _other_embedding_tables(self):
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
