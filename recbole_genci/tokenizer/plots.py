@@ -34,6 +34,7 @@ def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> 
     step = -(-len(vectors) // _MAPPED_ITEMS)
     codes, vectors = ids.codes[::step, 0], vectors[::step]
     perplexity = min(30.0, (len(vectors) - 1) / 3)
+    vectors = vectors / np.abs(vectors).max()  # the map has no scale, but squares of tiny numbers would all be 0
     place = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
     largest = np.argsort(-np.bincount(codes), kind="stable")[:_COLOURED_CODES]
     rank = np.full(codes.max() + 1, -1)

@@ -68,6 +68,7 @@ def test_plots_are_pictures(ids, tmp_path):
     for name in (CODE_USAGE, ITEM_MAP):
         content = (tmp_path / name).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 5000
+    assert write_plots(ids, vectors * np.float32(1e-25), tmp_path, 0) == [CODE_USAGE, ITEM_MAP]
     assert write_plots(ids, np.ones((60, 8)), tmp_path / "same", 0) == [CODE_USAGE]
 
 
