@@ -1,4 +1,7 @@
-"""Everything that the next epoch depends on, in one file that loads without pickle: a stopped run goes on exactly."""
+"""Everything that the next epoch depends on, in one file that loads without pickle: a stopped run goes on exactly.
+
+On a GPU up to the order in which its kernels add, which differs from run to run there.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ _STATE = {"model", "optimizer", "epoch", "epochs_without_improvement", "best_val
 
 
 def random_state(loader) -> dict:
-    """States of all generators that training draws from: torch's, CUDA's, numpy's, Python's, and the loader's own."""
+    """States of all generators that training draws from: torch's, its GPU's, numpy's, Python's, and the loader's own."""
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "python": random.getstate(),
         "loader": loader.generator.get_state(),
@@ -32,7 +35,7 @@ def set_random_state(state: dict, loader) -> None:
     """Undo what has been drawn since ``random_state``."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])  # this process's GPU, however many there are now
     name, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, values, gauss_next = state["python"]

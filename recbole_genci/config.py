@@ -14,12 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import recbole
-import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list
 
-from recbole_genci import compat
+from recbole_genci import compat, gpus
 from recbole_genci.checks import check, split_is_in_time_order
 from recbole_genci.kinds import check_kinds
 from recbole_genci.registry import get_model, nearest, resolve
@@ -96,13 +95,6 @@ def _value(key: str, value):
     return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
 
 
-def _visible_gpus(config: dict) -> str:
-    """``gpu_id`` as CUDA_VISIBLE_DEVICES has it: RecBole makes ``[0, 1]`` of a list (configurator.py:482), which is no GPU.
-    The empty string, which is the CPU there, also for ``use_gpu: False``."""
-    gpus = config["gpu_id"] if config["use_gpu"] else None
-    return "" if gpus is None else ",".join(map(str, gpus)) if isinstance(gpus, (list, tuple)) else str(gpus)
-
-
 def _repeated_key(node: yaml.Node | None):
     """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes the last in silence."""
     if isinstance(node, yaml.MappingNode):
@@ -167,7 +159,7 @@ class Config(RecBoleConfig):
             super().__init__(model, dataset, config_file_list, config_dict)
         except TypeError as error:  # RecBole's own word for a value of the wrong kind
             raise ValueError(f"configuration: {error}") from error
-        self._check_gpu()
+        gpus.check_there(self, self._by_hand)
         check(self)
 
     def compatibility_settings(self):
@@ -235,22 +227,14 @@ class Config(RecBoleConfig):
         self.internal_config_dict |= _merged_eval_args(before, content or {})
         return content
 
-    def _check_gpu(self):
-        # A saved run's file names its GPU too, and must load where there is none; who asks by hand wants the GPU.
-        asked = {**self.variable_config_dict, **self.cmd_config_dict}.get("gpu_id")
-        if asked not in (None, "", [], ()) and self["use_gpu"] and self["device"].type == "cpu":
-            raise ValueError(
-                f"gpu_id: {asked!r} was asked for, but torch {torch.__version__} finds no such GPU here. Give another number, "
-                "or --use_gpu=False to train on the CPU."
-            )
-
     def _get_final_config_dict(self):
         final = super()._get_final_config_dict()
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self):
         check_kinds(self.final_config_dict, self.external_config_dict, self.internal_config_dict)
-        self.final_config_dict["gpu_id"] = _visible_gpus(self.final_config_dict)
+        self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
+        self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
         # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.
@@ -260,3 +244,11 @@ class Config(RecBoleConfig):
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
         if self.final_config_dict["history_source"] is None:
             self.final_config_dict["history_source"] = "past" if split_is_in_time_order(self.final_config_dict) else "training"
+
+    def _init_device(self):
+        super()._init_device()
+        gpus.show(self.final_config_dict["gpu_id"])
+
+    @property
+    def _by_hand(self) -> dict:
+        return {**self.variable_config_dict, **self.cmd_config_dict}

@@ -189,11 +189,14 @@ def prepare_semantic_ids(config, part, settings: dict | None) -> SemanticIDs:
             "tokenizer's keys have no effect."
         )
         return ids
-    return load_or_build_semantic_ids(
+    ids = load_or_build_semantic_ids(
         settings, part.item_file, part.iid_field, tokens, Path(config["semantic_id_dir"]), part.dataset_name,
         device=config["device"], show_progress=config["show_progress"], field_separator=config["field_separator"],
         encoding=config["encoding"] or "utf-8",
     )  # fmt: skip
+    if config["device"].type == "cuda":
+        torch.cuda.empty_cache()  # the encoder's: this process keeps it while others train
+    return ids
 
 
 def resume(folder: str | Path) -> dict:

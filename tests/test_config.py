@@ -1,6 +1,5 @@
 """Where settings come from, and what is refused before any data is read."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -163,27 +162,6 @@ def test_a_key_given_twice_in_a_file_is_refused(tmp_path, text, where):
     file.write_text(text)
     with pytest.raises(ValueError, match=f"config_files: '.*twice.yaml' gives {where}"):
         Config("LR", "ml-100k", [str(file)])
-
-
-def test_a_gpu_that_is_not_there_is_refused_where_it_was_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    for asked in ({"config_dict": {"gpu_id": 0}}, {"argv": ["--gpu_id=7"]}, {"argv": ["--gpu_id=0,1"]}):
-        with pytest.raises(ValueError, match="gpu_id: .* was asked for, but torch .* finds no such GPU here"):
-            Config("LR", "ml-100k", **asked)
-    file = tmp_path / "saved.yaml"
-    file.write_text("gpu_id: '0'")  # as of a run on another machine
-    for fine in ({"config_file_list": [str(file)]}, {"argv": ["--gpu_id="]}, {"argv": ["--gpu_id=1", "--use_gpu=False"]}, {}):
-        assert Config("LR", "ml-100k", **fine)["device"].type == "cpu"
-
-
-@pytest.mark.parametrize("value", ["0,1", "[0,1]", [0, 1], (0, 1)])
-def test_several_gpus_are_named_as_cuda_names_them(value, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that it is put back
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    asked = {"argv": [f"--gpu_id={value}"]} if isinstance(value, str) else {"config_dict": {"gpu_id": value}}
-    config = Config("LR", "ml-100k", **asked)
-    assert config["gpu_id"] == os.environ["CUDA_VISIBLE_DEVICES"] == "0,1" and config["device"].type == "cuda"
 
 
 def test_heads_that_do_not_divide_are_refused_for_recboles_models_too():

@@ -6,8 +6,9 @@ import torch
 from recbole.model.layers import SequenceAttLayer
 
 from recbole_genci.model.mended import Mended
+from recbole_genci.model.t5 import on_cpu
 
-#: Clicks that pass the MLP at a time, so that what it leaves between its layers stays in the processor's caches.
+#: Clicks that pass the MLP at a time on a CPU, so that what it leaves between its layers stays in the processor's caches.
 GROUP = 4096
 
 
@@ -25,7 +26,8 @@ class ClickAttention(Mended, SequenceAttLayer):
         is_click = self.mask_mat < keys_length.unsqueeze(1)  # [B, H]
         clicks = keys[is_click]  # [clicks, E]
         targets = queries.repeat_interleave(keys_length, dim=0)  # [clicks, E]
-        groups = zip(targets.split(GROUP), clicks.split(GROUP))
+        size = GROUP if on_cpu(clicks) else max(len(clicks), 1)
+        groups = zip(targets.split(size), clicks.split(size))
         scores = torch.cat([self._scores(*group) for group in groups])
         weights = keys.new_full(is_click.shape, float("-inf") if self.softmax_stag else 0.0).masked_scatter(is_click, scores)
         weights = weights.unsqueeze(1) / queries.shape[-1] ** 0.5

@@ -78,7 +78,8 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
         judge.remember.remote(study.ordered())
         config_text, rows = ((study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE))
         inputs = ray.put((config_text, rows, study.shared.semantic_ids))
-        task = ray.remote(run_trial).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        # A worker keeps the GPU it began with, so that one trial is all it may run there; 0 is as many as come.
+        task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
         waiting, running = iter(left), {}
         try:
             while True:

@@ -1,0 +1,67 @@
+"""Which GPUs a process sees.
+
+CUDA reads CUDA_VISIBLE_DEVICES once, when it is first asked for a GPU; RecBole writes it for every Config
+(configurator.py:484), with GPU 0 where nothing is said, and asks at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+_at_start = os.environ.get(VARIABLE)  # the user's or a scheduler's
+_shown: str | None = None  # what the first Config of this process has shown to CUDA
+
+
+def choose(config: Mapping, by_hand: Mapping) -> str:
+    """The GPUs that a Config computes on, as CUDA_VISIBLE_DEVICES has them; the empty string is the CPU.
+
+    Args:
+        config: all keys. Its ``gpu_id`` may come from a file, of another machine's run say: what this process has been
+            shown, or was started with, comes first. ``use_gpu: False`` and an empty ``gpu_id`` are the CPU.
+        by_hand: keys of the command line or of a dict, which beat all of these.
+
+    Raises:
+        ValueError: another GPU by hand than the one that this process has been shown.
+    """
+    asked = _joined(config["gpu_id"])
+    if not config["use_gpu"] or not asked:
+        return ""
+    earlier = _shown if _shown is not None else _at_start
+    if "gpu_id" not in by_hand:
+        return asked if earlier is None else earlier
+    if _shown not in (None, asked) and torch.cuda.is_available():
+        raise ValueError(
+            f"gpu_id: {by_hand['gpu_id']!r} was asked for, but this process began with GPU {_shown!r}, and CUDA lets a process "
+            "choose once. Start another process for it."
+        )
+    return asked
+
+
+def show(gpus: str) -> None:
+    """Set CUDA_VISIBLE_DEVICES. A Config on the CPU hides nothing, or a later one would find no GPU."""
+    global _shown
+    first = _shown if _shown is not None else _at_start
+    os.environ[VARIABLE] = gpus or ("0" if first is None else first)
+    if _shown is None:
+        _shown = os.environ[VARIABLE]
+
+
+def check_there(config: Mapping, by_hand: Mapping) -> None:
+    """Refuse a GPU that was asked for by hand and is not there.
+
+    Who names one wants it; a saved run's file names one too, and loads where there is none.
+    """
+    if _joined(by_hand.get("gpu_id")) and config["use_gpu"] and config["device"].type == "cpu":
+        raise ValueError(
+            f"gpu_id: {by_hand['gpu_id']!r} was asked for, but torch {torch.__version__} finds no such GPU here. Give another "
+            "number, or --use_gpu=False to train on the CPU."
+        )
+
+
+def _joined(gpu_id) -> str:
+    """``0,1`` for a list too, of which RecBole makes ``[0, 1]`` (configurator.py:482), which is no GPU."""
+    return "" if gpu_id is None else ",".join(map(str, gpu_id)) if isinstance(gpu_id, (list, tuple)) else str(gpu_id)
