@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,8 @@ from recbole_genci.quick_start import run
 def test_what_many_processes_trained_is_served_by_one(keys):
     (result,) = run("DeepFM", "tiny", config_dict=keys)
     file = Path(result["folder"]) / "config.yaml"
-    file.write_text(file.read_text() + "nproc: 4\nworld_size: 8\nport: 5678\noffset: 4\n")  # the last value of a key counts
+    there = {"nproc": 4, "world_size": 8, "port": 5678, "offset": 4}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | there))
     loaded = load(result["folder"])
     assert (loaded.config["nproc"], loaded.config["world_size"], loaded.config["offset"]) == (1, -1, 0)
     assert loaded.evaluate() == result["test"]
