@@ -106,7 +106,7 @@ class CohortAttention(nn.Module):
     """Hierarchical candidate-aware intent modelling: cohorts read the history, the target reads the cohorts.
 
     Two things are as in a T5 block, where the paper writes the attention alone. **Cohorts and target are normalised** to unit
-    root mean square before anything reads them: an item embedding of Xavier's initialisation is a twentieth of the history
+    root mean square before anything reads them: an item embedding of Xavier's initialisation is a fortieth of the history
     states it is compared with, the mean over a cohort smaller still, and the softmax of Eq. 8 would be all but uniform,
     whatever the cohorts. **A cohort keeps what it was** beside what it reads (``residual``): by Eq. 8 alone a refined cohort
     is made of history states only, nearly the same for all cohorts of a history, and leaves the target of Eq. 9 nothing to
