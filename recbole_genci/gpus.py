@@ -30,9 +30,8 @@ def choose(config: Mapping, by_hand: Mapping) -> str:
     asked = _joined(config["gpu_id"])
     if not config["use_gpu"] or not asked:
         return ""
-    earlier = _shown if _shown is not None else _at_start
     if "gpu_id" not in by_hand:
-        return asked if earlier is None else earlier
+        return _settled(asked)
     if _shown not in (None, asked) and torch.cuda.is_available():
         raise ValueError(
             f"gpu_id: {by_hand['gpu_id']!r} was asked for, but this process began with GPU {_shown!r}, and CUDA lets a process "
@@ -44,8 +43,7 @@ def choose(config: Mapping, by_hand: Mapping) -> str:
 def show(gpus: str) -> None:
     """Set CUDA_VISIBLE_DEVICES. A Config on the CPU hides nothing, or a later one would find no GPU."""
     global _shown
-    first = _shown if _shown is not None else _at_start
-    os.environ[VARIABLE] = gpus or ("0" if first is None else first)
+    os.environ[VARIABLE] = gpus or _settled("0")  # 0 is RecBole's default
     if _shown is None:
         _shown = os.environ[VARIABLE]
 
@@ -60,6 +58,11 @@ def check_there(config: Mapping, by_hand: Mapping) -> None:
             f"gpu_id: {by_hand['gpu_id']!r} was asked for, but torch {torch.__version__} finds no such GPU here. Give another "
             "number, or --use_gpu=False to train on the CPU."
         )
+
+
+def _settled(otherwise: str) -> str:
+    """What this process has been shown, or was started with, or else ``otherwise``."""
+    return next(gpus for gpus in (_shown, _at_start, otherwise) if gpus is not None)
 
 
 def _joined(gpu_id) -> str:
