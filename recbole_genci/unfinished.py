@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_genci.checkpoint import STATE_FILE
-from recbole_genci.quick_start import train_and_evaluate
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.training import train_and_evaluate
 
 
 def train_or_go_on(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import tiny_rows, write_dataset
 
-from recbole_genci import files, load, quick_start, trainer
-from recbole_genci.quick_start import prepare, resume, train_and_evaluate
+from recbole_genci import files, load, quick_start, trainer, training
+from recbole_genci.quick_start import prepare, resume
+from recbole_genci.training import train_and_evaluate
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "seed")
 EPOCHS = 3
@@ -110,15 +111,15 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, monkeypatc
 
 def test_a_damaged_state_is_refused_by_name(tmp_path, monkeypatch):
     keys = write_dataset(tmp_path / "data", tiny_rows()) | {"epochs": 2}
-    original = quick_start.write_json
+    original = training.write_json
 
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quick_start, "write_json", stop)
+    monkeypatch.setattr(training, "write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         quick_start.run("DeepFM", "tiny", config_dict=keys)
-    monkeypatch.setattr(quick_start, "write_json", original)
+    monkeypatch.setattr(training, "write_json", original)
     (folder,) = Path("saved").iterdir()
     state = (folder / "training.pt").read_bytes()
     (folder / "training.pt").write_bytes(state[: len(state) // 2])

@@ -17,7 +17,8 @@ from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.processes import ALONE, GlobalBatchNorm1d, Processes
-from recbole_genci.quick_start import main, run, train_and_evaluate
+from recbole_genci.quick_start import main, run
+from recbole_genci.training import train_and_evaluate
 
 pytestmark = pytest.mark.timeout(900)  # starting processes takes long on a busy machine
 
@@ -125,16 +126,16 @@ def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(tmp_path):
 
 def train_and_keep(config, parts, semantic_ids, folder, processes):
     """``train_and_evaluate`` of a process, which also leaves the weights that it ends with."""
-    from recbole_genci import quick_start
+    from recbole_genci import training
 
-    fit = quick_start.CTRTrainer.fit
+    fit = training.CTRTrainer.fit
 
     def fit_and_keep(self, *args, **kwargs):
         result = fit(self, *args, **kwargs)
         torch.save(self.model.state_dict(), folder / f"weights-{processes.rank}")
         return result
 
-    quick_start.CTRTrainer.fit = fit_and_keep
+    training.CTRTrainer.fit = fit_and_keep
     return train_and_evaluate(config, parts, semantic_ids, folder=folder, processes=processes)
 
 

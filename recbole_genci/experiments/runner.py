@@ -137,8 +137,7 @@ class Runner:
         users = test.inter_feat[test.uid_field].numpy()
         value = gauc(users, labels, scores)
         write_scores(folder, scores.astype("float32"))
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
         return {"test": run["test"] | {"gauc": float(value) if value == value else None}}
 
     def _note_time(self, cell: Cell, record: dict) -> None:

@@ -19,8 +19,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import write_atomically, write_text
-from recbole_genci.quick_start import config_as_yaml
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
+from recbole_genci.training import config_as_yaml
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.asha import Judge
 from recbole_genci.tuning.ray_worker import Outcome, run_trial

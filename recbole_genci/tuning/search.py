@@ -16,7 +16,8 @@ from recbole_genci.files import provenance, read_mapping, write_json, write_text
 from recbole_genci.launch import world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
-from recbole_genci.quick_start import Plan, config_as_yaml, new_folder, prepare
+from recbole_genci.quick_start import Plan, prepare
+from recbole_genci.training import config_as_yaml, new_folder
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.result import best_trials, write_plot, write_result
 from recbole_genci.tuning.settings import Settings

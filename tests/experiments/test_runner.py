@@ -13,7 +13,7 @@ import pytest
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from sklearn.metrics import roc_auc_score
 
-from recbole_genci import load, quick_start, unfinished
+from recbole_genci import load, training, unfinished
 from recbole_genci.experiments import experiment
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Line
@@ -44,7 +44,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def data(shared, monkeypatch):
     origin = provenance()  # takes a second where many packages are installed
-    monkeypatch.setattr(quick_start, "provenance", lambda: origin)
+    monkeypatch.setattr(training, "provenance", lambda: origin)
     return dict(shared)
 
 
@@ -174,7 +174,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
     data |= {"epochs": 3, "stopping_step": 9}
     models = ["LR", "DeepFM", "DIN"]
     experiment("compare", "tiny", models, 1, config_dict=data | {"results_dir": "whole"})
-    original = quick_start.CTRTrainer.fit
+    original = training.CTRTrainer.fit
 
     def fit_and_die(self, *args, callback_fn=None, **kwargs):
         def die(epoch, score):
@@ -185,7 +185,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
 
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit_and_die)
+        monkeypatch.setattr(training.CTRTrainer, "fit", fit_and_die)
         experiment("compare", "tiny", models, 1, config_dict=data)
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -197,7 +197,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
         starts.append(self.start_epoch)
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit)
+    monkeypatch.setattr(training.CTRTrainer, "fit", fit)
     caplog.set_level(logging.INFO)
     experiment("compare", "tiny", models, 1, config_dict=data)
     assert starts == [2, 0]  # DeepFM after its epochs 0 and 1, then DIN; LR is kept

@@ -11,7 +11,7 @@ import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors import SafetensorError
 
-from recbole_genci import load, quick_start
+from recbole_genci import load, quick_start, training
 from recbole_genci.lock import only_process
 from recbole_genci.tuning import bayes, study, trial
 from recbole_genci.tuning.command import main
@@ -116,7 +116,7 @@ def test_a_stopped_search_ends_with_the_table_of_one_that_was_not(algo, data, mo
 def test_a_trial_stopped_in_the_middle_goes_on_from_its_last_epoch(data, monkeypatch):
     data |= {"epochs": 3, "stopping_step": 9}
     whole = tune("DeepFM", "tiny", "space.test", config_dict=data)
-    original, states = quick_start.CTRTrainer.fit, []
+    original, states = training.CTRTrainer.fit, []
 
     def fit_and_stop(self, *args, callback_fn=None, **kwargs):
         states.append(self.start_epoch)
@@ -127,7 +127,7 @@ def test_a_trial_stopped_in_the_middle_goes_on_from_its_last_epoch(data, monkeyp
 
         return original(self, *args, callback_fn=stop, **kwargs)
 
-    monkeypatch.setattr(quick_start.CTRTrainer, "fit", fit_and_stop)
+    monkeypatch.setattr(training.CTRTrainer, "fit", fit_and_stop)
     with pytest.raises(KeyboardInterrupt):
         tune("DeepFM", "tiny", "space.test", config_dict=data)
     resumed = resume_search(folders()[-1])

@@ -1,0 +1,168 @@
+"""One run: a model trained on prepared parts, its best epoch evaluated, and everything that it leaves in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import yaml
+from recbole.utils import init_seed
+
+from recbole_genci.checkpoint import STATE_FILE
+from recbole_genci.config import known_keys
+from recbole_genci.data import create_loaders
+from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
+from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.evaluation.diagnostics import save_diagnostics
+from recbole_genci.files import provenance, sha256_of, write_json, write_text
+from recbole_genci.lock import only_process
+from recbole_genci.logs import log_file
+from recbole_genci.processes import ALONE, Processes
+from recbole_genci.registry import revision
+from recbole_genci.saved import SEMANTIC_ID_FOLDER
+from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
+
+
+def train_and_evaluate(
+    config,
+    parts,
+    semantic_ids: SemanticIDs | None = None,
+    resume_folder: Path | None = None,
+    test: bool = True,
+    callback_fn: Callable[[int, float], None] | None = None,
+    folder: Path | None = None,
+    processes: Processes = ALONE,
+) -> dict:
+    """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
+
+    Args:
+        config: the model's Config; its seed governs initialisation, batches and dropout.
+        parts: training, validation and test part of ``CTRDataset.build()``.
+        semantic_ids: for models that read them.
+        resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
+        test: False leaves the test part alone, and the folder as that of a run which has not finished: ``resume_folder`` can
+            finish it later.
+        callback_fn: called with each evaluated epoch and its validation score.
+        folder: of a new run, where it exists already.
+        processes: that call this function together and train one model; the first of them leaves what one would.
+
+    Returns:
+        dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
+    """
+    folder = resume_folder or folder or new_run_folder(config)
+    with contextlib.ExitStack() as stack:
+        if processes.is_first:
+            stack.enter_context(only_process(folder))
+            stack.enter_context(log_file(folder / "run.log"))
+            write_text(folder / "config.yaml", config_as_yaml(config))
+        logger = logging.getLogger()
+        train, valid, test_loader = create_loaders(config, parts, semantic_ids)
+        model_reads_ids = train.dataset.semantic_ids is not None
+        processes.share_training(train)
+        if resume_folder is None and processes.is_first:
+            store_parts(parts, folder / DATA_FILE)
+            if model_reads_ids:
+                semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
+
+        init_seed(config["seed"], config["reproducibility"])
+        model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
+        logger.info(model)
+        if not processes.is_first:
+            torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
+        identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
+                    "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
+        if revision(config.model_class) > 1:
+            identity["model revision"] = revision(config.model_class)
+        started = time.perf_counter()
+        if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
+            _pretrain_teacher(config, model, train, valid, folder, processes)
+        trainer = CTRTrainer(config, model, folder, identity if processes.size == 1 else None, processes)
+        if resume_folder is not None:
+            trainer.resume(train)
+        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
+        training_s = time.perf_counter() - started
+        tested = {}
+        if test:
+            tested["test"] = _without_nan(trainer.evaluate(test_loader, show_progress=config["show_progress"]))
+            if processes.is_first:
+                tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
+        metrics = {
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            **tested,
+            "best_valid": _without_nan(best_valid),
+            "best_epoch": trainer.best_epoch + 1,
+            "epochs": trainer.epochs_trained,
+            "training_s": training_s,
+            "nproc": processes.size,
+            "model_revision": revision(config.model_class),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "data_fingerprint": identity["rows"],
+            "rows_fingerprint": identity["features"],
+            "semantic_ids": identity["semantic IDs"],
+            "resumed": resume_folder is not None,  # training_s then counts the last stretch only
+            "folder": str(folder),
+            **provenance(),
+        }
+        if not test or not processes.is_first:
+            return metrics
+        if config["diagnostic_rows"]:
+            loaders = {"valid": valid, "test": test_loader}
+            save_diagnostics(model, loaders, train.dataset, config["device"], folder)
+        metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
+        write_json(folder / "metrics.json", metrics)
+        (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
+        logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "
+                    f"{metrics['epochs']}, {training_s:.0f} s, everything in {folder}/")  # fmt: skip
+    return metrics
+
+
+def _without_nan(metrics: dict) -> dict:
+    """Metrics as JSON can hold them: an undefined one (AUC of one class) is None."""
+    return {name: float(value) if value == value else None for name, value in metrics.items()}
+
+
+def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Processes) -> None:
+    """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early stopping."""
+    logging.getLogger().info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
+    trainer = CTRTrainer(config, model.teacher, folder / "teacher", processes=processes)
+    trainer.fit(train, valid, show_progress=config["show_progress"])
+    trainer.load_weights(trainer.saved_model_file)
+    model.freeze_teacher()
+
+
+def new_run_folder(config) -> Path:
+    """Make ``<checkpoint_dir>/<model>-<dataset>-<time>``."""
+    return new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make ``<parent>/<name>-<time>``; two runs of one second do not share a folder."""
+    stem = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1, 1000):
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{stem} and 998 more of that name exist already; wait a second.")
+
+
+def config_as_yaml(config) -> str:
+    """The final configuration as YAML that a later run can be given by ``--config_files``."""
+    internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
+                "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path"}  # fmt: skip
+    own = known_keys([config["model"]], config["dataset"]) - internal  # not those of models it was compared with
+    plain = {key: list(value) if isinstance(value, tuple) else value
+             for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
+    plain["train_neg_sample_args"] = None
+    plain["data_path"] = str(Path(config["data_path"]).parent)
+    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
+    return header + yaml.safe_dump(plain, sort_keys=True)
