@@ -34,6 +34,22 @@ def perceptron(module, x):
     return x
 
 
+def attend(query, memory, projections, heads, extra=0.0):
+    """One query over memory rows, head by head, as Eq. 8 and 9 of GenCI are written; ``extra`` is added to the scores."""
+    w_q, w_k, w_v = (weights(projection)["weight"] for projection in projections)
+    size, result = w_q.shape[0] // heads, []
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        scores = (memory @ w_k[part].T) @ (w_q[part] @ query) / np.sqrt(size) + extra
+        result.append(softmax(scores) @ (memory @ w_v[part].T))
+    return np.concatenate(result)
+
+
+def unit(vector, eps=1e-6):
+    """A vector of unit root mean square."""
+    return vector / np.sqrt(np.mean(vector**2) + eps)
+
+
 def embedded(model, batch):
     """Field embeddings ``[B, F, d]`` as RecBole computes them."""
     return model.concat_embed_input_fields(batch).detach().double().numpy()

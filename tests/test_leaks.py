@@ -8,15 +8,18 @@ from conftest import make_model, tiny_rows, write_dataset
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.dataset import ROW_NUMBER
+from recbole_genci.experiments import definition
 
-MODELS = ("DeepFM", "DIN", "DIEN", "GenCI", "AFN", "AFN+", "RFM", "MIRRN", "SFG")
+MODELS = [*(line.model for line in definition.read("compare").lines), "AFN"]  # those of Table 3
+CASES = [(name, {}) for name in MODELS] + [("GenCI", {"history_tokens": "code"}), ("GenCI", {"history_labels": "all"})]
 READ_HISTORIES = ("DIN", "DIEN", "GenCI", "MIRRN")
+every_model = pytest.mark.parametrize(("name", "keys"), CASES, ids=[f"{name}{keys or ''}" for name, keys in CASES])
 
 
 def predictions(folder, rows, name, train=False, **keys):
     """Prediction of every row, by its number in the file; after one epoch of training if asked."""
     keys = write_dataset(folder, rows, num_users=13) | keys
-    parts = create_dataset(Config(name, "tiny", config_dict=keys)).build()
+    parts = create_dataset(Config(name, "tiny", config_dict=keys, compared_models=["GenCI"])).build()
     model, views = make_model(name, parts, keys)
     if train:
         model.train()
@@ -47,42 +50,45 @@ def of(rows, column):
     return np.array([row[column] for row in rows])
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_rows_label_and_its_users_later_rows_leave_its_prediction_unchanged(tmp_path, name):
+@every_model
+def test_a_rows_label_and_its_users_later_rows_leave_its_prediction_unchanged(tmp_path, name, keys):
     rows = tiny_rows()
-    before, _ = predictions(tmp_path, rows, name)
+    before, _ = predictions(tmp_path, rows, name, **keys)
     user, time = of(rows, 0), of(rows, 3)
     middle = {u: np.median(time[user == u]) for u in np.unique(user)}
     early = time <= np.array([middle[u] for u in user])
     # Flip the labels of every row at or after its user's median time: rows before it, and rows at it, must not notice.
     changed = [[u, i, 1 - label if t >= middle[u] else label, t] for u, i, label, t in rows]
-    after, _ = predictions(tmp_path, changed, name)
+    after, _ = predictions(tmp_path, changed, name, **keys)
     assert torch.equal(after[early], before[early])
-    # The test can fail: later rows do read the flipped clicks, where the model reads histories at all.
-    assert torch.equal(after[~early], before[~early]) == (name not in READ_HISTORIES)
+    # The test can fail: later rows do read the flipped clicks, where the model reads histories of clicks at all.
+    reads_clicks = name in READ_HISTORIES and keys.get("history_labels") != "all"
+    assert torch.equal(after[~early], before[~early]) != reads_clicks
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_later_clicks_on_other_items_leave_earlier_predictions_unchanged(tmp_path, name):
+@every_model
+def test_a_users_last_items_leave_training_and_all_other_predictions_unchanged(tmp_path, name, keys):
     rows = rows_with_fixed_ids()
-    before, _ = predictions(tmp_path, rows, name)
+    before, part_of = predictions(tmp_path, rows, name, train=True, **keys)
     user, time = of(rows, 0), of(rows, 3)
     last = {u: time[user == u].max() for u in np.unique(user)}
-    is_last = (time == np.array([last[u] for u in user])) & (user != "u12")
+    is_last = (time == np.array([last[u] for u in user])) & (user != "u12") & (part_of == 2)
+    # A user all of whose last rows are tested: none of them is in a history, validation's included.
+    is_last &= ~np.isin(user, user[(time == np.array([last[u] for u in user])) & (part_of != 2)])
     items = of(rows, 1)
     items[is_last] = np.roll(items[is_last], 1)
     changed = [[u, item, label, t] for (u, _, label, t), item in zip(rows, items)]
-    after, _ = predictions(tmp_path, changed, name)
-    assert (items != of(rows, 1)).any()
+    after, part_after = predictions(tmp_path, changed, name, train=True, **keys)
+    assert (items != of(rows, 1)).sum() > 4 and (part_of == part_after).all()
     assert torch.equal(after[~is_last], before[~is_last]) and not torch.equal(after, before)
 
 
 @pytest.mark.parametrize("order", ["TO", "RO"])
-@pytest.mark.parametrize("name", MODELS)
-def test_held_out_labels_reach_neither_training_nor_frozen_histories(tmp_path, name, order):
+@every_model
+def test_held_out_labels_reach_neither_training_nor_frozen_histories(tmp_path, name, keys, order):
     rows = tiny_rows()
-    keys = {"history_source": "training",
-            "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": order, "group_by": "user", "mode": "labeled"}}  # fmt: skip
+    keys = keys | {"history_source": "training",
+                   "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": order, "group_by": "user", "mode": "labeled"}}
     before, part_of = predictions(tmp_path, rows, name, train=True, **keys)
     changed = [[u, i, 1 - label if part_of[n] else label, t] for n, (u, i, label, t) in enumerate(rows)]
     after, part_after = predictions(tmp_path, changed, name, train=True, **keys)

@@ -24,7 +24,8 @@ def ranks_of(items: Tensor, target: Tensor, history: Tensor | None = None) -> Te
     """
     kept = items != 0
     if history is not None:
-        kept &= ~(items.unsqueeze(2) == history.unsqueeze(1)).any(2)
+        for clicked in history.unbind(1):  # all at once would take [P, W, H]
+            kept &= items != clicked.unsqueeze(1)
     found = kept & (items == target.unsqueeze(1))
     return (kept.cumsum(1) * found).amax(1)
 

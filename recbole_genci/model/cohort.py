@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_genci.model.t5 import EPS, padding_bias, rms_normalize
 from recbole_genci.model.t5 import dropout as drop
 
-VARIANTS = ("hierarchical", "mean", "target")
+VARIANTS = ("hierarchical", "mean", "target", "literal")
 
 
 class _CohortMean(torch.autograd.Function):
@@ -121,9 +121,10 @@ class CohortAttention(nn.Module):
         item_size: d, which ``num_heads`` must divide.
         history_size: m.
         dropout: on the attention weights.
-        variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts), or ``mean`` (the
-            probability-weighted mean of the unrefined cohorts). A variant owns only the parameters it uses.
-        residual: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8, of normalised cohorts.
+        variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts), ``mean`` (the
+            probability-weighted mean of the unrefined cohorts), or ``literal`` (Eq. 8 and 9 to the letter: nothing is
+            normalised, and there is no residual). A variant owns only the parameters it uses.
+        residual: of ``hierarchical``: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8, of normalised cohorts.
         eps: added to the mean squares that cohorts and target are normalised by (``CohortTable.epsilon``).
     Raises:
         ValueError: an argument outside its range.
@@ -146,9 +147,11 @@ class CohortAttention(nn.Module):
             raise ValueError(f"num_heads must divide item_size, got num_heads={num_heads} and item_size={item_size}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-        self.num_heads, self.p, self.variant, self.residual, self.eps = num_heads, dropout, variant, residual, eps
+        self.num_heads, self.p, self.variant, self.eps = num_heads, dropout, variant, eps
+        self.residual = residual and variant == "hierarchical"
+        self.refines, self.normalises = variant in ("hierarchical", "literal"), variant != "literal"
         d = item_size
-        if variant == "hierarchical":
+        if self.refines:
             self.refine_query, self.refine_key, self.refine_value = (
                 nn.Linear(size, d, bias=False) for size in (d, history_size, history_size)
             )
@@ -185,12 +188,14 @@ class CohortAttention(nn.Module):
             ``[B, d]``; zeros for a row whose history has no valid beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
-        levels, cohorts, target = cohorts.shape[2], rms_normalize(cohorts, self.eps), rms_normalize(target, self.eps)
+        levels = cohorts.shape[2]
+        if self.normalises:
+            cohorts, target = rms_normalize(cohorts, self.eps), rms_normalize(target, self.eps)
         if self.variant == "mean":
             intent = torch.einsum("uk,ukd->ud", weight.exp(), cohorts.mean(2))
             return (intent * beam_valid.any(1, keepdim=True)).index_select(0, history_index)
         cohorts = cohorts.flatten(1, 2)  # [U, C, d], C = k (N-1)
-        if self.variant == "hierarchical":
+        if self.refines:
             read = self.refine(cohorts, history_states, history_mask)
             cohorts = cohorts + read if self.residual else read
         return self._extract(cohorts, weight.repeat_interleave(levels, 1), beam_valid.any(1), target, history_index)

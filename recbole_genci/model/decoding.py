@@ -129,14 +129,16 @@ def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
     return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
 
-def _ranking_key(scores: Tensor, states: Tensor) -> Tensor:
-    """int64 keys that order by score, then by *smaller* state, so that no two different states compare equal.
+def _ranking_key(log_probs: Tensor, states: Tensor) -> Tensor:
+    """int64 keys that order by log-probability, then by *smaller* state, so that no two different states compare equal.
 
-    A float's bits order like integers once those of the negative numbers are flipped.
+    The bits of a float, its sign apart, order like integers, and no log-probability is above 0. NaN, whose bits are above those
+    of infinity, are moved to the front, and state -1, a code that is not allowed, behind all others: a NaN makes NaN beams,
+    which somebody will see, rather than none.
     """
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
-    bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
-    return bits.long() * 2**32 + ~states
+    magnitude = (log_probs.view(torch.int32) & 0x7FFFFFFF).long()
+    place = (magnitude + 0x7FFFFF) & 0x7FFFFFFF  # infinity becomes the last place, and the NaN behind it the first ones
+    return (states ^ 0x7FFFFFFF) - place * 2**32
 
 
 @torch.no_grad()

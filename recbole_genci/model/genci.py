@@ -15,7 +15,7 @@ from torch import nn
 
 from recbole_genci.model.base import check_choice, check_divides, check_dropout, check_weight, check_whole
 from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
-from recbole_genci.model.decoding import Trie
+from recbole_genci.model.decoding import Beams, Trie
 from recbole_genci.model.intent import EncodedHistory, IntentGenerator
 
 MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
@@ -169,7 +169,14 @@ class GenCI(ContextRecommender):
 
         Free-running in training too: teacher-forced codes would tell the row's own item.
         """
-        return self.intent.generate(encoded, self.trie, self.num_beams)
+        parts = list(self._search(encoded, self.num_beams))
+        return parts[0] if len(parts) == 1 else Beams(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _search(self, encoded, num_beams: int):
+        """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
+        chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
+        for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
+            yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
 
     def short_term_intent(self, interaction, encoded, history_index, beams):
         """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 - 9)."""
@@ -249,11 +256,10 @@ class GenCI(ContextRecommender):
         if self.trie is None:
             raise ValueError("mu: with mu: 0 and use_short_term: False this model has no generator to recall items by.")
         encoded, history_index = self.encode_histories(interaction)
-        chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
-        parts = zip(*(tensor.split(chunk) for tensor in encoded), strict=True)
-        beams = [self.intent.generate(EncodedHistory(*part), self.trie, num_beams) for part in parts]
-        items = torch.cat([part.items for part in beams]) + 1  # the trie's row 0 is item 1
-        return items[history_index], torch.cat([part.log_probs for part in beams])[history_index]
+        # Of a search as wide as the catalogue the codes would be most of the memory.
+        items, log_probs = zip(*((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)), strict=True)
+        items = torch.cat(items) + 1  # the trie's row 0 is item 1
+        return items[history_index], torch.cat(log_probs)[history_index]
 
     @torch.no_grad()
     def full_sort_predict(self, interaction):

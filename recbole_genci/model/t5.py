@@ -80,7 +80,7 @@ def rms_normalize(x: Tensor, eps: float = EPS) -> Tensor:
 
 def _keep_scale(x: Tensor, p: float) -> Tensor:
     """A dropout multiplier like ``x``: 0 with probability p (to 1/65536), else 1 / (1 - p)."""
-    threshold = round(p * 65536)
+    threshold = min(round(p * 65536), 65535)  # at 65536 nothing would be kept
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
     keep = torch.ge(bits, threshold - 32768, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))

@@ -1,14 +1,13 @@
 """Eq. 7-9 against plain loops, and the cases a loop would get wrong silently."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import attend, softmax, unit
 
-from recbole_genci.model.cohort import CohortAttention, CohortTable
+from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.t5 import EPS, rms_normalize
 
 SIZES = [4, 3, 2]  # the last level is the collision digit
@@ -113,27 +112,8 @@ def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=T
     return CohortAttention(d, m, heads, dropout, variant, residual).double()
 
 
-def softmax(scores):
-    weights = np.exp(scores - scores.max())
-    return weights / weights.sum()
-
-
-def attend(query, memory, projections, heads, extra=0.0):
-    """One query over memory rows in NumPy, head by head, as Eq. 8 and 9 are written."""
-    w_q, w_k, w_v = (projection.weight.detach().numpy() for projection in projections)
-    size, result = w_q.shape[0] // heads, []
-    for head in range(heads):
-        part = slice(head * size, (head + 1) * size)
-        scores = (memory @ w_k[part].T) @ (w_q[part] @ query) / math.sqrt(size) + extra
-        result.append(softmax(scores) @ (memory @ w_v[part].T))
-    return np.concatenate(result)
-
-
-def unit(vector):
-    return vector / np.sqrt(np.mean(vector**2) + 1e-6)
-
-
-def by_definition(model, inputs, heads):
+def by_definition(model, inputs, heads, residual):
+    normal = (lambda vector: vector) if model.variant == "literal" else unit
     values = {name: value.numpy() for name, value in inputs.items()}
     rows = []
     for target, u in zip(values["target"], values["history_index"], strict=True):
@@ -142,21 +122,22 @@ def by_definition(model, inputs, heads):
         refined, extra = [], []
         chance = softmax(values["beam_log_probs"][u][beams])
         for beam, weight in zip(beams, chance, strict=True):
-            for cohort in map(unit, values["cohorts"][u, beam]):
-                if model.variant == "hierarchical":
+            for cohort in map(normal, values["cohorts"][u, beam]):
+                if model.variant in ("hierarchical", "literal"):
                     projections = model.refine_query, model.refine_key, model.refine_value
-                    cohort = attend(cohort, history, projections, heads) + model.residual * cohort
+                    kept = cohort if model.variant == "hierarchical" and residual else 0
+                    cohort = attend(cohort, history, projections, heads) + kept
                 refined.append(cohort)
                 extra.append(np.log(weight))
         if model.variant == "mean":
             rows.append((np.exp(extra)[:, None] * np.array(refined)).sum(0) / values["cohorts"].shape[2])
         else:
             projections = model.target_query, model.target_key, model.target_value
-            rows.append(attend(unit(target), np.array(refined), projections, heads, np.array(extra)))
+            rows.append(attend(normal(target), np.array(refined), projections, heads, np.array(extra)))
     return torch.tensor(np.array(rows))
 
 
-@pytest.mark.parametrize("variant", ["hierarchical", "target", "mean"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("residual", [True, False])
@@ -166,7 +147,7 @@ def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams,
         inputs["beam_valid"][1, 2] = False
         inputs["beam_log_probs"][1, 2] = -torch.inf
         inputs["cohorts"][1, 2] = 0
-    torch.testing.assert_close(model(**inputs).detach(), by_definition(model, inputs, heads))
+    torch.testing.assert_close(model(**inputs).detach(), by_definition(model, inputs, heads, residual))
 
 
 def test_small_embeddings_choose_as_well_as_large_ones():
@@ -195,7 +176,7 @@ def test_masked_history_positions_never_matter():
     torch.testing.assert_close(model(**inputs), expected)
 
 
-@pytest.mark.parametrize("variant", ["hierarchical", "target", "mean"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_probability_of_a_single_beam_has_no_influence_at_all(variant):
     model, inputs = attention(variant), batch(beams=1)
     expected = model(**inputs)
@@ -203,7 +184,7 @@ def test_probability_of_a_single_beam_has_no_influence_at_all(variant):
     assert torch.equal(model(**inputs), expected)
 
 
-@pytest.mark.parametrize("variant", ["hierarchical", "target", "mean"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_invalid_beams_never_matter_and_rows_without_any_give_zero_with_finite_gradients(variant):
     model, inputs = attention(variant), batch(beams=3)
     inputs["beam_valid"][0] = False
@@ -237,11 +218,10 @@ def test_gradient_passes_to_history_cohorts_target_and_every_parameter_but_not_t
 
 
 def test_variants_own_only_the_parameters_they_use():
-    variants = ("mean", "target", "hierarchical")
-    names = {variant: {name for name, _ in attention(variant).named_children()} for variant in variants}
+    names = {variant: {name for name, _ in attention(variant).named_children()} for variant in VARIANTS}
     assert names["mean"] == set()
     assert names["target"] == {"target_query", "target_key", "target_value"}
-    assert names["hierarchical"] == names["target"] | {"refine_query", "refine_key", "refine_value"}
+    assert names["hierarchical"] == names["literal"] == names["target"] | {"refine_query", "refine_key", "refine_value"}
 
 
 def test_dropout_acts_on_attention_weights_in_training_only():

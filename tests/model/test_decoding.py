@@ -174,10 +174,11 @@ def test_pruned_branch_that_dies_leaves_invalid_beams_not_invented_items():
     assert three.valid.tolist() == [[True, True, False]]
 
 
-def test_nan_scores_stay_visible():
-    trie = Trie(torch.tensor([[0], [1]]))
-    beams = beam_search(lambda level, prefix, parent: torch.full((1, 1, 2), torch.nan), trie, 1, 1)
-    assert beams.log_probs.isnan().all()
+@pytest.mark.parametrize("value", [float("nan"), -float("nan")])
+def test_nan_scores_stay_visible(value):
+    trie = Trie(torch.tensor([[1, 0], [2, 2]]), [4, 3])  # most codes are not allowed, and their scores are NaN as well
+    beams = beam_search(lambda level, prefix, parent: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2)
+    assert beams.log_probs.isnan().all() and beams.valid.all() and beams.items.tolist() == [[0, 1]]
 
 
 def test_parent_index_names_the_beam_each_prefix_extends():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from conftest import item_codes, make_model, tiny_rows, write_dataset
 from recbole.model.context_aware_recommender.deepfm import DeepFM
-from references import score_codes
+from references import attend, embedded, linear, perceptron, randomise, score_codes, softmax, unit
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
@@ -15,7 +15,8 @@ from recbole_genci.model.genci import GenCI
 from recbole_genci.model.intent import IntentGenerator
 from recbole_genci.model.t5 import T5Decoder
 
-VARIANTS = [{}, {"history_tokens": "code"}, {"num_beams": 1}, {"intent_extraction": "mean"}, {"intent_extraction": "target"}]
+VARIANTS = [{}, {"history_tokens": "code"}, {"num_beams": 1},
+            *({"intent_extraction": name} for name in ("mean", "target", "literal"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("keys", VARIANTS, ids=str)
@@ -46,6 +47,69 @@ def test_normalisation_adds_little_to_cohorts_as_they_are_drawn(tiny_parts, monk
     model, _ = make_model("GenCI", parts, base)
     means = model.cohort_table(model.item_embeddings())[model.cohort_table.counts > 0]
     assert 0.03 < model.cohort_attention.eps / means.square().mean() < 0.3
+
+
+WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring every item
+
+
+@pytest.mark.parametrize(
+    "keys", [WIDE, WIDE | {"history_tokens": "code"}, WIDE | {"intent_extraction": "literal"}, WIDE | {"cohort_residual": False}],
+    ids=str,
+)  # fmt: skip
+def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
+    parts, base = tiny_parts
+    model, (train, _, test) = make_model("GenCI", parts, base | keys)
+    randomise(model, scale=0.4)
+    everything, batch = train[np.arange(len(train))], test[np.arange(0, len(test), 2)]
+    place = len(model.token_seq_field_names) + model.token_field_names.index("item_id")
+    item_of = dict(zip(everything["item_id"].tolist(), embedded(model, everything)[:, place], strict=True))
+    fields, codes = embedded(model, batch), test.semantic_ids
+    assert len(item_of) == 20 and model.cohort_attention.eps == 1e-6
+    normal = (lambda vector: vector) if keys.get("intent_extraction") == "literal" else unit
+    with torch.no_grad():
+        logits = model(batch)[0]
+    expected = []
+    for row in range(len(batch)):
+        with torch.no_grad():
+            encoded = model.intent.encode(batch["history_semantic_ids"][row : row + 1], batch["item_length"][row : row + 1])
+            zeros = torch.zeros(20, dtype=torch.int64)
+            log_probs = score_codes(model.intent, encoded, zeros, codes[1:], model.trie)  # Eq. 6
+        history, chance = encoded.states[0].double().numpy(), softmax(log_probs.double().numpy())
+        refined, extra = [], []
+        for code, weight in zip(codes[1:], chance, strict=True):
+            for level in range(3):
+                cohort = np.mean([item_of[item] for item in item_of if codes[item, level] == code[level]], axis=0)  # Eq. 7
+                attention, cohort = model.cohort_attention, normal(cohort)
+                projections = attention.refine_query, attention.refine_key, attention.refine_value
+                kept = cohort if "intent_extraction" not in keys and "cohort_residual" not in keys else 0
+                refined.append(attend(cohort, history, projections, attention.num_heads) + kept)  # Eq. 8
+                extra.append(np.log(weight))
+        projections = attention.target_query, attention.target_key, attention.target_value
+        target = normal(item_of[int(batch["item_id"][row])])
+        short_term = attend(target, np.array(refined), projections, attention.num_heads, np.array(extra))  # Eq. 9
+        long_term = history[-1]  # Eq. 5
+        joined = np.concatenate([0.1 * long_term, 0.1 * short_term, fields[row].flatten()])
+        expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
+    np.testing.assert_allclose(logits.numpy(), expected, atol=2e-4, rtol=2e-4)
+    assert np.std(expected) > 0.1 and (batch["item_length"] > 1).any()
+
+
+def test_the_short_term_intent_trains_items_that_are_no_target(tiny_parts):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base)
+    batch = train[np.arange(4)]
+    encoded, index = model.encode_histories(batch)
+    beams = model.generate_beams(encoded)
+    model.short_term_intent(batch, encoded, index, beams).square().sum().backward()
+    reached = model.token_embedding_table.embedding.weight.grad.abs().sum(1) > 0
+    start = int(model.token_field_offsets[model.token_field_names.index("item_id")])
+    codes, generated = train.semantic_ids[:, :3], beams.codes[..., :3].flatten(0, 1)
+    member = (codes[:, None] == generated).any(2).any(1)  # shares a cohort with a generated item (Eq. 7)
+    member[0] = False
+    expected = member.clone()
+    expected[batch["item_id"]] = True
+    assert torch.equal(reached[start : start + model.num_items], expected)
+    assert reached.sum() == expected.sum() and 4 < member.sum() < model.num_items - 1  # neither the targets alone nor all
 
 
 @pytest.mark.parametrize("keys", [*VARIANTS, {"sr_loss": "mse"}], ids=str)
