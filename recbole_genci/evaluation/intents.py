@@ -49,11 +49,7 @@ def intent_vectors(saved_run, rows: int, seed: int) -> dict[str, np.ndarray]:
     name = saved_run.config["model"]
     if not hasattr(model, "first_layer_shares"):
         raise ValueError(f"intents: {name} has no long-term and short-term intents; give the folder of a GenCI run.")
-    for key in ("use_long_term", "use_short_term"):
-        if not saved_run.config[key]:
-            raise ValueError(f"{key}: this {name} was trained with {key}: False, so that it has no such intent to show.")
-    if min(rows, len(part)) < 3:
-        raise ValueError(f"intents: {min(rows, len(part))} rows are too few to compare; choose 3 or more of a test part as long.")
+    check_intents(saved_run.config, min(rows, len(part)))
     chosen = choose_rows(part.inter_feat[part.uid_field].numpy(), rows, seed)
     item_fields = part.fields(source=[FeatureSource.ITEM, FeatureSource.ITEM_ID])
     batches = []
@@ -61,6 +57,15 @@ def intent_vectors(saved_run, rows: int, seed: int) -> dict[str, np.ndarray]:
         shares = model.eval().first_layer_shares(part[batch].to(saved_run.config["device"]), item_fields)
         batches.append({name: shares[share].cpu().double().numpy() for name, share in _SHARES.items()})
     return {name: np.concatenate([batch[name] for batch in batches]) for name in _SHARES}
+
+
+def check_intents(config, rows: int) -> None:
+    """Raises ValueError for a GenCI without both intents, or fewer than three rows to compare."""
+    for key in ("use_long_term", "use_short_term"):
+        if not config[key]:
+            raise ValueError(f"{key}: with {key}: False {config['model']} has no such intent to show.")
+    if rows < 3:
+        raise ValueError(f"intents: {rows} rows are too few to compare; choose 3 or more of a test part as long.")
 
 
 def choose_rows(users: np.ndarray, rows: int, seed: int) -> np.ndarray:

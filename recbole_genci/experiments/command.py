@@ -13,7 +13,7 @@ from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
-from recbole_genci.experiments.results import check_parts, write_results
+from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
@@ -54,7 +54,8 @@ def experiment(
     Raises:
         ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any training.
     """
-    command = _command(name, dataset, models, seeds, config_files, argv)
+    words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
+    command = _command(name, dataset, models, seeds, config_files, words)
     asked = Asked(dataset, models, parse_seeds(seeds), config_files, config_dict, argv, command)
     return [execute(request, preparation) for request, preparation in _prepare(name, asked)]
 
@@ -69,9 +70,9 @@ def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
 
 
 def _can_be_reported(request: Request, parts, alone: bool) -> bool:
-    """Whether the rows have what the experiment measures. One among many that cannot be had is left out, with a warning."""
+    """Whether models and rows have what the experiment measures. One among many that lacks it is left out, with a warning."""
     try:
-        check_parts(request.definition, parts)
+        check_report(request, parts)
     except ValueError as error:
         if alone:
             raise

@@ -11,6 +11,7 @@ import yaml
 
 from recbole_genci.config import properties_folder
 from recbole_genci.registry import get_model, nearest
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
 ALL = "all"
 #: `--experiment=all` runs them in this order: the cheap and the shared first.
@@ -77,6 +78,10 @@ class Definition:
     def own_keys(self) -> set[str]:
         """Keys that every line sets, so that no other value of them would be read."""
         return set.intersection(*(set(line.keys) for line in self.lines)) if self.lines else set()
+
+    def makes_semantic_ids(self) -> bool:
+        """Whether its lines are about how semantic IDs are made, so that none can be given."""
+        return any(TOKENIZER_KEYS & set(line.keys) for line in self.lines)
 
 
 def folder() -> Path:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from recbole_genci.evaluation.intents import intent_vectors, plot_intents, spread
+from recbole_genci.evaluation.intents import check_intents, intent_vectors, plot_intents, spread
 from recbole_genci.evaluation.sources import short_term_sources
 from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Table
 from recbole_genci.saved import load
 
 PICTURE = "intents.png"
+
+
+def check(request: Request, parts) -> None:
+    """Raises ValueError for a model without both intents, or too few rows to compare."""
+    check_intents(request.config, min(request.definition.rows, len(parts[2])))
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
@@ -25,7 +32,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
     plot_intents(vectors, folder / PICTURE, record["seed"])
     numbers = spread(vectors)
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
-    rows = [[kind, *(None if name not in each else float(each[name]) for name in names)] for kind, each in numbers.items()]
+    # A set that does not vary has no dimension and no direction: NaN.
+    rows = [[kind, *(float(each[name]) if math.isfinite(each.get(name, math.nan)) else None for name in names)]
+            for kind, each in numbers.items()]  # fmt: skip
     table = Table((Column("what"), *(Column(name, ".4g") for name in names)), rows)
     shares = short_term_sources(saved, request.definition.rows, record["seed"])
     columns = Column("input"), Column("share of the short-term intent's variance", ".3f")

@@ -88,9 +88,13 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
         raise ValueError(f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} out.")
     if alone and definition.seeds is None and asked.seeds not in (None, 1):
         raise ValueError(f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose it by --seed.")
+    forced = {"semantic_id_path": None} if definition.makes_semantic_ids() else {}
+    if alone and forced and "semantic_id_path" in given:
+        raise ValueError(f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, and makes them "
+                         "itself, line by line; leave --semantic_id_path out.")  # fmt: skip
     number = 1 if definition.seeds is None else asked.seeds or definition.seeds
     models = [*dict.fromkeys(line.model for each in (definition, *others) for line in each.lines), *(asked.models or ())]
-    configs = {line.name: _config(line.model, line.keys, number, asked, models) for line in lines}
+    configs = {line.name: _config(line.model, line.keys | forced, number, asked, models) for line in lines}
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
     check_same_rows(configs)
     first = next(iter(configs.values()))

@@ -8,18 +8,19 @@ from types import ModuleType
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.request import Request
 from recbole_genci.files import provenance, write_text
 
 TABLE = "table.md"
 
 
-def check_parts(definition: Definition, parts) -> None:
-    """Check, before anything is trained, that the dataset's parts have what the experiment's report measures.
+def check_report(request: Request, parts) -> None:
+    """Check, before anything is trained, that models and the dataset's parts have what the experiment's report measures.
 
     Raises:
-        ValueError: from the report's own ``check_parts``, where it has one.
+        ValueError: from the report's own ``check``, where it has one.
     """
-    getattr(_report_module(definition), "check_parts", lambda parts: None)(parts)
+    getattr(_report_module(request.definition), "check", lambda request, parts: None)(request, parts)
 
 
 def write_results(outcome: Outcome) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.experiments.definition import Line, known_experiments
 from recbole_genci.experiments.identity import cell_hash
@@ -57,6 +58,7 @@ class Runner:
     def __init__(self, request: Request, preparation: Preparation):
         self.request, self.preparation = request, preparation
         self.parts, self.rows_fingerprint = preparation.rows(request.config)
+        self.data_fingerprint = data_fingerprint(self.parts)
         neighbours = [results_folder(request.config, name) for name in known_experiments()]
         looks_inside = request.definition.rows is not None  # an analysis of a model's rows, not of its scores
         self.records = Records(request.folder, neighbours, with_model=looks_inside)
@@ -110,7 +112,8 @@ class Runner:
         record = {
             "status": FAILED, "config_hash": cell.config_hash, "experiment": self.request.definition.name,
             "model": cell.line.model, "settings": cell.line.keys, "dataset": config["dataset"], "seed": cell.seed,
-            "rows_fingerprint": self.rows_fingerprint, "taken_from": None, "error": cell.error,
+            "data_fingerprint": self.data_fingerprint, "rows_fingerprint": self.rows_fingerprint,
+            "taken_from": None, "error": cell.error,
         }  # fmt: skip
         if cell.error is None:
             config["seed"], config["seeds"] = cell.seed, 1

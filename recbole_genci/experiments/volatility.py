@@ -13,6 +13,7 @@ from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
 PICTURE = "volatility.png"
@@ -25,7 +26,7 @@ _COLUMNS = (Column("model"), *(Column(name, error="sd") for name in _NAMES), Col
             *(Column(f"paper {name}") for name in _PRINTED), Column("runs"))  # fmt: skip
 
 
-def check_parts(parts) -> None:
+def check(request: Request, parts) -> None:
     """Raises ValueError where the items have no sets to take Jaccard distances of."""
     set_field(parts[0])
 

@@ -107,8 +107,8 @@ def test_vectors_of_a_saved_run_are_its_models(keys, tmp_path):
     ("model", "changes", "message"),
     [
         ("DeepFM", {}, "DeepFM has no long-term and short-term intents"),
-        ("GenCI", {"use_long_term": False}, "use_long_term: this GenCI was trained with use_long_term: False"),
-        ("GenCI", {"use_short_term": False}, "use_short_term: this GenCI was trained with use_short_term: False"),
+        ("GenCI", {"use_long_term": False}, "use_long_term: with use_long_term: False GenCI has no such intent"),
+        ("GenCI", {"use_short_term": False}, "use_short_term: with use_short_term: False GenCI has no such intent"),
     ],
 )
 def test_models_without_both_intents_are_refused(keys, model, changes, message):

@@ -60,6 +60,8 @@ def test_every_line_is_a_configuration_that_ml100k_can_run(name):
         (["--experiment=compare", "nonsense"], "not of the form"),
         (["--experiment=compare", "--nproc=2"], "nproc: an experiment trains each run in one process"),
         (["--experiment=volatility", "--volatility_field=nope"], "volatility_field: 'nope' is no loaded item field"),
+        (["--experiment=cohorts", "--semantic_id_path=x"], "semantic_id_path: experiment 'cohorts'.*leave --semantic_id_path"),
+        (["--experiment=intents", "--use_short_term=False"], "use_short_term: with use_short_term: False GenCI has no such"),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys, tmp_path):
@@ -92,6 +94,13 @@ def test_a_lines_own_keys_beat_the_command_line_and_all_takes_what_one_alone_ref
     assert request.configs["GenCI"]["mu"] == 0.5
     sweep = check_request(read("mu"), Asked("ml-100k", argv=["--mu=0.5"], models=["LR"], seeds=2), [definition])
     assert [sweep.configs[line.name]["mu"] for line in sweep.lines] == [0.01, 0.1, 1.0, 2.0, 5.0] and len(sweep.seeds) == 2
+
+
+def test_among_all_experiments_the_one_about_semantic_ids_makes_its_own():
+    asked = Asked("ml-100k", argv=["--semantic_id_path=given"])
+    mu, cohorts = (check_request(read(name), asked, [read("intents")]) for name in ("mu", "cohorts"))
+    assert {config["semantic_id_path"] for config in mu.configs.values()} == {"given"}
+    assert {config["semantic_id_path"] for config in cohorts.configs.values()} == {None}
 
 
 class IDs:

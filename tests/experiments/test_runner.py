@@ -14,7 +14,7 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from sklearn.metrics import roc_auc_score
 
 from recbole_genci import load, training, unfinished
-from recbole_genci.experiments import experiment
+from recbole_genci.experiments import experiment, paper, sweep
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import read_runs
@@ -98,6 +98,42 @@ def test_a_table_says_what_the_runs_say(data):
     (tested,) = csv.DictReader((folder / "significance.csv").open())
     assert (tested["first"], tested["second"]) == (first, second) and tested["paired t-test over seeds, p"] == ""
     assert outcome.failed() == [] and (folder / "compare.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypatch):
+    printed = {table: {"tiny": entries["ml-1m"]} for table, entries in paper._tables().items() if "ml-1m" in entries}
+    monkeypatch.setattr(paper, "_tables", lambda: printed)
+    experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    _, genci = csv.DictReader(Path("results/compare-tiny/table.csv").open())
+    shown = [genci[f"paper {name}"] for name in ("AUC", "LogLoss", "RelaImpr [%]", "latency [s]")]
+    assert shown == ["0.8964", "0.3507", "10.82", "0.48"]
+    assert float(genci["AUC - paper"]) == pytest.approx(float(genci["AUC"]) - 0.8964)
+    experiment("ablation", "tiny", seeds=1, config_dict=data)
+    full, without, *rest = csv.DictReader(Path("results/ablation-tiny/table.csv").open())
+    assert [row["variant"] for row in rest] == ["w/o LT-Intent", "w/o SR", "w/o NTP"]
+    assert (full["paper AUC"], full["paper AUC - full"], without["paper AUC"]) == ("0.8964", "", "0.8935")
+    assert float(without["paper AUC - full"]) == pytest.approx(-0.0029)
+    assert float(without["AUC - full"]) == pytest.approx(float(without["AUC"]) - float(full["AUC"]))
+    for name in ("compare", "ablation"):
+        text = Path(f"results/{name}-tiny/table.md").read_text()
+        assert "Columns named `paper` are from the paper's Table" in text and "| 0.8964 |" in text
+
+
+def test_a_sweep_of_one_key_is_a_table_and_a_curve(data, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sweep, "curve", lambda file, title, key, values, panels: drawn.append((file.name, key, values, panels)))
+    experiment("mu", "tiny", seeds=2, config_dict=data)
+    rows = list(csv.DictReader(Path("results/mu-tiny/table.csv").open()))
+    assert [row["value"] for row in rows] == ["0.01", "0.1", "1.0", "2.0", "5.0"] and {row["key"] for row in rows} == {"mu"}
+    ((name, key, values, panels),) = drawn
+    assert (name, key, values) == ("mu.png", "mu", [0.01, 0.1, 1.0, 2.0, 5.0])
+    records = read_runs(Path("results/mu-tiny"))
+    for row, value, shown in zip(rows, values, panels[0].series[0].values):
+        aucs = [record["test"]["auc"] for record in records if record["settings"] == {"mu": value}]
+        valid = [record["best_valid"]["auc"] for record in records if record["settings"] == {"mu": value}]
+        assert len(aucs) == 2 and float(row["AUC"]) == pytest.approx(np.mean(aucs)) == shown.value
+        assert float(row["AUC sd"]) == pytest.approx(np.std(aucs, ddof=1)) == shown.error
+        assert float(row["valid AUC"]) == pytest.approx(np.mean(valid))
 
 
 def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
@@ -246,6 +282,7 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     assert "**2 of 6 runs failed**" in text and text.count("| 2 seeds |") == 2 and re.search("LR and DIN|DIN and LR", text)
     failed = [record for record in read_runs(Path("results/compare-tiny")) if record["status"] == "failed"]
     assert len(failed) == 2 and all("FloatingPointError" in record["error"] and record["versions"] for record in failed)
+    assert {record["data_fingerprint"] for record in read_runs(Path("results/compare-tiny"))} == {failed[0]["data_fingerprint"]}
     # The same command tries them again, and only them.
     assert main(words) == 0
     text = Path("results/compare-tiny/table.md").read_text()

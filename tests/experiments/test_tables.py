@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,42 @@ def test_markdown_and_csv_say_the_same():
     head, *lines = csv.reader(io.StringIO(TABLE.csv()))
     assert head == ["model", "AUC", "AUC sd", "gain", "gain se", "time [s]", "rows"]
     assert lines == [["LR", "0.83881", "0.00034", "", "", "0.012345", "1234"], ["a|b", "0.5", "", "-0.0124", "0.25", "", "7"]]
+
+
+COMMITTED = sorted((Path(__file__).parents[2] / "benchmarks" / "experiments").glob("*/table.md"))
+
+
+def numbers(text):
+    """Numbers in a cell, each with half a unit of its last decimal."""
+    found = re.findall(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?", text)
+    return [(float(number.replace(",", "")), 0.5 * 10.0 ** -len(number.partition(".")[2].partition("e")[0])) for number in found]
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.parent.name)
+def test_committed_tables_are_their_csv_files(file):
+    """Every cell of Markdown is the CSV's value, rounded, and its error behind it."""
+    blocks = re.split(r"^## (.+)\n", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for name, block in zip(["table", *blocks[1::2]], blocks[::2], strict=True):
+        lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in block.splitlines() if line.startswith("| ")]
+        head, rows = lines[0], lines[2:]
+        with (file.parent / f"{name}.csv").open(encoding="utf-8") as opened:
+            records = list(csv.DictReader(opened))
+        assert len(records) == len(rows) > 0
+        for row, record in zip(rows, records):
+            for column, cell in zip(head, row, strict=True):
+                plain, _, error = column.partition(" (± ")
+                value = record[plain]
+                try:
+                    expected = [float(value)]
+                except ValueError:
+                    assert cell == (value.replace("|", "/") or MISSING), column
+                    continue
+                if error and record[f"{plain} {error[:-1]}"]:
+                    expected.append(float(record[f"{plain} {error[:-1]}"]))
+                shown = numbers(cell)
+                assert len(shown) == len(expected), column
+                for (number, half), exact in zip(shown, expected):
+                    assert abs(number - exact) <= half * 1.001 * max(1, 10 ** (len(str(int(abs(exact)))) - 3)), column
 
 
 def test_a_column_nobody_fills_is_left_out_and_a_wrong_row_refused():
