@@ -2,11 +2,11 @@
 
     python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder that holds ml-1m/> --text_encoder=lsa [--key=value ...]
 
-All read the same rows in batches of the same size; an epoch has the same number of steps for all of them, so that the time of a
-step, batch assembly included, is an epoch's share. The cases take turns, a few steps and one pass over the test split in
-each round; reported are medians over the rounds. Models are not trained beyond the timed steps. A second table takes the
-encoder alone (Eq. 4), beside transformers' T5 of the same sizes. The operations of a step and of a prediction are counted too:
-a GPU spends its time launching them. Run it on a quiet machine; only the ratios carry over to
+All read the same rows in batches of the same size, inference too; an epoch has the same number of steps for all of them, so
+that the time of a step, batch assembly included, is an epoch's share. The cases take turns, a few steps and one pass over the
+test split in each round; reported are medians over the rounds. Models are not trained beyond the timed steps. On a CPU a profile
+says where GenCI's training steps spend their time. Operations are counted: a GPU spends its time launching them. The encoder
+(Eq. 4) is timed alone, beside transformers' T5 of the same sizes. Run it on a quiet machine; only the ratios carry over to
 another one. `--rounds=5 --steps=10` are this script's own.
 """
 
@@ -15,7 +15,7 @@ import time
 
 import pandas as pd
 import torch
-from timed_case import INFERENCE, TRAINING, TimedCase, medians, operations, synchronize
+from timed_case import INFERENCE, TRAINING, TimedCase, medians, operations, shares, synchronize
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
@@ -37,12 +37,15 @@ CASES = {
 }
 
 
-def measure_models(plan, dataset: str, argv: list[str], rounds: int, steps: int) -> pd.DataFrame:
-    """Median seconds of each case, and how many operations they are."""
+def measure_models(plan, dataset: str, argv: list[str], rounds: int, steps: int) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Median seconds of each case and how many operations they are; and, of a CPU, where GenCI's training steps spend it."""
     cases = {label: TimedCase(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
              for label, (name, model_class, keys) in CASES.items()}  # fmt: skip
     counts = pd.DataFrame({label: operations(case) for label, case in cases.items()}).T
-    return medians(cases, rounds, steps).join(counts.add_suffix(", operations"))
+    seconds = medians(cases, rounds, steps).join(counts.add_suffix(", operations"))
+    if next(iter(cases.values())).device.type != "cpu":
+        return seconds, None
+    return seconds, pd.DataFrame({label: shares(case, steps) for label, case in cases.items() if label.startswith("GenCI")}).T
 
 
 def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
@@ -80,14 +83,18 @@ def main(argv: list[str]) -> None:
     words = parse_argv(argv)
     rounds, steps = int(words.pop("rounds", 5)), int(words.pop("steps", 10))
     rest = [word for word in argv if word.partition("=")[0] not in ("--rounds", "--steps", "--dataset")]
+    if "eval_batch_size" not in words:  # inference in batches of training's size
+        rest.append(f"--eval_batch_size={Config('GenCI', words['dataset'], argv=rest)['train_batch_size']}")
     plan = prepare_from_argv(["--model=GenCI,DIN,DIEN", f"--dataset={words['dataset']}", *rest])
-    table = measure_models(plan, words["dataset"], rest, rounds, steps)
+    table, profile = measure_models(plan, words["dataset"], rest, rounds, steps)
     for reference in ("DIN", "DIEN"):
         for what in (TRAINING, INFERENCE):
             table[f"{what} / {reference}'s"] = table[what] / table.loc[reference, what]
     config = plan.configs["GenCI"]
     print(f"{words['dataset']}, {config['device']}, {torch.get_num_threads()} threads, seconds and ratios\n"
           f"{table.to_string(float_format='{:.3g}'.format)}")  # fmt: skip
+    if profile is not None:
+        print(f"Shares of a training step's time\n{profile.to_string(float_format='{:.1%}'.format)}")
     encoder = measure_encoder(config, config["train_batch_size"], rounds)
     print(f"The encoder alone, {config['train_batch_size']} histories, forward and backward: transformers' T5 takes "
           f"{encoder['transformers'] / encoder['ours']:.2f} times as long as ours")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -102,6 +103,30 @@ def operations(case: TimedCase) -> dict[str, int]:
         with torch.no_grad(), _Counter() as counter:
             case.model.predict(batch)
         return found | {INFERENCE: counter.operations}
+
+
+_KINDS = {
+    "products within attention": "^(bmm|baddbmm)$",
+    "products with weights": "^(mm|addmm)$",
+    "softmax": "softmax",
+    "random numbers": "random_|bernoulli|dropout",
+    "look-ups": "embedding|index|gather|scatter",
+}
+_REST = "element by element"
+
+
+def shares(case: TimedCase, steps: int) -> pd.Series:
+    """What share of a CPU's time training steps spend in torch's operations of which kind, optimiser included; they sum to 1."""
+    case.training(1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        case.training(steps)
+    found = dict.fromkeys([*_KINDS, _REST], 0.0)
+    for event in profile.key_averages():
+        operation = event.key.removeprefix("aten::")
+        if operation != event.key:
+            kind = next((kind for kind, pattern in _KINDS.items() if re.search(pattern, operation)), _REST)
+            found[kind] += event.self_cpu_time_total
+    return pd.Series(found) / sum(found.values())
 
 
 def medians(cases: Mapping[str, TimedCase], rounds: int, steps: int) -> pd.DataFrame:
