@@ -72,9 +72,9 @@ def test_a_users_last_items_leave_training_and_all_other_predictions_unchanged(t
     before, part_of = predictions(tmp_path, rows, name, train=True, **keys)
     user, time = of(rows, 0), of(rows, 3)
     last = {u: time[user == u].max() for u in np.unique(user)}
-    is_last = (time == np.array([last[u] for u in user])) & (user != "u12") & (part_of == 2)
-    # A user all of whose last rows are tested: none of them is in a history, validation's included.
-    is_last &= ~np.isin(user, user[(time == np.array([last[u] for u in user])) & (part_of != 2)])
+    at_end = time == np.array([last[u] for u in user])
+    # Of users all of whose last rows are tested: none of them is in a history, validation's included.
+    is_last = at_end & (user != "u12") & ~np.isin(user, user[at_end & (part_of != 2)])
     items = of(rows, 1)
     items[is_last] = np.roll(items[is_last], 1)
     changed = [[u, item, label, t] for (u, _, label, t), item in zip(rows, items)]
