@@ -25,11 +25,13 @@ class Series:
         name: for the legend.
         values: one a line; None leaves a gap.
         hollow: drawn as an outline, as the paper's figures are.
+        like: the number of the series whose colour and marker an outline has; without, it is a black diamond.
     """
 
     name: str
     values: Sequence[Estimate | float | None]
     hollow: bool = False
+    like: int | None = None
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Values ``[lines]`` and their errors ``[lines]``; NaN for a gap and for no error."""
@@ -86,8 +88,10 @@ def _shifts(number: int, step: float) -> np.ndarray:
 
 
 def _look(number: int, series: Series) -> dict:
-    colour = "#000000" if series.hollow else COLOURS[number % len(COLOURS)]
-    marker = "D" if series.hollow else _MARKERS[number % len(_MARKERS)]
+    number = number if series.like is None else series.like
+    alone = series.hollow and series.like is None
+    colour = "#000000" if alone else COLOURS[number % len(COLOURS)]
+    marker = "D" if alone else _MARKERS[number % len(_MARKERS)]
     return {"color": colour, "marker": marker, "markersize": 5.5, "markerfacecolor": "none" if series.hollow else colour,
             "capsize": 3, "linewidth": 1.2, "label": series.name}  # fmt: skip
 

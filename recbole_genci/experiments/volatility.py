@@ -42,12 +42,17 @@ def report(outcome: Outcome, folder: Path) -> Report:
         printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in _PRINTED]
         rows.append([line.name, *(found[name] for name in _NAMES), found["difference"], *printed, outcome.status(line)])
     names = [line.name for line in outcome.request.lines]
-    panels = [Panel(outcome.axis(metric),
-                    [Series(f"{group}-changing users", [means[name][f"{group} {metric}"] for name in names]) for group in GROUPS])
-              for metric in ("AUC", "LogLoss")]  # fmt: skip
+    panels = [_panel(outcome.axis(metric), metric, names, means, dataset) for metric in ("AUC", "LogLoss")]
     dot_plot(folder / PICTURE, f"Users by interest volatility on {dataset}", names, panels)
     remarks = [DEFINITION, _sizes(outcome, of_rows), paper.remark(_PAPER_TABLE, dataset)]
     return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [PICTURE])
+
+
+def _panel(label: str, metric: str, names: list[str], means: dict, dataset: str) -> Panel:
+    ours = [Series(f"{group}-changing users", [means[name][f"{group} {metric}"] for name in names]) for group in GROUPS]
+    papers = [Series(f"paper, {group}", [paper.figure(_PAPER_TABLE, dataset, name, f"{group} {metric}") for name in names],
+                     hollow=True, like=number) for number, group in enumerate(GROUPS)]  # fmt: skip
+    return Panel(label, ours + papers)
 
 
 def _line(outcome: Outcome, line: Line, of_rows: np.ndarray) -> dict[str, Estimate | None]:

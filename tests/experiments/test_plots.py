@@ -67,3 +67,11 @@ def test_a_curve_has_its_keys_values_below_and_error_bars_upright(figures, tmp_p
     np.testing.assert_array_equal(line.get_ydata(), [0.81, 0.83, np.nan, 0.82])
     np.testing.assert_allclose([bar[:, 1] for bar in ends[:2]], [[0.80, 0.82], [0.81, 0.85]])
     assert {to_hex(line.get_color()) for _, line, _ in bars(first)} <= OKABE_ITO
+
+
+def test_the_papers_outline_of_a_series_has_its_colour_and_marker(figures, tmp_path):
+    panel = Panel("AUC", [Series("fast", [0.8]), Series("slow", [0.7]), Series("paper, slow", [0.75], hollow=True, like=1)])
+    dot_plot(tmp_path / "x.png", "a title", ["LR"], [panel])
+    _, slow, papers = [line for _, line, _ in bars(figures[0].axes[0])]
+    assert papers.get_color() == slow.get_color() and papers.get_marker() == slow.get_marker()
+    assert papers.get_markerfacecolor() == "none" != slow.get_markerfacecolor()
