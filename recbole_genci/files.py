@@ -111,8 +111,12 @@ def read_json_lines(
     return values
 
 
+#: What a run's figures come from; records and documents of the checkout may change while experiments write them.
+_SOURCES = ("recbole_genci", "properties", ":(glob)*.py", ":(glob)benchmarks/*.py")
+
+
 def git_revision() -> str | None:
-    """Revision of the checkout this package runs from, with ``+changes`` when it has any; None when it is no checkout."""
+    """Revision of the checkout this package runs from, ``+changes`` if its code or properties have any; None if it is none."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
@@ -121,7 +125,7 @@ def git_revision() -> str | None:
         return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", *_SOURCES) else "")
     except (OSError, subprocess.CalledProcessError):
         return None  # no git here, or a checkout without a commit: there is no revision to tell
 
