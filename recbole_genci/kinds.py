@@ -25,6 +25,9 @@ _WITHOUT_EFFECT = {
     "config_file": "files are given by config_files", "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
 }  # fmt: skip
 
+#: Keys whose default is a text, and for which none at all has a meaning.
+_MAY_BE_NONE = ("gpu_id", "state", "volatility_field", "RATING_FIELD")
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
@@ -35,7 +38,7 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
     Args:
         final: all keys.
         given: those that the user gave, by file, dict or command line.
-        defaults: those of the properties. One that is true or false, or a number, says what its key takes.
+        defaults: those of the properties. One that is true or false, a number or a text says what its key takes.
 
     Raises:
         ValueError: names the key, its value and what it may be.
@@ -64,6 +67,10 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
         raise ValueError(f"valid_metric: {final.get('valid_metric')!r} is not the name of a metric.")
     _check_parts(final)
     _check_filters(final)
+    for key, value in given.items():
+        default = defaults.get(key)
+        if isinstance(default, str) and value is None and key not in (*_MAY_BE_NONE, *_INTERVALS):
+            raise ValueError(f"{key}: None is no value of this key; the default is {default!r}. Leave the key out for it.")
 
 
 def is_whole(value, minimum: int = 1) -> bool:

@@ -73,6 +73,8 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"metrics": "LogLoss"}, "lacks AUC, which every comparison table shows"),
         ({"valid_metric": "MAE"}, "valid_metric: 'MAE' is not among metrics"),
         ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number; the default is"),
+        ({"codebook_balance": "none"}, "codebook_balance: None is no value of this key; the default is 'sinkhorn'"),
+        ({"learner": None}, "learner: None is no value of this key; the default is 'adam'"),
         ({"learning_rate": -1.0}, "learning_rate: -1.0 is not a number above 0"),
         ({"mlp_hidden_size": [64, 0]}, "mlp_hidden_size: .* is not a list of layer sizes"),
         ({"dropout_prob": 1}, "dropout_prob: 1 is not a number from 0 to below 1"),
