@@ -71,9 +71,10 @@ def training_state_file(folder: Path) -> Path:
     """
     file = folder / STATE_FILE
     if not file.is_file():
-        raise FileNotFoundError(
-            f"resume: {file} does not exist. The run stopped before its first epoch ended, or it has finished; start it anew."
-        )
+        if (folder / "metrics.json").is_file():
+            raise FileNotFoundError(f"resume: the run in {folder} has finished: its figures are in metrics.json, and "
+                                    "recbole_genci.load reads its model.")  # fmt: skip
+        raise FileNotFoundError(f"resume: {file} does not exist. The run stopped before its first epoch ended; start it anew.")
     return file
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
 from recbole_genci.kinds import is_whole
@@ -22,7 +24,6 @@ def check(config) -> None:
     """
     _check_caches(config)
     _check_protocol(config)
-    _check_metrics(config)
     _check_numbers(config)
     _check_heads(config)
     _check_processes(config)
@@ -41,6 +42,26 @@ def check(config) -> None:
         )
 
 
+def check_evaluation(final: Mapping) -> None:
+    """Refuse metrics and modes of evaluation that are none of labelled rows.
+
+    Args:
+        final: all keys, before RecBole has read these: its own words name no key.
+
+    Raises:
+        ValueError: names the key, its value and what it may be.
+    """
+    modes = (final["eval_args"] or {}).get("mode")
+    for mode in modes.values() if isinstance(modes, Mapping) else [modes]:
+        if mode not in (None, "labeled"):
+            raise ValueError(
+                f"eval_args: mode '{mode}' scores sampled or all items, where AUC and LogLoss say nothing about clicks. Use "
+                "mode: labeled."
+            )
+    metrics = final["metrics"] or []
+    _check_metrics([metrics] if isinstance(metrics, str) else metrics, final["valid_metric"])
+
+
 def _check_caches(config) -> None:
     for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
         if config[key]:
@@ -52,12 +73,6 @@ def _check_caches(config) -> None:
 
 def _check_protocol(config) -> None:
     args = config["eval_args"]
-    for phase, mode in args["mode"].items():
-        if mode != "labeled":
-            raise ValueError(
-                f"eval_args: mode '{mode}' for {phase} scores sampled or all items, where AUC and LogLoss say nothing about "
-                "clicks. Use mode: labeled."
-            )
     if config["train_neg_sample_args"]["distribution"] != "none":
         raise ValueError("train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty (~).")
     if args["order"] not in ("TO", "RO"):
@@ -77,9 +92,9 @@ def _check_protocol(config) -> None:
             raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(choices)}.")
     if config["history_source"] == "past" and not split_is_in_time_order(config):
         raise ValueError(
-            "history_source: under a split that is not in time order (eval_args: order RO, or benchmark_filename) the past of a "
-            "row holds clicks whose own rows are held out, which would tell their labels. Leave history_source unset, or set "
-            "it to training."
+            "history_source: under a split that is not known to be in time order (eval_args: order RO, or benchmark_filename) "
+            "the past of a row may hold clicks whose own rows are held out, which would tell their labels. Leave history_source "
+            "unset, or set it to training."
         )
 
 
@@ -88,10 +103,10 @@ def split_is_in_time_order(config) -> bool:
     return config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
 
 
-def _check_metrics(config) -> None:
-    metrics = [str(metric).lower() for metric in config["metrics"]]
+def _check_metrics(asked: Sequence[str], valid_metric: str) -> None:
+    metrics = [str(metric).lower() for metric in asked]
     known = {metric.lower(): metric for metric in _VALUE_METRICS}
-    for metric in config["metrics"]:
+    for metric in asked:
         if str(metric).lower() not in known:
             raise ValueError(
                 f"metrics: '{metric}' is not a metric of labelled rows.{nearest(metric, _VALUE_METRICS)} Choose among "
@@ -99,10 +114,10 @@ def _check_metrics(config) -> None:
             )
     if missing := [known[name] for name in ("auc", "logloss") if name not in metrics]:
         raise ValueError(
-            f"metrics: {config['metrics']} lacks {' and '.join(missing)}, which every comparison table shows. Add it."
+            f"metrics: {asked} lacks {' and '.join(missing)}, which every comparison table shows. Add it."
         )
-    if str(config["valid_metric"]).lower() not in metrics:
-        raise ValueError(f"valid_metric: '{config['valid_metric']}' is not among metrics, {config['metrics']}.")
+    if str(valid_metric).lower() not in metrics:
+        raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {asked}.")
 
 
 def _check_numbers(config) -> None:

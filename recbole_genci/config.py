@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import recbole
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list
 
 from recbole_genci import compat, gpus
-from recbole_genci.checks import check, split_is_in_time_order
+from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
 from recbole_genci.kinds import check_kinds
 from recbole_genci.registry import get_model, nearest, resolve
 
@@ -91,6 +92,8 @@ def parse_argv(argv: Iterable[str]) -> dict:
 
 def _value(key: str, value):
     """``parse_value``, but a name or path is never a number: a folder 2024_01_02 is not 20240102."""
+    if isinstance(value, np.generic):  # which no YAML or JSON file of the run could hold
+        value = value.item()
     is_name = key in _NAMES or key.endswith(("_path", "_dir"))
     return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
 
@@ -155,6 +158,8 @@ class Config(RecBoleConfig):
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
         self._known_keys = known_keys([model, *compared_models], dataset)
+        if isinstance(config_file_list, (str, Path)):  # as the command line has them
+            config_file_list = str(config_file_list).split()
         try:
             super().__init__(model, dataset, config_file_list, config_dict)
         except TypeError as error:  # RecBole's own word for a value of the wrong kind
@@ -233,6 +238,7 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self):
         check_kinds(self.final_config_dict, self.external_config_dict, self.internal_config_dict)
+        check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
         folder = Path(self.final_config_dict["data_path"]) / self.dataset

@@ -35,6 +35,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
+    """Remove what ``write_atomically`` of a process that was killed has left of these files; no process may be writing them."""
+    for name in names:
+        for temporary in folder.glob(f".{name}-*"):
+            temporary.unlink()
+
+
 def check_writable(folder: Path, key: str) -> None:
     """Make sure, before long work, that its results can be written into ``folder``, or that it can be made; leaves nothing.
 

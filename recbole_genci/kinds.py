@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
+from numbers import Integral, Real
 
 from recbole_genci.registry import nearest
 
@@ -74,8 +74,8 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
 
 
 def is_whole(value, minimum: int = 1) -> bool:
-    """Whether ``value`` is a whole number of at least ``minimum``; True and False are not."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
 
 
 def _check_parts(final: Mapping) -> None:
@@ -96,6 +96,9 @@ def _check_parts(final: Mapping) -> None:
     for key in ("field_separator", "seq_separator"):
         if not isinstance(final.get(key), str) or not final[key]:
             raise ValueError(f"{key}: {final.get(key)!r} is not a text that divides {key.partition('_')[0]}s.")
+    if final.get("threshold") is not None and len(final["threshold"]) != 1:
+        raise ValueError(f"threshold: {dict(final['threshold'])} does not name one column; a label is made of one, as in "
+                         "{rating: 4}.")  # fmt: skip
     for field, value in (final.get("threshold") or {}).items():
         if not _is_number(value):
             raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")

@@ -92,6 +92,9 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
         check_writable(Path(first[key]), key)
     reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
     settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None
+    if reader and settings is None and not Path(reader["semantic_id_path"]).is_dir():
+        raise FileNotFoundError(f"semantic_id_path: there is no folder {reader['semantic_id_path']}. Give the folder of an "
+                                "artifact, or leave the key out to have semantic IDs made.")  # fmt: skip
 
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0], settings) if reader else None
@@ -201,8 +204,8 @@ def resume(folder: str | Path) -> dict:
     return _execute_resumed(prepare_resumed(folder), folder)
 
 
-def prepare_resumed(folder: str | Path) -> Plan:
-    """Check that ``folder`` holds a stopped run, and prepare its data again."""
+def prepare_resumed(folder: str | Path, moved: Sequence[str] = ()) -> Plan:
+    """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the word ``--data_path=...``."""
     folder = Path(folder)
     file = folder / "config.yaml"
     if not file.is_file():
@@ -214,7 +217,7 @@ def prepare_resumed(folder: str | Path) -> Plan:
     training_state_file(folder)
     with only_process(folder):  # which may still be training
         pass
-    return prepare(asked["model"], asked["dataset"], [str(file)])
+    return prepare(asked["model"], asked["dataset"], [str(file)], argv=moved)
 
 
 def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
@@ -240,9 +243,11 @@ def main(argv: Sequence[str]) -> int:
             return 0
         words = parse_argv(argv)
         if "resume" in words:
-            if len(words) > 1:
-                raise ValueError("command line: --resume=<folder> stands alone; the folder's config.yaml says everything else.")
-            work = functools.partial(_execute_resumed, prepare_resumed(str(words["resume"])), str(words["resume"]))
+            if set(words) - {"resume", "data_path"}:
+                raise ValueError("command line: --resume=<folder> stands alone, or beside --data_path where files have moved; "
+                                 "the folder's config.yaml says everything else.")  # fmt: skip
+            moved = [word for word in argv if word.startswith("--data_path=")]
+            work = functools.partial(_execute_resumed, prepare_resumed(str(words["resume"]), moved), str(words["resume"]))
         else:
             work = functools.partial(execute, prepare_from_argv(argv))
     except (ValueError, OSError, ImportError, RuntimeError) as error:

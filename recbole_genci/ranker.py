@@ -18,6 +18,7 @@ from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.kinds import is_whole
 from recbole_genci.registry import nearest
 from recbole_genci.saved import SavedRun, load
 
@@ -116,12 +117,12 @@ class Ranker:
         Raises:
             ValueError: as ``score``; ``k`` or ``candidates`` out of range, or ``candidates`` for a model that generates nothing.
         """
-        if not isinstance(k, int) or k < 1:
+        if not is_whole(k):
             raise ValueError(f"k: {k!r} is not a whole number of at least 1.")
         if candidates is not None:
             if not hasattr(self.run.model, "generate_items"):
                 raise ValueError(f"candidates: {self.run.config['model']} generates no items; without candidates all are ranked.")
-            if not isinstance(candidates, int) or candidates < k:
+            if not is_whole(candidates, k):
                 raise ValueError(f"candidates: {candidates!r} is not a whole number of at least k, which is {k}.")
         tables = []
         for request in self._requests(users, histories, context, candidates or self._num_items - 1):

@@ -18,7 +18,7 @@ from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
-from recbole_genci.files import provenance, sha256_of, write_json, write_text
+from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
 from recbole_genci.processes import ALONE, Processes
@@ -58,6 +58,7 @@ def train_and_evaluate(
     with contextlib.ExitStack() as stack:
         if processes.is_first:
             stack.enter_context(only_process(folder))
+            remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
             stack.enter_context(log_file(folder / "run.log"))
             write_text(folder / "config.yaml", config_as_yaml(config))
         logger = logging.getLogger()

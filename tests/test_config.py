@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -83,7 +84,10 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"eval_args": {"split": {"LS": "test_only"}}}, "eval_args: split .* gives no training, validation and test part"),
         ({"eval_args": {"order": "XO"}}, "eval_args: order 'XO'"),
         ({"eval_args": {"group_by": "item"}}, "eval_args: group_by 'item'"),
-        ({"eval_args": {"mode": "full"}}, "mode 'full' for valid scores sampled or all items|Full sort"),
+        ({"eval_args": {"mode": "full"}}, "eval_args: mode 'full' scores sampled or all items"),
+        ({"eval_args": {"mode": {"valid": "labeled", "test": "uni50"}}}, "eval_args: mode 'uni50' scores sampled or all items"),
+        ({"metrics": ["AUC", "GAUC", "LogLoss"]}, "metrics: 'GAUC' is not a metric of labelled rows"),
+        ({"threshold": {"rating": 4, "timestamp": 3}}, "threshold: .* does not name one column"),
         ({"eval_args": {"order": "RO"}, "history_source": "past"}, "clicks whose own rows are held out"),
         ({"eval_args": {"spilt": {"RS": [0.8, 0.1, 0.1]}}}, "eval_args: 'spilt' is not one of its parts.*Did you mean 'split'"),
         ({"eval_args": "RS"}, "eval_args: 'RS' is not of the form"),
@@ -280,3 +284,17 @@ def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
     again = Config("GenCI", "ml-100k", [str(file)])
     differing = {k for k in config.final_config_dict if config[k] != again[k]}
     assert differing <= {"train_neg_sample_args"}
+
+
+def test_files_may_be_given_as_on_the_command_line(tmp_path):
+    for name, content in (("a.yaml", "epochs: 7"), ("b.yaml", "train_batch_size: 64")):
+        (tmp_path / name).write_text(content)
+    assert Config("LR", "ml-100k", str(tmp_path / "a.yaml"))["epochs"] == 7
+    assert Config("LR", "ml-100k", tmp_path / "a.yaml")["epochs"] == 7
+    both = Config("LR", "ml-100k", f"{tmp_path / 'a.yaml'} {tmp_path / 'b.yaml'}")
+    assert (both["epochs"], both["train_batch_size"]) == (7, 64)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Config("LR", "ml-100k", config_dict={"epochs": np.int64(7), "learning_rate": np.float32(0.5)})
+    assert type(config["epochs"]) is int and type(config["learning_rate"]) is float

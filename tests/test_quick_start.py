@@ -77,7 +77,7 @@ def test_loss_parts_are_logged_by_name(tiny):
         (["--model=GenCI", "--dataset=ml-100k", "--text_encoder=./no/such/folder"], "text_encoder"),
         (["--model=GenCI", "--dataset=ml-100k", "--item_text_fields=['titel']"], "item_text_fields.*movie_title|titel"),
         (["--model=LR,LR", "--dataset=ml-100k"], "names a model twice"),
-        (["--model=GenCI", "--dataset=ml-100k", "--semantic_id_path=nowhere"], "nowhere"),
+        (["--model=GenCI", "--dataset=ml-100k", "--semantic_id_path=nowhere"], "semantic_id_path: there is no folder nowhere"),
         (["--model=GenCI", "--dataset=ml-100k", "--intent_heads=7"], "intent_heads: 7 does not divide intent_width"),
     ],
 )

@@ -80,6 +80,7 @@ def test_recommended_are_the_best_unseen_items_by_score(folders):
             assert table[table["user"] == user]["item"].tolist() == expected
         known = ranker.recommend("u3", k=20, histories={"u3": ["i1", "i2"]})
         assert not {"i1", "i2"} & set(known["item"])
+        assert ranker.recommend(users, k=np.int64(4)).equals(table)
 
 
 def test_candidates_are_those_that_the_generator_finds(folders):

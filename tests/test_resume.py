@@ -70,7 +70,7 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
     assert main(["--resume=saved/nowhere"]) == 2 and "config.yaml" in capsys.readouterr().err
     assert main(["--resume=saved/nowhere", "--epochs=3"]) == 2 and "stands alone" in capsys.readouterr().err
     finished = run("DeepFM", "tiny", config_dict=keys)[0]["folder"]
-    assert main([f"--resume={finished}"]) == 2 and "training.pt" in capsys.readouterr().err
+    assert main([f"--resume={finished}"]) == 2 and "has finished" in capsys.readouterr().err
     with monkeypatch.context() as patched:
         stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
@@ -106,3 +106,18 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
     file.write_text(file.read_text() + "u1\ti1\t1\t1800000000\n")
     with pytest.raises(ValueError, match="was trained on rows .* but its configuration now gives"):
         resume(folder)
+
+
+def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_left(keys, monkeypatch, tmp_path, capsys):
+    with monkeypatch.context() as patched:
+        stop_after(0, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    (folder,) = Path("saved").iterdir()
+    (folder / ".training.pt-k1ll3d00").write_bytes(b"half")
+    (folder / ".model.safetensors-k1ll3d00").write_bytes(b"half")
+    Path(keys["data_path"]).rename(tmp_path / "moved")
+    assert main([f"--resume={folder}"]) == 2 and "--data_path" in capsys.readouterr().err
+    assert main([f"--resume={folder}", f"--data_path={tmp_path / 'moved'}"]) == 0
+    assert (folder / "metrics.json").exists()
+    assert not [file.name for file in folder.iterdir() if file.name.startswith(".")]

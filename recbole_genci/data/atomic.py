@@ -36,7 +36,7 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
     header = {}
     for cell in cells:
         field, _, kind = cell.rpartition(":")
-        if not field or field.startswith(":") or kind not in FIELD_TYPES:
+        if not field or ":" in field or kind not in FIELD_TYPES:
             raise ValueError(
                 f"{file}: header cell '{cell}' is not field:type with a type among {', '.join(FIELD_TYPES)}. "
                 f"Is field_separator ({field_separator!r}) right?"

@@ -11,6 +11,8 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.registry import nearest
 
+PADDING = "[PAD]"  # RecBole's name of id 0
+EXACT_UP_TO = 2**53  # of whole numbers in float64, as which RecBole reads times
 LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
 
 
@@ -59,6 +61,12 @@ def check_header(dataset, file: Path, source: FeatureSource, header: Mapping[str
             raise ValueError(
                 f"The header of {file} declares '{field}:{header[field]}', which must be '{field}:{kind}'. Change it there."
             )
+    own, asked = _id_fields(dataset).get(source), list(asked)
+    if own and asked and own not in asked:
+        raise ValueError(
+            f"load_col: '{source.value}' lists {', '.join(asked)} without '{own}', the column that says whom or what a line "
+            f"describes (key {'USER' if source == FeatureSource.USER else 'ITEM'}_ID_FIELD). Add it."
+        )
     for field in asked:
         if field not in header:
             raise ValueError(
@@ -95,12 +103,17 @@ def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
             f"{folder}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the field out "
             "by load_col or unload_col, or rename it in the file."
         )
+    for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
+        for field in set(_id_fields(dataset).values()) & set(feat if feat is not None else ()):
+            if (feat[field] == PADDING).any():
+                raise ValueError(f"{folder}: '{PADDING}' is a value of '{field}' in {token}'s files; RecBole's padding has that "
+                                 "name. Rename it there.")  # fmt: skip
     known = [name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
     for field in config["numerical_features"] or ():
         if field not in known:
             raise ValueError(
-                f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are {', '.join(known)}."
-                f"{nearest(field, known)}"
+                f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are "
+                f"{', '.join(known) or 'none'}.{nearest(field, known)} Load it by load_col."
             )
         if field == dataset.label_field or field in (config["threshold"] or ()):
             raise ValueError(f"numerical_features: '{field}' is what the label is, or is made of; no model may read it.")
@@ -123,6 +136,11 @@ def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
                 f"{folder}: {token}.inter lacks a finite '{field}' in {missing.sum()} of {len(missing)} rows, first in line "
                 f"{int(missing.argmax()) + 2}. Complete or remove these lines."
             )
+    if dataset.time_field in dataset.inter_feat and (latest := dataset.inter_feat[dataset.time_field].abs().max()) > EXACT_UP_TO:
+        dataset.logger.warning(
+            f"'{dataset.time_field}' reaches {latest:g}, where a number of 64 bits is no longer exact: rows less than "
+            f"{np.spacing(latest):g} apart may count as one instant. Give it in a coarser unit."
+        )
 
 
 def check_label(dataset) -> None:

@@ -91,7 +91,9 @@ class CTRDataset(Dataset):
         label = self.inter_feat[self.label_field]
         if not label.isin([0, 1]).all():
             bad = label[~label.isin([0, 1])].iloc[0]
-            raise ValueError(f"LABEL_FIELD: column '{self.label_field}' holds {bad!r}; labels must be 0 or 1.")
+            raise ValueError(f"LABEL_FIELD: column '{self.label_field}' holds {bad:g}; labels must be 0 or 1. Change the "
+                             f"file, or name a new column by LABEL_FIELD, which threshold: {{{self.label_field}: ...}} makes of "
+                             "this one.")  # fmt: skip
 
     def _remove_duplication(self):
         # RecBole sorts by time with a sort that may swap rows of one instant, from one processor to the next (dataset.py:853).
@@ -189,8 +191,8 @@ class CTRDataset(Dataset):
         parts = super().build()
         self.history_source = self.config["history_source"]
         if not split_is_in_time_order(self.config):
-            self.logger.info("The split is not in time order: histories hold training rows only, or they would contain "
-                             "clicks whose own rows are held out.")  # fmt: skip
+            self.logger.info("The split is not known to be in time order (eval_args: order RO, or benchmark_filename): histories "
+                             "hold training rows only, or they might contain clicks whose own rows are held out.")  # fmt: skip
         self.attach_histories(parts, self.history_source)
         return parts
 

@@ -29,7 +29,7 @@ def check_dataset(config) -> None:
     folder, name = Path(config["data_path"]), config["dataset"]
     if folder.is_dir() or name in known_downloads():
         return
-    here = sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) if folder.parent.is_dir() else []
+    here = sorted({file.parent.name for file in folder.parent.glob("*/*.inter")})
     raise ValueError(
         f"dataset: there is no folder {folder}, and '{name}' is no name in RecBole's dataset store."
         f"{nearest(name, [*here, *known_downloads()])} Put {name}.inter (and .user, .item) into that folder or point "

@@ -124,6 +124,11 @@ def log_summary(parts) -> None:
         if len(part) == 0:
             raise ValueError(f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in eval_args.")
         if table.loc[name, "positive"] in (0.0, 1.0):
+            if table["positive"].nunique() == 1:
+                raise ValueError(
+                    f"All rows are {'clicks' if table.loc[name, 'positive'] else 'without a click'}: labels must be of both "
+                    "kinds, as nothing is sampled. Check threshold and the column that the label is made of."
+                )
             if name == "valid":  # early stopping compares its AUC
                 raise ValueError("The valid part has one class only, so that its AUC, by which the best epoch is chosen, is "
                                  "undefined. Change threshold or eval_args.")  # fmt: skip

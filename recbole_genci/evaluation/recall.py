@@ -7,11 +7,13 @@ the mean of ``1 / log2(1 + rank)`` over them. Beside both stands the list of the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from recbole_genci.evaluation.diagnostics import popularity
+from recbole_genci.kinds import is_whole
 
 
 def ranks_of(items: Tensor, target: Tensor, history: Tensor | None = None) -> Tensor:
@@ -69,8 +71,10 @@ def recall(
     """
     if not hasattr(model, "generate_items"):
         raise ValueError(f"recall: {type(model).__name__} generates no items.")
-    if not k or any(not isinstance(limit, int) or limit < 1 for limit in k):
+    limits = [k] if isinstance(k, Integral) else list(k)
+    if not limits or not all(map(is_whole, limits)):
         raise ValueError(f"k: {k!r} is not a list of whole numbers of at least 1.")
+    k = [int(limit) for limit in limits]
     config = loader.config
     longest = config["MAX_ITEM_LIST_LENGTH"] if exclude_history else 0
     needed = min(max(k) + longest, model.num_items - 1)

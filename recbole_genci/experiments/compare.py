@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
@@ -43,7 +45,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
         tables["significance"], said = significance(outcome, *best)
         remarks.append(said)
     else:
-        remarks.append("No significance: fewer than two lines have finished with all their seeds.")
+        remarks.append("No significance: fewer than two lines have finished with all their seeds and an AUC.")
+    if len(np.unique(outcome.test_labels)) < 2:
+        remarks.append("All test rows are of one class: AUC, GAUC and RelaImpr are undefined.")
     names = [line.name for line in outcome.request.lines]
     panels = [Panel(outcome.axis(label),
                     [Series("ours", [outcome.mean(line, metric) for line in outcome.request.lines]),

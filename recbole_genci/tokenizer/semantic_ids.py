@@ -135,7 +135,7 @@ class SemanticIDs:
             raise ValueError(
                 f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}. The artifact was built "
                 f"for another catalogue: build it again for this dataset (delete its folder, or use another cache), or add the "
-                f"items (`python -m recbole_genci.tokenizer --append_to=<folder>`)."
+                f"items (`python -m recbole_genci.tokenizer --dataset=<name> --append_to=<folder> --output=<new folder>`)."
             )
         table = np.full((len(id_tokens), self.num_levels), -1, dtype=np.int64)
         table[1:] = self.codes[np.array([row[token] for token in tokens], dtype=np.int64)]

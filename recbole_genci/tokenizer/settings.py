@@ -81,7 +81,8 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         value = config[key] if key in config else None
         value = default if value is None else value
         if value is not None and not check(value):
-            raise ValueError(f"The config key `{key}` must be {expected}; it is {value!r}.")
+            hint = " On a command line quote its words: \"['word', 'word']\"." if "list" in expected else ""
+            raise ValueError(f"The config key `{key}` must be {expected}; it is {value!r}.{hint}")
         settings[key] = list(value) if isinstance(value, (list, tuple)) else value
     own_vectors = is_array_file(settings["text_encoder"])
     if settings[_FIELDS] is None and not own_vectors:

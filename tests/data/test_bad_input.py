@@ -10,6 +10,7 @@ from conftest import tiny_rows, write_dataset
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.dataset import ROW_NUMBER
+from recbole_genci.data.loaders import log_summary
 
 
 def build(folder, damage=lambda folder: None, rows=None, **more):
@@ -240,3 +241,42 @@ def test_nan_scores_stop_the_evaluation(tmp_path):
     assert metrics_of(config, torch.tensor([0.5, torch.nan, 0.5, torch.nan]), labels)["auc"] == 1.0
     assert metrics_of(config, torch.tensor([0.1, 0.4, 0.35, 0.8]), labels)["auc"] == 1.0
     assert metrics_of(config, torch.tensor([0.1, 0.3, 0.35, 0.8]), labels)["auc"] == 0.75
+
+
+@pytest.mark.parametrize(("source", "key"), [("user", "USER_ID_FIELD"), ("item", "ITEM_ID_FIELD")])
+def test_features_are_loaded_with_the_id_of_whom_they_describe(tmp_path, source, key):
+    feature = {"user": "age", "item": "year"}[source]
+    own = {"inter": ["user_id", "item_id", "label", "timestamp"], source: [feature]}
+    with pytest.raises(ValueError, match=rf"load_col: '{source}' lists {feature} without '{source}_id'.*\(key {key}\). Add it"):
+        build(tmp_path, load_col=own)
+
+
+@pytest.mark.parametrize("file", ["tiny.inter", "tiny.item"])
+def test_an_id_with_the_name_of_padding_is_refused(tmp_path, file):
+    def damage(folder):
+        text = (folder / file).read_text()
+        (folder / file).write_text(text.replace("\ti3\t", "\t[PAD]\t").replace("\ni3\t", "\n[PAD]\t"))
+
+    with pytest.raises(ValueError, match=r"'\[PAD\]' is a value of 'item_id' in tiny's files"):
+        build(tmp_path, damage)
+
+
+def test_times_beyond_exact_numbers_are_pointed_out(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path / "seconds")
+        assert "no longer exact" not in caplog.text
+        build(tmp_path / "nanoseconds", lambda folder: (folder / "tiny.inter").write_text(
+            (folder / "tiny.inter").read_text().rstrip("\n") + "\nu1\ti1\t1\t1700000000000000001\n"))  # fmt: skip
+    assert "'timestamp' reaches 1.7e+18, where a number of 64 bits is no longer exact: rows less than 256 apart" in caplog.text
+
+
+def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
+    def damage(folder):
+        lines = (folder / "tiny.inter").read_text().splitlines()
+        column = lines[0].split("\t").index("label:float")
+        rows = [line.split("\t") for line in lines[1:]]
+        rows = ["\t".join([*row[:column], "1", *row[column + 1 :]]) for row in rows]
+        (folder / "tiny.inter").write_text("\n".join([lines[0], *rows]) + "\n")
+
+    with pytest.raises(ValueError, match="All rows are clicks: labels must be of both kinds"):
+        log_summary(build(tmp_path, damage))

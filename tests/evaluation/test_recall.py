@@ -91,6 +91,7 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
             ranks[name].append(shown.index(target) + 1 if target in shown else 0)
     assert found == {name: ranking_metrics(torch.tensor(values), [1, 5]) for name, values in ranks.items()}
     assert saved.recall("valid", k=[count], exclude_history=False)["generated"][f"recall@{count}"] == 1
+    assert saved.recall("valid", k=np.int64(count)) == saved.recall("valid", k=[count])
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,8 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
     [
         ({"k": [0]}, "k: .0. is not a list"),
         ({"k": []}, "k: .. is not a list"),
+        ({"k": 0}, "k: 0 is not a list"),
+        ({"k": [True]}, "k: .True. is not a list"),
         ({"num_beams": 5}, "5 beams give no list of 20 items; use at least 20"),
         ({"k": [2], "num_beams": 3, "exclude_history": True}, "2 items beside the up to 5 of a history; use at least 7"),
     ],
