@@ -214,7 +214,7 @@ def test_missing_columns_are_named_with_what_to_do(tmp_path, keys, message):
         (lambda text: text.splitlines()[0] + "\n", "no rows"),
         (lambda text: text.replace("\t1\t1", "\t2\t1"), "labels must be 0 or 1"),
     ],
-    ids=["bad header", "short line", "long line", "word for a number", "no rows", "label 2"],
+    ids=["bad header", "commas", "short line", "long line", "word for a number", "no rows", "label 2"],
 )
 def test_malformed_files_are_refused_by_name(tmp_path, damage, message):
     keys = write_dataset(tmp_path, tiny_rows())
