@@ -235,10 +235,12 @@ def test_windows_line_ends_are_read(tmp_path):
 def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp_path, caplog):
     from recbole_genci.data.loaders import log_summary
 
-    rows = [[u, i, 1, t] for u, i, _, t in tiny_rows()]
-    with pytest.raises(ValueError, match="valid part has one class only"):
-        log_summary(build(tmp_path, rows))
     parts = build(tmp_path, tiny_rows())
+    label = parts[1].inter_feat["label"]
+    parts[1].inter_feat["label"] = torch.ones(len(parts[1]))
+    with pytest.raises(ValueError, match="valid part has one class only"):
+        log_summary(parts)
+    parts[1].inter_feat["label"] = label
     parts[2].inter_feat["label"] = torch.ones(len(parts[2]))
     log_summary(parts)
     assert "test part has one class only: its AUC is undefined" in caplog.text
