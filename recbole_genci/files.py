@@ -129,7 +129,8 @@ def git_revision() -> str | None:
         return None
 
     def git(*words):
-        return subprocess.run(["git", "--no-optional-locks", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "--no-optional-locks", "-C", str(folder), *words]  # a commit made meanwhile must not meet a lock
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", *_SOURCES) else "")
