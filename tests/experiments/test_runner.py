@@ -141,7 +141,7 @@ def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
     folder = Path("results/extraction-tiny")
     head, _, *shown = cells((folder / "table.md").read_text())
     rows = list(csv.DictReader((folder / "table.csv").open()))
-    assert len(shown) == len(rows) == 4
+    assert len(shown) == len(rows) == 5
     for entries, row in zip(shown, rows):
         for name, entry in zip(head, entries):
             plain, _, error = name.partition(" (± ")
@@ -167,11 +167,11 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     monkeypatch.setattr(preparation, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args))
     experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert trained == [("LR", 2020), ("GenCI", 2020)] and (len(built), len(made)) == (1, 1)
-    # The full model is there, three variants are new.
+    # The full model is there, four variants are new.
     caplog.set_level(logging.INFO)
     experiment("extraction", "tiny", seeds=1, config_dict=data)
-    assert len(trained) == 5 and (len(built), len(made)) == (2, 2)
-    assert "Experiment extraction: 4 runs, 1 of them are there already; about" in caplog.text
+    assert len(trained) == 6 and (len(built), len(made)) == (2, 2)
+    assert "Experiment extraction: 5 runs, 1 of them are there already; about" in caplog.text
     full = read_runs(Path("results/extraction-tiny"))[0]
     assert full["taken_from"] == "compare-tiny" and full["folder"].startswith("../compare-tiny/runs/")
     assert load(Path("results/extraction-tiny") / full["folder"]).evaluate()["auc"] == full["test"]["auc"]
@@ -180,13 +180,13 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     experiment("intents", "tiny", config_dict=data)
     experiment("volatility", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     experiment("compare", "tiny", ["GenCI", "LR"], 1, config_dict=data)
-    assert len(trained) == 5 and [row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]] == [
+    assert len(trained) == 6 and [row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]] == [
         "GenCI",
         "LR",
     ]
     # Another learning rate is another run.
     experiment("intents", "tiny", config_dict=data | {"learning_rate": 0.001})
-    assert len(trained) == 6
+    assert len(trained) == 7
 
 
 def test_scores_alone_make_tables_but_no_analysis_of_a_model(data, trained, caplog):
@@ -361,8 +361,8 @@ def test_all_runs_each_experiment_and_shares_the_full_model(data, trained, monke
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
     outcomes = experiment("all", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert [outcome.request.definition.name for outcome in outcomes] == [each.name for each in few]
-    # LR, the full model once, and three variants of extraction.
-    assert len(trained) == 5 and trained.count(("LR", 2020)) == 1
+    # LR, the full model once, and four variants of extraction.
+    assert len(trained) == 6 and trained.count(("LR", 2020)) == 1
     assert all((outcome.request.folder / "table.md").is_file() for outcome in outcomes)
 
 
