@@ -28,6 +28,9 @@ _WITHOUT_EFFECT = {
 #: Keys whose default is a text, and for which none at all has a meaning.
 _MAY_BE_NONE = ("gpu_id", "state", "volatility_field", "RATING_FIELD")
 
+#: For messages about a value that is no list: ``[a, b]`` on a command line is a text.
+LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
+
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
@@ -58,7 +61,7 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
             raise ValueError(f"{key}: {value!r} is not of the form {form}.")
     for key in _LISTS:
         if final.get(key) is not None and not isinstance(final[key], (list, tuple)):
-            raise ValueError(f"{key}: {final[key]!r} is not a list. On a command line quote its words: \"['word', 'word']\".")
+            raise ValueError(f"{key}: {final[key]!r} is not a list.{LIST_HINT}")
     if not isinstance(final.get("data_path"), str):
         raise ValueError(f"data_path: {final.get('data_path')!r} is not the path of a folder.")
     if str(final.get("state") or "INFO").upper() not in _LEVELS:
@@ -67,7 +70,7 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
         raise ValueError(f"valid_metric: {final.get('valid_metric')!r} is not the name of a metric.")
     _check_parts(final)
     _check_filters(final)
-    for key, value in given.items():
+    for key, value in given.items():  # last, as some of these keys have sentences of their own above
         default = defaults.get(key)
         if isinstance(default, str) and value is None and key not in (*_MAY_BE_NONE, *_INTERVALS):
             raise ValueError(f"{key}: None is no value of this key; the default is {default!r}. Leave the key out for it.")

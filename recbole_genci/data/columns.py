@@ -11,7 +11,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.registry import nearest
 
-PADDING = "[PAD]"  # RecBole's name of id 0
+PADDING = "[PAD]"  # RecBole's name of id 0; the tokenizer, which knows nothing of datasets, has its own
 EXACT_UP_TO = 2**53  # of whole numbers in float64, as which RecBole reads times
 LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
 

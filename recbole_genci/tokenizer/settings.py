@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from recbole_genci.kinds import LIST_HINT
 from recbole_genci.tokenizer.encoders import is_array_file
 from recbole_genci.tokenizer.lsa import LSA
 
@@ -81,7 +82,7 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         value = config[key] if key in config else None
         value = default if value is None else value
         if value is not None and not check(value):
-            hint = " On a command line quote its words: \"['word', 'word']\"." if "list" in expected else ""
+            hint = LIST_HINT if isinstance(value, str) and value.startswith("[") else ""
             raise ValueError(f"The config key `{key}` must be {expected}; it is {value!r}.{hint}")
         settings[key] = list(value) if isinstance(value, (list, tuple)) else value
     own_vectors = is_array_file(settings["text_encoder"])
