@@ -15,7 +15,7 @@ from recbole.utils import init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model import t5
+from recbole_genci.model import intent, t5
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
@@ -91,9 +91,8 @@ def operations(case: TimedCase) -> dict[str, int]:
     """
     batch, found = next(iter(case.train)).to(case.device), {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(patch.object(t5, "on_cpu", lambda x: False))
-        if intent := getattr(case.model, "intent", None):
-            stack.enter_context(patch.object(intent, "chunk_positions", 0))
+        for module in (t5, intent):
+            stack.enter_context(patch.object(module, "on_cpu", lambda x: False))
         case.model.train()
         with _Counter() as counter:
             losses = case.model.calculate_loss(batch)

@@ -259,7 +259,8 @@ class CTRDataset(Dataset):
         ``neg_item_id_list`` [B, H] for DIEN.
 
         For models that read semantic IDs also ``semantic_ids`` [B, N] of the target, ``history_semantic_ids`` [B, H, N]
-        (-1 on padding) and ``history_number`` [B]: rows with one number have one history, to be encoded once.
+        (-1 on padding) and ``history_number`` [B]: rows with one number have one history, to be encoded once, and longer
+        histories have larger numbers.
         """
         width = self.config["MAX_ITEM_LIST_LENGTH"]
         name = self.iid_field + self.config["LIST_SUFFIX"]
@@ -273,7 +274,8 @@ class CTRDataset(Dataset):
             columns[SEMANTIC_IDS] = self.semantic_ids[items]
             columns[HISTORY_SEMANTIC_IDS] = self.semantic_ids[history]
             # A non-empty history is known by where it ends; all empty ones are the same.
-            columns[HISTORY_NUMBER] = torch.where(end > start, end, -1)
+            # In order of length, as an encoder takes histories of one length together.
+            columns[HISTORY_NUMBER] = torch.where(end > start, length * (len(self.history.items) + 1) + end, -1)
         return columns
 
     # ---------------------------------------------------------------- identity

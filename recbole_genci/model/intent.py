@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_genci.model.decoding import Beams, Trie, beam_search, evaluation_mode
-from recbole_genci.model.t5 import T5Decoder, T5Encoder
+from recbole_genci.model.t5 import T5Decoder, T5Encoder, on_cpu
 
 
 class EncodedHistory(NamedTuple):
@@ -110,16 +110,18 @@ class IntentGenerator(nn.Module):
         tokens, positions, longest = self._tokens(history_codes, length)
         rows = len(tokens)
         chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
-        if tokens.device.type != "cpu" or rows <= chunk:
+        if not on_cpu(tokens) or rows <= chunk:
             states = self._encode(tokens[:, :longest], positions)
         else:
-            order = torch.argsort(positions, stable=True)
+            ordered, order = positions.sort(stable=True)
+            as_given = bool((ordered == positions).all())  # as batches of the dataset are, which saves a copy of all states
             parts = []
-            for chosen in order.split(chunk):
-                width = int(positions[chosen[-1]])
-                part = self._encode(tokens[chosen, :width], positions[chosen])
-                parts.append(F.pad(part, (0, 0, 0, longest - width)))
-            states = torch.cat(parts)[torch.argsort(order)]
+            for chosen, several in zip(order.split(chunk), ordered.split(chunk), strict=True):
+                width = int(several[-1])
+                part = self._encode(tokens[chosen, :width], several)
+                parts.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
+            states = torch.cat(parts)
+            states = states if as_given else states[torch.argsort(order)]
         mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
         last = states[torch.arange(rows, device=tokens.device), positions - 1]
         return EncodedHistory(states, mask, last)
@@ -157,6 +159,8 @@ class IntentGenerator(nn.Module):
         if self.history_tokens == "item":
             embedded = embedded.sum(2)
         embedded = embedded * math.sqrt(self.width)
+        if on_cpu(tokens) and bool((positions == tokens.shape[1]).all()):  # a GPU would have to be waited for
+            return self.encoder(embedded)
         mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
         return self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
 

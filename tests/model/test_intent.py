@@ -57,9 +57,13 @@ def test_encoding_depends_on_neither_padding_nor_batch_order_nor_batch_size(hist
 
 
 @both
+@pytest.mark.parametrize("in_order_of_length", [True, False])
 @pytest.mark.parametrize("chunk_positions", [1, 40, 100])
-def test_chunked_encoding_equals_unchunked_in_value_and_gradient(history_tokens, chunk_positions):
+def test_chunked_encoding_equals_unchunked_in_value_and_gradient(history_tokens, chunk_positions, in_order_of_length):
     codes, length = random_histories(10)
+    if in_order_of_length:
+        order = length.argsort()
+        codes, length = codes[order], length[order]
     whole, chunked = generator(history_tokens, chunk_positions=0), generator(history_tokens, chunk_positions=chunk_positions)
     results = [model.encode(codes, length) for model in (whole, chunked)]
     torch.testing.assert_close(results[0].states, results[1].states, atol=1e-6, rtol=1e-5)
