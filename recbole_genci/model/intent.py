@@ -20,8 +20,8 @@ class EncodedHistory(NamedTuple):
     """Output of :meth:`IntentGenerator.encode`; states at padding are zero."""
 
     states: Tensor  # [U, S, m] H_enc, the final hidden states (Eq. 4)
-    mask: Tensor  # [U, S] bool, True at real positions; every row has at least one
     last: Tensor  # [U, m] H_LTI, the state of the last real position (Eq. 5)
+    mask: Tensor  # [U, S] bool, True at real positions; every row has at least one
 
 
 class IntentGenerator(nn.Module):
@@ -110,21 +110,21 @@ class IntentGenerator(nn.Module):
         tokens, positions, longest = self._tokens(history_codes, length)
         rows = len(tokens)
         chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
-        if not on_cpu(tokens) or rows <= chunk:
-            states = self._encode(tokens[:, :longest], positions)
-        else:
-            ordered, order = positions.sort(stable=True)
-            as_given = bool((ordered == positions).all())  # as batches of the dataset are, which saves a copy of all states
-            parts = []
-            for chosen, several in zip(order.split(chunk), ordered.split(chunk), strict=True):
-                width = int(several[-1])
-                part = self._encode(tokens[chosen, :width], several)
-                parts.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
-            states = torch.cat(parts)
-            states = states if as_given else states[torch.argsort(order)]
         mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
-        last = states[torch.arange(rows, device=tokens.device), positions - 1]
-        return EncodedHistory(states, mask, last)
+        if not on_cpu(tokens) or rows <= chunk:
+            return EncodedHistory(*self._encode(tokens[:, :longest], positions), mask)
+        ordered, order = positions.sort(stable=True)
+        states, last = [], []
+        for chosen, several in zip(order.split(chunk), ordered.split(chunk), strict=True):
+            width = int(several[-1])
+            part, end = self._encode(tokens[chosen, :width], several)
+            states.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
+            last.append(end)
+        states, last = torch.cat(states), torch.cat(last)
+        if not bool((ordered == positions).all()):  # batches of the dataset come in order, which saves a copy of all states
+            back = torch.argsort(order)
+            states, last = states[back], last[back]
+        return EncodedHistory(states, last, mask)
 
     def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
         """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the longest of them."""
@@ -154,15 +154,18 @@ class IntentGenerator(nn.Module):
             return tokens, length.clamp(min=1).long(), items
         return tokens.flatten(1), (length * levels).clamp(min=1).long(), max(longest * levels, 1)
 
-    def _encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def _encode(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last real one's ``[U, m]``."""
         embedded = F.embedding(tokens, self.token_embedding.weight, padding_idx=0)
         if self.history_tokens == "item":
             embedded = embedded.sum(2)
         embedded = embedded * math.sqrt(self.width)
         if on_cpu(tokens) and bool((positions == tokens.shape[1]).all()):  # a GPU would have to be waited for
-            return self.encoder(embedded)
-        mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
-        return self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
+            states = self.encoder(embedded)
+        else:
+            mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
+            states = self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
+        return states, states[torch.arange(len(states), device=states.device), positions - 1]
 
     def ntp_loss(self, encoded: EncodedHistory, history_index: Tensor, target_codes: Tensor, reduction: str = "mean") -> Tensor:
         """Next-token loss of each level (Eq. 2), ``[N]``: teacher-forced cross-entropy, mean over the P rows.

@@ -9,7 +9,7 @@ the order of the multiplications is chosen for short histories and few heads:
   times the score products, which are few there. The encoder, whose positions all read all others, has queries, keys
   and values of its own, as in any T5: at 2 heads a seventh faster over 200 positions, and even over 50.
 * **Gains are folded.** The gain of a norm is multiplied into the matrices that read it, not into every position.
-* **Dropout on CPU** draws 16 random bits per element instead of one Bernoulli call, which otherwise is the most
+* **Dropout on CPU** draws 8 random bits per element instead of one Bernoulli call, which otherwise is the most
   expensive operation of the whole encoder.
 
 Shapes: R query rows, U memory rows (R = U·G, row-major), T queries, S keys, h heads, m width.
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 EPS = 1e-6
+LONG = 128  # positions from which fused attention, which knows no gradient of the bias, predicts faster than matrix products
 
 
 def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) -> Tensor:
@@ -80,12 +81,12 @@ def rms_normalize(x: Tensor, eps: float = EPS) -> Tensor:
 
 
 def _keep_scale(x: Tensor, p: float) -> Tensor:
-    """A dropout multiplier like ``x``: 0 with probability p (to 1/65536), else 1 / (1 - p)."""
-    threshold = min(round(p * 65536), 65535)  # at 65536 nothing would be kept
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    keep = torch.ge(bits, threshold - 32768, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
-    return keep.mul_(65536 / (65536 - threshold))
+    """A dropout multiplier like ``x``: 0 with probability p (to 1/256, and at least so much), else 1 / (1 - p)."""
+    threshold = min(max(round(p * 256), 1), 255)  # at 256 nothing would be kept
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    bits = words.view(torch.int8)[: x.numel()].view(x.shape)
+    keep = torch.ge(bits, threshold - 128, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
+    return keep.mul_(256 / (256 - threshold))
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -178,8 +179,11 @@ class SelfAttention(Attention):
     def forward(self, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         """``x [U, S, m]`` to ``[U, S, m]``; ``gain [m]`` is that of the norm before it, ``bias [1 or U, h, S, S]``."""
         query, key, value = (self._heads(x, linear.weight * gain) for linear in (self.q, self.k, self.v))
-        weights = torch.matmul(query, key.transpose(2, 3)).add_(bias).softmax(-1)
-        context = torch.matmul(dropout(weights, self.p, self.training), value)
+        if not self.training and x.shape[1] >= LONG:
+            context = F.scaled_dot_product_attention(query, key, value, bias.expand(len(x), -1, -1, -1), scale=1.0)
+        else:
+            weights = torch.matmul(query, key.transpose(2, 3)).add_(bias).softmax(-1)
+            context = torch.matmul(dropout(weights, self.p, self.training), value)
         return self.o(context.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor, weight: Tensor) -> Tensor:
