@@ -87,6 +87,8 @@ def _check_protocol(config) -> None:
             f"eval_args: split {split} gives no training, validation and test part. Use {{'RS': [0.8, 0.1, 0.1]}} (ratios), "
             "{'TS': [0.8, 0.1, 0.1]} (by points in time) or {'LS': 'valid_and_test'} (each user's last two rows)."
         )
+    if mode == "TS" and args["order"] != "TO":  # RecBole would apply the order of time to shuffled rows
+        raise ValueError(f"eval_args: split {split} is by time, order {args['order']} is not. Use order TO, or {{'RS': ...}}.")
     for key, choices in (("history_labels", ("positive", "all")), ("history_source", ("past", "training"))):
         if config[key] not in choices:
             raise ValueError(f"{key}: '{config[key]}' is not one of {', '.join(choices)}.")

@@ -32,6 +32,23 @@ def add_numpy_aliases() -> None:
 
 
 @contextlib.contextmanager
+def tensorboard_in(folder):
+    """Have a trainer that is made inside the block write its curves to ``<folder>/tensorboard``.
+
+    trainer/trainer.py:115 names them after the log file (utils/utils.py:222), which is ``run.log`` for every run.
+    """
+    from recbole.trainer import trainer
+    from torch.utils.tensorboard import SummaryWriter
+
+    original = trainer.get_tensorboard
+    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder / "tensorboard"))
+    try:
+        yield
+    finally:
+        trainer.get_tensorboard = original
+
+
+@contextlib.contextmanager
 def series_agg_len_by_row():
     """Make ``series.agg(len)`` the length of each row again, inside the block only.
 

@@ -100,7 +100,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     semantic_ids = prepare_semantic_ids(reader, parts[0], settings) if reader else None
     for config in configs.values():  # a wrong setting of the last model is found before the first one trains
         config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
-    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}", *argv])
+    given = [f"--config_files={' '.join(map(str, config_files))}"] if config_files else []
+    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}", *given, *argv])
     return Plan(configs, parts, semantic_ids, command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +28,21 @@ WEIGHTS_FILE = "model.safetensors"
 class CTRTrainer(Trainer):
     """Trains and evaluates any model of this plugin or of RecBole on labelled rows.
 
-    The weights of the best validation epoch are at ``<folder>/model.safetensors``.
+    The weights of the best validation epoch are at ``<folder>/model.safetensors``, TensorBoard's curves in
+    ``<folder>/tensorboard``.
 
     Args:
         config: the model's Config.
         model: the model.
-        folder: the run's folder; created by the first save.
+        folder: the run's folder.
         identity: names and hashes of what the model is trained on. When given, each evaluated epoch leaves
             ``<folder>/training.pt``, from which ``resume`` goes on exactly.
         processes: that train the model together; only the first of them writes.
     """
 
     def __init__(self, config, model, folder: Path, identity: dict | None = None, processes: Processes = ALONE):
-        super().__init__(config, model)
+        with compat.tensorboard_in(folder) if processes.is_first else contextlib.nullcontext():
+            super().__init__(config, model)
         self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.epochs_trained = 0
@@ -81,13 +84,13 @@ class CTRTrainer(Trainer):
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch, score):
+            if saved and self.identity is not None:  # first of all, as the best weights have just been written
+                save_training_state(self.folder, self, epoch, train_data, self.identity)
             rows = self.config["diagnostic_rows"]
             if rows and self.processes.is_first:
                 found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
                 if found:
                     self.logger.info(as_line(found))
-            if saved and self.identity is not None:
-                save_training_state(self.folder, self, epoch, train_data, self.identity)
             if callback_fn:
                 callback_fn(epoch, score)
 

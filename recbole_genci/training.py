@@ -159,7 +159,8 @@ def new_folder(parent: Path, name: str) -> Path:
 def config_as_yaml(config) -> str:
     """The final configuration as YAML that a later run can be given by ``--config_files``."""
     internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
-                "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path"}  # fmt: skip
+                "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path",
+                "checkpoint_dir"}  # which of a trial or an experiment's run is that run's own folder  # fmt: skip
     own = known_keys([config["model"]], config["dataset"]) - internal  # not those of models it was compared with
     plain = {key: list(value) if isinstance(value, tuple) else value
              for key, value in config.final_config_dict.items() if key in own}  # fmt: skip

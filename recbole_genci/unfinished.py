@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_genci.checkpoint import STATE_FILE
+from recbole_genci.data.stored import DATA_FILE
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.trainer import WEIGHTS_FILE
 from recbole_genci.training import train_and_evaluate
 
 
@@ -21,7 +23,7 @@ def train_or_go_on(
     callback_fn: Callable[[int, float], None] | None = None,
 ) -> dict:
     """Train the one run that ``folder`` is for. A run that was stopped there goes on from its last evaluated epoch, one that
-    was stopped before that starts anew, and one that has been tested is only read.
+    was stopped before that or has lost its weights starts anew, and one that has been tested is only read.
 
     Args:
         config: the run's Config; its ``checkpoint_dir`` becomes ``folder``.
@@ -37,10 +39,16 @@ def train_or_go_on(
         ValueError: the training state is damaged, or of other rows or semantic IDs.
     """
     config["checkpoint_dir"] = str(folder)
-    if test and (tested := next(folder.glob("*/metrics.json"), None)):
+    tested = next((file for file in folder.glob("*/metrics.json") if _is_whole(file.parent)), None)
+    if test and tested:
         (tested.parent / STATE_FILE).unlink(missing_ok=True)  # of a run killed right after its last file was written
         return json.loads(tested.read_text(encoding="utf-8")) | {"folder": str(tested.parent)}
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
-        shutil.rmtree(folder, ignore_errors=True)  # of a run killed before its first epoch ended
+        shutil.rmtree(folder, ignore_errors=True)  # a run killed before its first epoch ended, or without its weights
     return train_and_evaluate(config, parts, semantic_ids, stopped.parent if stopped else None, test, callback_fn)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a tested run still has what ``recbole_genci.load`` needs: people delete weights to save room."""
+    return all((folder / name).is_file() for name in (WEIGHTS_FILE, DATA_FILE))

@@ -86,6 +86,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"eval_args": {"group_by": "item"}}, "eval_args: group_by 'item'"),
         ({"eval_args": {"mode": "full"}}, "eval_args: mode 'full' scores sampled or all items"),
         ({"eval_args": {"mode": {"valid": "labeled", "test": "uni50"}}}, "eval_args: mode 'uni50' scores sampled or all items"),
+        ({"eval_args": {"split": {"TS": [0.8, 0.1, 0.1]}, "order": "RO"}}, "split .*TS.* is by time, order RO is not"),
         ({"metrics": ["AUC", "GAUC", "LogLoss"]}, "metrics: 'GAUC' is not a metric of labelled rows"),
         ({"threshold": {"rating": 4, "timestamp": 3}}, "threshold: .* does not name one column"),
         ({"eval_args": {"order": "RO"}, "history_source": "past"}, "clicks whose own rows are held out"),

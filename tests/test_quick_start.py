@@ -30,7 +30,7 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
     for result in runs:
         folder = Path(result["folder"])
         assert json.loads((folder / "metrics.json").read_text()) == result
-        expected = {"model.safetensors", "data.safetensors", "config.yaml", "metrics.json", "run.log"}
+        expected = {"model.safetensors", "data.safetensors", "config.yaml", "metrics.json", "run.log", "tensorboard"}
         own = {"semantic_ids", "diagnostics.json"} if result["model"] == "GenCI" else set()
         assert {p.name for p in folder.iterdir()} == expected | own
         assert 0 < result["test"]["auc"] < 1 and result["test"]["logloss"] > 0 and result["latency_s"] > 0
@@ -43,6 +43,17 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
     csv = (results / "table.csv").read_text().splitlines()
     mean = np.mean([r["test"]["auc"] for r in runs if r["model"] == "GenCI"])
     assert float(csv[5].split(",")[1]) == pytest.approx(mean) and f"| GenCI | {mean:.4f}" in table
+
+
+def test_the_command_and_the_curves_are_the_runs_own(tiny, tmp_path):
+    (tmp_path / "more.yaml").write_text("epochs: 1\n")
+    plan = prepare("LR", "tiny", [str(tmp_path / "more.yaml")], tiny)
+    assert f"--dataset=tiny --config_files={tmp_path}/more.yaml" in plan.command
+    runs = run("LR,DeepFM", "tiny", config_dict=tiny)
+    for result in runs:
+        assert len(list(Path(result["folder"]).glob("tensorboard/events*"))) == 1
+        assert "checkpoint_dir" not in (Path(result["folder"]) / "config.yaml").read_text()
+    assert not Path("log_tensorboard").exists()
 
 
 def test_same_seed_same_metrics_and_another_seed_others(tiny):

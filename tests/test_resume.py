@@ -95,6 +95,10 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         patched.setattr("recbole.model.context_aware_recommender.deepfm.DeepFM.revision", 2, raising=False)
         with pytest.raises(ValueError, match="was trained on model revision None, but its configuration now gives 2"):
             resume(folder)
+    (folder / "config.yaml").write_text(asked.replace("learning_rate: ", "learning_rate: 0.5 #"))
+    with pytest.raises(ValueError, match="was trained with learning_rate 0.*, its configuration now says 0.5"):
+        resume(folder)
+    (folder / "config.yaml").write_text(asked)
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
     file = data / "tiny/tiny.item"
     before = file.read_text()

@@ -122,6 +122,11 @@ def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
         raise ValueError(
             f"val_interval: '{unknown[0]}' is no loaded column; those are {', '.join(kinds)}.{nearest(unknown[0], kinds)}"
         )
+    for field, value in intervals.items():
+        is_number, is_list = kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ), isinstance(value, (list, tuple))
+        if value is not None and is_number == is_list:  # of either RecBole keeps or drops rows that nobody asked for
+            form = "an interval such as '[3,5]'" if is_number else "a list of values such as ['a', 'b']"
+            raise ValueError(f"val_interval: {value!r} for '{field}', a column of type {kinds[field].value}, is not {form}.")
     ids = dataset.inter_feat[[dataset.uid_field, dataset.iid_field]]
     if dataset.benchmark_filename_list and (empty := ids.isna().any(axis=1)).any():
         raise ValueError(

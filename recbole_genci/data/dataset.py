@@ -95,6 +95,17 @@ class CTRDataset(Dataset):
                              f"file, or name a new column by LABEL_FIELD, which threshold: {{{self.label_field}: ...}} makes of "
                              "this one.")  # fmt: skip
 
+    def _filter_nan_user_or_item(self):
+        # RecBole drops rows twice, the second time by labels that it takes for positions (dataset.py:834): others would go.
+        missing = self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1).to_numpy()
+        if missing.any():
+            self.logger.warning(
+                f"{missing.sum()} of {len(missing)} rows have no '{self.uid_field}' or no '{self.iid_field}', first in line "
+                f"{int(missing.argmax()) + 2}; they are left out."
+            )
+            self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
+        super()._filter_nan_user_or_item()
+
     def _remove_duplication(self):
         # RecBole sorts by time with a sort that may swap rows of one instant, from one processor to the next (dataset.py:853).
         keep, feat = self.config["rm_dup_inter"], self.inter_feat

@@ -36,7 +36,7 @@ def short_term_sources(saved_run, rows: int, seed: int) -> dict[str, float]:
     encoded, index = model.encode_histories(batch)
     beams = model.generate_beams(encoded)
     other_target = Interaction(batch.interaction | {model.item_field: batch[model.item_field].roll(1, 0)})
-    # Histories are in the order of users and time: the next one would often be the same user's, a click later.
+    # Histories are in the order of length, then of users and time: the next one would often be the same user's, a click later.
     shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(encoded.mask))).to(encoded.mask.device)
     other_history = encoded._replace(states=encoded.states[shuffled], mask=encoded.mask[shuffled])
     other_beams = type(beams)(*(each[shuffled] for each in beams))

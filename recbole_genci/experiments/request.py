@@ -86,13 +86,14 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     given = {key for key in (asked.config_dict or {})} | set(parse_argv(asked.argv))
     if alone and (fixed := sorted(given & definition.own_keys())):
         raise ValueError(f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} out.")
-    if alone and definition.seeds is None and asked.seeds not in (None, 1):
+    asked_seeds = asked.seeds or _seeds_written(lines[0].model if lines else _ROWS_MODEL, asked, asked.models or ())
+    if alone and definition.seeds is None and asked_seeds not in (None, 1):
         raise ValueError(f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose it by --seed.")
     forced = {"semantic_id_path": None} if definition.makes_semantic_ids() else {}
     if alone and forced and "semantic_id_path" in given:
         raise ValueError(f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, and makes them "
                          "itself, line by line; leave --semantic_id_path out.")  # fmt: skip
-    number = 1 if definition.seeds is None else asked.seeds or definition.seeds
+    number = 1 if definition.seeds is None else asked_seeds or definition.seeds
     models = [*dict.fromkeys(line.model for each in (definition, *others) for line in each.lines), *(asked.models or ())]
     configs = {line.name: _config(line.model, line.keys | forced, number, asked, models) for line in lines}
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
@@ -118,6 +119,12 @@ def _config(model: str, keys: dict, seeds: int, asked: Asked, models: Sequence[s
     argv = [word for word in asked.argv if word[2:].partition("=")[0] not in {*keys, "seeds"}]
     values = (asked.config_dict or {}) | keys | {"seeds": seeds}
     return Config(model, asked.dataset, asked.config_files, values, argv, compared_models=models)
+
+
+def _seeds_written(model: str, asked: Asked, models: Sequence[str]) -> int | None:
+    """How many seeds files or a dict ask for, None where they say nothing."""
+    given = Config(model, asked.dataset, asked.config_files, asked.config_dict, compared_models=models).external_config_dict
+    return given.get("seeds")
 
 
 def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+_ROUNDING = 1e-9  # differences that spread less are one difference
 _LEAST_SEEDS = 3
 _CHUNK = 4_000_000  # weights of rows held at a time
 
@@ -38,7 +39,7 @@ class Bootstrap:
 def paired_t_test(first: np.ndarray, second: np.ndarray) -> float | None:
     """Two-sided p-value of a paired t-test of ``[seeds]`` against ``[seeds]``; None below 3 seeds or without any variation."""
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    if len(difference) < _LEAST_SEEDS or not np.isfinite(difference).all() or difference.std() == 0:
+    if len(difference) < _LEAST_SEEDS or not np.isfinite(difference).all() or np.ptp(difference) < _ROUNDING:
         return None
     return float(stats.ttest_rel(first, second).pvalue)
 

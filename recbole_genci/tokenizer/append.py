@@ -19,6 +19,7 @@ from recbole_genci.tokenizer.frozen import (
     quantize_vectors,
     quantizer_from_weights,
     read_frozen,
+    vectors_of_file,
 )
 from recbole_genci.tokenizer.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
@@ -26,12 +27,15 @@ from recbole_genci.tokenizer.spread import spread_codes
 from recbole_genci.tokenizer.text import shorten
 
 
-def _twins(artifact: Artifact, texts: Sequence[str]) -> np.ndarray:
-    """For each text the first published item with the same, or -1; ``[J]``. With vectors from a file texts say nothing."""
+def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """For each new item the first published one of the same text, or vector where a file has those, or -1; ``[J]``."""
+    published, new = artifact.texts, texts
     if is_array_file(artifact.settings["text_encoder"]):
-        return np.full(len(texts), -1)
-    row_of_text = {text: row for row, text in reversed(list(enumerate(artifact.texts)))}
-    return np.array([row_of_text.get(text, -1) for text in texts])
+        vectors = vectors_of_file(artifact.settings, [*artifact.ids.item_tokens, *tokens]) + 0.0  # of -0 and 0 makes one
+        contents = [vector.tobytes() for vector in vectors]
+        published, new = contents[: -len(tokens)], contents[-len(tokens) :]
+    first = {content: row for row, content in reversed(list(enumerate(published)))}
+    return np.array([first.get(content, -1) for content in new])
 
 
 def _check_texts(artifact: Artifact, given: Mapping[str, str], folder: Path | str) -> None:
@@ -62,9 +66,9 @@ def append_items(
 ) -> SemanticIDs:
     """Give the items that an artifact lacks their semantic IDs, and write all of them as a new artifact.
 
-    A new item whose text equals a published one takes its codes; the others are encoded and quantised by the frozen
-    tokenizer (Eq. 3). Collision digits go on from the published ones. What is added does not depend on the order of rows;
-    items added in two steps have IDs that those of the first step keep in the second.
+    A new item whose text (or vector, where a file has those) equals a published one's takes its codes; the others are
+    encoded and quantised by the frozen tokenizer (Eq. 3). Collision digits go on from the published ones. What is added does
+    not depend on the order of rows; items added in two steps have IDs that those of the first step keep in the second.
 
     Args:
         folder: the published artifact; stays as it is.
@@ -98,15 +102,15 @@ def append_items(
     model = quantizer_from_weights(artifact.weights)
     if vectors.shape[1] != len(model.input_mean):
         raise ValueError(f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads {len(model.input_mean)}.")
-    output_codes = quantize_vectors(model, vectors)
-    codes = output_codes.codes.numpy()
+    codes, residuals = quantize_vectors(model, vectors)
+    codes = codes.numpy()
     check_agreement(artifact, rows, codes[: len(rows)])
     codes = codes[len(rows) :]
     published = ids.codes
-    twins = _twins(artifact, new_texts)
+    twins = _twins(artifact, tokens, new_texts)
     twin = twins >= 0
     if artifact.settings["spread_collisions"] and not twin.all():
-        residual = output_codes.residuals[len(rows) :, -1]
+        residual = residuals[len(rows) :, -1]
         codes[~twin] = spread_codes(codes[~twin], residual[~twin], model.codebooks[-1].codes, published[:, :-1])
     codes[twin] = published[twins[twin], :-1]
     all_texts = [*artifact.texts, *new_texts]

@@ -18,7 +18,7 @@ from torch import Tensor
 from recbole_genci.tokenizer.arithmetic import fixed_threads
 from recbole_genci.tokenizer.artifact import FORMAT_VERSION
 from recbole_genci.tokenizer.collisions import resolve_collisions
-from recbole_genci.tokenizer.encoders import check_encoder, encode_texts, encoder_revision, is_array_file, is_hub_name
+from recbole_genci.tokenizer.encoders import MINILM, check_encoder, encode_texts, encoder_revision, is_array_file, is_hub_name
 from recbole_genci.tokenizer.fit import fit_rqvae
 from recbole_genci.tokenizer.lsa import LSA
 from recbole_genci.tokenizer.outcome import FitResult
@@ -77,7 +77,10 @@ def item_vectors(
         check_encoder(encoder)
     options = {}
     if encoder == LSA:
-        options = {"dim": settings["lsa_dim"], "seed": settings["tokenizer_seed"], "threads": settings["tokenizer_threads"]}
+        options = {
+            "version": BUILD_VERSION, "dim": settings["lsa_dim"],
+            "seed": settings["tokenizer_seed"], "threads": settings["tokenizer_threads"],
+        }  # fmt: skip
     folder = Path(cache_dir) / EMBEDDINGS
     file = cache_file(folder, encoder, encoder_revision(encoder), options, texts)
     vectors = read_cached_vectors(file, len(texts))
@@ -211,6 +214,22 @@ def semantic_id_folder(
     return Path(cache_dir) / f"{dataset_name}-{key[:12]}"
 
 
+def _warn_of_another_revision(ids: SemanticIDs, encoder: str, folder: Path) -> None:
+    """Tell of IDs that another release of the encoder's package made; they stay in use."""
+    if encoder not in (LSA, MINILM):
+        return
+    try:
+        now = encoder_revision(encoder)
+    except metadata.PackageNotFoundError:
+        return  # an optional package, which IDs that are there do not need
+    made_with = ids.manifest.get("encoder_revision", now)
+    if made_with != now:
+        getLogger().warning(
+            f"The semantic IDs in {folder} were made with {made_with}; installed is {now}, which may give others. They are "
+            f"used as they are: delete the folder to build them anew."
+        )
+
+
 def load_or_build_semantic_ids(
     settings: dict[str, Any],
     item_file: Path,
@@ -225,8 +244,9 @@ def load_or_build_semantic_ids(
 ) -> SemanticIDs:
     """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``, built and saved there if need be.
 
-    The key covers settings, items, texts and the encoder, so that a change in any of them builds anew. The result does
-    not depend on the order of ``item_tokens``.
+    The key covers settings, items, texts and the encoder, so that a change in any of them builds anew; of the library or
+    hub model behind an encoder's name the revision is kept, and where it can be told without the hub another one is warned
+    of. The result does not depend on the order of ``item_tokens``.
 
     Args:
         settings: from `tokenizer_settings`.
@@ -252,6 +272,7 @@ def load_or_build_semantic_ids(
         if ids.item_tokens != tuple(tokens):
             raise ValueError(f"{folder} holds other items than its name says. Delete the folder to build it again.")
         getLogger().info(f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]}).")
+        _warn_of_another_revision(ids, settings["text_encoder"], folder)
         return ids
     ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, show_progress)
     try:

@@ -68,10 +68,15 @@ def _score(codes: Tensor, sizes: Sequence[int], error: float) -> tuple[int, floa
 
 
 def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[Tensor]:
-    """Which residuals ``[B]`` each level's codes are drawn towards: a balanced assignment, as at the start, or the nearest."""
-    if not balance:
-        return list(output.codes.unbind(dim=1))
-    return [balanced_codes(output.residuals[:, level], book.codes.detach()) for level, book in enumerate(model.codebooks)]
+    """Which residuals ``[B]`` each level's codes are drawn towards: a balanced assignment, as at the start, or the nearest.
+
+    The nearest too where rows are fewer than codes, as in a short last batch: any assignment of those is balanced.
+    """
+    return [
+        balanced_codes(output.residuals[:, level], book.codes.detach())
+        if balance and len(output.codes) >= len(book.codes) else output.codes[:, level]
+        for level, book in enumerate(model.codebooks)
+    ]  # fmt: skip
 
 
 def fit_rqvae(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recbole_genci.tokenizer.arithmetic import fixed_threads
 from recbole_genci.tokenizer.artifact import read_texts, read_weights
-from recbole_genci.tokenizer.codebook import QuantizeOutput, ResidualQuantizer
+from recbole_genci.tokenizer.codebook import ResidualQuantizer
 from recbole_genci.tokenizer.encoders import check_encoder, encode_texts, encoder_revision, is_array_file
 from recbole_genci.tokenizer.lsa import LSA, LatentSemanticAnalysis
 from recbole_genci.tokenizer.outcome import encode_all
@@ -66,7 +66,7 @@ def read_frozen(folder: Path) -> Artifact:
 
 
 def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
-    """The quantiser of an artifact, in eval mode and float64: no code then depends on how rows are batched."""
+    """The quantiser of an artifact, in eval mode and float64: only a tie's code could then depend on how rows are batched."""
     books = [weights[f"codebooks.{level}.codes"].shape for level in range(sum(k.endswith(".codes") for k in weights))]
     input_dim, sizes, latent_dim = len(weights["input_mean"]), [size for size, _ in books], books[0][1]
     learned = "codebooks.0.ema_count" not in weights
@@ -81,10 +81,23 @@ def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
     return model.double().eval()
 
 
-def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> QuantizeOutput:
-    """Codes and residuals of vectors ``[I, D]`` under a frozen quantiser."""
+def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Codes ``[I, L]`` and residuals ``[I, L, d]`` of vectors ``[I, D]`` under a frozen quantiser.
+
+    Equal vectors have equal ones, to the last bit.
+    """
+    # A matrix product rounds its last rows in another way, so that equal rows could differ.
+    distinct, number = np.unique(np.asarray(vectors, dtype=np.float64), axis=0, return_inverse=True)
     with fixed_threads(1):
-        return encode_all(model, torch.from_numpy(np.asarray(vectors, dtype=np.float64)))[1]
+        output = encode_all(model, torch.from_numpy(distinct))[1]
+    number = torch.from_numpy(number.reshape(-1))
+    return output.codes[number], output.residuals[number]
+
+
+def vectors_of_file(settings: Mapping[str, Any], tokens: Sequence[str]) -> np.ndarray:
+    """Vectors ``[I, D]`` of items from the user's own file, which ``settings`` name."""
+    array_file = Path(settings["text_encoder"]).expanduser()
+    return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), tokens)
 
 
 def encode_with(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str], device: str) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +113,7 @@ def encode_with(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str],
     rows = np.unique(np.linspace(0, artifact.fitted_items - 1, _CHECKED_ITEMS).astype(np.int64))
     encoder = settings["text_encoder"]
     if is_array_file(encoder):
-        array_file = Path(encoder).expanduser()
-        wanted = [*(ids.item_tokens[row] for row in rows), *tokens]
-        return rows, read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), wanted)
+        return rows, vectors_of_file(settings, [*(ids.item_tokens[row] for row in rows), *tokens])
     check_encoder(encoder)
     if encoder == LSA:
         # Fitted again to the texts it was fitted to: its vocabulary and directions are functions of them.

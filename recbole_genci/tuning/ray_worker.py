@@ -65,7 +65,7 @@ def run_trial(inputs: list, judge, number: int, params: dict, cpus: float, gpus:
         if ray.get(judge.is_hopeless.remote(number, *curve[-1])):
             raise _Hopeless
 
-    # The current folder is changed for RecBole's tensorboard, which writes there; a worker runs one trial at a time.
+    # The current folder is changed for whatever RecBole writes there; a worker runs one trial at a time.
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary, contextlib.chdir(temporary):
         folder = Path(temporary) / "trial"
         shared = Shared(Path(temporary) / CONFIG_FILE, parts, semantic_ids, placement)

@@ -64,6 +64,12 @@ class Search:
                 "semantic_ids": ids.digest if ids else None}  # fmt: skip
 
 
+    def save_settings(self) -> None:
+        """Leave in the folder what a resumed search reads."""
+        settings = {"settings": dataclasses.asdict(self.settings), "command": self.command, **self.identity()}
+        write_json(self.folder / SEARCH_FILE, settings)
+
+
 def tune(
     model: str,
     dataset: str,
@@ -119,7 +125,7 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
-    write_json(folder / SEARCH_FILE, {"settings": dataclasses.asdict(settings), "command": command, **search.identity()})
+    search.save_settings()
     return search
 
 
@@ -175,6 +181,7 @@ def execute(search: Search) -> dict:
     config, folder, logger = search.config, search.folder, logging.getLogger()
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
+        search.save_settings()  # those of a resumed search may have changed
         shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)

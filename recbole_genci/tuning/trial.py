@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from logging import getLogger
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 
 from recbole_genci.config import Config
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tuning.space import canonical
 from recbole_genci.unfinished import train_or_go_on
 
 CONFIG_FILE = "config.yaml"
@@ -91,11 +93,21 @@ def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int
         ValueError: values that do not fit together, a loss or a score that is not finite.
     """
     config = shared.config(params, folder)
+    _forget_other_values(params, folder)
     run = train_or_go_on(config, shared.parts, shared.semantic_ids, folder, test=False, callback_fn=callback_fn)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
         raise ValueError(f"valid_metric: {config['valid_metric']} of the validation rows is undefined.")
     return {"score": score, "valid": run["best_valid"], **{k: run[k] for k in ("best_epoch", "epochs", "training_s")}}
+
+
+def _forget_other_values(params: dict, folder: Path) -> None:
+    """Remove a stopped run of other values: with lines taken out of the journal, trials are numbered anew."""
+    for file in folder.glob(f"*/{CONFIG_FILE}"):
+        before = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if canonical({name: before.get(name) for name in params}) != canonical(params):
+            getLogger().warning(f"{file.parent} holds a stopped run of other values; it is removed, and the trial starts anew.")
+            shutil.rmtree(file.parent)
 
 
 def finish(shared: Shared, params: dict, folder: Path) -> dict:

@@ -124,6 +124,15 @@ def test_columns_that_are_not_there_are_named(tmp_path):
         build(tmp_path, val_interval={"yaer": "[1990,inf)"})
 
 
+def test_a_filter_is_of_the_kind_of_its_column(tmp_path):
+    with pytest.raises(ValueError, match=r"val_interval: \[0, 1\] for 'label', a column of type float, is not an interval"):
+        build(tmp_path, val_interval={"label": [0, 1]})
+    with pytest.raises(ValueError, match=r"val_interval: '\[1,2\]' for 'item_id', a column of type token, is not a list"):
+        build(tmp_path, val_interval={"item_id": "[1,2]"})
+    parts = build(tmp_path, val_interval={"item_id": ["i1", "i2", "i3"]})
+    assert set(parts[0].field2id_token["item_id"]) == {"[PAD]", "i1", "i2", "i3"} and sum(map(len, parts)) < 300
+
+
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     def damage(folder):
         for file in folder.iterdir():
@@ -182,8 +191,23 @@ def test_rows_of_users_and_items_without_features_are_left_out_and_counted_or_ke
     assert parts[0].user_feat["age"][user] == 0
 
 
-def test_a_row_without_an_item_is_left_out(tmp_path):
-    assert sum(map(len, build(tmp_path, append("tiny.inter", "u1\t\t1\t1700000001")))) == 300
+@pytest.mark.parametrize("lines", [{150: "u1\t\t1\t1700000001"}, {0: "\ti3\t1\t1700000001", 5: "u1\t\t1\t1700000002"},
+                                   {3: "\t\t0\t1700000001", 300: "u1\t\t1\t1700000002", 301: "\ti3\t1\t5"}])  # fmt: skip
+def test_rows_without_a_user_or_an_item_and_no_others_are_left_out(tmp_path, lines, caplog):
+    def damage(folder):
+        header, *rows = (folder / "tiny.inter").read_text().splitlines()
+        for place, line in lines.items():
+            rows.insert(place, line)
+        (folder / "tiny.inter").write_text("\n".join([header, *rows]) + "\n")
+
+    clean = build(tmp_path / "clean")
+    with caplog.at_level(logging.WARNING):
+        parts = build(tmp_path, damage)
+    told = f"{len(lines)} of {300 + len(lines)} rows have no 'user_id' or no 'item_id', first in line {min(lines) + 2}"
+    assert told in caplog.text
+    for found, expected in zip(parts, clean, strict=True):
+        for column in ("user_id", "item_id", "timestamp", "label"):
+            assert torch.equal(found.inter_feat[column], expected.inter_feat[column])
 
 
 def test_repeated_interactions_are_rows_of_their_own_unless_asked_otherwise(tmp_path):

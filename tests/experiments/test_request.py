@@ -96,6 +96,17 @@ def test_a_lines_own_keys_beat_the_command_line_and_all_takes_what_one_alone_ref
     assert [sweep.configs[line.name]["mu"] for line in sweep.lines] == [0.01, 0.1, 1.0, 2.0, 5.0] and len(sweep.seeds) == 2
 
 
+def test_seeds_may_be_asked_for_in_a_file_or_a_dict(tmp_path):
+    file = tmp_path / "more.yaml"
+    file.write_text("seeds: 5\n")
+    compare, intents = read("compare"), read("intents")
+    assert len(check_request(compare, Asked("ml-100k", config_files=[str(file)])).seeds) == 5
+    assert len(check_request(compare, Asked("ml-100k", config_dict={"seeds": 1})).seeds) == 1
+    assert len(check_request(compare, Asked("ml-100k", seeds=2, config_files=[str(file)])).seeds) == 2
+    with pytest.raises(ValueError, match="seeds: experiment 'intents' takes one seed"):
+        check_request(intents, Asked("ml-100k", config_files=[str(file)]))
+
+
 def test_among_all_experiments_the_one_about_semantic_ids_makes_its_own():
     asked = Asked("ml-100k", argv=["--semantic_id_path=given"])
     mu, cohorts = (check_request(read(name), asked, [read("intents")]) for name in ("mu", "cohorts"))

@@ -77,3 +77,5 @@ def test_the_t_test_by_hand():
     assert paired_t_test(first, second) == pytest.approx(2 * (0.5 - (x / (1 + x * x) + np.arctan(x)) / np.pi))
     assert paired_t_test(first[:2], second[:2]) is None  # two seeds
     assert paired_t_test(first, first - 0.5) is None  # no variation
+    scores = np.array([0.85667, 0.852998, 0.85071])
+    assert paired_t_test(scores, scores - 0.0003) is None  # none but rounding's

@@ -159,6 +159,29 @@ def test_what_a_gpu_computes_equals_what_a_cpu_computes(monkeypatch):
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_fused_attention_of_long_histories_predicts_what_matrix_products_do(monkeypatch, masked):
+    torch.manual_seed(0)
+    encoder, x = t5.T5Encoder(16, 2, 2, 32, 0.1, 150).eval(), torch.randn(5, 150, 16)
+    mask = torch.arange(150) < torch.tensor([1, 20, 77, 149, 150])[:, None]
+    called = []
+    fused = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args, **keys: called.append(1) or fused(*args, **keys))
+    found = []
+    for positions in (10**9, t5.LONG):
+        monkeypatch.setattr(t5, "LONG", positions)
+        encoder.zero_grad()
+        states = encoder(x, mask if masked else None)[mask]
+        states.square().sum().backward()  # a model in evaluation mode has gradients too
+        found.append([states, *(parameter.grad for parameter in encoder.parameters())])
+        with torch.no_grad():
+            found[-1].append(encoder(x, mask if masked else None)[mask])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+    assert len(called) == 4
+    encoder.train()(x)
+    assert len(called) == 4  # it could draw no dropout of ours
+
+
 def test_dropout_of_a_gpu_keeps_the_residual_and_the_expectation(monkeypatch):
     monkeypatch.setattr(t5, "on_cpu", lambda x: False)
     torch.manual_seed(0)

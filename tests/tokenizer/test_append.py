@@ -74,9 +74,9 @@ def test_frozen_codes_do_not_depend_on_chunks_and_are_those_of_the_fit(tmp_path)
     from recbole_genci.tokenizer.build import item_vectors
 
     vectors = item_vectors(artifact.settings, published.item_tokens, artifact.texts, folder.parent)
-    whole = quantize_vectors(model, vectors).codes.numpy()
+    whole = quantize_vectors(model, vectors)[0].numpy()
     np.testing.assert_array_equal(whole, published.codes[:, :-1])
-    parts = [quantize_vectors(model, part).codes.numpy() for part in np.array_split(vectors, 23)]
+    parts = [quantize_vectors(model, part)[0].numpy() for part in np.array_split(vectors, 23)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -120,6 +120,36 @@ def test_vectors_of_the_users_own_need_no_texts(tmp_path):
     assert len(list((tmp_path / "cache").glob("toy-*"))) == 2
     with pytest.raises(ValueError, match="published items the codes they have"):
         append_items(folder, tmp_path / "other", list(NEW), list(NEW.values()))
+
+
+def test_a_vector_that_is_published_gets_the_codes_of_its_item(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(112, 12))
+    vectors[1] = vectors[0]  # i1 as i0
+    vectors[80:84] = vectors[[0, 0, 3, 80]]  # n0 and n1 as i0, n2 as i3; n3 is another
+    vectors[83] = np.random.default_rng(1).normal(size=12)
+    vectors[84:86] = vectors[83]  # n4 and n5 as n3
+    np.save(tmp_path / "own.npy", vectors)
+    (tmp_path / "own.txt").write_text("".join(f"{t}\n" for t in [*OLD, *NEW]))
+    settings = tokenizer_settings(QUICK | {"item_text_fields": None, "text_encoder": str(tmp_path / "own.npy"),
+                                           "spread_collisions": True, "num_codebooks": 2, "quantizer": "rkmeans"})  # fmt: skip
+    load_or_build_semantic_ids(settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy")
+    (folder,) = (tmp_path / "cache").glob("toy-*")
+    extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))
+    codes = dict(zip(extended.item_tokens, extended.codes[:, :-1].tolist(), strict=True))
+    assert codes["i0"] == codes["i1"] == codes["n0"] == codes["n1"] and codes["i3"] == codes["n2"]
+    assert codes["n3"] == codes["n4"] == codes["n5"]
+
+
+def test_equal_vectors_have_equal_residuals_however_many_there_are(tmp_path):
+    _, folder = _publish(tmp_path)
+    model = quantizer_from_weights(read_frozen(folder).weights)
+    vectors = np.random.default_rng(0).normal(size=(40, 16))
+    for number in range(2, 41):  # a matrix product may round its last few rows in another way
+        several = vectors[:number].copy()
+        several[-1] = several[0]
+        codes, residuals = quantize_vectors(model, several)
+        assert torch.equal(residuals[0], residuals[-1]) and torch.equal(codes[0], codes[-1])
+        torch.testing.assert_close(residuals[0], quantize_vectors(model, several[:1])[1][0], rtol=0, atol=1e-12)
 
 
 def test_an_artifact_of_another_dataset_is_refused_and_changed_texts_are_named(tmp_path, caplog):

@@ -59,6 +59,14 @@ def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
     assert _build(item_file).digest == built.digest
 
 
+def test_ids_of_another_release_of_the_encoder_are_warned_of(item_file, caplog, monkeypatch):
+    built = _build(item_file)
+    assert "were made with" not in caplog.text
+    monkeypatch.setattr("recbole_genci.tokenizer.build.encoder_revision", lambda *args: "scikit-learn 99")
+    assert _build(item_file).digest == built.digest
+    assert "were made with scikit-learn" in caplog.text and "installed is scikit-learn 99" in caplog.text
+
+
 def test_ids_depend_on_nothing_but_items_texts_settings_and_seed(item_file, tmp_path):
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer.fit import _score, fit_rqvae
+from recbole_genci.tokenizer.fit import _codebook_targets, _score, fit_rqvae
 from recbole_genci.tokenizer.outcome import check_error
+from recbole_genci.tokenizer.rqvae import RQVAE
 
 QUICK = {"codebook_size": 16, "latent_dim": 8, "hidden_size": (16,), "epochs": 40, "learning_rate": 5e-3}
 
@@ -110,6 +111,18 @@ def test_both_ways_to_move_codes_learn(embeddings, update, balance):
     assert long.quality["reconstruction_error"] < 0.4
     again = fit_rqvae(embeddings, codebook_update=update, balance=balance, **QUICK | {"epochs": 8})
     np.testing.assert_array_equal(short.codes, again.codes)
+
+
+def test_a_batch_of_fewer_rows_than_codes_trains_the_nearest():
+    torch.manual_seed(0)
+    model, rows = RQVAE(8, [6, 6], 4, [8], False), torch.randn(60, 8)
+    model.set_input_statistics(rows)
+    model.init_codebooks([torch.randn(6, 4), torch.randn(6, 4)])
+    output = model(rows[:5])
+    targets = _codebook_targets(model, output, True)
+    assert torch.equal(torch.stack(targets, 1), output.codes)
+    output = model(rows)
+    assert not torch.equal(torch.stack(_codebook_targets(model, output, True), 1), output.codes)
 
 
 def test_learned_codes_are_trained_by_gradients_and_averaged_ones_are_not(embeddings):

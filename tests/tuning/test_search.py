@@ -142,10 +142,20 @@ def test_more_trials_can_be_added_and_the_search_can_end_early(data):
     (folder,) = folders()
     more = resume_search(folder, max_evals=5)
     assert more["trials"][:2] == few["trials"] and len(more["trials"]) == 5 and more["max_evals"] == 5
+    assert json.loads((folder / "search.json").read_text())["settings"]["max_evals"] == 5  # where it is killed, that is asked for
     scores = [record["score"] for record in more["trials"]]
     early = tune("DeepFM", "tiny", "rates.test", max_evals=5, early_stop=1, **settings)
     expected = next((i + 1 for i in range(1, 5) if scores[i] <= max(scores[:i])), 5)
     assert [record["score"] for record in early["trials"]] == scores[:expected]
+
+
+def test_a_stopped_trial_of_other_values_is_forgotten_and_one_of_the_same_kept(tmp_path, caplog):
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(f"learning_rate: {rate}\nmlp_hidden_size: [8, 4]\nmu: 0.1\n")
+    trial._forget_other_values({"mlp_hidden_size": [8, 4], "learning_rate": 0.2}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+    assert "holds a stopped run of other values" in caplog.text
 
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
