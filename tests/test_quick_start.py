@@ -47,9 +47,9 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
 
 def test_the_command_and_the_curves_are_the_runs_own(tiny, tmp_path):
     (tmp_path / "more.yaml").write_text("epochs: 1\n")
-    plan = prepare("LR,DeepFM", "tiny", [str(tmp_path / "more.yaml")], tiny)
+    plan = prepare("LR,GenCI", "tiny", [str(tmp_path / "more.yaml")], tiny)
     assert f"--dataset=tiny --config_files={tmp_path}/more.yaml" in plan.command
-    runs = run("LR,DeepFM", "tiny", config_dict=tiny)
+    runs = run("LR,GenCI", "tiny", config_dict=tiny)
     for result in runs:
         assert len(list(Path(result["folder"]).glob("tensorboard/events*"))) == 1
         assert "checkpoint_dir" not in (Path(result["folder"]) / "config.yaml").read_text()
