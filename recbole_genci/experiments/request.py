@@ -86,7 +86,8 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     given = {key for key in (asked.config_dict or {})} | set(parse_argv(asked.argv))
     if alone and (fixed := sorted(given & definition.own_keys())):
         raise ValueError(f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} out.")
-    asked_seeds = asked.seeds or _seeds_written(lines[0].model if lines else _ROWS_MODEL, asked, asked.models or ())
+    models = [*dict.fromkeys(line.model for each in (definition, *others) for line in each.lines), *(asked.models or ())]
+    asked_seeds = asked.seeds or _seeds_written(lines[0].model if lines else _ROWS_MODEL, asked, models)
     if alone and definition.seeds is None and asked_seeds not in (None, 1):
         raise ValueError(f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose it by --seed.")
     forced = {"semantic_id_path": None} if definition.makes_semantic_ids() else {}
@@ -94,7 +95,6 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
         raise ValueError(f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, and makes them "
                          "itself, line by line; leave --semantic_id_path out.")  # fmt: skip
     number = 1 if definition.seeds is None else asked_seeds or definition.seeds
-    models = [*dict.fromkeys(line.model for each in (definition, *others) for line in each.lines), *(asked.models or ())]
     configs = {line.name: _config(line.model, line.keys | forced, number, asked, models) for line in lines}
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
     check_same_rows(configs)

@@ -101,7 +101,7 @@ def test_seeds_may_be_asked_for_in_a_file_or_a_dict(tmp_path):
     file.write_text("seeds: 5\n")
     compare, intents = read("compare"), read("intents")
     assert len(check_request(compare, Asked("ml-100k", config_files=[str(file)])).seeds) == 5
-    assert len(check_request(compare, Asked("ml-100k", config_dict={"seeds": 1})).seeds) == 1
+    assert len(check_request(compare, Asked("ml-100k", config_dict={"seeds": 1, "mu": 0.2})).seeds) == 1
     assert len(check_request(compare, Asked("ml-100k", seeds=2, config_files=[str(file)])).seeds) == 2
     with pytest.raises(ValueError, match="seeds: experiment 'intents' takes one seed"):
         check_request(intents, Asked("ml-100k", config_files=[str(file)]))
