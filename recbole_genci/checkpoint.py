@@ -83,7 +83,8 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
 
     Raises:
         FileNotFoundError: the folder holds no such state.
-        ValueError: a damaged file, or rows, semantic IDs or a learning rate that differ from those the run was trained with.
+        ValueError: a damaged file, or rows, semantic IDs, a learning rate or a weight decay
+            that differ from those the run was trained with.
     """
     file = training_state_file(folder)
     try:
@@ -102,12 +103,13 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
                 f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration now gives {str(now)[:12]}. "
                 "Restore the files it read, or start a new run."
             )
-    before, now = state["optimizer"]["param_groups"][0]["lr"], trainer.optimizer.param_groups[0]["lr"]
-    if before != now:  # the optimiser's state would bring the old one back without a word
-        raise ValueError(
-            f"resume: {folder} was trained with learning_rate {before:g}, its configuration now says {now:g}. Restore the value, "
-            "or start a new run."
-        )
+    stored, asked = (each["param_groups"][0] for each in (state["optimizer"], trainer.optimizer.state_dict()))
+    for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
+        if stored.get(key) != asked.get(key):  # the optimiser's state would bring the old one back without a word
+            raise ValueError(
+                f"resume: {folder} was trained with {name} {stored[key]:g}, its configuration now says {asked[key]:g}. Restore "
+                "the value, or start a new run."
+            )
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.start_epoch = state["epoch"] + 1

@@ -138,6 +138,17 @@ def _merged_eval_args(*dicts: dict) -> dict:
     return {"eval_args": {key: value for args in given for key, value in args.items()}} if given else {}
 
 
+def listed_files(config_files) -> list:
+    """Configuration files as a list; from Python they may also be one path or, as on the command line, one text."""
+    return str(config_files).split() if isinstance(config_files, (str, Path)) else list(config_files or ())
+
+
+def config_files_words(config_files) -> list[str]:
+    """The words of a command line that name these configuration files."""
+    files = listed_files(config_files)
+    return [f"--config_files={' '.join(map(str, files))}"] if files else []
+
+
 class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
@@ -158,10 +169,8 @@ class Config(RecBoleConfig):
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
         self._known_keys = known_keys([model, *compared_models], dataset)
-        if isinstance(config_file_list, (str, Path)):  # as the command line has them
-            config_file_list = str(config_file_list).split()
         try:
-            super().__init__(model, dataset, config_file_list, config_dict)
+            super().__init__(model, dataset, listed_files(config_file_list), config_dict)
         except TypeError as error:  # RecBole's own word for a value of the wrong kind
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)

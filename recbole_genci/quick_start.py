@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from recbole_genci.checkpoint import training_state_file
-from recbole_genci.config import Config, parse_argv
+from recbole_genci.config import Config, config_files_words, parse_argv
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
@@ -100,8 +100,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     semantic_ids = prepare_semantic_ids(reader, parts[0], settings) if reader else None
     for config in configs.values():  # a wrong setting of the last model is found before the first one trains
         config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
-    given = [f"--config_files={' '.join(map(str, config_files))}"] if config_files else []
-    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}", *given, *argv])
+    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}",
+                          *config_files_words(config_files), *argv])  # fmt: skip
     return Plan(configs, parts, semantic_ids, command)
 
 

@@ -49,6 +49,7 @@ def test_the_command_and_the_curves_are_the_runs_own(tiny, tmp_path):
     (tmp_path / "more.yaml").write_text("epochs: 1\n")
     plan = prepare("LR,GenCI", "tiny", [str(tmp_path / "more.yaml")], tiny)
     assert f"--dataset=tiny --config_files={tmp_path}/more.yaml" in plan.command
+    assert prepare("LR,GenCI", "tiny", str(tmp_path / "more.yaml"), tiny).command == plan.command
     runs = run("LR,GenCI", "tiny", config_dict=tiny)
     for result in runs:
         assert len(list(Path(result["folder"]).glob("tensorboard/events*"))) == 1

@@ -98,6 +98,9 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
     (folder / "config.yaml").write_text(asked.replace("learning_rate: ", "learning_rate: 0.5 #"))
     with pytest.raises(ValueError, match="was trained with learning_rate 0.*, its configuration now says 0.5"):
         resume(folder)
+    (folder / "config.yaml").write_text(asked.replace("\nweight_decay: ", "\nweight_decay: 0.5 #"))
+    with pytest.raises(ValueError, match="was trained with weight_decay .*, its configuration now says 0.5"):
+        resume(folder)
     (folder / "config.yaml").write_text(asked)
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
     file = data / "tiny/tiny.item"

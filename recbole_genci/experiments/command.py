@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from recbole_genci.config import parse_argv
+from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.preparation import Preparation
@@ -99,7 +99,7 @@ def _command(name, dataset, models, seeds, config_files, argv) -> str:
     words = [f"--experiment={name}", f"--dataset={dataset}"]
     words += [f"--models={','.join(models)}"] if models else []
     words += [f"--seeds={seeds}"] if seeds is not None else []
-    words += [f"--config_files={' '.join(map(str, config_files))}"] if config_files else []
+    words += config_files_words(config_files)
     return shlex.join(["python", "run_recbole_genci.py", *words, *argv])
 
 

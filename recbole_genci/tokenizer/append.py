@@ -19,12 +19,12 @@ from recbole_genci.tokenizer.frozen import (
     quantize_vectors,
     quantizer_from_weights,
     read_frozen,
-    vectors_of_file,
 )
 from recbole_genci.tokenizer.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.spread import spread_codes
 from recbole_genci.tokenizer.text import shorten
+from recbole_genci.tokenizer.vectors import vectors_of_file
 
 
 def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> np.ndarray:

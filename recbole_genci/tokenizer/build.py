@@ -28,7 +28,7 @@ from recbole_genci.tokenizer.rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.semantic_ids import PAD_TOKEN, SemanticIDs
 from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.tokenizer.text import read_item_texts
-from recbole_genci.tokenizer.vectors import cache_file, ids_file_of, read_cached_vectors, read_item_vectors, write_cached_vectors
+from recbole_genci.tokenizer.vectors import cache_file, read_cached_vectors, vectors_of_file, write_cached_vectors
 
 BUILD_VERSION = 1  # raise it when the same settings would give other codes: old cache folders are then left alone
 EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts
@@ -71,8 +71,7 @@ def item_vectors(
     """
     encoder = settings["text_encoder"]
     if is_array_file(encoder):
-        array_file = Path(encoder).expanduser()
-        return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), tokens)
+        return vectors_of_file(settings, tokens)
     if not is_hub_name(encoder):  # the hub need not be within reach for texts that were encoded before
         check_encoder(encoder)
     options = {}
@@ -201,8 +200,7 @@ def semantic_id_folder(
     # Only local files can change behind their name at no cost to check; hub and package revisions go to the manifest.
     is_local = is_array_file(encoder) or Path(encoder).expanduser().is_dir()
     if is_array_file(encoder):  # a missing file is named before its content is asked for
-        array_file = Path(encoder).expanduser()
-        read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), tokens)
+        vectors_of_file(settings, tokens)
     content = {
         "version": [FORMAT_VERSION, BUILD_VERSION],
         "settings": content_settings(settings),

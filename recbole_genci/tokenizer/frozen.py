@@ -19,7 +19,7 @@ from recbole_genci.tokenizer.lsa import LSA, LatentSemanticAnalysis
 from recbole_genci.tokenizer.outcome import encode_all
 from recbole_genci.tokenizer.rqvae import RQVAE
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.vectors import ids_file_of, read_item_vectors
+from recbole_genci.tokenizer.vectors import vectors_of_file
 
 _CHECKED_ITEMS = 500  # published items that are encoded again, to see that this is still the same tokenizer
 _LEAST_AGREEMENT = 0.99  # of their codes; the rest is left to rounding on another machine
@@ -92,12 +92,6 @@ def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Ten
         output = encode_all(model, torch.from_numpy(distinct))[1]
     number = torch.from_numpy(number.reshape(-1))
     return output.codes[number], output.residuals[number]
-
-
-def vectors_of_file(settings: Mapping[str, Any], tokens: Sequence[str]) -> np.ndarray:
-    """Vectors ``[I, D]`` of items from the user's own file, which ``settings`` name."""
-    array_file = Path(settings["text_encoder"]).expanduser()
-    return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), tokens)
 
 
 def encode_with(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str], device: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -76,6 +77,12 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
     if len(bad):
         raise ValueError(f"{array_file} has values that are not finite for {len(bad)} items, first {item_tokens[bad[0]]!r}.")
     return wanted
+
+
+def vectors_of_file(settings: Mapping[str, Any], item_tokens: Sequence[str]) -> np.ndarray:
+    """``read_item_vectors`` of the files that ``settings`` name by ``text_encoder`` and ``text_encoder_ids``."""
+    array_file = Path(settings["text_encoder"]).expanduser()
+    return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), item_tokens)
 
 
 def cache_file(cache_dir: Path, encoder: str, revision: str, options: dict, texts: Sequence[str]) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_genci.config import parse_argv
+from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import provenance, read_mapping, write_json, write_text
@@ -119,13 +119,11 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     (config,) = plan.configs.values()
     folder = new_folder(Path(config["results_dir"]), f"hyper-{model}-{dataset}")
     words = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items() if value is not None]
-    files = [f"--config_files={' '.join(map(str, config_files))}"] if config_files else []
     command = shlex.join(["python", "run_hyper.py", f"--model={model}", f"--dataset={dataset}", f"--params_file={params_file}",
-                          *files, *words, *argv])  # fmt: skip
+                          *config_files_words(config_files), *words, *argv])  # fmt: skip
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
-    search.save_settings()
     return search
 
 
@@ -181,7 +179,7 @@ def execute(search: Search) -> dict:
     config, folder, logger = search.config, search.folder, logging.getLogger()
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
-        search.save_settings()  # those of a resumed search may have changed
+        search.save_settings()
         shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)
