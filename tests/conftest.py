@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 
 torch.set_num_threads(1)
+
+# A busy machine makes an example slow, not wrong.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 
 @pytest.fixture(autouse=True)

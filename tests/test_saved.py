@@ -151,7 +151,7 @@ def test_data_and_weights_of_another_run_are_refused(keys, tmp_path):
     assert load(one).evaluate()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10_000), users=st.integers(2, 9), per_user=st.integers(4, 30),
     protocol=st.sampled_from([("TO", "past"), ("TO", "training"), ("RO", "training")]),

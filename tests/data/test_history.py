@@ -19,7 +19,7 @@ rows_strategy = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows=rows_strategy, width=st.integers(1, 7))
 def test_histories_equal_a_loop_over_rows_even_with_ties(rows, width):
     users, items, labels, times = (np.array(column) for column in zip(*rows))

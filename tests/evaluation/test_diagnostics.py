@@ -26,7 +26,7 @@ class Loader:
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 6), st.integers(1, 5), st.integers(1, 9))
 def test_hits_equal_a_loop_over_rows(data, num_codes, beams, rows):
     code = st.integers(-1, num_codes - 1)

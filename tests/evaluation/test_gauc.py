@@ -11,7 +11,7 @@ from recbole_genci.evaluation.gauc import gauc
 ROW = st.tuples(st.integers(0, 5), st.booleans(), st.integers(-3, 3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(ROW, max_size=40))
 def test_gauc_equals_the_weighted_mean_of_scikit_learns_auc(rows):
     users, labels, scores = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.array([])] * 3

@@ -70,7 +70,7 @@ def test_each_share_is_its_block_of_the_layer(tiny_parts):
         torch.testing.assert_close(after[kept], shares[kept], atol=0, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=30), st.integers(1, 35), st.integers(0, 5))
 def test_no_user_comes_twice_before_all_have_come_once(users, rows, seed):
     users = np.array(users)
@@ -162,7 +162,7 @@ def test_unrelated_sets_align_as_little_as_the_docstring_says():
     assert found[LONG_TERM]["target_alignment"] == pytest.approx(np.sqrt(p * q) / 2000, rel=0.3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.floats(1e-3, 1e3))
 def test_no_number_depends_on_the_scale_of_all(seed, scale):
     vectors = draw(seed, rows=8)

@@ -18,7 +18,7 @@ from recbole_genci.evaluation.recall import ranking_metrics, ranks_of
 from recbole_genci.quick_start import run
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 8), st.booleans())
 def test_ranks_equal_positions_in_a_plain_list(data, length, exclude):
     items = data.draw(st.permutations(range(1, 10)))[:length] + [0, 0]

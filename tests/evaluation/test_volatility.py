@@ -32,7 +32,7 @@ def reference(clicks, genres):
     return found
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_volatility_equals_a_loop_over_sets(tiny_parts, data):
     part = copy.copy(tiny_parts[0][0])

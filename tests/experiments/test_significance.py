@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci.experiments.significance import paired_t_test, user_bootstrap, weighted_auc
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.integers(4, 40))
 def test_weighted_auc_is_that_of_scikit_learn(seed, rows):
     random = np.random.default_rng(seed)

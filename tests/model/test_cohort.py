@@ -30,7 +30,7 @@ def loop_means(embeddings, codes):
     return torch.stack(means)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 30), st.integers(0, 1000))
 def test_cohort_means_equal_a_loop_over_items_with_gradients(rows, seed):
     codes = item_codes(rows, seed)

@@ -49,7 +49,7 @@ def exhaustive(sizes, rows, weights):
 MAX_CELLS = st.sampled_from([0, 2**27])  # CSR, dense
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(catalogues(), MAX_CELLS)
 def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_cells):
     sizes, rows = catalogue
@@ -71,7 +71,7 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_
     assert trie(torch.tensor(every)).tolist() == [index.get(codes, -1) for codes in every]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(catalogues(), st.integers(0, 1000), st.integers(0, 8), MAX_CELLS)
 def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra, max_cells):
     sizes, rows = catalogue
@@ -91,7 +91,7 @@ def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, ex
     assert (beams.log_probs[:, len(rows) :] == -math.inf).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(catalogues(), st.integers(0, 1000), st.integers(1, 5))
 def test_narrow_beam_equals_a_plain_python_beam_search(catalogue, seed, width):
     sizes, rows = catalogue
@@ -109,7 +109,7 @@ def test_narrow_beam_equals_a_plain_python_beam_search(catalogue, seed, width):
     assert beams.log_probs[0][beams.valid[0]].tolist() == pytest.approx([score for _, score in frontier], abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(catalogues(), st.integers(0, 1000), st.integers(1, 30), st.integers(1, 4))
 def test_csr_and_dense_tries_give_the_same_transitions_and_the_same_beams(catalogue, seed, width, num_rows):
     sizes, rows = catalogue

@@ -97,7 +97,7 @@ def test_mirrn_equals_its_definition(tiny_parts, keys):
     assert logits.std() > 0.01
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9))
 def test_retrieval_is_brute_force_hamming_search(seed, k, bits):
     draw = np.random.default_rng(seed)

@@ -28,7 +28,7 @@ def _same_gradients(ours, theirs):
         assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-5), name
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(LENGTHS, st.booleans())
 def test_gru(lengths, is_sorted):
     torch.manual_seed(0)
@@ -48,7 +48,7 @@ def test_gru(lengths, is_sorted):
 
 
 @pytest.mark.parametrize("kind", ["AGRU", "AUGRU"])
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(lengths=LENGTHS)
 def test_attention_gru(kind, lengths):
     torch.manual_seed(0)

@@ -14,7 +14,7 @@ _codes = st.integers(1, 40).flatmap(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_codes)
 def test_full_ids_are_unique_and_do_not_depend_on_the_order_of_rows(case):
     codes, tokens, order = np.array(case[0]), case[1], case[2]
@@ -48,7 +48,7 @@ def test_repeated_tokens_and_wrong_lengths_are_refused():
         resolve_collisions(np.zeros((2, 2), dtype=int), ["a", "b", "c"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_codes, st.data())
 def test_numbers_go_on_from_published_ones_which_stay(case, data):
     codes, tokens, order = np.array(case[0]), case[1], case[2]

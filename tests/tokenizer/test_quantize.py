@@ -23,7 +23,7 @@ def _eq3(z, codebooks):
     return codes, z - residual, residual
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     items=st.integers(1, 12),

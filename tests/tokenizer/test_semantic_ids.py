@@ -196,7 +196,7 @@ def test_another_artifact_in_the_same_folder_is_never_overwritten(ids, tmp_path)
 _LINE = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tokens=st.lists(_LINE.filter(lambda token: token != "[PAD]"), min_size=1, max_size=12, unique=True),
     levels=st.integers(1, 4),

@@ -16,7 +16,7 @@ def _case(seed, items, size, prefixes=2, dim=3):
     return codes, residual, book
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), items=st.integers(1, 30), size=st.integers(1, 12))
 def test_different_items_get_different_codes_while_there_are_free_ones(seed, items, size):
     codes, residual, book = _case(seed, items, size)
@@ -34,7 +34,7 @@ def test_different_items_get_different_codes_while_there_are_free_ones(seed, ite
             assert distance[holders].min() == distance[wanted].min()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), items=st.integers(1, 30))
 def test_equal_items_stay_together_and_the_order_of_rows_does_not_matter(seed, items):
     codes, residual, book = _case(seed, items, 6)

@@ -47,7 +47,7 @@ hostile = st.lists(
 
 @given(st.one_of(st.text(), hostile.map("".join), st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs", "Mn"]))))
 @example("&lt\u037e")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_cleaned_text_is_one_cell_and_stays_as_it_is(raw):
     cleaned = clean_text(raw)
     cleaned.encode("utf-8")
@@ -58,7 +58,7 @@ def test_cleaned_text_is_one_cell_and_stays_as_it_is(raw):
 
 @given(st.lists(st.one_of(st.text(), hostile.map("".join)), min_size=1, max_size=12))
 @example(["", "NA", "nan", "None", '"', '"a', "#", "\\N", "-", "1", "null", "\ufeffx"])
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_titles_come_back_as_their_cleaned_form(tmp_path_factory, titles):
     folder = tmp_path_factory.mktemp("titles")
     reviews = write_lines(folder / "ratings.csv", ratings_2023())
