@@ -14,36 +14,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import recbole
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.utils import argument_list
 
 from recbole_genci import compat, gpus
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
-from recbole_genci.kinds import check_kinds
+from recbole_genci.keys import RECBOLE_FOLDER, Key, key_table, known_keys, properties_folder
+from recbole_genci.kind import NO_EFFECT
+from recbole_genci.kinds import check_values
 from recbole_genci.registry import get_model, nearest, resolve
-
-RECBOLE_FOLDER = Path(recbole.__file__).parent
-
-#: Keys that RecBole or a loader reads although no properties file lists them.
-_UNLISTED_KEYS = {
-    "model", "dataset", "config_files", "device", "encoding", "local_rank", "nproc", "world_size", "offset", "ip", "port",
-    "loss_type", "reg_weight", "double_tower", "numerical_features", "discretization", "transform", "save_dataset",
-}  # fmt: skip
-
-
-def properties_folder() -> Path:
-    """The plugin's ``properties/``: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    for folder in (here / "properties", here.parent / "properties"):
-        if (folder / "overall.yaml").is_file():
-            return folder
-    raise FileNotFoundError(
-        f"recbole_genci's properties/ folder was found neither in {here} nor in {here.parent}. "
-        "The installation is incomplete: reinstall the package."
-    )
-
 
 _NOTHING = ("none", "~", "null")
 _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
@@ -113,24 +92,6 @@ def _repeated_key(node: yaml.Node | None):
     return None
 
 
-def _listed_keys(*files: Path) -> set[str]:
-    keys = set()
-    for file in files:
-        if file.is_file():
-            keys |= set(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    return keys
-
-
-def known_keys(models: Sequence[str], dataset: str) -> set[str]:
-    """Every configuration key that a run of ``models`` on ``dataset`` may set: the union, so that a key of one model
-    can be given when several are compared."""
-    names = ["overall", "dataset/sample", f"dataset/{dataset}", *(f"model/{resolve(model)[0]}" for model in models)]
-    files = [f / f"{name}.yaml" for f in (RECBOLE_FOLDER / "properties", properties_folder()) for name in names]
-    lists = (argument_list.general_arguments, argument_list.training_arguments, argument_list.evaluation_arguments,
-             argument_list.dataset_arguments)  # fmt: skip
-    return _listed_keys(*files) | {key for keys in lists for key in keys} | _UNLISTED_KEYS
-
-
 def _merged_eval_args(*dicts: dict) -> dict:
     """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict replace the others: a user
     who sets the split alone would get a random order and full ranking (configurator.py:441)."""
@@ -168,6 +129,7 @@ class Config(RecBoleConfig):
 
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
+        self._key_table = key_table([model, *compared_models], dataset)
         self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
@@ -246,7 +208,7 @@ class Config(RecBoleConfig):
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self):
-        check_kinds(self.final_config_dict, self.external_config_dict, self.internal_config_dict)
+        check_values(self._key_table, self.final_config_dict, self.external_config_dict)
         check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
@@ -263,6 +225,12 @@ class Config(RecBoleConfig):
     def _init_device(self):
         super()._init_device()
         gpus.show(self.final_config_dict["gpu_id"])
+
+    @property
+    def without_effect(self) -> list[Key]:
+        """The keys that the user gave and nothing here reads."""
+        given = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
+        return [key for key in given if key.kind and key.kind.base == NO_EFFECT]
 
     @property
     def _by_hand(self) -> dict:

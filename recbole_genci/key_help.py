@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import yaml
 
-from recbole_genci.config import RECBOLE_FOLDER, properties_folder
+from recbole_genci.keys import Key, key_table, properties_folder, read_keys
+from recbole_genci.kind import NO_EFFECT
 from recbole_genci.registry import get_model, known_models, resolve
 
 #: What commands that read a dataset say of it.
@@ -33,12 +33,9 @@ Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The com
 properties files. A key that nobody knows is refused, with the nearest name.
 """
 
-# Keys of RecBole that say nothing about labelled rows, or that this plugin refuses.
-_LEFT_OUT = re.compile(
-    r"save_data|dataset_save|dataloaders_save|train_neg_sample_args|topk|repeatable|POSITION_FIELD|.*ENTITY.*|RELATION|.*entity|"
-    r"kg_|relation|alias_of_(?:entity|relation)|RATING_FIELD|require_pow|enable_scaler|transform|valid_metric_bigger"
-)  # fmt: skip
-_LINE = re.compile(r"^(\w+):([^#]*)(?:#\s*(?:\(([\w ]+)\)\s*)?(.*))?$")
+#: Keys that this plugin refuses, or that the command line has words of its own for.
+_LEFT_OUT = {"save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path", "train_neg_sample_args",
+             "repeatable", "enable_amp", "enable_scaler", "transform"}  # fmt: skip
 
 
 def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) -> str:
@@ -49,11 +46,8 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     """
     for name in models:
         get_model(name)
-    ours, theirs = properties_folder(), RECBOLE_FOLDER / "properties"
-    host = [theirs / "overall.yaml", theirs / "dataset/sample.yaml"]
-    own = [ours / "overall.yaml", *([ours / f"dataset/{dataset}.yaml"] if dataset else [])]
-    entries = entries_of(host + own)
-    experiments = ", ".join(file.stem for file in sorted((ours / "experiment").glob("*.yaml")))
+    entries = {name: key for name, key in key_table(dataset=dataset).items() if name not in _LEFT_OUT}
+    experiments = ", ".join(file.stem for file in sorted((properties_folder() / "experiment").glob("*.yaml")))
     text = [
         _USAGE.format(
             dataset=DATASET_USAGE,
@@ -61,62 +55,52 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
             experiments=_wrap(f"a table or figure of the paper: {experiments}, or all; --help --experiment=NAME", 18),
         )
     ]
-    text += [section(title, {key: entries[key] for key in keys}) for title, keys in _sections(own + host).items()]
+    text += [section(title, keys) for title, keys in _sections(entries).items()]
     for name in models:
-        model, changed_defaults = resolve(name)
-        of_model = entries_of([theirs / f"model/{model}.yaml", ours / f"model/{model}.yaml"])
-        of_model |= {key: (default, *of_model[key][1:]) for key, default in changed_defaults.items()}
-        text.append(section(f"{name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
-        tuned = entries_of([ours / f"tuned/{dataset}/{model}.yaml"])
-        if tuned:
-            text.append(section(f"{name}'s defaults on {dataset}, found by tuning", tuned))
+        text += _of_model(name, dataset, entries)
+    text.append(_without_effect(entries))
     return "\n".join(part for part in text if part)
 
 
-def _lines(files: Sequence[Path]):
-    """``(title, key, type, meaning, default)`` of each key's line in YAML files, with the section comment above it."""
-    for file in files:
-        if not file.is_file():
-            continue
-        text, title = file.read_text(encoding="utf-8"), ""
-        values = yaml.safe_load(text) or {}
-        for line in text.splitlines():
-            if line.startswith("# "):
-                title = re.split(r"[.,:(]", line[2:])[0].strip()
-            match = _LINE.match(line)
-            if match and not _LEFT_OUT.match(match[1]):
-                yield title, match[1], match[3], (match[4] or "").strip(), values[match[1]]
-
-
-def entries_of(files: Sequence[Path]) -> dict[str, tuple]:
-    """``{key: (default, type, meaning)}``, later files over earlier; a remark without a type joins the earlier meaning."""
-    entries = {}
-    for _, key, kind, meaning, default in _lines(files):
-        _, kind_before, meaning_before = entries.get(key, (None, None, ""))
-        parts = [meaning] if kind or not meaning_before else [meaning_before, meaning]
-        entries[key] = (default, kind or kind_before, " ".join(part for part in parts if part))
-    return entries
-
-
-def _sections(files: Sequence[Path]) -> dict[str, list[str]]:
-    """Keys by section, each in the section that names it first."""
-    sections, seen = {}, set()
-    for title, key, *_ in _lines(files):
-        if key not in seen:
-            sections.setdefault(title, []).append(key)
-            seen.add(key)
+def _sections(entries: dict[str, Key]) -> dict[str, dict[str, Key]]:
+    """Keys by section, ours first: a reader looks for what GenCI needs, and knows RecBole's."""
+    ours = {key.section for key in read_keys([properties_folder() / "overall.yaml"]).values()}
+    sections: dict[str, dict[str, Key]] = {}
+    for key in sorted(entries.values(), key=lambda key: key.section not in ours):
+        if not _does_nothing(key):
+            sections.setdefault(key.section, {})[key.name] = key
     return sections
 
 
-def section(title: str, entries: dict) -> str:
-    """A titled list of ``entries_of`` keys with default, meaning and type; an empty text where there are none."""
+def _of_model(name: str, dataset: str | None, entries: dict[str, Key]) -> list[str]:
+    """The sections of a model: its own keys, and what tuning has found for it on the dataset."""
+    model, changed_defaults = resolve(name)
+    table = key_table([name], dataset)
+    own = {key: table[key] for key in table if key not in entries and key not in _LEFT_OUT}
+    own |= {key: replace(table[key], default=default) for key, default in changed_defaults.items()}
+    tuned = read_keys([properties_folder() / f"tuned/{dataset}/{model}.yaml"])
+    return [section(f"{name}'s own", own), section(f"{name}'s defaults on {dataset}, found by tuning", tuned)]
+
+
+def _does_nothing(key: Key) -> bool:
+    return key.kind is not None and key.kind.base == NO_EFFECT
+
+
+def _without_effect(entries: dict[str, Key]) -> str:
+    names = [key.name for key in entries.values() if _does_nothing(key)]
+    return f"Keys of RecBole that do nothing here:\n  {_wrap(', '.join(names), 2)}\n"
+
+
+def section(title: str, keys: dict[str, Key]) -> str:
+    """A titled list of keys with default, meaning and kind; an empty text where there are none."""
     lines = [f"{title}:"]
-    for key, (default, kind, meaning) in entries.items():
-        shown = "" if default is None else f" [{_short(default)}]"
-        head = f"  --{key}{shown}"
-        about = _wrap(f"{meaning}{f' ({kind})' if kind else ''}".strip(), 34)
+    for key in keys.values():
+        shown = "" if key.default is None else f" [{_short(key.default)}]"
+        head = f"  --{key.name}{shown}"
+        kind = f"({key.kind.words})" if key.kind and key.kind.base != "any" else ""
+        about = _wrap(f"{key.meaning} {kind}".strip(), 34)
         lines.append(f"{head:<33} {about}" if len(head) < 34 and about else f"{head}\n{' ' * 34}{about}" if about else head)
-    return "\n".join(lines) + "\n" if entries else ""
+    return "\n".join(lines) + "\n" if keys else ""
 
 
 def _short(value) -> str:

@@ -5,75 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Integral, Real
 
+from recbole_genci.keys import Key
 from recbole_genci.registry import nearest
 
-_FIELDS, _SOURCES = "{field: value}", "{inter: [...], user: [...], item: [...]}"
+#: Keys that RecBole lists and nothing reads, where whoever gives one expects something else.
+_INSTEAD = {
+    "config_file": "files are given by config_files",
+    "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
+}
 
-#: Keys that hold a mapping, with the form to show.
-_MAPPINGS = {
-    "eval_args": "{split: {'RS': [0.8, 0.1, 0.1]}, order: TO, group_by: user, mode: labeled}", "threshold": "{rating: 4}",
-    "val_interval": "{rating: '[4,inf)'}", "load_col": _SOURCES, "unload_col": _SOURCES, "unused_col": _SOURCES,
-    "discretization": "{field: {method: ED, bucket: 10}}", "fill_nan": _FIELDS, "seq_len": "{field: length}",
-    "clip_grad_norm": "{max_norm: 5.0}",
-}  # fmt: skip
-
-#: Keys that hold a list.
-_LISTS = ("numerical_features", "normalize_field", "benchmark_filename", "additional_feat_suffix")
-
-#: Keys that RecBole lists and nothing reads, with what does their work.
-_WITHOUT_EFFECT = {
-    "config_file": "files are given by config_files", "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
-}  # fmt: skip
-
-#: Keys whose default is a text, and for which none at all has a meaning.
-_MAY_BE_NONE = ("gpu_id", "state", "volatility_field", "RATING_FIELD")
-
-#: For messages about a value that is no list: ``[a, b]`` on a command line is a text.
-LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
+#: RecBole's word in ``load_col`` for every column of a file (dataset.py:404).
+ALL_COLUMNS = "*"
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
 
-def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
+def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> None:
     """Refuse values that are not of their key's kind.
 
     Args:
+        table: of ``key_table``.
         final: all keys.
         given: those that the user gave, by file, dict or command line.
-        defaults: those of the properties. One that is true or false, a number or a text says what its key takes.
 
     Raises:
         ValueError: names the key, its value and what it may be.
     """
-    for key, instead in _WITHOUT_EFFECT.items():
+    for key, instead in _INSTEAD.items():
         if given.get(key) is not None:
             raise ValueError(f"{key}: nothing reads this key; {instead}. Leave it out.")
     for key, value in given.items():
-        default = defaults.get(key)
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise ValueError(f"{key}: {value!r} is neither True nor False.")
-        if isinstance(default, Real) and not isinstance(default, bool) and not _is_number(value):
-            raise ValueError(f"{key}: {value!r} is not a number; the default is {default}.")
-    for key, form in _MAPPINGS.items():
-        value = given.get(key, final.get(key))  # of eval_args that are no mapping, none have come into the final keys
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"{key}: {value!r} is not of the form {form}.")
-    for key in _LISTS:
-        if final.get(key) is not None and not isinstance(final[key], (list, tuple)):
-            raise ValueError(f"{key}: {final[key]!r} is not a list.{LIST_HINT}")
-    if not isinstance(final.get("data_path"), str):
-        raise ValueError(f"data_path: {final.get('data_path')!r} is not the path of a folder.")
+        if key in table:
+            table[key].check(value)
     if str(final.get("state") or "INFO").upper() not in _LEVELS:
         raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
-    if not isinstance(final.get("valid_metric"), str):
-        raise ValueError(f"valid_metric: {final.get('valid_metric')!r} is not the name of a metric.")
     _check_parts(final)
     _check_filters(final)
-    for key, value in given.items():  # last, as some of these keys have sentences of their own above
-        default = defaults.get(key)
-        if isinstance(default, str) and value is None and key not in (*_MAY_BE_NONE, *_INTERVALS):
-            raise ValueError(f"{key}: None is no value of this key; the default is {default!r}. Leave the key out for it.")
 
 
 def is_whole(value, minimum: int = 1) -> bool:
@@ -91,7 +59,9 @@ def _check_parts(final: Mapping) -> None:
                 raise ValueError(f"{key}: '{part}' is not one of its parts, {', '.join(known)}.{nearest(str(part), known)}")
     for key in ("load_col", "unload_col"):
         for source, fields in (final.get(key) or {}).items():
-            if fields is not None and not (isinstance(fields, (list, tuple)) and all(isinstance(field, str) for field in fields)):
+            is_list = isinstance(fields, (list, tuple)) and all(isinstance(field, str) for field in fields)
+            is_all = key == "load_col" and fields == ALL_COLUMNS
+            if fields is not None and not is_list and not is_all:
                 raise ValueError(f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, item_id] is.")
     for field, length in (final.get("seq_len") or {}).items():
         if not is_whole(length):

@@ -82,6 +82,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     configs = {name: Config(name, dataset, config_files, config_dict, argv, compared_models=names) for name in names}
     first = configs[names[0]]
     start_console(first["state"])
+    for key in first.without_effect:
+        logging.getLogger(__name__).warning(f"{key.name}: this key does nothing here. {key.meaning}")
     check_same_rows(configs)
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)

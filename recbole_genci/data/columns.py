@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_genci.kinds import ALL_COLUMNS
 from recbole_genci.registry import nearest
 
 PADDING = "[PAD]"  # RecBole's name of id 0; the tokenizer, which knows nothing of datasets, has its own
@@ -41,7 +42,8 @@ def check_files(dataset, token: str, folder: Path) -> None:
                 "line, or point --data_path at the folder that has them."
             )
     for source, own in _id_fields(dataset).items():
-        features = [field for field in (dataset.config["load_col"] or {}).get(source.value) or () if field != own]
+        asked = (dataset.config["load_col"] or {}).get(source.value) or ()
+        features = ["all columns"] if asked == ALL_COLUMNS else [field for field in asked if field != own]
         file = folder / f"{token}.{source.value}"
         if features and not file.is_file():
             raise FileNotFoundError(

@@ -86,7 +86,7 @@ def fit_rqvae(
     codebook_size: int = 256,
     latent_dim: int = 32,
     hidden_size: Sequence[int] = (128, 64),
-    epochs: int = 200,
+    epochs: int = 300,
     learning_rate: float = 1e-3,
     batch_size: int = 1024,
     commitment: float = 0.25,

@@ -1,66 +1,23 @@
-"""The tokenizer's configuration keys: defaults, checks, and which of them decide the codes."""
+"""The tokenizer's configuration keys, and which of them decide the codes; `keys.py` has their kinds and defaults."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from recbole_genci.kinds import LIST_HINT
+from recbole_genci.keys import key_table
 from recbole_genci.tokenizer.encoders import is_array_file
 from recbole_genci.tokenizer.lsa import LSA
 
 
-def _is_int(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _integer(least: int) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: _is_int(value, least)), f"an integer of at least {least}"
-
-
-def _positive(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0
-
-
-def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, (list, tuple)) and len(value) > 0 and all(check(entry) for entry in value)
-
-
-def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value in choices), f"one of {', '.join(choices)}"
-
-
-_NAME = (lambda value: isinstance(value, str) and bool(value.strip())), "a non-empty string"
-_NUMBER = _positive, "a number above 0"
-_SWITCH = (lambda value: isinstance(value, bool)), "True or False"
 _FIELDS = "item_text_fields"
-# key -> (default, check, what the check asks for)
-_SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
-    "text_encoder": (LSA, *_NAME),
-    "text_encoder_ids": (None, *_NAME),
-    _FIELDS: (None, _list_of(_NAME[0]), "a non-empty list of columns of the .item file"),
-    "lsa_dim": (64, *_integer(2)),  # scaled to length 1, vectors of width 1 would all be equal
-    "text_encoder_batch_size": (64, *_integer(1)),
-    "quantizer": ("rqvae", *_one_of("rqvae", "rkmeans")),
-    "num_codebooks": (3, *_integer(1)),
-    "codebook_size": (256, *_integer(2)),
-    "codebook_dim": (32, *_integer(1)),
-    "codebook_balance": ("sinkhorn", *_one_of("sinkhorn", "nearest")),
-    "codebook_update": ("ema", *_one_of("ema", "gradient")),
-    "rqvae_hidden_size": ([128, 64], _list_of(lambda width: _is_int(width, 1)), "a non-empty list of integers"),
-    "rqvae_epochs": (200, *_integer(1)),
-    "rqvae_learning_rate": (1e-3, *_NUMBER),
-    "rqvae_batch_size": (1024, *_integer(1)),
-    "rqvae_commitment": (0.25, *_NUMBER),
-    "spread_collisions": (False, *_SWITCH),
-    "collision_codebook_size": (256, *_integer(1)),
-    "tokenizer_seed": (2020, *_integer(0)),
-    "tokenizer_threads": (1, *_integer(1)),
-}
 #: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path` apart.
-TOKENIZER_KEYS = frozenset(_SETTINGS)
+TOKENIZER_KEYS = frozenset({
+    "text_encoder", "text_encoder_ids", _FIELDS, "lsa_dim", "text_encoder_batch_size", "quantizer", "num_codebooks",
+    "codebook_size", "codebook_dim", "codebook_balance", "codebook_update", "rqvae_hidden_size", "rqvae_epochs",
+    "rqvae_learning_rate", "rqvae_batch_size", "rqvae_commitment", "spread_collisions", "collision_codebook_size",
+    "tokenizer_seed", "tokenizer_threads",
+})  # fmt: skip
 #: Settings that change how fast the same codes come about, not what they are.
 _NOT_CONTENT = ("text_encoder_batch_size",)
 _RQVAE_ONLY = ("codebook_dim", "codebook_update", "rqvae_hidden_size", "rqvae_epochs", "rqvae_learning_rate",
@@ -77,21 +34,19 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: a value of the wrong type or range, or two that exclude each other; key, value and what is expected
             are named.
     """
-    settings = {}
-    for key, (default, check, expected) in _SETTINGS.items():
-        value = config[key] if key in config else None
-        value = default if value is None else value
-        if value is not None and not check(value):
-            hint = LIST_HINT if isinstance(value, str) and value.startswith("[") else ""
-            raise ValueError(f"The config key `{key}` must be {expected}; it is {value!r}.{hint}")
-        settings[key] = list(value) if isinstance(value, (list, tuple)) else value
+    table, settings = key_table(), {}
+    for name in sorted(TOKENIZER_KEYS):
+        value = config[name] if name in config else None
+        value = table[name].default if value is None else value
+        table[name].check(value)
+        settings[name] = list(value) if isinstance(value, (list, tuple)) else value
     own_vectors = is_array_file(settings["text_encoder"])
     if settings[_FIELDS] is None and not own_vectors:
-        raise ValueError(f"The config key `{_FIELDS}` is not set: give {_SETTINGS[_FIELDS][2]}.")
+        raise ValueError(f"{_FIELDS}: not set. Give a list of columns of the .item file.")
     if settings["text_encoder_ids"] is not None and not own_vectors:
         raise ValueError(
-            f"The config key `text_encoder_ids` names the items of a .npy file, but `text_encoder` is "
-            f"{settings['text_encoder']!r}. Give a .npy file there, or leave `text_encoder_ids` out."
+            f"text_encoder_ids: it names the items of a .npy file, but text_encoder is {settings['text_encoder']!r}. Give a "
+            ".npy file there, or leave text_encoder_ids out."
         )
     return settings
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from recbole_genci.config import properties_folder
-from recbole_genci.key_help import DATASET_USAGE, entries_of, section
+from recbole_genci.key_help import DATASET_USAGE, section
+from recbole_genci.keys import key_table
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
 _USAGE = f"""\
@@ -23,7 +23,5 @@ Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py, wh
 
 def usage(dataset: str | None = None) -> str:
     """The text of ``--help``, with a dataset's defaults if it is given."""
-    folder = properties_folder()
-    entries = entries_of([folder / "overall.yaml", *([folder / f"dataset/{dataset}.yaml"] if dataset else [])])
-    keys = TOKENIZER_KEYS | {"semantic_id_dir"}
-    return "\n".join([_USAGE, section("Items to semantic IDs", {key: entries[key] for key in entries if key in keys})])
+    table, keys = key_table(dataset=dataset), TOKENIZER_KEYS | {"semantic_id_dir"}
+    return "\n".join([_USAGE, section("Items to semantic IDs", {name: table[name] for name in table if name in keys})])

@@ -7,6 +7,7 @@ from recbole_genci.tokenizer.artifact import read_weights
 from recbole_genci.tokenizer.settings import content_settings
 
 QUICK = {
+    "text_encoder": "lsa",
     "item_text_fields": ["title", "genre"],
     "codebook_size": 8,
     "codebook_dim": 8,
@@ -174,7 +175,8 @@ class _RecBoleConfig(dict):
 def test_settings_are_picked_with_defaults_from_a_configuration():
     settings = tokenizer_settings(_RecBoleConfig(item_text_fields=["title"], seed=1, learning_rate=0.1))
     assert settings["item_text_fields"] == ["title"]
-    assert (settings["text_encoder"], settings["num_codebooks"], settings["codebook_size"]) == ("lsa", 3, 256)
+    assert (settings["rqvae_epochs"], settings["num_codebooks"], settings["codebook_size"]) == (300, 3, 256)
+    assert settings["text_encoder"] == "sentence-transformers/sentence-t5-base"  # one default, that of properties
     assert "seed" not in settings and "learning_rate" not in settings
 
 
@@ -202,5 +204,5 @@ def test_settings_are_picked_with_defaults_from_a_configuration():
     ],
 )
 def test_a_wrong_setting_is_named(key, value):
-    with pytest.raises(ValueError, match=f"`{key}`"):
+    with pytest.raises(ValueError, match=f"^{key}: "):
         tokenizer_settings(QUICK | {key: value})

@@ -59,12 +59,12 @@ def test_new_items_are_added_to_a_published_artifact(words, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--quantizer=kmeans"], "`quantizer` must be one of rqvae, rkmeans"),
-        (["--codebook_balance=kmeans"], "`codebook_balance` must be one of sinkhorn, nearest"),
-        (["--lsa_dim=1"], "`lsa_dim` must be an integer of at least 2"),
+        (["--quantizer=kmeans"], "quantizer: 'kmeans' is not one of rqvae, rkmeans"),
+        (["--codebook_balance=kmeans"], "codebook_balance: 'kmeans' is not one of sinkhorn, nearest"),
+        (["--lsa_dim=1"], "lsa_dim: 1 is not a whole number of at least 2"),
         (["--quantiser=rkmeans"], "Did you mean 'quantizer'"),
         (["--text_encoder=absent.npy"], "needs the file absent.npy"),
-        (["--text_encoder_ids=ids.txt"], "`text_encoder_ids` names the items of a .npy file"),
+        (["--text_encoder_ids=ids.txt"], "text_encoder_ids: it names the items of a .npy file"),
         (["--append_to=there"], "go together"),
         (["--append_to=there", "--output=here"], "no semantic-ID folder there"),
         (["lsa"], "not of the form --key=value"),
