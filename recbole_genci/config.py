@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci import compat, gpus
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
-from recbole_genci.keys import RECBOLE_FOLDER, Key, key_table, known_keys, properties_folder
+from recbole_genci.keys import Key, key_table, known_keys, properties_folder
 from recbole_genci.kind import NO_EFFECT
 from recbole_genci.kinds import check_values
 from recbole_genci.registry import get_model, nearest, resolve

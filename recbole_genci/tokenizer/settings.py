@@ -9,7 +9,6 @@ from recbole_genci.keys import key_table
 from recbole_genci.tokenizer.encoders import is_array_file
 from recbole_genci.tokenizer.lsa import LSA
 
-
 _FIELDS = "item_text_fields"
 #: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path` apart.
 TOKENIZER_KEYS = frozenset({
