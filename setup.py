@@ -25,6 +25,7 @@ setup(
         "transformers>=4.45",
         "sentence-transformers>=3",
         "safetensors>=0.4",
+        "filelock>=3.12",
         "numpy>=1.24",
         "pandas>=2",
         "scikit-learn>=1.3",

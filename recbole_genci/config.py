@@ -19,6 +19,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci import compat, gpus
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
+from recbole_genci.keys import RECBOLE_FOLDER as RECBOLE_FOLDER  # read by others through this module
 from recbole_genci.keys import Key, key_table, known_keys, properties_folder
 from recbole_genci.kind import NO_EFFECT
 from recbole_genci.kinds import check_values

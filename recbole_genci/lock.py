@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nobody is kept out
-    fcntl = None
+from filelock import FileLock, Timeout
 
-LOCK_FILE = ".lock"
+LOCK_FILE = ".lock"  # stays: filelock never takes away a file that somebody may be waiting for
 
 
 @contextlib.contextmanager
-def only_process(folder: Path):
-    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the process dies. The file that
-    is locked goes with the block.
+def only_process(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the process dies.
 
     Raises:
         RuntimeError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RuntimeError(f"another process is at work in {folder}/; wait for it, or end it.") from error
+    try:
         yield
-        return
-    path = folder / LOCK_FILE
-    with open(path, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_nlink == 0:  # whoever held it has just left and taken the file along
-                raise BlockingIOError("the lock file was removed meanwhile")
-        except OSError as error:
-            raise RuntimeError(f"another process is at work in {folder}/; wait for it, or end it.") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    finally:
+        lock.release()
