@@ -31,6 +31,7 @@ setup(
         "threadpoolctl",
         "colorlog",
         "pyyaml",
+        "requests>=2.28",
         "tqdm",
     ],
     extras_require={
