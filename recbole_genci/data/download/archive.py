@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from recbole_genci.data.download.http import SourceError, readable
 
-#: What an archive may unpack to: so many times its own size, and never more than this. Rating files shrink to a
-#: fourth to a tenth.
+#: What an archive may unpack to: so many times its own size, and never more bytes than this.
+#: Rating files shrink to a fourth to a tenth.
 MAX_RATIO, MAX_BYTES, MAX_MEMBERS = 50, 50 * 10**9, 10_000
 
 _CHUNK = 1 << 20
@@ -30,7 +30,8 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool])
         list of Path: the files.
 
     Raises:
-        SourceError: a damaged zip, or one whose members would leave the folder, are links or are too large.
+        SourceError: a damaged zip, or one whose members would leave the folder, are links or are
+            too large.
         OSError: a file cannot be written.
     """
     limit = min(MAX_RATIO * archive.stat().st_size, MAX_BYTES)
@@ -58,11 +59,14 @@ def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         raise SourceError(f"a zip file with {len(members):,} members, of at most {MAX_MEMBERS:,}")
     names = set()
     for member in members:
-        # The stored name: zipfile cuts it at a NUL and turns the system's own separator into a slash.
+        # As stored: zipfile cuts it at a NUL and turns the system's own separator into a slash.
         name = member.orig_filename
         parts = name.split("/")
-        if name.startswith("/") or re.match(r"[A-Za-z]:", name) or "\\" in name or "\0" in name or ".." in parts:
-            raise SourceError(f"a zip file with the member {name!r}, which would be written outside its folder")
+        leaves = name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in parts
+        if leaves or "\\" in name or "\0" in name:
+            raise SourceError(
+                f"a zip file with the member {name!r}, which would be written outside its folder"
+            )
         if stat.S_ISLNK(member.external_attr >> 16):
             raise SourceError(f"a zip file with the link {name!r}")
         if name in names:
@@ -70,10 +74,14 @@ def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
         names.add(name)
     total = sum(member.file_size for member in members)
     if total > limit:
-        raise SourceError(f"a zip file that would unpack to {readable(total)}, of at most {readable(limit)}")
+        raise SourceError(
+            f"a zip file that would unpack to {readable(total)}, of at most {readable(limit)}"
+        )
 
 
-def _write_member(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> int:
+def _write_member(
+    zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int
+) -> int:
     """Write one member and count its bytes: what its header says need not be true."""
     written = 0
     with zipped.open(member) as source, target.open("xb") as output:

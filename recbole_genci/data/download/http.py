@@ -22,7 +22,7 @@ _WEB_PAGE = "a web page instead of a zip file (does this network ask for a login
 
 
 class SourceError(Exception):
-    """A source did not give the file that was asked of it; the message says what it gave instead."""
+    """A source did not give the right file; the message says what it gave instead."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,12 @@ class Expected:
 
 def readable(size: int) -> str:
     """A number of bytes as people write it: ``5.9 MB``."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
+    scaled, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB"):
+        if scaled < 1000:
             break
-        size /= 1000
-    else:
-        unit = "GB"
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        scaled, unit = scaled / 1000, larger
+    return f"{scaled:.0f} {unit}" if unit == "bytes" else f"{scaled:.1f} {unit}"
 
 
 def fetch(url: str, file: Path, expected: Expected, shows_progress: bool = True) -> dict:
@@ -67,14 +66,19 @@ def fetch(url: str, file: Path, expected: Expected, shows_progress: bool = True)
         SourceError: no answer, a refusal, silence, too much or too little, no zip, or another file.
         OSError: ``file`` cannot be written.
     """
-    digests = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *expected.hashes}}
+    digests = {
+        name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *expected.hashes}
+    }
     received = 0
     try:
         with requests.Session() as session, _ask(session, url) as response:
             _check_kind(response)
             announced = _announced(response)
             _check_size(announced, expected)
-            with file.open("wb") as output, _bar(file.name, announced or expected.size, shows_progress) as bar:
+            with (
+                file.open("wb") as output,
+                _bar(file.name, announced or expected.size, shows_progress) as bar,
+            ):
                 for chunk in response.iter_content(_CHUNK):
                     if not received:
                         _check_start(chunk)
@@ -87,20 +91,30 @@ def fetch(url: str, file: Path, expected: Expected, shows_progress: bool = True)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise SourceError(_reason(error, received)) from error
     if announced is not None and received != announced:
-        raise SourceError(f"the connection broke off after {readable(received)} of {readable(announced)}")
+        raise SourceError(
+            f"the connection broke off after {readable(received)} of {readable(announced)}"
+        )
     if not received:
         raise SourceError("an empty answer")
     _check_size(received, expected)
     for name, value in expected.hashes.items():
-        if digests[name].hexdigest() != value:
-            raise SourceError(f"another file than the published one ({name.upper()} {digests[name].hexdigest()}, not {value})")
+        found = digests[name].hexdigest()
+        if found != value:
+            raise SourceError(
+                f"another file than the published one ({name.upper()} {found}, not {value})"
+            )
     return {"url": url, "bytes": received, "sha256": digests["sha256"].hexdigest()}
 
 
 def _ask(session: requests.Session, url: str) -> requests.Response:
     # Unpacked on the way, a file would have neither the announced size nor the published hash.
-    headers = {"User-Agent": f"recbole_genci/{recbole_genci.__version__}", "Accept-Encoding": "identity"}
-    response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+    headers = {
+        "User-Agent": f"recbole_genci/{recbole_genci.__version__}",
+        "Accept-Encoding": "identity",
+    }
+    response = session.get(
+        url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+    )
     if response.status_code != requests.codes.ok:
         status = f"{response.status_code} {response.reason or ''}".strip()
         response.close()
@@ -111,12 +125,16 @@ def _ask(session: requests.Session, url: str) -> requests.Response:
 def _announced(response: requests.Response) -> int | None:
     """The size that the answer states, None where it states none, as proxies do."""
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
+    return (
+        int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
+    )
 
 
 def _bar(name: str, total: int | None, shows_progress: bool) -> tqdm:
     # disable=None: no bar where stderr is a file or a pipe.
-    return tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None if shows_progress else True)
+    return tqdm(
+        total=total, desc=name, unit="B", unit_scale=True, disable=None if shows_progress else True
+    )
 
 
 def _check_kind(response: requests.Response) -> None:
@@ -153,7 +171,9 @@ def _reason(error: Exception, received: int) -> str:
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return f"no connection within {CONNECT_TIMEOUT:g} s"
     if isinstance(error, requests.exceptions.ReadTimeout) or "Read timed out" in str(error):
-        return f"silence for {READ_TIMEOUT:g} s" + (f" after {readable(received)}" if received else "")
+        return f"silence for {READ_TIMEOUT:g} s" + (
+            f" after {readable(received)}" if received else ""
+        )
     if received or isinstance(error, requests.exceptions.ChunkedEncodingError):
         return f"the connection broke off after {readable(received)}"
     if "resolve" in str(error).lower():

@@ -1,4 +1,4 @@
-"""Which hosts have a dataset, and how the right file is known: ``properties/downloads.yaml`` and RecBole's list."""
+"""Which hosts have a dataset, and how the right file is known: ``properties/downloads.yaml``."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def known_downloads() -> dict[str, Download]:
     for name, entry in table["datasets"].items():
         known[name] = Download(
             dataset=name,
-            sources=tuple(_source(table["hosts"][host], entry, urls.get(name)) for host in entry["hosts"]),
+            sources=tuple(
+                _source(table["hosts"][host], entry, urls.get(name)) for host in entry["hosts"]
+            ),
             archive=entry["archive"],
             folder=entry["folder"],
             size=entry.get("bytes"),

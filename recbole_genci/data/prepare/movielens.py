@@ -1,6 +1,7 @@
-"""MovieLens folders of every edition: 100K (``u.data``), 1M and 10M (``ratings.dat``), 20M and later (``ratings.csv``).
+"""MovieLens folders of every edition.
 
-Fields and cells are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their properties work unchanged.
+100K (``u.data``), 1M and 10M (``ratings.dat``), 20M and later (``ratings.csv``). Fields and cells
+are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their properties work unchanged.
 """
 
 from __future__ import annotations
@@ -84,26 +85,26 @@ class Edition:
 
     Attributes:
         name: as people call it.
+        properties: the dataset under ``properties/dataset/`` whose protocol fits.
         ratings, movies, users: its files; ``users`` is None where nothing is known of users.
-        rating_separator, user_separator: between the values of a line.
+        separator, user_separator: between the values of a rating and of a user.
+        parse_movie: one line of ``movies``, as the cells of an item.
         user_fields: of the ``.user`` file, id first.
         genre_field: what RecBole calls the genres.
-        parse_movie: one line of ``movies``, as the cells of an item.
         headers: first lines of ``ratings`` and ``movies``; None where they have none.
-        properties: the dataset under ``properties/dataset/`` whose protocol fits.
     """
 
     name: str
+    properties: str
     ratings: str
     movies: str
-    users: str | None
-    rating_separator: str
-    user_separator: str
-    user_fields: tuple[str, ...]
-    genre_field: str
+    separator: str
     parse_movie: Callable[[str], dict[str, str]]
-    headers: tuple[str, str] | None
-    properties: str
+    users: str | None = None
+    user_separator: str = ""
+    user_fields: tuple[str, ...] = ()
+    genre_field: str = "genre"
+    headers: tuple[str, str] | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -111,13 +112,46 @@ class Edition:
         return tuple(filter(None, (self.ratings, self.movies, self.users)))
 
 
-_100K = Edition("MovieLens-100K", "u.data", "u.item", "u.user", "\t", "|",
-                ("user_id", "age", "gender", "occupation", "zip_code"), "class", _movie_100k, None, "ml-100k")  # fmt: skip
-_1M = Edition("MovieLens-1M", "ratings.dat", "movies.dat", "users.dat", "::", "::",
-              ("user_id", "gender", "age", "occupation", "zip_code"), "genre", _movie_dat, None, "ml-1m")  # fmt: skip
-_10M = Edition("MovieLens-10M", "ratings.dat", "movies.dat", None, "::", "", (), "genre", _movie_dat, None, "ml-10m")
-_CSV = Edition("MovieLens-20M and later", "ratings.csv", "movies.csv", None, ",", "", (), "genre", _movie_csv,
-               ("userId,movieId,rating,timestamp", "movieId,title,genres"), "ml-20m")  # fmt: skip
+_100K = Edition(
+    name="MovieLens-100K",
+    properties="ml-100k",
+    ratings="u.data",
+    movies="u.item",
+    users="u.user",
+    separator="\t",
+    user_separator="|",
+    user_fields=("user_id", "age", "gender", "occupation", "zip_code"),
+    genre_field="class",
+    parse_movie=_movie_100k,
+)
+_1M = Edition(
+    name="MovieLens-1M",
+    properties="ml-1m",
+    ratings="ratings.dat",
+    movies="movies.dat",
+    users="users.dat",
+    separator="::",
+    user_separator="::",
+    user_fields=("user_id", "gender", "age", "occupation", "zip_code"),
+    parse_movie=_movie_dat,
+)
+_10M = Edition(
+    name="MovieLens-10M",
+    properties="ml-10m",
+    ratings="ratings.dat",
+    movies="movies.dat",
+    separator="::",
+    parse_movie=_movie_dat,
+)
+_CSV = Edition(
+    name="MovieLens-20M and later",
+    properties="ml-20m",
+    ratings="ratings.csv",
+    movies="movies.csv",
+    separator=",",
+    headers=("userId,movieId,rating,timestamp", "movieId,title,genres"),
+    parse_movie=_movie_csv,
+)
 
 #: Every file that some edition is read from.
 EDITION_FILES = frozenset(name for edition in (_100K, _1M, _10M, _CSV) for name in edition.files)
@@ -130,13 +164,17 @@ def find_edition(folder: Path) -> Edition:
         FileNotFoundError: no such folder, or no ratings in it.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder. Give the unpacked MovieLens folder by --input.")
-    edition = next((e for e in (_1M, _100K, _CSV) if (folder / e.ratings).is_file()), None)
+        raise FileNotFoundError(
+            f"{folder} is not a folder. Give the unpacked MovieLens folder by --input."
+        )
+    candidates = (edition for edition in (_1M, _100K, _CSV) if (folder / edition.ratings).is_file())
+    edition = next(candidates, None)
     if edition is None:
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
-            f"{folder} holds neither u.data (MovieLens-100K) nor ratings.dat (1M, 10M) nor ratings.csv (20M and later), "
-            f"but {found}. Give the folder that holds the unpacked files by --input."
+            f"{folder} holds neither u.data (MovieLens-100K) nor ratings.dat (1M, 10M) nor "
+            f"ratings.csv (20M, 25M, 32M, latest, latest-small), but {found}. Give the folder that "
+            "holds the unpacked files by --input."
         )
     if edition is not _1M or (folder / _1M.users).is_file():
         return edition
@@ -144,8 +182,8 @@ def find_edition(folder: Path) -> Edition:
     if (folder / "tags.dat").is_file() or "10m" in folder.name.lower():
         return _10M
     raise FileNotFoundError(
-        f"{folder / _1M.users} does not exist; MovieLens-1M has it, and MovieLens-10M, which does not, has tags.dat instead. "
-        "Give the folder that holds all unpacked files by --input."
+        f"{folder / _1M.users} does not exist; MovieLens-1M has it, and MovieLens-10M, which does "
+        "not, has tags.dat. Give the folder that holds all unpacked files by --input."
     )
 
 
@@ -167,8 +205,10 @@ class MovieLens:
         self.sources = [SourceFile(folder / name, max_malformed, "latin-1") for name in edition.files]
         for source, header in zip(self.sources, edition.headers or ()):
             if source.first_line.strip() != header:
-                raise ValueError(f"{source.path} starts with {source.first_line[:60]!r}, not with '{header}'. Is this the file "
-                                 f"of {edition.name}?")  # fmt: skip
+                raise ValueError(
+                    f"{source.path} starts with {source.first_line[:60]!r}, not with '{header}'. "
+                    f"Is this the file of {edition.name}?"
+                )
         self._ratings, self._movies, *users = self.sources
         self._users = users[0] if users else None
         self.item_fields = {"item_id": "token", "movie_title": "token_seq", "release_year": "token",
@@ -182,8 +222,12 @@ class MovieLens:
 
     def interactions(self) -> Iterator[tuple[str, str, float, int]]:
         """(user, item, rating, seconds) in the order of the file."""
-        separator = self._edition.rating_separator  # ids and numbers: nothing is quoted
-        return self._ratings.rows(lambda line: as_interaction(*_cells(line, separator, 4)), self._has_header)
+        separator = self._edition.separator  # ids and numbers: nothing is quoted
+
+        def parse(line: str) -> tuple[str, str, float, int]:
+            return as_interaction(*_cells(line, separator, 4))
+
+        return self._ratings.rows(parse, self._has_header)
 
     def items(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
         """All movies, whether rated or not, as in RecBole's atomic files."""

@@ -1,4 +1,4 @@
-"""Real servers on the loopback in the place of GroupLens, the mirror and RecBole's store, and small editions of MovieLens."""
+"""Servers on the loopback in the place of the real hosts, and small editions of MovieLens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ SILENCE = 0.4
 
 
 def body(content, headers=None, status=200, announced=None):
-    """An answer with ``content``; ``announced`` is what Content-Length says, False for no such header."""
+    """An answer with ``content``; ``announced`` is its Content-Length, False for no such header."""
 
     def answer(handler, stop):
         handler.send_response(status)
         for key, value in (headers or {}).items():
             handler.send_header(key, value)
         if announced is not False:
-            handler.send_header("Content-Length", str(len(content) if announced is None else announced))
+            handler.send_header(
+                "Content-Length", str(len(content) if announced is None else announced)
+            )
         handler.end_headers()
         handler.wfile.write(content)
         handler.close_connection = True
@@ -38,7 +40,9 @@ def refusal(status):
 
 
 def captive_portal():
-    return body(b"<!DOCTYPE html><html>Please log in</html>", {"Content-Type": "text/html; charset=utf-8"})
+    return body(
+        b"<!DOCTYPE html><html>Please log in</html>", {"Content-Type": "text/html; charset=utf-8"}
+    )
 
 
 def cut(content):
@@ -108,8 +112,16 @@ class Hosts:
         self._file = file
         self.table = {
             "hosts": {
-                "grouplens": {"name": "GroupLens", "form": "raw", "url": f"{self.grouplens.url}/movielens/{{archive}}"},
-                "mirror": {"name": "the mirror", "form": "raw", "url": f"{self.mirror.url}/resolve/main/{{archive}}"},
+                "grouplens": {
+                    "name": "GroupLens",
+                    "form": "raw",
+                    "url": f"{self.grouplens.url}/movielens/{{archive}}",
+                },
+                "mirror": {
+                    "name": "the mirror",
+                    "form": "raw",
+                    "url": f"{self.mirror.url}/resolve/main/{{archive}}",
+                },
                 "store": {"name": "RecBole's store", "form": "atomic"},
             },
             "datasets": {},
@@ -119,8 +131,11 @@ class Hosts:
     def offer(self, name, content, folder, **facts):
         """Put a dataset into the list, pinned to ``content``; ``facts`` replace what is pinned."""
         pinned = {"bytes": len(content), "hashes": {"sha256": hashlib.sha256(content).hexdigest()}}
-        self.table["datasets"][name] = {"archive": f"{name}.zip", "folder": folder,
-                                        "hosts": ["grouplens", "mirror", "store"]} | pinned | facts  # fmt: skip
+        self.table["datasets"][name] = (
+            {"archive": f"{name}.zip", "folder": folder, "hosts": ["grouplens", "mirror", "store"]}
+            | pinned
+            | facts
+        )
         self.urls[name] = f"{self.store.url}/ProcessedDatasets/{name}.zip"
         self._file.write_text(yaml.safe_dump(self.table), encoding="utf-8")
 
@@ -160,7 +175,12 @@ def _rows(half_stars):
     for user in range(1, 13):
         for turn in range(15):
             movie = 1 + (user * 3 + turn) % 20
-            yield user, movie, stars[(user + turn * 2) % 5], 1_000_000_000 + user * 10_000 + turn * 60
+            yield (
+                user,
+                movie,
+                stars[(user + turn * 2) % 5],
+                1_000_000_000 + user * 10_000 + turn * 60,
+            )
 
 
 def edition(name):
@@ -171,7 +191,9 @@ def edition(name):
         flags = ["0|1|" + "0|" * 16 + "0", "0|0|0|0|0|1|0|0|1|" + "0|" * 9 + "0"]
         return "ml-100k", {
             "ml-100k/u.data": "".join(f"{u}\t{m}\t{r}\t{t}\n" for u, m, r, t in _rows(False)),
-            "ml-100k/u.item": "".join(f"{m}|{titles[m]}|01-Jan-1995||http://x|{flags[m % 2]}\n" for m in range(1, 21)),
+            "ml-100k/u.item": "".join(
+                f"{m}|{titles[m]}|01-Jan-1995||http://x|{flags[m % 2]}\n" for m in range(1, 21)
+            ),
             "ml-100k/u.user": "".join(f"{u}|{20 + u}|M|writer|55105\n" for u in range(1, 13)),
         }
     movies = "".join(f"{m}::{titles[m]}::{genres[m % 4]}\n" for m in range(1, 21))
@@ -179,12 +201,16 @@ def edition(name):
         return "ml-1m", {
             "ml-1m/ratings.dat": "".join(f"{u}::{m}::{r}::{t}\n" for u, m, r, t in _rows(False)),
             "ml-1m/movies.dat": movies,
-            "ml-1m/users.dat": "".join(f"{u}::F::{18 + u % 3}::{u % 4}::55105\n" for u in range(1, 13)),
+            "ml-1m/users.dat": "".join(
+                f"{u}::F::{18 + u % 3}::{u % 4}::55105\n" for u in range(1, 13)
+            ),
             "ml-1m/README": "not wanted",
         }
     if name == "ml-10m":
         return "ml-10M100K", {
-            "ml-10M100K/ratings.dat": "".join(f"{u}::{m}::{r:g}::{t}\n" for u, m, r, t in _rows(True)),
+            "ml-10M100K/ratings.dat": "".join(
+                f"{u}::{m}::{r:g}::{t}\n" for u, m, r, t in _rows(True)
+            ),
             "ml-10M100K/movies.dat": movies,
             "ml-10M100K/tags.dat": "1::1::a tag::1\n",
         }
@@ -204,4 +230,11 @@ def edition_zip(name):
 
 
 #: Words that train LR on a small edition in seconds.
-WORDS = ["--model=LR", "--epochs=1", "--train_batch_size=64", "--latency_repeats=1", "--gpu_id=", "--stopping_step=1"]
+WORDS = [
+    "--model=LR",
+    "--epochs=1",
+    "--train_batch_size=64",
+    "--latency_repeats=1",
+    "--gpu_id=",
+    "--stopping_step=1",
+]

@@ -32,9 +32,18 @@ def test_wanted_members_are_written_with_their_folders(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside", "a/../../outside", "/etc/outside", "//host/outside", "C:/outside", "c:outside", "..\\outside", "a\\b",
-     "ml-1m/ratings.dat\0.txt"],
-)  # fmt: skip
+    [
+        "../outside",
+        "a/../../outside",
+        "/etc/outside",
+        "//host/outside",
+        "C:/outside",
+        "c:outside",
+        "..\\outside",
+        "a\\b",
+        "ml-1m/ratings.dat\0.txt",
+    ],
+)
 def test_a_member_outside_the_folder_refuses_the_whole_archive(tmp_path, name):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as zipped:
@@ -59,7 +68,7 @@ def test_links_are_refused(tmp_path):
 
 
 def _forged(content, size):
-    """The zip with ``size`` as its member's size in the table of contents and in the local header."""
+    """The zip with ``size`` as its member's size, in both places that state it."""
     with zipfile.ZipFile(io.BytesIO(content)) as zipped:
         real = zipped.infolist()[0].file_size.to_bytes(4, "little")
     assert content.count(real) == 2
@@ -84,7 +93,8 @@ def test_a_bomb_is_refused_by_its_ratio(tmp_path):
 
 def test_a_bomb_whose_header_lies_is_stopped_by_the_bytes(tmp_path):
     content = _forged(zip_of({"ratings.dat": b"0" * 10_000_001}), 1000)
-    with pytest.raises(SourceError, match="a damaged zip file"):  # zipfile stops at the stated size, whose checksum is wrong
+    # zipfile stops at the stated size, where the checksum is wrong.
+    with pytest.raises(SourceError, match="a damaged zip file"):
         unpacked(tmp_path, content)
     assert sum(p.stat().st_size for p in (tmp_path / "room").rglob("*") if p.is_file()) <= 1000
 
@@ -99,8 +109,14 @@ def test_the_bytes_are_counted_whatever_the_headers_say(tmp_path, monkeypatch):
     assert written <= archive.MAX_RATIO * len(content)
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"PK\x03\x04" + c[4:30] + b"x" * len(c),
-                                    lambda c: c.replace(c[60:70], b"y" * 10, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c[: len(c) // 2],
+        lambda c: b"PK\x03\x04" + c[4:30] + b"x" * len(c),
+        lambda c: c.replace(c[60:70], b"y" * 10, 1),
+    ],
+)
 def test_damaged_archives_are_one_reason(tmp_path, damage):
     content = zip_of({"ratings.dat": "".join(f"{n}::{n * 7 % 13}::5::{n}\n" for n in range(500))})
     with pytest.raises(SourceError, match="a damaged zip file"):

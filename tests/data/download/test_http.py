@@ -36,7 +36,11 @@ def fetched(host, tmp_path, expected=EXPECTED):
 
 def test_the_right_file_is_written_and_described(host, tmp_path):
     host.answer = body(CONTENT)
-    assert fetched(host, tmp_path) == {"url": f"{host.url}/a.zip", "bytes": len(CONTENT), "sha256": SHA256}
+    assert fetched(host, tmp_path) == {
+        "url": f"{host.url}/a.zip",
+        "bytes": len(CONTENT),
+        "sha256": SHA256,
+    }
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
@@ -52,16 +56,25 @@ def test_no_content_length_is_no_hindrance(host, tmp_path):
         (refusal(403), "403 Forbidden"),
         (refusal(404), "404 Not Found"),
         (refusal(503), "503 Service Unavailable"),
-        (captive_portal(), r"a web page instead of a zip file \(does this network ask for a login\?\)"),
+        (
+            captive_portal(),
+            r"a web page instead of a zip file \(does this network ask for a login\?\)",
+        ),
         (body(b"  <html>unlabelled</html>", announced=False), "a web page instead of a zip file"),
         (body(b"garbage" * 30, announced=False), "no zip file"),
         (body(b"", announced=False), "an empty answer"),
         (cut(CONTENT), "the connection broke off after .* kB"),
-        (body(CONTENT[:-5], announced=False), "204799 bytes instead of the 204804 that the file has"),
+        (
+            body(CONTENT[:-5], announced=False),
+            "204799 bytes instead of the 204804 that the file has",
+        ),
         (body(CONTENT[:-5]), "204799 bytes instead of the 204804 that the file has"),
         (body(CONTENT + b"more"), "more than the 204.8 kB that the file has at most"),
         (endless, "more than the 204.8 kB that the file has at most"),
-        (body(CONTENT[:-1] + b"x"), f"another file than the published one .SHA256 [0-9a-f]{{64}}, not {SHA256}"),
+        (
+            body(CONTENT[:-1] + b"x"),
+            f"another file than the published one .SHA256 [0-9a-f]{{64}}, not {SHA256}",
+        ),
         (silent, f"silence for {SILENCE:g} s$"),
         (silent_after(CONTENT), f"silence for {SILENCE:g} s after .* kB"),
     ],
@@ -97,7 +110,9 @@ def test_nobody_there_and_no_name(host, tmp_path):
 
 def test_a_certificate_that_ran_out_is_named(monkeypatch, tmp_path):
     def expired(*args, **kwargs):
-        error = ssl.SSLCertVerificationError(1, "certificate verify failed: certificate has expired (_ssl.c:1000)")
+        error = ssl.SSLCertVerificationError(
+            1, "certificate verify failed: certificate has expired (_ssl.c:1000)"
+        )
         raise requests.exceptions.SSLError(error)
 
     monkeypatch.setattr(requests.Session, "get", expired)
@@ -113,4 +128,9 @@ def test_the_proxy_of_the_environment_is_used(host, tmp_path, monkeypatch):
 
 
 def test_sizes_are_readable():
-    assert [readable(n) for n in (12, 5_917_549, 261_978_986, 5 * 10**9)] == ["12 bytes", "5.9 MB", "262.0 MB", "5.0 GB"]
+    assert [readable(n) for n in (12, 5_917_549, 261_978_986, 5 * 10**9)] == [
+        "12 bytes",
+        "5.9 MB",
+        "262.0 MB",
+        "5.0 GB",
+    ]
