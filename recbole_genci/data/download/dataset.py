@@ -105,6 +105,8 @@ def _workplace(folder: Path) -> Iterator[Path]:
 def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool) -> None:
     said = []
     for source in known.sources:
+        size = f" ({readable(known.size)})" if known.size and not source.is_atomic else ""
+        _logger.info(f"Downloading {_archive_name(source)}{size} from {source.name}, {source.url}")
         for left in reversed(range(TRIES)):
             try:
                 _from_source(known, source, folder, work, shows_progress)
@@ -118,6 +120,10 @@ def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool
                 time.sleep(PAUSE)
         said.append(f"{source.name} ({source.url}): {reason}")
     raise ConnectionError(_no_source(known, folder, said))
+
+
+def _archive_name(source: Source) -> str:
+    return PurePosixPath(source.url).name
 
 
 def _from_source(
@@ -134,9 +140,7 @@ def _from_source(
     else:
         expected = Expected(known.max_bytes, known.size, known.hashes)
         convert = from_movielens
-    archive = work / PurePosixPath(source.url).name
-    size = f" ({readable(expected.size)})" if expected.size else ""
-    _logger.info(f"Downloading {archive.name}{size} from {source.name}, {source.url}")
+    archive = work / _archive_name(source)
     origin = {"source": source.name} | fetch(source.url, archive, expected, shows_progress)
     _logger.info(f"{archive.name}: {readable(origin['bytes'])} received; making {folder}")
     (unpacked := work / "unpacked").mkdir()

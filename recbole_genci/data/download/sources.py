@@ -88,7 +88,7 @@ def known_downloads() -> dict[str, Download]:
 
 
 def _source(host: dict, entry: dict, recbole_url: str | None) -> Source:
-    url = host.get("url", recbole_url)
+    url: str = host.get("url", recbole_url)
     # As huggingface_hub reads it: another hub, such as a mirror of it.
     hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     url = url.replace("$HF_ENDPOINT", hub).replace("{archive}", entry["archive"])
