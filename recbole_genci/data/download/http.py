@@ -176,6 +176,8 @@ def _reason(error: Exception, received: int) -> str:
         )
     if received or isinstance(error, requests.exceptions.ChunkedEncodingError):
         return f"the connection broke off after {readable(received)}"
+    if "aborted" in str(error).lower():
+        return "the connection broke off before an answer"
     if "resolve" in str(error).lower():
         return "its name cannot be resolved (is there a network?)"
     if "refused" in str(error).lower():

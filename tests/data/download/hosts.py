@@ -50,6 +50,11 @@ def cut(content):
     return body(content[: len(content) // 2], announced=len(content))
 
 
+def hung_up(handler, stop):
+    """Closes the connection without a word."""
+    handler.close_connection = True
+
+
 def silent(handler, stop):
     """Accepts and never answers."""
     stop.wait(30)
