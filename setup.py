@@ -32,6 +32,7 @@ setup(
         "threadpoolctl",
         "colorlog",
         "pyyaml",
+        "requests>=2.28",
         "tqdm",
     ],
     extras_require={

@@ -215,8 +215,9 @@ class Config(RecBoleConfig):
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         super()._set_default_parameters()
-        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.
-        if self.dataset == "ml-100k" and folder.is_dir():
+        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first, and a download goes there too.
+        packaged = Path(self.final_config_dict["data_path"])
+        if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
             self.final_config_dict["data_path"] = str(folder)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()

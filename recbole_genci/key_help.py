@@ -13,7 +13,8 @@ from recbole_genci.registry import get_model, known_models, resolve
 
 #: What commands that read a dataset say of it.
 DATASET_USAGE = """\
-  --dataset       a folder of RecBole atomic files under --data_path, a name of RecBole's dataset store, or ml-100k, which ships
+  --dataset       a folder of RecBole atomic files under --data_path, a MovieLens edition or another name of RecBole's store,
+                  which is downloaded (ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest-small, ...), or ml-100k, which ships
                   inside RecBole
   --config_files  YAML files of keys, in one word separated by spaces"""
 _USAGE = """\

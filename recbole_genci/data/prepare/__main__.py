@@ -5,7 +5,8 @@ python -m recbole_genci.data.prepare --format=amazon-2023 --interactions=Musical
     --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments
 python -m recbole_genci.data.prepare --format=amazon-2014 --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
 
-  --format         movielens (ml-1m or ml-100k), amazon-2023 or amazon-2014
+  --format         movielens (any edition: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small),
+                   amazon-2023 or amazon-2014
   --input          MovieLens: the unpacked folder
   --interactions   Amazon: ratings (CSV) or reviews (JSON lines), gzipped or not
   --meta           Amazon: the items' metadata, gzipped or not; without it items have their ids only

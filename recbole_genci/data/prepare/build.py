@@ -40,7 +40,9 @@ class RawDataset(Protocol):
     def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]: ...
 
 
-def build_dataset(raw: RawDataset, format_name: str, folder: Path, overwrite: bool = False) -> dict:
+def build_dataset(
+    raw: RawDataset, format_name: str, folder: Path, overwrite: bool = False, download: dict | None = None
+) -> dict:
     """Write ``folder/<name>.inter``, ``.item``, ``.user`` and ``provenance.json``, all of them or none.
 
     Args:
@@ -48,6 +50,7 @@ def build_dataset(raw: RawDataset, format_name: str, folder: Path, overwrite: bo
         format_name: what they are called on the command line, for the provenance.
         folder: the dataset's folder; its last part is the dataset's name.
         overwrite: replace a folder of that name.
+        download: where the files came from, for the provenance; None where the user had them.
 
     Returns:
         dict: the content of ``provenance.json``: sources with sizes and hashes, and counts.
@@ -68,6 +71,7 @@ def build_dataset(raw: RawDataset, format_name: str, folder: Path, overwrite: bo
             "dataset": name,
             "format": format_name,
             "recbole_genci": recbole_genci.__version__,
+            **({"download": download} if download else {}),
             "sources": [source.describe() for source in raw.sources],
             "counts": counts,
             "fields": fields,

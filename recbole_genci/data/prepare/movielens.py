@@ -1,10 +1,12 @@
-"""MovieLens folders: MovieLens-1M (``ratings.dat``, ...) and MovieLens-100K (``u.data``, ...).
+"""MovieLens folders of every edition.
 
-Fields and cells are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their properties work unchanged.
+100K (``u.data``), 1M and 10M (``ratings.dat``), 20M and later (``ratings.csv``). Fields and cells
+are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their properties work unchanged.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
@@ -13,8 +15,12 @@ from pathlib import Path
 from recbole_genci.data.prepare.cleaning import MalformedLine, as_id, as_interaction, clean_text
 from recbole_genci.data.prepare.source import SourceFile
 
-#: "Toy Story (1995)"; MovieLens-100K marks one video by a "(V)" behind the year.
-_TITLE_AND_YEAR = re.compile(r"(.*?)\s*\((\d{4})\)\s*(?:\(V\)\s*)?")
+#: "Toy Story (1995)". 100K marks one video by a "(V)" behind the year; later editions have series,
+#: "(2006–2007)" and "(2009– )", and titles with one parenthesis too many. The first year counts.
+_TITLE_AND_YEAR = re.compile(r"(.*?)\s*\((\d{4})(?:\s*[-–—]\s*(?:\d{4})?)?\s*\)+\s*(?:\(V\)\s*)?")
+
+#: What later editions write where a movie has no genre.
+_NO_GENRE = "(no genres listed)"
 
 #: The 19 flags of u.item, in their order (u.genre).
 _GENRES_100K = (
@@ -34,11 +40,12 @@ def _movie(movie: str, title: str, genres: list[str], genre_field: str) -> dict[
     title = clean_text(title)
     match = _TITLE_AND_YEAR.fullmatch(title)
     name, year = match.groups() if match else (title, "")
+    genres = [clean_text(genre) for genre in genres if genre != _NO_GENRE]
     return {"item_id": as_id(movie, "movie id"), "movie_title": name, "release_year": year,
-            genre_field: " ".join(clean_text(genre) for genre in genres)}  # fmt: skip
+            genre_field: " ".join(genres)}  # fmt: skip
 
 
-def _movie_1m(line: str) -> dict[str, str]:
+def _movie_dat(line: str) -> dict[str, str]:
     # A title may hold the separator; ids and genres do not.
     movie, _, rest = line.partition("::")
     title, separator, genres = rest.rpartition("::")
@@ -53,6 +60,17 @@ def _movie_100k(line: str) -> dict[str, str]:
     return _movie(movie, title, [genre for genre, flag in zip(_GENRES_100K, cells[5:]) if flag == "1"], "class")
 
 
+def _movie_csv(line: str) -> dict[str, str]:
+    # Titles with a comma are quoted, and a quotation mark inside is doubled; none holds a line end.
+    try:
+        cells = next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise MalformedLine(f"not a line of CSV ({error})") from error
+    if len(cells) != 3:
+        raise MalformedLine(f"{len(cells)} values, separated by ',', not 3")
+    return _movie(cells[0], cells[1], cells[2].split("|"), "genre")
+
+
 def _user_parser(separator: str, fields: tuple[str, ...]) -> Callable[[str], dict[str, str]]:
     def parse(line: str) -> dict[str, str]:
         user, *others = _cells(line, separator, len(fields))
@@ -62,67 +80,158 @@ def _user_parser(separator: str, fields: tuple[str, ...]) -> Callable[[str], dic
 
 
 @dataclass(frozen=True)
-class _Edition:
-    """File names, separators and fields of one edition."""
+class Edition:
+    """File names, separators and fields of one kind of edition.
 
+    Attributes:
+        name: as people call it.
+        properties: the dataset under ``properties/dataset/`` whose protocol fits.
+        ratings, movies, users: its files; ``users`` is None where nothing is known of users.
+        separator, user_separator: between the values of a rating and of a user.
+        parse_movie: one line of ``movies``, as the cells of an item.
+        user_fields: of the ``.user`` file, id first.
+        genre_field: what RecBole calls the genres.
+        headers: first lines of ``ratings`` and ``movies``; None where they have none.
+    """
+
+    name: str
+    properties: str
     ratings: str
     movies: str
-    users: str
-    rating_separator: str
-    user_separator: str
-    user_fields: tuple[str, ...]
-    genre_field: str
+    separator: str
     parse_movie: Callable[[str], dict[str, str]]
+    users: str | None = None
+    user_separator: str = ""
+    user_fields: tuple[str, ...] = ()
+    genre_field: str = "genre"
+    headers: tuple[str, str] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that are read."""
+        return tuple(filter(None, (self.ratings, self.movies, self.users)))
 
 
-_EDITIONS = (
-    _Edition("ratings.dat", "movies.dat", "users.dat", "::", "::",
-             ("user_id", "gender", "age", "occupation", "zip_code"), "genre", _movie_1m),
-    _Edition("u.data", "u.item", "u.user", "\t", "|",
-             ("user_id", "age", "gender", "occupation", "zip_code"), "class", _movie_100k),
-)  # fmt: skip
+_100K = Edition(
+    name="MovieLens-100K",
+    properties="ml-100k",
+    ratings="u.data",
+    movies="u.item",
+    users="u.user",
+    separator="\t",
+    user_separator="|",
+    user_fields=("user_id", "age", "gender", "occupation", "zip_code"),
+    genre_field="class",
+    parse_movie=_movie_100k,
+)
+_1M = Edition(
+    name="MovieLens-1M",
+    properties="ml-1m",
+    ratings="ratings.dat",
+    movies="movies.dat",
+    users="users.dat",
+    separator="::",
+    user_separator="::",
+    user_fields=("user_id", "gender", "age", "occupation", "zip_code"),
+    parse_movie=_movie_dat,
+)
+_10M = Edition(
+    name="MovieLens-10M",
+    properties="ml-10m",
+    ratings="ratings.dat",
+    movies="movies.dat",
+    separator="::",
+    parse_movie=_movie_dat,
+)
+_CSV = Edition(
+    name="MovieLens-20M and later",
+    properties="ml-20m",
+    ratings="ratings.csv",
+    movies="movies.csv",
+    separator=",",
+    headers=("userId,movieId,rating,timestamp", "movieId,title,genres"),
+    parse_movie=_movie_csv,
+)
+
+#: Every file that some edition is read from.
+EDITION_FILES = frozenset(name for edition in (_100K, _1M, _10M, _CSV) for name in edition.files)
+
+
+def find_edition(folder: Path) -> Edition:
+    """The kind of edition that ``folder`` holds, by the names of its files.
+
+    Raises:
+        FileNotFoundError: no such folder, or no ratings in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not a folder. Give the unpacked MovieLens folder by --input."
+        )
+    candidates = (edition for edition in (_1M, _100K, _CSV) if (folder / edition.ratings).is_file())
+    edition = next(candidates, None)
+    if edition is None:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise FileNotFoundError(
+            f"{folder} holds neither u.data (MovieLens-100K) nor ratings.dat (1M, 10M) nor "
+            f"ratings.csv (20M, 25M, 32M, latest, latest-small), but {found}. Give the folder that "
+            "holds the unpacked files by --input."
+        )
+    if edition is not _1M or (folder / _1M.users).is_file():
+        return edition
+    # 1M and 10M name their files alike; 10M knows nothing of users and comes with tags.
+    if (folder / "tags.dat").is_file() or "10m" in folder.name.lower():
+        return _10M
+    raise FileNotFoundError(
+        f"{folder / _1M.users} does not exist; MovieLens-1M has it, and MovieLens-10M, which does "
+        "not, has tags.dat. Give the folder that holds all unpacked files by --input."
+    )
 
 
 class MovieLens:
     """A MovieLens folder; files are read by iterating, once each.
 
     Args:
-        folder: as unpacked from ml-1m.zip or ml-100k.zip.
+        folder: as unpacked from the zip of any edition.
         max_malformed: share of malformed lines that each file may have.
 
     Raises:
         FileNotFoundError: no such folder, or files missing in it.
-        ValueError: an empty file.
+        ValueError: an empty file, or a CSV file with other columns.
     """
 
     def __init__(self, folder: Path, max_malformed: float):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not a folder. Give the unpacked MovieLens folder by --input.")
-        edition = next((e for e in _EDITIONS if (folder / e.ratings).is_file()), None)
-        if edition is None:
-            found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-            raise FileNotFoundError(
-                f"{folder} holds neither ratings.dat (MovieLens-1M) nor u.data (MovieLens-100K), but {found}. Give the folder "
-                "that holds the unpacked files by --input."
-            )
-        self._edition = edition
-        # Published in latin-1; copies in UTF-8 go around.
-        self._ratings, self._movies, self._users = self.sources = [
-            SourceFile(folder / name, max_malformed, "latin-1") for name in (edition.ratings, edition.movies, edition.users)
-        ]
+        self._edition = edition = find_edition(folder)
+        # The first editions were published in latin-1; copies in UTF-8 go around.
+        self.sources = [SourceFile(folder / name, max_malformed, "latin-1") for name in edition.files]
+        for source, header in zip(self.sources, edition.headers or ()):
+            if source.first_line.strip() != header:
+                raise ValueError(
+                    f"{source.path} starts with {source.first_line[:60]!r}, not with '{header}'. "
+                    f"Is this the file of {edition.name}?"
+                )
+        self._ratings, self._movies, *users = self.sources
+        self._users = users[0] if users else None
         self.item_fields = {"item_id": "token", "movie_title": "token_seq", "release_year": "token",
                             edition.genre_field: "token_seq"}  # fmt: skip
-        self.user_fields = dict.fromkeys(edition.user_fields, "token")
-        self.properties = "ml-1m" if edition is _EDITIONS[0] else "ml-100k"
+        self.user_fields = dict.fromkeys(edition.user_fields, "token") or None
+        self.properties = edition.properties
+
+    @property
+    def _has_header(self) -> bool:
+        return self._edition.headers is not None
 
     def interactions(self) -> Iterator[tuple[str, str, float, int]]:
         """(user, item, rating, seconds) in the order of the file."""
-        separator = self._edition.rating_separator
-        return self._ratings.rows(lambda line: as_interaction(*_cells(line, separator, 4)))
+        separator = self._edition.separator  # ids and numbers: nothing is quoted
+
+        def parse(line: str) -> tuple[str, str, float, int]:
+            return as_interaction(*_cells(line, separator, 4))
+
+        return self._ratings.rows(parse, self._has_header)
 
     def items(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
         """All movies, whether rated or not, as in RecBole's atomic files."""
-        return self._movies.rows(self._edition.parse_movie)
+        return self._movies.rows(self._edition.parse_movie, self._has_header)
 
     def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
         """All users."""

@@ -1,17 +1,21 @@
 """MovieLens folders: the cells of RecBole's own atomic files, and the paper's counts."""
 
+import csv
 import html
 import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import recbole
+import yaml
 from raw_files import prepare, read_back, real, write_lines
 
-from recbole_genci.config import Config
+from recbole_genci.config import Config, properties_folder
 from recbole_genci.data import create_dataset
-from recbole_genci.data.prepare.movielens import _GENRES_100K
+from recbole_genci.data.prepare import source
+from recbole_genci.data.prepare.movielens import _GENRES_100K, MovieLens
 
 MOVIES = ["1::Toy Story (1995)::Animation|Children's|Comedy", "2::Misérables, Les (1995)::Drama|Musical",
           "3::Face::Off; a :: title (1997)::Action", "4::No year at all::Drama", "9::Never rated (2000)::Drama"]  # fmt: skip
@@ -148,8 +152,137 @@ def test_missing_folders_and_files_are_named(tmp_path, capsys):
     assert "nowhere is not a folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert prepare(format="movielens", input=tmp_path / "empty", dataset="ml-1m") == 2
-    assert "holds neither ratings.dat (MovieLens-1M) nor u.data (MovieLens-100K), but nothing" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "holds neither u.data (MovieLens-100K) nor ratings.dat (1M, 10M) nor ratings.csv (20M, 25M" in printed
+    assert "but nothing. Give" in printed
     folder = write_ml1m(tmp_path / "raw")
     (folder / "users.dat").unlink()
     assert prepare(format="movielens", input=folder, dataset="ml-1m") == 2
     assert "users.dat does not exist" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- half stars: 10M, 20M and later
+
+HALF_STARS = [(1, 122, "5", 838985046), (1, 185, "3.5", 838983525), (2, 122, "0.5", 838983392), (2, 9, "3", 838983421)]
+# As published: quoted with a comma, doubled quotes, a blank too many, no year, a series, one parenthesis too many.
+MOVIES_CSV = [
+    ("122", '"American President, The (1995)"', "Comedy|Drama|Romance"),
+    ("185", '"""Great Performances"" Cats (1998)"', "Musical"),
+    ("9", "The Dawn Wall  (2017) ", "(no genres listed)"),
+    ("10", "Babylon 5", "Sci-Fi"),
+    ("11", "Death Note: Desu nôto (2006–2007)", "(no genres listed)"),
+    ("12", "Terrace House (2015– )", "IMAX|Children"),
+    ("13", "Mona and the Time of Burning Love (1983))", "Drama"),
+    ("14", '"City of Lost Children, The (Cité des enfants perdus, La) (1995)"', "Film-Noir"),
+    ("15", "The Godfather Trilogy: 1972-1990 (1992)", "Crime"),
+    ("16", "Das Millionenspiel", "Action"),
+    ("17", "2001: A Space Odyssey (1968)", "Sci-Fi"),
+]
+ITEMS_CSV = [
+    ("122", "American President, The", "1995", "Comedy Drama Romance"),
+    ("185", '"Great Performances" Cats', "1998", "Musical"),
+    ("9", "The Dawn Wall", "2017", ""),
+    ("10", "Babylon 5", "", "Sci-Fi"),
+    ("11", "Death Note: Desu nôto", "2006", ""),
+    ("12", "Terrace House", "2015", "IMAX Children"),
+    ("13", "Mona and the Time of Burning Love", "1983", "Drama"),
+    ("14", "City of Lost Children, The (Cité des enfants perdus, La)", "1995", "Film-Noir"),
+    ("15", "The Godfather Trilogy: 1972-1990", "1992", "Crime"),
+    ("16", "Das Millionenspiel", "", "Action"),
+    ("17", "2001: A Space Odyssey", "1968", "Sci-Fi"),
+]
+
+
+def write_csv(folder, ratings=HALF_STARS, movies=MOVIES_CSV, end="\r\n"):
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["userId,movieId,rating,timestamp", *(f"{u},{m},{float(r)},{t}" for u, m, r, t in ratings)]
+    (folder / "ratings.csv").write_bytes("".join(row + end for row in rows).encode())
+    rows = ["movieId,title,genres", *(",".join(movie) for movie in movies)]
+    (folder / "movies.csv").write_bytes("".join(row + end for row in rows).encode())
+    return folder
+
+
+def write_ml10m(folder):
+    write_lines(folder / "ratings.dat", [f"{u}::{m}::{r}::{t}" for u, m, r, t in HALF_STARS])
+    unquoted = csv.reader(",".join(movie) for movie in MOVIES_CSV)
+    write_lines(folder / "movies.dat", ["::".join(movie) for movie in unquoted])
+    return folder
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+@pytest.mark.parametrize("name", ["ml-20m", "ml-25m", "ml-32m", "ml-latest-small"])
+def test_csv_editions_become_two_atomic_files(tmp_path, capsys, name, end):
+    assert prepare(format="movielens", input=write_csv(tmp_path / "raw", end=end), dataset=name) == 0
+    folder = Path("dataset") / name
+    assert sorted(p.name for p in folder.iterdir()) == [f"{name}.inter", f"{name}.item", "provenance.json"]
+    rows = [line.split("\t") for line in (folder / f"{name}.inter").read_text().splitlines()[1:]]
+    assert rows == [[str(value) for value in row] for row in HALF_STARS]
+    lines = (folder / f"{name}.item").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "item_id:token\tmovie_title:token_seq\trelease_year:token\tgenre:token_seq"
+    assert [tuple(line.split("\t")) for line in lines[1:]] == ITEMS_CSV
+    assert f"--dataset={name}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mark", ["tags.dat", "ml-10M100K"])
+def test_ml10m_has_the_files_of_ml1m_but_no_users(tmp_path, mark):
+    folder = write_ml10m(tmp_path / (mark if mark != "tags.dat" else "raw"))
+    if mark == "tags.dat":
+        write_lines(folder / "tags.dat", ["1::122::excellent::1"])
+    assert prepare(format="movielens", input=folder, dataset="ml-10m") == 0
+    made = Path("dataset/ml-10m")
+    assert sorted(p.name for p in made.iterdir()) == ["ml-10m.inter", "ml-10m.item", "provenance.json"]
+    rows = [line.split("\t") for line in (made / "ml-10m.inter").read_text().splitlines()[1:]]
+    assert rows == [[str(value) for value in row] for row in HALF_STARS]
+    items = [tuple(line.split("\t")) for line in (made / "ml-10m.item").read_text(encoding="utf-8").splitlines()[1:]]
+    assert items == ITEMS_CSV
+
+
+@pytest.mark.parametrize(("writer", "properties"), [(write_csv, "ml-20m"), (write_ml10m, "ml-10m")])
+def test_another_name_is_given_the_protocol_of_the_edition(tmp_path, capsys, writer, properties):
+    assert prepare(format="movielens", input=writer(tmp_path / "a 10M edition"), dataset="mine") == 0
+    file = properties_folder() / f"dataset/{properties}.yaml"
+    assert f"--dataset=mine --config_files={file}" in capsys.readouterr().out
+    assert yaml.safe_load(file.read_text())["threshold"] == {"rating": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("ratings.csv", "1,2,3", "3 values, separated by ',', not 4"),
+        ("ratings.csv", "1,2,5.5,1", "rating '5.5' is not between 0 and 5"),
+        ("movies.csv", '7,"An open quote (1999),Drama', "not a line of CSV"),
+        ("movies.csv", "7,A bare comma, The (1999),Drama", "4 values, separated by ',', not 3"),
+    ],
+)
+def test_malformed_lines_of_csv_are_named(tmp_path, capsys, file, line, message):
+    folder = write_csv(tmp_path / "raw")
+    with (folder / file).open("a") as more:
+        more.write(line + "\r\n")
+    assert prepare(format="movielens", input=folder, dataset="ml-20m") == 2
+    printed = capsys.readouterr().err
+    assert f"{folder / file}: 1 of " in printed and message in printed
+    assert list(Path("dataset").iterdir()) == []
+
+
+def test_a_csv_file_with_other_columns_is_refused(tmp_path, capsys):
+    folder = write_csv(tmp_path / "raw")
+    write_lines(folder / "movies.csv", ["id,title,genres", "1,A (1999),Drama"])
+    assert prepare(format="movielens", input=folder, dataset="ml-20m") == 2
+    assert "starts with 'id,title,genres', not with 'movieId,title,genres'" in capsys.readouterr().err
+
+
+def test_ratings_of_csv_are_streamed(tmp_path, monkeypatch):
+    """Five times the rows take no more memory."""
+    monkeypatch.setattr(source, "_BUFFER", 1 << 12)
+
+    def peak(rows):
+        ratings = ((n % 50, n % 9, "3.5", 10**9 + n) for n in range(rows))
+        raw = MovieLens(write_csv(tmp_path / str(rows), ratings), 0.0)
+        tracemalloc.start()
+        assert sum(1 for _ in raw.interactions()) == rows
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(100)  # what is imported and cached once
+    assert peak(20_000) < peak(4_000) + 16_000  # not even a byte a row

@@ -1,0 +1,174 @@
+"""Where a dataset's folder comes from: the disk, or the first host that has the right file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from recbole_genci.data.download.convert import from_atomic, from_movielens
+from recbole_genci.data.download.http import Expected, SourceError, fetch, readable
+from recbole_genci.data.download.sources import Download, Source, known_downloads
+from recbole_genci.files import check_writable
+from recbole_genci.registry import nearest
+
+#: How often each host is asked, and seconds between.
+TRIES, PAUSE = 2, 1.0
+
+#: Archive, unpacked, atomic and scratch files together have at most so many times its size.
+SPACE_RATIO = 12
+
+_logger = logging.getLogger()
+
+
+def check_dataset(config) -> None:
+    """Refuse an unknown dataset before any work.
+
+    Raises:
+        ValueError: neither a folder under ``data_path`` nor a name that can be downloaded.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if folder.is_dir() or name in known_downloads():
+        return
+    here = sorted({file.parent.name for file in folder.parent.glob("*/*.inter")})
+    raise ValueError(
+        f"dataset: there is no folder {folder}, and '{name}' is no name that can be downloaded."
+        f"{nearest(name, [*here, *known_downloads()])} Put {name}.inter (and .user, .item) into "
+        f"that folder or point --data_path at the folder that holds {name}/; "
+        "python -m recbole_genci.data.prepare makes them from MovieLens' and Amazon's published "
+        f"files. Found there: {', '.join(here) or 'nothing'}. Relative paths start at {Path.cwd()}."
+    )
+
+
+def find_or_download(dataset, folder: Path) -> None:
+    """Make sure ``folder`` holds the dataset's atomic files, downloading them whole or not at all.
+
+    Raises:
+        ConnectionError: no host gives the right file.
+        OSError, ValueError: the folder cannot be written, or the disk is full.
+    """
+    if folder.is_dir():
+        return
+    check_dataset(dataset.config)
+    if os.path.lexists(folder):
+        raise FileExistsError(
+            f"dataset: {folder} is not a folder. Move it away, or give another folder by "
+            "--data_path."
+        )
+    known = known_downloads()[dataset.dataset_name]
+    check_writable(folder.parent, "data_path")
+    _check_space(known, folder)
+    try:
+        with _workplace(folder) as work:
+            _try_sources(known, folder, work, dataset.config["show_progress"] is not False)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        if not folder.is_dir():
+            raise OSError(_disk_words(error, known, folder)) from error
+        _logger.info(f"{folder} is there now: another process was faster.")
+
+
+def _check_space(known: Download, folder: Path) -> None:
+    """Refuse, before any host is asked, a disk that cannot hold what is known to come."""
+    place = next(path for path in folder.absolute().parents if path.exists())
+    needed, free = SPACE_RATIO * (known.size or 0), shutil.disk_usage(place).free
+    if free < needed:
+        raise ValueError(
+            f"dataset: {folder} needs about {readable(needed)} while {known.archive} is prepared, "
+            f"and the disk of {place} has {readable(free)} left. Free some space, or give a folder "
+            "on another disk by --data_path."
+        )
+
+
+@contextlib.contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """A hidden sibling of ``folder``, gone after the block with the empty folders made for it."""
+    made = [path for path in folder.parents if not path.exists()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-download-", dir=folder.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # it holds the dataset now
+                parent.rmdir()
+
+
+def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool) -> None:
+    said = []
+    for source in known.sources:
+        size = f" ({readable(known.size)})" if known.size and not source.is_atomic else ""
+        _logger.info(f"Downloading {_archive_name(source)}{size} from {source.name}, {source.url}")
+        for left in reversed(range(TRIES)):
+            try:
+                _from_source(known, source, folder, work, shows_progress)
+                return
+            except SourceError as error:
+                reason = error
+            for path in work.iterdir():  # nothing of this try reaches the next
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _logger.info(f"{source.name}: {reason}.{' Trying once more.' if left else ''}")
+            if left:
+                time.sleep(PAUSE)
+        said.append(f"{source.name} ({source.url}): {reason}")
+    raise ConnectionError(_no_source(known, folder, said))
+
+
+def _archive_name(source: Source) -> str:
+    return PurePosixPath(source.url).name
+
+
+def _from_source(
+    known: Download, source: Source, folder: Path, work: Path, shows_progress: bool
+) -> None:
+    """Download, check, unpack and convert; ``folder`` appears as the last step.
+
+    Raises:
+        SourceError: this source does not have the right file.
+        OSError: something cannot be written.
+    """
+    if source.is_atomic:  # of which neither size nor hash is published
+        expected, convert = Expected(known.max_bytes), from_atomic
+    else:
+        expected = Expected(known.max_bytes, known.size, known.hashes)
+        convert = from_movielens
+    archive = work / _archive_name(source)
+    origin = {"source": source.name} | fetch(source.url, archive, expected, shows_progress)
+    _logger.info(f"{archive.name}: {readable(origin['bytes'])} received; making {folder}")
+    (unpacked := work / "unpacked").mkdir()
+    convert(known, archive, unpacked, folder, origin)
+
+
+def _no_source(known: Download, folder: Path, said: list[str]) -> str:
+    by_hand = f"put {known.dataset}.inter (and .user, .item) into {folder}"
+    if known.archive:
+        output = "" if str(folder.parent) == "dataset" else f" --output={folder.parent}"
+        by_hand = (
+            f"get {known.archive} from elsewhere, unpack it and run "
+            "python -m recbole_genci.data.prepare --format=movielens --input=<unpacked folder> "
+            f"--dataset={known.dataset}{output}"
+        )
+    return (
+        f"dataset: {folder} does not exist and {known.dataset} could not be downloaded: "
+        f"{'; '.join(said)}. Either {by_hand}, or point --data_path at the folder that holds "
+        f"{known.dataset}/."
+    )
+
+
+def _disk_words(error: OSError, known: Download, folder: Path) -> str:
+    advice = "Give another folder by --data_path."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        needed = ""
+        if known.size:
+            needed = f" ({known.dataset} needs about {readable(SPACE_RATIO * known.size)})"
+        advice = f"Free some space{needed}, or give a folder on another disk by --data_path."
+    reason = os.strerror(error.errno) if error.errno else error
+    return f"dataset: {folder} could not be written ({reason}). {advice}"

@@ -1,0 +1,185 @@
+"""One address to one file: bounded in size and in silence, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+import recbole_genci
+
+#: Seconds until a connection stands, and between two bytes.
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
+
+_CHUNK = 1 << 16
+_ZIP_START = b"PK"
+_WEB_PAGE = "a web page instead of a zip file (does this network ask for a login?)"
+
+
+class SourceError(Exception):
+    """A source did not give the right file; the message says what it gave instead."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file before it is asked for.
+
+    Attributes:
+        size: in bytes, None if not known.
+        max_bytes: the most that is read where ``size`` is not known.
+        hashes: by algorithm, in hexadecimal; all of them must agree.
+    """
+
+    max_bytes: int
+    size: int | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+
+def readable(size: int) -> str:
+    """A number of bytes as people write it: ``5.9 MB``."""
+    scaled, unit = float(size), "bytes"
+    for larger in ("kB", "MB", "GB"):
+        if scaled < 1000:
+            break
+        scaled, unit = scaled / 1000, larger
+    return f"{scaled:.0f} {unit}" if unit == "bytes" else f"{scaled:.1f} {unit}"
+
+
+def fetch(url: str, file: Path, expected: Expected, shows_progress: bool = True) -> dict:
+    """Stream the zip at ``url`` to ``file``; proxies and certificates are those of the environment.
+
+    Args:
+        url: the address.
+        file: is written anew.
+        expected: size and hashes.
+        shows_progress: a bar where standard error is a terminal.
+
+    Returns:
+        dict: ``url``, ``bytes`` and ``sha256`` of what came, for a provenance.
+
+    Raises:
+        SourceError: no answer, a refusal, silence, too much or too little, no zip, or another file.
+        OSError: ``file`` cannot be written.
+    """
+    digests = {
+        name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *expected.hashes}
+    }
+    received = 0
+    try:
+        with requests.Session() as session, _ask(session, url) as response:
+            _check_kind(response)
+            announced = _announced(response)
+            _check_size(announced, expected)
+            with (
+                file.open("wb") as output,
+                _bar(file.name, announced or expected.size, shows_progress) as bar,
+            ):
+                for chunk in response.iter_content(_CHUNK):
+                    if not received:
+                        _check_start(chunk)
+                    received += len(chunk)
+                    _check_size(received, expected, is_whole=False)
+                    for digest in digests.values():
+                        digest.update(chunk)
+                    output.write(chunk)
+                    bar.update(len(chunk))
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise SourceError(_reason(error, received)) from error
+    if announced is not None and received != announced:
+        raise SourceError(
+            f"the connection broke off after {readable(received)} of {readable(announced)}"
+        )
+    if not received:
+        raise SourceError("an empty answer")
+    _check_size(received, expected)
+    for name, value in expected.hashes.items():
+        found = digests[name].hexdigest()
+        if found != value:
+            raise SourceError(
+                f"another file than the published one ({name.upper()} {found}, not {value})"
+            )
+    return {"url": url, "bytes": received, "sha256": digests["sha256"].hexdigest()}
+
+
+def _ask(session: requests.Session, url: str) -> requests.Response:
+    # Unpacked on the way, a file would have neither the announced size nor the published hash.
+    headers = {
+        "User-Agent": f"recbole_genci/{recbole_genci.__version__}",
+        "Accept-Encoding": "identity",
+    }
+    response = session.get(
+        url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+    )
+    if response.status_code != requests.codes.ok:
+        status = f"{response.status_code} {response.reason or ''}".strip()
+        response.close()
+        raise SourceError(status)
+    return response
+
+
+def _announced(response: requests.Response) -> int | None:
+    """The size that the answer states, None where it states none, as proxies do."""
+    length = response.headers.get("Content-Length", "")
+    return (
+        int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
+    )
+
+
+def _bar(name: str, total: int | None, shows_progress: bool) -> tqdm:
+    # disable=None: no bar where stderr is a file or a pipe.
+    return tqdm(
+        total=total, desc=name, unit="B", unit_scale=True, disable=None if shows_progress else True
+    )
+
+
+def _check_kind(response: requests.Response) -> None:
+    if "html" in response.headers.get("Content-Type", ""):
+        raise SourceError(_WEB_PAGE)
+
+
+def _check_start(chunk: bytes) -> None:
+    if not chunk.startswith(_ZIP_START):
+        raise SourceError(_WEB_PAGE if chunk.lstrip().startswith(b"<") else "no zip file")
+
+
+def _check_size(size: int | None, expected: Expected, is_whole: bool = True) -> None:
+    """Refuse a size that cannot be right; ``is_whole`` says that no more bytes follow."""
+    if size is None:
+        return
+    limit = expected.max_bytes if expected.size is None else expected.size
+    if size > limit:
+        raise SourceError(f"more than the {readable(limit)} that the file has at most")
+    if is_whole and expected.size is not None and size != expected.size:
+        raise SourceError(f"{size} bytes instead of the {expected.size} that the file has")
+
+
+def _reason(error: Exception, received: int) -> str:
+    """What went wrong, without the layers of the libraries."""
+    if isinstance(error, requests.exceptions.SSLError):
+        detail = str(error)
+        for mark in ("certificate has expired", "self-signed certificate", "Hostname mismatch"):
+            if mark in detail:
+                return f"its certificate is not valid ({mark})"
+        return "no secure connection (TLS)"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy of this machine's environment does not answer"
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return f"no connection within {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, requests.exceptions.ReadTimeout) or "Read timed out" in str(error):
+        return f"silence for {READ_TIMEOUT:g} s" + (
+            f" after {readable(received)}" if received else ""
+        )
+    if received or isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return f"the connection broke off after {readable(received)}"
+    if "aborted" in str(error).lower():
+        return "the connection broke off before an answer"
+    if "resolve" in str(error).lower():
+        return "its name cannot be resolved (is there a network?)"
+    if "refused" in str(error).lower():
+        return "connection refused"
+    return f"no connection ({type(error).__name__})"
