@@ -9,7 +9,6 @@ And ``manifest.json`` has the entry ``published``, the name. To publish IDs, tak
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
