@@ -20,7 +20,7 @@ from recbole_genci.config import properties_folder
 from recbole_genci.files import write_atomically
 from recbole_genci.tokenizer.artifact import MANIFEST, TEXT_DIGESTS, array_content, manifest_content, read_text_digests
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.text import ItemTable
+from recbole_genci.tokenizer.text import ItemTable, read_field_names, read_items
 
 PUBLISHED = "published"  # entry of the manifest
 
@@ -136,20 +136,28 @@ def _fit(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
     return Fit(published, len(tokens), [token for token in tokens if token not in row], differing)
 
 
-def best_fit(table: ItemTable, tokens: Sequence[str]) -> Fit | None:
+def best_fit(
+    item_file: Path, item_id_field: str, tokens: Sequence[str] | None, field_separator: str, encoding: str
+) -> Fit | None:
     """The published semantic IDs that have the most of a catalogue's items, by id and text; None where none has any item.
 
     Args:
-        table: the .item file.
-        tokens: raw ids of the catalogue.
+        item_file: the dataset's .item file.
+        item_id_field: its id column.
+        tokens: raw ids of the catalogue; None for all items of the file.
+        field_separator: of the .item file.
+        encoding: of the .item file.
 
     Raises:
-        ValueError: published IDs are damaged.
+        ValueError: published IDs are damaged, or the .item file is malformed.
     """
-    fits = []
-    for folder in published_folders():
-        published = read_published(folder)
-        if set(published.text_fields) <= set(table.fields):
-            fits.append(_fit(published, table, tokens))
+    fields = set(read_field_names(item_file, field_separator, encoding))
+    candidates = [read_published(folder) for folder in published_folders()]
+    candidates = [published for published in candidates if set(published.text_fields) <= fields]
+    if not candidates:  # a large file of another kind is not read for nothing
+        return None
+    table = read_items(item_file, item_id_field, field_separator, encoding)
+    tokens = list(table.rows) if tokens is None else tokens
+    fits = [_fit(published, table, tokens) for published in candidates]
     fits = [fit for fit in fits if len(fit.absent) < fit.items]
     return max(fits, key=lambda fit: (fit.equal, -len(fit.absent)), default=None)

@@ -22,6 +22,16 @@ def shorten(text: str, most: int = 120) -> str:
     return f"{cut.rpartition(' ')[0] or cut}..."
 
 
+def _field_names(header: str, field_separator: str) -> list[str]:
+    return [field.rsplit(":", 1)[0] for field in header.split(field_separator)]
+
+
+def read_field_names(item_file: Path, field_separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+    """The columns of an .item file, from its first line alone; what cannot be decoded is of no column that has a name."""
+    with Path(item_file).open(encoding=encoding, errors="replace", newline="\n") as lines:
+        return _field_names(lines.readline().rstrip("\r\n").removeprefix("\ufeff"), field_separator)
+
+
 def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[list[str], list[list[str]]]:
     """Field names and data rows of an atomic file; rows are split plainly, as nothing in them is quoted.
 
@@ -41,7 +51,7 @@ def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[li
         ) from error
     # Only \n ends a line: str.splitlines would also cut at characters such as U+2028 inside a text.
     lines = [line.rstrip("\r") for line in content.removeprefix("\ufeff").split("\n")]
-    names = [field.rsplit(":", 1)[0] for field in lines[0].split(field_separator)]
+    names = _field_names(lines[0], field_separator)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if not line:
