@@ -173,8 +173,8 @@ def _published(config, item_file: Path, tokens: Sequence[str], allowed: bool) ->
         return None
     if not allowed:
         getLogger().info(
-            f"Published semantic IDs ({name}, digest {ids.digest[:12]}) fit these items, and a run without a tokenizer key uses "
-            "them. Here IDs are built; a run uses these by the same tokenizer keys or by --semantic_id_path."
+            f"Published semantic IDs ({name}, digest {ids.digest[:12]}) fit these items; a run without a tokenizer key takes "
+            "them. Here the tokenizer's settings count: IDs are built, or read from the cache."
         )
         return None
     if _is_in_cache_by_hand(config, item_file, tokens):
