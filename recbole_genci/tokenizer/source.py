@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Mapping, Sequence
 from logging import getLogger
@@ -24,6 +25,7 @@ from recbole_genci.tokenizer.published import PUBLISHED, Fit, best_fit, publishe
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
 from recbole_genci.tokenizer.text import shorten
+from recbole_genci.tokenizer.vectors import vectors_of_file
 
 _BUILDS = "A tokenizer key, for example --text_encoder=lsa, builds new ones"
 
@@ -42,7 +44,7 @@ def uses_published(config, semantic_ids: SemanticIDs | None) -> bool:
 
 
 def check_source(config, published: bool = True) -> None:
-    """Refuse, before any row is read, settings that are wrong and an encoder that cannot be had.
+    """Refuse, before any row is read, settings that are wrong and an encoder or vectors that cannot be had.
 
     An encoder is not asked for where published IDs, cached ones or cached vectors may do. Whether they do is known as soon
     as the catalogue is; `find_semantic_ids` then says what this function would have said.
@@ -64,7 +66,9 @@ def check_source(config, published: bool = True) -> None:
     if needs_no_settings(config, published):
         return
     settings = tokenizer_settings(config)
-    if settings["text_encoder"] != LSA and not _is_cached(config, settings):
+    if is_array_file(settings["text_encoder"]):
+        vectors_of_file(settings, [])  # whether it has all items is not known yet
+    elif settings["text_encoder"] != LSA and not _is_cached(config, settings):
         check_encoder(settings["text_encoder"])
 
 
@@ -90,7 +94,7 @@ def _is_cached(config, settings: Mapping[str, Any]) -> bool:
     """Whether the cache has anything of these settings for the dataset, or vectors of the encoder."""
     cache_dir = Path(config["semantic_id_dir"])
     wanted = content_settings(settings)
-    for file in cache_dir.glob(f"{config['dataset']}-*/{MANIFEST}"):
+    for file in cache_dir.glob(f"{glob.escape(config['dataset'])}-*/{MANIFEST}"):
         try:
             made_by = json.loads(file.read_text(encoding="utf-8"))["settings"]
             if content_settings(made_by) == wanted:

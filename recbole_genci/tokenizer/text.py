@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 from collections.abc import Sequence
 from logging import getLogger
@@ -27,7 +28,11 @@ def _field_names(header: str, field_separator: str) -> list[str]:
 
 
 def read_field_names(item_file: Path, field_separator: str = "\t", encoding: str = "utf-8") -> list[str]:
-    """The columns of an .item file, from its first line alone; what cannot be decoded is of no column that has a name."""
+    """The columns of an .item file, from its first line alone; none where the encoding is none, which reading it will say."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        return []
     with Path(item_file).open(encoding=encoding, errors="replace", newline="\n") as lines:
         return _field_names(lines.readline().rstrip("\r\n").removeprefix("\ufeff"), field_separator)
 

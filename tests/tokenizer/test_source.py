@@ -391,6 +391,16 @@ def test_cached_ids_and_vectors_need_no_hub(keys, house, hub, tmp_path, monkeypa
         prepare("GenCI", "tiny", config_dict=given | {"tokenizer_seed": 7})
 
 
+def test_a_vectors_file_that_is_missing_is_said_before_rows_are_read(keys, rows_unread, tmp_path):
+    with pytest.raises(FileNotFoundError, match="needs the file.*absent.npy"):
+        prepare("GenCI", "tiny", config_dict=keys | {"text_encoder": str(tmp_path / "absent.npy")})
+
+
+def test_an_encoding_that_is_none_is_one_sentence(keys, capsys):
+    assert main(["--model=GenCI", "--dataset=tiny", *_words(keys, encoding="klingon")]) == 2
+    assert "klingon" in capsys.readouterr().err
+
+
 def test_vectors_of_other_texts_do_not_help(keys, house, hub, tmp_path, monkeypatch):
     given = keys | {"text_encoder": HUB, "semantic_id_dir": str(tmp_path / "cache")}
     settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=given))
