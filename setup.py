@@ -18,7 +18,10 @@ setup(
     # properties/ stands at the top level of a checkout and inside the package of a wheel.
     packages=[*find_packages(include=["recbole_genci", "recbole_genci.*"]), "recbole_genci.properties"],
     package_dir={"recbole_genci.properties": "properties"},
-    package_data={"recbole_genci.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"], "recbole_genci.experiments": ["paper.yaml"]},
+    package_data={
+        "recbole_genci.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml", "semantic_ids/*/*"],
+        "recbole_genci.experiments": ["paper.yaml"],
+    },
     install_requires=[
         "recbole>=1.2.1,<1.3",
         "torch>=2.4",

@@ -25,7 +25,8 @@ from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import start_console
 from recbole_genci.report import save_comparison
-from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
+from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
 
 
@@ -93,13 +94,11 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     for key in ("checkpoint_dir", "results_dir"):
         check_writable(Path(first[key]), key)
     reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
-    settings = tokenizer_settings(reader) if reader and reader["semantic_id_path"] is None else None
-    if reader and settings is None and not Path(reader["semantic_id_path"]).is_dir():
-        raise FileNotFoundError(f"semantic_id_path: there is no folder {reader['semantic_id_path']}. Give the folder of an "
-                                "artifact, or leave the key out to have semantic IDs made.")  # fmt: skip
+    if reader:
+        check_source(reader)
 
     parts = prepare_rows(first)
-    semantic_ids = prepare_semantic_ids(reader, parts[0], settings) if reader else None
+    semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     for config in configs.values():  # a wrong setting of the last model is found before the first one trains
         config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
     command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}",
@@ -141,7 +140,7 @@ def _train(config, plan: Plan) -> dict:
         else:
             folder = new_run_folder(config)
         ids = plan.semantic_ids if getattr(config.model_class, "reads_semantic_ids", False) else None
-        metrics = train_together(train_and_evaluate, config, config_as_yaml(config), plan.parts, ids, folder)
+        metrics = train_together(train_and_evaluate, config, config_as_yaml(config, ids), plan.parts, ids, folder)
     return metrics | {"folder": str(folder)}
 
 
@@ -172,21 +171,9 @@ def prepare_rows(config) -> list:
     return parts
 
 
-def prepare_semantic_ids(config, part, settings: dict | None) -> SemanticIDs:
-    """Load the semantic IDs of the dataset's items, or build and cache them."""
-    tokens = [str(token) for token in part.field2id_token[part.iid_field][1:]]
-    if settings is None:
-        ids = SemanticIDs.load(Path(config["semantic_id_path"]))
-        logging.getLogger().info(
-            f"Semantic IDs of {len(ids.item_tokens)} items from {config['semantic_id_path']}, hash {ids.digest[:12]}; the "
-            "tokenizer's keys have no effect."
-        )
-        return ids
-    ids = load_or_build_semantic_ids(
-        settings, part.item_file, part.iid_field, tokens, Path(config["semantic_id_dir"]), part.dataset_name,
-        device=config["device"], show_progress=config["show_progress"], field_separator=config["field_separator"],
-        encoding=config["encoding"] or "utf-8",
-    )  # fmt: skip
+def prepare_semantic_ids(config, part, published: bool = True) -> SemanticIDs:
+    """The semantic IDs of the dataset's items; ``published`` as of `find_semantic_ids`."""
+    ids = find_semantic_ids(config, part.item_file, part.field2id_token[part.iid_field][1:], published)
     torch.cuda.empty_cache()  # the encoder's, where it was on a GPU: this process keeps it while others train
     return ids
 

@@ -25,6 +25,8 @@ from recbole_genci.processes import ALONE, Processes
 from recbole_genci.registry import revision
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.tokenizer.source import uses_published
 from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
 
 
@@ -60,7 +62,7 @@ def train_and_evaluate(
             stack.enter_context(only_process(folder))
             remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
             stack.enter_context(log_file(folder / "run.log"))
-            write_text(folder / "config.yaml", config_as_yaml(config))
+            write_text(folder / "config.yaml", config_as_yaml(config, semantic_ids))
         logger = logging.getLogger()
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
@@ -156,15 +158,22 @@ def new_folder(parent: Path, name: str) -> Path:
     raise FileExistsError(f"{stem} and 998 more of that name exist already; wait a second.")
 
 
-def config_as_yaml(config) -> str:
-    """The final configuration as YAML that a later run can be given by ``--config_files``."""
+def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
+    """The final configuration as YAML that a later run can be given by ``--config_files``.
+
+    With the ``semantic_ids`` of the package the tokenizer's keys are left out: they had no effect, and a run that is given
+    one builds IDs of its own.
+    """
     internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
                 "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path",
                 "checkpoint_dir"}  # which of a trial or an experiment's run is that run's own folder  # fmt: skip
+    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
+    if uses_published(config, semantic_ids):
+        internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
+        header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
     own = known_keys([config["model"]], config["dataset"]) - internal  # not those of models it was compared with
     plain = {key: list(value) if isinstance(value, tuple) else value
              for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
     plain["train_neg_sample_args"] = None
     plain["data_path"] = str(Path(config["data_path"]).parent)
-    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
     return header + yaml.safe_dump(plain, sort_keys=True)

@@ -17,6 +17,7 @@ from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
+from recbole_genci.tokenizer.source import check_source
 
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")
 USAGE = """\
@@ -65,8 +66,26 @@ def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
     requests = [check_request(each, asked, [other for other in definitions if other is not each]) for each in definitions]
     preparation = Preparation()
     start_console(requests[0].config["state"])
+    for request in requests:
+        _check_semantic_ids(request)
     parts, _ = preparation.rows(requests[0].config)  # a missing file or column is a refused request too
     return [(request, preparation) for request in requests if _can_be_reported(request, parts, alone=len(requests) == 1)]
+
+
+def _check_semantic_ids(request: Request) -> None:
+    """Say before rows are read that semantic IDs cannot be had. Where lines are about how they are made, the others go on."""
+    makes_ids, failed = request.definition.makes_semantic_ids(), set()
+    for line in request.lines:
+        config = request.configs[line.name]
+        if not getattr(config.model_class, "reads_semantic_ids", False) or config["text_encoder"] in failed:
+            continue
+        try:
+            check_source(config, published=not makes_ids)
+        except (OSError, ImportError, RuntimeError) as error:
+            if not makes_ids:
+                raise
+            failed.add(config["text_encoder"])
+            logging.getLogger().warning(f"Experiment {request.definition.name}: the line {line.name} will fail. {error}")
 
 
 def _can_be_reported(request: Request, parts, alone: bool) -> bool:

@@ -8,7 +8,9 @@ import logging
 from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.logs import start_console
 from recbole_genci.quick_start import prepare_rows, prepare_semantic_ids
-from recbole_genci.tokenizer import SemanticIDs, tokenizer_settings
+from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.tokenizer.source import asks_for_settings
 
 
 class Preparation:
@@ -27,19 +29,22 @@ class Preparation:
             self._rows[key] = parts, rows_fingerprint(parts)
         return self._rows[key]
 
-    def semantic_ids(self, config) -> SemanticIDs | None:
-        """Those that the configuration's model reads; None if it reads none.
+    def semantic_ids(self, config, published: bool = True) -> SemanticIDs | None:
+        """Those that the configuration's model reads; None if it reads none. ``published`` as of `find_semantic_ids`.
 
         Raises:
             ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had, or a failing fit.
         """
         if not getattr(config.model_class, "reads_semantic_ids", False):
             return None
-        settings = tokenizer_settings(config) if config["semantic_id_path"] is None else None
         parts, fingerprint = self.rows(config)
-        key = json.dumps([fingerprint, settings, config["semantic_id_path"]], sort_keys=True, default=str)
+        keys = {key: config[key] for key in [*TOKENIZER_KEYS, "semantic_id_path"]}
+        key = json.dumps([fingerprint, keys, asks_for_settings(config), published], sort_keys=True, default=str)
         if key not in self._ids:
-            logging.getLogger().info(f"Semantic IDs for {config['model']}: {config['text_encoder']}, {config['quantizer']}, "
-                                     f"{config['num_codebooks']} x {config['codebook_size']} codes.")  # fmt: skip
-            self._ids[key] = prepare_semantic_ids(config, parts[0], settings)
+            if not published:  # several are made, one after another
+                logging.getLogger().info(
+                    f"Semantic IDs for {config['model']}: {config['text_encoder']}, {config['quantizer']}, "
+                    f"{config['num_codebooks']} x {config['codebook_size']} codes."
+                )
+            self._ids[key] = prepare_semantic_ids(config, parts[0], published)
         return self._ids[key]

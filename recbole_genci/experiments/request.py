@@ -17,6 +17,7 @@ from recbole_genci.launch import world_size
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import tokenizer_settings
+from recbole_genci.tokenizer.source import needs_no_settings
 
 _ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained
 
@@ -105,8 +106,10 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
         getattr(config.model_class, "check_settings", lambda config: None)(config)
+        published = not definition.makes_semantic_ids()
         if getattr(config.model_class, "reads_semantic_ids", False) and config["semantic_id_path"] is None:
-            tokenizer_settings(config)
+            if not needs_no_settings(config, published):
+                tokenizer_settings(config)
     _refuse_equal_lines(lines, configs)
     if lines and not can_draw():
         raise ImportError(f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}.")

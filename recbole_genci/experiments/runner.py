@@ -102,7 +102,9 @@ class Runner:
 
     def _semantic_ids(self, line: Line) -> tuple[SemanticIDs | None, str | None]:
         try:
-            return self.preparation.semantic_ids(self.request.configs[line.name]), None
+            # Lines about how IDs are made are compared to one another: all of them are made here.
+            published = not self.request.definition.makes_semantic_ids()
+            return self.preparation.semantic_ids(self.request.configs[line.name], published), None
         except Exception as error:  # an encoder out of reach is the outcome of its lines; the others can go on
             logging.getLogger().exception(f"{line.name} has no semantic IDs.")
             return None, _sentence(error)

@@ -1,8 +1,9 @@
 """The artifact folder of semantic IDs on disk: written whole or not at all, checked in full when read.
 
 ``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional), ``texts.tsv`` (optional:
-raw id and text of every item, to look at and to add items later), and ``manifest.json``, which is written last and holds
-the sha256 of the others.
+raw id and text of every item, to look at and to add items later), ``text_digests.npy`` (optional: of IDs that are
+published without their texts, see `published`), and ``manifest.json``, which is written last and holds the sha256 of the
+others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
 CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "texts.tsv", "manifest.json"
+TEXT_DIGESTS = "text_digests.npy"
 _REBUILD = "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next run builds it again."
 
 
@@ -37,6 +39,18 @@ def _write(file: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def array_content(array: np.ndarray) -> bytes:
+    """The bytes of an array's ``.npy`` file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def manifest_content(manifest: Mapping[str, Any]) -> bytes:
+    """The bytes of a ``manifest.json``."""
+    return json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _holds(folder: Path, digest: str) -> bool:
@@ -64,9 +78,7 @@ def write_artifact(
         FileExistsError: the folder exists and is not this artifact.
         ValueError: texts that are not one line for each item.
     """
-    buffer = io.BytesIO()
-    np.save(buffer, ids.codes, allow_pickle=False)
-    contents = {CODES: buffer.getvalue(), ITEMS: "".join(f"{token}\n" for token in ids.item_tokens).encode("utf-8")}
+    contents = {CODES: array_content(ids.codes), ITEMS: "".join(f"{token}\n" for token in ids.item_tokens).encode("utf-8")}
     if weights is not None:
         state = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         contents[WEIGHTS] = save_safetensors(state)
@@ -80,7 +92,7 @@ def write_artifact(
         "items": len(ids),
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    contents[MANIFEST] = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+    contents[MANIFEST] = manifest_content(manifest)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
@@ -119,7 +131,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     wrong = [key for key, kind in expected.items() if not isinstance(found.get(key), kind)]
     if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
         wrong = ["level_sizes"]
-    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS, TEXTS}:
+    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS, TEXTS, TEXT_DIGESTS}:
         wrong = ["files"]
     if wrong:
         raise ValueError(f"{folder / MANIFEST} lacks valid entries for {wrong}. {_REBUILD}")
@@ -142,6 +154,13 @@ def _read_checked(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes
     return content
 
 
+def _array_of(content: bytes, file: Path) -> np.ndarray:
+    try:
+        return np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{file} is not a NumPy array ({error}). {_REBUILD}") from error
+
+
 def read_artifact(folder: Path) -> dict[str, Any]:
     """The fields of `SemanticIDs` from an artifact folder, every file checked against the manifest.
 
@@ -153,10 +172,7 @@ def read_artifact(folder: Path) -> dict[str, Any]:
 
     manifest = _read_manifest(folder)
     content = {name: _read_checked(folder, name, manifest) for name in manifest["files"]}
-    try:
-        codes = np.load(io.BytesIO(content[CODES]), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{folder / CODES} is not a NumPy array ({error}). {_REBUILD}") from error
+    codes = _array_of(content[CODES], folder / CODES)
     try:
         lines = content[ITEMS].decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -212,3 +228,21 @@ def read_texts(folder: Path) -> list[str]:
     if [token for token, _, _ in split] != tokens:
         raise ValueError(f"{folder / TEXTS} does not list the items of {ITEMS} in their order. {_REBUILD}")
     return [text for _, _, text in split]
+
+
+def read_text_digests(folder: Path) -> np.ndarray:
+    """The digests of the items' texts ``[I, V]`` uint64 from ``text_digests.npy``, checked against the manifest.
+
+    Raises:
+        FileNotFoundError: the artifact was saved without them, or is missing.
+        ValueError: the file is damaged or is not of these items.
+    """
+    manifest = _read_manifest(folder)
+    if TEXT_DIGESTS not in manifest["files"]:
+        raise FileNotFoundError(f"The semantic-ID folder {folder} was saved without {TEXT_DIGESTS}.")
+    digests = _array_of(_read_checked(folder, TEXT_DIGESTS, manifest), folder / TEXT_DIGESTS)
+    found = f"{getattr(digests, 'dtype', type(digests))} {list(getattr(digests, 'shape', []))}"
+    items = manifest["items"]
+    if not isinstance(digests, np.ndarray) or digests.dtype != np.uint64 or digests.ndim != 2 or len(digests) != items:
+        raise ValueError(f"{folder / TEXT_DIGESTS} must hold uint64 [{items}, V]; it holds {found}. {_REBUILD}")
+    return digests

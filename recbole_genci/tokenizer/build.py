@@ -19,12 +19,13 @@ from recbole_genci.tokenizer.arithmetic import fixed_threads
 from recbole_genci.tokenizer.artifact import FORMAT_VERSION
 from recbole_genci.tokenizer.collisions import resolve_collisions
 from recbole_genci.tokenizer.encoders import MINILM, check_encoder, encode_texts, encoder_revision, is_array_file, is_hub_name
-from recbole_genci.tokenizer.fit import fit_rqvae
+from recbole_genci.tokenizer.fit import fit_rqvae, rqvae_stages
 from recbole_genci.tokenizer.lsa import LSA
 from recbole_genci.tokenizer.outcome import FitResult
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.quality import describe_quality
 from recbole_genci.tokenizer.report import write_report
-from recbole_genci.tokenizer.rkmeans import fit_rkmeans
+from recbole_genci.tokenizer.rkmeans import RKMEANS_STAGES, fit_rkmeans
 from recbole_genci.tokenizer.semantic_ids import PAD_TOKEN, SemanticIDs
 from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.tokenizer.text import read_item_texts
@@ -60,7 +61,7 @@ def item_vectors(
     texts: Sequence[str],
     cache_dir: Path,
     device: str = "cpu",
-    show_progress: bool = False,
+    progress: BuildProgress = SILENT,
 ) -> np.ndarray:
     """The items' vectors ``[I, D]``: from the user's file, from the cache in ``<cache_dir>/embeddings``, or encoded now.
 
@@ -96,7 +97,7 @@ def item_vectors(
             batch_size=settings["text_encoder_batch_size"],
             seed=settings["tokenizer_seed"],
             device=device,
-            show_progress=show_progress,
+            progress=progress,
         )
 
     if encoder == LSA:
@@ -110,7 +111,7 @@ def item_vectors(
 
 
 def fit_quantizer(
-    settings: Mapping[str, Any], vectors: np.ndarray, device: str = "cpu", show_progress: bool = False
+    settings: Mapping[str, Any], vectors: np.ndarray, device: str = "cpu", progress: BuildProgress = SILENT
 ) -> FitResult:
     """Fit the quantiser that the settings ask for to vectors ``[I, D]``; see `fit_rqvae` and `fit_rkmeans`."""
     shared = {
@@ -120,6 +121,7 @@ def fit_quantizer(
         "spread": settings["spread_collisions"],
         "seed": settings["tokenizer_seed"],
         "device": device,
+        "progress": progress,
     }
     with fixed_threads(settings["tokenizer_threads"]):
         if settings["quantizer"] == "rkmeans":
@@ -134,8 +136,12 @@ def fit_quantizer(
             batch_size=settings["rqvae_batch_size"],
             commitment=settings["rqvae_commitment"],
             codebook_update=settings["codebook_update"],
-            show_progress=show_progress,
         )
+
+
+def build_stages(settings: Mapping[str, Any]) -> int:
+    """How many stages a build tells of: vectors, those of the quantiser, and collision digits with the report."""
+    return 2 + (RKMEANS_STAGES if settings["quantizer"] == "rkmeans" else rqvae_stages(settings["rqvae_epochs"]))
 
 
 def build_manifest(settings: Mapping[str, Any], vectors: np.ndarray, quality: Mapping[str, Any], device: str) -> dict:
@@ -161,11 +167,13 @@ def _build(
     texts: Sequence[str],
     cache_dir: Path,
     device: str,
-    show_progress: bool,
+    progress: BuildProgress,
 ) -> tuple[SemanticIDs, dict[str, Tensor]]:
     """``(semantic IDs, the quantiser's state)`` of items in the given order."""
-    vectors = item_vectors(settings, tokens, texts, cache_dir, device, show_progress)
-    fitted = fit_quantizer(settings, vectors, device, show_progress)
+    progress.stage(f"vectors of {len(tokens):,} items by {settings['text_encoder']}")
+    vectors = item_vectors(settings, tokens, texts, cache_dir, device, progress)
+    fitted = fit_quantizer(settings, vectors, device, progress)
+    progress.stage("collision digits and report")
     digit = resolve_collisions(fitted.codes, tokens, settings["collision_codebook_size"], texts=telling_texts(settings, texts))
     ids = SemanticIDs(
         np.column_stack([fitted.codes, digit]),
@@ -254,7 +262,7 @@ def load_or_build_semantic_ids(
         cache_dir: where artifact folders live.
         dataset_name: first part of the folder's name.
         device: where texts are encoded and the quantiser is fitted.
-        show_progress: show progress bars.
+        show_progress: show progress bars; else long stages log a line at most every 30 s.
         field_separator: of the .item file.
         encoding: of the .item file.
 
@@ -272,7 +280,8 @@ def load_or_build_semantic_ids(
         getLogger().info(f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]}).")
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
         return ids
-    ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, show_progress)
+    progress = BuildProgress(build_stages(settings), show_progress)
+    ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, progress)
     try:
         ids.save(folder, weights, texts)
     except FileExistsError:

@@ -4,7 +4,8 @@
     python -m recbole_genci.tokenizer --dataset=ml-100k --append_to=<artifact folder> --output=<new folder>
     python -m recbole_genci.tokenizer --help [--dataset=ml-100k]
 
-The first line gives the very IDs that a run of the same keys trains with. The second adds the dataset's items that an
+The first line builds IDs by the tokenizer's keys: the very ones that a run of the same keys trains with, if one of them is
+given. (Without any, a run takes published IDs where there are some for its items.) The second adds the dataset's items that an
 artifact lacks; `semantic_id_path` then has a run use it.
 """
 
@@ -28,15 +29,16 @@ from recbole_genci.tokenizer.build import (
     REPORT,
     catalogue_texts,
     item_vectors,
-    load_or_build_semantic_ids,
     semantic_id_folder,
     sorted_tokens,
 )
+from recbole_genci.tokenizer.encoders import check_encoder
 from recbole_genci.tokenizer.frozen import read_frozen
 from recbole_genci.tokenizer.plots import write_plots
 from recbole_genci.tokenizer.report import write_report
 from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.settings import tokenizer_settings
+from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.tokenizer.usage import usage
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
@@ -63,44 +65,49 @@ class Catalogue(NamedTuple):
         )
 
 
-def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=()) -> tuple[Catalogue, dict[str, Any]]:
-    """Read a dataset's items: ``(catalogue, tokenizer settings)``; arguments and errors as of `recbole_genci.run`."""
+def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=(), builds: bool = True) -> Catalogue:
+    """Read a dataset's items; arguments and errors as of `recbole_genci.run`.
+
+    Where IDs are to be built (``builds``), their settings and encoder are checked before.
+    """
     config = Config(READER, dataset, config_files, config_dict, argv)
     start_console(config["state"])
     torch.set_flush_denormal(True)
     check_dataset(config)
-    settings = tokenizer_settings(config)
+    if builds:
+        if config["semantic_id_path"] is not None:
+            raise ValueError("semantic_id_path: here IDs are built, and none of a folder are used; leave the key out.")
+        check_source(config, published=False)
     part = create_dataset(config).build()[0]
     tokens = sorted_tokens(part.field2id_token[part.iid_field][1:])
-    return Catalogue(config, Path(part.item_file), tokens), settings
+    return Catalogue(config, Path(part.item_file), tokens)
 
 
-def _build(catalogue: Catalogue, settings: dict[str, Any]) -> tuple[SemanticIDs, Path]:
-    """Build or load the IDs: ``(ids, artifact folder)``."""
-    config, cache_dir = catalogue.config, Path(catalogue.config["semantic_id_dir"])
-    ids = load_or_build_semantic_ids(
-        settings, catalogue.item_file, config["ITEM_ID_FIELD"], catalogue.tokens, cache_dir, config["dataset"],
-        device=config["device"], show_progress=config["show_progress"], field_separator=config["field_separator"],
-        encoding=config["encoding"] or "utf-8",
-    )  # fmt: skip
-    return ids, semantic_id_folder(settings, catalogue.tokens, catalogue.texts(settings), cache_dir, config["dataset"])
+def _build(catalogue: Catalogue) -> SemanticIDs:
+    """Build the IDs, or load them from the cache: who calls this asks for IDs by the tokenizer's keys, published or not."""
+    return find_semantic_ids(catalogue.config, catalogue.item_file, catalogue.tokens, published=False)
 
 
 def tokenize(dataset: str, config_files=None, config_dict=None, argv=()) -> SemanticIDs:
     """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of `recbole_genci.run`."""
-    return _build(*read_catalogue(dataset, config_files, config_dict, argv))[0]
+    return _build(read_catalogue(dataset, config_files, config_dict, argv))
 
 
-def tokenize_and_report(catalogue: Catalogue, settings: dict[str, Any]) -> str:
+def tokenize_and_report(catalogue: Catalogue) -> str:
     """Build or load the IDs, add plots to the report in ``<artifact folder>/report``, and return the report."""
-    ids, folder = _build(catalogue, settings)
-    texts = read_texts(folder)
-    vectors = item_vectors(
-        settings, ids.item_tokens, texts, folder.parent, catalogue.config["device"], catalogue.config["show_progress"]
+    ids = _build(catalogue)
+    config, settings = catalogue.config, tokenizer_settings(catalogue.config)
+    folder = semantic_id_folder(
+        settings, catalogue.tokens, catalogue.texts(settings), Path(config["semantic_id_dir"]), config["dataset"]
     )
+    texts = read_texts(folder)
+    vectors = item_vectors(settings, ids.item_tokens, texts, folder.parent, config["device"])
+    getLogger().info("Drawing the codes and a map of the items (t-SNE).")
     plots = write_plots(ids, vectors, folder / REPORT, settings["tokenizer_seed"])
     markdown = write_report(ids, texts, folder / REPORT, plots)
-    getLogger().info(f"The artifact is {folder}, the report is in {folder / REPORT}.")
+    getLogger().info(
+        f"The artifact is {folder}: use it with --semantic_id_path={folder}. The report is in {folder / REPORT}."
+    )
     return markdown
 
 
@@ -135,11 +142,12 @@ def main(argv: Sequence[str]) -> int:
         files = str(words["config_files"]).split() if words.get("config_files") else None
         if words.get("append_to"):
             published, output = Path(str(words["append_to"])), Path(str(words["output"]))
-            read_frozen(published)  # a wrong folder is named before the dataset is read
-            catalogue, _ = read_catalogue(str(words["dataset"]), files, argv=rest)
+            # A wrong folder, or an encoder out of reach, is named before the dataset is read.
+            check_encoder(read_frozen(published).settings["text_encoder"])
+            catalogue = read_catalogue(str(words["dataset"]), files, argv=rest, builds=False)
             report = append_and_report(catalogue, published, output)
         else:
-            report = tokenize_and_report(*read_catalogue(str(words["dataset"]), files, argv=rest))
+            report = tokenize_and_report(read_catalogue(str(words["dataset"]), files, argv=rest))
     except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from recbole_genci.tokenizer.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.vectors import file_revision, ids_file_of
 
 MINILM = "minilm"
@@ -156,7 +157,7 @@ def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
     return f"hub commit {Path(cached).parent.name}" if isinstance(cached, str) else "hub commit unknown"
 
 
-def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: str, progress: bool) -> np.ndarray:
+def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: str, progress: BuildProgress) -> np.ndarray:
     check_encoder(encoder)
     from sentence_transformers import SentenceTransformer
 
@@ -174,9 +175,13 @@ def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: s
         model = SentenceTransformer(source, device=device, local_files_only=local_only, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise RuntimeError(f"The text encoder {encoder!r} ({source}) cannot be loaded: {error}. {_CHOICES}") from error
-    return model.encode(
-        texts, batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True, normalize_embeddings=True
-    )
+    with progress.steps(-(-len(texts) // batch_size)) as steps:
+        # encode makes its own batches and tells of none; its first module sees each of them once.
+        first = next(iter(model.children()))
+        first.register_forward_hook(lambda *_: steps.advance())
+        return model.encode(
+            texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+        )
 
 
 def encode_texts(
@@ -187,7 +192,7 @@ def encode_texts(
     batch_size: int = 64,
     seed: int = 2020,
     device: str = "cpu",
-    show_progress: bool = False,
+    progress: BuildProgress = SILENT,
 ) -> np.ndarray:
     """Embed texts, each vector of length 1 (0 for a text of which the encoder knows no word).
 
@@ -198,7 +203,7 @@ def encode_texts(
         batch_size: texts per forward pass of a sentence-transformers model.
         seed: of the randomised SVD. The global random state is neither read nor moved.
         device: where a sentence-transformers model runs.
-        show_progress: show a progress bar while encoding.
+        progress: told of the steps of one stage.
 
     Returns:
         ``[I, D]`` float32.
@@ -212,12 +217,12 @@ def encode_texts(
     if not texts:
         raise ValueError("encode_texts was given no texts; the catalogue is empty.")
     if encoder == LSA:
-        vectors = LatentSemanticAnalysis(dim, seed).fit_transform(texts)
+        vectors = LatentSemanticAnalysis(dim, seed).fit_transform(texts, progress)
     else:
         # Equal texts are encoded once: in different batches they would differ in their last bits.
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         with torch.random.fork_rng(devices=[]):
-            vectors = _encode_sentences(list(distinct), encoder, batch_size, device, show_progress)
+            vectors = _encode_sentences(list(distinct), encoder, batch_size, device, progress)
         vectors = vectors[[distinct[text] for text in texts]]
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

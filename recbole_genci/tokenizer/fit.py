@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from recbole_genci.tokenizer.codebook import QuantizeOutput
 from recbole_genci.tokenizer.outcome import (
@@ -21,6 +20,7 @@ from recbole_genci.tokenizer.outcome import (
     encode_all,
     outcome,
 )
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.quantize import balanced_codes, draw_rows, nearest_code, residual_kmeans
 from recbole_genci.tokenizer.rqvae import RQVAE, RQVAEOutput
@@ -79,6 +79,52 @@ def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[
     ]  # fmt: skip
 
 
+def _pretrain(
+    model: RQVAE,
+    batches: Callable[[], tuple[Tensor, ...]],
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    progress: BuildProgress,
+) -> None:
+    """Train the autoencoder without codes."""
+    progress.stage(f"the autoencoder alone, {epochs} epochs")
+    with progress.steps(epochs) as steps:
+        for epoch in range(epochs):
+            for rows in batches():
+                loss = model.reconstruction_loss(model.decode(model.encode(rows)), rows)
+                _guard(bool(torch.isfinite(loss)), "autoencoder", epoch, f"reconstruction {loss.item():.4g}")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            steps.advance()
+
+
+def _train_step(
+    model: RQVAE, rows: Tensor, optimizer: torch.optim.Optimizer, epoch: int, commitment: float, balance: bool
+) -> None:
+    """One step of network and codes on a batch ``[B, D]``."""
+    output = model(rows)
+    loss = output.reconstruction_loss + commitment * output.commitment.sum()
+    figures = f"reconstruction {output.reconstruction_loss.item():.4g}, commitment per level "
+    figures += ", ".join(f"{value:.4g}" for value in output.commitment.tolist())
+    _guard(bool(torch.isfinite(loss)), "quantiser", epoch, figures)
+    targets = _codebook_targets(model, output, balance)
+    levels = list(zip(model.codebooks, output.residuals.unbind(dim=1), targets, strict=True))
+    if model.learned_codes:
+        loss = loss + sum(book.loss(residual, index) for book, residual, index in levels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if not model.learned_codes:
+        for book, residual, index in levels:
+            book.update(residual, index, _EMA_DECAY)
+
+
+def rqvae_stages(epochs: int) -> int:
+    """How many stages `fit_rqvae` tells of: the plain autoencoder where it has epochs, k-means, codes and network, quality."""
+    return 3 + (int(epochs * _PRETRAIN_SHARE) > 0)
+
+
 def fit_rqvae(
     embeddings: np.ndarray,
     *,
@@ -95,7 +141,7 @@ def fit_rqvae(
     spread: bool = False,
     seed: int = 2020,
     device: str = "cpu",
-    show_progress: bool = False,
+    progress: BuildProgress = SILENT,
 ) -> FitResult:
     """Train an RQ-VAE on all items and return their codes.
 
@@ -119,7 +165,7 @@ def fit_rqvae(
         spread: see `spread.spread_codes`.
         seed: see above.
         device: where training runs.
-        show_progress: show a progress bar over the epochs.
+        progress: told of `rqvae_stages` stages and their epochs.
 
     Raises:
         ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
@@ -146,50 +192,34 @@ def fit_rqvae(
     batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
     optimizer = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], lr=learning_rate)
     pretrain_epochs = int(epochs * _PRETRAIN_SHARE)
-    progress = tqdm(range(epochs), desc="RQ-VAE", disable=not show_progress)
+    if pretrain_epochs:
+        _pretrain(model, batches, optimizer, pretrain_epochs, progress)
+
+    progress.stage(f"k-means of {len(data):,} items, the start of {num_codebooks} codebooks")
+    with torch.no_grad():
+        latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
+    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress))
+    check_start(model, data, size)
+    if model.learned_codes:
+        optimizer.add_param_group({"params": list(model.codebooks.parameters())})
+
+    progress.stage(f"codes and autoencoder together, {epochs - pretrain_epochs} epochs")
     best: tuple[tuple[int, float, float], int, dict[str, Any]] | None = None
-    for epoch in progress:
-        if epoch < pretrain_epochs:
-            for rows in batches():
-                loss = model.reconstruction_loss(model.decode(model.encode(rows)), rows)
-                _guard(bool(torch.isfinite(loss)), "autoencoder", epoch, f"reconstruction {loss.item():.4g}")
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            continue
-        if not model.initted:
-            with torch.no_grad():
-                latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
-            model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn"))
-            check_start(model, data, size)
-            if model.learned_codes:
-                optimizer.add_param_group({"params": list(model.codebooks.parameters())})
-        else:
-            for rows in batches():
-                output = model(rows)
-                loss = output.reconstruction_loss + commitment * output.commitment.sum()
-                figures = f"reconstruction {output.reconstruction_loss.item():.4g}, commitment per level "
-                figures += ", ".join(f"{value:.4g}" for value in output.commitment.tolist())
-                _guard(bool(torch.isfinite(loss)), "quantiser", epoch, figures)
-                targets = _codebook_targets(model, output, balance == "sinkhorn")
-                levels = list(zip(model.codebooks, output.residuals.unbind(dim=1), targets, strict=True))
-                if model.learned_codes:
-                    loss = loss + sum(book.loss(residual, index) for book, residual, index in levels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if not model.learned_codes:
-                    for book, residual, index in levels:
-                        book.update(residual, index, _EMA_DECAY)
-        _, quantized, error = encode_all(model, data)
-        _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
-        score = _score(quantized.codes, model.codebook_sizes, error)
-        if best is None or score < best[0]:
-            best = (score, epoch, copy.deepcopy(model.state_dict()))
-        progress.set_postfix(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
-        _restart_dead_codes(model, quantized, generator, optimizer)
+    with progress.steps(epochs - pretrain_epochs) as steps:
+        for epoch in range(pretrain_epochs, epochs):
+            if epoch > pretrain_epochs:  # the start itself is the first candidate
+                for rows in batches():
+                    _train_step(model, rows, optimizer, epoch, commitment, balance == "sinkhorn")
+            _, quantized, error = encode_all(model, data)
+            _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
+            score = _score(quantized.codes, model.codebook_sizes, error)
+            if best is None or score < best[0]:
+                best = (score, epoch, copy.deepcopy(model.state_dict()))
+            steps.advance(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
+            _restart_dead_codes(model, quantized, generator, optimizer)
 
     model.load_state_dict(best[2])
+    progress.stage("quality of the codes")
     fitted = outcome(model, data, spread, best_epoch=best[1])
     check_error(best[0][2], model, data)  # the nearest codes' error: spreading adds some of its own
     return fitted

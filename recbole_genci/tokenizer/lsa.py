@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress, Steps
+
 LSA = "lsa"
 _PIECES_WEIGHT = 0.5  # of word pieces beside whole words
+_TEXTS_COUNTED = 1000  # at a time, so that counting costs nothing
+
+
+def _counted(texts: Sequence[str], steps: Steps) -> Iterator[str]:
+    """The texts, with a step for each."""
+    for start in range(0, len(texts), _TEXTS_COUNTED):
+        some = texts[start : start + _TEXTS_COUNTED]
+        yield from some
+        steps.advance(len(some))
 
 
 class LatentSemanticAnalysis:
@@ -30,20 +41,24 @@ class LatentSemanticAnalysis:
         # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on MovieLens titles.
         self._pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
 
-    def fit_transform(self, texts: Sequence[str]) -> np.ndarray:
-        """Learn terms and directions from ``texts`` and return their vectors ``[I, D]``.
+    def fit_transform(self, texts: Sequence[str], progress: BuildProgress = SILENT) -> np.ndarray:
+        """Learn terms and directions from ``texts`` and return their vectors ``[I, D]``; ``progress`` is told of steps.
 
         Raises:
             ValueError: no text has a word in it.
         """
         if not any(re.search(r"\w", text) for text in texts):
             raise ValueError(f"None of the {len(texts)} item texts has a word in it. Check the key `item_text_fields`.")
-        words, pieces = self._words.fit_transform(texts), self._pieces.fit_transform(texts)
-        matrix = sparse.hstack([words, _PIECES_WEIGHT * pieces]).tocsr()
-        self._svd = TruncatedSVD(n_components=min(self.dim, *matrix.shape), random_state=self.seed)
-        # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody reads.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._finish(self._svd.fit_transform(matrix))
+        with progress.steps(3 * len(texts)) as steps:
+            words = self._words.fit_transform(_counted(texts, steps))
+            pieces = self._pieces.fit_transform(_counted(texts, steps))
+            matrix = sparse.hstack([words, _PIECES_WEIGHT * pieces]).tocsr()
+            self._svd = TruncatedSVD(n_components=min(self.dim, *matrix.shape), random_state=self.seed)
+            # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody reads.
+            with np.errstate(invalid="ignore", divide="ignore"):
+                vectors = self._finish(self._svd.fit_transform(matrix))
+            steps.skip_to(3 * len(texts))
+        return vectors
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors ``[J, D]`` of other texts, in the directions of the fitted ones."""

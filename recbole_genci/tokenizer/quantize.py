@@ -9,11 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_genci.tokenizer.progress import NO_STEPS, SILENT, BuildProgress, Steps
+
 _CHUNK = 1 << 16  # rows per distance matrix, so that memory does not grow with the catalogue
 _BALANCE_ROUNDS = 10
 _BALANCE_ROWS = 1 << 15  # rows that balance a codebook: enough for thousands of codes
 _SINKHORN_EPSILON = 0.02  # sharpness of the transport plan, in units of the mean excess distance
 _SINKHORN_ITERATIONS = 8
+_LLOYD_ROUNDS = 50
+# What a round takes, in units of drawing one centre; for the time left alone.
+_LLOYD_STEPS, _BALANCE_STEPS = 20, 40
 _EXACT_WIDTH = 64  # vectors wider than this are clustered by the matrix-product distance, many times faster
 
 
@@ -101,7 +106,7 @@ def draw_rows(weight: Tensor, number: int, generator: torch.Generator) -> Tensor
     return key.topk(min(number, int((weight > 0).sum()))).indices
 
 
-def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator) -> Tensor:
+def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator, steps: Steps) -> Tensor:
     """k-means++: each further centre is a row drawn with probability proportional to its squared distance."""
     chosen = [int(torch.randint(len(z), (1,), generator=generator))]
     distance = (z - z[chosen[0]]).square().sum(dim=1)
@@ -111,10 +116,17 @@ def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator) -> Tens
             break
         chosen.append(int(drawn[0]))
         distance = torch.minimum(distance, (z - z[chosen[-1]]).square().sum(dim=1))
+        steps.advance()
     return z[torch.tensor(chosen, device=z.device)].clone()
 
 
-def kmeans(z: Tensor, num_codes: int, generator: torch.Generator, max_iterations: int = 50) -> Tensor:
+def kmeans(
+    z: Tensor,
+    num_codes: int,
+    generator: torch.Generator,
+    max_iterations: int = _LLOYD_ROUNDS,
+    steps: Steps = NO_STEPS,
+) -> Tensor:
     """Lloyd's k-means with k-means++ seeding; an empty cluster restarts at one of the worst-served rows.
 
     Args:
@@ -122,6 +134,7 @@ def kmeans(z: Tensor, num_codes: int, generator: torch.Generator, max_iterations
         num_codes: capped at the number of distinct rows, with a log line.
         generator: a CPU generator; the same state gives the same centres bit for bit.
         max_iterations: stop here if assignments still change.
+        steps: told of every centre drawn and every round.
 
     Returns:
         ``[K, D]`` centres, ``K <= num_codes``.
@@ -135,7 +148,7 @@ def kmeans(z: Tensor, num_codes: int, generator: torch.Generator, max_iterations
     if distinct < num_codes:
         getLogger().info(f"Codebook capped at {distinct} codes instead of {num_codes}: no more rows are distinct.")
         num_codes = distinct
-    centres = _seed_centres(z, num_codes, generator)
+    centres = _seed_centres(z, num_codes, generator, steps)
     codes = None
     for _ in range(max_iterations):
         new_codes, distance = nearest_code(z, centres, exact=z.shape[1] <= _EXACT_WIDTH)
@@ -147,6 +160,7 @@ def kmeans(z: Tensor, num_codes: int, generator: torch.Generator, max_iterations
         empty = torch.nonzero(count == 0).flatten()
         worst = distance.topk(len(empty)).indices
         centres[empty] = z[worst]
+        steps.advance(_LLOYD_STEPS)
     return centres
 
 
@@ -165,7 +179,12 @@ def balanced_codes(z: Tensor, centres: Tensor) -> Tensor:
     return (kernel * by_code).argmax(dim=1)
 
 
-def balance_centres(z: Tensor, centres: Tensor, generator: torch.Generator) -> Tensor:
+def balance_centres(
+    z: Tensor,
+    centres: Tensor,
+    generator: torch.Generator,
+    steps: Steps = NO_STEPS,
+) -> Tensor:
     """Move k-means centres ``[K, D]`` to the means of a balanced assignment of the rows ``[I, D]``.
 
     Plain k-means spends its codes on outliers and leaves the dense middle of a residual to one code, which then holds
@@ -177,11 +196,17 @@ def balance_centres(z: Tensor, centres: Tensor, generator: torch.Generator) -> T
     for _ in range(_BALANCE_ROUNDS):
         count, total = cluster_sums(z, balanced_codes(z, centres), len(centres))
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
+        steps.advance(_BALANCE_STEPS)
     return centres
 
 
 def residual_kmeans(
-    z: Tensor | np.ndarray, num_codebooks: int, codebook_size: int, generator: torch.Generator, balance: bool = True
+    z: Tensor | np.ndarray,
+    num_codebooks: int,
+    codebook_size: int,
+    generator: torch.Generator,
+    balance: bool = True,
+    progress: BuildProgress = SILENT,
 ) -> list[Tensor]:
     """One k-means per level over *all* rows, each on what the level before left (Eq. 3's start).
 
@@ -191,16 +216,21 @@ def residual_kmeans(
         codebook_size: K.
         generator: see `kmeans`.
         balance: see `balance_centres`; without it this is plain residual k-means.
+        progress: told of the steps of all levels.
 
     Returns:
         ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
     """
     residual = torch.as_tensor(z)
     codebooks = []
-    for _ in range(num_codebooks):
-        codebook = kmeans(residual, codebook_size, generator)
-        if balance:
-            codebook = balance_centres(residual, codebook, generator)
-        codebooks.append(codebook)
-        residual = residual - codebook[nearest_code(residual, codebook)[0]]
+    of_level = codebook_size + _LLOYD_ROUNDS * _LLOYD_STEPS + balance * _BALANCE_ROUNDS * _BALANCE_STEPS
+    with progress.steps(num_codebooks * of_level) as steps:
+        for level in range(1, num_codebooks + 1):
+            codebook = kmeans(residual, codebook_size, generator, steps=steps)
+            if balance:
+                steps.skip_to(level * of_level - _BALANCE_ROUNDS * _BALANCE_STEPS)  # most need fewer rounds
+                codebook = balance_centres(residual, codebook, generator, steps)
+            codebooks.append(codebook)
+            residual = residual - codebook[nearest_code(residual, codebook)[0]]
+            steps.skip_to(level * of_level)
     return codebooks

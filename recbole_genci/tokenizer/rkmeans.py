@@ -7,7 +7,10 @@ import torch
 
 from recbole_genci.tokenizer.codebook import ResidualQuantizer
 from recbole_genci.tokenizer.outcome import FitResult, capped_size, checked_embeddings, outcome
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.quantize import residual_kmeans
+
+RKMEANS_STAGES = 2
 
 
 def fit_rkmeans(
@@ -19,6 +22,7 @@ def fit_rkmeans(
     spread: bool = False,
     seed: int = 2020,
     device: str = "cpu",
+    progress: BuildProgress = SILENT,
 ) -> FitResult:
     """Codes by k-means on the centred embeddings, then on what it leaves, level by level.
 
@@ -30,6 +34,7 @@ def fit_rkmeans(
         spread: see `spread.spread_codes`.
         seed: of the seeding; the global random state stays as it is.
         device: where the clustering runs.
+        progress: told of `RKMEANS_STAGES` stages, and of the steps of k-means.
 
     Raises:
         ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
@@ -40,5 +45,8 @@ def fit_rkmeans(
     model = ResidualQuantizer(data.shape[1], [size] * num_codebooks, data.shape[1]).to(device)
     model.set_input_statistics(data)
     generator = torch.Generator().manual_seed(seed)
-    model.init_codebooks(residual_kmeans(model.encode(data), num_codebooks, size, generator, balance == "sinkhorn"))
+    progress.stage(f"residual k-means of {len(data):,} items, {num_codebooks} levels")
+    latent = model.encode(data)
+    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress))
+    progress.stage("quality of the codes")
     return outcome(model, data, spread)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import html
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
+from typing import NamedTuple
 
 
 def clean_text(text: str) -> str:
@@ -19,6 +21,20 @@ def shorten(text: str, most: int = 120) -> str:
         return text
     cut = text[: most - 3]
     return f"{cut.rpartition(' ')[0] or cut}..."
+
+
+def _field_names(header: str, field_separator: str) -> list[str]:
+    return [field.rsplit(":", 1)[0] for field in header.split(field_separator)]
+
+
+def read_field_names(item_file: Path, field_separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+    """The columns of an .item file, from its first line alone; none where the encoding is none, which reading it will say."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        return []
+    with Path(item_file).open(encoding=encoding, errors="replace", newline="\n") as lines:
+        return _field_names(lines.readline().rstrip("\r\n").removeprefix("\ufeff"), field_separator)
 
 
 def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[list[str], list[list[str]]]:
@@ -40,7 +56,7 @@ def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[li
         ) from error
     # Only \n ends a line: str.splitlines would also cut at characters such as U+2028 inside a text.
     lines = [line.rstrip("\r") for line in content.removeprefix("\ufeff").split("\n")]
-    names = [field.rsplit(":", 1)[0] for field in lines[0].split(field_separator)]
+    names = _field_names(lines[0], field_separator)
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if not line:
@@ -55,18 +71,76 @@ def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[li
     return names, rows
 
 
-def _require_columns(item_file: Path, names: list[str], item_id_field: str, text_fields: Sequence[str]) -> None:
+class ItemTable(NamedTuple):
+    """The rows of an .item file.
+
+    Attributes:
+        file: where they were read.
+        fields: names of its columns.
+        id_field: the column of raw item ids.
+        rows: each item's values, in the order of ``fields``.
+    """
+
+    file: Path
+    fields: list[str]
+    id_field: str
+    rows: dict[str, list[str]]
+
+    def texts(self, text_fields: Sequence[str], item_tokens: Sequence[str]) -> ItemTexts:
+        """One text per item, in the given order; see `read_item_texts`."""
+        text_columns = [self.fields.index(field) for field in text_fields]
+        other_columns = [c for c, field in enumerate(self.fields) if field != self.id_field and c not in text_columns]
+        texts, from_others, from_token = [], 0, 0
+        for token in item_tokens:
+            values = self.rows.get(token)
+            text = ""
+            if values is not None:
+                text = ". ".join(filter(None, (clean_text(values[c]) for c in text_columns)))
+                if not text:
+                    others = ((self.fields[c], clean_text(values[c])) for c in other_columns)
+                    text = ". ".join(f"{name}: {value}" for name, value in others if value)
+                    from_others += bool(text)
+            if not text:
+                text = f"item {token}"
+                from_token += 1
+            texts.append(text)
+        return ItemTexts(texts, from_others, from_token)
+
+
+class ItemTexts(NamedTuple):
+    """Texts of items.
+
+    Attributes:
+        texts: one per item.
+        from_others: how many are made of other fields than those asked for.
+        from_token: how many say the item's id alone.
+    """
+
+    texts: list[str]
+    from_others: int
+    from_token: int
+
+
+def read_items(item_file: Path, item_id_field: str, field_separator: str = "\t", encoding: str = "utf-8") -> ItemTable:
+    """Read an .item file; arguments as of `read_item_texts`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no id column, a line with the wrong number of values, an item listed twice, or another encoding.
+    """
+    item_file = Path(item_file)
+    names, rows = _read_rows(item_file, field_separator, encoding)
     if item_id_field not in names:
         raise ValueError(
             f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config key "
             f"`ITEM_ID_FIELD` to the item id column."
         )
-    missing = [field for field in text_fields if field not in names]
-    if missing:
-        raise ValueError(
-            f"{item_file} has no column {missing} named in the config key `item_text_fields`; its columns are "
-            f"{names}. Name columns of this file in `item_text_fields`."
-        )
+    id_column = names.index(item_id_field)
+    by_token: dict[str, list[str]] = {}
+    for values in rows:
+        if by_token.setdefault(values[id_column], values) is not values:
+            raise ValueError(f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. Remove one line.")
+    return ItemTable(item_file, names, item_id_field, by_token)
 
 
 def read_item_texts(
@@ -93,34 +167,17 @@ def read_item_texts(
         ValueError: a column is missing, a line has the wrong number of values, an item is listed twice, or the file
             has another encoding.
     """
-    item_file = Path(item_file)
-    names, rows = _read_rows(item_file, field_separator, encoding)
-    _require_columns(item_file, names, item_id_field, text_fields)
-    id_column = names.index(item_id_field)
-    by_token: dict[str, list[str]] = {}
-    for values in rows:
-        if by_token.setdefault(values[id_column], values) is not values:
-            raise ValueError(f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. Remove one line.")
-
-    text_columns = [names.index(field) for field in text_fields]
-    other_columns = [c for c in range(len(names)) if c != id_column and c not in text_columns]
-    texts, from_others, from_token = [], 0, 0
-    for token in item_tokens:
-        values = by_token.get(token)
-        text = ""
-        if values is not None:
-            text = ". ".join(filter(None, (clean_text(values[c]) for c in text_columns)))
-            if not text:
-                others = ((names[c], clean_text(values[c])) for c in other_columns)
-                text = ". ".join(f"{name}: {value}" for name, value in others if value)
-                from_others += bool(text)
-        if not text:
-            text = f"item {token}"
-            from_token += 1
-        texts.append(text)
+    table = read_items(item_file, item_id_field, field_separator, encoding)
+    missing = [field for field in text_fields if field not in table.fields]
+    if missing:
+        raise ValueError(
+            f"{item_file} has no column {missing} named in the config key `item_text_fields`; its columns are "
+            f"{table.fields}. Name columns of this file in `item_text_fields`."
+        )
+    texts, from_others, from_token = table.texts(text_fields, item_tokens)
     if from_others or from_token:
         getLogger().warning(
             f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} of "
-            f"{item_file.name}: {from_others} are described by their other fields, {from_token} by their id alone."
+            f"{table.file.name}: {from_others} are described by their other fields, {from_token} by their id alone."
         )
     return texts

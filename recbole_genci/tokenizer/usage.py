@@ -11,7 +11,8 @@ usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
        python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER [--key=value ...]
        python -m recbole_genci.tokenizer --help [--dataset=NAME]
 
-Builds the semantic IDs of a dataset's items, the very ones that a run of the same keys trains with, and prints a report.
+Builds the semantic IDs of a dataset's items by the keys below, and prints a report. A run that is given one of these keys
+trains with the very same IDs; without any, it takes published IDs where there are some for its items (ml-100k, ml-1m).
 
 {DATASET_USAGE}
   --append_to     a published artifact: the items of the dataset that it lacks are added, the published ones never move

@@ -114,7 +114,7 @@ def _add(study: Study, ended, number: int, point: dict) -> None:
         write_atomically(folder / name, lambda file, content=content: file.write_bytes(content))
     for file in list(folder.glob(f"*/{CONFIG_FILE}")):
         # The worker's own folder is gone.
-        write_text(file, config_as_yaml(study.shared.config(point, folder)))
+        write_text(file, config_as_yaml(study.shared.config(point, folder), study.shared.semantic_ids))
         if outcome.record["status"] == "finished":
             store_parts(study.shared.parts, file.parent / DATA_FILE)
             if study.shared.semantic_ids is not None:

@@ -122,7 +122,7 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     command = shlex.join(["python", "run_hyper.py", f"--model={model}", f"--dataset={dataset}", f"--params_file={params_file}",
                           *config_files_words(config_files), *words, *argv])  # fmt: skip
     search = Search(folder, plan, space, settings, command)
-    write_text(folder / CONFIG_FILE, config_as_yaml(config))
+    write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
     return search
 

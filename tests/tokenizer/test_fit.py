@@ -86,7 +86,7 @@ def test_a_diverging_run_stops_with_figures(embeddings):
 
 
 def test_a_collapsed_level_stops_the_run_with_figures(embeddings, monkeypatch):
-    def one_place(z, num_codebooks, codebook_size, generator, balance):
+    def one_place(z, num_codebooks, codebook_size, generator, balance, progress):
         return [torch.full((codebook_size, z.shape[1]), 100.0) for _ in range(num_codebooks)]
 
     monkeypatch.setattr("recbole_genci.tokenizer.fit.residual_kmeans", one_place)

@@ -1,0 +1,412 @@
+"""Which semantic IDs a run gets: of a folder, of the package, of the cache, or built; and an encoder that cannot be had."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import SMALL_GENCI, TINY, tiny_rows, write_dataset
+
+from recbole_genci import config as config_module
+from recbole_genci import quick_start
+from recbole_genci.config import Config
+from recbole_genci.quick_start import main, prepare, run
+from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenize
+from recbole_genci.tokenizer import command as tokenizer_command
+from recbole_genci.tokenizer.build import EMBEDDINGS, item_vectors
+from recbole_genci.tokenizer.published import publish
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
+from recbole_genci.tokenizer.source import check_source, find_semantic_ids
+from recbole_genci.tokenizer.text import read_item_texts
+
+FIELDS = ["title", "genre", "year"]
+TOKENS = [f"i{number}" for number in range(20)]
+HUB = "nobody/no-such-model"
+USED = "Semantic IDs: the published ones (tiny, digest"
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """Properties with a dataset `tiny` that has defaults of the tokenizer's keys, and published IDs for it."""
+    properties = tmp_path / "properties"
+    shutil.copytree(config_module.properties_folder(), properties)
+    shutil.rmtree(properties / "semantic_ids")
+    defaults = {key: value for key, value in TINY.items() if key in TOKENIZER_KEYS}
+    (properties / "dataset/tiny.yaml").write_text(yaml.safe_dump(defaults))
+    write_dataset(tmp_path / "data", tiny_rows())
+    texts = read_item_texts(tmp_path / "data/tiny/tiny.item", "item_id", FIELDS, TOKENS)
+    codes = np.stack([np.arange(20) % 4, np.arange(20) // 4, np.zeros(20, int)], axis=1)
+    folder = properties / "semantic_ids/tiny"
+    SemanticIDs(codes, TOKENS, (4, 5, 2), {"settings": {"item_text_fields": FIELDS}}).save(folder)
+    publish(folder, "tiny", dict(zip(TOKENS, texts, strict=True)))
+    monkeypatch.setattr("recbole_genci.config.properties_folder", lambda: properties)
+    monkeypatch.setattr("recbole_genci.tokenizer.published.properties_folder", lambda: properties)
+    return properties
+
+
+@pytest.fixture
+def published(house):
+    return SemanticIDs.load(house / "semantic_ids/tiny")
+
+
+@pytest.fixture
+def keys(house, tmp_path):
+    """What a person gives: no key of the tokenizer."""
+    own = {key: value for key, value in (TINY | SMALL_GENCI).items() if key not in TOKENIZER_KEYS}
+    return own | {"data_path": str(tmp_path / "data"), "diagnostic_rows": 0}
+
+
+@pytest.fixture
+def rows_unread(monkeypatch):
+    """Reading rows fails the test."""
+
+    def read(config):
+        raise AssertionError("rows were read")
+
+    for module in (quick_start, tokenizer_command):
+        monkeypatch.setattr(module, "create_dataset", read)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub out of reach; the names that were asked for."""
+    pytest.importorskip("sentence_transformers")
+    asked = []
+    monkeypatch.setattr("recbole_genci.tokenizer.encoders._probe_hub",
+                        lambda name: asked.append(name) or "the hub cannot be reached")  # fmt: skip
+    return asked
+
+
+def _default_encoder(house, encoder):
+    file = house / "dataset/tiny.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"text_encoder": encoder}))
+
+
+def _change_items(tmp_path, change):
+    file = tmp_path / "data/tiny/tiny.item"
+    file.write_text(change(file.read_text()))
+
+
+def _said(caplog):
+    return [r.getMessage() for r in caplog.records if "ublished" in r.getMessage() or "published ones" in r.getMessage()]
+
+
+def _built():
+    return list(Path("dataset/semantic_ids").glob("*/manifest.json"))
+
+
+# ---------------------------------------------------------------- which IDs are used
+
+
+def test_published_ids_are_used_where_the_catalogue_is_the_same(keys, published, caplog):
+    with caplog.at_level("INFO"):
+        plan = prepare("DeepFM,GenCI", "tiny", config_dict=keys)
+    assert plan.semantic_ids.digest == published.digest and not _built()
+    (line,) = _said(caplog)
+    assert line == (
+        f"{USED} {published.digest[:12]}) fit all 20 items by id and text. A tokenizer key, for example "
+        "--text_encoder=lsa, builds new ones."
+    )
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda text: text.replace(" of ", "  of\u00a0")])
+def test_spelling_that_says_the_same_is_no_other_text(keys, published, tmp_path, change):
+    def spell(text):
+        header, _, rows = text.partition("\n")
+        spelled = [row.split("\t") for row in rows.splitlines()]
+        return "\n".join([header, *("\t".join([row[0], change(row[1]), *row[2:]]) for row in spelled)]) + "\n"
+
+    _change_items(tmp_path, spell)
+    assert prepare("GenCI", "tiny", config_dict=keys).semantic_ids.digest == published.digest
+
+
+def test_the_name_of_the_dataset_does_not_matter_nor_do_texts_fields_need_a_key(keys, published, tmp_path):
+    write_dataset(tmp_path / "data", tiny_rows(), name="mine")
+    assert Config("GenCI", "mine", config_dict=keys)["item_text_fields"] is None
+    assert prepare("GenCI", "mine", config_dict=keys).semantic_ids.digest == published.digest
+    file = tmp_path / "data/mine/mine.item"
+    file.write_text(file.read_text().replace("Story", "Tale"))
+    with pytest.raises(ValueError, match="`item_text_fields` is not set"):
+        prepare("GenCI", "mine", config_dict=keys)
+
+
+def test_a_part_of_the_catalogue_is_enough(keys, published, tmp_path):
+    write_dataset(tmp_path / "data", tiny_rows(num_items=12), num_items=12)
+    plan = prepare("GenCI", "tiny", config_dict=keys)
+    assert plan.semantic_ids.digest == published.digest and plan.parts[0].item_num == 13
+
+
+def test_filters_may_leave_out_the_items_that_do_not_fit(keys, published, tmp_path):
+    """As a k-core does: the .item file has more than the rows."""
+    _change_items(tmp_path, lambda text: text + "i99\tNever seen\t1999\tDrama\n")
+    keys |= {"item_inter_num_interval": "[1,inf)"}
+    plan = prepare("GenCI", "tiny", config_dict=keys)
+    assert plan.semantic_ids.digest == published.digest and plan.parts[0].item_num == 21
+
+
+def test_a_changed_text_is_told_and_ids_are_built(keys, published, tmp_path, caplog):
+    _change_items(tmp_path, lambda text: text.replace("Story 7 of", "Tale 7 of"))
+    with caplog.at_level("INFO"):
+        plan = prepare("GenCI", "tiny", config_dict=keys)
+    assert plan.semantic_ids.digest != published.digest and len(_built()) == 1
+    assert _said(caplog) == [
+        "Published semantic IDs (tiny) exist, but 1 of 20 texts differ, first that of item 'i7', here 'Tale 7 of Horror "
+        "Thriller. Horror Thriller. 1990'. IDs are built."
+    ]
+
+
+def test_one_more_item_is_told_and_ids_are_built(keys, published, tmp_path, caplog):
+    write_dataset(tmp_path / "data", tiny_rows(num_items=21), num_items=21)
+    with caplog.at_level("INFO"):
+        plan = prepare("GenCI", "tiny", config_dict=keys)
+    assert plan.semantic_ids.digest != published.digest and len(plan.semantic_ids) == 21
+    assert _said(caplog) == [
+        "Published semantic IDs (tiny) exist, but 1 of 21 items are not among them, first 'i20'. IDs are built."
+    ]
+
+
+def test_another_catalogue_with_a_few_of_the_ids_is_not_mentioned(keys, tmp_path, caplog):
+    write_dataset(tmp_path / "data", tiny_rows(num_items=60, rows_per_user=60), num_items=60)
+    with caplog.at_level("INFO"):
+        prepare("GenCI", "tiny", config_dict=keys)
+    assert not _said(caplog)
+
+
+@pytest.mark.parametrize("key", [("tokenizer_seed", 2020), ("text_encoder", "lsa"), ("item_text_fields", FIELDS)])
+@pytest.mark.parametrize("where", ["dict", "command line", "file"])
+def test_any_tokenizer_key_builds_anew(keys, published, tmp_path, caplog, key, where):
+    name, value = key
+    given = {"config_dict": keys}
+    if where == "dict":
+        given = {"config_dict": keys | {name: value}}
+    elif where == "command line":
+        given["argv"] = [f"--{name}={value}"]
+    else:
+        given["config_files"] = [str(tmp_path / "mine.yaml")]
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump({name: value}))
+    config = Config("GenCI", "tiny", given.get("config_files"), given["config_dict"], given.get("argv", ()))
+    with caplog.at_level("INFO"):
+        ids = find_semantic_ids(config, tmp_path / "data/tiny/tiny.item", TOKENS)
+    assert ids.digest != published.digest and not _said(caplog)
+
+
+def test_a_folder_given_by_hand_comes_first(keys, published, tmp_path, caplog):
+    codes = np.stack([np.arange(20), np.zeros(20, int)], axis=1)
+    SemanticIDs(codes, TOKENS, (20, 1)).save(tmp_path / "own")
+    with caplog.at_level("INFO"):
+        plan = prepare("GenCI", "tiny", config_dict=keys | {"semantic_id_path": str(tmp_path / "own")})
+    assert plan.semantic_ids.num_levels == 2 and not _said(caplog)
+
+
+def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, tmp_path):
+    cache = str(tmp_path / "cache")
+    settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=keys))
+    file = tmp_path / "data/tiny/tiny.item"
+
+    def ids(**more):
+        return prepare("GenCI", "tiny", config_dict=keys | more).semantic_ids.digest
+
+    built = load_or_build_semantic_ids(settings, file, "item_id", TOKENS, tmp_path / "cache", "tiny").digest
+    assert built != published.digest
+    assert ids(semantic_id_dir=cache) == built
+    assert ids(semantic_id_dir=str(tmp_path / "empty")) == published.digest
+    shutil.copytree(cache, "dataset/semantic_ids")
+    assert ids() == published.digest  # the default place was not given by hand
+    others = settings | {"tokenizer_seed": 7}
+    load_or_build_semantic_ids(others, file, "item_id", TOKENS, tmp_path / "others", "tiny")
+    assert ids(semantic_id_dir=str(tmp_path / "others")) == published.digest
+
+
+def test_damaged_published_ids_are_one_sentence_and_status_2(keys, house, capsys):
+    (house / "semantic_ids/tiny/codes.npy").write_bytes(b"")
+    words = ["--model=GenCI", "--dataset=tiny", *(f"--{key}={value}" for key, value in keys.items())]
+    assert main(words) == 2
+    assert "The semantic IDs that come with recbole_genci are damaged" in capsys.readouterr().err
+    assert not _built() and not Path("saved").exists()
+
+
+# ---------------------------------------------------------------- runs that are given back
+
+
+def test_a_runs_configuration_asks_for_the_published_ids_again(keys, published, tmp_path):
+    (result,) = run("GenCI", "tiny", config_dict=keys)
+    assert result["semantic_ids"] == published.digest
+    file = Path(result["folder"]) / "config.yaml"
+    text = file.read_text()
+    assert not TOKENIZER_KEYS & yaml.safe_load(text).keys() and "# Semantic IDs: the published ones, digest" in text
+    # Even where the cache holds IDs of the very settings by now.
+    prepare("GenCI", "tiny", config_dict=keys | {"text_encoder": "lsa"})
+    assert len(_built()) == 1
+    assert prepare("GenCI", "tiny", [str(file)]).semantic_ids.digest == published.digest
+
+
+def test_a_run_that_built_its_ids_builds_them_again(keys, tmp_path):
+    _change_items(tmp_path, lambda text: text.replace("Story 7 of", "Tale 7 of"))
+    (result,) = run("GenCI", "tiny", config_dict=keys)
+    content = yaml.safe_load((Path(result["folder"]) / "config.yaml").read_text())
+    assert content["text_encoder"] == "lsa" and TOKENIZER_KEYS <= content.keys()
+
+
+# ---------------------------------------------------------------- experiments, searches, the tokenizer's command
+
+
+def test_experiments_use_them_unless_they_are_about_how_ids_are_made(keys, published, tmp_path):
+    from recbole_genci.experiments.definition import read
+    from recbole_genci.experiments.preparation import Preparation
+    from recbole_genci.experiments.request import Asked, check_request
+    from recbole_genci.experiments.runner import Runner
+
+    digests = {}
+    preparation = Preparation()
+    for name in ("mu", "cohorts"):
+        request = check_request(read(name), Asked("tiny", seeds=1, config_dict=keys))
+        runner = Runner(request, preparation)
+        ids, error = runner._semantic_ids(request.lines[0])
+        assert error is None
+        digests[name] = ids.digest
+    assert digests["mu"] == published.digest != digests["cohorts"]
+
+
+def test_a_search_uses_them_and_resumes_with_them(keys, published, tmp_path):
+    from recbole_genci.tuning.search import prepare_resumed_search, prepare_search
+    from recbole_genci.tuning.settings import Settings
+
+    Path("space.test").write_text("learning_rate choice [0.001, 0.01]\n")
+    search = prepare_search("GenCI", "tiny", "space.test", None, keys, (), Settings())
+    assert search.plan.semantic_ids.digest == published.digest
+    search.save_settings()
+    assert prepare_resumed_search(search.folder).plan.semantic_ids.digest == published.digest
+
+
+def test_the_tokenizers_command_builds_and_says_that_published_ones_exist(keys, published, tmp_path, caplog, capsys):
+    own = {key: keys[key] for key in ("data_path", "load_col")}
+    with caplog.at_level("INFO"):
+        assert tokenizer_command.main(["--dataset=tiny", *(f"--{key}={value}" for key, value in own.items())]) == 0
+    assert len(_built()) == 1 and "# Semantic IDs of 20 items" in capsys.readouterr().out
+    (line,) = _said(caplog)
+    assert "a run without a tokenizer key takes them" in line
+    assert tokenize("tiny", config_dict=own).digest != published.digest
+    words = ["--dataset=tiny", *(f"--{key}={value}" for key, value in own.items()), "--semantic_id_path=there"]
+    assert tokenizer_command.main(words) == 2
+    assert "semantic_id_path: here IDs are built" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- an encoder that cannot be had
+
+
+def _words(keys, **more):
+    return [f"--{key}={value}" for key, value in (keys | more).items()]
+
+
+def test_a_hub_out_of_reach_is_said_before_rows_are_read(keys, hub, rows_unread, capsys):
+    assert main(["--model=GenCI", "--dataset=tiny", *_words(keys, text_encoder=HUB)]) == 2
+    error = capsys.readouterr().err
+    assert f"The text encoder '{HUB}' cannot be loaded" in error and "Choices for `text_encoder`" in error
+    assert len(hub) == 1
+
+    own = {key: keys[key] for key in ("data_path", "load_col")}
+    assert tokenizer_command.main(["--dataset=tiny", *_words(own, text_encoder=HUB)]) == 2
+    assert f"The text encoder '{HUB}' cannot be loaded" in capsys.readouterr().err
+
+
+def test_searches_and_experiments_say_so_too(keys, hub, rows_unread, capsys, monkeypatch):
+    from recbole_genci.experiments.preparation import Preparation
+    from recbole_genci.tuning.command import main as run_hyper
+
+    monkeypatch.setattr(Preparation, "rows", lambda self, config: pytest.fail("rows were read"))
+    Path("space.test").write_text("learning_rate choice [0.001, 0.01]\n")
+    assert run_hyper(["--model=GenCI", "--dataset=tiny", "--params_file=space.test", *_words(keys, text_encoder=HUB)]) == 2
+    assert f"The text encoder '{HUB}' cannot be loaded" in capsys.readouterr().err
+    words = [word for word in _words(keys, text_encoder=HUB) if not word.startswith("--mu")]
+    assert main(["--experiment=mu", "--dataset=tiny", *words]) == 2
+    assert f"The text encoder '{HUB}' cannot be loaded" in capsys.readouterr().err
+
+
+def test_a_comparison_of_encoders_warns_and_goes_on(keys, hub, caplog, monkeypatch):
+    from recbole_genci.experiments.command import _check_semantic_ids
+    from recbole_genci.experiments.definition import read
+    from recbole_genci.experiments.request import Asked, check_request
+
+    request = check_request(read("cohorts"), Asked("tiny", seeds=1, config_dict=keys))
+    with caplog.at_level("WARNING"):
+        _check_semantic_ids(request)
+    warned = [r.getMessage() for r in caplog.records if "will fail" in r.getMessage()]
+    assert any("the line text_encoder = sentence-transformers/sentence-t5-base will fail" in line for line in warned)
+
+
+def test_it_is_said_before_a_download(keys, hub, rows_unread, tmp_path, capsys):
+    words = _words(keys | {"data_path": str(tmp_path / "nowhere")}, text_encoder=HUB, item_text_fields=FIELDS)
+    assert main(["--model=GenCI", "--dataset=ml-1m", *words]) == 2
+    assert f"The text encoder '{HUB}' cannot be loaded" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_dataset_to_be_downloaded_may_be_one_of_the_published(keys, hub, tmp_path, house):
+    (house / "semantic_ids/tiny").rename(house / "semantic_ids/ml-1m")
+    elsewhere = {"data_path": str(tmp_path / "nowhere"), "load_col": None}
+    check_source(Config("GenCI", "ml-1m", config_dict=elsewhere))
+    assert not hub
+    with pytest.raises(RuntimeError, match="sentence-t5-base' cannot be loaded"):
+        check_source(Config("GenCI", "ml-1m", config_dict=elsewhere), published=False)
+
+
+def test_no_hub_is_asked_for_where_published_ids_fit(keys, house, hub, published):
+    _default_encoder(house, HUB)
+    assert prepare("GenCI", "tiny", config_dict=keys).semantic_ids.digest == published.digest
+    assert not hub
+
+
+def test_a_catalogue_that_cannot_fit_is_refused_before_rows_are_read(keys, house, hub, rows_unread, tmp_path):
+    _default_encoder(house, HUB)
+    _change_items(tmp_path, lambda text: text.replace("Story", "Tale"))
+    with pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
+        prepare("GenCI", "tiny", config_dict=keys)
+
+
+def test_a_catalogue_that_might_have_fitted_is_refused_right_after_its_rows(keys, house, hub, tmp_path, caplog):
+    _default_encoder(house, HUB)
+    _change_items(tmp_path, lambda text: text.replace("Story 7 of", "Tale 7 of"))
+    with caplog.at_level("INFO"), pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
+        prepare("GenCI", "tiny", config_dict=keys)
+    assert "1 of 20 texts differ" in caplog.text and not _built()
+
+
+def test_cached_ids_and_vectors_need_no_hub(keys, house, hub, tmp_path, monkeypatch):
+    given = keys | {"text_encoder": HUB, "semantic_id_dir": str(tmp_path / "cache")}
+    settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=given))
+    file = tmp_path / "data/tiny/tiny.item"
+    tokens = sorted(TOKENS)
+    texts = read_item_texts(file, "item_id", FIELDS, tokens)
+    vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    with monkeypatch.context() as online:
+        online.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
+        online.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **keys: vectors)
+        item_vectors(settings, tokens, texts, tmp_path / "cache")
+    built = prepare("GenCI", "tiny", config_dict=given).semantic_ids  # from the vectors
+    shutil.rmtree(tmp_path / "cache" / EMBEDDINGS)
+    assert prepare("GenCI", "tiny", config_dict=given).semantic_ids.digest == built.digest  # from the IDs
+    assert not hub
+    with pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
+        prepare("GenCI", "tiny", config_dict=given | {"tokenizer_seed": 7})
+
+
+def test_a_vectors_file_that_is_missing_is_said_before_rows_are_read(keys, rows_unread, tmp_path):
+    with pytest.raises(FileNotFoundError, match="needs the file.*absent.npy"):
+        prepare("GenCI", "tiny", config_dict=keys | {"text_encoder": str(tmp_path / "absent.npy")})
+
+
+def test_an_encoding_that_is_none_is_one_sentence(keys, capsys):
+    assert main(["--model=GenCI", "--dataset=tiny", *_words(keys, encoding="klingon")]) == 2
+    assert "klingon" in capsys.readouterr().err
+
+
+def test_vectors_of_other_texts_do_not_help(keys, house, hub, tmp_path, monkeypatch):
+    given = keys | {"text_encoder": HUB, "semantic_id_dir": str(tmp_path / "cache")}
+    settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=given))
+    with monkeypatch.context() as online:
+        online.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
+        online.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **keys: np.eye(2, dtype=np.float32))
+        item_vectors(settings, ["a", "b"], ["one", "two"], tmp_path / "cache")
+    with pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
+        prepare("GenCI", "tiny", config_dict=given)
