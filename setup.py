@@ -6,6 +6,10 @@ HERE = Path(__file__).parent
 VERSION = next(line.split('"')[1] for line in (HERE / "recbole_genci/__init__.py").read_text(encoding="utf-8").splitlines()
                if line.startswith("__version__"))  # fmt: skip
 
+# RecBole's ray<=2.6.3 has no wheel after Python 3.11, so from 3.12 on pip cannot install RecBole with what it requires. There
+# `pip install --no-deps recbole==1.2.1` installs it alone, and this is what else it requires, ray and what stands below apart.
+RECBOLE_REQUIRES = ["colorama", "plotly", "psutil", "scipy", "tabulate", "tensorboard", "texttable", "thop"]
+
 setup(
     name="recbole_genci",
     version=VERSION,
@@ -20,7 +24,8 @@ setup(
     package_dir={"recbole_genci.properties": "properties"},
     package_data={"recbole_genci.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml"], "recbole_genci.experiments": ["paper.yaml"]},
     install_requires=[
-        "recbole>=1.2.1,<1.3",
+        'recbole>=1.2.1,<1.3; python_version < "3.12"',
+        *(f'{name}; python_version >= "3.12"' for name in RECBOLE_REQUIRES),
         "torch>=2.4",
         "transformers>=4.45",
         "sentence-transformers>=3",
