@@ -2,7 +2,11 @@
 
 import importlib
 
-from recbole_genci import compat
+from recbole_genci.installation import require_recbole
+
+require_recbole()  # before anything imports RecBole, and before seconds go into importing torch
+
+from recbole_genci import compat  # noqa: E402
 
 compat.add_numpy_aliases()
 
