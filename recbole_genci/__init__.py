@@ -1,9 +1,13 @@
 """GenCI (WWW '26) for RecBole: generative user intent for CTR prediction, beside RecBole's own models on the same rows."""
 
 import importlib
+import sys
 
-from recbole_genci import compat
+from recbole_genci import compat, interrupts
 
+# python -m recbole_genci.tokenizer imports this package, and seconds of others, before the command can say anything.
+if sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in sys.orig_argv[:5]):
+    interrupts.end_at_once()
 compat.add_numpy_aliases()
 
 __version__ = "0.1.0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
 
 from recbole_genci import interrupts
 
@@ -13,7 +12,7 @@ def train() -> None:
     interrupts.end_at_once()
     from recbole_genci.quick_start import main
 
-    _exit(main)
+    sys.exit(main(sys.argv[1:]))
 
 
 def tune() -> None:
@@ -21,10 +20,4 @@ def tune() -> None:
     interrupts.end_at_once()
     from recbole_genci.tuning.command import main
 
-    _exit(main)
-
-
-def _exit(main: Callable[[Sequence[str]], int]) -> None:
-    status = main(sys.argv[1:])
-    interrupts.end_silently()
-    sys.exit(status)
+    sys.exit(main(sys.argv[1:]))

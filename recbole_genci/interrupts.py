@@ -34,7 +34,8 @@ class _Signals:
 
 def exit_status(stop: KeyboardInterrupt) -> int:
     """A shell's status of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
-    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+    by_type = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+    return 128 + (_Signals.received or by_type)  # ray turns every signal that it hears into a KeyboardInterrupt
 
 
 def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
@@ -104,7 +105,7 @@ def as_exceptions():
     finally:
         sys.unraisablehook = show_ignored
         for each, handler in before.items():
-            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+            signal.signal(each, signal.SIG_DFL if handler in (None, _leave) else handler)
 
 
 def _receive(signum, frame):
@@ -194,19 +195,14 @@ def end_processes(processes: Sequence, patience: float = 5.0) -> None:
 
 
 def end_at_once() -> None:
-    """While a command's libraries are being imported there is nothing to clear up: end by the signal's status, with a sentence."""
-
-    def leave(signum, frame):
-        os.write(2, f"recbole_genci: {_WORDS[signum]}. {_AGAIN}\n".encode())
-        os._exit(128 + signum)
-
+    """While a command's libraries are being imported there is nothing to clear up: end by the signal's status, with a sentence.
+    Once its ``main`` has returned, a signal ends it without one.
+    """
     for each in _EXCEPTIONS:
         if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, leave)
+            signal.signal(each, _leave)
 
 
-def end_silently() -> None:
-    """Once a command has said everything, a signal only ends it sooner."""
-    for each in _EXCEPTIONS:
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, signal.SIG_DFL)
+def _leave(signum, frame):
+    os.write(2, f"recbole_genci: {_WORDS[signum]}. {_AGAIN}\n".encode())
+    os._exit(128 + signum)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,13 @@ def train_together(train: Callable, config, config_text: str, parts, semantic_id
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     """One process: the configuration and rows from ``shared``, then a run whose files the first process writes."""
     interrupts.follow_parent()
+    try:
+        _train_share(local_rank, train, shared, folder, threads)
+    except KeyboardInterrupt as stop:
+        os._exit(interrupts.exit_status(stop))  # nothing is left to clear up, and torch's own exit takes seconds
+
+
+def _train_share(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as in a run of one process
     ids = SemanticIDs.load(shared / _IDS_FOLDER) if (shared / _IDS_FOLDER).is_dir() else None

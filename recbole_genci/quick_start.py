@@ -122,7 +122,7 @@ def execute(plan: Plan) -> list[dict]:
             folder = None if config["offset"] else new_run_folder(config)  # which the first machine has
             runs.append(_train(config, plan, folder))
     except KeyboardInterrupt as stop:
-        stop.add_note(stopped.of_runs(asked, runs, folder))
+        stop.add_note(stopped.of_runs(asked, runs, folder, world_size(first) > 1))
         raise
     except Exception:
         if runs:
@@ -278,7 +278,11 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
-    work()
+    try:
+        work()
+    except ConnectionError as error:  # W&B could not be reached
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

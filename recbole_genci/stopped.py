@@ -17,13 +17,14 @@ def go_on(script: str, words: Sequence[str]) -> str:
     return f"Go on by: {shlex.join([*as_started(script), *words])}"
 
 
-def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path | None) -> str:
+def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path | None, together: bool = False) -> str:
     """What a command that trains several models can still be made of.
 
     Args:
         asked: model and seed of all its runs, in order.
         runs: of them, what those that have finished wrote to their ``metrics.json``.
         folder: of the run that was stopped; None if none had begun, or if it is on another machine.
+        together: whether several processes trained it, which keep no training state.
     """
     finished = [str(run["folder"]) for run in runs]
     left = list(asked[len(runs) :])
@@ -33,7 +34,7 @@ def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path
         folder = None
     sentences = []
     if left and folder is not None:
-        sentences.append(_of_run(*left.pop(0), folder))
+        sentences.append(_of_run(*left.pop(0), folder, together))
     if finished:
         table = shlex.join(["python", "-m", "recbole_genci.report", *(f"{each}/metrics.json" for each in finished)])
         names = ", ".join(f"{model} seed {seed}" for model, seed in asked[: len(finished)])
@@ -43,7 +44,8 @@ def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path
     return ". ".join(sentences)
 
 
-def _of_run(model: str, seed: int, folder: Path) -> str:
+def _of_run(model: str, seed: int, folder: Path, together: bool) -> str:
     if (folder / STATE_FILE).is_file():
         return go_on(TRAIN, [f"--resume={folder}"])
-    return f"{model} seed {seed} has to be started anew: {folder}/ holds no finished epoch to go on from"
+    why = "several processes (nproc) keep no training state" if together else f"no epoch had ended in {folder}/"
+    return f"{model} seed {seed} has to be started anew: {why}"
