@@ -16,10 +16,11 @@ _NEGATIVE = re.compile(r"-(\d|\.\d|(inf|nan)$)", re.IGNORECASE)
 
 
 def key_value_words(argv: Sequence[str]) -> list[str]:
-    """Write ``-m LR``, ``-d NAME`` and ``--key value`` as ``--key=value``; ``--help`` and ``-h`` stay as they are.
+    """Write ``-m LR``, ``-d NAME`` and ``--key value`` as ``--key=value``; ``--help`` and ``-h``
+    stay as they are.
 
-    A value that is a word of its own may be a negative number, but may not begin with a dash otherwise: ``--key=value``
-    takes any value.
+    A value that is a word of its own may be a negative number, but may not begin with a dash
+    otherwise: ``--key=value`` takes any value.
 
     Args:
         argv: the words as they were typed.
@@ -57,16 +58,25 @@ def _without_value(word: str, left: Sequence[str]) -> str:
     after = f"the next word is '{left[0]}'" if left else "it is the last word"
     said = f"command line: {word} has no value; {after}. Write {word}=VALUE"
     # A switch of other programs, or a value that begins with a dash.
-    return f"{said}, for example {word}={left[0] if left and not left[0].startswith('--') else True}."
+    return (
+        f"{said}, for example {word}={left[0] if left and not left[0].startswith('--') else True}."
+    )
 
 
 def _not_a_key(word: str, before: Sequence[str]) -> str:
     if re.match(r"-[^\W\d]\w", word):
-        return f"command line: '{word}' begins with one dash. Write -{word}; only -m NAME and -d NAME are short."
-    said = f"command line: '{word}' is not of the form --key=value or --key value, for example --learning_rate=0.001."
+        return (
+            f"command line: '{word}' begins with one dash. Write -{word}; only -m NAME and -d NAME "
+            "are short."
+        )
+    said = (
+        f"command line: '{word}' is not of the form --key=value or --key value, for example "
+        "--learning_rate=0.001."
+    )
     if before and word and before[-1].startswith("--") and "=" in before[-1]:
         key, _, value = before[-1].partition("=")
-        said += f" If it belongs to {key}, put the whole value in quotation marks: {key}='{value} {word}'."
+        whole = f"{key}='{value} {word}'"
+        said += f" If it belongs to {key}, put the whole value in quotation marks: {whole}."
     return said
 
 
@@ -74,7 +84,8 @@ def as_started(script: str) -> list[str]:
     """The words that start this process's command once more, before its keys.
 
     Args:
-        script: its file in a checkout, such as ``run_hyper.py``. The installed command has the same name without ``.py``.
+        script: its file in a checkout, such as ``run_hyper.py``. The installed command has the same
+        name without ``.py``.
     """
     started = Path(sys.argv[0])
     if started.name != script and started.stem == Path(script).stem:

@@ -1,4 +1,5 @@
-"""The installed commands. Little is imported before a signal can be answered: the rest takes seconds."""
+"""The installed commands. Little is imported before a signal can be answered: the rest takes
+seconds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM: a command ends with one sentence that says how to go on, and never half-way through a file.
+"""Ctrl-C and SIGTERM: a command ends with one sentence that says how to go on, and never half-way
+through a file.
 
-Only commands install handlers, by ``answered``; a host program or a notebook keeps its own. What knows how to go on adds it to
-the exception as a note, which a notebook shows too.
+Only commands install handlers, by ``answered``; a host program or a notebook keeps its own. What
+knows how to go on adds it to the exception as a note, which a notebook shows too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _AGAIN = "Nothing half-written is left; give the same command again."
 
 
 class _Signals:
-    """What this process has received. ``deferrals`` counts the blocks of ``deferred`` that it is in."""
+    """What this process has received. ``deferrals`` counts the blocks of ``deferred`` that it is
+    in."""
 
     received: int | None = None
     waiting: int | None = None
@@ -35,14 +37,16 @@ class _Signals:
 def exit_status(stop: KeyboardInterrupt) -> int:
     """A shell's status of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
     by_type = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-    return 128 + (_Signals.received or by_type)  # ray turns every signal that it hears into a KeyboardInterrupt
+    # Ray turns every signal that it hears into a KeyboardInterrupt.
+    return 128 + (_Signals.received or by_type)
 
 
 def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
-    """Let a command's ``main`` answer Ctrl-C and SIGTERM by one sentence on stderr and the exit status of the signal.
+    """Let a command's ``main`` answer Ctrl-C and SIGTERM by one sentence on stderr and the exit
+    status of the signal.
 
-    The sentence ends with the notes of the exception, or says to give the same command again. A second signal ends the process
-    at once.
+    The sentence ends with the notes of the exception, or says to give the same command again. A
+    second signal ends the process at once.
     """
 
     @functools.wraps(main)
@@ -52,7 +56,8 @@ def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], 
                 return main(argv)
         except KeyboardInterrupt as stop:
             return _say(stop)
-        except Exception as error:  # of a library that was interrupted, or of what cleaned up after it
+        # Of a library that was interrupted, or of what cleared up after it; all others are raised.
+        except Exception as error:
             stop = error
             while stop is not None and not isinstance(stop, KeyboardInterrupt):
                 stop = stop.__cause__ or stop.__context__
@@ -73,8 +78,9 @@ def _say(stop: KeyboardInterrupt) -> int:
 
 @contextlib.contextmanager
 def as_exceptions():
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt and ``Terminated``, inside the block only; a second one ends the process at
-    once. Does nothing outside the main thread, and leaves a signal alone that the process was started to ignore.
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt and ``Terminated``, inside the block only; a
+    second one ends the process at once. Does nothing outside the main thread, and leaves a signal
+    alone that the process was started to ignore.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -89,12 +95,15 @@ def as_exceptions():
                 signal.signal(each, _receive)
 
     def deliver_again(unraisable):
-        """Python drops an exception that a signal raises within __del__ or a callback: the signal would be lost."""
+        """Python drops an exception that a signal raises within __del__ or a callback: the signal
+        would be lost."""
         if not isinstance(unraisable.exc_value, KeyboardInterrupt) or _Signals.received is None:
             show_ignored(unraisable)
             return
         install()
-        again = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, _Signals.received))
+        again = threading.Timer(
+            0.05, signal.pthread_kill, (threading.main_thread().ident, _Signals.received)
+        )
         again.daemon = True
         again.start()
 
@@ -121,7 +130,8 @@ def _receive(signum, frame):
 
 @contextlib.contextmanager
 def deferred():
-    """Let a first signal wait until the block, a short one, has ended. Only of commands: see ``as_exceptions``."""
+    """Let a first signal wait until the block, a short one, has ended. Only of commands: see
+    ``as_exceptions``."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -138,7 +148,8 @@ def deferred():
 
 @contextlib.contextmanager
 def handlers_kept():
-    """Put the handlers back that a library replaces inside the block, as ray.init does (ray/_private/worker.py, sigterm_handler)."""
+    """Put the handlers back that a library replaces inside the block, as ray.init does
+    (ray/_private/worker.py, sigterm_handler)."""
     before = {each: signal.getsignal(each) for each in _EXCEPTIONS}
     try:
         yield
@@ -151,8 +162,9 @@ def handlers_kept():
 
 @contextlib.contextmanager
 def not_inherited():
-    """Start processes inside the block that do not hear Ctrl-C, which a terminal sends to all of a command's processes: their
-    parent hears it and ends them. One that comes inside the block waits."""
+    """Start processes inside the block that do not hear Ctrl-C, which a terminal sends to all of a
+    command's processes: their parent hears it and ends them. One that comes inside the block
+    waits."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -164,8 +176,9 @@ def not_inherited():
 
 
 def follow_parent() -> None:
-    """In a process that was started inside ``not_inherited``: SIGTERM, by which the parent ends it, unwinds it without a
-    traceback; SIGINT, which torch has the system send when the parent dies (torch/multiprocessing/spawn.py, _wrap), ends it.
+    """In a process that was started inside ``not_inherited``: SIGTERM, by which the parent ends it,
+    unwinds it without a traceback; SIGINT, which torch has the system send when the parent dies
+    (torch/multiprocessing/spawn.py, _wrap), ends it.
     """
     parent = os.getppid()
 
@@ -184,7 +197,8 @@ def follow_parent() -> None:
 
 
 def end_processes(processes: Sequence, patience: float = 5.0) -> None:
-    """End child processes: by SIGTERM, and where one has not ended after ``patience`` seconds, by SIGKILL. None stays a zombie."""
+    """End child processes: by SIGTERM, and where one has not ended after ``patience`` seconds, by
+    SIGKILL. None stays a zombie."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -195,8 +209,8 @@ def end_processes(processes: Sequence, patience: float = 5.0) -> None:
 
 
 def end_at_once() -> None:
-    """While a command's libraries are being imported there is nothing to clear up: end by the signal's status, with a sentence.
-    Once its ``main`` has returned, a signal ends it without one.
+    """While a command's libraries are being imported there is nothing to clear up: end by the
+    signal's status, with a sentence. Once its ``main`` has returned, a signal ends it without one.
     """
     for each in _EXCEPTIONS:
         if signal.getsignal(each) is not signal.SIG_IGN:

@@ -1,4 +1,5 @@
-"""What to do after Ctrl-C or SIGTERM: the very command that goes on, and what had finished by then."""
+"""What to do after Ctrl-C or SIGTERM: the very command that goes on, and what had finished by
+then."""
 
 from __future__ import annotations
 
@@ -17,7 +18,12 @@ def go_on(script: str, words: Sequence[str]) -> str:
     return f"Go on by: {shlex.join([*as_started(script), *words])}"
 
 
-def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path | None, together: bool = False) -> str:
+def of_runs(
+    asked: Sequence[tuple[str, int]],
+    runs: Sequence[dict],
+    folder: Path | None,
+    together: bool = False,
+) -> str:
     """What a command that trains several models can still be made of.
 
     Args:
@@ -28,7 +34,9 @@ def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path
     """
     finished = [str(run["folder"]) for run in runs]
     left = list(asked[len(runs) :])
-    if folder is not None and left and (folder / "metrics.json").is_file():  # stopped right after it was written
+    if (
+        folder is not None and left and (folder / "metrics.json").is_file()
+    ):  # stopped right after it was written
         finished.append(str(folder))
         left.pop(0)
         folder = None
@@ -36,7 +44,9 @@ def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path
     if left and folder is not None:
         sentences.append(_of_run(*left.pop(0), folder, together))
     if finished:
-        table = shlex.join(["python", "-m", "recbole_genci.report", *(f"{each}/metrics.json" for each in finished)])
+        table = shlex.join(
+            ["python", "-m", "recbole_genci.report", *(f"{each}/metrics.json" for each in finished)]
+        )
         names = ", ".join(f"{model} seed {seed}" for model, seed in asked[: len(finished)])
         sentences.append(f"Finished: {names}; their table: {table}")
     if left:
@@ -47,5 +57,9 @@ def of_runs(asked: Sequence[tuple[str, int]], runs: Sequence[dict], folder: Path
 def _of_run(model: str, seed: int, folder: Path, together: bool) -> str:
     if (folder / STATE_FILE).is_file():
         return go_on(TRAIN, [f"--resume={folder}"])
-    why = "several processes (nproc) keep no training state" if together else f"no epoch had ended in {folder}/"
+    why = (
+        "several processes (nproc) keep no training state"
+        if together
+        else f"no epoch had ended in {folder}/"
+    )
     return f"{model} seed {seed} has to be started anew: {why}"

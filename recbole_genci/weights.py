@@ -22,12 +22,14 @@ def load_weights(model, file: Path) -> None:
     try:
         weights = load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}). Copy it again or repeat the run.") from error
+        raise ValueError(
+            f"{file} is damaged ({error}). Copy it again or repeat the run."
+        ) from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:  # torch lists every name and shape, one a line
         first = " ".join(str(error).split(":", 1)[-1].split("\n\t")[:2]).strip()
         raise ValueError(
-            f"{file} holds the weights of another model, or config.yaml beside it was edited: {first} Take both from a copy, or "
-            "train the run anew."
+            f"{file} holds the weights of another model, or config.yaml beside it was edited: {first} "
+            "Take both from a copy, or train the run anew."
         ) from error

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM at many moments of every command: no traceback, the status, one sentence, and the command in it goes on."""
+"""Ctrl-C and SIGTERM at many moments of every command: no traceback, the status, one sentence, and
+the command in it goes on."""
 
 import contextlib
 import functools
@@ -27,13 +28,23 @@ from recbole_genci.tokenizer.command import main as tokenize
 from recbole_genci.tuning.command import main as tune
 
 ROOT = Path(recbole_genci.__file__).parent.parent
-SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed", "model")
+SAME = (
+    "test",
+    "best_valid",
+    "best_epoch",
+    "epochs",
+    "data_fingerprint",
+    "semantic_ids",
+    "seed",
+    "model",
+)
 GENCI = ["--model=GenCI", *(f"--{key}={value}" for key, value in SMALL_GENCI.items())]
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 def signalled(function, signum, moment, before=True):
-    """``function`` with a signal to this process in its call number ``moment``, from 1, before or after its work."""
+    """``function`` with a signal to this process in its call number ``moment``, from 1, before or
+    after its work."""
     calls = 0
 
     @functools.wraps(function)
@@ -51,7 +62,8 @@ def signalled(function, signum, moment, before=True):
 
 
 def run_in_child(command, argv, patches=()) -> tuple[int, str]:
-    """Call ``command(argv)`` in a child with patches ``(object, name, replacement)``: its exit status and stderr."""
+    """Call ``command(argv)`` in a child with patches ``(object, name, replacement)``: its exit
+    status and stderr."""
     file = Path("stderr.txt")
     child = os.fork()
     if child == 0:
@@ -80,7 +92,9 @@ def sentence(error: str, signum) -> str:
 
 def words_of(said: str) -> list[str]:
     """The words, after the script, of the command that a sentence prints."""
-    python, _, *words = shlex.split(re.search(r"Go on by: (.*?)(?:\. (?:Finished|Not begun)|$)", said)[1])
+    python, _, *words = shlex.split(
+        re.search(r"Go on by: (.*?)(?:\. (?:Finished|Not begun)|$)", said)[1]
+    )
     assert python == "python"
     return words
 
@@ -97,12 +111,17 @@ def metrics_of(folder: Path) -> dict:
 @pytest.fixture
 def argv(tmp_path):
     keys = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=30)) | {
-        "epochs": 3, "stopping_step": 9, "dropout_prob": 0.2, "show_progress": True}  # fmt: skip
+        "epochs": 3,
+        "stopping_step": 9,
+        "dropout_prob": 0.2,
+        "show_progress": True,
+    }
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
     return ["--dataset=tiny", f"--config_files={tmp_path / 'keys.yaml'}"]
 
 
-#: Where a run of GenCI is stopped: (what is patched, which call, before its work?), and whether the run can be resumed.
+#: Where a run of GenCI is stopped: (what is patched, which call, before its work?), and whether the
+#: run can be resumed.
 MOMENTS = {
     "reading rows": ((quick_start, "create_dataset"), 1, True, False),
     "after reading rows": ((quick_start, "log_summary"), 1, False, False),
@@ -123,9 +142,17 @@ MOMENTS = {
 def whole(tmp_path_factory):
     """The metrics of the run that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=30)) | SMALL_GENCI | {
-        "epochs": 3, "stopping_step": 9, "dropout_prob": 0.2, "checkpoint_dir": str(folder / "saved"),
-        "results_dir": str(folder / "results")}  # fmt: skip
+    keys = (
+        write_dataset(folder / "data", tiny_rows(rows_per_user=30))
+        | SMALL_GENCI
+        | {
+            "epochs": 3,
+            "stopping_step": 9,
+            "dropout_prob": 0.2,
+            "checkpoint_dir": str(folder / "saved"),
+            "results_dir": str(folder / "results"),
+        }
+    )
     (run,) = quick_start.run("GenCI", "tiny", config_dict=keys)
     return metrics_of(Path(run["folder"]))
 
@@ -136,11 +163,13 @@ def test_a_run_goes_on_from_wherever_it_was_stopped(moment, argv, whole, tmp_pat
     (target, name), call, before, resumable = MOMENTS[moment]
     function = getattr(target, name)
     if call is None:  # the tokenizer has its own optimiser
+
         def replacement(self, *args, **kwargs):
             if len(self.param_groups[0]["params"]) > 20:
                 os.kill(os.getpid(), signum)
             return function(self, *args, **kwargs)
     elif isinstance(call, str):
+
         def replacement(source, goal):
             if Path(goal).name == call:
                 os.kill(os.getpid(), signum)
@@ -156,27 +185,41 @@ def test_a_run_goes_on_from_wherever_it_was_stopped(moment, argv, whole, tmp_pat
         assert words_of(said) == [f"--resume={folder}"] and not (folder / "metrics.json").exists()
         status, error = run_in_child(main, words_of(said))
         assert status == 0, error
-        (table,) = Path("results").glob("tiny-*/table.md")  # as a run that was not stopped leaves it
+        (table,) = Path("results").glob(
+            "tiny-*/table.md"
+        )  # as a run that was not stopped leaves it
         assert "| GenCI |" in table.read_text()
         assert f"Command: `python run_recbole_genci.py --resume={folder}`" in table.read_text()
     elif resumable is None:
         (folder,) = folders
-        assert f"Finished: GenCI seed 2020; their table: python -m recbole_genci.report {folder}/metrics.json" in said
+        table = f"python -m recbole_genci.report {folder}/metrics.json"
+        assert f"Finished: GenCI seed 2020; their table: {table}" in said
     else:
-        assert "--resume" not in said and ("started anew" in said if folders else "give the same command again" in said)
+        assert "--resume" not in said and (
+            "started anew" in said if folders else "give the same command again" in said
+        )
         assert run_in_child(main, [*GENCI, *argv])[0] == 0
         (folder,) = [each for each in Path("saved").iterdir() if each not in folders]
     assert metrics_of(folder) == whole
 
 
-def test_the_sentence_of_several_models_names_what_has_finished_and_what_has_not_begun(argv, tmp_path, capsys):
+def test_the_sentence_of_several_models_names_what_has_finished_and_what_has_not_begun(
+    argv, tmp_path, capsys
+):
     from recbole_genci.report import main as report
 
     replacement = signalled(training.CTRTrainer, signal.SIGINT, 3)
-    status, error = run_in_child(main, ["--model=DeepFM,DIN", *argv, "--seeds=2"], [(training, "CTRTrainer", replacement)])
+    status, error = run_in_child(
+        main, ["--model=DeepFM,DIN", *argv, "--seeds=2"], [(training, "CTRTrainer", replacement)]
+    )
     said = sentence(error, signal.SIGINT)
-    assert status == 130 and "DeepFM seed 2021 has to be started anew: no epoch had ended in saved/DeepFM" in said
-    assert "Finished: DeepFM seed 2020, DIN seed 2020; their table: " in said and said.endswith("Not begun: DIN seed 2021")
+    assert (
+        status == 130
+        and "DeepFM seed 2021 has to be started anew: no epoch had ended in saved/DeepFM" in said
+    )
+    assert "Finished: DeepFM seed 2020, DIN seed 2020; their table: " in said and said.endswith(
+        "Not begun: DIN seed 2021"
+    )
     assert report(shlex.split(re.search(r"recbole_genci.report (.*?)\. Not", said)[1])) == 0
     assert "| DIN |" in capsys.readouterr().out
 
@@ -193,7 +236,11 @@ def test_an_exception_that_python_drops_is_raised_again(argv):
         Dropped()
         return original(*args, **kwargs)
 
-    status, error = run_in_child(main, ["--model=DeepFM", *argv, "--epochs=500"], [(training.CTRTrainer, "_train_epoch", train_epoch)])
+    status, error = run_in_child(
+        main,
+        ["--model=DeepFM", *argv, "--epochs=500"],
+        [(training.CTRTrainer, "_train_epoch", train_epoch)],
+    )
     assert status == 143 and sentence(error, signal.SIGTERM)
 
 
@@ -221,31 +268,52 @@ def test_a_search_goes_on_by_the_command_it_prints(argv, tmp_path):
     asked = ["--model=DeepFM", *argv, f"--params_file={tmp_path / 'space'}"]
     assert run_in_child(tune, asked)[0] == 0
     (whole,) = Path("results").iterdir()
-    for signum, call in ((signal.SIGINT, 5), (signal.SIGTERM, 9)):  # of 9 epochs: in the second trial and the third
+    for signum, call in (
+        (signal.SIGINT, 5),
+        (signal.SIGTERM, 9),
+    ):  # of 9 epochs: in the second trial and the third
         before = set(Path("results").iterdir())
-        patch = training.CTRTrainer, "_train_epoch", signalled(training.CTRTrainer._train_epoch, signum, call)
+        patch = (
+            training.CTRTrainer,
+            "_train_epoch",
+            signalled(training.CTRTrainer._train_epoch, signum, call),
+        )
         status, error = run_in_child(tune, asked, [patch])
         (folder,) = set(Path("results").iterdir()) - before
-        assert status == 128 + signum and words_of(sentence(error, signum)) == [f"--resume_search={folder}"]
+        assert status == 128 + signum and words_of(sentence(error, signum)) == [
+            f"--resume_search={folder}"
+        ]
         assert run_in_child(tune, [f"--resume_search={folder}"])[0] == 0
-        one, other = (json.loads((each / "hyper_result.json").read_text()) for each in (whole, folder))
+        one, other = (
+            json.loads((each / "hyper_result.json").read_text()) for each in (whole, folder)
+        )
         keep = ("trial", "params", "score", "valid", "test")
-        assert {key: one["selected"][key] for key in keep} == {key: other["selected"][key] for key in keep}
-        assert [each["score"] for each in one["trials"]] == [each["score"] for each in other["trials"]]
+        assert {key: one["selected"][key] for key in keep} == {
+            key: other["selected"][key] for key in keep
+        }
+        assert [each["score"] for each in one["trials"]] == [
+            each["score"] for each in other["trials"]
+        ]
 
 
 def test_an_experiment_goes_on_by_the_command_it_prints(argv, tmp_path):
     pytest.importorskip("matplotlib")
     asked = ["--experiment=compare", *argv, "--models=DeepFM,DIN", "--seeds=1"]
     assert run_in_child(main, [*asked, "--results_dir=whole"])[0] == 0
-    patch = training.CTRTrainer, "_train_epoch", signalled(training.CTRTrainer._train_epoch, signal.SIGTERM, 5)
+    patch = (
+        training.CTRTrainer,
+        "_train_epoch",
+        signalled(training.CTRTrainer._train_epoch, signal.SIGTERM, 5),
+    )
     status, error = run_in_child(main, asked, [patch])
     assert status == 143
     words = words_of(sentence(error, signal.SIGTERM))
     assert run_in_child(main, words)[0] == 0
     read = experiments.records.read_runs
     one, other = (read(Path(folder) / "compare-tiny") for folder in ("whole", "results"))
-    assert [(run["model"], run["test"]) for run in one] == [(run["model"], run["test"]) for run in other] and len(one) == 2
+    assert [(run["model"], run["test"]) for run in one] == [
+        (run["model"], run["test"]) for run in other
+    ] and len(one) == 2
 
 
 @pytest.mark.parametrize("name", ["write_interactions", "write_table", "os.rename"])
@@ -253,10 +321,17 @@ def test_a_dataset_is_prepared_whole_or_not_at_all(name, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "ratings.dat").write_text("1::10::5::978300760\n2::20::3::978302109\n")
-    (raw / "movies.dat").write_text("10::Toy Story (1995)::Animation\n20::Heat (1995)::Action|Crime\n")
+    (raw / "movies.dat").write_text(
+        "10::Toy Story (1995)::Animation\n20::Heat (1995)::Action|Crime\n"
+    )
     (raw / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n")
     target, attribute = (output.os, "rename") if name == "os.rename" else (data.prepare.build, name)
-    asked = ["--format=movielens", f"--input={raw}", "--dataset=ml", f"--output={tmp_path / 'made'}"]
+    asked = [
+        "--format=movielens",
+        f"--input={raw}",
+        "--dataset=ml",
+        f"--output={tmp_path / 'made'}",
+    ]
     patch = target, attribute, signalled(getattr(target, attribute), signal.SIGINT, 1)
     status, error = run_in_child(prepare_dataset, asked, [patch])
     assert status == 130 and "give the same command again" in sentence(error, signal.SIGINT)
@@ -266,8 +341,14 @@ def test_a_dataset_is_prepared_whole_or_not_at_all(name, tmp_path):
 
 def test_the_tokenizer_leaves_no_half_artifact(argv, tmp_path):
     rename = tokenizer.artifact.os.rename
-    status, error = run_in_child(tokenize, argv, [(os, "rename", signalled(rename, signal.SIGTERM, 1))])
-    assert status == 143 and "give the same command again" in sentence(error, signal.SIGTERM) and not leftovers(tmp_path)
+    status, error = run_in_child(
+        tokenize, argv, [(os, "rename", signalled(rename, signal.SIGTERM, 1))]
+    )
+    assert (
+        status == 143
+        and "give the same command again" in sentence(error, signal.SIGTERM)
+        and not leftovers(tmp_path)
+    )
     assert not list((tmp_path / "data/semantic_ids").glob("tiny-*"))
     assert run_in_child(tokenize, argv)[0] == 0
     assert len(list((tmp_path / "data/semantic_ids").glob("tiny-*"))) == 1
@@ -276,22 +357,39 @@ def test_the_tokenizer_leaves_no_half_artifact(argv, tmp_path):
 def start(words, tmp_path, script="run_recbole_genci.py"):
     """The real command in a session of its own, its output by line."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(ROOT / script), *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            start_new_session=True, env=environment, cwd=tmp_path)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment,
+        cwd=tmp_path,
+    )
 
 
 @pytest.mark.parametrize(("signum", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_processes_that_train_together_end_together(signum, to_all, argv, tmp_path):
     """A terminal sends Ctrl-C to all of them, `kill` a signal to the first alone."""
-    words = ["--model=DeepFM", *argv, "--nproc=2", "--epochs=5000", "--stopping_step=5000", "--show_progress=False"]
+    words = [
+        "--model=DeepFM",
+        *argv,
+        "--nproc=2",
+        "--epochs=5000",
+        "--stopping_step=5000",
+        "--show_progress=False",
+    ]
     command, said = start(words, tmp_path), []
     guard = threading.Timer(120, command.kill)
     guard.start()
     for line in command.stdout:
         said.append(line)
         if "epoch 3 evaluating" in line:
-            children = [int(pid) for task in Path(f"/proc/{command.pid}/task").iterdir()
-                        for pid in (task / "children").read_text().split()]  # fmt: skip
+            children = [
+                int(pid)
+                for task in Path(f"/proc/{command.pid}/task").iterdir()
+                for pid in (task / "children").read_text().split()
+            ]
             os.killpg(command.pid, signum) if to_all else os.kill(command.pid, signum)
             break
     said += command.stdout.readlines()
@@ -300,8 +398,12 @@ def test_processes_that_train_together_end_together(signum, to_all, argv, tmp_pa
     assert "several processes (nproc) keep no training state" in sentence("".join(said), signum)
     assert len(children) >= 2
     for _ in range(50):  # the system's own book-keeping of a process that has ended
-        alive = [pid for pid in children if Path(f"/proc/{pid}").exists()
-                 and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]  # fmt: skip
+        alive = [
+            pid
+            for pid in children
+            if Path(f"/proc/{pid}").exists()
+            and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        ]
         if not alive:
             break
         time.sleep(0.1)
@@ -344,7 +446,9 @@ def test_a_program_that_uses_the_package_keeps_its_handlers(argv):
 
 def test_an_ignored_signal_stays_ignored():
     with pytest.MonkeyPatch.context():
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup` and a shell's `&` start a command
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # as `nohup` and a shell's `&` start a command
         try:
             with interrupts.as_exceptions():
                 assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,4 +1,5 @@
-"""KD_DAGFM: RecBole's model, phase by phase, and nothing of a configuration or a file is executed."""
+"""KD_DAGFM: RecBole's model, phase by phase, and nothing of a configuration or a file is
+executed."""
 
 import json
 import pickle
@@ -22,24 +23,39 @@ KEYS = {"embedding_size": 4, "t_cin": [3, 3], "epochs": 2, "stopping_step": 9}
 @pytest.fixture
 def keys(tmp_path):
     made = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=30)) | KEYS
-    return {key: value for key, value in made.items() if key != "mlp_hidden_size"}  # which it does not have
+    return {
+        key: value for key, value in made.items() if key != "mlp_hidden_size"
+    }  # which it does not have
 
 
 @pytest.mark.parametrize("teacher", ["CrossNet", "CIN"])
 def test_a_teacher_by_name_is_recboles(teacher, tiny_parts):
     parts, keys = tiny_parts
     model, views = make_model("KD_DAGFM", parts, keys | KEYS | {"teacher": teacher})
-    config = Config("KD_DAGFM", "tiny", config_dict=keys | KEYS | {"teacher": teacher}, compared_models=["GenCI"])
+    config = Config(
+        "KD_DAGFM",
+        "tiny",
+        config_dict=keys | KEYS | {"teacher": teacher},
+        compared_models=["GenCI"],
+    )
     init_seed(0, True)
     original = RecBoleKD_DAGFM(config, views[0])
     ours, theirs = model.state_dict(), original.state_dict()
-    assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert list(ours) == list(theirs) and all(
+        torch.equal(ours[name], theirs[name]) for name in ours
+    )
 
 
 def test_three_phases_start_from_each_other_and_are_saved_whole(keys, tmp_path, monkeypatch):
     (taught,) = run("KD_DAGFM", "tiny", config_dict=keys)
-    (distilled,) = run("KD_DAGFM", "tiny", config_dict=keys | {"phase": "distillation", "warm_up": taught["folder"]})
-    one, other = (load_file(Path(each["folder"]) / "model.safetensors") for each in (taught, distilled))
+    (distilled,) = run(
+        "KD_DAGFM",
+        "tiny",
+        config_dict=keys | {"phase": "distillation", "warm_up": taught["folder"]},
+    )
+    one, other = (
+        load_file(Path(each["folder"]) / "model.safetensors") for each in (taught, distilled)
+    )
     same = {name for name in one if torch.equal(one[name], other[name])}
     assert same == {name for name in one if not name.startswith("student_network")} and same
     file = str(Path(distilled["folder"]) / "model.safetensors")
@@ -87,7 +103,10 @@ def test_neither_a_teacher_nor_a_warm_up_is_executed(keys, tmp_path):
         load(finished["folder"])
     (tmp_path / "teacher.pth").write_bytes(pickle.dumps({"state_dict": Marker()}))
     asked = keys | {"phase": "distillation", "warm_up": str(tmp_path / "teacher.pth")}
-    with pytest.raises(ValueError, match="warm_up: .*teacher.pth is not a model.safetensors. RecBole's own checkpoints are pickles"):
+    with pytest.raises(
+        ValueError,
+        match="warm_up: .*teacher.pth is not a model.safetensors. RecBole's own check.* pickles",
+    ):
         prepare("KD_DAGFM", "tiny", config_dict=asked)
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps({"state_dict": Marker()}))
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
@@ -98,10 +117,16 @@ def test_neither_a_teacher_nor_a_warm_up_is_executed(keys, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"phase": "training"}, "phase: 'training' is not one of teacher_training, distillation, finetuning, which KD_DAGFM has."),
+        (
+            {"phase": "training"},
+            "phase: 'training' is not one of teacher_training, distillation, finetuning, which",
+        ),
         ({"type": "both"}, "type: 'both' is not one of inner, outer"),
         ({"teacher": "DAGFM"}, "teacher: 'DAGFM' is not one of CrossNet, CIN"),
-        ({"phase": "finetuning"}, "warm_up: phase finetuning starts from a run of phase distillation; give that run's folder."),
+        (
+            {"phase": "finetuning"},
+            "warm_up: phase finetuning starts from a run of phase distillation; give that run's",
+        ),
         ({"phase": "distillation", "warm_up": "nowhere"}, "warm_up: nowhere does not exist"),
     ],
 )
