@@ -40,8 +40,8 @@ def check(config) -> None:
     host = sys.modules.get("wandb")
     if getattr(host, "run", None) is not None:
         raise ValueError(
-            "log_wandb: this program has a W&B run open already, but each model gets one of its own. "
-            "Call wandb.finish() first, or leave log_wandb out."
+            "log_wandb: this program has a W&B run open already, but each model gets one of its "
+            "own. Call wandb.finish() first, or leave log_wandb out."
         )
 
 

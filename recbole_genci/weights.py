@@ -30,6 +30,6 @@ def load_weights(model, file: Path) -> None:
     except RuntimeError as error:  # torch lists every name and shape, one a line
         first = " ".join(str(error).split(":", 1)[-1].split("\n\t")[:2]).strip()
         raise ValueError(
-            f"{file} holds the weights of another model, or config.yaml beside it was edited: {first} "
-            "Take both from a copy, or train the run anew."
+            f"{file} holds the weights of another model, or config.yaml beside it was edited: "
+            f"{first} Take both from a copy, or train the run anew."
         ) from error
