@@ -50,8 +50,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "run_recbole_genci = recbole_genci.quick_start:command",
-            "run_hyper = recbole_genci.tuning.command:command",
+            "run_recbole_genci = recbole_genci.commands:train",
+            "run_hyper = recbole_genci.commands:tune",
         ]
     },
     classifiers=[

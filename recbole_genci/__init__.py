@@ -1,13 +1,17 @@
 """GenCI (WWW '26) for RecBole: generative user intent for CTR prediction, beside RecBole's own models on the same rows."""
 
 import importlib
+import sys
 
 from recbole_genci.installation import require_recbole
 
 require_recbole()  # before anything imports RecBole, and before seconds go into importing torch
 
-from recbole_genci import compat  # noqa: E402
+from recbole_genci import compat, interrupts  # noqa: E402
 
+# python -m recbole_genci.tokenizer imports this package, and seconds of others, before the command can say anything.
+if sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in sys.orig_argv[:5]):
+    interrupts.end_at_once()
 compat.add_numpy_aliases()
 
 __version__ = "0.1.0"

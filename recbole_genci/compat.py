@@ -1,5 +1,8 @@
 """Every shim that RecBole 1.2.1 needs on today's numpy, pandas, torch and ray, and nothing else.
 
+Pandas, torch and RecBole are imported where they are needed: `import recbole_genci` is quick, so that a command can answer Ctrl-C
+while it imports the rest.
+
 Each names the RecBole line it mends. Nothing in site-packages is edited; global changes only add what a library dropped.
 
 Two of RecBole's troubles need no shim, because this plugin goes round the lines in question:
@@ -13,8 +16,6 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
-import pandas as pd
-import torch
 
 # config/configurator.py:625-636 sets these names from `np.float_`, `np.unicode_`, ... which numpy 2 removed, and
 # data/interaction.py:31, model/abstract_recommender.py:309, model/layers.py:932, 1408 use them later.
@@ -54,6 +55,8 @@ def series_agg_len_by_row():
 
     data/dataset/dataset.py:712, 792, 809, 1217 rely on it; since pandas 3 it is the length of the series itself.
     """
+    import pandas as pd
+
     original = pd.Series.agg
 
     def agg(self, func=None, *args, **kwargs):
@@ -71,6 +74,8 @@ def anomaly_detection_as_it_was():
     """model/sequential_recommender/sine.py:25 switches autograd's anomaly detection on, for the whole process, as soon as any
     sequential model is imported: every operation then keeps a traceback and every gradient is searched for NaN.
     """
+    import torch
+
     enabled = torch.is_anomaly_enabled()
     try:
         yield
@@ -81,5 +86,6 @@ def anomaly_detection_as_it_was():
 def use_current_grad_scaler() -> None:
     """trainer/trainer.py:30, 235 build ``torch.cuda.amp.GradScaler`` every epoch, which torch has deprecated."""
     import recbole.trainer.trainer as recbole_trainer
+    import torch
 
     recbole_trainer.amp = torch.amp

@@ -142,6 +142,11 @@ class Config(RecBoleConfig):
     def compatibility_settings(self):
         compat.add_numpy_aliases()
 
+    def _build_yaml_loader(self):
+        """RecBole's (configurator.py:106) also makes Python's functions and modules of a file's tags; a file needs none."""
+        resolvers = super()._build_yaml_loader().yaml_implicit_resolvers  # which read 1e-3 as a number
+        return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+
     def _init_parameters_category(self):
         super()._init_parameters_category()
         # RecBole appends to these module-level lists; work on copies.

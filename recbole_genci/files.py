@@ -16,23 +16,26 @@ from pathlib import Path
 import torch
 import yaml
 
+from recbole_genci import interrupts
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` on a temporary sibling of ``path`` and rename it: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(temporary))
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files private; give them the permissions any other file of this user gets.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with interrupts.deferred():  # Ctrl-C comes before the file or after it
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        try:
+            write(Path(temporary))
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            # mkstemp makes files private; give them the permissions any other file of this user gets.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, names: Sequence[str]) -> None:

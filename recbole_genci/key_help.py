@@ -30,6 +30,7 @@ Trains and evaluates each model on the same rows, and prints one table.
   --experiment    {experiments}
   --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had
 
+RecBole's habits, -m NAME, -d NAME and --key value, mean the same as --key=value.
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats config_files, which beat the
 properties files. A key that nobody knows is refused, with the nearest name.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 import yaml
 
+from recbole_genci import interrupts
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.stored import DATA_FILE, load_parts, store_parts
@@ -55,12 +57,28 @@ def train_together(train: Callable, config, config_text: str, parts, semantic_id
             semantic_ids.save(shared / _IDS_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
         arguments = (train, shared, folder.resolve(), threads)
-        torch.multiprocessing.spawn(_worker, args=arguments, nprocs=config["nproc"], join=True)
+        with interrupts.deferred(), interrupts.not_inherited():
+            group = torch.multiprocessing.start_processes(_worker, args=arguments, nprocs=config["nproc"], join=False,
+                                                          start_method="spawn")  # fmt: skip
+        try:
+            while not group.join():
+                pass
+        except KeyboardInterrupt:
+            interrupts.end_processes(group.processes)
+            raise
         return json.loads((shared / _METRICS_FILE).read_text(encoding="utf-8"))
 
 
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     """One process: the configuration and rows from ``shared``, then a run whose files the first process writes."""
+    interrupts.follow_parent()
+    try:
+        _train_share(local_rank, train, shared, folder, threads)
+    except KeyboardInterrupt as stop:
+        os._exit(interrupts.exit_status(stop))  # nothing is left to clear up, and torch's own exit takes seconds
+
+
+def _train_share(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as in a run of one process
     ids = SemanticIDs.load(shared / _IDS_FOLDER) if (shared / _IDS_FOLDER).is_dir() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import shlex
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import torch
 
+from recbole_genci import interrupts, stopped, tracking
 from recbole_genci.checkpoint import training_state_file
+from recbole_genci.command_line import key_value_words
 from recbole_genci.config import Config, config_files_words, parse_argv
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.download import check_dataset
@@ -90,6 +93,7 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
         getattr(config.model_class, "check_settings", lambda config: None)(config)
         if check:
             check(config)
+    tracking.check(first)
     check_dataset(first)
     for key in ("checkpoint_dir", "results_dir"):
         check_writable(Path(first[key]), key)
@@ -100,7 +104,8 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     for config in configs.values():  # a wrong setting of the last model is found before the first one trains
-        config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+        model = config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+        getattr(model, "read_warm_up", lambda: None)()
     command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}",
                           *config_files_words(config_files), *argv])  # fmt: skip
     return Plan(configs, parts, semantic_ids, command)
@@ -110,11 +115,16 @@ def execute(plan: Plan) -> list[dict]:
     """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
+    asked, folder = [(name, seed) for seed in seeds for name in plan.configs], None
     try:
-        for seed in seeds:
-            for config in plan.configs.values():
-                config["seed"] = seed
-                runs.append(_train(config, plan))
+        for name, seed in asked:
+            config, folder = plan.configs[name], None
+            config["seed"] = seed
+            folder = None if config["offset"] else new_run_folder(config)  # which the first machine has
+            runs.append(_train(config, plan, folder))
+    except KeyboardInterrupt as stop:
+        stop.add_note(stopped.of_runs(asked, runs, folder, world_size(first) > 1))
+        raise
     except Exception:
         if runs:
             files = " ".join(str(Path(run["folder"]) / "metrics.json") for run in runs)
@@ -125,20 +135,22 @@ def execute(plan: Plan) -> list[dict]:
             config["seed"] = seeds.start
     if first["offset"]:  # another machine has the first process, and the results
         return runs
-    folder = new_folder(Path(first["results_dir"]), first["dataset"])
-    table = save_comparison(runs, folder, plan.command)
-    logging.getLogger().info(f"Test results, also in {folder}/:\n{table}")
+    _save_table(runs, first, plan.command)
     return runs
 
 
-def _train(config, plan: Plan) -> dict:
+def _save_table(runs: list[dict], config, command: str) -> None:
+    folder = new_folder(Path(config["results_dir"]), config["dataset"])
+    table = save_comparison(runs, folder, command)
+    logging.getLogger().info(f"Test results, also in {folder}/:\n{table}")
+
+
+def _train(config, plan: Plan, folder: Path | None) -> dict:
     if world_size(config) == 1:
-        return train_and_evaluate(config, plan.parts, plan.semantic_ids)
+        return train_and_evaluate(config, plan.parts, plan.semantic_ids, folder=folder)
     with contextlib.ExitStack() as stack:
-        if config["offset"]:
+        if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        else:
-            folder = new_run_folder(config)
         ids = plan.semantic_ids if getattr(config.model_class, "reads_semantic_ids", False) else None
         metrics = train_together(train_and_evaluate, config, config_as_yaml(config, ids), plan.parts, ids, folder)
     return metrics | {"folder": str(folder)}
@@ -207,26 +219,36 @@ def prepare_resumed(folder: str | Path, moved: Sequence[str] = ()) -> Plan:
     training_state_file(folder)
     with only_process(folder):  # which may still be training
         pass
-    return prepare(asked["model"], asked["dataset"], [str(file)], argv=moved)
+    command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
+    return dataclasses.replace(prepare(asked["model"], asked["dataset"], [str(file)], argv=moved), command=command)
 
 
 def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
+    """Train the epochs that are left, and leave the table that ``execute`` leaves."""
     (config,) = plan.configs.values()
-    return train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
+    try:
+        run = train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
+    except KeyboardInterrupt as stop:
+        stop.add_note(stopped.of_runs([(config["model"], config["seed"])], [], Path(folder)))
+        raise
+    _save_table([run], config, plan.command)
+    return run
 
 
+@interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """The command ``run_recbole_genci.py``: words ``--key=value``.
+    """The command ``run_recbole_genci.py``: words ``--key=value``, or as ``key_value_words`` takes them.
 
     ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and exit status 2, before
     anything is trained; ``--state=DEBUG`` shows where it was raised.
     """
-    if any(word.startswith("--experiment=") for word in argv):
-        from recbole_genci.experiments.command import main as run_experiments  # which build on this module
-
-        return run_experiments(argv)
     words = {}
     try:
+        argv = key_value_words(argv)
+        if any(word.startswith("--experiment=") for word in argv):
+            from recbole_genci.experiments.command import main as run_experiments  # which build on this module
+
+            return run_experiments(argv)
         if {"--help", "-h"} & set(argv):
             words = parse_argv([word for word in argv if word not in ("--help", "-h")])
             print(help_text(str(words.get("model", "GenCI")).split(","), words.get("dataset")))
@@ -245,7 +267,11 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
-    work()
+    try:
+        work()
+    except ConnectionError as error:  # W&B could not be reached
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -259,8 +285,3 @@ def prepare_from_argv(argv: Sequence[str]) -> Plan:
     own = ("--model", "--dataset", "--config_files")
     rest = [word for word in argv if word.partition("=")[0] not in own]
     return prepare(str(words["model"]), str(words["dataset"]), files, argv=rest)
-
-
-def command() -> None:
-    """Entry point of the installed command."""
-    sys.exit(main(sys.argv[1:]))

@@ -12,12 +12,13 @@ from recbole.utils import ModelType
 from recbole_genci import compat
 
 #: Plugin models by name: the module that holds the class of that name.
-#: Six are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
+#: Seven are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
 PLUGIN_MODELS = {
     "GenCI": "recbole_genci.model.genci",
     "DIN": "recbole_genci.model.din",
     "DIEN": "recbole_genci.model.dien",
     "FwFM": "recbole_genci.model.fwfm",
+    "KD_DAGFM": "recbole_genci.model.kd_dagfm",
     "AutoInt": "recbole_genci.model.autoint",
     "DCNV2": "recbole_genci.model.dcnv2",
     "xDeepFM": "recbole_genci.model.xdeepfm",

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from recbole.trainer import Trainer
 from recbole.utils import set_color
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from recbole_genci import compat
@@ -19,10 +18,10 @@ from recbole_genci.evaluation.diagnostics import as_line, diagnose
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
 from recbole_genci.processes import ALONE, Processes
+from recbole_genci.tracking import count_on
+from recbole_genci.weights import WEIGHTS_FILE, load_weights
 
 compat.use_current_grad_scaler()
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 class CTRTrainer(Trainer):
@@ -72,6 +71,7 @@ class CTRTrainer(Trainer):
             FileNotFoundError, ValueError: nothing to resume, or other data; see ``load_training_state``.
         """
         load_training_state(self.folder, self, train_data, self.identity)
+        count_on(self)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch - 1}.")
 
     def resume_checkpoint(self, resume_file):
@@ -100,7 +100,7 @@ class CTRTrainer(Trainer):
         """Load weights saved by a run of the same model on the same data.
 
         Raises:
-            FileNotFoundError, ValueError: see ``load_weights`` of this module.
+            FileNotFoundError, ValueError: see ``recbole_genci.weights.load_weights``.
         """
         if self.processes.is_first:
             load_weights(self.model, Path(file))
@@ -132,7 +132,8 @@ class CTRTrainer(Trainer):
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
         result = metrics_of(self.config, *score_rows(self.model, eval_data, self.device, show_progress, self.processes))
-        self.wandblogger.log_eval_metrics(result, head="eval")
+        if load_best_model:  # the test; RecBole (trainer.py:629) also puts each validation there, which fit logs on its own
+            self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
 
@@ -149,29 +150,6 @@ def decay_groups(model) -> list[dict]:
         {"params": [each for each in parameters if id(each) in tables]},
         {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
     ]
-
-
-def load_weights(model, file: Path) -> None:
-    """Give ``model`` the weights that a run saved in ``file``.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file, or one of another model, dataset or embedding size.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")
-    try:
-        weights = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}). Copy it again or repeat the run.") from error
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:  # torch lists every name and shape, one a line
-        first = " ".join(str(error).split(":", 1)[-1].split("\n\t")[:2]).strip()
-        raise ValueError(
-            f"{file} holds the weights of another model, or config.yaml beside it was edited: {first} Take both from a copy, or "
-            "train the run anew."
-        ) from error
 
 
 def _without_shared_memory(tensors: dict) -> dict:

@@ -27,6 +27,7 @@ from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import uses_published
+from recbole_genci.tracking import wandb_run, without_curves
 from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
 
 
@@ -62,7 +63,11 @@ def train_and_evaluate(
             stack.enter_context(only_process(folder))
             remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
             stack.enter_context(log_file(folder / "run.log"))
-            write_text(folder / "config.yaml", config_as_yaml(config, semantic_ids))
+            asked = config_as_yaml(config, semantic_ids)
+            write_text(folder / "config.yaml", asked)
+            stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
+        else:
+            config["log_wandb"] = False
         logger = logging.getLogger()
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
@@ -74,6 +79,8 @@ def train_and_evaluate(
 
         init_seed(config["seed"], config["reproducibility"])
         model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
+        if resume_folder is None:
+            getattr(model, "read_warm_up", lambda: None)()
         logger.info(model)
         if not processes.is_first:
             torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
@@ -135,6 +142,7 @@ def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Proc
     """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early stopping."""
     logging.getLogger().info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
     trainer = CTRTrainer(config, model.teacher, folder / "teacher", processes=processes)
+    without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
     model.freeze_teacher()

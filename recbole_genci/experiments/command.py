@@ -8,6 +8,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from recbole_genci import interrupts, stopped, tracking
+from recbole_genci.command_line import key_value_words
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
@@ -66,6 +68,7 @@ def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
     requests = [check_request(each, asked, [other for other in definitions if other is not each]) for each in definitions]
     preparation = Preparation()
     start_console(requests[0].config["state"])
+    tracking.check(requests[0].config)
     for request in requests:
         _check_semantic_ids(request)
     parts, _ = preparation.rows(requests[0].config)  # a missing file or column is a refused request too
@@ -106,6 +109,14 @@ def execute(request: Request, preparation: Preparation) -> Outcome:
     Raises:
         RuntimeError: another process is at it.
     """
+    try:
+        return _execute(request, preparation)
+    except KeyboardInterrupt as stop:
+        stop.add_note(stopped.go_on(stopped.TRAIN, shlex.split(request.command)[2:]))
+        raise
+
+
+def _execute(request: Request, preparation: Preparation) -> Outcome:
     with only_process(request.folder), log_file(request.folder / "experiment.log"):
         runner = Runner(request, preparation)
         outcome = Outcome(request, runner.run(), runner.parts, runner.records)
@@ -122,6 +133,7 @@ def _command(name, dataset, models, seeds, config_files, argv) -> str:
     return shlex.join(["python", "run_recbole_genci.py", *words, *argv])
 
 
+@interrupts.answered
 def main(argv: Sequence[str]) -> int:
     """The command line with ``--experiment``.
 
@@ -130,6 +142,7 @@ def main(argv: Sequence[str]) -> int:
     """
     words = {}
     try:
+        argv = key_value_words(argv)
         help_wanted = {"--help", "-h"} & set(argv)
         words = parse_argv([word for word in argv if word not in ("--help", "-h")])
         if help_wanted:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from recbole_genci import interrupts
+from recbole_genci.command_line import key_value_words
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
@@ -121,6 +123,7 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
     return markdown
 
 
+@interrupts.answered
 def main(argv: Sequence[str]) -> int:
     """The command; ``--help`` prints its keys.
 
@@ -128,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
     """
     words = {}
     try:
+        argv = key_value_words(argv)
         if {"--help", "-h"} & set(argv):
             words = parse_argv([word for word in argv if word not in ("--help", "-h")])
             print(usage(words.get("dataset")))

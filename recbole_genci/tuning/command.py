@@ -7,6 +7,8 @@ import functools
 import sys
 from collections.abc import Sequence
 
+from recbole_genci import interrupts
+from recbole_genci.command_line import key_value_words
 from recbole_genci.config import parse_argv
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_resumed_search, prepare_search
 from recbole_genci.tuning.settings import Settings
@@ -37,6 +39,7 @@ _OWN = tuple(field.name for field in dataclasses.fields(Settings))
 _ON_RESUMING = ("max_evals", "early_stop", "ray_address", "cpus_per_trial", "gpus_per_trial")
 
 
+@interrupts.answered
 def main(argv: Sequence[str]) -> int:
     """Run the command.
 
@@ -46,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     """
     words = {}
     try:
+        argv = key_value_words(argv)
         if {"--help", "-h"} & set(argv):
             print(USAGE)
             return 0
@@ -82,8 +86,3 @@ def _prepare(argv: Sequence[str], words: dict):
     rest = [word for word in argv if word.partition("=")[0] not in own]
     model, dataset, params_file = (str(words[key]) for key in examples)
     return prepare_search(model, dataset, params_file, files, None, rest, Settings(**settings))
-
-
-def command() -> None:
-    """Entry point of the installed command."""
-    sys.exit(main(sys.argv[1:]))

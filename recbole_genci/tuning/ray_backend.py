@@ -17,6 +17,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from recbole_genci import interrupts
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import write_atomically, write_text
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
@@ -142,7 +143,8 @@ def _connected(address: str | None):
         return
     own = {} if address else {"include_dashboard": False}
     try:
-        ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **own)
+        with interrupts.handlers_kept():
+            ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {address}" if address else "on this machine"
         raise ConnectionError(f"ray_address: Ray did not start {where}: {str(error).strip().splitlines()[0]}") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_genci import stopped
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.stored import DATA_FILE, store_parts
@@ -176,6 +177,15 @@ def _check_before_reading(space: Space, source, argv: Iterable[str]):
 
 def execute(search: Search) -> dict:
     """Run the trials that are left, select one by validation, test it, and write the results; returns as ``tune``."""
+    try:
+        return _execute(search)
+    except KeyboardInterrupt as stop:
+        if (search.folder / SEARCH_FILE).is_file():
+            stop.add_note(stopped.go_on(stopped.TUNE, [f"--resume_search={search.folder}"]))
+        raise
+
+
+def _execute(search: Search) -> dict:
     config, folder, logger = search.config, search.folder, logging.getLogger()
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):

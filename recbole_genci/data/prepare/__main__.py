@@ -22,6 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci import interrupts
+from recbole_genci.command_line import key_value_words
 from recbole_genci.config import parse_argv
 from recbole_genci.data.prepare.amazon import VINTAGES, Amazon
 from recbole_genci.data.prepare.build import build_dataset
@@ -51,7 +53,7 @@ def read_arguments(argv: Sequence[str]) -> dict:
     Raises:
         ValueError: a word missing, unknown or without sense; says which, with an example.
     """
-    words = parse_argv(argv)
+    words = parse_argv(key_value_words(argv))
     formats = ("movielens", *VINTAGES)
     format_name = words.get("format")
     if format_name not in formats:
@@ -79,6 +81,7 @@ def read_arguments(argv: Sequence[str]) -> dict:
     return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
 
 
+@interrupts.answered
 def main(argv: Sequence[str]) -> int:
     """Prepare one dataset; what cannot be done is one sentence on stderr and exit status 2, and leaves no folder."""
     if "--help" in argv or not argv:
