@@ -24,9 +24,10 @@ from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import start_console
-from recbole_genci.report import save_comparison
+from recbole_genci.report import aligned, save_comparison
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.training import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
+from recbole_genci.training_console import Heading, legend
 
 
 def run(
@@ -109,11 +110,13 @@ def execute(plan: Plan) -> list[dict]:
     """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
+    logging.getLogger().info(legend(first))
     try:
-        for seed in seeds:
-            for config in plan.configs.values():
+        for number, seed in enumerate(seeds, start=1):
+            for place, config in enumerate(plan.configs.values(), start=1):
                 config["seed"] = seed
-                runs.append(_train(config, plan))
+                which = f"model {place} of {len(plan.configs)}, seed {seed} ({number} of {len(seeds)})"
+                runs.append(_train(config, plan, Heading.of(config, which)))
     except Exception:
         if runs:
             files = " ".join(str(Path(run["folder"]) / "metrics.json") for run in runs)
@@ -126,20 +129,21 @@ def execute(plan: Plan) -> list[dict]:
         return runs
     folder = new_folder(Path(first["results_dir"]), first["dataset"])
     table = save_comparison(runs, folder, plan.command)
-    logging.getLogger().info(f"Test results, also in {folder}/:\n{table}")
+    logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
     return runs
 
 
-def _train(config, plan: Plan) -> dict:
+def _train(config, plan: Plan, heading: Heading) -> dict:
+    train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:
-        return train_and_evaluate(config, plan.parts, plan.semantic_ids)
+        return train(config, plan.parts, plan.semantic_ids)
     with contextlib.ExitStack() as stack:
         if config["offset"]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             folder = new_run_folder(config)
         ids = plan.semantic_ids if getattr(config.model_class, "reads_semantic_ids", False) else None
-        metrics = train_together(train_and_evaluate, config, config_as_yaml(config), plan.parts, ids, folder)
+        metrics = train_together(train, config, config_as_yaml(config), plan.parts, ids, folder)
     return metrics | {"folder": str(folder)}
 
 
@@ -223,6 +227,7 @@ def prepare_resumed(folder: str | Path, moved: Sequence[str] = ()) -> Plan:
 
 def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
     (config,) = plan.configs.values()
+    logging.getLogger().info(legend(config))
     return train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
 
 

@@ -17,6 +17,7 @@ from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
+from recbole_genci.report import aligned
 
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")
 USAGE = """\
@@ -91,7 +92,7 @@ def execute(request: Request, preparation: Preparation) -> Outcome:
         runner = Runner(request, preparation)
         outcome = Outcome(request, runner.run(), runner.parts, runner.records)
         text = write_results(outcome)
-        logging.getLogger().info(f"Everything is in {request.folder}/.\n{text}")
+        logging.getLogger().info(f"Everything is in {request.folder}/.\n{aligned(text)}")
     return outcome
 
 

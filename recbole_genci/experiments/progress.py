@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from recbole_genci.training_console import duration
+
 
 @dataclass(frozen=True)
 class TimeLeft:
@@ -53,9 +55,3 @@ class Timer:
             total += sum(known) / len(known)
         return TimeLeft(total, guessed)
 
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
