@@ -71,6 +71,14 @@ def _without_colours(text: str) -> str:
     return record.msg
 
 
+def _width(terminal) -> int:
+    try:
+        columns = os.get_terminal_size(terminal.fileno()).columns
+    except OSError:
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
+
+
 class _Console(logging.StreamHandler):
     """Writes between progress bars. A terminal gets folded lines without time; a file or a pipe one line a record."""
 
@@ -89,7 +97,7 @@ class _Console(logging.StreamHandler):
 
     def format(self, record):
         text = super().format(record)
-        return fold(text, shutil.get_terminal_size().columns) if self.terminal else text
+        return fold(text, _width(self.stream)) if self.terminal else text
 
     def emit(self, record):
         with tqdm.external_write_mode(file=self.stream):

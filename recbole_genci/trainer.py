@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import set_color
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from recbole_genci import compat
 from recbole_genci.checkpoint import load_training_state, save_training_state
-from recbole_genci.evaluation.diagnostics import as_line, diagnose, in_words
+from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
 from recbole_genci.logs import details
@@ -50,7 +49,7 @@ class CTRTrainer(Trainer):
         self.epochs_trained = 0
         self.best_epoch = None
         self.shared_loss = None
-        self.lines, self._valid_result = None, None
+        self.lines, self._valid_result, self._explained = None, None, False
 
     def _build_optimizer(self, **kwargs):
         """RecBole's optimiser, with the weight decay of ``weight_decay_of`` (see ``decay_groups``)."""
@@ -65,8 +64,6 @@ class CTRTrainer(Trainer):
         # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that holds the whole dataset.
         weights = {name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()}
         write_atomically(Path(self.saved_model_file), lambda path: save_file(_without_shared_memory(weights), path))
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {self.saved_model_file}")
 
     def resume(self, train_data) -> None:
         """Continue the run whose folder this is: the next ``fit`` trains the epochs that are left.
@@ -96,7 +93,8 @@ class CTRTrainer(Trainer):
             if rows and self.processes.is_first:
                 found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
                 if found:
-                    self.logger.info(in_words(found))
+                    self.logger.info(in_words(found) + ("" if self._explained else f"; see {WHERE_EXPLAINED}"))
+                    self._explained = True
                     details().info(as_line(found))
             if callback_fn:
                 callback_fn(epoch, score)

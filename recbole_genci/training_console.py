@@ -90,7 +90,7 @@ class EpochLines:
         self.trainer, self.evaluates = trainer, evaluates
         self._metrics = metric_names(trainer.config)
         self._began, self._evaluations = time.perf_counter(), 0
-        self._epoch_began, self._losses = None, ""
+        self._epoch_began, self._losses, self._in_full = None, "", ()
 
     def trained(self, epoch: int, began: float, losses) -> str:
         """Remember an epoch's losses, and write its line if no evaluation follows.
@@ -103,7 +103,7 @@ class EpochLines:
         Returns:
             the losses in words.
         """
-        self._epoch_began, self._losses = began, self._in_words(losses)
+        self._epoch_began, self._losses, self._in_full = began, self._in_words(losses), losses
         if not self._will_be_evaluated(epoch):
             getLogger().info("  ".join([_epoch(epoch), self._losses, self._seconds()]))
         return self._losses
@@ -117,7 +117,7 @@ class EpochLines:
         groups = [_epoch(epoch), self._losses, metrics, f"best {trainer.best_valid_score:.4f} (epoch {best + 1})",
                   self._seconds(), self._ahead(epoch)]
         getLogger().info("  ".join(groups))
-        details().info(f"epoch {epoch + 1} in full: {dict(result)}, losses {trainer.train_loss_dict[epoch]}")
+        details().info(f"epoch {epoch + 1} in full: {dict(result)}, losses {self._in_full}")
 
     def _will_be_evaluated(self, epoch: int) -> bool:
         return self.evaluates and self.trainer.eval_step > 0 and (epoch + 1) % self.trainer.eval_step == 0

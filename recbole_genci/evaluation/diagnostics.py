@@ -18,6 +18,7 @@ from torch import Tensor
 from recbole_genci.files import write_json
 
 DIAGNOSTICS_FILE = "diagnostics.json"
+WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
 
 
 class Popularity(NamedTuple):
@@ -154,7 +155,7 @@ def in_words(found: dict) -> str:
     beams, every = found["beams"], found["all_beams"]
 
     def share(hit, kind):
-        return f"{100 * hit[kind]:.1f} %"
+        return f"{100 * hit[kind]:.1f}%"
 
     item, code = every["items"], every["codes"][0]
     return (
