@@ -54,7 +54,9 @@ class Heading:
         def setting(key: str) -> str:
             source = config.source_of(key)
             of = f" of {config['weight_decay_of']}" if key == "weight_decay" and config["weight_decay_of"] else ""
-            return f"{key} {config[key]:g}{of} ({(sources or {}).get(source.kind, source)})"
+            value = config[key]
+            shown = f"{value:g}" if isinstance(value, (int, float)) else value
+            return f"{key} {shown}{of} ({(sources or {}).get(source.kind, source)})"
 
         place = place or f"seed {config['seed']}"
         return cls(f"{config['model']}, {place}", ", ".join(map(setting, _KEYS)))
@@ -72,7 +74,8 @@ def legend(config) -> str:
     """How to read an epoch's line."""
     metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
     return (f"Training ends after {evaluations} evaluations in a row without a better validation {metric}, or after "
-            f"{config['epochs']} epochs. Patience counts how many of them are left, in brackets is the time that they take.")
+            f"{config['epochs']} epochs. In an epoch's line, patience is how many of these evaluations are left; the time "
+            "that they take is in brackets.")
 
 
 class EpochLines:
@@ -152,7 +155,7 @@ def metric_names(config) -> dict[str, str]:
 
 def with_bar(loader, description: str, device) -> Iterator:
     """The batches of a loader behind a bar that is gone when they end; RecBole's counts epochs from 0, in colour."""
-    with tqdm(loader, desc=description, ncols=100, leave=False) as shown:
+    with tqdm(loader, desc=description, dynamic_ncols=True, leave=False) as shown:
         for batch in shown:
             yield batch
             if device.type == "cuda":

@@ -86,6 +86,30 @@ def test_a_tuned_value_names_its_file_and_a_trial_its_own():
     assert heading.name == "DeepFM, trial 4" and heading.settings.startswith("learning_rate 0.5 (this trial), ")
 
 
+def test_trials_say_their_number_and_what_the_trial_has_set(keys, console):
+    from recbole_genci.tuning.search import tune
+
+    Path("space.test").write_text("learning_rate choice [0.01]\n")
+    result = tune("DeepFM", "tiny", "space.test", config_dict=keys | {"epochs": 1})
+    first, selected = [line for line in console() if "parameters, cpu" in line]
+    settings = "learning_rate 0.01 (this trial), weight_decay 0 (the search)"
+    assert first.startswith("DeepFM, trial 1, seed 2020: ") and first.endswith(settings)
+    assert selected.startswith("DeepFM, the selected trial, seed 2020: ") and selected.endswith(settings)
+    assert len(epochs_of(console())) == 1 and not any("Sigmoid()" in line for line in console())
+    folder = Path(result["selected"]["folder"])
+    assert "Sigmoid()" in (folder / "run.log").read_text()
+    assert "Sigmoid()" not in (folder.parents[2] / "search.log").read_text()
+
+
+def test_runs_of_an_experiment_say_their_number_and_what_the_experiment_has_set(keys, console):
+    from recbole_genci.experiments.command import experiment
+
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=keys | {"epochs": 1, "learning_rate": 0.25})
+    lines = [line for line in console() if "parameters, cpu" in line]
+    assert [line.split(":")[0] for line in lines] == ["LR, run 1 of 2, seed 2020", "DeepFM, run 2 of 2, seed 2020"]
+    assert all("learning_rate 0.25 (the experiment), weight_decay 0 (default)" in line for line in lines)
+
+
 def test_a_resumed_run_counts_on_from_its_last_epoch(keys, console, monkeypatch, caplog):
     original = trainer.save_training_state
 

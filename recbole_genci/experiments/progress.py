@@ -54,4 +54,3 @@ class Timer:
             known = known or [seconds for *_, seconds in self._times]
             total += sum(known) / len(known)
         return TimeLeft(total, guessed)
-

@@ -21,7 +21,7 @@ from recbole_genci.files import provenance
 from recbole_genci.key_source import DICT
 from recbole_genci.saved import load
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.training_console import Heading
+from recbole_genci.training_console import Heading, legend
 from recbole_genci.unfinished import train_or_go_on
 
 RUNS_FOLDER = "runs"
@@ -79,6 +79,8 @@ class Runner:
         logger = logging.getLogger()
         logger.info(f"Experiment {name}: {len(cells)} runs, {len(cells) - len(left)} of them are there already; "
                     f"{self._time_left(left)}. Everything goes to {self.request.folder}/.")  # fmt: skip
+        if left:
+            logger.info(legend(self.request.config))
         ended = {}
         while left:
             cell = left.pop(0)

@@ -19,6 +19,7 @@ from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, prepare
 from recbole_genci.report import aligned
 from recbole_genci.training import config_as_yaml, new_folder
+from recbole_genci.training_console import legend
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.result import best_trials, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
@@ -187,6 +188,7 @@ def execute(search: Search) -> dict:
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
         logger.info(f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} trials, in {folder}/ "
                     f"({len(study.records)} are there)\n{space}")  # fmt: skip
+        logger.info(legend(config))
         _run_trials(search, study)
         records, best = study.ordered(), study.best()
         if best is None:

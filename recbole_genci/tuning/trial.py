@@ -103,8 +103,7 @@ def train(
     """
     config = shared.config(params, folder)
     _forget_other_values(params, folder)
-    place = None if number is None else f"trial {number}, seed {config['seed']}"
-    heading = Heading.of(config, place, {DICT: "this trial", FILE: "the search"})
+    heading = _heading(config, "a trial" if number is None else f"trial {number}")
     run = train_or_go_on(config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
@@ -123,7 +122,13 @@ def _forget_other_values(params: dict, folder: Path) -> None:
 
 def finish(shared: Shared, params: dict, folder: Path) -> dict:
     """Test a trained trial: the content of its ``metrics.json``."""
-    return train_or_go_on(shared.config(params, folder), shared.parts, shared.semantic_ids, folder)
+    config = shared.config(params, folder)
+    heading = _heading(config, "the selected trial")
+    return train_or_go_on(config, shared.parts, shared.semantic_ids, folder, heading=heading)
+
+
+def _heading(config, which: str) -> Heading:
+    return Heading.of(config, f"{which}, seed {config['seed']}", {DICT: "this trial", FILE: "the search"})
 
 
 def clean(folder: Path) -> None:
