@@ -19,6 +19,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci import compat, gpus
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
+from recbole_genci.key_source import KeySource, key_source
 from recbole_genci.keys import RECBOLE_FOLDER as RECBOLE_FOLDER  # read by others through this module
 from recbole_genci.keys import Key, key_table, known_keys, properties_folder
 from recbole_genci.kind import NO_EFFECT
@@ -131,6 +132,7 @@ class Config(RecBoleConfig):
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
         self._key_table = key_table([model, *compared_models], dataset)
+        self._files, self._properties, self.keys_read = [], [], set()
         self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
@@ -168,6 +170,7 @@ class Config(RecBoleConfig):
                     f"config_files: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
                     "the first value would be lost. Keep one."
                 )
+            self._files.append((file, content))
         return super()._load_config_files(file_list)
 
     def _convert_config_dict(self, config_dict):
@@ -202,10 +205,12 @@ class Config(RecBoleConfig):
             if file.is_file():
                 self._update_internal_config_dict(str(file))
         self.internal_config_dict.update(changed_defaults)
+        self._properties.append((model, changed_defaults))
 
     def _update_internal_config_dict(self, file):
         before = dict(self.internal_config_dict)
         content = super()._update_internal_config_dict(file)
+        self._properties.append((file, content or {}))
         self.internal_config_dict |= _merged_eval_args(before, content or {})
         return content
 
@@ -232,6 +237,14 @@ class Config(RecBoleConfig):
     def _init_device(self):
         super()._init_device()
         gpus.show(self.final_config_dict["gpu_id"])
+
+    def source_of(self, key: str) -> KeySource:
+        """Where the value of ``key`` comes from, as this Config was made; a later ``config[key] = value`` is not told."""
+        return key_source(key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties)
+
+    def __getitem__(self, item):
+        self.keys_read.add(item)  # so that a hint names keys that a model really reads
+        return super().__getitem__(item)
 
     @property
     def without_effect(self) -> list[Key]:

@@ -1,14 +1,29 @@
-"""Console and per-run log files, in RecBole's colours."""
+"""Console and per-run log files. Colours and progress bars are for terminals, details for the run's file."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shutil
+import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import colorlog
 from recbole.utils.logger import RemoveColorFilter, log_colors_config
+from tqdm import tqdm
+
+_DETAILS = "recbole_genci.details"
+_INDENT = "    "  # of a line's continuation
+
+
+def details() -> logging.Logger:
+    """The logger of what only ``run.log`` shall hold: the model's modules, all digits of an epoch."""
+    logger = logging.getLogger(_DETAILS)
+    logger.propagate = False
+    return logger
 
 
 def start_console(level: str | None) -> None:
@@ -18,10 +33,80 @@ def start_console(level: str | None) -> None:
     root = logging.getLogger()
     root.setLevel((level or "INFO").upper())
     if not root.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(colorlog.ColoredFormatter("%(log_color)s%(asctime)s %(levelname)s  %(message)s", "%d %b %H:%M",
-                                                       log_colors=log_colors_config))  # fmt: skip
-        root.addHandler(handler)
+        root.addHandler(_Console(sys.stderr))
+
+
+def shows_colours(stream, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether to write colour codes to ``stream``: to terminals only, never with ``NO_COLOR`` (no-color.org), always with
+    ``FORCE_COLOR``; an empty variable counts as none."""
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and environ.get("TERM") != "dumb"
+
+
+def fold(line: str, width: int) -> str:
+    """Break one long line for a terminal of ``width`` columns: between groups, which two spaces separate, or else words."""
+    if "\n" in line or _columns(line) <= width:
+        return line
+    gap = "  " if "  " in line else " "
+    first, *rest = line.split(gap)
+    lines = [first]
+    for piece in rest:
+        if _columns(lines[-1] + gap + piece) <= width:
+            lines[-1] += gap + piece
+        else:
+            lines.append(_INDENT + piece)
+    return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    return len(_without_colours(text))
+
+
+def _without_colours(text: str) -> str:
+    record = logging.makeLogRecord({"msg": text})
+    RemoveColorFilter().filter(record)
+    return record.msg
+
+
+def _width(terminal) -> int:
+    try:
+        columns = os.get_terminal_size(terminal.fileno()).columns
+    except OSError:
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
+
+
+class _Console(logging.StreamHandler):
+    """Writes between progress bars. A terminal gets folded lines without time; a file or a pipe one line a record."""
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.terminal = stream.isatty()
+        if self.terminal:
+            form, date = "%(level_prefix)s%(message)s", None
+            self.addFilter(_prefix_level)
+        else:
+            form, date = "%(asctime)s %(levelname)s  %(message)s", "%d %b %H:%M"
+        if shows_colours(stream):  # colorlog 6 would look at the environment itself, colorlog 4 does not
+            self.setFormatter(colorlog.ColoredFormatter("%(log_color)s" + form, date, log_colors=log_colors_config))
+        else:
+            self.setFormatter(_PlainFormatter(form, date))
+
+    def format(self, record):
+        text = super().format(record)
+        return fold(text, _width(self.stream)) if self.terminal else text
+
+    def emit(self, record):
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+
+def _prefix_level(record) -> bool:
+    record.level_prefix = "" if record.levelno == logging.INFO else f"{record.levelname}: "
+    return True
 
 
 class _PlainFormatter(logging.Formatter):
@@ -34,15 +119,17 @@ class _PlainFormatter(logging.Formatter):
 
 
 @contextlib.contextmanager
-def log_file(file: Path):
-    """Also write the root logger to ``file``, inside the block only."""
+def log_file(file: Path, with_details: bool = False):
+    """Also write the root logger to ``file``, and if asked ``details()``, inside the block only."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s  %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
+    loggers = [logging.getLogger(), details()] if with_details else [logging.getLogger()]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
         handler.close()

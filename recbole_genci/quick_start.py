@@ -27,10 +27,11 @@ from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import start_console
-from recbole_genci.report import save_comparison
+from recbole_genci.report import aligned, save_comparison
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
+from recbole_genci.training_console import Heading, legend
 
 
 def run(
@@ -115,15 +116,17 @@ def execute(plan: Plan) -> list[dict]:
     """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
-    asked, folder = [(name, seed) for seed in seeds for name in plan.configs], None
+    runs_asked = [(name, seed) for seed in seeds for name in plan.configs]
+    folder = None
+    logging.getLogger().info(legend(first))
     try:
-        for name, seed in asked:
+        for name, seed in runs_asked:
             config, folder = plan.configs[name], None
             config["seed"] = seed
             folder = None if config["offset"] else new_run_folder(config)  # which the first machine has
-            runs.append(_train(config, plan, folder))
+            runs.append(_train(config, plan, folder, Heading.of(config, _place(list(plan.configs), name, seeds, seed))))
     except KeyboardInterrupt as stop:
-        stop.add_note(stopped.of_runs(asked, runs, folder, world_size(first) > 1))
+        stop.add_note(stopped.of_runs(runs_asked, runs, folder, world_size(first) > 1))
         raise
     except Exception:
         if runs:
@@ -139,20 +142,27 @@ def execute(plan: Plan) -> list[dict]:
     return runs
 
 
+def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
+    """Which run of how many: ``model 2 of 3, seed 2020 (1 of 1)``."""
+    return (f"model {names.index(name) + 1} of {len(names)}, seed {seed} "
+            f"({seeds.index(seed) + 1} of {len(seeds)})")
+
+
 def _save_table(runs: list[dict], config, command: str) -> None:
     folder = new_folder(Path(config["results_dir"]), config["dataset"])
     table = save_comparison(runs, folder, command)
-    logging.getLogger().info(f"Test results, also in {folder}/:\n{table}")
+    logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
 
 
-def _train(config, plan: Plan, folder: Path | None) -> dict:
+def _train(config, plan: Plan, folder: Path | None, heading: Heading) -> dict:
+    train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:
-        return train_and_evaluate(config, plan.parts, plan.semantic_ids, folder=folder)
+        return train(config, plan.parts, plan.semantic_ids, folder=folder)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ids = plan.semantic_ids if getattr(config.model_class, "reads_semantic_ids", False) else None
-        metrics = train_together(train_and_evaluate, config, config_as_yaml(config, ids), plan.parts, ids, folder)
+        metrics = train_together(train, config, config_as_yaml(config, ids), plan.parts, ids, folder)
     return metrics | {"folder": str(folder)}
 
 
@@ -226,6 +236,7 @@ def prepare_resumed(folder: str | Path, moved: Sequence[str] = ()) -> Plan:
 def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
     """Train the epochs that are left, and leave the table that ``execute`` leaves."""
     (config,) = plan.configs.values()
+    logging.getLogger().info(legend(config))
     try:
         run = train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
     except KeyboardInterrupt as stop:

@@ -6,6 +6,7 @@ times out, which were taken under different loads (``benchmarks/model_speed.py``
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,9 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     table = groups[["AUC", "LogLoss", "valid AUC"]].mean()
     for column in ("AUC", "LogLoss"):
         table.insert(table.columns.get_loc(column) + 1, f"{column} sd", groups[column].std(ddof=1))
-    table["best epoch"] = groups["best epoch"].mean()
+    # A whole number of one seed, a mean of several.
+    epochs = {model: int(of.iloc[0]) if len(of) == 1 else float(of.mean()) for model, of in groups["best epoch"]}
+    table["best epoch"] = pd.Series(epochs, dtype=object)
     table["latency [s]"] = groups["latency [s]"].median()
     table["training [s]"] = groups["training [s]"].mean()
     table["seeds"] = groups.size()
@@ -68,7 +71,7 @@ def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
     if "RelaImpr [%]" in table:
         shown["RelaImpr"] = [f"{value:.2f} %" for value in table["RelaImpr [%]"]]
     shown["valid AUC"] = [f"{value:.4f}" for value in table["valid AUC"]]
-    shown["best epoch"] = [f"{value:.1f}" for value in table["best epoch"]]
+    shown["best epoch"] = [str(value) if isinstance(value, int) else f"{value:.1f}" for value in table["best epoch"]]
     if times:
         shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
         shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
@@ -79,6 +82,23 @@ def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table of entries that are text already."""
     return "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *rows])
+
+
+def aligned(text: str) -> str:
+    """A text whose Markdown tables are padded, so that columns line up on a console; still the same tables."""
+    lines = []
+    for is_table, group in itertools.groupby(text.splitlines(), key=lambda line: line.startswith("| ")):
+        table_or_text = list(group)
+        lines += _padded(table_or_text) if is_table else table_or_text
+    return "\n".join(lines)
+
+
+def _padded(table: list[str]) -> list[str]:
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows[1] = ["-" * width for width in widths]
+    padded = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in padded]
 
 
 def save_comparison(runs: list[dict], folder: Path, command: str) -> str:

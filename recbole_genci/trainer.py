@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import set_color
 from safetensors.torch import save_file
 from torch import nn
 
 from recbole_genci import compat
 from recbole_genci.checkpoint import load_training_state, save_training_state
-from recbole_genci.evaluation.diagnostics import as_line, diagnose
+from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
+from recbole_genci.logs import details
 from recbole_genci.processes import ALONE, Processes
 from recbole_genci.tracking import count_on
+from recbole_genci.training_console import EpochLines, with_bar
 from recbole_genci.weights import WEIGHTS_FILE, load_weights
 
 compat.use_current_grad_scaler()
@@ -47,6 +48,7 @@ class CTRTrainer(Trainer):
         self.epochs_trained = 0
         self.best_epoch = None
         self.shared_loss = None
+        self.lines, self._valid_result, self._explained = None, None, False
 
     def _build_optimizer(self, **kwargs):
         """RecBole's optimiser, with the weight decay of ``weight_decay_of`` (see ``decay_groups``)."""
@@ -61,8 +63,6 @@ class CTRTrainer(Trainer):
         # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that holds the whole dataset.
         weights = {name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()}
         write_atomically(Path(self.saved_model_file), lambda path: save_file(_without_shared_memory(weights), path))
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {self.saved_model_file}")
 
     def resume(self, train_data) -> None:
         """Continue the run whose folder this is: the next ``fit`` trains the epochs that are left.
@@ -72,29 +72,35 @@ class CTRTrainer(Trainer):
         """
         load_training_state(self.folder, self, train_data, self.identity)
         count_on(self)
-        self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch - 1}.")
+        self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 
     def resume_checkpoint(self, resume_file):
         """RecBole's pickled checkpoints are not read; use ``resume``."""
         raise ValueError(f"{resume_file}: this trainer resumes a run's folder, by --resume=<folder> or CTRTrainer.resume().")
 
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
-        """As RecBole's; a run that had stopped early or trained its last epoch before it was resumed trains no more."""
+        """As RecBole's, with one line an epoch (``EpochLines``) for its four; ``verbose=False`` writes none. A run that had
+        stopped early or trained its last epoch before it was resumed trains no more."""
         if self.start_epoch and (self.cur_step > self.stopping_step or self.start_epoch >= self.epochs):
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch, score):
             if saved and self.identity is not None:  # first of all, as the best weights have just been written
                 save_training_state(self.folder, self, epoch, train_data, self.identity)
+            if self.lines:
+                self.lines.evaluated(epoch, self._valid_result)
             rows = self.config["diagnostic_rows"]
             if rows and self.processes.is_first:
                 found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
                 if found:
-                    self.logger.info(as_line(found))
+                    self.logger.info(in_words(found) + ("" if self._explained else f"; see {WHERE_EXPLAINED}"))
+                    self._explained = True
+                    details().info(as_line(found))
             if callback_fn:
                 callback_fn(epoch, score)
 
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_evaluation)
+        self.lines = EpochLines(self, bool(valid_data)) if verbose else None
+        return super().fit(train_data, valid_data, False, saved, show_progress, after_evaluation)
 
     def load_weights(self, file) -> None:
         """Load weights saved by a run of the same model on the same data.
@@ -107,6 +113,9 @@ class CTRTrainer(Trainer):
         self.processes.share_weights(self.model)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        batches = len(train_data)
+        if show_progress:
+            train_data, show_progress = with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device), False
         if self.processes.size > 1:
             if self.shared_loss is None:
                 self.shared_loss = self.processes.shared_loss(self.model)
@@ -117,15 +126,14 @@ class CTRTrainer(Trainer):
             total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
         # RecBole reports the sum over batches; a mean can be compared between batch sizes and datasets.
-        batches = len(train_data)
         return tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
 
+    def _valid_epoch(self, valid_data, show_progress=False):
+        score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
+        return score, self._valid_result
+
     def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
-        names = getattr(self.model, "loss_names", None)
-        if names is None or not isinstance(losses, tuple):
-            return super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
-        parts = ", ".join(f"{set_color(name, 'blue')}: {loss:.4f}" for name, loss in zip(names, losses, strict=True))
-        return f"{set_color(f'epoch {epoch_idx} training', 'green')} [time: {e_time - s_time:.2f}s, {parts}]"
+        return self.lines.trained(epoch_idx, s_time, losses) if self.lines else ""
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """Metrics of a loader's rows; the best model is read from the run's safetensors file."""

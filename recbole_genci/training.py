@@ -20,7 +20,7 @@ from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process
-from recbole_genci.logs import log_file
+from recbole_genci.logs import details, log_file
 from recbole_genci.processes import ALONE, Processes
 from recbole_genci.registry import revision
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
@@ -29,6 +29,7 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import uses_published
 from recbole_genci.tracking import wandb_run, without_curves
 from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
+from recbole_genci.training_console import Heading, early_best_hint, last_line
 
 
 def train_and_evaluate(
@@ -40,6 +41,7 @@ def train_and_evaluate(
     callback_fn: Callable[[int, float], None] | None = None,
     folder: Path | None = None,
     processes: Processes = ALONE,
+    heading: Heading | None = None,
 ) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
@@ -53,6 +55,7 @@ def train_and_evaluate(
         callback_fn: called with each evaluated epoch and its validation score.
         folder: of a new run, where it exists already.
         processes: that call this function together and train one model; the first of them leaves what one would.
+        heading: of the model's line on the console, where the caller knows more than the configuration.
 
     Returns:
         dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
@@ -62,7 +65,7 @@ def train_and_evaluate(
         if processes.is_first:
             stack.enter_context(only_process(folder))
             remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
-            stack.enter_context(log_file(folder / "run.log"))
+            stack.enter_context(log_file(folder / "run.log", with_details=True))
             asked = config_as_yaml(config, semantic_ids)
             write_text(folder / "config.yaml", asked)
             stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
@@ -78,10 +81,13 @@ def train_and_evaluate(
                 semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
 
         init_seed(config["seed"], config["reproducibility"])
+        config.keys_read.clear()
         model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
         if resume_folder is None:
             getattr(model, "read_warm_up", lambda: None)()
-        logger.info(model)
+        keys_read = frozenset(config.keys_read)
+        logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
+        details().info(model)
         if not processes.is_first:
             torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
         identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
@@ -128,8 +134,9 @@ def train_and_evaluate(
         metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
         write_json(folder / "metrics.json", metrics)
         (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
-        logger.info(f"{config['model']} seed {config['seed']}: test {metrics['test']}, best epoch {metrics['best_epoch']} of "
-                    f"{metrics['epochs']}, {training_s:.0f} s, everything in {folder}/")  # fmt: skip
+        logger.info(last_line(config, metrics))
+        if hint := early_best_hint(config, keys_read, metrics["best_epoch"], metrics["epochs"]):
+            logger.info(hint)
     return metrics
 
 
@@ -145,6 +152,7 @@ def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Proc
     without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
+    logging.getLogger().info(f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} itself.")
     model.freeze_teacher()
 
 

@@ -12,6 +12,7 @@ from recbole_genci.data.stored import DATA_FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE
 from recbole_genci.training import train_and_evaluate
+from recbole_genci.training_console import Heading
 
 
 def train_or_go_on(
@@ -21,6 +22,7 @@ def train_or_go_on(
     folder: Path,
     test: bool = True,
     callback_fn: Callable[[int, float], None] | None = None,
+    heading: Heading | None = None,
 ) -> dict:
     """Train the one run that ``folder`` is for. A run that was stopped there goes on from its last evaluated epoch, one that
     was stopped before that or has lost its weights starts anew, and one that has been tested is only read.
@@ -30,7 +32,7 @@ def train_or_go_on(
         parts: training, validation and test part.
         semantic_ids: for models that read them.
         folder: of this run alone; holds ``<model>-<dataset>-<time>/``.
-        test, callback_fn: as of ``train_and_evaluate``.
+        test, callback_fn, heading: as of ``train_and_evaluate``.
 
     Returns:
         dict: what ``train_and_evaluate`` returns.
@@ -46,7 +48,8 @@ def train_or_go_on(
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
         shutil.rmtree(folder, ignore_errors=True)  # a run killed before its first epoch ended, or without its weights
-    return train_and_evaluate(config, parts, semantic_ids, stopped.parent if stopped else None, test, callback_fn)
+    resumed = stopped.parent if stopped else None
+    return train_and_evaluate(config, parts, semantic_ids, resumed, test, callback_fn, heading=heading)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from recbole_genci.evaluation.metrics import rela_impr
-from recbole_genci.report import as_markdown, comparison_table, main
+from recbole_genci.report import aligned, as_markdown, comparison_table, main
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,19 @@ def test_the_table_is_the_mean_and_deviation_over_seeds():
     assert table.loc["GenCI", "RelaImpr [%]"] == pytest.approx((0.32 / 0.21 - 1) * 100)
     assert "| GenCI | 0.8200 ± 0.0283 | 0.1800 ± 0.0283 | 52.38 % |" in as_markdown(table)
     assert "±" not in as_markdown(comparison_table(runs[:2]))
+
+
+def test_the_best_epoch_of_one_seed_is_a_whole_number_and_of_several_a_mean():
+    runs = [result("LR", 1, 0.7), result("LR", 2, 0.7) | {"best_epoch": 5}, result("FM", 1, 0.8) | {"best_epoch": 10}]
+    table = comparison_table(runs)
+    assert [line.split(",")[-4] for line in table.to_csv().splitlines()[1:]] == ["3.5", "10"]
+    assert [line.split("|")[6].strip() for line in as_markdown(table).splitlines()[2:]] == ["3.5", "10"]
+
+
+def test_tables_line_up_on_a_console():
+    text = aligned("Test results:\n| model | AUC |\n| --- | --- |\n| DeepFM | 0.8 |\n| LR | – |\nthe end")
+    assert text.splitlines() == [
+        "Test results:", "| model  | AUC |", "| ------ | --- |", "| DeepFM | 0.8 |", "| LR     |   – |", "the end"]  # fmt: skip
 
 
 def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):

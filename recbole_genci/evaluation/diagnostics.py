@@ -18,6 +18,7 @@ from torch import Tensor
 from recbole_genci.files import write_json
 
 DIAGNOSTICS_FILE = "diagnostics.json"
+WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
 
 
 class Popularity(NamedTuple):
@@ -145,6 +146,23 @@ def save_diagnostics(model, loaders: dict, training_part, device, folder: Path) 
     found = {name: diagnose(model, loader, training_part, device) for name, loader in loaders.items()}
     if None not in found.values():
         write_json(folder / DIAGNOSTICS_FILE, found)
+
+
+def in_words(found: dict) -> str:
+    """The diagnostics that matter most, for a person who has not read the paper; in percent of the clicked rows."""
+    if not found["positives"]:
+        return f"generator: no clicks among {found['rows']:,} validation rows."
+    beams, every = found["beams"], found["all_beams"]
+
+    def share(hit, kind):
+        return f"{100 * hit[kind]:.1f}%"
+
+    item, code = every["items"], every["codes"][0]
+    return (
+        f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of {found['positives']:,} "
+        f"clicks (the most popular items: {share(item, 'popular')}), the item's kind, its first code, in "
+        f"{share(code, 'generated')} (the most popular: {share(code, 'popular')})"
+    )
 
 
 def as_line(found: dict) -> str:

@@ -32,7 +32,7 @@ def score_rows(
     model.eval()
     batches = []
     label_field = loader.config["LABEL_FIELD"]
-    shown = tqdm(loader, desc="Evaluate", ncols=100) if show_progress else loader
+    shown = tqdm(loader, desc="Evaluate", dynamic_ncols=True, leave=False) if show_progress else loader
     for interaction, *_ in islice(shown, processes.rank, None, processes.size):
         batches.append((model.predict(interaction.to(device)), interaction[label_field]))
     batches = processes.join_batches([(scores.cpu(), labels) for scores, labels in batches])

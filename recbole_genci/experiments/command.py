@@ -19,6 +19,7 @@ from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
+from recbole_genci.report import aligned
 from recbole_genci.tokenizer.source import check_source
 
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")
@@ -121,7 +122,7 @@ def _execute(request: Request, preparation: Preparation) -> Outcome:
         runner = Runner(request, preparation)
         outcome = Outcome(request, runner.run(), runner.parts, runner.records)
         text = write_results(outcome)
-        logging.getLogger().info(f"Everything is in {request.folder}/.\n{text}")
+        logging.getLogger().info(f"Everything is in {request.folder}/.\n{aligned(text)}")
     return outcome
 
 

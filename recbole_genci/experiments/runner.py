@@ -18,8 +18,10 @@ from recbole_genci.experiments.progress import Timer
 from recbole_genci.experiments.records import FAILED, FINISHED, Records, write_scores
 from recbole_genci.experiments.request import Request, results_folder
 from recbole_genci.files import provenance
+from recbole_genci.key_source import DICT
 from recbole_genci.saved import load
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.training_console import Heading, legend
 from recbole_genci.unfinished import train_or_go_on
 
 RUNS_FOLDER = "runs"
@@ -77,14 +79,16 @@ class Runner:
         logger = logging.getLogger()
         logger.info(f"Experiment {name}: {len(cells)} runs, {len(cells) - len(left)} of them are there already; "
                     f"{self._time_left(left)}. Everything goes to {self.request.folder}/.")  # fmt: skip
+        if left:
+            logger.info(legend(self.request.config))
         ended = {}
         while left:
             cell = left.pop(0)
+            number = len(cells) - len(left)
             if cell.config_hash not in ended:  # two lines of a sweep can be one run
-                ended[cell.config_hash] = self._train(cell)
+                ended[cell.config_hash] = self._train(cell, f"run {number} of {len(cells)}")
             record = ended[cell.config_hash]
             done[(cell.line.name, cell.seed)] = record
-            number = len(cells) - len(left)
             logger.info(f"Experiment {name}: run {number} of {len(cells)}, {cell.line.name} seed {cell.seed}, "
                         f"{_outcome(record)}; {self._time_left(left)}.")  # fmt: skip
         return done
@@ -109,7 +113,7 @@ class Runner:
             logging.getLogger().exception(f"{line.name} has no semantic IDs.")
             return None, _sentence(error)
 
-    def _train(self, cell: Cell) -> dict:
+    def _train(self, cell: Cell, place: str) -> dict:
         config = self.request.configs[cell.line.name]
         record = {
             "status": FAILED, "config_hash": cell.config_hash, "experiment": self.request.definition.name,
@@ -121,7 +125,9 @@ class Runner:
             config["seed"], config["seeds"] = cell.seed, 1
             folder = self.request.folder / RUNS_FOLDER / cell.config_hash[:16]
             try:
-                run = train_or_go_on(config, self.parts, cell.semantic_ids, folder)
+                line = f"{cell.line.name}, " if cell.line.name != cell.line.model else ""
+                heading = Heading.of(config, f"{line}{place}, seed {cell.seed}", {DICT: "the experiment"})
+                run = train_or_go_on(config, self.parts, cell.semantic_ids, folder, heading=heading)
                 run = run | self._score(Path(run["folder"]), run)
                 run["folder"] = Path(run["folder"]).relative_to(self.request.folder).as_posix()
                 record = run | record | {"status": FINISHED}

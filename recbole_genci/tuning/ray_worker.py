@@ -72,7 +72,7 @@ def run_trial(inputs: list, judge, number: int, params: dict, cpus: float, gpus:
         shared.config_file.write_bytes(config_text)
         start_console(parts[0].config["state"])
         try:
-            record = trial.train(shared, params, folder, report) | {"status": "finished"}
+            record = trial.train(shared, params, folder, report, number) | {"status": "finished"}
         except _Hopeless:
             epochs, score = curve[-1]
             best_epoch = next(epoch for epoch, best in curve if best == score)

@@ -18,7 +18,9 @@ from recbole_genci.launch import world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, prepare
+from recbole_genci.report import aligned
 from recbole_genci.training import config_as_yaml, new_folder
+from recbole_genci.training_console import legend
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.result import best_trials, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
@@ -196,6 +198,7 @@ def _execute(search: Search) -> dict:
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
         logger.info(f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} trials, in {folder}/ "
                     f"({len(study.records)} are there)\n{space}")  # fmt: skip
+        logger.info(legend(config))
         _run_trials(search, study)
         records, best = study.ordered(), study.best()
         if best is None:
@@ -211,7 +214,7 @@ def _execute(search: Search) -> dict:
         write_result(result, folder)
         write_plot(records, metric, bigger, folder)
         logger.info(f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
-                    f"{best_trials(records, metric, bigger)}\n"
+                    f"{aligned(best_trials(records, metric, bigger))}\n"
                     f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}")  # fmt: skip
     return result
 

@@ -12,7 +12,9 @@ import yaml
 from safetensors import SafetensorError
 
 from recbole_genci.config import Config
+from recbole_genci.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.training_console import Heading
 from recbole_genci.tuning.space import canonical
 from recbole_genci.unfinished import train_or_go_on
 
@@ -79,12 +81,19 @@ def folder_of(search_folder: Path, number: int) -> Path:
     return search_folder / "trials" / f"{number:04d}"
 
 
-def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int, float], None] | None = None) -> dict:
+def train(
+    shared: Shared,
+    params: dict,
+    folder: Path,
+    callback_fn: Callable[[int, float], None] | None = None,
+    number: int | None = None,
+) -> dict:
     """Train a trial and validate it; its test rows are not looked at. A trial that was stopped goes on.
 
     Args:
         folder: of this trial alone.
         callback_fn: called with each evaluated epoch and its validation score.
+        number: of the trial, for the console.
 
     Returns:
         dict: ``score`` (of ``valid_metric``), ``valid`` metrics, ``best_epoch``, ``epochs``, ``training_s``.
@@ -94,7 +103,8 @@ def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int
     """
     config = shared.config(params, folder)
     _forget_other_values(params, folder)
-    run = train_or_go_on(config, shared.parts, shared.semantic_ids, folder, test=False, callback_fn=callback_fn)
+    heading = _heading(config, "a trial" if number is None else f"trial {number}")
+    run = train_or_go_on(config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
         raise ValueError(f"valid_metric: {config['valid_metric']} of the validation rows is undefined.")
@@ -112,7 +122,13 @@ def _forget_other_values(params: dict, folder: Path) -> None:
 
 def finish(shared: Shared, params: dict, folder: Path) -> dict:
     """Test a trained trial: the content of its ``metrics.json``."""
-    return train_or_go_on(shared.config(params, folder), shared.parts, shared.semantic_ids, folder)
+    config = shared.config(params, folder)
+    heading = _heading(config, "the selected trial")
+    return train_or_go_on(config, shared.parts, shared.semantic_ids, folder, heading=heading)
+
+
+def _heading(config, which: str) -> Heading:
+    return Heading.of(config, f"{which}, seed {config['seed']}", {DICT: "this trial", FILE: "the search"})
 
 
 def clean(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The estimate of the time left."""
 
 
-from recbole_genci.experiments.progress import Timer, duration
+from recbole_genci.experiments.progress import Timer
 
 
 def test_each_run_is_guessed_by_its_line_then_its_model_then_all():
@@ -20,7 +20,3 @@ def test_each_run_is_guessed_by_its_line_then_its_model_then_all():
     assert (other.seconds, other.guessed) == (190 / 4 + 15, 1)
     assert "about 62 s left (an estimate" in str(other) and "1 of the runs" in str(other)
     assert timer.left([]).seconds == 0
-
-
-def test_durations_are_short():
-    assert [duration(seconds) for seconds in (3.2, 700, 12_600)] == ["3 s", "12 min", "3.5 h"]

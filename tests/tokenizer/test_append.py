@@ -6,7 +6,8 @@ from recbole_genci.tokenizer import SemanticIDs, append_items, load_or_build_sem
 from recbole_genci.tokenizer.frozen import quantize_vectors, quantizer_from_weights, read_frozen
 
 WORDS = ["star", "war", "love", "paris", "robot", "ghost", "jazz", "city", "river", "night", "snow", "king"]
-QUICK = {"text_encoder": "lsa", "item_text_fields": ["title"], "codebook_size": 8, "codebook_dim": 8, "lsa_dim": 16, "rqvae_hidden_size": [16],
+QUICK = {"text_encoder": "lsa",
+         "item_text_fields": ["title"], "codebook_size": 8, "codebook_dim": 8, "lsa_dim": 16, "rqvae_hidden_size": [16],
          "rqvae_epochs": 8}  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+"""Where the value of a configuration key comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+DEFAULT, TUNED, FILE, DICT, COMMAND_LINE = "default", "tuned", "file", "dict", "command line"
+
+
+class KeySource(NamedTuple):
+    """What set a key.
+
+    Attributes:
+        kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by tuning for this model and
+            dataset), ``file`` (of ``config_files``), ``dict`` (``config_dict``) or ``command line``.
+        file: the YAML file, of ``tuned`` and ``file``.
+    """
+
+    kind: str
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        if self.kind == TUNED:
+            return "/".join(self.file.parts[-3:])
+        return {FILE: str(self.file), DICT: "config_dict"}.get(self.kind, self.kind)
+
+
+def key_source(
+    key: str,
+    argv: Mapping,
+    values: Mapping,
+    files: Iterable[tuple[Path, Mapping]],
+    properties: Iterable[tuple[Path, Mapping]],
+) -> KeySource:
+    """The strongest source that holds ``key``.
+
+    Args:
+        key: any configuration key; one that nothing sets is a default.
+        argv: keys of the command line.
+        values: keys of the dict.
+        files: each configuration file with its keys, later ones win.
+        properties: each properties file with its keys, later ones win.
+    """
+    if key in argv:
+        return KeySource(COMMAND_LINE)
+    if key in values:
+        return KeySource(DICT)
+    if holding := [Path(file) for file, keys in files if key in keys]:
+        return KeySource(FILE, holding[-1])
+    holding = [Path(file) for file, keys in properties if key in keys]
+    if holding and holding[-1].parent.parent.name == TUNED:
+        return KeySource(TUNED, holding[-1])
+    return KeySource(DEFAULT)

@@ -1,0 +1,47 @@
+"""Where the value of a key comes from."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_genci.config import Config
+
+OURS = {"learning_rate": 0.25}
+
+
+def config(files=(), values=None, argv=(), model="LR", dataset="ml-100k"):
+    names = []
+    for number, content in enumerate(files):
+        names.append(f"{number}.yaml")
+        Path(names[-1]).write_text(yaml.safe_dump(content))
+    return Config(model, dataset, names, values, argv, compared_models=["DeepFM"])
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "shown", "value"),
+    [
+        ({"dataset": "ml-100"}, "default", "default", 0.005),
+        ({}, "tuned", "tuned/ml-100k/LR.yaml", 0.001),
+        ({"files": [OURS]}, "file", "0.yaml", 0.25),
+        ({"files": [OURS, {"epochs": 3}]}, "file", "0.yaml", 0.25),
+        ({"files": [OURS, {"learning_rate": 0.5}]}, "file", "1.yaml", 0.5),
+        ({"files": [OURS], "values": {"learning_rate": 0.5}}, "dict", "config_dict", 0.5),
+        ({"files": [OURS], "values": OURS, "argv": ["--learning_rate=0.5"]}, "command line", "command line", 0.5),
+    ],
+)
+def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, kind, shown, value):
+    made = config(**made)
+    source = made.source_of("learning_rate")
+    assert (source.kind, str(source), made["learning_rate"]) == (kind, shown, value)
+
+
+def test_any_key_has_a_source():
+    made = config([{"epochs": 3}], {"seed": 7}, ["--metrics=['AUC', 'LogLoss', 'RMSE']"])
+    expected = {"epochs": "file", "seed": "dict", "metrics": "command line", "dropout_prob": "default", "device": "default"}
+    assert {key: made.source_of(key).kind for key in expected} == expected
+    assert config(model="DeepFM").source_of("dropout_prob").kind == "tuned"
+
+
+def test_the_defaults_of_an_alias_are_defaults():
+    assert str(Config("AFN+", "ml-100k").source_of("ensemble_dnn")) == "default"
