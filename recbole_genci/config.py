@@ -19,10 +19,12 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list
 
-from recbole_genci import compat, gpus
+from recbole_genci import compat, gpus, own_code
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
 from recbole_genci.kinds import check_kinds
-from recbole_genci.registry import get_model, nearest, resolve
+from recbole_genci.metric_names import RECBOLE_METRICS, written
+from recbole_genci.nearest import nearest
+from recbole_genci.registry import Entry, entry_of
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 
@@ -121,11 +123,18 @@ def _listed_keys(*files: Path) -> set[str]:
     return keys
 
 
-def known_keys(models: Sequence[str], dataset: str) -> set[str]:
+def default_files(entry: Entry) -> list[Path]:
+    """Files that may hold a model's defaults, later ones win: RecBole's, this plugin's, a person's own."""
+    name = f"model/{entry.base}.yaml"
+    return [RECBOLE_FOLDER / "properties" / name, properties_folder() / name, *entry.own_files]
+
+
+def known_keys(models: Sequence, dataset: str) -> set[str]:
     """Every configuration key that a run of ``models`` on ``dataset`` may set: the union, so that a key of one model
     can be given when several are compared."""
-    names = ["overall", "dataset/sample", f"dataset/{dataset}", *(f"model/{resolve(model)[0]}" for model in models)]
+    names = ["overall", "dataset/sample", f"dataset/{dataset}"]
     files = [f / f"{name}.yaml" for f in (RECBOLE_FOLDER / "properties", properties_folder()) for name in names]
+    files += [file for model in models for file in default_files(entry_of(model))]
     lists = (argument_list.general_arguments, argument_list.training_arguments, argument_list.evaluation_arguments,
              argument_list.dataset_arguments)  # fmt: skip
     return _listed_keys(*files) | {key for keys in lists for key in keys} | _UNLISTED_KEYS
@@ -153,12 +162,15 @@ class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
     Args:
-        model: name of a plugin or RecBole CTR model.
+        model: name of a plugin or RecBole CTR model; one's own as ``module:Class``, ``path/to/file.py:Class`` or the class.
         dataset: name of the dataset.
         config_file_list: YAML files, later ones win.
         config_dict: keys from Python; not modified.
         argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host program.
         compared_models: the other models of the same run, whose keys are known too.
+
+    Attributes:
+        model_reference: by which the model is found again; ``config["model"]`` is its name.
 
     Raises:
         ValueError: unknown model or key (with the nearest name), an unreadable value, or settings that cannot be
@@ -168,6 +180,11 @@ class Config(RecBoleConfig):
 
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
+        self._entry = entry_of(model)
+        self.model_reference = self._entry.reference
+        for file in self._entry.own_files:
+            if file.is_file():
+                self._read_mapping(file, f"{self._entry.name}'s defaults")
         self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
@@ -188,22 +205,30 @@ class Config(RecBoleConfig):
         for file in file_list or []:
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
-            try:
-                text = Path(file).read_text(encoding="utf-8")
-                content, repeated = yaml.load(text, Loader=self.yaml_loader), _repeated_key(yaml.compose(text))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ValueError(f"config_files: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
-            if not isinstance(content, dict):
-                raise ValueError(f"config_files: '{file}' holds no 'key: value' lines.")
-            if repeated:
-                raise ValueError(
-                    f"config_files: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
-                    "the first value would be lost. Keep one."
-                )
+            self._read_mapping(Path(file), "config_files")
         return super()._load_config_files(file_list)
 
+    def _read_mapping(self, file: Path, key: str) -> dict:
+        """The content of a YAML file of keys; raises ValueError, beginning with ``key``, where it holds none."""
+        try:
+            text = file.read_text(encoding="utf-8")
+            content, repeated = yaml.load(text, Loader=self._build_yaml_loader()), _repeated_key(yaml.compose(text))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{key}: '{file}' holds no 'key: value' lines.")
+        if repeated:
+            raise ValueError(
+                f"{key}: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
+                "the first value would be lost. Keep one."
+            )
+        return content
+
     def _convert_config_dict(self, config_dict):
-        return {key: _value(key, value) for key, value in config_dict.items()}
+        converted = {key: _value(key, value) for key, value in config_dict.items()}
+        if "metrics" in converted:  # whose functions no file could hold
+            converted["metrics"] = written(converted["metrics"])
+        return converted
 
     def _load_cmd_line(self):
         return parse_argv(self._argv)
@@ -224,16 +249,18 @@ class Config(RecBoleConfig):
     def _get_model_and_dataset(self, model, dataset):
         if "/" in dataset:
             raise ValueError(f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: <folder in it>.")
-        return model, get_model(model), dataset
+        return self._entry.name, self._entry.model_class, dataset
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        model, changed_defaults = resolve(model)
-        super()._load_internal_config_dict(model, model_class, dataset)
-        for name in ("overall", f"model/{model}", f"dataset/{dataset}", f"tuned/{dataset}/{model}"):
-            file = properties_folder() / f"{name}.yaml"
+        entry, ours = self._entry, properties_folder()
+        super()._load_internal_config_dict(entry.base, model_class, dataset)
+        files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml", *entry.own_files, ours / f"dataset/{dataset}.yaml"]
+        if not own_code.is_reference(entry.reference):  # what was found for a model is not known of what inherits from it
+            files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
+        for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))
-        self.internal_config_dict.update(changed_defaults)
+        self.internal_config_dict.update(entry.changed_defaults)
 
     def _update_internal_config_dict(self, file):
         before = dict(self.internal_config_dict)
@@ -247,11 +274,11 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self):
         check_kinds(self.final_config_dict, self.external_config_dict, self.internal_config_dict)
-        check_evaluation(self.final_config_dict)
+        metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
-        super()._set_default_parameters()
+        self._set_metrics(metrics, super()._set_default_parameters)
         # RecBole always reads its packaged ml-100k; a folder of the user's own comes first.
         if self.dataset == "ml-100k" and folder.is_dir():
             self.final_config_dict["data_path"] = str(folder)
@@ -259,6 +286,16 @@ class Config(RecBoleConfig):
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
         if self.final_config_dict["history_source"] is None:
             self.final_config_dict["history_source"] = "past" if split_is_in_time_order(self.final_config_dict) else "training"
+
+    def _set_metrics(self, metrics, set_default_parameters) -> None:
+        """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is better."""
+        final = self.final_config_dict
+        asked, valid = written(final["metrics"]), own_code.name_of(final["valid_metric"])
+        final["metrics"] = [metric.name for metric in metrics if metric.name in RECBOLE_METRICS]
+        set_default_parameters()
+        final["metrics"], final["valid_metric"] = asked, valid
+        chosen = next(metric for metric in metrics if metric.key == valid.lower())
+        final["valid_metric_bigger"] = not chosen.smaller_is_better
 
     def _init_device(self):
         super()._init_device()

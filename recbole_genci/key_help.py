@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from recbole_genci.config import RECBOLE_FOLDER, properties_folder
-from recbole_genci.registry import get_model, known_models, resolve
+from recbole_genci.config import RECBOLE_FOLDER, default_files, properties_folder
+from recbole_genci.own_code import is_reference
+from recbole_genci.registry import entry_of, known_models
 
 #: What commands that read a dataset say of it.
 DATASET_USAGE = """\
@@ -24,10 +25,11 @@ usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=
 
 Trains and evaluates each model on the same rows, and prints one table.
 
-  --model         {models}
+  --model         {models}; a model of your own as module:Class or path/to/file.py:Class, its defaults in Class.yaml beside it
 {dataset}
   --experiment    {experiments}
-  --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had
+  --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had. Code of one's own
+                  that the folder names runs only with --model=<module:Class> or --trust_code=True beside it
 
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats config_files, which beat the
 properties files. A key that nobody knows is refused, with the nearest name.
@@ -47,8 +49,7 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     Raises:
         ValueError: an unknown model.
     """
-    for name in models:
-        get_model(name)
+    asked = [entry_of(model.strip()) for model in models]
     ours, theirs = properties_folder(), RECBOLE_FOLDER / "properties"
     host = [theirs / "overall.yaml", theirs / "dataset/sample.yaml"]
     own = [ours / "overall.yaml", *([ours / f"dataset/{dataset}.yaml"] if dataset else [])]
@@ -62,14 +63,13 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
         )
     ]
     text += [section(title, {key: entries[key] for key in keys}) for title, keys in _sections(own + host).items()]
-    for name in models:
-        model, changed_defaults = resolve(name)
-        of_model = entries_of([theirs / f"model/{model}.yaml", ours / f"model/{model}.yaml"])
-        of_model |= {key: (default, *of_model[key][1:]) for key, default in changed_defaults.items()}
-        text.append(section(f"{name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
-        tuned = entries_of([ours / f"tuned/{dataset}/{model}.yaml"])
+    for model in asked:
+        of_model = entries_of(default_files(model))
+        of_model |= {key: (default, *of_model[key][1:]) for key, default in model.changed_defaults.items()}
+        text.append(section(f"{model.name}'s own", {key: entry for key, entry in of_model.items() if key not in entries}))
+        tuned = entries_of([] if is_reference(model.reference) else [ours / f"tuned/{dataset}/{model.base}.yaml"])
         if tuned:
-            text.append(section(f"{name}'s defaults on {dataset}, found by tuning", tuned))
+            text.append(section(f"{model.name}'s defaults on {dataset}, found by tuning", tuned))
     return "\n".join(part for part in text if part)
 
 

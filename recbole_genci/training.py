@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import yaml
 from recbole.utils import init_seed
 
+from recbole_genci.callbacks import Callback, calling
 from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import known_keys
 from recbole_genci.data import create_loaders
@@ -21,8 +22,8 @@ from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
+from recbole_genci.own_code import source_digest
 from recbole_genci.processes import ALONE, Processes
-from recbole_genci.registry import revision
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
@@ -37,6 +38,7 @@ def train_and_evaluate(
     callback_fn: Callable[[int, float], None] | None = None,
     folder: Path | None = None,
     processes: Processes = ALONE,
+    callbacks: Sequence[Callback] = (),
 ) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
@@ -50,6 +52,7 @@ def train_and_evaluate(
         callback_fn: called with each evaluated epoch and its validation score.
         folder: of a new run, where it exists already.
         processes: that call this function together and train one model; the first of them leaves what one would.
+        callbacks: as of ``recbole_genci.run``.
 
     Returns:
         dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
@@ -77,14 +80,18 @@ def train_and_evaluate(
             torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
         identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
                     "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
-        if revision(config.model_class) > 1:
-            identity["model revision"] = revision(config.model_class)
+        source = source_digest(config.model_class)
+        if config.model_class.revision > 1:
+            identity["model revision"] = config.model_class.revision
+        if source:
+            identity["model source"] = source
         started = time.perf_counter()
-        if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
+        if resume_folder is None and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, processes)
         trainer = CTRTrainer(config, model, folder, identity if processes.size == 1 else None, processes)
         if resume_folder is not None:
             trainer.resume(train)
+        callback_fn = callback_fn or calling(callbacks, config, folder)
         _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
         training_s = time.perf_counter() - started
         tested = {}
@@ -94,6 +101,7 @@ def train_and_evaluate(
                 tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
         metrics = {
             "model": config["model"],
+            "model_reference": config.model_reference,
             "dataset": config["dataset"],
             "seed": config["seed"],
             **tested,
@@ -102,7 +110,8 @@ def train_and_evaluate(
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
             "nproc": processes.size,
-            "model_revision": revision(config.model_class),
+            "model_revision": config.model_class.revision,
+            "model_source": source,
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
             "rows_fingerprint": identity["features"],
@@ -161,10 +170,11 @@ def config_as_yaml(config) -> str:
     internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
                 "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path",
                 "checkpoint_dir"}  # which of a trial or an experiment's run is that run's own folder  # fmt: skip
-    own = known_keys([config["model"]], config["dataset"]) - internal  # not those of models it was compared with
+    own = known_keys([config.model_reference], config["dataset"]) - internal  # not those of models it was compared with
     plain = {key: list(value) if isinstance(value, tuple) else value
              for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
     plain["train_neg_sample_args"] = None
+    plain["model"] = config.model_reference  # from which another process finds a model of one's own
     plain["data_path"] = str(Path(config["data_path"]).parent)
     header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
     return header + yaml.safe_dump(plain, sort_keys=True)

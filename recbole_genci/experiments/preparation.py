@@ -33,7 +33,7 @@ class Preparation:
         Raises:
             ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had, or a failing fit.
         """
-        if not getattr(config.model_class, "reads_semantic_ids", False):
+        if not config.model_class.reads_semantic_ids:
             return None
         settings = tokenizer_settings(config) if config["semantic_id_path"] is None else None
         parts, fingerprint = self.rows(config)

@@ -104,8 +104,8 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     check_dataset(first)
     check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
-        getattr(config.model_class, "check_settings", lambda config: None)(config)
-        if getattr(config.model_class, "reads_semantic_ids", False) and config["semantic_id_path"] is None:
+        config.model_class.check_settings(config)
+        if config.model_class.reads_semantic_ids and config["semantic_id_path"] is None:
             tokenizer_settings(config)
     _refuse_equal_lines(lines, configs)
     if lines and not can_draw():

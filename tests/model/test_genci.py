@@ -144,7 +144,8 @@ def test_the_loss_is_eq_12_part_by_part(tiny_parts):
     batch = train[np.arange(len(train))]
     label = batch["label"]
     ctr, ntp, regularisation, base_loss = model.train().calculate_loss(batch)
-    logits, encoded, index = model.forward(batch)
+    inputs, encoded, index, _ = model.prediction_inputs(batch)
+    logits = model.click_logits(inputs)
     torch.testing.assert_close(ctr, F.binary_cross_entropy(torch.sigmoid(logits), label))  # Eq. 1
     clicked = label == 1
     per_row = -score_codes(model.intent, encoded, index[clicked], batch["semantic_ids"][clicked])
