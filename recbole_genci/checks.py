@@ -8,8 +8,8 @@ import torch
 
 from recbole_genci.kinds import is_whole
 from recbole_genci.metric_names import Metric, metrics_asked, written
-from recbole_genci.own_code import name_of
 from recbole_genci.nearest import nearest
+from recbole_genci.own_code import name_of
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
 

@@ -115,6 +115,22 @@ def _repeated_key(node: yaml.Node | None):
     return None
 
 
+def _check_yaml(file: Path, key: str) -> None:
+    """Raises ValueError, beginning with ``key``, for a file that holds no mapping in YAML, or a key twice."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content, repeated = yaml.load(text, Loader=yaml.FullLoader), _repeated_key(yaml.compose(text))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{key}: '{file}' holds no 'key: value' lines.")
+    if repeated:
+        raise ValueError(
+            f"{key}: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
+            "the first value would be lost. Keep one."
+        )
+
+
 def _listed_keys(*files: Path) -> set[str]:
     keys = set()
     for file in files:
@@ -124,7 +140,14 @@ def _listed_keys(*files: Path) -> set[str]:
 
 
 def default_files(entry: Entry) -> list[Path]:
-    """Files that may hold a model's defaults, later ones win: RecBole's, this plugin's, a person's own."""
+    """Files that may hold a model's defaults, later ones win: RecBole's, this plugin's, a person's own.
+
+    Raises:
+        ValueError: a file of a person's own that holds no keys.
+    """
+    for file in entry.own_files:
+        if file.is_file():
+            _check_yaml(file, f"model: the defaults of {entry.name}")
     name = f"model/{entry.base}.yaml"
     return [RECBOLE_FOLDER / "properties" / name, properties_folder() / name, *entry.own_files]
 
@@ -182,9 +205,6 @@ class Config(RecBoleConfig):
         self._argv = list(argv)
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
-        for file in self._entry.own_files:
-            if file.is_file():
-                self._read_mapping(file, f"{self._entry.name}'s defaults")
         self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
@@ -205,24 +225,8 @@ class Config(RecBoleConfig):
         for file in file_list or []:
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
-            self._read_mapping(Path(file), "config_files")
+            _check_yaml(Path(file), "config_files")
         return super()._load_config_files(file_list)
-
-    def _read_mapping(self, file: Path, key: str) -> dict:
-        """The content of a YAML file of keys; raises ValueError, beginning with ``key``, where it holds none."""
-        try:
-            text = file.read_text(encoding="utf-8")
-            content, repeated = yaml.load(text, Loader=self._build_yaml_loader()), _repeated_key(yaml.compose(text))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{key}: '{file}' holds no 'key: value' lines.")
-        if repeated:
-            raise ValueError(
-                f"{key}: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
-                "the first value would be lost. Keep one."
-            )
-        return content
 
     def _convert_config_dict(self, config_dict):
         converted = {key: _value(key, value) for key, value in config_dict.items()}

@@ -25,7 +25,8 @@ usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=
 
 Trains and evaluates each model on the same rows, and prints one table.
 
-  --model         {models}; a model of your own as module:Class or path/to/file.py:Class, its defaults in Class.yaml beside it
+  --model         {models};
+                  a model of your own as module:Class or path/to/file.py:Class, its defaults in Class.yaml beside it
 {dataset}
   --experiment    {experiments}
   --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had. Code of one's own

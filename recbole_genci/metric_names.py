@@ -60,8 +60,8 @@ def _metric(asked) -> Metric:
         name = known.get(str(asked).lower())
         if name is None:
             raise ValueError(
-                f"metrics: '{asked}' is not a metric of labelled rows.{nearest(asked, KNOWN)} Choose among {', '.join(KNOWN)}, or "
-                "give one of your own as module:function."
+                f"metrics: '{asked}' is not a metric of labelled rows.{nearest(asked, KNOWN)} Choose among "
+                f"{', '.join(KNOWN)}, or give one of your own as module:function."
             )
         return Metric(name, name.lower() in smaller_metrics)
     own, name = load_object(asked, "metrics"), name_of(asked)
@@ -69,14 +69,18 @@ def _metric(asked) -> Metric:
         raise ValueError(f"metrics: '{asked}' has the name of a metric of RecBole or of this plugin. Rename it, for example "
                          f"my_{name.lower()}.")  # fmt: skip
     if isinstance(own, type) and issubclass(own, AbstractMetric):
-        needed = set(vars(own).get("metric_need", _GIVEN)) | set(getattr(own, "metric_need", _GIVEN))
+        needed = set(getattr(own, "metric_need", _GIVEN))
         if lacking := sorted(needed - _GIVEN):
-            raise ValueError(f"metrics: '{asked}' needs {lacking[0]}, which rows with labels do not have; they have "
-                             f"{' and '.join(sorted(_GIVEN))}.")  # fmt: skip
+            raise ValueError(
+                f"metrics: '{asked}' needs {lacking[0]}, which rows with labels do not have; they have "
+                f"{' and '.join(sorted(_GIVEN))}."
+            )
         return Metric(name, bool(own.smaller), own)
     if not callable(own):
-        raise ValueError(f"metrics: '{asked}' is a {type(own).__name__}. A metric of your own is a function (labels, "
-                         "probabilities, users=None) that returns a number, or a subclass of RecBole's AbstractMetric.")  # fmt: skip
+        raise ValueError(
+            f"metrics: '{asked}' is a {type(own).__name__}. A metric of your own is a function (labels, probabilities, "
+            "users=None) that returns a number, or a subclass of RecBole's AbstractMetric."
+        )
     return Metric(name, bool(getattr(own, "smaller_is_better", False)), own)
 
 

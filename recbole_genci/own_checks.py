@@ -53,8 +53,9 @@ def try_model(config, training_part) -> None:
         losses = model.train().calculate_loss(batch)
         for loss in losses if isinstance(losses, tuple) else (losses,):
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                raise ValueError(f"model: {config['model']}.calculate_loss must return one number, as a tensor, or a tuple of "
-                                 "such parts.")  # fmt: skip
+                raise ValueError(
+                    f"model: {config['model']}.calculate_loss must return one number, as a tensor, or a tuple of such parts."
+                )
 
 
 def try_metrics(config, valid_part) -> None:
@@ -70,5 +71,7 @@ def try_metrics(config, valid_part) -> None:
     found = metrics_of(config, scores, labels, users_of_part(valid_part))
     chosen = str(config["valid_metric"])
     if found[chosen.lower()] != found[chosen.lower()]:
-        raise ValueError(f"valid_metric: {chosen} of the validation rows is undefined, so that no epoch would be the best. Choose "
-                         "another of metrics.")  # fmt: skip
+        raise ValueError(
+            f"valid_metric: {chosen} of the validation rows is undefined, so that no epoch would be the best. Choose another "
+            "of metrics."
+        )

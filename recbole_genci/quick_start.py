@@ -264,9 +264,10 @@ def main(argv: Sequence[str]) -> int:
         words = parse_argv(argv)
         if "resume" in words:
             if set(words) - {"resume", "data_path", "model", "trust_code"}:
-                raise ValueError("command line: --resume=<folder> stands alone, or beside --data_path where files have moved, and "
-                                 "--model or --trust_code for a model of one's own; the folder's config.yaml says everything "
-                                 "else.")  # fmt: skip
+                raise ValueError(
+                    "command line: --resume=<folder> stands alone, or beside --data_path where files have moved, and --model "
+                    "or --trust_code for a model of one's own; the folder's config.yaml says everything else."
+                )
             moved = [word for word in argv if word.startswith("--data_path=")]
             plan = prepare_resumed(str(words["resume"]), moved, words.get("model"), words.get("trust_code", False))
             work = functools.partial(_execute_resumed, plan, str(words["resume"]))

@@ -125,8 +125,8 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     (config,) = plan.configs.values()
     folder = new_folder(Path(config["results_dir"]), f"hyper-{config['model']}-{dataset}")
     words = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items() if value is not None]
-    command = shlex.join(["python", "run_hyper.py", f"--model={config.model_reference}", f"--dataset={dataset}", f"--params_file={params_file}",
-                          *config_files_words(config_files), *words, *argv])  # fmt: skip
+    asked = [f"--model={config.model_reference}", f"--dataset={dataset}", f"--params_file={params_file}"]
+    command = shlex.join(["python", "run_hyper.py", *asked, *config_files_words(config_files), *words, *argv])
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
