@@ -1,4 +1,5 @@
-"""Functions of one's own that are called during training, as ``run(..., callbacks=[...])`` takes them."""
+"""Functions of one's own that are called during training, as ``run(..., callbacks=[...])`` takes
+them."""
 
 from __future__ import annotations
 
@@ -33,23 +34,35 @@ class EvaluatedEpoch:
 Callback = Callable[[EvaluatedEpoch], object]
 
 
-def calling(callbacks: Sequence[Callback], config, folder: Path) -> Callable[[int, float], None] | None:
-    """What RecBole's trainer calls with its epoch, from 0, and score: every callback in turn; None without callbacks.
+def calling(
+    callbacks: Sequence[Callback], config, folder: Path
+) -> Callable[[int, float], None] | None:
+    """What RecBole's trainer calls with its epoch, from 0, and score: every callback in turn; None
+    without callbacks.
 
-    The function raises RuntimeError where a callback fails, which ends the run; what it returns is not looked at.
+    The function raises RuntimeError where a callback fails, which ends the run; what it returns is
+    not looked at.
     """
     if not callbacks:
         return None
 
     def call(epoch: int, score: float) -> None:
-        event = EvaluatedEpoch(config["model"], config["seed"], epoch + 1, str(config["valid_metric"]), float(score), folder)
+        event = EvaluatedEpoch(
+            config["model"],
+            config["seed"],
+            epoch + 1,
+            str(config["valid_metric"]),
+            float(score),
+            folder,
+        )
         for callback in callbacks:
             try:
                 callback(event)
             except Exception as error:  # whatever a person's own function dies of
                 name = getattr(callback, "__name__", type(callback).__name__)
                 raise RuntimeError(
-                    f"callbacks: {name} failed after epoch {event.epoch} of {event.model}, and the run ended there: "
+                    f"callbacks: {name} failed after epoch {event.epoch} of {event.model}, and the "
+                    "run ended there: "
                     f"{described(error)}"
                 ) from error
 
@@ -60,4 +73,7 @@ def check_callbacks(callbacks: Sequence[Callback]) -> None:
     """Raises ValueError for what cannot be called."""
     for callback in callbacks:
         if not callable(callback):
-            raise ValueError(f"callbacks: {callback!r} cannot be called; give a list of functions of one EvaluatedEpoch.")
+            raise ValueError(
+                f"callbacks: {callback!r} cannot be called; give a list of functions of one "
+                "EvaluatedEpoch."
+            )

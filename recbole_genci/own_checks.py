@@ -24,17 +24,23 @@ def check_importable(config, setting: str) -> None:
     Raises:
         ValueError: it was defined in a program, a notebook or a function.
     """
-    for key, references in {"model": [config.model_reference], "metrics": config["metrics"]}.items():
+    for key, references in {
+        "model": [config.model_reference],
+        "metrics": config["metrics"],
+    }.items():
         for reference in references:
             if is_reference(reference) and not is_importable(reference):
                 raise ValueError(
-                    f"{key}: {name_of(reference)} exists in this process alone, and the other processes of {setting} could not "
-                    f"import it. Write it into a file and give path/to/file.py:{name_of(reference)}."
+                    f"{key}: {name_of(reference)} exists in this process alone, and the other "
+                    f"processes of {setting} could not "
+                    "import it. Write it into a file and give "
+                    f"path/to/file.py:{name_of(reference)}."
                 )
 
 
 def try_model(config, training_part) -> None:
-    """Make the model, and have one of a person's own predict and learn from some rows, so that its errors come before training.
+    """Make the model, and have one of a person's own predict and learn from some rows, so that its
+    errors come before training.
 
     Args:
         training_part: the model's view of the training rows.
@@ -54,12 +60,14 @@ def try_model(config, training_part) -> None:
         for loss in losses if isinstance(losses, tuple) else (losses,):
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
                 raise ValueError(
-                    f"model: {config['model']}.calculate_loss must return one number, as a tensor, or a tuple of such parts."
+                    f"model: {config['model']}.calculate_loss must return one number, as a tensor, "
+                    "or a tuple of such parts."
                 )
 
 
 def try_metrics(config, valid_part) -> None:
-    """Measure made-up scores of the validation rows by GAUC and metrics of one's own, so that errors come before training.
+    """Measure made-up scores of the validation rows by GAUC and metrics of one's own, so that
+    errors come before training.
 
     Raises:
         ValueError: a metric that fails, or a ``valid_metric`` that is undefined on these rows.
@@ -72,6 +80,7 @@ def try_metrics(config, valid_part) -> None:
     chosen = str(config["valid_metric"])
     if found[chosen.lower()] != found[chosen.lower()]:
         raise ValueError(
-            f"valid_metric: {chosen} of the validation rows is undefined, so that no epoch would be the best. Choose another "
+            f"valid_metric: {chosen} of the validation rows is undefined, so that no epoch would "
+            "be the best. Choose another "
             "of metrics."
         )

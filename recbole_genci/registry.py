@@ -1,4 +1,4 @@
-"""Which models there are: ours, RecBole's, and a person's own, with an error that names the nearest when there is none."""
+"""Which models there are: ours, RecBole's and a person's own; a name of none gets the nearest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from recbole_genci.own_code import (
     is_of_a_library,
     is_reference,
     load_object,
-    name_of,
     reference_of,
     source_file,
 )
@@ -75,8 +74,8 @@ class Entry:
         model_class: keeps the contract of ``recbole_genci.model.base``.
         base: the model whose properties are its defaults: itself, or what a person's own model inherits from.
         changed_defaults: of an alias.
-        own_files: where a person's own model and its own bases may have defaults, ``<Class>.yaml`` beside the module; later
-            files win, and none need be there.
+        own_files: where a person's own model and its own bases may have defaults,
+            ``<Class>.yaml`` beside the module; later files win, and none need be there.
     """
 
     name: str
@@ -91,11 +90,13 @@ def entry_of(model) -> Entry:
     """What a name, a reference (``module:Class``, ``file.py:Class``) or a class stands for.
 
     Raises:
-        ValueError: no such model, or one that is not trained on labelled rows (SASRec, BPR, ...); of a reference also what
-            ``load_object`` raises.
+        ValueError: no such model, or one that is not trained on labelled rows (SASRec, BPR, ...);
+            of a reference also what ``load_object`` raises.
     """
     if not isinstance(model, (str, type)):
-        raise ValueError(f"model: {model!r} is neither the name of a model, nor module:Class, nor a class.")
+        raise ValueError(
+            f"model: {model!r} is neither the name of a model, nor module:Class, nor a class."
+        )
     reference = reference_of(model)
     if not is_reference(reference):
         name, changed_defaults = resolve(reference)
@@ -105,38 +106,43 @@ def entry_of(model) -> Entry:
     name = found.__name__
     if is_of_a_library(found) and name in known_models() and _named(name) is contract_of(found):
         return Entry(name, name, contract_of(found), name)
-    if name in known_models() or (Path(recbole.__file__).parent / f"properties/model/{name}.yaml").is_file():
-        raise ValueError(f"model: '{reference}' has the name of a model of RecBole or of this plugin, and tables could not tell "
-                         f"the two apart. Rename the class, for example My{name}.")  # fmt: skip
-    bases = [each for each in found.__mro__ if is_of_a_library(each) and each.__name__ in known_models()]
-    own = [each for each in reversed(found.__mro__) if not is_of_a_library(each) and source_file(each)]
+    of_recbole = Path(recbole.__file__).parent / f"properties/model/{name}.yaml"
+    if name in known_models() or of_recbole.is_file():
+        raise ValueError(
+            f"model: '{reference}' has the name of a model of RecBole or of this plugin, and tables "
+            f"could not tell the two apart. Rename the class, for example My{name}."
+        )
+    library = [each for each in found.__mro__ if is_of_a_library(each)]
+    base = next((each.__name__ for each in library if each.__name__ in known_models()), name)
+    own = [each for each in reversed(found.__mro__) if each not in library and source_file(each)]
     files = tuple(source_file(each).with_name(f"{each.__name__}.yaml") for each in own)
-    return Entry(name, reference, contract_of(found), bases[0].__name__ if bases else name, own_files=files)
+    return Entry(name, reference, contract_of(found), base, own_files=files)
 
 
 def _check_kind(found, reference: str) -> None:
     """Refuse what is no CTR model."""
-    needed = ("A model of your own is a subclass of recbole_genci.model.base.ClickModel, of RecBole's ContextRecommender, or of "
-              "DIN or DIEN: it trains on labelled rows, and its predict gives click probabilities.")  # fmt: skip
+    needed = (
+        "A model of your own is a subclass of recbole_genci.model.base.ClickModel, of RecBole's "
+        "ContextRecommender, or of DIN or DIEN: it trains on labelled rows, and its predict gives "
+        "click probabilities."
+    )
     if not isinstance(found, type):
         raise ValueError(f"model: '{reference}' is a {type(found).__name__}, not a class. {needed}")
     if not issubclass(found, ContextRecommender) and not is_recboles_history_model(found):
-        kinds = [each.__name__ for each in found.__mro__ if issubclass(each, AbstractRecommender) and is_of_a_library(each)]
-        kind = f"RecBole's {kinds[0]}" if kinds else f"{found.__mro__[1].__name__}"
+        library = [each for each in found.__mro__ if is_of_a_library(each)]
+        kinds = [each.__name__ for each in library if issubclass(each, AbstractRecommender)]
+        kind = f"RecBole's {kinds[0]}" if kinds else library[0].__name__
         raise ValueError(f"model: '{reference}' is a subclass of {kind}. {needed}")
     if found.input_type != InputType.POINTWISE:
-        raise ValueError(f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by one, with labels. "
-                         "Leave input_type out.")  # fmt: skip
+        raise ValueError(
+            f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by one, "
+            "with labels. Leave input_type out."
+        )
 
 
 def get_model(name):
-    """The model class that a name, a reference or a class stands for, with the contract; arguments and errors of ``entry_of``."""
+    """The model class, with the contract, of what ``entry_of`` takes; raises as it does."""
     return entry_of(name).model_class
-
-
-def model_name(model) -> str:
-    """How tables and folders call a model, by its name, reference or class, without importing anything."""
-    return name_of(reference_of(model))
 
 
 def _named(name: str) -> type:
