@@ -161,12 +161,11 @@ def _import_module(name: str, reference: str, key: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            here = [file.stem for file in Path().glob("*.py")]
             raise ValueError(
                 f"{key}: there is no module '{error.name}', which '{reference}' names; it was "
-                "looked for in "
-                f"{os.getcwd()} and in PYTHONPATH. Give the path of its file: "
-                f"path/to/{error.name}.py:"
-                f"{name_of(reference)}."
+                f"looked for in {os.getcwd()} and in PYTHONPATH.{nearest(error.name, here)} Or give "
+                f"the path of its file: path/to/{error.name}.py:{name_of(reference)}."
             ) from error
         raise ValueError(f"{key}: {described(error)}") from error
     except (Exception, SystemExit) as error:  # whatever a person's own module dies of

@@ -292,7 +292,7 @@ def test_what_is_no_ctr_model_is_refused_in_one_sentence(model_folder, monkeypat
         ],
         "my_wrong:SASRec": ["has the name of a model of RecBole"],
         "my_models:MyNett": ["has no 'MyNett'. Did you mean 'MyNet'?"],
-        "my_modles:MyNet": ["there is no module 'my_modles'"],
+        "my_modles:MyNet": ["there is no module 'my_modles'", "Did you mean 'my_models'?"],
         "my_modles.py:MyNet": ["there is no file", "Did you mean 'my_models.py'?"],
         "my_syntax:Broken": ["my_syntax.py, line 2: SyntaxError"],
         "my_import.py:Broken": [
