@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from recbole_genci.registry import nearest
+from recbole_genci.metric_names import Metric, metrics_asked, written
+from recbole_genci.nearest import nearest
+from recbole_genci.own_code import name_of
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
-_VALUE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
 
 
 def check(config) -> None:
@@ -36,11 +37,14 @@ def check(config) -> None:
         )
 
 
-def check_evaluation(final: Mapping) -> None:
+def check_evaluation(final: Mapping) -> list[Metric]:
     """Refuse metrics and modes of evaluation that are none of labelled rows.
 
     Args:
         final: all keys, before RecBole has read these: its own words name no key.
+
+    Returns:
+        list: the metrics.
 
     Raises:
         ValueError: names the key, its value and what it may be.
@@ -52,8 +56,7 @@ def check_evaluation(final: Mapping) -> None:
                 f"eval_args: mode '{mode}' scores sampled or all items, where AUC and LogLoss say nothing about clicks. Use "
                 "mode: labeled."
             )
-    metrics = final["metrics"] or []
-    _check_metrics([metrics] if isinstance(metrics, str) else metrics, final["valid_metric"])
+    return _checked_metrics(written(final["metrics"]), final["valid_metric"])
 
 
 def _check_caches(config) -> None:
@@ -96,21 +99,16 @@ def split_is_in_time_order(config) -> bool:
     return config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
 
 
-def _check_metrics(asked: Sequence[str], valid_metric: str) -> None:
-    metrics = [str(metric).lower() for metric in asked]
-    known = {metric.lower(): metric for metric in _VALUE_METRICS}
-    for metric in asked:
-        if str(metric).lower() not in known:
-            raise ValueError(
-                f"metrics: '{metric}' is not a metric of labelled rows.{nearest(metric, _VALUE_METRICS)} Choose among "
-                f"{', '.join(_VALUE_METRICS)}."
-            )
-    if missing := [known[name] for name in ("auc", "logloss") if name not in metrics]:
+def _checked_metrics(asked: Sequence[str], valid_metric: str) -> list[Metric]:
+    metrics = metrics_asked(asked)
+    keys = [metric.key for metric in metrics]
+    if missing := [name for name in ("AUC", "LogLoss") if name.lower() not in keys]:
         raise ValueError(
             f"metrics: {asked} lacks {' and '.join(missing)}, which every comparison table shows. Add it."
         )
-    if str(valid_metric).lower() not in metrics:
+    if name_of(valid_metric).lower() not in keys:
         raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {asked}.")
+    return metrics
 
 
 def _check_numbers(config) -> None:

@@ -17,14 +17,17 @@ import numpy as np
 import yaml
 from recbole.config import Config as RecBoleConfig
 
-from recbole_genci import compat, gpus
+from recbole_genci import compat, gpus, own_code
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
 from recbole_genci.key_source import KeySource, key_source
 from recbole_genci.keys import RECBOLE_FOLDER as RECBOLE_FOLDER  # read by others through this module
 from recbole_genci.keys import Key, key_table, known_keys, properties_folder
 from recbole_genci.kind import NO_EFFECT
 from recbole_genci.kinds import check_values
-from recbole_genci.registry import get_model, nearest, resolve
+from recbole_genci.metric_names import RECBOLE_METRICS, written
+from recbole_genci.nearest import nearest
+from recbole_genci.registry import entry_of
+from recbole_genci.yaml_files import read_yaml
 
 _NOTHING = ("none", "~", "null")
 _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
@@ -79,21 +82,6 @@ def _value(key: str, value):
     return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
 
 
-def _repeated_key(node: yaml.Node | None):
-    """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes the last in silence."""
-    if isinstance(node, yaml.MappingNode):
-        seen = []  # a key that is itself a list or mapping has a value that cannot be hashed
-        for key, value in node.value:
-            if key.value in seen:
-                return key
-            seen.append(key.value)
-            if found := _repeated_key(value):
-                return found
-    if isinstance(node, yaml.SequenceNode):
-        return next(filter(None, map(_repeated_key, node.value)), None)
-    return None
-
-
 def _merged_eval_args(*dicts: dict) -> dict:
     """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict replace the others: a user
     who sets the split alone would get a random order and full ranking (configurator.py:441)."""
@@ -116,12 +104,15 @@ class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
     Args:
-        model: name of a plugin or RecBole CTR model.
+        model: name of a plugin or RecBole CTR model; one's own as ``module:Class``, ``path/to/file.py:Class`` or the class.
         dataset: name of the dataset.
         config_file_list: YAML files, later ones win.
         config_dict: keys from Python; not modified.
         argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host program.
         compared_models: the other models of the same run, whose keys are known too.
+
+    Attributes:
+        model_reference: by which the model is found again; ``config["model"]`` is its name.
 
     Raises:
         ValueError: unknown model or key (with the nearest name), an unreadable value, or settings that cannot be
@@ -131,8 +122,10 @@ class Config(RecBoleConfig):
 
     def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
         self._argv = list(argv)
+        self._entry = entry_of(model)
+        self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
-        self._files, self._properties, self.keys_read = [], [], set()
+        self._files, self._properties = [], []
         self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
@@ -158,23 +151,14 @@ class Config(RecBoleConfig):
         for file in file_list or []:
             if not os.path.isfile(file):
                 raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
-            try:
-                text = Path(file).read_text(encoding="utf-8")
-                content, repeated = yaml.load(text, Loader=self.yaml_loader), _repeated_key(yaml.compose(text))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ValueError(f"config_files: '{file}' is not YAML in UTF-8: {' '.join(str(error).split())}") from error
-            if not isinstance(content, dict):
-                raise ValueError(f"config_files: '{file}' holds no 'key: value' lines.")
-            if repeated:
-                raise ValueError(
-                    f"config_files: '{file}' gives {repeated.value} a second time in line {repeated.start_mark.line + 1}; "
-                    "the first value would be lost. Keep one."
-                )
-            self._files.append((file, content))
+            self._files.append((file, read_yaml(Path(file), "config_files")))
         return super()._load_config_files(file_list)
 
     def _convert_config_dict(self, config_dict):
-        return {key: _value(key, value) for key, value in config_dict.items()}
+        converted = {key: _value(key, value) for key, value in config_dict.items()}
+        if "metrics" in converted:  # whose functions no file could hold
+            converted["metrics"] = written(converted["metrics"])
+        return converted
 
     def _load_cmd_line(self):
         return parse_argv(self._argv)
@@ -195,17 +179,19 @@ class Config(RecBoleConfig):
     def _get_model_and_dataset(self, model, dataset):
         if "/" in dataset:
             raise ValueError(f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: <folder in it>.")
-        return model, get_model(model), dataset
+        return self._entry.name, self._entry.model_class, dataset
 
     def _load_internal_config_dict(self, model, model_class, dataset):
-        model, changed_defaults = resolve(model)
-        super()._load_internal_config_dict(model, model_class, dataset)
-        for name in ("overall", f"model/{model}", f"dataset/{dataset}", f"tuned/{dataset}/{model}"):
-            file = properties_folder() / f"{name}.yaml"
+        entry, ours = self._entry, properties_folder()
+        super()._load_internal_config_dict(entry.base, model_class, dataset)
+        files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml", *entry.own_files, ours / f"dataset/{dataset}.yaml"]
+        if not own_code.is_reference(entry.reference):  # what was found for a model is not known of what inherits from it
+            files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
+        for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))
-        self.internal_config_dict.update(changed_defaults)
-        self._properties.append((model, changed_defaults))
+        self.internal_config_dict.update(entry.changed_defaults)
+        self._properties.append((Path(entry.base), entry.changed_defaults))
 
     def _update_internal_config_dict(self, file):
         before = dict(self.internal_config_dict)
@@ -220,11 +206,11 @@ class Config(RecBoleConfig):
 
     def _set_default_parameters(self):
         check_values(self._key_table, self.final_config_dict, self.external_config_dict)
-        check_evaluation(self.final_config_dict)
+        metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
-        super()._set_default_parameters()
+        self._set_metrics(metrics, super()._set_default_parameters)
         # RecBole always reads its packaged ml-100k; a folder of the user's own comes first, and a download goes there too.
         packaged = Path(self.final_config_dict["data_path"])
         if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
@@ -234,6 +220,16 @@ class Config(RecBoleConfig):
         if self.final_config_dict["history_source"] is None:
             self.final_config_dict["history_source"] = "past" if split_is_in_time_order(self.final_config_dict) else "training"
 
+    def _set_metrics(self, metrics, set_default_parameters) -> None:
+        """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is better."""
+        final = self.final_config_dict
+        asked, valid = written(final["metrics"]), own_code.name_of(final["valid_metric"])
+        final["metrics"] = [metric.name for metric in metrics if metric.name in RECBOLE_METRICS]
+        set_default_parameters()
+        final["metrics"], final["valid_metric"] = asked, valid
+        chosen = next(metric for metric in metrics if metric.key == valid.lower())
+        final["valid_metric_bigger"] = not chosen.smaller_is_better
+
     def _init_device(self):
         super()._init_device()
         gpus.show(self.final_config_dict["gpu_id"])
@@ -241,10 +237,6 @@ class Config(RecBoleConfig):
     def source_of(self, key: str) -> KeySource:
         """Where the value of ``key`` comes from, as this Config was made; a later ``config[key] = value`` is not told."""
         return key_source(key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties)
-
-    def __getitem__(self, item):
-        self.keys_read.add(item)  # so that a hint names keys that a model really reads
-        return super().__getitem__(item)
 
     @property
     def without_effect(self) -> list[Key]:

@@ -9,7 +9,8 @@ import yaml
 
 from recbole_genci.keys import Key, key_table, properties_folder, read_keys
 from recbole_genci.kind import NO_EFFECT
-from recbole_genci.registry import get_model, known_models, resolve
+from recbole_genci.own_code import is_reference
+from recbole_genci.registry import Entry, entry_of, known_models
 
 #: What commands that read a dataset say of it.
 DATASET_USAGE = """\
@@ -25,10 +26,12 @@ usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=
 
 Trains and evaluates each model on the same rows, and prints one table.
 
-  --model         {models}
+  --model         {models};
+                  a model of your own as module:Class or path/to/file.py:Class, its defaults in Class.yaml beside it
 {dataset}
   --experiment    {experiments}
-  --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had
+  --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had. Code of one's own
+                  that the folder names runs only with --model=<module:Class> or --trust_code=True beside it
 
 RecBole's habits, -m NAME, -d NAME and --key value, mean the same as --key=value.
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats config_files, which beat the
@@ -46,8 +49,7 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     Raises:
         ValueError: an unknown model.
     """
-    for name in models:
-        get_model(name)
+    asked = [entry_of(model.strip()) for model in models]
     entries = {name: key for name, key in key_table(dataset=dataset).items() if name not in _LEFT_OUT}
     experiments = ", ".join(file.stem for file in sorted((properties_folder() / "experiment").glob("*.yaml")))
     text = [
@@ -58,8 +60,8 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
         )
     ]
     text += [section(title, keys) for title, keys in _sections(entries).items()]
-    for name in models:
-        text += _of_model(name, dataset, entries)
+    for entry in asked:
+        text += _of_model(entry, dataset, entries)
     text.append(_without_effect(entries))
     return "\n".join(part for part in text if part)
 
@@ -74,14 +76,16 @@ def _sections(entries: dict[str, Key]) -> dict[str, dict[str, Key]]:
     return sections
 
 
-def _of_model(name: str, dataset: str | None, entries: dict[str, Key]) -> list[str]:
+def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> list[str]:
     """The sections of a model: its own keys, and what tuning has found for it on the dataset."""
-    model, changed_defaults = resolve(name)
-    table = key_table([name], dataset)
+    table = key_table([entry.reference], dataset)
     own = {key: table[key] for key in table if key not in entries and key not in _LEFT_OUT}
-    own |= {key: replace(table[key], default=default) for key, default in changed_defaults.items()}
-    tuned = read_keys([properties_folder() / f"tuned/{dataset}/{model}.yaml"])
-    return [section(f"{name}'s own", own), section(f"{name}'s defaults on {dataset}, found by tuning", tuned)]
+    own |= {key: replace(table[key], default=default) for key, default in entry.changed_defaults.items()}
+    text = [section(f"{entry.name}'s own", own)]
+    if not is_reference(entry.reference):
+        tuned = read_keys([properties_folder() / f"tuned/{dataset}/{entry.base}.yaml"])
+        text.append(section(f"{entry.name}'s defaults on {dataset}, found by tuning", tuned))
+    return text
 
 
 def _does_nothing(key: Key) -> bool:

@@ -15,22 +15,14 @@ import recbole
 import yaml
 
 from recbole_genci.kind import NO_EFFECT, Kind, parse_kind
-from recbole_genci.registry import resolve
+from recbole_genci.registry import Entry, entry_of
+from recbole_genci.yaml_files import Loader, read_yaml
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # what RecBole's own files do not say of its keys
 
 #: Keys that RecBole or a loader reads although no properties file lists them.
 _UNLISTED_KEYS = {"model", "dataset", "config_files", "config_file", "device", "local_rank", "transform"}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-5 is a number, as in RecBole's loader (configurator.py:97)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 # The brackets of a kind may hold an interval, [0, 1), and a mapping, {rating: 4}.
 _LINE = re.compile(
@@ -94,19 +86,42 @@ def read_keys(files: Iterable[Path]) -> dict[str, Key]:
     return table
 
 
-def key_table(models: Sequence[str] = (), dataset: str | None = None) -> dict[str, Key]:
-    """Every key that a run of ``models`` on ``dataset`` may set; a key of one model counts for all of a comparison."""
+def model_files(entry: Entry) -> list[Path]:
+    """Files that may hold a model's defaults; later ones win: this plugin's, and a person's own.
+
+    Raises:
+        ValueError: a file of a person's own that holds no keys.
+    """
+    for file in entry.own_files:
+        if file.is_file():
+            read_yaml(file, f"model: the defaults of {entry.name}")
+    return [properties_folder() / f"model/{entry.base}.yaml", *entry.own_files]
+
+
+def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Key]:
+    """Every key that a run of ``models`` on ``dataset`` may set; a key of one model counts for all
+    of a comparison.
+
+    Args:
+        models: as of ``entry_of``.
+        dataset: its name; None leaves datasets' own defaults out.
+
+    Raises:
+        ValueError: an unknown model, or a wrong line in the file of a person's own.
+    """
     theirs, ours = RECBOLE_FOLDER / "properties", properties_folder()
-    names = [f"model/{resolve(model)[0]}" for model in models]
+    entries = [entry_of(model) for model in models]
     datasets = [f"dataset/{dataset}"] if dataset else []
-    host = ["overall", "dataset/sample", *datasets, *names]
+    host = ["overall", "dataset/sample", *datasets, *(f"model/{entry.base}" for entry in entries)]
+    own = [ours / f"{name}.yaml" for name in ("overall", *datasets)]
+    own += [file for entry in entries for file in model_files(entry)]
     table = _supplemented(read_keys(theirs / f"{name}.yaml" for name in host), ours / SUPPLEMENT)
-    for key in read_keys(ours / f"{name}.yaml" for name in ("overall", *datasets, *names)).values():
+    for key in read_keys(own).values():
         table[key.name] = _joined(table[key.name], key) if key.name in table else key
     return table
 
 
-def known_keys(models: Sequence[str], dataset: str) -> set[str]:
+def known_keys(models: Sequence, dataset: str) -> set[str]:
     """The names of ``key_table``, and of the keys that the command line alone knows."""
     return set(key_table(models, dataset)) | _UNLISTED_KEYS
 
@@ -134,7 +149,7 @@ def _keys_of(file: Path) -> Iterable[Key]:
     if not file.is_file():
         return
     text, section = file.read_text(encoding="utf-8"), ""
-    values = yaml.load(text, Loader=_Loader) or {}
+    values = yaml.load(text, Loader=Loader) or {}
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("# "):
             section = re.split(r"[.,:(]", line[2:])[0].strip()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 
 from recbole_genci.keys import Key
-from recbole_genci.registry import nearest
+from recbole_genci.nearest import nearest
 
 #: Keys that RecBole lists and nothing reads, where whoever gives one expects something else.
 _INSTEAD = {

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from recbole_genci import interrupts, stopped, tracking
+from recbole_genci.callbacks import Callback, check_callbacks
 from recbole_genci.checkpoint import training_state_file
 from recbole_genci.command_line import key_value_words
 from recbole_genci.config import Config, config_files_words, parse_argv
@@ -27,6 +28,9 @@ from recbole_genci.key_help import help_text
 from recbole_genci.launch import train_together, world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import start_console
+from recbole_genci.own_checks import check_for_processes, try_metrics, try_model
+from recbole_genci.own_code import permitted_model
+from recbole_genci.registry import entry_of
 from recbole_genci.report import aligned, save_comparison
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
@@ -35,20 +39,24 @@ from recbole_genci.training_console import Heading, legend
 
 
 def run(
-    model: str | Sequence[str],
+    model: str | type | Sequence[str | type],
     dataset: str,
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict]:
     """Train and evaluate one model or several on the same rows, one after another.
 
     Args:
-        model: a name, several separated by commas, or a list of names.
+        model: a name, several separated by commas, or a list of names. A model of one's own is named ``module:Class`` or
+            ``path/to/file.py:Class``, or given as the class; see ``recbole_genci.model.base``.
         dataset: the dataset's name.
         config_files: YAML files.
         config_dict: keys, stronger than the files.
         argv: ``--key=value`` words, stronger than the dict.
+        callbacks: functions that are called with an ``EvaluatedEpoch`` (``recbole_genci.callbacks``) after each epoch that was
+            evaluated. An exception in one ends the run.
 
     Returns:
         list of dict: what each run wrote to its ``metrics.json``, seed by seed and model by model.
@@ -56,7 +64,11 @@ def run(
     Raises:
         ValueError, FileNotFoundError: anything wrong with models, keys, files or columns; before any training.
     """
-    return execute(prepare(model, dataset, config_files, config_dict, argv))
+    check_callbacks(callbacks)
+    plan = prepare(model, dataset, config_files, config_dict, argv)
+    if callbacks and world_size(next(iter(plan.configs.values()))) > 1:
+        raise ValueError("callbacks: they are called in this process, and nproc asks for others. Leave one of the two out.")
+    return execute(plan, callbacks)
 
 
 @dataclass(frozen=True)
@@ -81,38 +93,42 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
 
     ``check`` may refuse each model's Config, before anything is read.
     """
-    names = [name.strip() for name in (model.split(",") if isinstance(model, str) else model)]
+    asked = model.split(",") if isinstance(model, str) else [model] if isinstance(model, type) else model
+    entries = [entry_of(each) for each in asked]
+    references, names = [entry.reference for entry in entries], [entry.name for entry in entries]
     if len(set(names)) != len(names):
-        raise ValueError(f"model: {', '.join(names)} names a model twice.")
-    configs = {name: Config(name, dataset, config_files, config_dict, argv, compared_models=names) for name in names}
+        raise ValueError(f"model: {', '.join(references)} names a model twice.")
+    configs = {entry.name: Config(entry.reference, dataset, config_files, config_dict, argv, compared_models=references)
+               for entry in entries}  # fmt: skip
     first = configs[names[0]]
     start_console(first["state"])
     for key in first.without_effect:
         logging.getLogger(__name__).warning(f"{key.name}: this key does nothing here. {key.meaning}")
     check_same_rows(configs)
     for config in configs.values():
-        getattr(config.model_class, "check_settings", lambda config: None)(config)
+        config.model_class.check_settings(config)
+        check_for_processes(config)
         if check:
             check(config)
     tracking.check(first)
     check_dataset(first)
     for key in ("checkpoint_dir", "results_dir"):
         check_writable(Path(first[key]), key)
-    reader = next((c for c in configs.values() if getattr(c.model_class, "reads_semantic_ids", False)), None)
+    reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
     if reader:
         check_source(reader)
 
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     for config in configs.values():  # a wrong setting of the last model is found before the first one trains
-        model = config.model_class(config, create_loaders(config, parts, semantic_ids)[0].dataset)
-        getattr(model, "read_warm_up", lambda: None)()
-    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(names)}", f"--dataset={dataset}",
+        try_model(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+    try_metrics(first, parts[1])
+    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(references)}", f"--dataset={dataset}",
                           *config_files_words(config_files), *argv])  # fmt: skip
     return Plan(configs, parts, semantic_ids, command)
 
 
-def execute(plan: Plan) -> list[dict]:
+def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
     """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
@@ -124,7 +140,8 @@ def execute(plan: Plan) -> list[dict]:
             config, folder = plan.configs[name], None
             config["seed"] = seed
             folder = None if config["offset"] else new_run_folder(config)  # which the first machine has
-            runs.append(_train(config, plan, folder, Heading.of(config, _place(list(plan.configs), name, seeds, seed))))
+            heading = Heading.of(config, _place(list(plan.configs), name, seeds, seed))
+            runs.append(_train(config, plan, folder, callbacks, heading))
     except KeyboardInterrupt as stop:
         stop.add_note(stopped.of_runs(runs_asked, runs, folder, world_size(first) > 1))
         raise
@@ -154,14 +171,14 @@ def _save_table(runs: list[dict], config, command: str) -> None:
     logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
 
 
-def _train(config, plan: Plan, folder: Path | None, heading: Heading) -> dict:
+def _train(config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading) -> dict:
     train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:
-        return train(config, plan.parts, plan.semantic_ids, folder=folder)
+        return train(config, plan.parts, plan.semantic_ids, folder=folder, callbacks=callbacks)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ids = plan.semantic_ids if getattr(config.model_class, "reads_semantic_ids", False) else None
+        ids = plan.semantic_ids if config.model_class.reads_semantic_ids else None
         metrics = train_together(train, config, config_as_yaml(config, ids), plan.parts, ids, folder)
     return metrics | {"folder": str(folder)}
 
@@ -200,11 +217,12 @@ def prepare_semantic_ids(config, part, published: bool = True) -> SemanticIDs:
     return ids
 
 
-def resume(folder: str | Path) -> dict:
+def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
     """Go on with a run that was stopped, from its last evaluated epoch, as if it had never stopped.
 
     Args:
         folder: the run's folder; its ``config.yaml`` says what was asked for.
+        model, trust_code: of a run of one's own model, as of ``recbole_genci.load``.
 
     Returns:
         dict: the content of ``metrics.json``.
@@ -213,10 +231,10 @@ def resume(folder: str | Path) -> dict:
         FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed since.
         RuntimeError: another process is training it.
     """
-    return _execute_resumed(prepare_resumed(folder), folder)
+    return _execute_resumed(prepare_resumed(folder, (), model, trust_code), folder)
 
 
-def prepare_resumed(folder: str | Path, moved: Sequence[str] = ()) -> Plan:
+def prepare_resumed(folder: str | Path, moved: Sequence[str] = (), model=None, trust_code: bool = False) -> Plan:
     """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the word ``--data_path=...``."""
     folder = Path(folder)
     file = folder / "config.yaml"
@@ -229,8 +247,9 @@ def prepare_resumed(folder: str | Path, moved: Sequence[str] = ()) -> Plan:
     training_state_file(folder)
     with only_process(folder):  # which may still be training
         pass
+    reference = permitted_model(asked, folder, model, trust_code, "--resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
-    return dataclasses.replace(prepare(asked["model"], asked["dataset"], [str(file)], argv=moved), command=command)
+    return dataclasses.replace(prepare([reference], asked["dataset"], [str(file)], argv=moved), command=command)
 
 
 def _execute_resumed(plan: Plan, folder: str | Path) -> dict:
@@ -266,11 +285,14 @@ def main(argv: Sequence[str]) -> int:
             return 0
         words = parse_argv(argv)
         if "resume" in words:
-            if set(words) - {"resume", "data_path"}:
-                raise ValueError("command line: --resume=<folder> stands alone, or beside --data_path where files have moved; "
-                                 "the folder's config.yaml says everything else.")  # fmt: skip
+            if set(words) - {"resume", "data_path", "model", "trust_code"}:
+                raise ValueError(
+                    "command line: --resume=<folder> stands alone, or beside --data_path where files have moved, and --model "
+                    "or --trust_code for a model of one's own; the folder's config.yaml says everything else."
+                )
             moved = [word for word in argv if word.startswith("--data_path=")]
-            work = functools.partial(_execute_resumed, prepare_resumed(str(words["resume"]), moved), str(words["resume"]))
+            plan = prepare_resumed(str(words["resume"]), moved, words.get("model"), words.get("trust_code", False))
+            work = functools.partial(_execute_resumed, plan, str(words["resume"]))
         else:
             work = functools.partial(execute, prepare_from_argv(argv))
     except (ValueError, OSError, ImportError, RuntimeError) as error:

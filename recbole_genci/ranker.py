@@ -56,6 +56,7 @@ class Ranker:
 
     Args:
         run: what ``load`` returned, or the folder of a finished run.
+        model, trust_code: of a folder, as of ``load``.
 
     Example:
         >>> ranker = Ranker("saved/GenCI-ml-100k-...")
@@ -65,8 +66,8 @@ class Ranker:
         >>> ranker.recommend(["196"], histories={"196": ["242", "302"]})          # as if these were the clicks, oldest first
     """
 
-    def __init__(self, run: SavedRun | str | Path):
-        self.run = run if isinstance(run, SavedRun) else load(run)
+    def __init__(self, run: SavedRun | str | Path, model=None, trust_code: bool = False):
+        self.run = run if isinstance(run, SavedRun) else load(run, model, trust_code)
         self._whole = self.run.parts[0]
         self._num_items = self._whole.item_num
         users, items = self._whole.uid_field, self._whole.iid_field
@@ -120,7 +121,7 @@ class Ranker:
         if not is_whole(k):
             raise ValueError(f"k: {k!r} is not a whole number of at least 1.")
         if candidates is not None:
-            if not hasattr(self.run.model, "generate_items"):
+            if not self.run.model.generates_items:
                 raise ValueError(f"candidates: {self.run.config['model']} generates no items; without candidates all are ranked.")
             if not is_whole(candidates, k):
                 raise ValueError(f"candidates: {candidates!r} is not a whole number of at least k, which is {k}.")

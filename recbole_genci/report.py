@@ -15,6 +15,7 @@ import pandas as pd
 
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.files import read_mapping, write_json, write_text
+from recbole_genci.metric_names import KNOWN
 
 BASE_MODEL = "LR"
 #: What a line of the table is made of.
@@ -46,8 +47,11 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
          "valid AUC": r["best_valid"]["auc"], "best epoch": r["best_epoch"], "latency [s]": r["latency_s"],
          "training [s]": r["training_s"]} for r in runs
     ])  # fmt: skip
+    more = [name for name in runs[0]["test"] if name not in ("auc", "logloss") and all(name in r["test"] for r in runs)]
+    for name in more:
+        frame[_title(name)] = [r["test"][name] for r in runs]
     groups = frame.groupby("model", sort=False)
-    table = groups[["AUC", "LogLoss", "valid AUC"]].mean()
+    table = groups[["AUC", "LogLoss", *map(_title, more), "valid AUC"]].mean()
     for column in ("AUC", "LogLoss"):
         table.insert(table.columns.get_loc(column) + 1, f"{column} sd", groups[column].std(ddof=1))
     # A whole number of one seed, a mean of several.
@@ -62,6 +66,11 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     return table
 
 
+def _title(metric: str) -> str:
+    """A further metric's column: ``GAUC`` as RecBole writes its own metrics, those of one's own as ``metrics.json`` has them."""
+    return next((name for name in KNOWN if name.lower() == metric), metric)
+
+
 def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
     """A Markdown table with ``mean ± sd`` where there are several seeds; ``times`` adds latency and training time."""
     shown = pd.DataFrame(index=table.index)
@@ -70,6 +79,9 @@ def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
         shown[column] = [f"{m:.4f}" + (f" ± {s:.4f}" if pd.notna(s) else "") for m, s in zip(table[column], sd)]
     if "RelaImpr [%]" in table:
         shown["RelaImpr"] = [f"{value:.2f} %" for value in table["RelaImpr [%]"]]
+    known = ("AUC", "LogLoss", "RelaImpr [%]", "valid AUC", "best epoch", "latency [s]", "training [s]", "seeds")
+    for column in [name for name in table if name not in known and not name.endswith(" sd")]:
+        shown[column] = ["-" if pd.isna(value) else f"{value:.4f}" for value in table[column]]
     shown["valid AUC"] = [f"{value:.4f}" for value in table["valid AUC"]]
     shown["best epoch"] = [str(value) if isinstance(value, int) else f"{value:.1f}" for value in table["best epoch"]]
     if times:

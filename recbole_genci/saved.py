@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall
-from recbole_genci.evaluation.scoring import metrics_of, score_rows
+from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.files import read_mapping, sha256_of
-from recbole_genci.registry import revision
+from recbole_genci.own_code import permitted_model, source_digest
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, load_weights
 
@@ -53,7 +54,7 @@ class SavedRun:
 
     def evaluate(self, part: str = "test") -> dict[str, float]:
         """The configuration's metrics over a part: for ``test``, those of ``metrics.json``."""
-        return metrics_of(self.config, *self.predict(part))
+        return metrics_of(self.config, *self.predict(part), users_of(self.loader(part)))
 
     def recall(self, part: str = "test", k: Sequence[int] = (10, 20), num_beams: int | None = None,
                exclude_history: bool = False) -> dict[str, dict[str, float]]:  # fmt: skip
@@ -65,12 +66,19 @@ class SavedRun:
         return recall(self.model, self.loader(part), training_rows, self.config["device"], k, num_beams, exclude_history)
 
 
-def load(folder: str | Path) -> SavedRun:
+def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
     """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
+
+    Args:
+        folder: of the run.
+        model: of a run of one's own model, its class, or its reference ``module:Class`` or ``path/to/file.py:Class``.
+        trust_code: import the model and metrics that the folder names as somebody's own. This runs their code: only for
+            folders and modules whose makers you trust.
 
     Raises:
         FileNotFoundError: no such folder, or a run that has not finished.
-        ValueError: a damaged file, files of different runs, or a model that has changed since.
+        ValueError: a damaged file, files of different runs, a model that has changed since, or code of one's own that was
+            neither given nor allowed.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
@@ -82,14 +90,18 @@ def load(folder: str | Path) -> SavedRun:
     asked = read_mapping(folder / "config.yaml", ["model", "dataset"], remedy)
     # However many processes trained it, and whatever this machine has: one serves it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
-    config = Config(asked["model"], asked["dataset"], [str(folder / "config.yaml")], one_process)
-    trained, now = metrics.get("model_revision", 1), revision(config.model_class)
+    reference = permitted_model(asked, folder, model, trust_code)
+    config = Config(reference, asked["dataset"], [str(folder / "config.yaml")], one_process)
+    trained, now = metrics.get("model_revision", 1), config.model_class.revision
     if trained != now:
         raise ValueError(
             f"{folder} holds revision {trained} of {config['model']}, but this version has revision {now}, which computes "
             f"something else. Load it with the version that trained it, git revision {metrics.get('git_revision')}, or train the "
             "run anew."
         )
+    if source_digest(config.model_class) != metrics.get("model_source"):
+        logging.getLogger().warning(f"The source of {reference} is not that of the run in {folder}: where it computes something "
+                                    "else now, so does the loaded model.")  # fmt: skip
     parts = load_parts(folder / DATA_FILE, config)
     rows = data_fingerprint(parts)
     if rows != metrics["data_fingerprint"]:

@@ -14,9 +14,10 @@ from torch import nn
 from recbole_genci import compat
 from recbole_genci.checkpoint import load_training_state, save_training_state
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
-from recbole_genci.evaluation.scoring import metrics_of, score_rows
+from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.files import write_atomically
 from recbole_genci.logs import details
+from recbole_genci.metric_names import RECBOLE_METRICS
 from recbole_genci.processes import ALONE, Processes
 from recbole_genci.tracking import count_on
 from recbole_genci.training_console import EpochLines, with_bar
@@ -42,7 +43,8 @@ class CTRTrainer(Trainer):
 
     def __init__(self, config, model, folder: Path, identity: dict | None = None, processes: Processes = ALONE):
         with compat.tensorboard_in(folder) if processes.is_first else contextlib.nullcontext():
-            super().__init__(config, model)
+            with _metrics_of_recbole(config):
+                super().__init__(config, model)
         self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.epochs_trained = 0
@@ -139,10 +141,22 @@ class CTRTrainer(Trainer):
         """Metrics of a loader's rows; the best model is read from the run's safetensors file."""
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
-        result = metrics_of(self.config, *score_rows(self.model, eval_data, self.device, show_progress, self.processes))
+        scores, labels = score_rows(self.model, eval_data, self.device, show_progress, self.processes)
+        result = metrics_of(self.config, scores, labels, users_of(eval_data))
         if load_best_model:  # the test; RecBole (trainer.py:629) also puts each validation there, which fit logs on its own
             self.wandblogger.log_eval_metrics(result, head="eval")
         return result
+
+
+@contextlib.contextmanager
+def _metrics_of_recbole(config):
+    """RecBole's trainer makes an evaluator of its own (trainer.py:127), which nothing asks, and which knows only its metrics."""
+    asked = config["metrics"]
+    config["metrics"] = [name for name in asked if str(name).lower() in map(str.lower, RECBOLE_METRICS)]
+    try:
+        yield
+    finally:
+        config["metrics"] = asked
 
 
 def decay_groups(model) -> list[dict]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import yaml
 from recbole.utils import init_seed
 
+from recbole_genci.callbacks import Callback, calling
 from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import known_keys
 from recbole_genci.data import create_loaders
@@ -21,8 +22,8 @@ from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process
 from recbole_genci.logs import details, log_file
+from recbole_genci.own_code import source_digest
 from recbole_genci.processes import ALONE, Processes
-from recbole_genci.registry import revision
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
@@ -42,6 +43,7 @@ def train_and_evaluate(
     folder: Path | None = None,
     processes: Processes = ALONE,
     heading: Heading | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict:
     """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
 
@@ -56,6 +58,7 @@ def train_and_evaluate(
         folder: of a new run, where it exists already.
         processes: that call this function together and train one model; the first of them leaves what one would.
         heading: of the model's line on the console, where the caller knows more than the configuration.
+        callbacks: as of ``recbole_genci.run``.
 
     Returns:
         dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
@@ -81,25 +84,27 @@ def train_and_evaluate(
                 semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
 
         init_seed(config["seed"], config["reproducibility"])
-        config.keys_read.clear()
         model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
         if resume_folder is None:
-            getattr(model, "read_warm_up", lambda: None)()
-        keys_read = frozenset(config.keys_read)
+            model.load_initial_weights()
         logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
         if not processes.is_first:
             torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
         identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
                     "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
-        if revision(config.model_class) > 1:
-            identity["model revision"] = revision(config.model_class)
+        source = source_digest(config.model_class)
+        if config.model_class.revision > 1:
+            identity["model revision"] = config.model_class.revision
+        if source:
+            identity["model source"] = source
         started = time.perf_counter()
-        if resume_folder is None and getattr(model, "teacher_is_pretrained", False):
+        if resume_folder is None and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, processes)
         trainer = CTRTrainer(config, model, folder, identity if processes.size == 1 else None, processes)
         if resume_folder is not None:
             trainer.resume(train)
+        callback_fn = callback_fn or calling(callbacks, config, folder)
         _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
         training_s = time.perf_counter() - started
         tested = {}
@@ -109,6 +114,7 @@ def train_and_evaluate(
                 tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
         metrics = {
             "model": config["model"],
+            "model_reference": config.model_reference,
             "dataset": config["dataset"],
             "seed": config["seed"],
             **tested,
@@ -117,7 +123,8 @@ def train_and_evaluate(
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
             "nproc": processes.size,
-            "model_revision": revision(config.model_class),
+            "model_revision": config.model_class.revision,
+            "model_source": source,
             "parameters": sum(p.numel() for p in model.parameters()),
             "data_fingerprint": identity["rows"],
             "rows_fingerprint": identity["features"],
@@ -135,7 +142,7 @@ def train_and_evaluate(
         write_json(folder / "metrics.json", metrics)
         (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
         logger.info(last_line(config, metrics))
-        if hint := early_best_hint(config, keys_read, metrics["best_epoch"], metrics["epochs"]):
+        if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
             logger.info(hint)
     return metrics
 
@@ -187,9 +194,10 @@ def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
     if uses_published(config, semantic_ids):
         internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
         header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
-    own = known_keys([config["model"]], config["dataset"]) - internal  # not those of models it was compared with
+    own = known_keys([config.model_reference], config["dataset"]) - internal  # not those of models it was compared with
     plain = {key: list(value) if isinstance(value, tuple) else value
              for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
     plain["train_neg_sample_args"] = None
+    plain["model"] = config.model_reference  # from which another process finds a model of one's own
     plain["data_path"] = str(Path(config["data_path"]).parent)
     return header + yaml.safe_dump(plain, sort_keys=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from logging import getLogger
 
@@ -12,6 +12,7 @@ from recbole.utils import get_gpu_usage, set_color
 from tqdm import tqdm
 
 from recbole_genci.durations import duration
+from recbole_genci.keys import key_table
 from recbole_genci.logs import details
 from recbole_genci.processes import ALONE, Processes
 
@@ -167,18 +168,18 @@ def last_line(config, metrics: Mapping) -> str:
             f"{metrics['epochs']}, {_short(metrics['training_s'])} of training. Everything is in {metrics['folder']}/")
 
 
-def early_best_hint(config, keys_read: Iterable[str], best_epoch: int, epochs: int) -> str | None:
+def early_best_hint(config, best_epoch: int, epochs: int) -> str | None:
     """What to try where the best epoch came first or second and training went on after it; else None.
 
     Args:
         config: of the run.
-        keys_read: keys that the model has read; no other dropout is named.
         best_epoch: counted from 1.
         epochs: that were trained.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
         return None
-    dropouts = sorted(key for key in keys_read if "dropout" in key)
+    own = key_table([config.model_reference]).keys() - key_table().keys()  # no other model's dropout
+    dropouts = sorted(key for key in own if "dropout" in key)
     dropouts = [key for key in dropouts if key == "dropout_prob"] or dropouts
     larger = [] if str(config["learner"]).lower() == "sparse_adam" else ["weight_decay"]
     tries = [f"a smaller learning_rate (now {config['learning_rate']})"]

@@ -241,14 +241,11 @@ class CTRDataset(Dataset):
         """
         part = copy.copy(self)
         part.config = config
-        attached = {"DIN": {"history"}, "DIEN": {"history", "negatives"}}.get(config["model"], set())
-        part.semantic_ids = None
-        if getattr(config.model_class, "reads_history", False):
-            attached = {"history"}
-        if getattr(config.model_class, "reads_semantic_ids", False):
-            attached = {"history", "semantic_ids"}
-            part.semantic_ids = torch.as_tensor(semantic_ids)
-        part.attached = frozenset(attached)
+        reads = config.model_class
+        wanted = {"history": reads.reads_history or reads.reads_negatives or reads.reads_semantic_ids,
+                  "negatives": reads.reads_negatives, "semantic_ids": reads.reads_semantic_ids}  # fmt: skip
+        part.attached = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+        part.semantic_ids = torch.as_tensor(semantic_ids) if reads.reads_semantic_ids else None
         return part
 
     def __getitem__(self, index, join=True):
@@ -267,7 +264,7 @@ class CTRDataset(Dataset):
 
     def _attach(self, items, start, end) -> dict[str, torch.Tensor]:
         """History columns of a batch, under RecBole's names: ``item_id_list`` [B, H], ``item_length`` [B], and
-        ``neg_item_id_list`` [B, H] for DIEN.
+        ``neg_item_id_list`` [B, H] for models that read negatives.
 
         For models that read semantic IDs also ``semantic_ids`` [B, N] of the target, ``history_semantic_ids`` [B, H, N]
         (-1 on padding) and ``history_number`` [B]: rows with one number have one history, to be encoded once, and longer

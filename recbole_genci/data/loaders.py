@@ -30,7 +30,7 @@ def create_loaders(config, parts, semantic_ids=None):
 def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False):
     """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments as above."""
     codes = None
-    if getattr(config.model_class, "reads_semantic_ids", False):
+    if config.model_class.reads_semantic_ids:
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
     loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
     if shuffle and config["group_rows_by_history"]:

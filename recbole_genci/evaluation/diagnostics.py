@@ -1,7 +1,7 @@
 """Does the generator work? What it generates, held against clicks and against plain guesses (never used for selection).
 
-A model takes part by a method ``observe_generator(interaction)``, which returns what ``GenCI.observe_generator`` documents;
-models without one, or whose method returns None, have no diagnostics. Codes are skewed, so that naming the most popular ones
+A model takes part by ``observe_generator`` of its contract (``recbole_genci.model.base``); one whose method returns None, the
+default, has no diagnostics. Codes are skewed, so that naming the most popular ones
 alone hits often: every share of hits stands beside that of *as many* guesses by popularity among the training clicks.
 
 Symbols: R rows, P clicked rows, N levels (the last one tells collisions apart and carries no cohort), k beams.
@@ -77,7 +77,7 @@ def summarise(seen: dict[str, Tensor], popular: Popularity) -> dict:
     """Diagnostics of observed rows, as ``diagnostics.json`` holds them.
 
     Args:
-        seen: the columns that ``GenCI.observe_generator`` documents, on the CPU.
+        seen: the columns that ``ModelContract.observe_generator`` documents, on the CPU.
         popular: of the training part.
 
     Returns:
@@ -123,9 +123,6 @@ def diagnose(model, loader, training_part, device, max_rows: int | None = None) 
     Returns:
         what ``summarise`` returns; None for a model without a generator.
     """
-    observe = getattr(model, "observe_generator", None)
-    if observe is None:
-        return None
     model.eval()
     part = loader.dataset
     rows = torch.arange(len(part))
@@ -133,7 +130,7 @@ def diagnose(model, loader, training_part, device, max_rows: int | None = None) 
         rows = torch.arange(max_rows) * len(part) // max_rows
     batches = []
     for chosen in rows.split(loader.config["eval_batch_size"]):
-        seen = observe(part[chosen].to(device))
+        seen = model.observe_generator(part[chosen].to(device))
         if seen is None:
             return None
         batches.append({name: column.cpu() for name, column in seen.items()})

@@ -47,7 +47,7 @@ def intent_vectors(saved_run, rows: int, seed: int) -> dict[str, np.ndarray]:
     """
     model, part = saved_run.model, saved_run.loader("test").dataset
     name = saved_run.config["model"]
-    if not hasattr(model, "first_layer_shares"):
+    if not model.has_intents:
         raise ValueError(f"intents: {name} has no long-term and short-term intents; give the folder of a GenCI run.")
     check_intents(saved_run.config, min(rows, len(part)))
     chosen = choose_rows(part.inter_feat[part.uid_field].numpy(), rows, seed)

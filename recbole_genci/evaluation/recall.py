@@ -69,7 +69,7 @@ def recall(
     Raises:
         ValueError: a model that generates nothing, no clicked row, or a length or width below what is needed.
     """
-    if not hasattr(model, "generate_items"):
+    if not model.generates_items:
         raise ValueError(f"recall: {type(model).__name__} generates no items.")
     limits = [k] if isinstance(k, Integral) else list(k)
     if not limits or not all(map(is_whole, limits)):
@@ -77,7 +77,7 @@ def recall(
     k = [int(limit) for limit in limits]
     config = loader.config
     longest = config["MAX_ITEM_LIST_LENGTH"] if exclude_history else 0
-    needed = min(max(k) + longest, model.num_items - 1)
+    needed = min(max(k) + longest, loader.dataset.item_num - 1)
     if num_beams is not None and num_beams < needed:
         what = f"{max(k)} items" + (f" beside the up to {longest} of a history" if longest else "")
         raise ValueError(f"num_beams: {num_beams} beams give no list of {what}; use at least {needed}.")

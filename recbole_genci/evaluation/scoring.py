@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
 import torch
+from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.collector import DataStruct
-from recbole.evaluator.evaluator import Evaluator
+from recbole.evaluator.register import metrics_dict
 from tqdm import tqdm
 
+from recbole_genci.evaluation.gauc import gauc
+from recbole_genci.metric_names import RECBOLE_METRICS, Metric, metrics_asked, takes_users
+from recbole_genci.own_code import errors_in_words
 from recbole_genci.processes import ALONE, Processes
 
 
@@ -28,6 +33,7 @@ def score_rows(
 
     Raises:
         FloatingPointError: a score that is not finite, which scikit-learn's curve would take for the best score of all.
+        ValueError: what the model predicts is not one probability a row.
     """
     model.eval()
     batches = []
@@ -42,12 +48,66 @@ def score_rows(
             f"{type(model).__name__} predicted {int((~torch.isfinite(scores)).sum())} of {len(scores)} scores that are not "
             "finite. Lower learning_rate or set clip_grad_norm: {max_norm: 5.0}."
         )
+    check_probabilities(model, scores, len(labels))
     return scores, labels
 
 
-def metrics_of(config, scores: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """The configuration's ``metrics`` of scores ``[R]`` against labels ``[R]``, from RecBole's registry."""
+def check_probabilities(model, scores: torch.Tensor, rows: int) -> None:
+    """Raises ValueError for scores that are not one number from 0 to 1 a row: LogLoss would cut them off without a word."""
+    name = type(model).__name__
+    if scores.shape != (rows,):
+        raise ValueError(f"{name}.predict gives scores of shape {list(scores.shape)} for {rows} rows; it must give one a row.")
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        raise ValueError(f"{name}.predict gives {scores[outside][0]:.4g}, which is no probability; end it with torch.sigmoid.")
+
+
+def users_of(loader) -> np.ndarray:
+    """User id of each row ``[R]`` of a loader that keeps the rows' order."""
+    return users_of_part(loader.dataset)
+
+
+def users_of_part(part) -> np.ndarray:
+    """User id of each row ``[R]`` of a part."""
+    return part.inter_feat[part.uid_field].numpy()
+
+
+def metrics_of(config, scores: torch.Tensor, labels: torch.Tensor, users: np.ndarray | None = None) -> dict[str, float]:
+    """The configuration's ``metrics`` of scores ``[R]`` against labels ``[R]``, by their names in lower case.
+
+    Args:
+        users: ``[R]``, for GAUC and for metrics of one's own that ask for them.
+
+    Raises:
+        ValueError: a metric of one's own that fails, or gives no number; names its file and line.
+    """
+    return {metric.key: _measured(metric, config, scores, labels, users) for metric in metrics_asked(config["metrics"])}
+
+
+def _measured(metric: Metric, config, scores, labels, users) -> float:
+    if metric.name in RECBOLE_METRICS:
+        return _of_recbole(metrics_dict[metric.key], config, scores, labels)
+    if metric.own is None:
+        value = gauc(users, labels.numpy(), scores.numpy())
+    else:
+        with errors_in_words("metrics", metric.name):
+            value = _own(metric.own, config, scores, labels, users)
+    return round(value, config["metric_decimal_place"])
+
+
+def _own(own, config, scores, labels, users) -> float:
+    if isinstance(own, type) and issubclass(own, AbstractMetric):
+        return _of_recbole(own, config, scores, labels)
+    function = own() if isinstance(own, type) else own
+    more = {"users": users} if takes_users(function) else {}
+    return float(function(labels.numpy(), scores.double().numpy(), **more))
+
+
+def _of_recbole(metric_class, config, scores, labels) -> float:
     collected = DataStruct()
     collected.set("rec.score", scores)
     collected.set("data.label", labels)
-    return {name: float(value) for name, value in Evaluator(config).evaluate(collected).items()}
+    values = metric_class(config).calculate_metric(collected)
+    if len(values) != 1:
+        raise ValueError(f"metrics: {metric_class.__name__} gives {len(values)} values, {', '.join(values)}; one is needed.")
+    return float(next(iter(values.values())))

@@ -19,6 +19,7 @@ from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file, start_console
+from recbole_genci.own_code import reference_of
 from recbole_genci.report import aligned
 from recbole_genci.tokenizer.source import check_source
 
@@ -37,7 +38,7 @@ another experiment of the same results folder needs too is trained once. --exper
 def experiment(
     name: str,
     dataset: str,
-    models: Sequence[str] | None = None,
+    models: Sequence[str | type] | None = None,
     seeds: int | None = None,
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
@@ -48,7 +49,7 @@ def experiment(
     Args:
         name: of the experiment.
         dataset: the dataset's name.
-        models: for experiments over models, instead of the definition's.
+        models: for experiments over models, instead of the definition's; one's own as of ``recbole_genci.run``.
         seeds: how many, instead of the definition's.
         config_files, config_dict, argv: as of ``recbole_genci.run``; for every line, whose own keys beat them.
 
@@ -58,6 +59,7 @@ def experiment(
     Raises:
         ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any training.
     """
+    models = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, models, seeds, config_files, words)
     asked = Asked(dataset, models, parse_seeds(seeds), config_files, config_dict, argv, command)

@@ -14,10 +14,12 @@ from recbole_genci.experiments.outcome import CALIBRATION, Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
 from recbole_genci.experiments.significance import paired_t_test, user_bootstrap
 from recbole_genci.experiments.tables import Column, Estimate, Table
+from recbole_genci.metric_names import Metric, metrics_asked
 from recbole_genci.report import BASE_MODEL
 
 PICTURE = "compare.png"
 _PAPER_TABLE = 3
+_MEASURED = ("auc", "logloss", "gauc")
 _COLUMNS = (
     Column("model"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("GAUC", error="sd"),
     Column("RelaImpr [%]", ".2f"), *CALIBRATION, Column("latency [s]", ".3g"),
@@ -36,7 +38,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     dataset = outcome.request.config["dataset"]
     base = _base_auc(outcome)
     rows = [_row(outcome, line, base, dataset) for line in outcome.request.lines]
-    tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
+    columns = (*_COLUMNS[:4], *(Column(metric.name, error="sd") for metric in _further_metrics(outcome)), *_COLUMNS[4:])
+    tables = {"table": Table(columns, rows).without_empty_columns()}
     remarks = [DEFINITION, paper.remark(_PAPER_TABLE, dataset)]
     if base is None:
         remarks.append(f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an AUC above 0.5.")
@@ -57,6 +60,11 @@ def report(outcome: Outcome, folder: Path) -> Report:
     return Report(tables, remarks, [PICTURE])
 
 
+def _further_metrics(outcome: Outcome) -> list[Metric]:
+    """Metrics that ``metrics`` names beside those of the table."""
+    return [metric for metric in metrics_asked(outcome.request.config["metrics"]) if metric.key not in _MEASURED]
+
+
 def _base_auc(outcome: Outcome) -> float | None:
     for line in outcome.complete_lines():
         auc = outcome.mean(line, "auc")
@@ -70,6 +78,7 @@ def _row(outcome: Outcome, line: Line, base: float | None, dataset: str) -> list
     printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in ("AUC", "LogLoss", "RelaImpr [%]", "latency [s]")]
     return [
         line.name, auc, outcome.mean(line, "logloss"), outcome.mean(line, "gauc"),
+        *(outcome.mean(line, metric.key) for metric in _further_metrics(outcome)),
         rela_impr(auc.value, base) if auc and base else None, *outcome.calibration(line),
         outcome.number(line, "latency_s"), *printed,
         auc.value - printed[0] if auc and printed[0] is not None else None, outcome.status(line),

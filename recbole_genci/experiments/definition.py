@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from recbole_genci.config import properties_folder
-from recbole_genci.registry import get_model, nearest
+from recbole_genci.nearest import nearest
+from recbole_genci.registry import entry_of
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
 ALL = "all"
@@ -24,7 +25,7 @@ class Line:
 
     Attributes:
         name: as the table shows it, unique in an experiment.
-        model: what is trained.
+        model: what is trained, as ``--model`` takes it.
         keys: configuration keys of this line alone.
         swept: of a sweep, the key whose value this line has.
     """
@@ -60,7 +61,7 @@ class Definition:
     notes: tuple[str, ...]
     rows: int | None = None
 
-    def with_models(self, names: Sequence[str]) -> tuple[Line, ...]:
+    def with_models(self, models: Sequence) -> tuple[Line, ...]:
         """The lines for other models.
 
         Raises:
@@ -69,11 +70,12 @@ class Definition:
         if not self.open_models:
             about = f"are variants of {self.lines[0].model}" if self.lines else "are no models"
             raise ValueError(f"models: the lines of experiment '{self.name}' {about}; leave --models out.")
+        entries = [entry_of(model) for model in models]
+        names = [entry.name for entry in entries]
         for name in names:
-            get_model(name)
-            if list(names).count(name) > 1:
+            if names.count(name) > 1:
                 raise ValueError(f"models: {', '.join(names)} names {name} twice.")
-        return tuple(Line(name, name) for name in names)
+        return tuple(Line(entry.name, entry.reference) for entry in entries)
 
     def own_keys(self) -> set[str]:
         """Keys that every line sets, so that no other value of them would be read."""

@@ -7,7 +7,9 @@ import hashlib
 import json
 
 from recbole_genci.config import known_keys
-from recbole_genci.registry import resolve, revision
+from recbole_genci.metric_names import metrics_asked
+from recbole_genci.own_code import source_digest
+from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
@@ -23,7 +25,7 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
 
 def effective_keys(config) -> dict:
     """The keys of a Config that decide what its model learns from given rows and semantic IDs, in a form that JSON can hold."""
-    keys = _keys_that_matter(config["model"], config["dataset"])
+    keys = _keys_that_matter(config.model_reference, config["dataset"])
     return {key: _plain(config[key]) for key in keys if config[key] is not None}
 
 
@@ -44,11 +46,14 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
     ids = None
     if semantic_ids:
         ids = [semantic_ids.digest, list(semantic_ids.level_sizes)]
-    elif getattr(config.model_class, "reads_semantic_ids", False):
+    elif config.model_class.reads_semantic_ids:
         ids = {key: _plain(config[key]) for key in sorted(TOKENIZER_KEYS | {"semantic_id_path"})}
     facts = [resolve(config["model"])[0], effective_keys(config), seed, rows, ids]
-    if revision(config.model_class) > 1:  # hashes of models that never changed are those of before revisions
-        facts.append(revision(config.model_class))
+    if config.model_class.revision > 1:  # hashes of models that never changed are those of before revisions
+        facts.append(config.model_class.revision)
+    own = [config.model_class, *(metric.own for metric in metrics_asked(config["metrics"]) if metric.own is not None)]
+    if sources := [digest for digest in map(source_digest, own) if digest]:  # edited code of one's own is another run
+        facts.append(sources)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

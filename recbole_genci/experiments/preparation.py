@@ -35,7 +35,7 @@ class Preparation:
         Raises:
             ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had, or a failing fit.
         """
-        if not getattr(config.model_class, "reads_semantic_ids", False):
+        if not config.model_class.reads_semantic_ids:
             return None
         parts, fingerprint = self.rows(config)
         keys = {key: config[key] for key in [*TOKENIZER_KEYS, "semantic_id_path"]}

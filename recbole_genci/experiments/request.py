@@ -105,9 +105,9 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
     check_dataset(first)
     check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
-        getattr(config.model_class, "check_settings", lambda config: None)(config)
+        config.model_class.check_settings(config)
         published = not definition.makes_semantic_ids()
-        if getattr(config.model_class, "reads_semantic_ids", False) and config["semantic_id_path"] is None:
+        if config.model_class.reads_semantic_ids and config["semantic_id_path"] is None:
             if not needs_no_settings(config, published):
                 tokenizer_settings(config)
     _refuse_equal_lines(lines, configs)

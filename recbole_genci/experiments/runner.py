@@ -117,7 +117,7 @@ class Runner:
         config = self.request.configs[cell.line.name]
         record = {
             "status": FAILED, "config_hash": cell.config_hash, "experiment": self.request.definition.name,
-            "model": cell.line.model, "settings": cell.line.keys, "dataset": config["dataset"], "seed": cell.seed,
+            "model": config["model"], "settings": cell.line.keys, "dataset": config["dataset"], "seed": cell.seed,
             "data_fingerprint": self.data_fingerprint, "rows_fingerprint": self.rows_fingerprint,
             "taken_from": None, "error": cell.error,
         }  # fmt: skip

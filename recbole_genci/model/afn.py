@@ -71,8 +71,8 @@ class AFN(ClickModel):
         self.apply(xavier_normal_initialization)
         self.transformation.reset_orders()
 
-    @staticmethod
-    def check_settings(config) -> None:
+    @classmethod
+    def check_settings(cls, config) -> None:
         check_whole(config, "logarithmic_neurons")
         check_layers(config, "dnn_hidden_size")
         check_dropout(config, "dnn_dropout_prob")

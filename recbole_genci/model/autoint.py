@@ -6,8 +6,10 @@ import torch
 from recbole.model.context_aware_recommender.autoint import AutoInt as RecBoleAutoInt
 from torch import nn
 
+from recbole_genci.model.base import ModelContract
 
-class AutoInt(RecBoleAutoInt):
+
+class AutoInt(ModelContract, RecBoleAutoInt):
     """RecBole's AutoInt joins its attention layers without a non-linearity, and has one residual connection around all of them
     (autoint.py:104 to 111). In the paper each layer ends in ReLU(attention + W_res x) (Eq. 7), as here.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from recbole.model.context_aware_recommender.dcnv2 import DCNV2 as RecBoleDCNV2
 from torch import nn
 
+from recbole_genci.model.base import ModelContract
 
-class DCNV2(RecBoleDCNV2):
+
+class DCNV2(ModelContract, RecBoleDCNV2):
     """RecBole draws the cross layers from N(0, 1) (dcnv2.py:58 to 82), all others by Xavier: at 112 inputs the cross
     weights are ten times as large, and its ``reg_weight: 2`` has to shrink them. Here Xavier draws them too."""
 

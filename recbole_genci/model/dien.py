@@ -8,15 +8,18 @@ from recbole.model.sequential_recommender.dien import DynamicRNN, InterestExtrac
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from recbole_genci.model.base import ModelContract
 from recbole_genci.model.click_attention import ClickAttention
 from recbole_genci.model.history_features import HistoryFeatureEmbedding
 from recbole_genci.model.mended import Mended
 from recbole_genci.model.packed_gru import PackedAttentionGRU, PackedGRU
 
 
-class DIEN(RecBoleDIEN):
+class DIEN(ModelContract, RecBoleDIEN):
     """RecBole's model with faster parts: scores, losses and gradients are RecBole's, up to the order of sums, but for what
     ``InterestExtractor`` mends. Sizes: B rows, H history positions, E width of an item's features."""
+
+    reads_negatives = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -6,17 +6,20 @@ import torch
 from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
+from recbole_genci.model.base import ModelContract
 from recbole_genci.model.click_attention import ClickAttention
 from recbole_genci.model.history_features import HistoryFeatureEmbedding
 
 
-class DIN(RecBoleDIN):
+class DIN(ModelContract, RecBoleDIN):
     """RecBole's DIN leaves the user's features out, as DIN's first public code did; the paper feeds them to the MLP, as here.
 
     ``use_user_features: False`` is RecBole's model, unchanged.
 
     Sizes: B rows, H history items, F item features, G user features, d embedding size.
     """
+
+    reads_history = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

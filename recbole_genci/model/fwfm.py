@@ -5,8 +5,10 @@ from __future__ import annotations
 from recbole.model.context_aware_recommender.fwfm import FwFM as RecBoleFwFM
 from torch import nn
 
+from recbole_genci.model.base import ModelContract
 
-class FwFM(RecBoleFwFM):
+
+class FwFM(ModelContract, RecBoleFwFM):
     """RecBole's FwFM keeps the weights r of the field pairs in a plain tensor (fwfm.py:61): no optimiser trains it and no
     checkpoint holds it, so that a loaded model scores with other weights than it was trained with. Here they are a parameter.
 

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from recbole.model.abstract_recommender import ContextRecommender
 from recbole.model.context_aware_recommender.deepfm import DeepFM
 from recbole.model.layers import MLPLayers
-from recbole.utils import InputType
 from torch import nn
 
-from recbole_genci.model.base import check_choice, check_divides, check_dropout, check_weight, check_whole
+from recbole_genci.model.base import (
+    ClickModel,
+    check_choice,
+    check_divides,
+    check_dropout,
+    check_weight,
+    check_whole,
+    contract_of,
+)
 from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.decoding import Beams, Trie
 from recbole_genci.model.intent import EncodedHistory, IntentGenerator
@@ -21,7 +27,7 @@ from recbole_genci.model.intent import EncodedHistory, IntentGenerator
 MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
 
 
-class GenCI(ContextRecommender):
+class GenCI(ClickModel):
     """Generative Modeling of User Interest Shift via Cohort-based Intent Learning.
 
     Sizes: B rows, U <= B distinct histories among them, H history items, N levels of a semantic ID, k beams, d embedding
@@ -35,12 +41,10 @@ class GenCI(ContextRecommender):
         ValueError: a key with an unknown choice, or widths that heads do not divide.
     """
 
-    input_type = InputType.POINTWISE
-    reads_semantic_ids = True
+    reads_semantic_ids = generates_items = has_intents = True
     loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
 
     def __init__(self, config, dataset):
-        self.check_settings(config)
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
         self.mu, self.eta = config["mu"], config["eta"]
@@ -87,11 +91,11 @@ class GenCI(ContextRecommender):
 
         self.teacher, self.teacher_is_pretrained = None, False
         if self.eta > 0:
-            self.teacher = DeepFM(_Override(config, dropout_prob=config["sr_dropout_prob"]), dataset)
+            self.teacher = contract_of(DeepFM)(_Override(config, dropout_prob=config["sr_dropout_prob"]), dataset)
             self.teacher_is_pretrained = config["sr_base"] == "pretrained"
 
-    @staticmethod
-    def check_settings(config) -> None:
+    @classmethod
+    def check_settings(cls, config) -> None:
         """Refuse settings that cannot work, by their keys; called before any data is read.
 
         Raises:
@@ -117,13 +121,9 @@ class GenCI(ContextRecommender):
     # ------------------------------------------------------------------ Eq. 4 - 10
 
     def forward(self, interaction):
-        """Click logits.
-
-        Returns:
-            logits ``[B]``; the encoded histories and ``history_index`` ``[B]``, or None and None where nothing reads them.
-        """
-        inputs, encoded, history_index, _ = self.prediction_inputs(interaction)
-        return self.click_logits(inputs), encoded, history_index
+        """Click logits ``[B]``."""
+        inputs, *_ = self.prediction_inputs(interaction)
+        return self.click_logits(inputs)
 
     def click_logits(self, inputs):
         """Logits ``[B]`` of what ``prediction_inputs`` gives (Eq. 10)."""
@@ -134,8 +134,8 @@ class GenCI(ContextRecommender):
 
         Returns:
             dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled, where the model reads them, and
-            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index``, as of ``forward``, and the beams of
-            the short-term intent, or None.
+            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index`` ``[B]``, or None and None where nothing
+            reads them, and the beams of the short-term intent, or None.
         """
         encoded = history_index = beams = None
         if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
@@ -202,7 +202,8 @@ class GenCI(ContextRecommender):
             with the rest; 0 where a part is switched off.
         """
         label = interaction[self.LABEL]
-        logits, encoded, history_index = self.forward(interaction)
+        inputs, encoded, history_index, _ = self.prediction_inputs(interaction)
+        logits = self.click_logits(inputs)
         ctr = F.binary_cross_entropy_with_logits(logits, label)
         ntp = regularisation = base = torch.zeros_like(ctr)
         if self.mu > 0:
@@ -234,10 +235,6 @@ class GenCI(ContextRecommender):
     def freeze_teacher(self):
         """Stop training the base model of Eq. 11, once it has been pretrained."""
         self.teacher.requires_grad_(False)
-
-    def predict(self, interaction):
-        """Click probabilities ``[B]``."""
-        return torch.sigmoid(self.forward(interaction)[0])
 
     # ------------------------------------------------------------------ the generator by itself
 
@@ -274,13 +271,8 @@ class GenCI(ContextRecommender):
 
     @torch.no_grad()
     def observe_generator(self, interaction):
-        """What ``recbole_genci.evaluation.diagnostics`` judges the generator by; None for a model without one.
-
-        Returns:
-            dict: ``label`` and ``probability`` ``[B]``, the rows' ``item`` ``[B]`` and ``codes`` ``[B, N]``, ``beam_items``
-            ``[B, k]`` (0 where invalid) and ``beam_codes`` ``[B, k, N]`` (-1 there), ``ntp_loss`` ``[P, N]`` of the clicked
-            rows (Eq. 2), and the teacher's ``teacher_probability`` ``[B]`` (Eq. 11) where there is one.
-        """
+        """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq. 11; None with the generator
+        switched off."""
         if self.trie is None:
             return None
         inputs, encoded, history_index, beams = self.prediction_inputs(interaction)

@@ -75,7 +75,7 @@ class KD_DAGFM(RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
         # Processes that train together have other current folders.
         config["warm_up"] = str(file.resolve())
 
-    def read_warm_up(self) -> None:
+    def load_initial_weights(self) -> None:
         """Start from the weights of the phase before; a run that is resumed or loaded has its own.
 
         Raises:

@@ -74,8 +74,8 @@ class MIRRN(ClickModel):
             values = items[field] if field in items else torch.zeros_like(row[field])
             self.register_buffer(name, values, persistent=False)
 
-    @staticmethod
-    def check_settings(config) -> None:
+    @classmethod
+    def check_settings(cls, config) -> None:
         check_whole(config, "hash_bits", "retrieval_topk", "local_length", "fourier_blocks", "target_attention_size",
                     "target_attention_heads")  # fmt: skip
         check_divides(config, "target_attention_heads", "target_attention_size")

@@ -116,8 +116,8 @@ class RFM(ClickModel):
             if linear is not None:
                 nn.init.normal_(linear.weight, std=AMPLIFICATION_STD)
 
-    @staticmethod
-    def check_settings(config) -> None:
+    @classmethod
+    def check_settings(cls, config) -> None:
         check_whole(config, "rotation_size", "rotation_layers", "rotation_heads", "group_size")
         check_divides(config, "rotation_heads", "rotation_size")
         uneven = [size for size in config["mlp_hidden_size"] if size % config["group_size"]]

@@ -85,8 +85,8 @@ class SFG(ClickModel):
             self.predict_layer = nn.Linear(hidden[-1], 1)
         self.apply(xavier_normal_initialization)
 
-    @staticmethod
-    def check_settings(config) -> None:
+    @classmethod
+    def check_settings(cls, config) -> None:
         check_choice(config, "sfg_base", BASES)
         check_whole(config, "cross_layer_num")
         check_dropout(config, "cross_dropout")

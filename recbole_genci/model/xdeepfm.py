@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from recbole.model.context_aware_recommender.xdeepfm import xDeepFM as RecBolexDeepFM
 
+from recbole_genci.model.base import ModelContract
 
-class xDeepFM(RecBolexDeepFM):  # noqa: N801, RecBole's name
+
+class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
     """RecBole's xDeepFM ends its deep network in a ReLU (xdeepfm.py:70): that branch can only raise a score, and is 0 for nearly
     every row after some initialisations. In the paper the output unit is linear in the last hidden layer, as here."""
 

@@ -71,12 +71,14 @@ def main(argv: Sequence[str]) -> int:
 def _prepare(argv: Sequence[str], words: dict):
     settings = {name: words[name] for name in _OWN if words.get(name) is not None}
     if "resume_search" in words:
-        if others := sorted(set(words) - {"resume_search", *_ON_RESUMING}):
+        ours = {"resume_search", "model", "trust_code", *_ON_RESUMING}
+        if others := sorted(set(words) - ours):
             raise ValueError(
                 f"command line: --resume_search=<folder> takes {', '.join('--' + name for name in _ON_RESUMING)} beside it, "
+                "and --model or --trust_code for a model of one's own, "
                 f"not --{others[0]}; the folder says everything else."
             )
-        return prepare_resumed_search(str(words["resume_search"]), **settings)
+        return prepare_resumed_search(str(words["resume_search"]), words.get("model"), words.get("trust_code", False), **settings)
     examples = {"model": "--model=GenCI", "dataset": "--dataset=ml-100k", "params_file": "--params_file=hyper.test"}
     for key, example in examples.items():
         if not words.get(key):

@@ -20,6 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 from recbole_genci import interrupts
 from recbole_genci.data.stored import DATA_FILE, store_parts
 from recbole_genci.files import write_atomically, write_text
+from recbole_genci.own_code import search_folders
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.training import config_as_yaml
 from recbole_genci.tuning import trial
@@ -78,7 +79,7 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
             study.bigger, settings.grace_epochs or _GRACE_EPOCHS)  # fmt: skip
         judge.remember.remote(study.ordered())
         config_text, rows = ((study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE))
-        inputs = ray.put((config_text, rows, study.shared.semantic_ids))
+        inputs = ray.put((config_text, rows, study.shared.semantic_ids, search_folders()))
         # A worker keeps the GPU it began with, so that one trial is all it may run there; 0 is as many as come.
         task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
         waiting, running = iter(left), {}

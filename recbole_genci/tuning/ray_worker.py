@@ -14,6 +14,7 @@ import torch
 
 from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.logs import start_console
+from recbole_genci.own_code import add_search_folders
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tuning import trial
@@ -89,7 +90,8 @@ def run_trial(inputs: list, judge, number: int, params: dict, cpus: float, gpus:
 @functools.lru_cache(maxsize=1)
 def _load_shared(inputs, gpu_id: str) -> tuple[bytes, list, SemanticIDs | None]:
     """Configuration, parts and semantic IDs of a search: read once for all trials of this worker process."""
-    config_text, rows, semantic_ids = ray.get(inputs)
+    config_text, rows, semantic_ids, folders = ray.get(inputs)
+    add_search_folders(folders)  # where the search found a model of one's own
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         folder = Path(temporary)
         (folder / CONFIG_FILE).write_bytes(config_text)

@@ -17,6 +17,8 @@ from recbole_genci.files import provenance, read_mapping, write_json, write_text
 from recbole_genci.launch import world_size
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
+from recbole_genci.own_checks import check_importable
+from recbole_genci.own_code import permitted_model, source_digest
 from recbole_genci.quick_start import Plan, prepare
 from recbole_genci.report import aligned
 from recbole_genci.training import config_as_yaml, new_folder
@@ -60,11 +62,13 @@ class Search:
         return next(iter(self.plan.configs.values()))
 
     def identity(self) -> dict:
-        """Hashes of the rows, of rows and features, and of semantic IDs; a resumed search must have the same."""
+        """Hashes of the rows, of rows and features, of semantic IDs, and of the source of a model of one's own; a resumed
+        search must have the same."""
         ids = self.plan.semantic_ids
         parts = self.plan.parts
         return {"data_fingerprint": data_fingerprint(parts), "rows_fingerprint": rows_fingerprint(parts),
-                "semantic_ids": ids.digest if ids else None}  # fmt: skip
+                "semantic_ids": ids.digest if ids else None,
+                "model_source": source_digest(self.config.model_class)}  # fmt: skip
 
 
     def save_settings(self) -> None:
@@ -74,7 +78,7 @@ class Search:
 
 
 def tune(
-    model: str,
+    model: str | type,
     dataset: str,
     params_file: str | Path,
     config_files: Sequence[str] | None = None,
@@ -85,7 +89,7 @@ def tune(
     """Search the values of some keys for one model.
 
     Args:
-        model: a name; as ``dataset``, ``config_files``, ``config_dict`` and ``argv`` of ``recbole_genci.run``. Values of a
+        model: one; as ``dataset``, ``config_files``, ``config_dict`` and ``argv`` of ``recbole_genci.run``. Values of a
             trial beat those of ``config_files`` and ``config_dict``.
         params_file: RecBole's parameter file; see ``recbole_genci.tuning.space``.
         settings: as of ``Settings``.
@@ -100,37 +104,39 @@ def tune(
     return execute(prepare_search(model, dataset, params_file, config_files, config_dict, argv, Settings(**settings)))
 
 
-def resume_search(folder: str | Path, **changes) -> dict:
+def resume_search(folder: str | Path, model=None, trust_code: bool = False, **changes) -> dict:
     """Go on with a search that was stopped, or give a finished one more trials.
 
     Args:
         folder: of the search.
+        model, trust_code: of a search of one's own model, as of ``recbole_genci.load``.
         changes: ``max_evals``, ``early_stop``, or where Ray runs trials, that replace what it was started with.
 
     Returns and raises as ``tune``.
     """
-    return execute(prepare_resumed_search(folder, **changes))
+    return execute(prepare_resumed_search(folder, model, trust_code, **changes))
 
 
 def prepare_search(model, dataset, params_file, config_files, config_dict, argv, settings: Settings) -> Search:
     """Check a new search, prepare its rows and semantic IDs, and make its folder; arguments as of ``tune``."""
-    if "," in model:
+    if isinstance(model, str) and "," in model:
         raise ValueError(f"model: '{model}' names several models; a search tunes one.")
     space = read_params_file(params_file)
     settings.check(space)
-    plan = prepare(model, dataset, config_files, config_dict, argv, check=_check_before_reading(space, params_file, argv))
+    check = _check_before_reading(space, params_file, argv, settings)
+    plan = prepare([model], dataset, config_files, config_dict, argv, check=check)
     (config,) = plan.configs.values()
-    folder = new_folder(Path(config["results_dir"]), f"hyper-{model}-{dataset}")
+    folder = new_folder(Path(config["results_dir"]), f"hyper-{config['model']}-{dataset}")
     words = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items() if value is not None]
-    command = shlex.join(["python", "run_hyper.py", f"--model={model}", f"--dataset={dataset}", f"--params_file={params_file}",
-                          *config_files_words(config_files), *words, *argv])  # fmt: skip
+    asked = [f"--model={config.model_reference}", f"--dataset={dataset}", f"--params_file={params_file}"]
+    command = shlex.join(["python", "run_hyper.py", *asked, *config_files_words(config_files), *words, *argv])
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
     return search
 
 
-def prepare_resumed_search(folder: str | Path, **changes) -> Search:
+def prepare_resumed_search(folder: str | Path, model=None, trust_code: bool = False, **changes) -> Search:
     """Prepare the search of ``folder`` again; arguments as of ``resume_search``."""
     folder = Path(folder)
     if not (folder / SEARCH_FILE).is_file():
@@ -139,11 +145,12 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
         pass
     saved = _read_search_file(folder / SEARCH_FILE)
     asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
+    reference = permitted_model(asked, folder, model, trust_code, "--resume_search")
     settings = Settings(**saved["settings"] | changes)
     space = read_params_file(folder / PARAMS_FILE)
     settings.check(space)
     read_journal(folder / JOURNAL)  # a damaged one is refused before rows are read
-    plan = prepare(asked["model"], asked["dataset"], [str(folder / CONFIG_FILE)])
+    plan = prepare([reference], asked["dataset"], [str(folder / CONFIG_FILE)])
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
         if saved.get(name) != now:
@@ -151,6 +158,8 @@ def prepare_resumed_search(folder: str | Path, **changes) -> Search:
                 f"resume_search: the trials of {folder} ran with {name} {str(saved.get(name))[:12]}, but the files now give "
                 f"{str(now)[:12]}. Restore the files, or start a new search."
             )
+    if reference != asked["model"]:  # whose code trials would import
+        write_text(folder / CONFIG_FILE, config_as_yaml(search.config))
     return search
 
 
@@ -163,8 +172,10 @@ def _read_search_file(file: Path) -> dict:
     return saved
 
 
-def _check_before_reading(space: Space, source, argv: Iterable[str]):
+def _check_before_reading(space: Space, source, argv: Iterable[str], settings: Settings):
     def check(config):
+        if settings.tool == "Ray":
+            check_importable(config, "tool: Ray")
         check_space(space, config, str(source), parse_argv(argv))
         if config["seeds"] != 1:
             raise ValueError(

@@ -212,7 +212,7 @@ def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()
         ValueError: an unknown key (with the nearest), one that is fixed on the command line too, one under which trials
             would not share their rows, semantic IDs and metrics, or one that changes nothing.
     """
-    known = known_keys([config["model"]], config["dataset"])
+    known = known_keys([config.model_reference], config["dataset"])
     both = set(argv_keys)
     for name in space:
         if name not in known:

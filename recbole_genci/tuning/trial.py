@@ -72,7 +72,7 @@ class Shared:
         asked = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         values = params | self.placement | {"checkpoint_dir": str(folder)}
         config = Config(asked["model"], asked["dataset"], [str(self.config_file)], values)
-        getattr(config.model_class, "check_settings", lambda config: None)(config)
+        config.model_class.check_settings(config)
         return config
 
 

@@ -80,7 +80,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     assert len(item_of) == 20 and model.cohort_attention.eps == 1e-6
     normal = (lambda vector: vector) if keys.get("intent_extraction") == "literal" else unit
     with torch.no_grad():
-        logits = model(batch)[0]
+        logits = model(batch)
     expected = []
     for row in range(len(batch)):
         with torch.no_grad():
@@ -144,7 +144,8 @@ def test_the_loss_is_eq_12_part_by_part(tiny_parts):
     batch = train[np.arange(len(train))]
     label = batch["label"]
     ctr, ntp, regularisation, base_loss = model.train().calculate_loss(batch)
-    logits, encoded, index = model.forward(batch)
+    inputs, encoded, index, _ = model.prediction_inputs(batch)
+    logits = model.click_logits(inputs)
     torch.testing.assert_close(ctr, F.binary_cross_entropy(torch.sigmoid(logits), label))  # Eq. 1
     clicked = label == 1
     per_row = -score_codes(model.intent, encoded, index[clicked], batch["semantic_ids"][clicked])

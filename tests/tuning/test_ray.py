@@ -146,3 +146,48 @@ def test_what_a_cluster_cannot_give_is_refused_before_anything_is_read(address, 
     words = ["--model=GenCI", "--dataset=nowhere", "--params_file=space.test", "--tool=Ray"]
     assert main([*words, f"--ray_address={address}", "--cpus_per_trial=2"]) == 2  # two nodes of one each
     assert "a trial asks for 2 CPUs and 0 GPUs, which no node has" in capsys.readouterr().err
+
+
+OWN = """
+from my_helper import scale
+from recbole_genci.model.base import ClickModel
+
+class Mine(ClickModel):
+    def forward(self, interaction):
+        return self.first_order_linear(interaction).squeeze(-1) * self.scale
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.scale = scale * config["my_scale"]
+"""
+
+
+def test_workers_find_a_model_and_a_metric_of_ones_own(data, connection, tmp_path, monkeypatch):
+    for folder, name in ((tmp_path / "one", "my_ray_module"), (tmp_path / "two", "my_ray_file")):
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(OWN.replace("my_helper", f"{name}_helper"))
+        (folder / f"{name}_helper.py").write_text("scale = 2.0\n\ndef rate(labels, probabilities):\n    return labels.mean()\n")
+        (folder / "Mine.yaml").write_text("my_scale: 1.0\n")
+    Path("space.test").write_text("my_scale choice [0.5, 1.0]\n")
+    del data["mlp_hidden_size"]
+    Path("keys.yaml").write_text(json.dumps(data))
+    monkeypatch.chdir(tmp_path / "one")  # workers have other current folders
+    more = {"metrics": ["AUC", "LogLoss", "my_ray_module_helper:rate"]}
+    results = [tune(model, "tiny", "../space.test", ["../keys.yaml"], more, tool=tool)
+               for model in ("my_ray_module:Mine", "../two/my_ray_file.py:Mine") for tool in ("Hyperopt", "Ray")]  # fmt: skip
+    assert all(record["status"] == "finished" for result in results for record in result["trials"])
+    assert len({json.dumps(result["selected"]["test"]) for result in results}) == 1
+    assert "rate" in results[1]["selected"]["test"] and len({record["node"] for record in results[1]["trials"]}) >= 1
+    assert load(results[1]["selected"]["folder"]).evaluate() == results[1]["selected"]["test"]
+
+
+def test_a_class_that_workers_cannot_import_is_refused(data):
+    from recbole_genci.model.base import ClickModel
+
+    class Local(ClickModel):
+        pass
+
+    del data["mlp_hidden_size"]
+    Path("space.test").write_text("learning_rate choice [0.001]\n")
+    with pytest.raises(ValueError, match="^model: Local exists in this process alone, .* tool: Ray"):
+        tune(Local, "tiny", "space.test", config_dict=data, tool="Ray")

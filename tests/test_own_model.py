@@ -1,0 +1,607 @@
+"""A model and a metric of one's own, in files outside the repository, and a stranger's folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from recbole.model.abstract_recommender import ContextRecommender
+
+import recbole_genci
+from recbole_genci import Ranker, load, own_code, resume, run
+from recbole_genci.config import Config
+from recbole_genci.experiments import experiment
+from recbole_genci.model.base import ClickModel
+from recbole_genci.quick_start import main
+from recbole_genci.report import main as report
+from recbole_genci.tuning.command import main as tune_command
+from recbole_genci.tuning.search import resume_search, tune
+
+ROOT = Path(recbole_genci.__file__).parent.parent
+
+NET = """
+import torch
+from recbole.model.layers import MLPLayers
+from recbole_genci.model.base import ClickModel, check_whole
+
+
+class MyNet(ClickModel):
+    reads_history = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.mlp = MLPLayers([self.num_feature_field * self.embedding_size, config["my_width"]], config["my_dropout"])
+        self.out = torch.nn.Linear(config["my_width"], 1)
+
+    @classmethod
+    def check_settings(cls, config):
+        check_whole(config, "my_width")
+
+    def forward(self, interaction):
+        clicks = interaction["item_length"].float().log1p()
+        return self.out(self.mlp(self.concat_embed_input_fields(interaction).flatten(1))).squeeze(1) + clicks
+"""
+PLAIN = """
+import torch
+from recbole.model.abstract_recommender import ContextRecommender
+
+
+class MyLR(ContextRecommender):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.loss = torch.nn.BCEWithLogitsLoss()
+
+    def forward(self, interaction):
+        return self.first_order_linear(interaction).squeeze(-1)
+
+    def calculate_loss(self, interaction):
+        return self.loss(self.forward(interaction), interaction[self.LABEL])
+
+    def predict(self, interaction):
+        return torch.sigmoid(self.forward(interaction))
+"""
+DEFAULTS = (
+    "my_width: 8       # (int) Units of the hidden layer.\n"
+    "my_dropout: 0.1   # (float) Share left out in training.\n"
+)
+METRIC = """
+def Brier(labels, probabilities, users=None):
+    assert len(users) == len(labels) == len(probabilities)
+    return ((labels - probabilities) ** 2).mean()
+
+Brier.smaller_is_better = True
+"""
+
+
+@pytest.fixture
+def keys(tmp_path):
+    keys = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {"epochs": 2}
+    del keys["mlp_hidden_size"]  # which is no key of LR, nor of the models below
+    return keys
+
+
+@pytest.fixture(autouse=True)
+def forgets(monkeypatch):
+    """Each test begins as a process that has imported nothing of anybody's own."""
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(own_code, "_KNOWN", {})
+    monkeypatch.setattr(own_code, "_FILE_MODULES", {})
+    monkeypatch.setattr(own_code, "_search_folders", [])
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith(("my_", "evil")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    """A folder apart from the current one, with MyNet, its defaults, MyLR and a metric."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name, text in {
+        "my_models.py": NET,
+        "MyNet.yaml": DEFAULTS,
+        "my_plain.py": PLAIN,
+        "my_metrics.py": METRIC,
+    }.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def command(*words, cwd=".", check=0):
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == check, done.stderr[-3000:]
+    return done
+
+
+def as_words(keys):
+    Path("keys.yaml").write_text(yaml.safe_dump(keys))
+    return ["--dataset=tiny", f"--config_files={Path('keys.yaml').resolve()}"]
+
+
+@pytest.mark.timeout(900)
+def test_a_file_outside_the_repository_stands_in_one_table_and_serves_in_a_fresh_process(
+    keys, model_folder, tmp_path
+):
+    words = as_words(keys | SMALL_GENCI)
+    command(
+        ROOT / "run_recbole_genci.py",
+        "--model=LR,GenCI,my_models:MyNet,my_plain.py:MyLR",
+        *words,
+        "--my_width=4",
+        "--metrics=['AUC','LogLoss','GAUC','my_metrics:Brier']",
+        "--valid_metric=Brier",
+        cwd=model_folder,
+    )
+    (table,) = (model_folder / "results").glob("*/table.md")
+    lines = table.read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:6]] == ["| LR", "| GenCI", "| MyNet", "| MyLR"]
+    assert (
+        all(f"| {title} |" in lines[0] for title in ("GAUC", "brier"))
+        and "my_models:MyNet" in table.read_text()
+    )
+    (folder,) = (model_folder / "saved").glob("MyNet-tiny-*")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["model"], metrics["model_reference"]) == ("MyNet", "my_models:MyNet")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["my_width"] == 4
+    (plain,) = (model_folder / "saved").glob("MyLR-tiny-*")
+    assert f"model: {model_folder / 'my_plain.py'}:MyLR" in (plain / "config.yaml").read_text()
+    program = (
+        "import sys, json; from recbole_genci import load, Ranker\n"
+        "run = load(sys.argv[1], trust_code=True)\n"
+        "assert run.evaluate() == run.metrics['test'] and run.evaluate('valid') == "
+        "run.metrics['best_valid']\n"
+        "assert run.model.mlp.mlp_layers[1].out_features == 4\n"
+        "print(json.dumps(Ranker(run).score(['u1'], ['i2', 'i3']).tolist()))\n"
+    )
+    (scores,) = json.loads(command("-c", program, folder, cwd=model_folder).stdout)
+    assert len(scores) == 2 and all(0 < score < 1 for score in scores)
+    assert (
+        own_code._KNOWN == {} and report([str(folder), str(plain)]) == 0 and own_code._KNOWN == {}
+    )  # a report imports nothing
+
+
+@pytest.mark.timeout(900)
+def test_two_processes_train_a_module_of_the_current_folder(keys, model_folder):
+    words = as_words(keys | {"nproc": 2})
+    metrics = "--metrics=['AUC','LogLoss','my_metrics:Brier']"
+    command(
+        ROOT / "run_recbole_genci.py",
+        "--model=my_models:MyNet,my_plain.py:MyLR",
+        *words,
+        metrics,
+        cwd=model_folder,
+    )
+    for folder in (model_folder / "saved").iterdir():
+        result = json.loads((folder / "metrics.json").read_text())
+        assert result["nproc"] == 2 and set(result["test"]) == {"auc", "logloss", "brier"}
+
+
+def test_help_and_keys_come_from_the_file_beside_the_module(model_folder, monkeypatch, capsys):
+    monkeypatch.chdir(model_folder)
+    assert main(["--help", "--model=my_models:MyNet"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "MyNet's own:" in text and "--my_width [8]" in text and "Units of the hidden layer." in text
+    )
+    assert Config("my_models:MyNet", "ml-100k")["my_dropout"] == 0.1
+    assert Config("my_models:MyNet", "ml-100k", argv=["--my_width=3"])["my_width"] == 3
+    for wrong, said in (
+        ("my_widht=3", "Did you mean 'my_width'"),
+        ("my_width=wide", "my_width: 'wide' is not a number"),
+    ):
+        assert main(["--model=my_models:MyNet", "--dataset=ml-100k", f"--{wrong}"]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["--model=LR", "--dataset=ml-100k", "--my_width=3"]) == 2
+    (model_folder / "MyNet.yaml").write_text("my_width: [\n")
+    assert main(["--model=LR,my_models:MyNet", "--dataset=ml-100k"]) == 2
+    assert "the defaults of MyNet: " in capsys.readouterr().err
+
+
+def test_classes_from_python_train_resume_and_load(keys, model_folder, monkeypatch):
+    class Local(ClickModel):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).squeeze(-1)
+
+    (result,) = run(Local, "tiny", config_dict=keys)
+    assert result["model"] == "Local" and Path(result["folder"]).name.startswith("Local-tiny-")
+    assert load(result["folder"]).evaluate() == result["test"]  # this process was given the class
+    own_code._KNOWN.clear()
+    with pytest.raises(
+        ValueError,
+        match="^model: .* names code of its own, '.*:Local', and importing it would run that code",
+    ):
+        load(result["folder"])
+    assert load(result["folder"], model=Local).evaluate() == result["test"]
+    assert Ranker(result["folder"], model=Local).score(["u1"]).shape == (1, 20)
+    for more, said in (({"nproc": 2}, "nproc: 2"), ({}, "tool: Ray")):
+        with pytest.raises(
+            ValueError,
+            match=f"^model: Local exists in this process alone, .* {said} could not import it",
+        ):
+            if more:
+                run(Local, "tiny", config_dict=keys | more)
+            else:
+                from recbole_genci.own_checks import check_importable
+
+                check_importable(Config(Local, "tiny", config_dict=keys), said)
+    with pytest.raises(ValueError, match="is one of Local, not of LR"):
+        load(result["folder"], model="LR")
+
+
+def test_a_subclass_of_din_or_of_recboles_din_just_works(keys, tmp_path):
+    from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
+    from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
+
+    from recbole_genci.model.din import DIN
+
+    class MyDIN(DIN):
+        pass
+
+    class TheirDIN(RecBoleDIN):
+        pass
+
+    class TheirDIEN(RecBoleDIEN):
+        pass
+
+    own, theirs, _, ours = run(
+        [MyDIN, TheirDIN, TheirDIEN, "DIN"], "tiny", config_dict=keys | {"dropout_prob": 0.0}
+    )
+    assert own["test"] == ours["test"] and [r["model"] for r in (own, theirs)] == [
+        "MyDIN",
+        "TheirDIN",
+    ]
+    assert (
+        "use_user_features: true" in (Path(own["folder"]) / "config.yaml").read_text()
+    )  # DIN's defaults are its own
+
+
+def test_what_is_no_ctr_model_is_refused_in_one_sentence(model_folder, monkeypatch, capsys):
+    monkeypatch.chdir(model_folder)
+    (model_folder / "my_wrong.py").write_text(
+        "import torch\nfrom recbole.model.abstract_recommender import SequentialRecommender, "
+        "ContextRecommender\n"
+        "def build(config): pass\nclass Layer(torch.nn.Module): pass\nclass "
+        "MySASRec(SequentialRecommender): pass\n"
+        "class DIN(ContextRecommender): pass\nclass SASRec(ContextRecommender): pass\nnumber = 3\n"
+    )
+    (model_folder / "my_syntax.py").write_text("x = 1\nclass Broken(:\n")
+    (model_folder / "my_import.py").write_text("import torch\n\nimport nowhere_to_be_found\n")
+    (model_folder / "my_exit.py").write_text("raise SystemExit(0)\n")
+    (model_folder / "other").mkdir()
+    (model_folder / "other" / "my_models.py").write_text(NET)
+    needed = "A model of your own is a subclass of recbole_genci.model.base.ClickModel"
+    cases = {
+        "my_wrong:build": ["is a function, not a class", needed],
+        "my_wrong:number": ["is a int, not a class", needed],
+        "my_wrong:Layer": ["is a subclass of Module", needed],
+        "my_wrong:MySASRec": ["is a subclass of RecBole's SequentialRecommender", needed],
+        "my_wrong:DIN": [
+            "has the name of a model of RecBole or of this plugin",
+            "Rename the class, for example MyDIN",
+        ],
+        "my_wrong:SASRec": ["has the name of a model of RecBole"],
+        "my_models:MyNett": ["has no 'MyNett'. Did you mean 'MyNet'?"],
+        "my_modles:MyNet": ["there is no module 'my_modles'", "Did you mean 'my_models'?"],
+        "my_modles.py:MyNet": ["there is no file", "Did you mean 'my_models.py'?"],
+        "my_syntax:Broken": ["my_syntax.py, line 2: SyntaxError"],
+        "my_import.py:Broken": [
+            "my_import.py, line 3: ModuleNotFoundError: No module named 'nowhere_to_be_found'"
+        ],
+        "my_exit:Broken": ["my_exit.py, line 1: SystemExit"],
+        "my_models:MyNet,other/my_models.py:MyNet": ["names a model twice"],
+        "MyNet": ["A model of your own is given as module:Class"],
+        "__main__:MyNet": ["was defined in a program or a notebook"],
+    }
+    for asked, said in cases.items():
+        assert main([f"--model={asked}", "--dataset=ml-100k"]) == 2, asked
+        error = capsys.readouterr().err
+        assert error.startswith("recbole_genci: model: ") and error.count("\n") == 1, error
+        assert all(words in error for words in said), error
+    with pytest.raises(ValueError, match="^model: 3 is neither the name of a model"):
+        run([3], "ml-100k")
+
+
+def test_a_models_own_mistakes_end_before_training(keys):
+    class Logits(ContextRecommender):
+        def forward(self, interaction):
+            return 100 + self.first_order_linear(interaction).squeeze(-1)
+
+        def calculate_loss(self, interaction):
+            return self.forward(interaction).mean()
+
+        predict = forward
+
+    class Column(ClickModel):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction)
+
+    class Crashes(ClickModel):
+        def forward(self, interaction):
+            return interaction["nothing"]
+
+    for model, said in (
+        (Logits, "predict gives [0-9.]+, .*end it with torch.sigmoid"),
+        (Column, "shape .32, 1. for 32 rows"),
+        (Crashes, "test_own_model.py, line [0-9]+: KeyError: 'nothing'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(["LR", model], "tiny", config_dict=keys)
+    assert not Path("saved").exists()
+
+
+# ---------------------------------------------------------------- experiments, tuning, resuming
+
+
+def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
+    file = model_folder / "my_plain.py"
+    (model_folder / "my_metrics.py").write_text(METRIC)
+    asked = {
+        "seeds": 1,
+        "config_dict": keys
+        | {"metrics": ["AUC", "LogLoss", f"{model_folder / 'my_metrics.py'}:Brier"]},
+    }
+    (first,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
+    assert not first.failed() and [line.name for line in first.request.lines] == ["LR", "MyLR"]
+    assert "| Brier |" in (first.request.folder / "table.md").read_text().splitlines()[4]
+    (again,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
+    assert [r["config_hash"] for r in again.runs.values()] == [
+        r["config_hash"] for r in first.runs.values()
+    ]
+    assert [r["folder"] for r in again.runs.values()] == [r["folder"] for r in first.runs.values()]
+    file.write_text(PLAIN.replace("squeeze(-1)", "squeeze(-1) * 2"))
+    own_code._KNOWN.clear()
+    sys.modules.pop(own_code._module_name(file))
+    (edited,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
+    (lr, mine), (lr_before, mine_before) = edited.runs.values(), first.runs.values()
+    assert lr["folder"] == lr_before["folder"] and mine["config_hash"] != mine_before["config_hash"]
+    assert mine["model"] == "MyLR" and mine["test"] != mine_before["test"]
+
+
+def test_tuning_from_the_command_and_going_on_in_a_strangers_folder(
+    keys, model_folder, monkeypatch, capsys
+):
+    monkeypatch.chdir(model_folder)
+    Path("space.test").write_text("my_width choice [2, 4]\n")
+    words = as_words(keys | {"epochs": 1})
+    assert tune_command(["--model=my_models:MyNet", *words, "--params_file=space.test"]) == 0
+    (folder,) = Path("results").iterdir()
+    assert folder.name.startswith("hyper-MyNet-tiny-")
+    result = json.loads((folder / "hyper_result.json").read_text())
+    assert [r["status"] for r in result["trials"]] == ["finished"] * 2 and result["selected"][
+        "params"
+    ]["my_width"] in (2, 4)
+    own_code._KNOWN.clear()
+    del sys.modules["my_models"]
+    assert tune_command([f"--resume_search={folder}"]) == 2 and "my_models" not in sys.modules
+    assert "--resume_search=<folder> --model=<module:Class>" in capsys.readouterr().err
+    again = resume_search(folder, model=f"{model_folder / 'my_models.py'}:MyNet")
+    assert again["selected"]["test"] == result["selected"]["test"]
+    selected = load(again["selected"]["folder"], model=f"{model_folder / 'my_models.py'}:MyNet")
+    assert selected.evaluate() == result["selected"]["test"]
+
+
+def test_a_search_over_a_class_from_python(keys):
+    class Local(ClickModel):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).squeeze(-1)
+
+    Path("space.test").write_text("learning_rate choice [0.001, 0.01]\n")
+    result = tune(Local, "tiny", "space.test", config_dict=keys)
+    assert [record["status"] for record in result["trials"]] == ["finished"] * 2
+
+
+def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
+    keys, model_folder, monkeypatch, capsys
+):
+    from recbole_genci import trainer
+
+    monkeypatch.chdir(model_folder)
+    (whole,) = run("my_models:MyNet", "tiny", config_dict=keys)
+    original = trainer.save_training_state
+
+    def save_and_stop(*args):
+        original(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "save_training_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("my_models:MyNet", "tiny", config_dict=keys)
+    folder = next(file.parent for file in Path("saved").glob("*/training.pt"))
+    own_code._KNOWN.clear()
+    del sys.modules["my_models"]
+    assert main([f"--resume={folder}"]) == 2 and "my_models" not in sys.modules
+    assert "--resume=<folder> --model=<module:Class>" in capsys.readouterr().err
+    own_code.source_digest.cache_clear()
+    Path("my_models.py").write_text(NET + "\n# another word\n")
+    with pytest.raises(ValueError, match="was trained on model source"):
+        resume(folder, trust_code=True)
+    own_code._KNOWN.clear()
+    del sys.modules["my_models"]
+    Path("my_models.py").write_text(NET)
+    assert main([f"--resume={folder}", "--model=my_models:MyNet"]) == 0
+    assert json.loads((folder / "metrics.json").read_text())["test"] == whole["test"]
+
+
+# ---------------------------------------------------------------- a stranger's folder
+
+
+@pytest.mark.parametrize("key", ["model", "metrics", "valid_metric"])
+@pytest.mark.parametrize("place", ["evil", "evil.py", "{folder}/evil.py"])
+def test_a_strangers_folder_runs_no_code(keys, tmp_path, capsys, key, place):
+    (result,) = run("LR", "tiny", config_dict=keys)
+    folder, marker = Path(result["folder"]), tmp_path / "marker"
+    code = f"open({str(marker)!r}, 'w').close()\n{PLAIN.replace('MyLR', 'Evil')}"
+    for target in (folder, Path()):
+        (target / "evil.py").write_text(code)
+    reference = place.format(folder=folder) + ":Evil"
+    asked = yaml.safe_load((folder / "config.yaml").read_text())
+    asked |= {key: ["AUC", "LogLoss", reference] if key == "metrics" else reference}
+    (folder / "config.yaml").write_text(yaml.safe_dump(asked))
+    for attempt in (load, Ranker):
+        with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
+            attempt(folder)
+    (folder / "training.pt").touch()
+    with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
+        resume(folder)
+    assert main([f"--resume={folder}"]) == 2
+    search = Path("search")
+    search.mkdir()
+    (search / "config.yaml").write_text(yaml.safe_dump(asked))
+    (search / "search.json").write_text(json.dumps({"settings": {}, "command": ""}))
+    with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
+        resume_search(search)
+    assert report([str(folder)]) == 0
+    assert not marker.exists() and "evil" not in sys.modules
+
+
+def test_permission_is_what_imports(keys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_plain.py").write_text(PLAIN)
+    (result,) = run("my_plain:MyLR", "tiny", config_dict=keys)
+    own_code._KNOWN.clear()
+    del sys.modules["my_plain"]
+    with pytest.raises(ValueError, match="give load or Ranker the class by model"):
+        load(result["folder"])
+    assert "my_plain" not in sys.modules
+    assert (
+        load(result["folder"], trust_code=True).evaluate() == result["test"]
+        and "my_plain" in sys.modules
+    )
+    with pytest.raises(ValueError, match="trust_code: 'yes' is neither True nor False"):
+        load(result["folder"], trust_code="yes")
+
+
+# ---------------------------------------------------------------- metrics and callbacks
+
+
+def test_gauc_is_ours_and_selects_the_best_epoch(keys):
+    from recbole_genci.evaluation.gauc import gauc
+
+    (result,) = run(
+        "DeepFM",
+        "tiny",
+        config_dict=keys | {"metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "gauc"},
+    )
+    loaded = load(result["folder"])
+    scores, labels = loaded.predict()
+    test = loaded.parts[2]
+    assert result["test"]["gauc"] == pytest.approx(
+        gauc(test.inter_feat[test.uid_field], labels, scores), abs=1e-6
+    )
+    assert result["test"]["gauc"] != result["test"]["auc"]
+    with pytest.raises(ValueError, match="valid_metric: gauc of the validation rows is undefined"):
+        leave_one_out = {"eval_args": {"split": {"LS": "valid_and_test"}}}
+        run(
+            "LR",
+            "tiny",
+            config_dict=keys
+            | leave_one_out
+            | {"metrics": ["AUC", "LogLoss", "GAUC"], "valid_metric": "gauc"},
+        )
+
+
+def test_a_metric_that_is_better_when_smaller_keeps_the_epoch_with_the_smallest(keys, model_folder):
+    seen = []
+    metric = f"{model_folder / 'my_metrics.py'}:Brier"
+    more = {
+        "metrics": ["AUC", "LogLoss", metric],
+        "valid_metric": metric,
+        "epochs": 4,
+        "stopping_step": 9,
+        "learning_rate": 0.05,
+    }
+    (result,) = run("DeepFM", "tiny", config_dict=keys | more, callbacks=[seen.append])
+    assert [event.epoch for event in seen] == [1, 2, 3, 4] and {event.model for event in seen} == {
+        "DeepFM"
+    }
+    scores = [event.score for event in seen]
+    assert np.argmin(scores) != np.argmax(scores) and result["best_epoch"] == 1 + int(
+        np.argmin(scores)
+    )
+    assert result["best_valid"]["brier"] == min(scores) and (
+        seen[0].metric,
+        str(seen[0].folder),
+    ) == ("Brier", result["folder"])
+    loaded = load(result["folder"])
+    scores, labels = loaded.predict()
+    assert result["test"]["brier"] == pytest.approx(
+        ((labels - scores.double()) ** 2).mean().item(), abs=1e-6
+    )
+
+
+def test_a_metric_may_be_a_class_of_recboles_kind_or_a_function_from_python(keys, model_folder):
+    from recbole.evaluator.base_metric import LossMetric
+
+    class Spread(LossMetric):
+        def calculate_metric(self, dataobject):
+            return self.output_metric("spread", dataobject)
+
+        def metric_info(self, preds, trues):
+            return float(np.std(preds))
+
+    def accuracy(labels, probabilities):
+        return ((probabilities > 0.5) == labels).mean()
+
+    (result,) = run(
+        "LR", "tiny", config_dict=keys | {"metrics": ["AUC", "LogLoss", Spread, accuracy]}
+    )
+    scores, labels = load(result["folder"]).predict()
+    assert result["test"]["spread"] == pytest.approx(scores.numpy().std(), abs=1e-5)
+    assert result["test"]["accuracy"] == pytest.approx(
+        ((scores > 0.5) == labels).double().mean().item(), abs=1e-6
+    )
+
+
+def test_metrics_that_cannot_be_measured_are_refused(keys, model_folder, monkeypatch, capsys):
+    monkeypatch.chdir(model_folder)
+    Path("my_wrong_metrics.py").write_text(
+        "from recbole.evaluator.metrics import Hit\nfrom recbole.evaluator.base_metric import "
+        "TopkMetric\n"
+        "class Top(TopkMetric): pass\nnumber = 3\ndef AUC(labels, probabilities): return 1\n"
+        "def fails(labels, probabilities): return labels / nothing\n"
+    )
+    words = as_words(keys)
+    cases = {
+        "my_wrong_metrics:Top": "needs rec.topk",
+        "my_wrong_metrics:number": "is a int",
+        "my_wrong_metrics:AUC": "Rename it",
+        "my_wrong_metrics:fails": "my_wrong_metrics.py, line 6: NameError",
+        "my_metrics:Brie": "Did you mean 'Brier'",
+        "Brier": "or give one of your own as module:function",
+        "AUC": "is named twice",
+    }
+    for metric, said in cases.items():
+        assert main(["--model=LR", *words, f"--metrics=['AUC', 'LogLoss', '{metric}']"]) == 2, (
+            metric
+        )
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("recbole_genci: metrics: ") and said in error, error
+    assert not Path("saved").exists()
+
+
+def test_an_exception_in_a_callback_ends_the_run_and_says_where(keys):
+    def stop(event):
+        raise KeyError("enough")
+
+    said = (
+        "callbacks: stop failed after epoch 1 of LR.*test_own_model.py, line .*KeyError: 'enough'"
+    )
+    with pytest.raises(RuntimeError, match=said):
+        run("LR", "tiny", config_dict=keys, callbacks=[stop])
+    with pytest.raises(ValueError, match="callbacks: 3 cannot be called"):
+        run("LR", "tiny", config_dict=keys, callbacks=[3])
+    with pytest.raises(ValueError, match="callbacks: they are called in this process"):
+        run("LR", "tiny", config_dict=keys | {"nproc": 2}, callbacks=[stop])
+    assert torch.is_grad_enabled()
