@@ -160,3 +160,8 @@ def _range_of(words: str, text: str) -> dict:
         return {"low": float(match[2]), "holds_low": match[1] == "[",
                 "high": float(match[3]), "holds_high": match[4] == "]"}
     raise ValueError(f"'({text})': '{words}' is no range; write >= 1, > 0 or in [0, 1).")
+
+
+def is_whole(value, minimum: int = 1) -> bool:
+    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are not."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Real
 
 from recbole_genci.keys import Key
+from recbole_genci.kind import is_whole
 from recbole_genci.nearest import nearest
 
 #: Keys that RecBole lists and nothing reads, where whoever gives one expects something else.
@@ -42,11 +43,6 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
         raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
     _check_parts(final)
     _check_filters(final)
-
-
-def is_whole(value, minimum: int = 1) -> bool:
-    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are not."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
 
 
 def _check_parts(final: Mapping) -> None:

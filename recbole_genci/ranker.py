@@ -18,7 +18,7 @@ from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.evaluation.scoring import score_rows
-from recbole_genci.kinds import is_whole
+from recbole_genci.kind import is_whole
 from recbole_genci.registry import nearest
 from recbole_genci.saved import SavedRun, load
 

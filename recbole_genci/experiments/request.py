@@ -12,7 +12,7 @@ from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.figures import INSTALL, can_draw
 from recbole_genci.files import check_writable
-from recbole_genci.kinds import is_whole
+from recbole_genci.kind import is_whole
 from recbole_genci.launch import world_size
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.registry import resolve

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import InputType
 
-from recbole_genci.kinds import is_whole
+from recbole_genci.kind import is_whole
 
 
 class ModelContract:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from recbole_genci.kinds import is_whole
+from recbole_genci.kind import is_whole
 from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
 
