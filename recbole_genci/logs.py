@@ -11,8 +11,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import colorlog
-from recbole.utils.logger import RemoveColorFilter, log_colors_config
+from recbole.utils.logger import RemoveColorFilter, log_colors_config, set_color
 from tqdm import tqdm
 
 _DETAILS = "recbole_genci.details"
@@ -90,10 +89,7 @@ class _Console(logging.StreamHandler):
             self.addFilter(_prefix_level)
         else:
             form, date = "%(asctime)s %(levelname)s  %(message)s", "%d %b %H:%M"
-        if shows_colours(stream):  # colorlog 6 would look at the environment itself, colorlog 4 does not
-            self.setFormatter(colorlog.ColoredFormatter("%(log_color)s" + form, date, log_colors=log_colors_config))
-        else:
-            self.setFormatter(_PlainFormatter(form, date))
+        self.setFormatter((_ColourFormatter if shows_colours(stream) else _PlainFormatter)(form, date))
 
     def format(self, record):
         text = super().format(record)
@@ -107,6 +103,15 @@ class _Console(logging.StreamHandler):
 def _prefix_level(record) -> bool:
     record.level_prefix = "" if record.levelno == logging.INFO else f"{record.levelname}: "
     return True
+
+
+class _ColourFormatter(logging.Formatter):
+    """Levels in RecBole's colours. colorlog's formatter, which RecBole uses, asks the environment too from version 6 on."""
+
+    def format(self, record):
+        colour = log_colors_config.get(record.levelname)
+        text = super().format(record)
+        return set_color(text, colour, highlight=False) if colour else text
 
 
 class _PlainFormatter(logging.Formatter):

@@ -48,8 +48,8 @@ class Heading:
 
         def setting(key: str) -> str:
             source = config.source_of(key)
-            of = f" of {config['weight_decay_of']}" if key == "weight_decay" and config["weight_decay_of"] else ""
             value = config[key]
+            of = f" of {config['weight_decay_of']}" if key == "weight_decay" and value and config["weight_decay_of"] else ""
             shown = f"{value:g}" if isinstance(value, (int, float)) else value
             return f"{key} {shown}{of} ({(sources or {}).get(source.kind, source)})"
 

@@ -60,7 +60,7 @@ def test_colours_are_for_terminals_and_for_who_wants_them(stream, environ, colou
         monkeypatch.setenv(name, value)
     text = written(type(stream)(), console)
     assert ("\x1b" in text) == colours
-    assert ("\x1b[33m" in text) == ("\x1b[1;32m" in text) == colours  # colorlog's of a level, RecBole's in a message
+    assert ("\x1b[0;33m" in text) == ("\x1b[1;32m" in text) == colours  # of a level, in a message
 
 
 def test_a_terminal_gets_the_message_and_a_file_the_time_and_the_level(monkeypatch, console):

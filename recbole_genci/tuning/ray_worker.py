@@ -68,12 +68,12 @@ def run_trial(inputs: list, judge, number: int, params: dict, cpus: float, gpus:
 
     # The current folder is changed for whatever RecBole writes there; a worker runs one trial at a time.
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary, contextlib.chdir(temporary):
-        folder = Path(temporary) / "trial"
+        folder = trial.folder_of(Path(temporary), number)
         shared = Shared(Path(temporary) / CONFIG_FILE, parts, semantic_ids, placement)
         shared.config_file.write_bytes(config_text)
         start_console(parts[0].config["state"])
         try:
-            record = trial.train(shared, params, folder, report, number) | {"status": "finished"}
+            record = trial.train(shared, params, folder, report) | {"status": "finished"}
         except _Hopeless:
             epochs, score = curve[-1]
             best_epoch = next(epoch for epoch, best in curve if best == score)

@@ -99,8 +99,7 @@ class Study:
         number = max((record["trial"] for record in self.records.values()), default=0) + 1
         record = empty_record(number, params)
         try:
-            trained = trial.train(self.shared, params, trial.folder_of(self.folder, number), None, number)
-            return record | trained | {"status": "finished"}
+            return record | trial.train(self.shared, params, trial.folder_of(self.folder, number)) | {"status": "finished"}
         except Exception as error:  # whatever else a trial dies of is its outcome, and the search goes on
             if trial.is_of_the_machine(error):
                 logging.getLogger().exception(f"Trial {number} could not be run here.")

@@ -81,19 +81,12 @@ def folder_of(search_folder: Path, number: int) -> Path:
     return search_folder / "trials" / f"{number:04d}"
 
 
-def train(
-    shared: Shared,
-    params: dict,
-    folder: Path,
-    callback_fn: Callable[[int, float], None] | None = None,
-    number: int | None = None,
-) -> dict:
+def train(shared: Shared, params: dict, folder: Path, callback_fn: Callable[[int, float], None] | None = None) -> dict:
     """Train a trial and validate it; its test rows are not looked at. A trial that was stopped goes on.
 
     Args:
-        folder: of this trial alone.
+        folder: of this trial alone, as ``folder_of`` names it.
         callback_fn: called with each evaluated epoch and its validation score.
-        number: of the trial, for the console.
 
     Returns:
         dict: ``score`` (of ``valid_metric``), ``valid`` metrics, ``best_epoch``, ``epochs``, ``training_s``.
@@ -103,7 +96,7 @@ def train(
     """
     config = shared.config(params, folder)
     _forget_other_values(params, folder)
-    heading = _heading(config, "a trial" if number is None else f"trial {number}")
+    heading = _heading(config, f"trial {int(folder.name)}" if folder.name.isdigit() else "a trial")
     run = train_or_go_on(config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading)
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:
