@@ -22,7 +22,7 @@ from recbole.utils import argument_list
 from recbole_genci import compat, gpus
 from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
 from recbole_genci.kinds import check_kinds
-from recbole_genci.registry import get_model, nearest, resolve
+from recbole_genci.model.registry import get_model, nearest, resolve
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from recbole_genci.config import RECBOLE_FOLDER, properties_folder
-from recbole_genci.registry import get_model, known_models, resolve
+from recbole_genci.model.registry import get_model, known_models, resolve
 
 #: What commands that read a dataset say of it.
 DATASET_USAGE = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from numbers import Integral, Real
 
-from recbole_genci.registry import nearest
+from recbole_genci.model.registry import nearest
 
 _FIELDS, _SOURCES = "{field: value}", "{inter: [...], user: [...], item: [...]}"
 

@@ -16,7 +16,7 @@ from recbole_genci.data.stored import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import read_mapping, sha256_of
-from recbole_genci.registry import revision
+from recbole_genci.model.registry import revision
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, load_weights
 

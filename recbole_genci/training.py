@@ -21,8 +21,8 @@ from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
+from recbole_genci.model.registry import revision
 from recbole_genci.processes import ALONE, Processes
-from recbole_genci.registry import revision
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config, known_keys, parse_argv, parse_value
-from recbole_genci.registry import get_model, known_models
+from recbole_genci.model.registry import get_model, known_models
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_the_papers_fifteen_baselines_are_known():
 def test_loading_a_sequential_model_leaves_anomaly_detection_as_it_was():
     code = """
 import torch
-from recbole_genci.registry import get_model
+from recbole_genci.model.registry import get_model
 torch.autograd.set_detect_anomaly({0}); get_model("DIN")
 assert torch.is_anomaly_enabled() is {0}
 import recbole.model.sequential_recommender.sine as sine, importlib

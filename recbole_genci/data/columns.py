@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_genci.registry import nearest
+from recbole_genci.model.registry import nearest
 
 PADDING = "[PAD]"  # RecBole's name of id 0; the tokenizer, which knows nothing of datasets, has its own
 EXACT_UP_TO = 2**53  # of whole numbers in float64, as which RecBole reads times

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from recbole_genci.config import properties_folder
-from recbole_genci.registry import get_model, nearest
+from recbole_genci.model.registry import get_model, nearest
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 
 ALL = "all"

@@ -7,7 +7,7 @@ import hashlib
 import json
 
 from recbole_genci.config import known_keys
-from recbole_genci.registry import resolve, revision
+from recbole_genci.model.registry import resolve, revision
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 

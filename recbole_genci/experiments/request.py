@@ -14,8 +14,8 @@ from recbole_genci.figures import INSTALL, can_draw
 from recbole_genci.files import check_writable
 from recbole_genci.kinds import is_whole
 from recbole_genci.launch import world_size
+from recbole_genci.model.registry import resolve
 from recbole_genci.quick_start import check_same_rows
-from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import tokenizer_settings
 
 _ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained

@@ -12,8 +12,8 @@ from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import ORDER, describe, folder, known_experiments, read
 from recbole_genci.experiments.identity import cell_hash, effective_keys
 from recbole_genci.experiments.request import Asked, check_request
+from recbole_genci.model.registry import get_model
 from recbole_genci.quick_start import main as quick_start
-from recbole_genci.registry import get_model
 
 
 def test_every_experiment_of_the_paper_is_defined():

@@ -5,7 +5,7 @@ import torch
 from conftest import make_model
 from references import embedded, linear, perceptron, randomise, weights
 
-from recbole_genci.model.afn import LogarithmicTransformation
+from recbole_genci.model.baselines.afn import LogarithmicTransformation
 
 
 def normalise(norm, x, channel):

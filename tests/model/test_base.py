@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from recbole_genci.config import Config, known_keys
 from recbole_genci.data import create_dataset
+from recbole_genci.model.registry import ALIASES, get_model, known_models
 from recbole_genci.quick_start import run
-from recbole_genci.registry import ALIASES, get_model, known_models
 from recbole_genci.saved import load
 
 VARIANTS = [("AFN", {}), ("AFN+", {}), ("RFM", {}), ("RFM", {"first_order_residual": False}), ("MIRRN", {}),

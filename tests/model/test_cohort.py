@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import attend, softmax, unit
 
-from recbole_genci.model.cohort import VARIANTS, CohortAttention, CohortTable
-from recbole_genci.model.t5 import EPS, rms_normalize
+from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
+from recbole_genci.model.genci.t5 import EPS, rms_normalize
 
 SIZES = [4, 3, 2]  # the last level is the collision digit
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_genci.model.decoding import Trie, beam_search
+from recbole_genci.model.genci.decoding import Trie, beam_search
 
 
 @st.composite

@@ -8,7 +8,7 @@ from conftest import make_model, tiny_rows, write_dataset
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.model import click_attention
+from recbole_genci.model.layers import click_attention
 
 with compat.anomaly_detection_as_it_was():
     from recbole.model.sequential_recommender import DIEN, DIN

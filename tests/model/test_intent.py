@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from references import score_codes
 
-from recbole_genci.model.decoding import Trie
-from recbole_genci.model.intent import EncodedHistory, IntentGenerator
+from recbole_genci.model.genci.decoding import Trie
+from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
 
 SIZES = [5, 7, 3]
 

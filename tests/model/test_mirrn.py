@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import embedded, layer_norm, linear, perceptron, randomise, softmax, weights
 
-from recbole_genci.model.mirrn_layers import FourierLayer, TargetAttention, masked_mean, retrieve
+from recbole_genci.model.baselines.mirrn_layers import FourierLayer, TargetAttention, masked_mean, retrieve
 
 
 def chosen_by_definition(query, history, hyperplanes, k):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from recbole_genci import compat
-from recbole_genci.model.packed_gru import PackedAttentionGRU, PackedGRU
+from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU
 
 with compat.anomaly_detection_as_it_was():
     from recbole.model.sequential_recommender.dien import DynamicRNN

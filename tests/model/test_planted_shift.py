@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.model.genci import GenCI
+from recbole_genci.model.genci.genci import GenCI
 
 
 class Planted(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from conftest import make_model
 from references import embedded, layer_norm, linear, randomise, sigmoid, weights
 
-from recbole_genci.model.rfm import SelfAttentiveRotation
+from recbole_genci.model.baselines.rfm import SelfAttentiveRotation
 
 
 def rotated_by_definition(layer, angles):

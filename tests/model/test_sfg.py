@@ -7,7 +7,7 @@ from conftest import make_model
 from recbole.model.layers import BaseFactorizationMachine
 from references import embedded, linear, perceptron, randomise, weights
 
-from recbole_genci.model.sfg import FeatureGenerator, GenerativeCrossLayer, generated_pairs
+from recbole_genci.model.baselines.sfg import FeatureGenerator, GenerativeCrossLayer, generated_pairs
 
 
 def generated_by_definition(generator, fields):

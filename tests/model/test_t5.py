@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm, T5Stack
 
-from recbole_genci.model import t5
+from recbole_genci.model.genci import t5
 
 
 def reference(is_decoder, layers, heads, width=32, hidden=48):

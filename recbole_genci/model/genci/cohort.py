@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.t5 import EPS, padding_bias, rms_normalize
-from recbole_genci.model.t5 import dropout as drop
+from recbole_genci.model.genci.t5 import EPS, padding_bias, rms_normalize
+from recbole_genci.model.genci.t5 import dropout as drop
 
 VARIANTS = ("hierarchical", "mean", "target", "literal")
 

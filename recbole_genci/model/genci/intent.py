@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.decoding import Beams, Trie, beam_search, evaluation_mode
-from recbole_genci.model.t5 import T5Decoder, T5Encoder, on_cpu
+from recbole_genci.model.genci.decoding import Beams, Trie, beam_search, evaluation_mode
+from recbole_genci.model.genci.t5 import T5Decoder, T5Encoder
+from recbole_genci.model.layers.device import on_cpu
 
 
 class EncodedHistory(NamedTuple):
@@ -88,7 +89,7 @@ class IntentGenerator(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier for every matrix (see :class:`~recbole_genci.model.t5.Attention` for the query's extra scale)."""
+        """Xavier for every matrix (see :class:`~recbole_genci.model.genci.t5.Attention` for the query's extra scale)."""
         nn.init.xavier_uniform_(self.token_embedding.weight)
         with torch.no_grad():
             self.token_embedding.weight[0].zero_()

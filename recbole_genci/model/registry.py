@@ -14,17 +14,17 @@ from recbole_genci import compat
 #: Plugin models by name: the module that holds the class of that name.
 #: Six are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
 PLUGIN_MODELS = {
-    "GenCI": "recbole_genci.model.genci",
-    "DIN": "recbole_genci.model.din",
-    "DIEN": "recbole_genci.model.dien",
-    "FwFM": "recbole_genci.model.fwfm",
-    "AutoInt": "recbole_genci.model.autoint",
-    "DCNV2": "recbole_genci.model.dcnv2",
-    "xDeepFM": "recbole_genci.model.xdeepfm",
-    "AFN": "recbole_genci.model.afn",
-    "RFM": "recbole_genci.model.rfm",
-    "MIRRN": "recbole_genci.model.mirrn",
-    "SFG": "recbole_genci.model.sfg",
+    "GenCI": "recbole_genci.model.genci.genci",
+    "DIN": "recbole_genci.model.baselines.din",
+    "DIEN": "recbole_genci.model.baselines.dien",
+    "FwFM": "recbole_genci.model.baselines.fwfm",
+    "AutoInt": "recbole_genci.model.baselines.autoint",
+    "DCNV2": "recbole_genci.model.baselines.dcnv2",
+    "xDeepFM": "recbole_genci.model.baselines.xdeepfm",
+    "AFN": "recbole_genci.model.baselines.afn",
+    "RFM": "recbole_genci.model.baselines.rfm",
+    "MIRRN": "recbole_genci.model.baselines.mirrn",
+    "SFG": "recbole_genci.model.baselines.sfg",
 }
 
 #: Other names of a model: the model, and the defaults that the name changes.

@@ -6,8 +6,8 @@ import torch
 from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
-from recbole_genci.model.click_attention import ClickAttention
-from recbole_genci.model.history_features import HistoryFeatureEmbedding
+from recbole_genci.model.layers.click_attention import ClickAttention
+from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
 
 
 class DIN(RecBoleDIN):

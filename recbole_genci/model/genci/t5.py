@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_genci.model.layers.device import on_cpu
+
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 EPS = 1e-6
@@ -47,11 +49,6 @@ def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) 
     log_ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(MAX_DISTANCE / exact)
     far = (exact + (log_ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
     return offset + torch.where(distance < exact, distance, far)
-
-
-def on_cpu(x: Tensor) -> bool:
-    """Whether arithmetic costs the time; on a GPU launches do. Tests and operation counts pretend by it to have a GPU."""
-    return x.device.type == "cpu"
 
 
 class _RMSNormalize(torch.autograd.Function):

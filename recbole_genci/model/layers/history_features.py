@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recbole.model.layers import ContextSeqEmbLayer
 
-from recbole_genci.model.mended import Mended
+from recbole_genci.model.layers.mended import Mended
 
 
 class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):

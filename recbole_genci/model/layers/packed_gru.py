@@ -17,7 +17,7 @@ from recbole.model.sequential_recommender.dien import AUGRUCell, DynamicRNN
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from recbole_genci.model.mended import Mended
+from recbole_genci.model.layers.mended import Mended
 
 #: (hidden state, update gate, candidate state, number of the step) -> next hidden state, all ``[sequences, E]``.
 Combine = Callable[[Tensor, Tensor, Tensor, int], Tensor]

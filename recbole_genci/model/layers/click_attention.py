@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from recbole.model.layers import SequenceAttLayer
 
-from recbole_genci.model.mended import Mended
-from recbole_genci.model.t5 import on_cpu
+from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.model.layers.mended import Mended
 
 #: Clicks that pass the MLP at a time on a CPU, so that what it leaves between its layers stays in the processor's caches.
 GROUP = 4096

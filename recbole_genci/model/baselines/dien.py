@@ -8,10 +8,10 @@ from recbole.model.sequential_recommender.dien import DynamicRNN, InterestExtrac
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from recbole_genci.model.click_attention import ClickAttention
-from recbole_genci.model.history_features import HistoryFeatureEmbedding
-from recbole_genci.model.mended import Mended
-from recbole_genci.model.packed_gru import PackedAttentionGRU, PackedGRU
+from recbole_genci.model.layers.click_attention import ClickAttention
+from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
+from recbole_genci.model.layers.mended import Mended
+from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU
 
 
 class DIEN(RecBoleDIEN):
