@@ -18,12 +18,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recbole_genci.config import Config, parse_argv
+from recbole_genci.config import Config, parse_argv, properties_folder
 from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
+from recbole_genci.key_help import DATASET_USAGE, entries_of, section
 from recbole_genci.logs import start_console
-from recbole_genci.tokenizer.append import append_items
-from recbole_genci.tokenizer.artifact import read_texts
+from recbole_genci.tokenizer.artifact.append import append_items
+from recbole_genci.tokenizer.artifact.files import read_texts
+from recbole_genci.tokenizer.artifact.frozen import read_frozen
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import (
     REPORT,
     catalogue_texts,
@@ -32,14 +35,24 @@ from recbole_genci.tokenizer.build import (
     semantic_id_folder,
     sorted_tokens,
 )
-from recbole_genci.tokenizer.frozen import read_frozen
-from recbole_genci.tokenizer.plots import write_plots
-from recbole_genci.tokenizer.report import write_report
-from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.settings import tokenizer_settings
-from recbole_genci.tokenizer.usage import usage
+from recbole_genci.tokenizer.report.plots import write_plots
+from recbole_genci.tokenizer.report.report import write_report
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
+_USAGE = f"""\
+usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
+       python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER [--key=value ...]
+       python -m recbole_genci.tokenizer --help [--dataset=NAME]
+
+Builds the semantic IDs of a dataset's items, the very ones that a run of the same keys trains with, and prints a report.
+
+{DATASET_USAGE}
+  --append_to     a published artifact: the items of the dataset that it lacks are added, the published ones never move
+  --output        where the artifact with the added items goes; a run uses it with --semantic_id_path
+
+Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py, whose --help lists them.
+"""
 
 
 class Catalogue(NamedTuple):
@@ -112,6 +125,14 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
     markdown = write_report(ids, read_texts(output), output / REPORT)
     getLogger().info(f"The artifact is {output}: use it with --semantic_id_path={output}. The report is in {output / REPORT}.")
     return markdown
+
+
+def usage(dataset: str | None = None) -> str:
+    """The text of ``--help``, with a dataset's defaults if it is given."""
+    folder = properties_folder()
+    entries = entries_of([folder / "overall.yaml", *([folder / f"dataset/{dataset}.yaml"] if dataset else [])])
+    keys = TOKENIZER_KEYS | {"semantic_id_dir"}
+    return "\n".join([_USAGE, section("Items to semantic IDs", {key: entries[key] for key in entries if key in keys})])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from recbole_genci.kinds import LIST_HINT
-from recbole_genci.tokenizer.encoders import is_array_file
-from recbole_genci.tokenizer.lsa import LSA
+from recbole_genci.tokenizer.encoding.encoders import is_array_file
+from recbole_genci.tokenizer.encoding.lsa import LSA
 
 
 def _is_int(value: Any, least: int) -> bool:

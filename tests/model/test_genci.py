@@ -56,7 +56,8 @@ def test_history_numbers_are_shared_by_equal_histories_and_grow_with_length(tiny
 def test_normalisation_adds_little_to_cohorts_as_they_are_drawn(tiny_parts, monkeypatch):
     parts, base = tiny_parts
     assert make_model("GenCI", parts, base)[0].cohort_attention.eps == 1e-6  # T5's, that of the published runs
-    monkeypatch.setattr("recbole_genci.model.genci.cohort.EPS", 1e9)  # these few items' cohorts, as if they were too small for T5's
+    # these few items' cohorts, as if they were too small for T5's
+    monkeypatch.setattr("recbole_genci.model.genci.cohort.EPS", 1e9)
     model, _ = make_model("GenCI", parts, base)
     means = model.cohort_table(model.item_embeddings())[model.cohort_table.counts > 0]
     assert 0.03 < model.cohort_attention.eps / means.square().mean() < 0.3

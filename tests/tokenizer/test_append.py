@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recbole_genci.tokenizer import SemanticIDs, append_items, load_or_build_semantic_ids, tokenizer_settings
-from recbole_genci.tokenizer.frozen import quantize_vectors, quantizer_from_weights, read_frozen
+from recbole_genci.tokenizer.artifact.frozen import quantize_vectors, quantizer_from_weights, read_frozen
 
 WORDS = ["star", "war", "love", "paris", "robot", "ghost", "jazz", "city", "river", "night", "snow", "king"]
 QUICK = {"item_text_fields": ["title"], "codebook_size": 8, "codebook_dim": 8, "lsa_dim": 16, "rqvae_hidden_size": [16],

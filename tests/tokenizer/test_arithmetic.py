@@ -3,7 +3,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from recbole_genci.tokenizer.arithmetic import fixed_threads
+from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 
 
 def _blas_threads():

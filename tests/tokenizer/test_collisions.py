@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_genci.tokenizer.collisions import resolve_collisions
+from recbole_genci.tokenizer.artifact.collisions import resolve_collisions
 
 _codes = st.integers(1, 40).flatmap(
     lambda items: st.tuples(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer.encoders import check_encoder, encode_texts, encoder_revision
-from recbole_genci.tokenizer.lsa import LatentSemanticAnalysis
+from recbole_genci.tokenizer.encoding.encoders import check_encoder, encode_texts, encoder_revision
+from recbole_genci.tokenizer.encoding.lsa import LatentSemanticAnalysis
 
 
 @pytest.mark.parametrize(

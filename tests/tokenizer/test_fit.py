@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer.fit import _codebook_targets, _score, fit_rqvae
-from recbole_genci.tokenizer.outcome import check_error
-from recbole_genci.tokenizer.rqvae import RQVAE
+from recbole_genci.tokenizer.quantization.fit_result import check_error
+from recbole_genci.tokenizer.quantization.fit_rqvae import _codebook_targets, _score, fit_rqvae
+from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
 QUICK = {"codebook_size": 16, "latent_dim": 8, "hidden_size": (16,), "epochs": 40, "learning_rate": 5e-3}
 
@@ -89,8 +89,8 @@ def test_a_collapsed_level_stops_the_run_with_figures(embeddings, monkeypatch):
     def one_place(z, num_codebooks, codebook_size, generator, balance):
         return [torch.full((codebook_size, z.shape[1]), 100.0) for _ in range(num_codebooks)]
 
-    monkeypatch.setattr("recbole_genci.tokenizer.fit.residual_kmeans", one_place)
-    monkeypatch.setattr("recbole_genci.tokenizer.fit._restart_dead_codes", lambda *_: None)
+    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae.residual_kmeans", one_place)
+    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae._restart_dead_codes", lambda *_: None)
     with pytest.raises(RuntimeError, match=r"collapsed: level \d puts .*% of 240 items"):
         fit_rqvae(embeddings, **QUICK | {"epochs": 1})  # no time to recover
 
@@ -157,13 +157,13 @@ def _blind_encoder(self, embeddings):
 
 @pytest.mark.parametrize("size", [4, 16])
 def test_a_network_that_gives_all_items_one_latent_has_collapsed(embeddings, monkeypatch, size):
-    monkeypatch.setattr("recbole_genci.tokenizer.fit.RQVAE.encode", _blind_encoder)
+    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae.RQVAE.encode", _blind_encoder)
     with pytest.raises(RuntimeError, match=rf"collapsed.* of 240 items in 1 place, too few for {size} codes"):
         fit_rqvae(embeddings, **QUICK | {"epochs": 2, "codebook_size": size})
 
 
 def test_equal_embeddings_may_share_one_code_whatever_rounding_says_of_them(monkeypatch):
-    monkeypatch.setattr("recbole_genci.tokenizer.fit.RQVAE.encode", _blind_encoder)
+    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae.RQVAE.encode", _blind_encoder)
     rows = np.ones((40, 12), dtype=np.float32)
     rows[::2] += np.float32(2e-7)
     assert fit_rqvae(rows, **QUICK | {"epochs": 2}).codes.max() == 0

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.plots import CODE_USAGE, ITEM_MAP, write_plots
-from recbole_genci.tokenizer.quality import codes_quality, describe_quality, is_balanced, level_quality
-from recbole_genci.tokenizer.report import example_cohorts, write_report
+from recbole_genci.tokenizer.quantization.quality import codes_quality, describe_quality, is_balanced, level_quality
+from recbole_genci.tokenizer.report.plots import CODE_USAGE, ITEM_MAP, write_plots
+from recbole_genci.tokenizer.report.report import example_cohorts, write_report
 
 
 @pytest.fixture

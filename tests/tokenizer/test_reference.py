@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from recbole_genci.tokenizer.codebook import ResidualQuantizer
-from recbole_genci.tokenizer.quantize import residual_quantize
+from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_quantize
 
 reference = pytest.importorskip("vector_quantize_pytorch")
 

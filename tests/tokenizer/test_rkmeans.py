@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer.fit import fit_rqvae
-from recbole_genci.tokenizer.quantize import residual_quantize
-from recbole_genci.tokenizer.rkmeans import fit_rkmeans
+from recbole_genci.tokenizer.quantization.fit_rkmeans import fit_rkmeans
+from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_quantize
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from recbole_genci.tokenizer.quantize import residual_kmeans, residual_quantize
-from recbole_genci.tokenizer.rqvae import RQVAE
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans, residual_quantize
+from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.artifact import read_texts, read_weights
-from recbole_genci.tokenizer.collisions import resolve_collisions
+from recbole_genci.tokenizer.artifact.collisions import resolve_collisions
+from recbole_genci.tokenizer.artifact.files import read_texts, read_weights
 
 CODES = np.array([[0, 1, 0], [0, 1, 1], [2, 0, 0], [1, 1, 0]], dtype=np.int64)
 TOKENS = ("10", "9", "NA", "b c")
@@ -143,7 +143,7 @@ def test_a_manifest_of_another_kind_is_refused(ids, tmp_path, entries):
 
 @pytest.mark.parametrize("fatal", ["codes.npy", "items.txt", "manifest.json"])
 def test_a_crash_while_saving_leaves_nothing_that_loads(ids, tmp_path, monkeypatch, fatal):
-    from recbole_genci.tokenizer import artifact
+    from recbole_genci.tokenizer.artifact import files as artifact
 
     write = artifact._write
 

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_genci.tokenizer.quantize import nearest_code
-from recbole_genci.tokenizer.spread import spread_codes
+from recbole_genci.tokenizer.quantization.residual_kmeans import nearest_code
+from recbole_genci.tokenizer.quantization.spread import spread_codes
 
 
 def _case(seed, items, size, prefixes=2, dim=3):

@@ -1,6 +1,6 @@
 import pytest
 
-from recbole_genci.tokenizer.text import read_item_texts
+from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
 

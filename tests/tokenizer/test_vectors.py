@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from recbole_genci.tokenizer.vectors import (
+from recbole_genci.tokenizer.encoding.vectors import (
     cache_file,
     file_revision,
     ids_file_of,

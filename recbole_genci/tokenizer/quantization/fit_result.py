@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.tokenizer.codebook import QuantizeOutput, ResidualQuantizer
-from recbole_genci.tokenizer.quality import codes_quality, collision_rate, is_balanced, neighbor_recall
-from recbole_genci.tokenizer.spread import spread_codes
+from recbole_genci.tokenizer.quantization.codebook import QuantizeOutput, ResidualQuantizer
+from recbole_genci.tokenizer.quantization.quality import codes_quality, collision_rate, is_balanced, neighbor_recall
+from recbole_genci.tokenizer.quantization.spread import spread_codes
 
 _MIN_ITEMS_PER_CODE = 4  # a small catalogue gets fewer codes, else its cohorts would be single items
 _COLLAPSED_SHARE = 0.5  # a level with a larger cohort has collapsed

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_genci.tokenizer.quantize import cluster_sums, nearest_code
+from recbole_genci.tokenizer.quantization.residual_kmeans import cluster_sums, nearest_code
 
 _UNUSED = 1e-6  # average rows per step below which a code counts as unused
 

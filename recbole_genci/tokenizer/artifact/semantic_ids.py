@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from recbole_genci.tokenizer.artifact.files import CODES, ITEMS, MANIFEST, REBUILD, read_artifact, write_artifact
+
 PAD_TOKEN = "[PAD]"
 
 
@@ -142,7 +144,7 @@ class SemanticIDs:
         return table
 
     def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None) -> None:
-        """Write the artifact folder at once or not at all; see `artifact.write_artifact`.
+        """Write the artifact folder at once or not at all; see `files.write_artifact`.
 
         Args:
             folder: must not hold another artifact; one with the same digest is left as it is.
@@ -152,18 +154,25 @@ class SemanticIDs:
         Raises:
             FileExistsError: the folder exists and holds something else.
         """
-        from recbole_genci.tokenizer.artifact import write_artifact
-
         write_artifact(self, Path(folder), weights, texts)
 
     @classmethod
     def load(cls, folder: Path | str) -> SemanticIDs:
-        """Read an artifact folder and check everything in it; see `artifact.read_artifact`.
+        """Read an artifact folder and check everything in it; see `files.read_artifact`.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
             ValueError: a file does not hold what the manifest says, or the IDs are not valid.
         """
-        from recbole_genci.tokenizer.artifact import read_artifact
-
-        return cls(**read_artifact(Path(folder)))
+        folder = Path(folder)
+        fields = read_artifact(folder)
+        try:
+            ids = cls(**fields)
+        except ValueError as error:
+            raise ValueError(f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {REBUILD}") from error
+        digest = ids.manifest["digest"]
+        if ids.digest != digest:
+            raise ValueError(
+                f"{folder / MANIFEST} claims digest {digest[:12]}..., its files have {ids.digest[:12]}... {REBUILD}"
+            )
+        return ids

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.tokenizer.build import telling_texts
-from recbole_genci.tokenizer.collisions import resolve_collisions
-from recbole_genci.tokenizer.encoders import is_array_file
-from recbole_genci.tokenizer.frozen import (
+from recbole_genci.tokenizer.artifact.collisions import resolve_collisions
+from recbole_genci.tokenizer.artifact.frozen import (
     Artifact,
     check_agreement,
     encode_with,
@@ -20,11 +18,13 @@ from recbole_genci.tokenizer.frozen import (
     quantizer_from_weights,
     read_frozen,
 )
-from recbole_genci.tokenizer.quality import codes_quality, is_balanced
-from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.spread import spread_codes
-from recbole_genci.tokenizer.text import shorten
-from recbole_genci.tokenizer.vectors import vectors_of_file
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.build import telling_texts
+from recbole_genci.tokenizer.encoding.encoders import is_array_file
+from recbole_genci.tokenizer.encoding.text import shorten
+from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
+from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
+from recbole_genci.tokenizer.quantization.spread import spread_codes
 
 
 def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> np.ndarray:

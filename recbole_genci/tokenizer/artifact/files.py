@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -23,13 +23,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
 CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "texts.tsv", "manifest.json"
-_REBUILD = "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next run builds it again."
+REBUILD = "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next run builds it again."
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -54,11 +51,17 @@ def _texts_content(item_tokens: Sequence[str], texts: Sequence[str]) -> bytes:
 
 
 def write_artifact(
-    ids: SemanticIDs, folder: Path, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None
+    ids: Any, folder: Path, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None
 ) -> None:
     """Write to a temporary sibling, then rename: the folder appears complete or not at all.
 
     Of several writers one wins; those with the same digest are content with its folder.
+
+    Args:
+        ids: `SemanticIDs`, which know how to be saved and know this module.
+        folder: of the artifact.
+        weights: the tokenizer's state.
+        texts: one text of one line for each item.
 
     Raises:
         FileExistsError: the folder exists and is not this artifact.
@@ -105,7 +108,7 @@ def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no semantic-ID folder {folder}.")
     if not (folder / name).is_file():
-        raise FileNotFoundError(f"The semantic-ID folder {folder} has no {name}: it is no artifact, or not complete. {_REBUILD}")
+        raise FileNotFoundError(f"The semantic-ID folder {folder} has no {name}: it is no artifact, or not complete. {REBUILD}")
     return (folder / name).read_bytes()
 
 
@@ -113,7 +116,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(_read(folder, MANIFEST))
     except ValueError as error:  # JSON and UTF-8 errors alike
-        raise ValueError(f"{folder / MANIFEST} is not valid JSON ({error}). {_REBUILD}") from error
+        raise ValueError(f"{folder / MANIFEST} is not valid JSON ({error}). {REBUILD}") from error
     expected = {"format_version": int, "digest": str, "level_sizes": list, "items": int, "files": dict}
     found = manifest if isinstance(manifest, dict) else {}
     wrong = [key for key, kind in expected.items() if not isinstance(found.get(key), kind)]
@@ -122,11 +125,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS, TEXTS}:
         wrong = ["files"]
     if wrong:
-        raise ValueError(f"{folder / MANIFEST} lacks valid entries for {wrong}. {_REBUILD}")
+        raise ValueError(f"{folder / MANIFEST} lacks valid entries for {wrong}. {REBUILD}")
     if manifest["format_version"] not in _READABLE:
         raise ValueError(
             f"{folder / MANIFEST} has format version {manifest['format_version']}; this version of recbole_genci reads "
-            f"{' and '.join(map(str, _READABLE))}. {_REBUILD}"
+            f"{' and '.join(map(str, _READABLE))}. {REBUILD}"
         )
     return manifest
 
@@ -137,7 +140,7 @@ def _read_checked(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes
     if found != manifest["files"][name]:
         raise ValueError(
             f"{folder / name} is not the file that {MANIFEST} describes: sha256 {found[:12]}..., expected "
-            f"{str(manifest['files'][name])[:12]}... It is damaged or was edited. {_REBUILD}"
+            f"{str(manifest['files'][name])[:12]}... It is damaged or was edited. {REBUILD}"
         )
     return content
 
@@ -147,37 +150,26 @@ def read_artifact(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
-        ValueError: a file is damaged, edited, of another format, or holds invalid IDs; the file is named.
+        ValueError: a file is damaged, edited or of another format; the file is named.
     """
-    from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-
     manifest = _read_manifest(folder)
     content = {name: _read_checked(folder, name, manifest) for name in manifest["files"]}
     try:
         codes = np.load(io.BytesIO(content[CODES]), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{folder / CODES} is not a NumPy array ({error}). {_REBUILD}") from error
+        raise ValueError(f"{folder / CODES} is not a NumPy array ({error}). {REBUILD}") from error
     try:
         lines = content[ITEMS].decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{folder / ITEMS} is not UTF-8 ({error}). {_REBUILD}") from error
+        raise ValueError(f"{folder / ITEMS} is not UTF-8 ({error}). {REBUILD}") from error
     if lines.pop() != "" or len(lines) != manifest["items"] or not isinstance(codes, np.ndarray):
-        raise ValueError(f"{folder / ITEMS} has {len(lines)} items, {MANIFEST} says {manifest['items']}. {_REBUILD}")
-    fields = {
+        raise ValueError(f"{folder / ITEMS} has {len(lines)} items, {MANIFEST} says {manifest['items']}. {REBUILD}")
+    return {
         "codes": codes,
         "item_tokens": tuple(lines),
         "level_sizes": tuple(manifest["level_sizes"]),
         "manifest": manifest,
     }
-    try:
-        ids = SemanticIDs(**fields)
-    except ValueError as error:
-        raise ValueError(f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {_REBUILD}") from error
-    if ids.digest != manifest["digest"]:
-        raise ValueError(
-            f"{folder / MANIFEST} claims digest {manifest['digest'][:12]}..., its files have {ids.digest[:12]}... {_REBUILD}"
-        )
-    return fields
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -193,7 +185,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_safetensors(_read_checked(folder, WEIGHTS, manifest))
     except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error}). {_REBUILD}") from error
+        raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error}). {REBUILD}") from error
 
 
 def read_texts(folder: Path) -> list[str]:
@@ -210,5 +202,5 @@ def read_texts(folder: Path) -> list[str]:
     tokens = _read_checked(folder, ITEMS, manifest).decode("utf-8").split("\n")[:-1]
     split = [line.rpartition("\t") for line in lines]  # an id may hold a tab, a text never does
     if [token for token, _, _ in split] != tokens:
-        raise ValueError(f"{folder / TEXTS} does not list the items of {ITEMS} in their order. {_REBUILD}")
+        raise ValueError(f"{folder / TEXTS} does not list the items of {ITEMS} in their order. {REBUILD}")
     return [text for _, _, text in split]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from recbole_genci.tokenizer.codebook import ResidualQuantizer
+from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
 
 
 class RQVAEOutput(NamedTuple):

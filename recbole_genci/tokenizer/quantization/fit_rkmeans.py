@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from recbole_genci.tokenizer.codebook import ResidualQuantizer
-from recbole_genci.tokenizer.outcome import FitResult, capped_size, checked_embeddings, outcome
-from recbole_genci.tokenizer.quantize import residual_kmeans
+from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
+from recbole_genci.tokenizer.quantization.fit_result import FitResult, capped_size, checked_embeddings, outcome
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 
 
 def fit_rkmeans(

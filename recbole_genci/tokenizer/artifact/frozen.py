@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.tokenizer.arithmetic import fixed_threads
-from recbole_genci.tokenizer.artifact import read_texts, read_weights
-from recbole_genci.tokenizer.codebook import ResidualQuantizer
-from recbole_genci.tokenizer.encoders import check_encoder, encode_texts, encoder_revision, is_array_file
-from recbole_genci.tokenizer.lsa import LSA, LatentSemanticAnalysis
-from recbole_genci.tokenizer.outcome import encode_all
-from recbole_genci.tokenizer.rqvae import RQVAE
-from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.vectors import vectors_of_file
+from recbole_genci.tokenizer.artifact.files import read_texts, read_weights
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.encoding.encoders import check_encoder, encode_texts, encoder_revision, is_array_file
+from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
+from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
+from recbole_genci.tokenizer.quantization.determinism import fixed_threads
+from recbole_genci.tokenizer.quantization.fit_result import encode_all
+from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
 _CHECKED_ITEMS = 500  # published items that are encoded again, to see that this is still the same tokenizer
 _LEAST_AGREEMENT = 0.99  # of their codes; the rest is left to rounding on another machine

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recbole_genci.tokenizer.text import shorten
+from recbole_genci.tokenizer.encoding.text import shorten
 
 
 def _stable_hash(token: str) -> bytes:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_genci.tokenizer.codebook import QuantizeOutput
-from recbole_genci.tokenizer.outcome import (
+from recbole_genci.tokenizer.quantization.codebook import QuantizeOutput
+from recbole_genci.tokenizer.quantization.fit_result import (
     FitResult,
     capped_size,
     check_error,
@@ -21,9 +21,9 @@ from recbole_genci.tokenizer.outcome import (
     encode_all,
     outcome,
 )
-from recbole_genci.tokenizer.quality import codes_quality, is_balanced
-from recbole_genci.tokenizer.quantize import balanced_codes, draw_rows, nearest_code, residual_kmeans
-from recbole_genci.tokenizer.rqvae import RQVAE, RQVAEOutput
+from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
+from recbole_genci.tokenizer.quantization.residual_kmeans import balanced_codes, draw_rows, nearest_code, residual_kmeans
+from recbole_genci.tokenizer.quantization.rqvae import RQVAE, RQVAEOutput
 
 _PRETRAIN_SHARE = 0.25  # of the epochs, spent on the plain autoencoder: k-means then starts on latents that mean much
 _EMA_DECAY = 0.95
