@@ -15,7 +15,7 @@ import yaml
 
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.stored import DATA_FILE, load_parts, store_parts
+from recbole_genci.data.storage import DATA_FILE, load_parts, store_parts
 from recbole_genci.files import write_text
 from recbole_genci.logs import start_console
 from recbole_genci.processes import Processes

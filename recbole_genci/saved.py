@@ -12,7 +12,7 @@ from recbole.utils import init_seed
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
-from recbole_genci.data.stored import DATA_FILE, load_parts
+from recbole_genci.data.storage import DATA_FILE, load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import read_mapping, sha256_of

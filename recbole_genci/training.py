@@ -16,7 +16,7 @@ from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import known_keys
 from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.data.storage import DATA_FILE, store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process

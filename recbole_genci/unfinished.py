@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recbole_genci.checkpoint import STATE_FILE
-from recbole_genci.data.stored import DATA_FILE
+from recbole_genci.data.storage import DATA_FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.trainer import WEIGHTS_FILE
 from recbole_genci.training import train_and_evaluate

@@ -22,7 +22,7 @@ from recbole_genci import load
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.stored import load_parts, store_parts
+from recbole_genci.data.storage import load_parts, store_parts
 from recbole_genci.quick_start import run
 
 

@@ -17,7 +17,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.data.storage import DATA_FILE, store_parts
 from recbole_genci.files import write_atomically, write_text
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.training import config_as_yaml

@@ -12,7 +12,7 @@ from pathlib import Path
 import ray
 import torch
 
-from recbole_genci.data.stored import DATA_FILE, load_parts
+from recbole_genci.data.storage import DATA_FILE, load_parts
 from recbole_genci.logs import start_console
 from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs

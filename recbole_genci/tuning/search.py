@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.stored import DATA_FILE, store_parts
+from recbole_genci.data.storage import DATA_FILE, store_parts
 from recbole_genci.files import provenance, read_mapping, write_json, write_text
 from recbole_genci.launch import world_size
 from recbole_genci.lock import only_process
