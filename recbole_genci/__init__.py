@@ -9,8 +9,13 @@ compat.add_numpy_aliases()
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `import recbole_genci.tokenizer` does not pay for RecBole's trainer.
-_EXPORTS = {"Config": "recbole_genci.config", "run": "recbole_genci.quick_start",
-            "resume": "recbole_genci.quick_start", "load": "recbole_genci.saved", "Ranker": "recbole_genci.ranker"}  # fmt: skip
+_EXPORTS = {
+    "Config": "recbole_genci.config",
+    "run": "recbole_genci.quick_start",
+    "resume": "recbole_genci.quick_start",
+    "load": "recbole_genci.serving.saved_run",
+    "Ranker": "recbole_genci.serving.ranker",
+}
 __all__ = [*_EXPORTS, "__version__"]
 
 

@@ -4,7 +4,7 @@ Each names the RecBole line it mends. Nothing in site-packages is edited; global
 
 Two of RecBole's troubles need no shim, because this plugin goes round the lines in question:
 quick_start/quick_start.py:20 imports ray unconditionally, so nothing here imports ``recbole.quick_start``;
-trainer/trainer.py:323, 583 unpickle a Config, which torch >= 2.6 refuses, so ``recbole_genci.trainer`` saves and loads
+trainer/trainer.py:323, 583 unpickle a Config, which torch >= 2.6 refuses, so ``recbole_genci.training.trainer`` saves and loads
 without pickle.
 """
 

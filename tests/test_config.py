@@ -276,7 +276,7 @@ assert torch.is_anomaly_enabled()  # what is mended
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
-    from recbole_genci.training import config_as_yaml
+    from recbole_genci.training.run import config_as_yaml
 
     config = Config("GenCI", "ml-100k", config_dict={"learning_rate": 0.003})
     file = tmp_path / "config.yaml"

@@ -18,7 +18,7 @@ from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.processes import ALONE, GlobalBatchNorm1d, Processes
 from recbole_genci.quick_start import main, run
-from recbole_genci.training import train_and_evaluate
+from recbole_genci.training.run import train_and_evaluate
 
 pytestmark = pytest.mark.timeout(900)  # starting processes takes long on a busy machine
 
@@ -130,7 +130,7 @@ def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(tmp_path):
 
 def train_and_keep(config, parts, semantic_ids, folder, processes):
     """``train_and_evaluate`` of a process, which also leaves the weights that it ends with."""
-    from recbole_genci import training
+    from recbole_genci.training import run as training
 
     fit = training.CTRTrainer.fit
 

@@ -102,7 +102,7 @@ def test_candidates_are_those_that_the_generator_finds(folders):
 def test_chunks_of_users_change_nothing(folders, monkeypatch):
     ranker, users = Ranker(folders["GenCI"]), [f"u{i}" for i in range(12)]
     scores, table = ranker.score(users), ranker.recommend(users, k=3)
-    monkeypatch.setattr("recbole_genci.ranker.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("recbole_genci.serving.ranker.ROWS_AT_ONCE", 50)
     np.testing.assert_allclose(ranker.score(users), scores, atol=1e-6)
     assert ranker.recommend(users, k=3)["item"].tolist() == table["item"].tolist()
 

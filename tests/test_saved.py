@@ -61,9 +61,9 @@ def test_loading_unpickles_nothing_and_reads_no_raw_file(keys, tmp_path):
     shutil.rmtree(tmp_path / "data")
     code = ("import pickle, sys\n"
             "def refuse(*a, **k): raise AssertionError('pickle')\n"
-            "import recbole_genci.saved, pandas\n"
+            "import recbole_genci.serving.saved_run, pandas\n"
             "pickle.load = pickle.loads = pickle.Unpickler = pandas.read_csv = refuse\n"
-            "print(recbole_genci.saved.load(sys.argv[1]).evaluate()['auc'])")  # fmt: skip
+            "print(recbole_genci.serving.saved_run.load(sys.argv[1]).evaluate()['auc'])")  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(Path(recbole_genci.__file__).parent.parent)}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, folder], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

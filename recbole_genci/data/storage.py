@@ -17,7 +17,6 @@ from safetensors.torch import save_file
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
 from recbole_genci.files import write_atomically
 
-DATA_FILE = "data.safetensors"
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from recbole_genci.config import config_files_words, parse_argv
+from recbole_genci.experiments.cache import Preparation
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
-from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner

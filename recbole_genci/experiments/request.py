@@ -13,10 +13,10 @@ from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.figures import INSTALL, can_draw
 from recbole_genci.files import check_writable
 from recbole_genci.kinds import is_whole
-from recbole_genci.launch import world_size
 from recbole_genci.model.registry import resolve
 from recbole_genci.quick_start import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
+from recbole_genci.training.launch import world_size
 
 _ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained
 

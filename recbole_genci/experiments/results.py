@@ -40,7 +40,7 @@ def write_results(outcome: Outcome) -> str:
 
 
 def _report_module(definition: Definition) -> ModuleType:
-    return importlib.import_module(f"recbole_genci.experiments.{definition.report}")
+    return importlib.import_module(f"recbole_genci.experiments.reports.{definition.report}")
 
 
 def _text(outcome: Outcome, made: Report) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 import ray
 import torch
 
-from recbole_genci.data.storage import DATA_FILE, load_parts
+from recbole_genci.data.storage import load_parts
 from recbole_genci.logs import start_console
-from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.tuning import trial
-from recbole_genci.tuning.trial import CONFIG_FILE, Shared
+from recbole_genci.tuning.trial import Shared
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from recbole_genci.config import Config, known_keys
 from recbole_genci.data import create_dataset
 from recbole_genci.model.registry import ALIASES, get_model, known_models
 from recbole_genci.quick_start import run
-from recbole_genci.saved import load
+from recbole_genci.serving.saved_run import load
 
 VARIANTS = [("AFN", {}), ("AFN+", {}), ("RFM", {}), ("RFM", {"first_order_residual": False}), ("MIRRN", {}),
             ("MIRRN", {"fourier_mixing": "diagonal", "short_interest": True}), ("SFG", {}),

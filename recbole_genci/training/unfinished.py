@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from recbole_genci.checkpoint import STATE_FILE
-from recbole_genci.data.storage import DATA_FILE
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.trainer import WEIGHTS_FILE
-from recbole_genci.training import train_and_evaluate
+from recbole_genci.training.layout import DATA_FILE, METRICS_FILE, STATE_FILE, WEIGHTS_FILE
+from recbole_genci.training.run import train_and_evaluate
 
 
 def train_or_go_on(
@@ -39,7 +37,7 @@ def train_or_go_on(
         ValueError: the training state is damaged, or of other rows or semantic IDs.
     """
     config["checkpoint_dir"] = str(folder)
-    tested = next((file for file in folder.glob("*/metrics.json") if _is_whole(file.parent)), None)
+    tested = next((file for file in folder.glob(f"*/{METRICS_FILE}") if _is_whole(file.parent)), None)
     if test and tested:
         (tested.parent / STATE_FILE).unlink(missing_ok=True)  # of a run killed right after its last file was written
         return json.loads(tested.read_text(encoding="utf-8")) | {"folder": str(tested.parent)}

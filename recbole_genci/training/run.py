@@ -12,20 +12,19 @@ import torch
 import yaml
 from recbole.utils import init_seed
 
-from recbole_genci.checkpoint import STATE_FILE
 from recbole_genci.config import known_keys
 from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.storage import DATA_FILE, store_parts
+from recbole_genci.data.storage import store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.lock import only_process
 from recbole_genci.logs import log_file
 from recbole_genci.model.registry import revision
 from recbole_genci.processes import ALONE, Processes
-from recbole_genci.saved import SEMANTIC_ID_FOLDER
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.trainer import WEIGHTS_FILE, CTRTrainer, measure_latency
+from recbole_genci.training.layout import DATA_FILE, SEMANTIC_ID_FOLDER, STATE_FILE, WEIGHTS_FILE
+from recbole_genci.training.trainer import CTRTrainer, measure_latency
 
 
 def train_and_evaluate(

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from recbole_genci.files import write_atomically
+from recbole_genci.training.layout import METRICS_FILE, STATE_FILE
 
-STATE_FILE = "training.pt"
 _STATE = {"model", "optimizer", "epoch", "epochs_without_improvement", "best_valid_score", "best_valid_result", "best_epoch",
           "random", "identity"}  # fmt: skip
 
@@ -71,7 +71,7 @@ def training_state_file(folder: Path) -> Path:
     """
     file = folder / STATE_FILE
     if not file.is_file():
-        if (folder / "metrics.json").is_file():
+        if (folder / METRICS_FILE).is_file():
             raise FileNotFoundError(f"resume: the run in {folder} has finished: its figures are in metrics.json, and "
                                     "recbole_genci.load reads its model.")  # fmt: skip
         raise FileNotFoundError(f"resume: {file} does not exist. The run stopped before its first epoch ended; start it anew.")

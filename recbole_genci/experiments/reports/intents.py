@@ -10,7 +10,7 @@ from recbole_genci.evaluation.sources import short_term_sources
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Table
-from recbole_genci.saved import load
+from recbole_genci.serving.saved_run import load
 
 PICTURE = "intents.png"
 

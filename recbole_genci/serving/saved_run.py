@@ -12,15 +12,14 @@ from recbole.utils import init_seed
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
-from recbole_genci.data.storage import DATA_FILE, load_parts
+from recbole_genci.data.storage import load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import read_mapping, sha256_of
 from recbole_genci.model.registry import revision
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.trainer import WEIGHTS_FILE, load_weights
-
-SEMANTIC_ID_FOLDER = "semantic_ids"
+from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER, WEIGHTS_FILE
+from recbole_genci.training.trainer import load_weights
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,16 @@ def load(folder: str | Path) -> SavedRun:
         ValueError: a damaged file, files of different runs, or a model that has changed since.
     """
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
-    if not (folder / "metrics.json").is_file():
+    if not (folder / METRICS_FILE).is_file():
         raise FileNotFoundError(f"{folder} has no metrics.json: the run has not finished; go on with it by --resume={folder}.")
     remedy = "Take it from a copy of the folder, or train the run anew."
-    metrics = read_mapping(folder / "metrics.json", ["data_fingerprint", "semantic_ids"], remedy)
-    asked = read_mapping(folder / "config.yaml", ["model", "dataset"], remedy)
+    metrics = read_mapping(folder / METRICS_FILE, ["data_fingerprint", "semantic_ids"], remedy)
+    asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
     # However many processes trained it, and whatever this machine has: one serves it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
-    config = Config(asked["model"], asked["dataset"], [str(folder / "config.yaml")], one_process)
+    config = Config(asked["model"], asked["dataset"], [str(folder / CONFIG_FILE)], one_process)
     trained, now = metrics.get("model_revision", 1), revision(config.model_class)
     if trained != now:
         raise ValueError(

@@ -14,15 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from recbole_genci import compat
-from recbole_genci.checkpoint import load_training_state, save_training_state
 from recbole_genci.evaluation.diagnostics import as_line, diagnose
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
 from recbole_genci.files import write_atomically
 from recbole_genci.processes import ALONE, Processes
+from recbole_genci.training.checkpoint import load_training_state, save_training_state
+from recbole_genci.training.layout import WEIGHTS_FILE
 
 compat.use_current_grad_scaler()
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 class CTRTrainer(Trainer):

@@ -15,13 +15,12 @@ import yaml
 
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.storage import DATA_FILE, load_parts, store_parts
+from recbole_genci.data.storage import load_parts, store_parts
 from recbole_genci.files import write_text
 from recbole_genci.logs import start_console
 from recbole_genci.processes import Processes
 from recbole_genci.tokenizer import SemanticIDs
-
-_CONFIG_FILE, _IDS_FOLDER, _METRICS_FILE = "config.yaml", "semantic_ids", "metrics.json"
+from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
 
 
 def world_size(config) -> int:
@@ -47,24 +46,24 @@ def train_together(train: Callable, config, config_text: str, parts, semantic_id
     """
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         shared = Path(temporary)
-        write_text(shared / _CONFIG_FILE, config_text)
+        write_text(shared / CONFIG_FILE, config_text)
         store_parts(parts, shared / DATA_FILE)
         for part in parts:
             part.stored_file = None  # goes with the temporary folder
         if semantic_ids is not None:
-            semantic_ids.save(shared / _IDS_FOLDER)
+            semantic_ids.save(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
         arguments = (train, shared, folder.resolve(), threads)
         torch.multiprocessing.spawn(_worker, args=arguments, nprocs=config["nproc"], join=True)
-        return json.loads((shared / _METRICS_FILE).read_text(encoding="utf-8"))
+        return json.loads((shared / METRICS_FILE).read_text(encoding="utf-8"))
 
 
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     """One process: the configuration and rows from ``shared``, then a run whose files the first process writes."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as in a run of one process
-    ids = SemanticIDs.load(shared / _IDS_FOLDER) if (shared / _IDS_FOLDER).is_dir() else None
-    config = _config(shared / _CONFIG_FILE, local_rank)
+    ids = SemanticIDs.load(shared / SEMANTIC_ID_FOLDER) if (shared / SEMANTIC_ID_FOLDER).is_dir() else None
+    config = _config(shared / CONFIG_FILE, local_rank)
     processes = Processes(config["offset"] + local_rank, world_size(config))
     start_console(config["state"] if processes.is_first else "ERROR")
     parts = load_parts(shared / DATA_FILE, config)
@@ -81,7 +80,7 @@ def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, thread
     with own as current, contextlib.chdir(current):
         metrics = train(config, parts, ids, folder=folder, processes=processes)
     if local_rank == 0:
-        write_text(shared / _METRICS_FILE, json.dumps(metrics))
+        write_text(shared / METRICS_FILE, json.dumps(metrics))
     dist.destroy_process_group()  # not after an error, when it could wait for the others for ever
 
 
