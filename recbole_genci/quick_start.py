@@ -15,18 +15,18 @@ from pathlib import Path
 import torch
 
 from recbole_genci.config import Config, config_files_words, parse_argv
+from recbole_genci.config.help import help_text
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
-from recbole_genci.files import check_writable, read_mapping
-from recbole_genci.key_help import help_text
-from recbole_genci.lock import only_process
-from recbole_genci.logs import start_console
 from recbole_genci.report import save_comparison
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.training.checkpoint import training_state_file
 from recbole_genci.training.launch import train_together, world_size
 from recbole_genci.training.run import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
+from recbole_genci.utils.files import check_writable, read_mapping
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import start_console
 
 
 def run(

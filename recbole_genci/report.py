@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_genci.evaluation.metrics import rela_impr
-from recbole_genci.files import read_mapping, write_json, write_text
 from recbole_genci.training.layout import METRICS_FILE
+from recbole_genci.utils.files import read_mapping, write_json, write_text
 
 BASE_MODEL = "LR"
 #: What a line of the table is made of.

@@ -4,8 +4,7 @@ import os
 
 import pytest
 
-from recbole_genci import gpus
-from recbole_genci.config import Config
+from recbole_genci.config import Config, gpus
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import pytest
 import torch
 from conftest import tiny_rows, write_dataset
 
-from recbole_genci import files, load, quick_start
+from recbole_genci import load, quick_start
 from recbole_genci.quick_start import prepare, resume
 from recbole_genci.training import run as training
 from recbole_genci.training import trainer
 from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.utils import files
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "seed")
 EPOCHS = 3

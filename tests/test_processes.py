@@ -16,9 +16,9 @@ from recbole_genci import load
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
-from recbole_genci.processes import ALONE, GlobalBatchNorm1d, Processes
 from recbole_genci.quick_start import main, run
 from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 
 pytestmark = pytest.mark.timeout(900)  # starting processes takes long on a busy machine
 

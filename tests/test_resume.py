@@ -8,9 +8,9 @@ import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
-from recbole_genci.lock import only_process
 from recbole_genci.quick_start import main, resume, run
 from recbole_genci.training import trainer
+from recbole_genci.utils.lock import only_process
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
 

@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
 from recbole_genci import compat
-from recbole_genci.checks import split_is_in_time_order
+from recbole_genci.config.protocol import split_is_in_time_order
 from recbole_genci.data.atomic_files import read_atomic_file, read_header, split_sequences
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.history import build_history, time_ranks

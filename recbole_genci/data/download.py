@@ -12,7 +12,7 @@ import yaml
 from recbole.utils.url import decide_download, download_url, extract_zip, rename_atomic_files
 
 from recbole_genci.config import RECBOLE_FOLDER
-from recbole_genci.model.registry import nearest
+from recbole_genci.utils.validation import nearest
 
 
 def known_downloads() -> dict[str, str]:

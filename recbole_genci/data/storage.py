@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
-from recbole_genci.files import write_atomically
+from recbole_genci.utils.files import write_atomically
 
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)

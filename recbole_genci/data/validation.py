@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_genci.model.registry import nearest
+from recbole_genci.utils.validation import PAD_TOKEN, nearest
 
-PADDING = "[PAD]"  # RecBole's name of id 0; the tokenizer, which knows nothing of datasets, has its own
 EXACT_UP_TO = 2**53  # of whole numbers in float64, as which RecBole reads times
 LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
 
@@ -105,9 +104,9 @@ def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
         )
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in set(_id_fields(dataset).values()) & set(feat if feat is not None else ()):
-            if (feat[field] == PADDING).any():
-                raise ValueError(f"{folder}: '{PADDING}' is a value of '{field}' in {token}'s files; RecBole's padding has that "
-                                 "name. Rename it there.")  # fmt: skip
+            if (feat[field] == PAD_TOKEN).any():
+                raise ValueError(f"{folder}: '{PAD_TOKEN}' is a value of '{field}' in {token}'s files; RecBole's padding has "
+                                 "that name. Rename it there.")  # fmt: skip
     known = [name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
     for field in config["numerical_features"] or ():
         if field not in known:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recbole_genci.files import write_json
+from recbole_genci.utils.files import write_json
 
 DIAGNOSTICS_FILE = "diagnostics.json"
 

@@ -9,7 +9,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.evaluator import Evaluator
 from tqdm import tqdm
 
-from recbole_genci.processes import ALONE, Processes
+from recbole_genci.utils.distributed import ALONE, Processes
 
 
 @torch.no_grad()

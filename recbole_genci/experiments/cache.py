@@ -6,9 +6,9 @@ import json
 import logging
 
 from recbole_genci.data.fingerprint import rows_fingerprint
-from recbole_genci.logs import start_console
 from recbole_genci.quick_start import prepare_rows, prepare_semantic_ids
 from recbole_genci.tokenizer import SemanticIDs, tokenizer_settings
+from recbole_genci.utils.logs import start_console
 
 
 class Preparation:

@@ -15,8 +15,8 @@ from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
-from recbole_genci.lock import only_process
-from recbole_genci.logs import log_file, start_console
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import log_file, start_console
 
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")
 USAGE = """\

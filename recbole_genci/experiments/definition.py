@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from recbole_genci.config import properties_folder
-from recbole_genci.model.registry import get_model, nearest
+from recbole_genci.model.registry import get_model
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.utils.validation import nearest
 
 ALL = "all"
 #: `--experiment=all` runs them in this order: the cheap and the shared first.

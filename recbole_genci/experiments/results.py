@@ -9,7 +9,8 @@ from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
-from recbole_genci.files import provenance, write_text
+from recbole_genci.utils.files import write_text
+from recbole_genci.utils.provenance import provenance
 
 TABLE = "table.md"
 

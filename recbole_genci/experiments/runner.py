@@ -17,10 +17,10 @@ from recbole_genci.experiments.identity import cell_hash
 from recbole_genci.experiments.progress import Timer
 from recbole_genci.experiments.records import FAILED, FINISHED, Records, write_scores
 from recbole_genci.experiments.request import Request, results_folder
-from recbole_genci.files import provenance
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.unfinished import train_or_go_on
+from recbole_genci.utils.provenance import provenance
 
 RUNS_FOLDER = "runs"
 

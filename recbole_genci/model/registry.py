@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 
@@ -10,6 +9,7 @@ import recbole.model.context_aware_recommender as context_aware
 from recbole.utils import ModelType
 
 from recbole_genci import compat
+from recbole_genci.utils.validation import nearest
 
 #: Plugin models by name: the module that holds the class of that name.
 #: Six are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
@@ -30,13 +30,6 @@ PLUGIN_MODELS = {
 #: Other names of a model: the model, and the defaults that the name changes.
 #: RecBole's AutoInt has AutoInt+'s feed-forward network.
 ALIASES = {"AFN+": ("AFN", {"ensemble_dnn": True}), "AutoInt+": ("AutoInt", {}), "GE4Rec": ("SFG", {})}
-
-
-def nearest(name: str, known) -> str:
-    """`` Did you mean 'x'?`` for the closest of ``known``, or an empty string."""
-    known = {str(k).lower(): str(k) for k in known}
-    match = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
-    return f" Did you mean '{known[match[0]]}'?" if match else ""
 
 
 def _recbole_context_models() -> list[str]:

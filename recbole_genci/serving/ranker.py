@@ -18,9 +18,8 @@ from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.evaluation.scoring import score_rows
-from recbole_genci.kinds import is_whole
-from recbole_genci.model.registry import nearest
 from recbole_genci.serving.saved_run import SavedRun, load
+from recbole_genci.utils.validation import is_whole, nearest
 
 ROWS_AT_ONCE = 2**20  # (user, item) pairs held in memory: some 40 MB of columns
 

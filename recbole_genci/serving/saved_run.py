@@ -15,11 +15,11 @@ from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.storage import load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
-from recbole_genci.files import read_mapping, sha256_of
 from recbole_genci.model.registry import revision
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER, WEIGHTS_FILE
 from recbole_genci.training.trainer import load_weights
+from recbole_genci.utils.files import read_mapping, sha256_of
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_genci.tokenizer.artifact.collisions import resolve_collisions
 from recbole_genci.tokenizer.artifact.files import FORMAT_VERSION
-from recbole_genci.tokenizer.artifact.semantic_ids import PAD_TOKEN, SemanticIDs
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.encoders import (
     MINILM,
     check_encoder,
@@ -36,6 +36,7 @@ from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
 from recbole_genci.tokenizer.quantization.quality import describe_quality
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import content_settings
+from recbole_genci.utils.validation import PAD_TOKEN
 
 BUILD_VERSION = 1  # raise it when the same settings would give other codes: old cache folders are then left alone
 EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts

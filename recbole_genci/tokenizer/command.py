@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 import torch
 
 from recbole_genci.config import Config, parse_argv, properties_folder
+from recbole_genci.config.help import DATASET_USAGE, entries_of, section
 from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
-from recbole_genci.key_help import DATASET_USAGE, entries_of, section
-from recbole_genci.logs import start_console
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.files import read_texts
 from recbole_genci.tokenizer.artifact.frozen import read_frozen
@@ -38,6 +37,7 @@ from recbole_genci.tokenizer.build import (
 from recbole_genci.tokenizer.report.plots import write_plots
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
+from recbole_genci.utils.logs import start_console
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
 _USAGE = f"""\

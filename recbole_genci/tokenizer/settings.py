@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recbole_genci.kinds import LIST_HINT
 from recbole_genci.tokenizer.encoding.encoders import is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
+from recbole_genci.utils.validation import LIST_HINT
 
 
 def _is_int(value: Any, least: int) -> bool:

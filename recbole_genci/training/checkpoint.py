@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recbole_genci.files import write_atomically
 from recbole_genci.training.layout import METRICS_FILE, STATE_FILE
+from recbole_genci.utils.files import write_atomically
 
 _STATE = {"model", "optimizer", "epoch", "epochs_without_improvement", "best_valid_score", "best_valid_result", "best_epoch",
           "random", "identity"}  # fmt: skip

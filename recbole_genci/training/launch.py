@@ -16,11 +16,11 @@ import yaml
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.storage import load_parts, store_parts
-from recbole_genci.files import write_text
-from recbole_genci.logs import start_console
-from recbole_genci.processes import Processes
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
+from recbole_genci.utils.distributed import Processes
+from recbole_genci.utils.files import write_text
+from recbole_genci.utils.logs import start_console
 
 
 def world_size(config) -> int:

@@ -17,14 +17,15 @@ from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
-from recbole_genci.files import provenance, remove_leftovers, sha256_of, write_json, write_text
-from recbole_genci.lock import only_process
-from recbole_genci.logs import log_file
 from recbole_genci.model.registry import revision
-from recbole_genci.processes import ALONE, Processes
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.layout import DATA_FILE, SEMANTIC_ID_FOLDER, STATE_FILE, WEIGHTS_FILE
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
+from recbole_genci.utils.distributed import ALONE, Processes
+from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import log_file
+from recbole_genci.utils.provenance import provenance
 
 
 def train_and_evaluate(

@@ -16,10 +16,10 @@ from torch import nn
 from recbole_genci import compat
 from recbole_genci.evaluation.diagnostics import as_line, diagnose
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
-from recbole_genci.files import write_atomically
-from recbole_genci.processes import ALONE, Processes
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.layout import WEIGHTS_FILE
+from recbole_genci.utils.distributed import ALONE, Processes
+from recbole_genci.utils.files import write_atomically
 
 compat.use_current_grad_scaler()
 

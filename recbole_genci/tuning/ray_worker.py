@@ -13,11 +13,11 @@ import ray
 import torch
 
 from recbole_genci.data.storage import load_parts
-from recbole_genci.logs import start_console
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.logs import start_console
 
 
 @dataclass(frozen=True)

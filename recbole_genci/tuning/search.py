@@ -12,9 +12,6 @@ from pathlib import Path
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
-from recbole_genci.files import provenance, read_mapping, write_json, write_text
-from recbole_genci.lock import only_process
-from recbole_genci.logs import log_file
 from recbole_genci.quick_start import Plan, prepare
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.layout import CONFIG_FILE, DATA_FILE
@@ -25,6 +22,10 @@ from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.files import read_mapping, write_json, write_text
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import log_file
+from recbole_genci.utils.provenance import provenance
 
 SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
 _REMEDY = "Start a new search."  # where a file of the old one is damaged

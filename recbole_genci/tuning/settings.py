@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from recbole_genci.kinds import is_whole
 from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
+from recbole_genci.utils.validation import is_whole
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 TOOLS = ("Hyperopt", "Ray")

@@ -20,10 +20,10 @@ from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.reports import sweep
 from recbole_genci.experiments.runner import Runner
-from recbole_genci.files import provenance
-from recbole_genci.lock import LOCK_FILE, only_process
 from recbole_genci.training import run as training
 from recbole_genci.training import unfinished
+from recbole_genci.utils.lock import LOCK_FILE, only_process
+from recbole_genci.utils.provenance import provenance
 
 
 def gauc_by_hand(users, labels, scores):

@@ -27,7 +27,7 @@ from recbole_genci.data.prepare.build import build_dataset
 from recbole_genci.data.prepare.movielens import MovieLens
 from recbole_genci.data.prepare.output import check_target
 from recbole_genci.data.prepare.report import describe, next_command
-from recbole_genci.model.registry import nearest
+from recbole_genci.utils.validation import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
 _COMMAND = "python -m recbole_genci.data.prepare"

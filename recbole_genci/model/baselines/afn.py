@@ -15,7 +15,8 @@ from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, check_dropout, check_layers, check_switch, check_whole
+from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.validation import check_dropout, check_layers, check_switch, check_whole
 
 SMALLEST_MAGNITUDE = 1e-5
 ORDER_STD = 0.1

@@ -21,8 +21,9 @@ from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, check_choice, check_divides, check_dropout, check_switch, check_whole
+from recbole_genci.model.base import ClickModel
 from recbole_genci.model.baselines.mirrn_layers import MIXINGS, FourierLayer, TargetAttention, masked_mean, retrieve, sim_hash
+from recbole_genci.utils.validation import check_choice, check_divides, check_dropout, check_switch, check_whole
 
 POSITION_SCALE = 0.02
 

@@ -12,7 +12,8 @@ import torch
 from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, check_divides, check_dropout, check_switch, check_whole
+from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.validation import check_divides, check_dropout, check_switch, check_whole
 
 ROTATION_GAIN = 1.414
 AMPLIFICATION_STD = 0.01

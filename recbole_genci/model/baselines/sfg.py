@@ -17,7 +17,8 @@ from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, check_choice, check_dropout, check_whole
+from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.validation import check_choice, check_dropout, check_whole
 
 BASES = ("dcnv2", "deepfm")
 

@@ -13,10 +13,10 @@ from recbole.model.layers import MLPLayers
 from recbole.utils import InputType
 from torch import nn
 
-from recbole_genci.model.base import check_choice, check_divides, check_dropout, check_weight, check_whole
 from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
+from recbole_genci.utils.validation import check_choice, check_divides, check_dropout, check_weight, check_whole
 
 MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
 

@@ -13,8 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from recbole_genci.tokenizer.artifact.files import CODES, ITEMS, MANIFEST, REBUILD, read_artifact, write_artifact
-
-PAD_TOKEN = "[PAD]"
+from recbole_genci.utils.validation import PAD_TOKEN
 
 
 def _first(values: Sequence[str], number: int = 5) -> str:

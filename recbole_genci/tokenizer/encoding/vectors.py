@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from recbole_genci.files import write_atomically
+from recbole_genci.utils.files import write_atomically
 
 VECTORS = "vectors"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
 
 CODE_USAGE, ITEM_MAP = "code_usage.png", "items_tsne.png"
 _MAPPED_ITEMS = 3000  # t-SNE takes minutes beyond

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.files import write_json, write_text
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.quantization.quality import is_balanced
+from recbole_genci.utils.files import write_json, write_text
 
 _COHORTS = 4  # shown per level
 _TEXTS = 6  # shown per cohort

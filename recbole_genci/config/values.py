@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Real
 
-from recbole_genci.model.registry import nearest
+from recbole_genci.utils.validation import LIST_HINT, is_number, is_whole, nearest
 
 _FIELDS, _SOURCES = "{field: value}", "{inter: [...], user: [...], item: [...]}"
 
@@ -27,9 +27,6 @@ _WITHOUT_EFFECT = {
 
 #: Keys whose default is a text, and for which none at all has a meaning.
 _MAY_BE_NONE = ("gpu_id", "state", "volatility_field", "RATING_FIELD")
-
-#: For messages about a value that is no list: ``[a, b]`` on a command line is a text.
-LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
@@ -53,7 +50,7 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
         default = defaults.get(key)
         if isinstance(default, bool) and not isinstance(value, bool):
             raise ValueError(f"{key}: {value!r} is neither True nor False.")
-        if isinstance(default, Real) and not isinstance(default, bool) and not _is_number(value):
+        if isinstance(default, Real) and not isinstance(default, bool) and not is_number(value):
             raise ValueError(f"{key}: {value!r} is not a number; the default is {default}.")
     for key, form in _MAPPINGS.items():
         value = given.get(key, final.get(key))  # of eval_args that are no mapping, none have come into the final keys
@@ -74,11 +71,6 @@ def check_kinds(final: Mapping, given: Mapping, defaults: Mapping) -> None:
         default = defaults.get(key)
         if isinstance(default, str) and value is None and key not in (*_MAY_BE_NONE, *_INTERVALS):
             raise ValueError(f"{key}: None is no value of this key; the default is {default!r}. Leave the key out for it.")
-
-
-def is_whole(value, minimum: int = 1) -> bool:
-    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are not."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
 
 
 def _check_parts(final: Mapping) -> None:
@@ -103,7 +95,7 @@ def _check_parts(final: Mapping) -> None:
         raise ValueError(f"threshold: {dict(final['threshold'])} does not name one column; a label is made of one, as in "
                          "{rating: 4}.")  # fmt: skip
     for field, value in (final.get("threshold") or {}).items():
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")
     for field, value in (final.get("discretization") or {}).items():
         if not isinstance(value, Mapping) or value.get("method") not in ("ED", "LD"):
@@ -132,10 +124,6 @@ def _check_filters(final: Mapping) -> None:
         if final.get(key) and str(final[key]).replace(" ", "") not in ("[0,inf)", "(-inf,inf)"):
             raise ValueError(f"{key}: rows of benchmark_filename are taken as they are, so that {final[key]!r} would do nothing. "
                              f"Set {key} to None (~), and filter the files yourself.")  # fmt: skip
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_intervals(value) -> bool:

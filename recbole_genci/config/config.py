@@ -19,10 +19,12 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import argument_list
 
-from recbole_genci import compat, gpus
-from recbole_genci.checks import check, check_evaluation, split_is_in_time_order
-from recbole_genci.kinds import check_kinds
-from recbole_genci.model.registry import get_model, nearest, resolve
+from recbole_genci import compat
+from recbole_genci.config import gpus
+from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
+from recbole_genci.config.values import check_kinds
+from recbole_genci.model.registry import get_model, resolve
+from recbole_genci.utils.validation import nearest
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 
@@ -35,7 +37,7 @@ _UNLISTED_KEYS = {
 
 def properties_folder() -> Path:
     """The plugin's ``properties/``: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     for folder in (here / "properties", here.parent / "properties"):
         if (folder / "overall.yaml").is_file():
             return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from recbole_genci.files import write_atomically
+from recbole_genci.utils.files import write_atomically
 
 INSTALL = "pip install 'recbole_genci[plots]'"
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from recbole_genci.kinds import is_whole
-from recbole_genci.model.registry import nearest
+from recbole_genci.utils.validation import is_whole, nearest
 
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
 _VALUE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
