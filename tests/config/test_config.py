@@ -272,7 +272,7 @@ torch.autograd.set_detect_anomaly(False); importlib.reload(sine)
 assert torch.is_anomaly_enabled()  # what is mended
 """
     for enabled in (False, True):
-        subprocess.run([sys.executable, "-c", code.format(enabled)], check=True, cwd=Path(__file__).parent.parent)
+        subprocess.run([sys.executable, "-c", code.format(enabled)], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
