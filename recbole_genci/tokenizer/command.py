@@ -76,6 +76,14 @@ class Catalogue(NamedTuple):
         )
 
 
+def usage(dataset: str | None = None) -> str:
+    """The text of ``--help``, with a dataset's defaults if it is given."""
+    folder = properties_folder()
+    entries = entries_of([folder / "overall.yaml", *([folder / f"dataset/{dataset}.yaml"] if dataset else [])])
+    keys = TOKENIZER_KEYS | {"semantic_id_dir"}
+    return "\n".join([_USAGE, section("Items to semantic IDs", {key: entries[key] for key in entries if key in keys})])
+
+
 def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=()) -> tuple[Catalogue, dict[str, Any]]:
     """Read a dataset's items: ``(catalogue, tokenizer settings)``; arguments and errors as of `recbole_genci.run`."""
     config = Config(READER, dataset, config_files, config_dict, argv)
@@ -125,14 +133,6 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
     markdown = write_report(ids, read_texts(output), output / REPORT)
     getLogger().info(f"The artifact is {output}: use it with --semantic_id_path={output}. The report is in {output / REPORT}.")
     return markdown
-
-
-def usage(dataset: str | None = None) -> str:
-    """The text of ``--help``, with a dataset's defaults if it is given."""
-    folder = properties_folder()
-    entries = entries_of([folder / "overall.yaml", *([folder / f"dataset/{dataset}.yaml"] if dataset else [])])
-    keys = TOKENIZER_KEYS | {"semantic_id_dir"}
-    return "\n".join([_USAGE, section("Items to semantic IDs", {key: entries[key] for key in entries if key in keys})])
 
 
 def main(argv: Sequence[str]) -> int:
