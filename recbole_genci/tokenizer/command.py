@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recbole_genci.config import Config, parse_argv, properties_folder
-from recbole_genci.config.help import DATASET_USAGE, entries_of, section
+from recbole_genci.config import Config, parse_argv
 from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
 from recbole_genci.tokenizer.artifact.append import append_items
@@ -36,23 +35,11 @@ from recbole_genci.tokenizer.build import (
 )
 from recbole_genci.tokenizer.report.plots import write_plots
 from recbole_genci.tokenizer.report.report import write_report
-from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
+from recbole_genci.tokenizer.settings import tokenizer_settings
+from recbole_genci.tokenizer.usage import usage
 from recbole_genci.utils.logs import start_console
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
-_USAGE = f"""\
-usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
-       python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER [--key=value ...]
-       python -m recbole_genci.tokenizer --help [--dataset=NAME]
-
-Builds the semantic IDs of a dataset's items, the very ones that a run of the same keys trains with, and prints a report.
-
-{DATASET_USAGE}
-  --append_to     a published artifact: the items of the dataset that it lacks are added, the published ones never move
-  --output        where the artifact with the added items goes; a run uses it with --semantic_id_path
-
-Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py, whose --help lists them.
-"""
 
 
 class Catalogue(NamedTuple):
@@ -74,14 +61,6 @@ class Catalogue(NamedTuple):
         return catalogue_texts(
             settings, self.item_file, self.config["ITEM_ID_FIELD"], self.tokens, self.config["field_separator"], encoding
         )
-
-
-def usage(dataset: str | None = None) -> str:
-    """The text of ``--help``, with a dataset's defaults if it is given."""
-    folder = properties_folder()
-    entries = entries_of([folder / "overall.yaml", *([folder / f"dataset/{dataset}.yaml"] if dataset else [])])
-    keys = TOKENIZER_KEYS | {"semantic_id_dir"}
-    return "\n".join([_USAGE, section("Items to semantic IDs", {key: entries[key] for key in entries if key in keys})])
 
 
 def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=()) -> tuple[Catalogue, dict[str, Any]]:
