@@ -15,7 +15,7 @@ from recbole.utils import init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model import intent, t5
+from recbole_genci.model.genci import intent, t5
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 

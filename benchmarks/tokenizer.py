@@ -32,13 +32,13 @@ import pandas as pd
 import torch
 
 from recbole_genci.config import parse_argv
-from recbole_genci.tokenizer.arithmetic import fixed_threads
-from recbole_genci.tokenizer.fit import fit_rqvae
-from recbole_genci.tokenizer.outcome import encode_all
-from recbole_genci.tokenizer.quality import codes_quality
-from recbole_genci.tokenizer.quantize import residual_kmeans
-from recbole_genci.tokenizer.rkmeans import fit_rkmeans
-from recbole_genci.tokenizer.rqvae import RQVAE
+from recbole_genci.tokenizer.quantization.determinism import fixed_threads
+from recbole_genci.tokenizer.quantization.fit_result import encode_all
+from recbole_genci.tokenizer.quantization.fit_rkmeans import fit_rkmeans
+from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
+from recbole_genci.tokenizer.quantization.quality import codes_quality
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
+from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
 DEFAULTS = {"items": 24_588, "dim": 768, "codes": 256, "epochs": 300, "threads": 2, "assign": (10**4, 10**5, 10**6)}
 LATENT, HIDDEN, BATCH = 32, (128, 64), 1024

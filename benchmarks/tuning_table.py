@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from recbole_genci.files import write_text
+from recbole_genci.utils.files import write_text
 
 FOLDER = Path(__file__).parent / "tuning"
 ROUNDS = ("", "-weight-decay", "-embedding-weight-decay")  # names of a model's journals, after its own

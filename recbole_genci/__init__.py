@@ -7,7 +7,8 @@ from recbole_genci.installation import require_recbole
 
 require_recbole()  # before anything imports RecBole, and before seconds go into importing torch
 
-from recbole_genci import compat, interrupts  # noqa: E402
+from recbole_genci import compat  # noqa: E402
+from recbole_genci.utils import interrupts  # noqa: E402
 
 # python -m recbole_genci.tokenizer imports this package, and seconds of others, before the command can say anything.
 if sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in sys.orig_argv[:5]):
@@ -17,8 +18,13 @@ compat.add_numpy_aliases()
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `import recbole_genci.tokenizer` does not pay for RecBole's trainer.
-_EXPORTS = {"Config": "recbole_genci.config", "run": "recbole_genci.quick_start",
-            "resume": "recbole_genci.quick_start", "load": "recbole_genci.saved", "Ranker": "recbole_genci.ranker"}  # fmt: skip
+_EXPORTS = {
+    "Config": "recbole_genci.config",
+    "run": "recbole_genci.quick_start",
+    "resume": "recbole_genci.quick_start",
+    "load": "recbole_genci.serving.saved_run",
+    "Ranker": "recbole_genci.serving.ranker",
+}
 __all__ = [*_EXPORTS, "__version__"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from recbole_genci import interrupts
+from recbole_genci.utils import interrupts
 
 
 def train() -> None:

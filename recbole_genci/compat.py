@@ -7,7 +7,7 @@ Each names the RecBole line it mends. Nothing in site-packages is edited; global
 
 Two of RecBole's troubles need no shim, because this plugin goes round the lines in question:
 quick_start/quick_start.py:20 imports ray unconditionally, so nothing here imports ``recbole.quick_start``;
-trainer/trainer.py:323, 583 unpickle a Config, which torch >= 2.6 refuses, so ``recbole_genci.trainer`` saves and loads
+trainer/trainer.py:323, 583 unpickle a Config, which torch >= 2.6 refuses, so ``recbole_genci.training.trainer`` saves and loads
 without pickle.
 """
 
@@ -34,7 +34,7 @@ def add_numpy_aliases() -> None:
 
 @contextlib.contextmanager
 def tensorboard_in(folder):
-    """Have a trainer that is made inside the block write its curves to ``<folder>/tensorboard``.
+    """Have a trainer that is made inside the block write its curves to ``folder``.
 
     trainer/trainer.py:115 names them after the log file (utils/utils.py:222), which is ``run.log`` for every run.
     """
@@ -42,7 +42,7 @@ def tensorboard_in(folder):
     from torch.utils.tensorboard import SummaryWriter
 
     original = trainer.get_tensorboard
-    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder / "tensorboard"))
+    trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder))
     try:
         yield
     finally:

@@ -15,27 +15,29 @@ from pathlib import Path
 
 import torch
 
-from recbole_genci import interrupts, stopped, tracking
-from recbole_genci.callbacks import Callback, check_callbacks
-from recbole_genci.checkpoint import training_state_file
-from recbole_genci.command_line import key_value_words
 from recbole_genci.config import Config, config_files_words, parse_argv
+from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.help import help_text
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
-from recbole_genci.files import check_writable, read_mapping
-from recbole_genci.key_help import help_text
-from recbole_genci.launch import train_together, world_size
-from recbole_genci.lock import only_process
-from recbole_genci.logs import start_console
-from recbole_genci.own_checks import check_for_processes, try_metrics, try_model
-from recbole_genci.own_code import permitted_model
-from recbole_genci.registry import entry_of
+from recbole_genci.model.registry import entry_of
 from recbole_genci.report import aligned, save_comparison
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
-from recbole_genci.training import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
-from recbole_genci.training_console import Heading, legend
+from recbole_genci.training import stopped, tracking
+from recbole_genci.training.callbacks import Callback, check_callbacks
+from recbole_genci.training.checkpoint import training_state_file
+from recbole_genci.training.console import Heading, legend
+from recbole_genci.training.launch import train_together, world_size
+from recbole_genci.training.own_checks import check_for_processes, try_metrics, try_model
+from recbole_genci.training.run import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
+from recbole_genci.utils import interrupts
+from recbole_genci.utils.files import check_writable, read_mapping
+from recbole_genci.utils.layout import CONFIG_FILE, METRICS_FILE
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import start_console
+from recbole_genci.utils.own_code import permitted_model
 
 
 def run(
@@ -55,8 +57,8 @@ def run(
         config_files: YAML files.
         config_dict: keys, stronger than the files.
         argv: ``--key=value`` words, stronger than the dict.
-        callbacks: functions that are called with an ``EvaluatedEpoch`` (``recbole_genci.callbacks``) after each epoch that was
-            evaluated. An exception in one ends the run.
+        callbacks: functions that are called with an ``EvaluatedEpoch`` (``recbole_genci.training.callbacks``) after each
+            epoch that was evaluated. An exception in one ends the run.
 
     Returns:
         list of dict: what each run wrote to its ``metrics.json``, seed by seed and model by model.
@@ -147,7 +149,7 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
         raise
     except Exception:
         if runs:
-            files = " ".join(str(Path(run["folder"]) / "metrics.json") for run in runs)
+            files = " ".join(str(Path(run["folder"]) / METRICS_FILE) for run in runs)
             logging.getLogger().error(f"{len(runs)} runs had finished; their table: python -m recbole_genci.report {files}")
         raise
     finally:
@@ -237,7 +239,7 @@ def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
 def prepare_resumed(folder: str | Path, moved: Sequence[str] = (), model=None, trust_code: bool = False) -> Plan:
     """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the word ``--data_path=...``."""
     folder = Path(folder)
-    file = folder / "config.yaml"
+    file = folder / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(f"resume: {file} does not exist; give the folder of a run, saved/<model>-<dataset>-<time>.")
     asked = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")

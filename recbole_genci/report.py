@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_genci.config.metric_names import KNOWN
 from recbole_genci.evaluation.metrics import rela_impr
-from recbole_genci.files import read_mapping, write_json, write_text
-from recbole_genci.metric_names import KNOWN
+from recbole_genci.utils.files import read_mapping, write_json, write_text
+from recbole_genci.utils.layout import METRICS_FILE
 
 BASE_MODEL = "LR"
 #: What a line of the table is made of.
@@ -135,7 +136,7 @@ def main(files: list[str]) -> int:
     try:
         if not files:
             raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
-        paths = [Path(file) / "metrics.json" if Path(file).is_dir() else Path(file) for file in files]
+        paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
         runs = [read_mapping(path, _READ, "Give the metrics.json of runs, saved/*/metrics.json.") for path in paths]
         print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
     except ValueError as error:

@@ -95,7 +95,7 @@ def make_model(name, parts, keys, seed=0):
     """A freshly initialised model on the training part, in evaluation mode, with the parts as it reads them."""
     from recbole.utils import init_seed
 
-    from recbole_genci.registry import get_model
+    from recbole_genci.model.registry import get_model
 
     small = SMALL.get(name, {})
     config_dict = keys | small | {k: v for k, v in keys.items() if k in small}

@@ -73,7 +73,7 @@ def score_codes(intent, encoded, history_index, codes, trie=None):
     """
     import torch
 
-    from recbole_genci.model.decoding import constrained_log_probs
+    from recbole_genci.model.genci.decoding import constrained_log_probs
 
     hidden, codes, order = intent._teacher_forced(encoded, history_index, codes)
     total = hidden.new_zeros(len(codes))

@@ -20,12 +20,14 @@ import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 import recbole_genci
-from recbole_genci import data, experiments, files, interrupts, quick_start, tokenizer, training
+from recbole_genci import data, experiments, quick_start, tokenizer
 from recbole_genci.data.prepare import output
 from recbole_genci.data.prepare.__main__ import main as prepare_dataset
 from recbole_genci.quick_start import main
 from recbole_genci.tokenizer.command import main as tokenize
+from recbole_genci.training import run as training
 from recbole_genci.tuning.command import main as tune
+from recbole_genci.utils import files, interrupts
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 SAME = (

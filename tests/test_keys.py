@@ -8,10 +8,10 @@ import pytest
 from conftest import TINY, tiny_rows, write_dataset
 
 from recbole_genci.config import Config
+from recbole_genci.config.keys import key_table, properties_folder, read_keys
+from recbole_genci.config.kind import parse_kind
 from recbole_genci.data import create_dataset
-from recbole_genci.keys import key_table, properties_folder, read_keys
-from recbole_genci.kind import parse_kind
-from recbole_genci.registry import known_models
+from recbole_genci.model.registry import known_models
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from recbole.utils import set_color
 from tqdm import tqdm
 
-from recbole_genci import logs
-from recbole_genci.logs import details, fold, log_file, shows_colours
+from recbole_genci.utils import logs
+from recbole_genci.utils.logs import details, fold, log_file, shows_colours
 
 
 class Terminal(io.StringIO):

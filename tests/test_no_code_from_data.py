@@ -15,7 +15,7 @@ from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBole
 import recbole_genci
 from recbole_genci.config import RECBOLE_FOLDER, Config, properties_folder
 from recbole_genci.data import create_dataset
-from recbole_genci.registry import get_model, known_models, resolve
+from recbole_genci.model.registry import get_model, known_models, resolve
 
 CODE = "__import__('pathlib').Path('marker').touch()"
 PACKAGE = Path(recbole_genci.__file__).parent
@@ -63,12 +63,12 @@ ALLOWED = {
         "importlib.import_module",
     ): "a value of the fixed table _EXPORTS",
     (
-        "recbole_genci.registry",
+        "recbole_genci.model.registry",
         "_recbole_context_models",
         "importlib.import_module",
     ): "modules of RecBole's own folder",
     (
-        "recbole_genci.registry",
+        "recbole_genci.model.registry",
         "get_model",
         "importlib.import_module",
     ): "a value of PLUGIN_MODELS, or a name among known_models",
@@ -77,13 +77,13 @@ ALLOWED = {
         "_report_module",
         "importlib.import_module",
     ): "named by the package's own files",
-    ("recbole_genci.checkpoint", "", "import pickle"): "for the name of an error",
+    ("recbole_genci.training.checkpoint", "", "import pickle"): "for the name of an error",
     (
-        "recbole_genci.checkpoint",
+        "recbole_genci.training.checkpoint",
         "load_training_state",
         "torch.load",
     ): "with weights_only=True, see below",
-    ("recbole_genci.files", "", "import subprocess"): "git, with fixed words",
+    ("recbole_genci.utils.files", "", "import subprocess"): "git, with fixed words",
 }
 
 
@@ -208,7 +208,7 @@ def test_nothing_of_this_package_does():
     ours = {each for each in ALLOWED if each[0].startswith("recbole_genci")}
     assert ours <= found, "an exception that nothing needs any more"
     assert "weights_only=True" in inspect.getsource(
-        importlib.import_module("recbole_genci.checkpoint").load_training_state
+        importlib.import_module("recbole_genci.training.checkpoint").load_training_state
     )
 
 

@@ -14,7 +14,7 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from recbole.model.abstract_recommender import ContextRecommender
 
 import recbole_genci
-from recbole_genci import Ranker, load, own_code, resume, run
+from recbole_genci import Ranker, load, resume, run
 from recbole_genci.config import Config
 from recbole_genci.experiments import experiment
 from recbole_genci.model.base import ClickModel
@@ -22,6 +22,7 @@ from recbole_genci.quick_start import main
 from recbole_genci.report import main as report
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune
+from recbole_genci.utils import own_code
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 
@@ -232,7 +233,7 @@ def test_classes_from_python_train_resume_and_load(keys, model_folder, monkeypat
             if more:
                 run(Local, "tiny", config_dict=keys | more)
             else:
-                from recbole_genci.own_checks import check_importable
+                from recbole_genci.training.own_checks import check_importable
 
                 check_importable(Config(Local, "tiny", config_dict=keys), said)
     with pytest.raises(ValueError, match="is one of Local, not of LR"):
@@ -243,7 +244,7 @@ def test_a_subclass_of_din_or_of_recboles_din_just_works(keys, tmp_path):
     from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
     from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
-    from recbole_genci.model.din import DIN
+    from recbole_genci.model.baselines.din import DIN
 
     class MyDIN(DIN):
         pass
@@ -404,7 +405,7 @@ def test_a_search_over_a_class_from_python(keys):
 def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
     keys, model_folder, monkeypatch, capsys
 ):
-    from recbole_genci import trainer
+    from recbole_genci.training import trainer
 
     monkeypatch.chdir(model_folder)
     (whole,) = run("my_models:MyNet", "tiny", config_dict=keys)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
-from recbole_genci import quick_start, trainer
+from recbole_genci import quick_start
 from recbole_genci.quick_start import main, resume, run
+from recbole_genci.training import trainer
 from recbole_genci.tuning.search import tune
 
 #: A stand-in that behaves as wandb does: one open run, which init returns and finish closes. It

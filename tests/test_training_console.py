@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
-from recbole_genci import trainer
 from recbole_genci.config import Config
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training_console import EpochLines, Heading, duration, early_best_hint
+from recbole_genci.training import trainer
+from recbole_genci.training.console import EpochLines, Heading, duration, early_best_hint
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_resumed_run_counts_on_from_its_last_epoch(keys, console, monkeypatch,
 def lines_of(monkeypatch, console, scores, epochs, stopping_step, eval_step=1, seconds=10.0):
     """The lines of a training whose validation scores are these, each epoch of which takes ``seconds``."""
     now = [0.0]
-    monkeypatch.setattr("recbole_genci.training_console.time", SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]))
+    monkeypatch.setattr("recbole_genci.training.console.time", SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]))
     config = {"metrics": ["AUC"], "loss_decimal_place": None}
     state = SimpleNamespace(config=config, model=object(), epochs=epochs, stopping_step=stopping_step, eval_step=eval_step,
                             cur_step=0, best_valid_score=-1.0)  # fmt: skip

@@ -12,9 +12,11 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
 from recbole_genci import compat
-from recbole_genci.checks import split_is_in_time_order
-from recbole_genci.data.atomic import read_atomic_file, read_header, split_sequences
-from recbole_genci.data.columns import (
+from recbole_genci.config.protocol import split_is_in_time_order
+from recbole_genci.data.atomic_files import read_atomic_file, read_header, split_sequences
+from recbole_genci.data.download import find_or_download
+from recbole_genci.data.history import build_history, time_ranks
+from recbole_genci.data.validation import (
     check_described_once,
     check_files,
     check_header,
@@ -23,8 +25,6 @@ from recbole_genci.data.columns import (
     check_scaled,
     warn_of_large_numbers,
 )
-from recbole_genci.data.download import find_or_download
-from recbole_genci.data.history import build_history, time_ranks
 
 # Columns of inter_feat that only this class reads. They are not registered as fields: RecBole's context models would
 # take them for features (abstract_recommender.py:227). No atomic file has a field whose name begins with a colon.

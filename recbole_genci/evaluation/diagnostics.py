@@ -15,9 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recbole_genci.files import write_json
+from recbole_genci.utils.files import write_json
 
-DIAGNOSTICS_FILE = "diagnostics.json"
 WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
 
 
@@ -138,11 +137,11 @@ def diagnose(model, loader, training_part, device, max_rows: int | None = None) 
     return summarise(seen, popularity(training_part))
 
 
-def save_diagnostics(model, loaders: dict, training_part, device, folder: Path) -> None:
-    """Write ``diagnostics.json`` over all rows of the loaders, by their names; nothing for a model without a generator."""
+def save_diagnostics(model, loaders: dict, training_part, device, file: Path) -> None:
+    """Write ``file`` over all rows of the loaders, by their names; nothing for a model without a generator."""
     found = {name: diagnose(model, loader, training_part, device) for name, loader in loaders.items()}
     if None not in found.values():
-        write_json(folder / DIAGNOSTICS_FILE, found)
+        write_json(file, found)
 
 
 def in_words(found: dict) -> str:

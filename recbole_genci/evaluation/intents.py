@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from recbole.utils import FeatureSource
 
-from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
+from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
 
 LONG_TERM, SHORT_TERM, TARGET = "long-term intent", "short-term intent", "target item"
 _SHARES = {LONG_TERM: "long_term", SHORT_TERM: "short_term", TARGET: "item"}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recbole_genci.evaluation.diagnostics import popularity
-from recbole_genci.kind import is_whole
+from recbole_genci.utils.validation import is_whole
 
 
 def ranks_of(items: Tensor, target: Tensor, history: Tensor | None = None) -> Tensor:

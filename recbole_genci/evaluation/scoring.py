@@ -11,10 +11,10 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metrics_dict
 from tqdm import tqdm
 
+from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_asked, takes_users
 from recbole_genci.evaluation.gauc import gauc
-from recbole_genci.metric_names import RECBOLE_METRICS, Metric, metrics_asked, takes_users
-from recbole_genci.own_code import errors_in_words
-from recbole_genci.processes import ALONE, Processes
+from recbole_genci.utils.distributed import ALONE, Processes
+from recbole_genci.utils.own_code import errors_in_words
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import csr_array
 
 from recbole_genci.data.dataset import ROW_NUMBER, TIME_RANK
-from recbole_genci.registry import nearest
+from recbole_genci.utils.validation import nearest
 
 FAST, SLOW, UNDEFINED = "fast", "slow", ""
 

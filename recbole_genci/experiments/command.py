@@ -8,20 +8,21 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from recbole_genci import interrupts, stopped, tracking
-from recbole_genci.command_line import key_value_words
 from recbole_genci.config import config_files_words, parse_argv
+from recbole_genci.config.command_line import key_value_words
+from recbole_genci.experiments.cache import Preparation
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
-from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
-from recbole_genci.lock import only_process
-from recbole_genci.logs import log_file, start_console
-from recbole_genci.own_code import reference_of
 from recbole_genci.report import aligned
 from recbole_genci.tokenizer.source import check_source
+from recbole_genci.training import stopped, tracking
+from recbole_genci.utils import interrupts
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import log_file, start_console
+from recbole_genci.utils.own_code import reference_of
 
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")
 USAGE = """\

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from recbole_genci.config import properties_folder
-from recbole_genci.nearest import nearest
-from recbole_genci.registry import entry_of
+from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.utils.validation import nearest
 
 ALL = "all"
 #: `--experiment=all` runs them in this order: the cheap and the shared first.

@@ -7,11 +7,11 @@ import hashlib
 import json
 
 from recbole_genci.config import known_keys
-from recbole_genci.metric_names import metrics_asked
-from recbole_genci.own_code import source_digest
-from recbole_genci.registry import resolve
+from recbole_genci.config.metric_names import metrics_asked
+from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.utils.own_code import source_digest
 
 #: Keys that decide where files lie, what is shown or measured, or how fast: not what is learnt. The tokenizer's come in through
 #: the semantic IDs themselves, and the seed on its own.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_genci.experiments.tables import Estimate
-from recbole_genci.figures import row_of_axes, save
+from recbole_genci.utils.figures import row_of_axes, save
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _WIDEST_NAME = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recbole_genci.durations import duration
+from recbole_genci.utils.durations import duration
 
 
 @dataclass(frozen=True)

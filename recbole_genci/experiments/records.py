@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.files import read_json_lines, write_atomically, write_text
-from recbole_genci.trainer import WEIGHTS_FILE
+from recbole_genci.utils.files import read_json_lines, write_atomically, write_text
+from recbole_genci.utils.layout import WEIGHTS_FILE
 
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
 FINISHED, FAILED = "finished", "failed"

@@ -10,14 +10,14 @@ from recbole_genci.config import Config, parse_argv, parse_value
 from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
-from recbole_genci.figures import INSTALL, can_draw
-from recbole_genci.files import check_writable
-from recbole_genci.kind import is_whole
-from recbole_genci.launch import world_size
+from recbole_genci.model.registry import resolve
 from recbole_genci.quick_start import check_same_rows
-from recbole_genci.registry import resolve
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
+from recbole_genci.training.launch import world_size
+from recbole_genci.utils.figures import INSTALL, can_draw
+from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.validation import is_whole
 
 _ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained
 

@@ -9,7 +9,8 @@ from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
-from recbole_genci.files import provenance, write_text
+from recbole_genci.utils.files import write_text
+from recbole_genci.utils.provenance import provenance
 
 TABLE = "table.md"
 
@@ -40,7 +41,7 @@ def write_results(outcome: Outcome) -> str:
 
 
 def _report_module(definition: Definition) -> ModuleType:
-    return importlib.import_module(f"recbole_genci.experiments.{definition.report}")
+    return importlib.import_module(f"recbole_genci.experiments.reports.{definition.report}")
 
 
 def _text(outcome: Outcome, made: Report) -> str:

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 
+from recbole_genci.config.key_source import DICT
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
+from recbole_genci.experiments.cache import Preparation
 from recbole_genci.experiments.definition import Line, known_experiments
 from recbole_genci.experiments.identity import cell_hash
-from recbole_genci.experiments.preparation import Preparation
 from recbole_genci.experiments.progress import Timer
 from recbole_genci.experiments.records import FAILED, FINISHED, Records, write_scores
 from recbole_genci.experiments.request import Request, results_folder
-from recbole_genci.files import provenance
-from recbole_genci.key_source import DICT
-from recbole_genci.saved import load
+from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.training_console import Heading, legend
-from recbole_genci.unfinished import train_or_go_on
+from recbole_genci.training.console import Heading, legend
+from recbole_genci.training.unfinished import train_or_go_on
+from recbole_genci.utils.provenance import provenance
 
 RUNS_FOLDER = "runs"
 

@@ -1,8 +1,8 @@
 """Items to semantic IDs: text, encoder, quantiser, codes, collision digit, artifact."""
 
-from recbole_genci.tokenizer.append import append_items
+from recbole_genci.tokenizer.artifact.append import append_items
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import load_or_build_semantic_ids
-from recbole_genci.tokenizer.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.settings import tokenizer_settings
 
 

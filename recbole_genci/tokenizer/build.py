@@ -15,21 +15,29 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from recbole_genci.tokenizer.arithmetic import fixed_threads
-from recbole_genci.tokenizer.artifact import FORMAT_VERSION
-from recbole_genci.tokenizer.collisions import resolve_collisions
-from recbole_genci.tokenizer.encoders import MINILM, check_encoder, encode_texts, encoder_revision, is_array_file, is_hub_name
-from recbole_genci.tokenizer.fit import fit_rqvae, rqvae_stages
-from recbole_genci.tokenizer.lsa import LSA
-from recbole_genci.tokenizer.outcome import FitResult
+from recbole_genci.tokenizer.artifact.collisions import resolve_collisions
+from recbole_genci.tokenizer.artifact.files import FORMAT_VERSION
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.encoding.encoders import (
+    MINILM,
+    check_encoder,
+    encode_texts,
+    encoder_revision,
+    is_array_file,
+    is_hub_name,
+)
+from recbole_genci.tokenizer.encoding.lsa import LSA
+from recbole_genci.tokenizer.encoding.text import read_item_texts
+from recbole_genci.tokenizer.encoding.vectors import cache_file, read_cached_vectors, vectors_of_file, write_cached_vectors
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
-from recbole_genci.tokenizer.quality import describe_quality
-from recbole_genci.tokenizer.report import write_report
-from recbole_genci.tokenizer.rkmeans import RKMEANS_STAGES, fit_rkmeans
-from recbole_genci.tokenizer.semantic_ids import PAD_TOKEN, SemanticIDs
+from recbole_genci.tokenizer.quantization.determinism import fixed_threads
+from recbole_genci.tokenizer.quantization.fit_result import FitResult
+from recbole_genci.tokenizer.quantization.fit_rkmeans import RKMEANS_STAGES, fit_rkmeans
+from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae, rqvae_stages
+from recbole_genci.tokenizer.quantization.quality import describe_quality
+from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import content_settings
-from recbole_genci.tokenizer.text import read_item_texts
-from recbole_genci.tokenizer.vectors import cache_file, read_cached_vectors, vectors_of_file, write_cached_vectors
+from recbole_genci.utils.validation import PAD_TOKEN
 
 BUILD_VERSION = 1  # raise it when the same settings would give other codes: old cache folders are then left alone
 EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts

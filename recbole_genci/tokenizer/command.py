@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from recbole_genci import interrupts
-from recbole_genci.command_line import key_value_words
 from recbole_genci.config import Config, parse_argv
+from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.help import DATASET_USAGE, section
+from recbole_genci.config.keys import key_table
 from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
-from recbole_genci.logs import start_console
-from recbole_genci.tokenizer.append import append_items
-from recbole_genci.tokenizer.artifact import read_texts
+from recbole_genci.tokenizer.artifact.append import append_items
+from recbole_genci.tokenizer.artifact.files import read_texts
+from recbole_genci.tokenizer.artifact.frozen import read_frozen
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import (
     REPORT,
     catalogue_texts,
@@ -34,16 +36,29 @@ from recbole_genci.tokenizer.build import (
     semantic_id_folder,
     sorted_tokens,
 )
-from recbole_genci.tokenizer.encoders import check_encoder
-from recbole_genci.tokenizer.frozen import read_frozen
-from recbole_genci.tokenizer.plots import write_plots
-from recbole_genci.tokenizer.report import write_report
-from recbole_genci.tokenizer.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.settings import tokenizer_settings
+from recbole_genci.tokenizer.encoding.encoders import check_encoder
+from recbole_genci.tokenizer.report.plots import write_plots
+from recbole_genci.tokenizer.report.report import write_report
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
-from recbole_genci.tokenizer.usage import usage
+from recbole_genci.utils import interrupts
+from recbole_genci.utils.logs import start_console
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
+_USAGE = f"""\
+usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
+       python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER [--key=value ...]
+       python -m recbole_genci.tokenizer --help [--dataset=NAME]
+
+Builds the semantic IDs of a dataset's items by the keys below, and prints a report. A run that is given one of these keys
+trains with the very same IDs; without any, it takes published IDs where there are some for its items (ml-100k, ml-1m).
+
+{DATASET_USAGE}
+  --append_to     a published artifact: the items of the dataset that it lacks are added, the published ones never move
+  --output        where the artifact with the added items goes; a run uses it with --semantic_id_path
+
+Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py, whose --help lists them.
+"""
 
 
 class Catalogue(NamedTuple):
@@ -65,6 +80,12 @@ class Catalogue(NamedTuple):
         return catalogue_texts(
             settings, self.item_file, self.config["ITEM_ID_FIELD"], self.tokens, self.config["field_separator"], encoding
         )
+
+
+def usage(dataset: str | None = None) -> str:
+    """The text of ``--help``, with a dataset's defaults if it is given."""
+    table, keys = key_table(dataset=dataset), TOKENIZER_KEYS | {"semantic_id_dir"}
+    return "\n".join([_USAGE, section("Items to semantic IDs", {name: table[name] for name in table if name in keys})])
 
 
 def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=(), builds: bool = True) -> Catalogue:

@@ -8,7 +8,7 @@ from logging import getLogger
 
 from tqdm import tqdm
 
-from recbole_genci.durations import duration
+from recbole_genci.utils.durations import duration
 
 _SECONDS_BETWEEN_LINES = 30.0
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"

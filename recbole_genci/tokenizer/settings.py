@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_genci.keys import key_table
-from recbole_genci.tokenizer.encoders import is_array_file
-from recbole_genci.tokenizer.lsa import LSA
+from recbole_genci.config.keys import key_table
+from recbole_genci.tokenizer.encoding.encoders import is_array_file
+from recbole_genci.tokenizer.encoding.lsa import LSA
 
 _FIELDS = "item_text_fields"
 #: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path` apart.

@@ -11,7 +11,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from recbole_genci.tokenizer.artifact import MANIFEST
+from recbole_genci.tokenizer.artifact.files import MANIFEST
+from recbole_genci.tokenizer.artifact.published import PUBLISHED, Fit, best_fit, published_folders
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import (
     EMBEDDINGS,
     catalogue_texts,
@@ -19,13 +21,11 @@ from recbole_genci.tokenizer.build import (
     semantic_id_folder,
     sorted_tokens,
 )
-from recbole_genci.tokenizer.encoders import check_encoder, is_array_file
-from recbole_genci.tokenizer.lsa import LSA
-from recbole_genci.tokenizer.published import PUBLISHED, Fit, best_fit, published_folders
-from recbole_genci.tokenizer.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.encoding.encoders import check_encoder, is_array_file
+from recbole_genci.tokenizer.encoding.lsa import LSA
+from recbole_genci.tokenizer.encoding.text import shorten
+from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
-from recbole_genci.tokenizer.text import shorten
-from recbole_genci.tokenizer.vectors import vectors_of_file
 
 _BUILDS = "A tokenizer key, for example --text_encoder=lsa, builds new ones"
 

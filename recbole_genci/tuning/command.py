@@ -7,12 +7,12 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from recbole_genci import interrupts
-from recbole_genci.command_line import key_value_words
 from recbole_genci.config import parse_argv
+from recbole_genci.config.command_line import key_value_words
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_resumed_search, prepare_search
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.trial import MachineFailed
+from recbole_genci.utils import interrupts
 
 USAGE = """\
 usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE [--algo=exhaustive|random|bayes] [--max_evals=N]

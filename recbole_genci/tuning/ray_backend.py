@@ -17,18 +17,17 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from recbole_genci import interrupts
-from recbole_genci.data.stored import DATA_FILE, store_parts
-from recbole_genci.files import write_atomically, write_text
-from recbole_genci.own_code import search_folders
-from recbole_genci.saved import SEMANTIC_ID_FOLDER
-from recbole_genci.training import config_as_yaml
+from recbole_genci.data.storage import store_parts
+from recbole_genci.training.run import config_as_yaml
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.asha import Judge
 from recbole_genci.tuning.ray_worker import Outcome, run_trial
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.study import Study, empty_record
-from recbole_genci.tuning.trial import CONFIG_FILE
+from recbole_genci.utils import interrupts
+from recbole_genci.utils.files import write_atomically, write_text
+from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
+from recbole_genci.utils.own_code import search_folders
 
 _GRACE_EPOCHS = 3
 _QUEUED = 1000  # tasks handed to Ray at a time

@@ -12,13 +12,13 @@ from pathlib import Path
 import ray
 import torch
 
-from recbole_genci.data.stored import DATA_FILE, load_parts
-from recbole_genci.logs import start_console
-from recbole_genci.own_code import add_search_folders
-from recbole_genci.saved import SEMANTIC_ID_FOLDER
+from recbole_genci.data.storage import load_parts
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tuning import trial
-from recbole_genci.tuning.trial import CONFIG_FILE, Shared
+from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
+from recbole_genci.utils.logs import start_console
+from recbole_genci.utils.own_code import add_search_folders
 
 
 @dataclass(frozen=True)

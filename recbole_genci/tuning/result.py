@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from recbole_genci.figures import INSTALL, can_draw, row_of_axes, save
-from recbole_genci.files import write_json, write_text
+from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
+from recbole_genci.utils.files import write_json, write_text
 
 TABLE, RESULT, SELECTED, PLOT = "hyper_result.csv", "hyper_result.json", "selected.yaml", "hyper_result.png"
 _SHOWN = 10

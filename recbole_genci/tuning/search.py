@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_genci import stopped
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.stored import DATA_FILE, store_parts
-from recbole_genci.files import provenance, read_mapping, write_json, write_text
-from recbole_genci.launch import world_size
-from recbole_genci.lock import only_process
-from recbole_genci.logs import log_file
-from recbole_genci.own_checks import check_importable
-from recbole_genci.own_code import permitted_model, source_digest
+from recbole_genci.data.storage import store_parts
 from recbole_genci.quick_start import Plan, prepare
 from recbole_genci.report import aligned
-from recbole_genci.training import config_as_yaml, new_folder
-from recbole_genci.training_console import legend
+from recbole_genci.training import stopped
+from recbole_genci.training.console import legend
+from recbole_genci.training.launch import world_size
+from recbole_genci.training.own_checks import check_importable
+from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.tuning.bayes import BayesianSearch
+from recbole_genci.tuning.points import grid_points
 from recbole_genci.tuning.result import best_trials, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
-from recbole_genci.tuning.trial import CONFIG_FILE, Shared
+from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.files import read_mapping, write_json, write_text
+from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import log_file
+from recbole_genci.utils.own_code import permitted_model, source_digest
+from recbole_genci.utils.provenance import provenance
 
 SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
 _REMEDY = "Start a new search."  # where a file of the old one is damaged
@@ -122,7 +126,7 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     if isinstance(model, str) and "," in model:
         raise ValueError(f"model: '{model}' names several models; a search tunes one.")
     space = read_params_file(params_file)
-    settings.check(space)
+    check_settings(settings, space)
     check = _check_before_reading(space, params_file, argv, settings)
     plan = prepare([model], dataset, config_files, config_dict, argv, check=check)
     (config,) = plan.configs.values()
@@ -134,6 +138,33 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
     return search
+
+
+def check_settings(settings: Settings, space: Space) -> None:
+    """Refuse what cannot be searched in this way, or needs a library that is missing.
+
+    Raises:
+        ValueError: see ``grid_points``; a trial asks for more than the Ray cluster has.
+        ImportError: hyperopt or ray is missing.
+        ConnectionError: there is no Ray cluster at ``ray_address``.
+    """
+    if settings.algo == "bayes":
+        _require("hyperopt", "--algo=bayes", "recbole_genci[tuning]", "--algo=exhaustive and --algo=random do not need it")
+    if settings.tool == "Ray":
+        _require("ray", "--tool=Ray", "ray[tune]", "--tool=Hyperopt runs trials one after another without it")
+        try:
+            from recbole_genci.tuning.ray_backend import check_cluster  # the one module that needs ray
+        except AttributeError as error:  # ray 2.6 reads names that numpy 2 has not
+            raise ImportError(f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); current ray "
+                              "does: pip install --upgrade 'ray[tune]'.") from error  # fmt: skip
+        check_cluster(settings)
+    if settings.algo == "exhaustive":
+        grid_points(space, seed=0)
+
+
+def _require(library: str, option: str, package: str, otherwise: str) -> None:
+    if importlib.util.find_spec(library) is None:
+        raise ImportError(f"{option} needs {library}, which is not installed: pip install '{package}'. {otherwise}.")
 
 
 def prepare_resumed_search(folder: str | Path, model=None, trust_code: bool = False, **changes) -> Search:
@@ -148,7 +179,7 @@ def prepare_resumed_search(folder: str | Path, model=None, trust_code: bool = Fa
     reference = permitted_model(asked, folder, model, trust_code, "--resume_search")
     settings = Settings(**saved["settings"] | changes)
     space = read_params_file(folder / PARAMS_FILE)
-    settings.check(space)
+    check_settings(settings, space)
     read_journal(folder / JOURNAL)  # a damaged one is refused before rows are read
     plan = prepare([reference], asked["dataset"], [str(folder / CONFIG_FILE)])
     search = Search(folder, plan, space, settings, saved["command"])

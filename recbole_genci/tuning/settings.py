@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from recbole_genci.kind import is_whole
 from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
+from recbole_genci.utils.validation import is_whole
 
 ALGORITHMS = ("exhaustive", "random", "bayes")
 TOOLS = ("Hyperopt", "Ray")
@@ -79,29 +78,3 @@ class Settings:
         number = self.num_trials(space)
         points = grid_points(space, seed) if self.algo == "exhaustive" else random_points(space, number, seed)
         return islice(points, number)
-
-    def check(self, space: Space) -> None:
-        """Refuse what cannot be searched in this way, or needs a library that is missing.
-
-        Raises:
-            ValueError: see ``grid_points``; a trial asks for more than the Ray cluster has.
-            ImportError: hyperopt or ray is missing.
-            ConnectionError: there is no Ray cluster at ``ray_address``.
-        """
-        if self.algo == "bayes":
-            _require("hyperopt", "--algo=bayes", "recbole_genci[tuning]", "--algo=exhaustive and --algo=random do not need it")
-        if self.tool == "Ray":
-            _require("ray", "--tool=Ray", "ray[tune]", "--tool=Hyperopt runs trials one after another without it")
-            try:
-                from recbole_genci.tuning.ray_backend import check_cluster  # the one module that needs ray
-            except AttributeError as error:  # ray 2.6 reads names that numpy 2 has not
-                raise ImportError(f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); current ray "
-                                  "does: pip install --upgrade 'ray[tune]'.") from error  # fmt: skip
-            check_cluster(self)
-        if self.algo == "exhaustive":
-            grid_points(space, seed=0)
-
-
-def _require(library: str, option: str, package: str, otherwise: str) -> None:
-    if importlib.util.find_spec(library) is None:
-        raise ImportError(f"{option} needs {library}, which is not installed: pip install '{package}'. {otherwise}.")

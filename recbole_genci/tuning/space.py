@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from recbole_genci.config import known_keys, lists_for_tuples, parse_value
-from recbole_genci.registry import nearest
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.utils.validation import nearest
 
 # RecBole's categories of keys of which a search can vary none, and why.
 _FIXED_CATEGORIES = {

@@ -6,11 +6,11 @@ import json
 import logging
 from pathlib import Path
 
-from recbole_genci.files import read_json_lines, write_text
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.files import read_json_lines, write_text
 
 JOURNAL = "trials.jsonl"
 

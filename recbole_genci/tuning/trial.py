@@ -12,14 +12,14 @@ import yaml
 from safetensors import SafetensorError
 
 from recbole_genci.config import Config
-from recbole_genci.key_source import DICT, FILE
+from recbole_genci.config.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.training_console import Heading
+from recbole_genci.training.console import Heading
+from recbole_genci.training.unfinished import train_or_go_on
 from recbole_genci.tuning.space import canonical
-from recbole_genci.unfinished import train_or_go_on
+from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
 
-CONFIG_FILE = "config.yaml"
-KEPT = (CONFIG_FILE, "run.log")  # of a trial that is not the best
+KEPT = (CONFIG_FILE, LOG_FILE)  # of a trial that is not the best
 
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc")  # its RuntimeErrors of a full disk
 # A searched value that names a file which is not there, or under which a run saves no weights, is a bad value.

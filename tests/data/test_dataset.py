@@ -13,7 +13,7 @@ from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, ROW_NUMBER
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.registry import get_model
+from recbole_genci.model.registry import get_model
 
 
 def raw_ml100k():

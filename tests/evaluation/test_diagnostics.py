@@ -169,7 +169,7 @@ def test_a_run_logs_every_evaluation_and_saves_both_splits_without_changing_its_
     assert set(found) == {"valid", "test"} and all(0 <= part["valid_beams"] <= 1 for part in found.values())
     assert not (Path(deepfm["folder"]) / "diagnostics.json").exists()
 
-    monkeypatch.setattr("recbole_genci.model.genci.GenCI.observe_generator", None)  # calling it would raise
+    monkeypatch.setattr("recbole_genci.model.genci.genci.GenCI.observe_generator", None)  # calling it would raise
     without = run("GenCI", "tiny", config_dict=tiny | {"diagnostic_rows": 0})[0]
     assert without["test"] == genci["test"] and without["best_valid"] == genci["best_valid"]
     assert not (Path(without["folder"]) / "diagnostics.json").exists()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import randomise, score_codes
 
-import recbole_genci.model.genci as genci
+import recbole_genci.model.genci.genci as genci
 from recbole_genci import load
 from recbole_genci.evaluation.diagnostics import popularity
 from recbole_genci.evaluation.recall import ranking_metrics, ranks_of

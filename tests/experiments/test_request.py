@@ -12,8 +12,8 @@ from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import ORDER, describe, folder, known_experiments, read
 from recbole_genci.experiments.identity import cell_hash, effective_keys
 from recbole_genci.experiments.request import Asked, check_request
+from recbole_genci.model.registry import get_model
 from recbole_genci.quick_start import main as quick_start
-from recbole_genci.registry import get_model
 
 
 def test_every_experiment_of_the_paper_is_defined():
@@ -23,7 +23,7 @@ def test_every_experiment_of_the_paper_is_defined():
         assert definition.about.endswith(".") and definition.paper and definition.notes
         assert all(isinstance(note, str) and note.endswith(".") for note in definition.notes)  # a colon makes a YAML mapping
         assert len({line.name for line in definition.lines}) == len(definition.lines)
-        assert importlib.util.find_spec(f"recbole_genci.experiments.{definition.report}")
+        assert importlib.util.find_spec(f"recbole_genci.experiments.reports.{definition.report}")
         known = {"about", "paper", "report", "seeds", "notes", "rows", "models", "model", "lines", "sweep"}
         assert set(yaml.safe_load((folder() / f"{name}.yaml").read_text())) <= known
         assert name in describe(name)

@@ -13,14 +13,17 @@ import pytest
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from sklearn.metrics import roc_auc_score
 
-from recbole_genci import load, training, unfinished
-from recbole_genci.experiments import experiment, paper, sweep
+from recbole_genci import load
+from recbole_genci.experiments import experiment, paper
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import read_runs
+from recbole_genci.experiments.reports import sweep
 from recbole_genci.experiments.runner import Runner
-from recbole_genci.files import provenance
-from recbole_genci.lock import LOCK_FILE, only_process
+from recbole_genci.training import run as training
+from recbole_genci.training import unfinished
+from recbole_genci.utils.lock import LOCK_FILE, only_process
+from recbole_genci.utils.provenance import provenance
 
 
 def gauc_by_hand(users, labels, scores):
@@ -160,11 +163,11 @@ def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
 
 def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monkeypatch, caplog):
     built, made = [], []
-    from recbole_genci.experiments import preparation
+    from recbole_genci.experiments import cache
 
-    originals = preparation.prepare_rows, preparation.prepare_semantic_ids
-    monkeypatch.setattr(preparation, "prepare_rows", lambda config: built.append(1) or originals[0](config))
-    monkeypatch.setattr(preparation, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args))
+    originals = cache.prepare_rows, cache.prepare_semantic_ids
+    monkeypatch.setattr(cache, "prepare_rows", lambda config: built.append(1) or originals[0](config))
+    monkeypatch.setattr(cache, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args))
     experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert trained == [("LR", 2020), ("GenCI", 2020)] and (len(built), len(made)) == (1, 1)
     # The full model is there, four variants are new.

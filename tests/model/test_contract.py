@@ -16,7 +16,7 @@ from recbole_genci.data.loaders import create_loaders
 from recbole_genci.evaluation.diagnostics import diagnose
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.model.base import ClickModel, ModelContract, contract_of
-from recbole_genci.registry import entry_of, get_model, known_models
+from recbole_genci.model.registry import entry_of, get_model, known_models
 
 PACKAGE = Path(recbole_genci.__file__).parent
 NAMES = {

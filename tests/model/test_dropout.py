@@ -5,8 +5,8 @@ import torch
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from recbole_genci.model import t5
-from recbole_genci.model.cohort import CohortAttention
+from recbole_genci.model.genci import t5
+from recbole_genci.model.genci.cohort import CohortAttention
 
 # All sizes differ, so that a shape tells its place.
 HISTORIES, POSITIONS, WIDTH, HEADS, HIDDEN, TARGETS = 3, 5, 8, 2, 13, 4

@@ -66,7 +66,7 @@ def test_three_phases_start_from_each_other_and_are_saved_whole(keys, tmp_path, 
 
 
 def test_a_phase_that_was_stopped_goes_on_from_its_own_state(keys, monkeypatch):
-    from recbole_genci import trainer
+    from recbole_genci.training import trainer
 
     (taught,) = run("KD_DAGFM", "tiny", config_dict=keys)
     keys |= {"phase": "distillation", "warm_up": taught["folder"]}

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
-from recbole_genci.tokenizer.artifact import read_weights
+from recbole_genci.tokenizer.artifact.files import read_weights
 from recbole_genci.tokenizer.settings import content_settings
 
 QUICK = {

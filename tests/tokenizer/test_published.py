@@ -15,9 +15,9 @@ import recbole
 import recbole_genci
 from recbole_genci.config import properties_folder
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.artifact import read_text_digests
-from recbole_genci.tokenizer.published import best_fit, publish, published_folders, text_digests
-from recbole_genci.tokenizer.text import read_items
+from recbole_genci.tokenizer.artifact.files import read_text_digests
+from recbole_genci.tokenizer.artifact.published import best_fit, publish, published_folders, text_digests
+from recbole_genci.tokenizer.encoding.text import read_items
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 ML100K = Path(recbole.__file__).parent / "dataset_example/ml-100k/ml-100k.item"
@@ -99,7 +99,7 @@ def test_items_of_other_columns_or_ids_fit_nothing(tmp_path):
 @pytest.mark.parametrize("broken", ["text_digests.npy", "codes.npy", "items.txt", "manifest.json"])
 def test_damaged_published_ids_are_refused(tmp_path, monkeypatch, broken):
     shutil.copytree(properties_folder() / "semantic_ids", tmp_path / "semantic_ids")
-    monkeypatch.setattr("recbole_genci.tokenizer.published.properties_folder", lambda: tmp_path)
+    monkeypatch.setattr("recbole_genci.tokenizer.artifact.published.properties_folder", lambda: tmp_path)
     file = tmp_path / "semantic_ids/ml-100k" / broken
     file.write_bytes(file.read_bytes()[:-9] + b"x" * 9)
     with pytest.raises(ValueError, match="come with recbole_genci are damaged.*install recbole_genci again"):

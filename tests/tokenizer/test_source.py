@@ -14,11 +14,11 @@ from recbole_genci.config import Config
 from recbole_genci.quick_start import main, prepare, run
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenize
 from recbole_genci.tokenizer import command as tokenizer_command
+from recbole_genci.tokenizer.artifact.published import publish
 from recbole_genci.tokenizer.build import EMBEDDINGS, item_vectors
-from recbole_genci.tokenizer.published import publish
+from recbole_genci.tokenizer.encoding.text import read_item_texts
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
-from recbole_genci.tokenizer.text import read_item_texts
 
 FIELDS = ["title", "genre", "year"]
 TOKENS = [f"i{number}" for number in range(20)]
@@ -41,7 +41,7 @@ def house(tmp_path, monkeypatch):
     SemanticIDs(codes, TOKENS, (4, 5, 2), {"settings": {"item_text_fields": FIELDS}}).save(folder)
     publish(folder, "tiny", dict(zip(TOKENS, texts, strict=True)))
     monkeypatch.setattr("recbole_genci.config.properties_folder", lambda: properties)
-    monkeypatch.setattr("recbole_genci.tokenizer.published.properties_folder", lambda: properties)
+    monkeypatch.setattr("recbole_genci.tokenizer.artifact.published.properties_folder", lambda: properties)
     return properties
 
 
@@ -73,7 +73,7 @@ def hub(monkeypatch):
     """A hub out of reach; the names that were asked for."""
     pytest.importorskip("sentence_transformers")
     asked = []
-    monkeypatch.setattr("recbole_genci.tokenizer.encoders._probe_hub",
+    monkeypatch.setattr("recbole_genci.tokenizer.encoding.encoders._probe_hub",
                         lambda name: asked.append(name) or "the hub cannot be reached")  # fmt: skip
     return asked
 
@@ -252,8 +252,8 @@ def test_a_run_that_built_its_ids_builds_them_again(keys, tmp_path):
 
 
 def test_experiments_use_them_unless_they_are_about_how_ids_are_made(keys, published, tmp_path):
+    from recbole_genci.experiments.cache import Preparation
     from recbole_genci.experiments.definition import read
-    from recbole_genci.experiments.preparation import Preparation
     from recbole_genci.experiments.request import Asked, check_request
     from recbole_genci.experiments.runner import Runner
 
@@ -311,7 +311,7 @@ def test_a_hub_out_of_reach_is_said_before_rows_are_read(keys, hub, rows_unread,
 
 
 def test_searches_and_experiments_say_so_too(keys, hub, rows_unread, capsys, monkeypatch):
-    from recbole_genci.experiments.preparation import Preparation
+    from recbole_genci.experiments.cache import Preparation
     from recbole_genci.tuning.command import main as run_hyper
 
     monkeypatch.setattr(Preparation, "rows", lambda self, config: pytest.fail("rows were read"))

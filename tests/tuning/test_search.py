@@ -11,13 +11,14 @@ import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors import SafetensorError
 
-from recbole_genci import load, quick_start, training
-from recbole_genci.lock import only_process
+from recbole_genci import load, quick_start
+from recbole_genci.training import run as training
 from recbole_genci.tuning import bayes, study, trial
 from recbole_genci.tuning.command import main
 from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_search, resume_search, tune
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Choice, QUniform
+from recbole_genci.utils.lock import only_process
 
 SPACE = "learning_rate choice [0.001, 0.01]\nmlp_hidden_size choice [[8], [4, 4]]\n"
 TIMES = ["training [s]"]

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from recbole_genci.data.download.convert import from_atomic, from_movielens
 from recbole_genci.data.download.http import Expected, SourceError, fetch, readable
 from recbole_genci.data.download.sources import Download, Source, known_downloads
-from recbole_genci.files import check_writable
-from recbole_genci.registry import nearest
+from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.validation import nearest
 
 #: How often each host is asked, and seconds between.
 TRIES, PAUSE = 2, 1.0

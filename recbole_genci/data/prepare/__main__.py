@@ -22,15 +22,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_genci import interrupts
-from recbole_genci.command_line import key_value_words
 from recbole_genci.config import parse_argv
+from recbole_genci.config.command_line import key_value_words
 from recbole_genci.data.prepare.amazon import VINTAGES, Amazon
 from recbole_genci.data.prepare.build import build_dataset
 from recbole_genci.data.prepare.movielens import MovieLens
 from recbole_genci.data.prepare.output import check_target
 from recbole_genci.data.prepare.report import describe, next_command
-from recbole_genci.registry import nearest
+from recbole_genci.utils import interrupts
+from recbole_genci.utils.validation import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
 _COMMAND = "python -m recbole_genci.data.prepare"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from recbole_genci.data.prepare.cleaning import number_text
-from recbole_genci.data.prepare.repeats import RepeatFinder
+from recbole_genci.data.prepare.duplicates import RepeatFinder
 
 PROVENANCE_FILE = "provenance.json"
 INTERACTION_FIELDS = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}

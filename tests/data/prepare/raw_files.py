@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_genci.data.atomic import read_atomic_file, read_header
+from recbole_genci.data.atomic_files import read_atomic_file, read_header
 from recbole_genci.data.prepare.__main__ import main
 
 #: A folder with ``ml-1m/`` and ``amazon-*/`` as atomic files and ``raw/`` as published; beside the checkout by default.

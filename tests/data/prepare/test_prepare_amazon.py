@@ -14,7 +14,7 @@ from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import ROW_NUMBER
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.prepare.amazon import ITEM_FIELDS
-from recbole_genci.tokenizer.text import read_item_texts
+from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ITEM_TEXT_FIELDS = ["title", "categories", "store", "description"]
 

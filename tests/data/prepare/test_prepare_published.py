@@ -10,9 +10,9 @@ from raw_files import prepare, real, write_lines
 from recbole_genci.config import properties_folder
 from recbole_genci.data.prepare.movielens import _GENRES_100K
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.artifact import read_text_digests
-from recbole_genci.tokenizer.published import best_fit, text_digests
-from recbole_genci.tokenizer.text import read_item_texts
+from recbole_genci.tokenizer.artifact.files import read_text_digests
+from recbole_genci.tokenizer.artifact.published import best_fit, text_digests
+from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ML100K = Path(recbole.__file__).parent / "dataset_example/ml-100k/ml-100k.item"
 

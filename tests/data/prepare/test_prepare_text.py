@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from raw_files import metadata_2023, prepare, ratings_2023, read_back, write_lines
 
 from recbole_genci.data.prepare.cleaning import clean_text
-from recbole_genci.tokenizer import text as item_text
+from recbole_genci.tokenizer.encoding import text as item_text
 
 
 @pytest.mark.parametrize(

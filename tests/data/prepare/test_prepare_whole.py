@@ -17,10 +17,10 @@ from raw_files import HEADER_2023, metadata_2023, prepare, ratings_2023, write_l
 
 import recbole_genci
 from recbole_genci.config import Config
-from recbole_genci.data.prepare import Amazon, build_dataset, repeats
+from recbole_genci.data.prepare import Amazon, build_dataset, duplicates
 from recbole_genci.data.prepare.__main__ import main
+from recbole_genci.data.prepare.duplicates import RepeatFinder
 from recbole_genci.data.prepare.output import whole_folder, write_interactions
-from recbole_genci.data.prepare.repeats import RepeatFinder
 
 GOOD = {"format": "amazon-2023", "dataset": "d"}
 
@@ -249,7 +249,7 @@ def test_repeated_keys_are_found_whatever_their_number(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(repeats, "_CHUNK", 1 << 12)
+    monkeypatch.setattr(duplicates, "_CHUNK", 1 << 12)
 
     def peak(number):
         tracemalloc.start()

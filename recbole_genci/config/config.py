@@ -1,0 +1,251 @@
+"""RecBole's Config, with the plugin's models and properties found first, and with unknown keys refused.
+
+Precedence, as in RecBole: command line > dict > files > properties. Properties, later wins: RecBole's own (overall, model,
+dataset, quick start), then ours (overall, model, dataset, and tuned: what was found for this model on this dataset), so that
+every model of a comparison gets the same rows.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import yaml
+from recbole.config import Config as RecBoleConfig
+
+from recbole_genci import compat
+from recbole_genci.config import gpus
+from recbole_genci.config.key_source import KeySource, key_source
+from recbole_genci.config.keys import RECBOLE_FOLDER as RECBOLE_FOLDER  # read by others through this module
+from recbole_genci.config.keys import Key, key_table, known_keys, properties_folder
+from recbole_genci.config.kind import NO_EFFECT
+from recbole_genci.config.metric_names import RECBOLE_METRICS, written
+from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
+from recbole_genci.config.values import check_values
+from recbole_genci.config.yaml_files import read_yaml
+from recbole_genci.model.registry import entry_of
+from recbole_genci.utils import own_code
+from recbole_genci.utils.validation import nearest
+
+_NOTHING = ("none", "~", "null")
+_NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
+
+
+def parse_value(text):
+    """Read a command-line or dict string as a Python literal or true/false; anything else stays a string.
+
+    RecBole ``eval``s such strings (configurator.py:131), which runs code and turns ``os.name`` into ``posix``.
+    """
+    if not isinstance(text, str):
+        return text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.lower() in _NOTHING:
+        return None
+    try:
+        return lists_for_tuples(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def lists_for_tuples(value):
+    """A literal with lists for its tuples: RecBole's models add lists to sizes."""
+    if isinstance(value, dict):
+        return {key: lists_for_tuples(each) for key, each in value.items()}
+    return [lists_for_tuples(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def parse_argv(argv: Iterable[str]) -> dict:
+    """Turn ``--key=value`` words into a dict.
+
+    Raises:
+        ValueError: a word that is not ``--key=value``, or one key with two values.
+    """
+    parsed = {}
+    for word in argv:
+        key, equals, value = word[2:].partition("=")
+        if not word.startswith("--") or not equals or not key:
+            raise ValueError(f"command line: '{word}' is not of the form --key=value, for example --learning_rate=0.001.")
+        if parsed.get(key, value) != value:
+            raise ValueError(f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'.")
+        parsed[key] = value
+    return {key: _value(key, value) for key, value in parsed.items()}
+
+
+def _value(key: str, value):
+    """``parse_value``, but a name or path is never a number: a folder 2024_01_02 is not 20240102."""
+    if isinstance(value, np.generic):  # which no YAML or JSON file of the run could hold
+        value = value.item()
+    is_name = key in _NAMES or key.endswith(("_path", "_dir"))
+    return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
+
+
+def _merged_eval_args(*dicts: dict) -> dict:
+    """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict replace the others: a user
+    who sets the split alone would get a random order and full ranking (configurator.py:441)."""
+    given = [d["eval_args"] for d in dicts if isinstance(d.get("eval_args"), dict)]
+    return {"eval_args": {key: value for args in given for key, value in args.items()}} if given else {}
+
+
+def listed_files(config_files) -> list:
+    """Configuration files as a list; from Python they may also be one path or, as on the command line, one text."""
+    return str(config_files).split() if isinstance(config_files, (str, Path)) else list(config_files or ())
+
+
+def config_files_words(config_files) -> list[str]:
+    """The words of a command line that name these configuration files."""
+    files = listed_files(config_files)
+    return [f"--config_files={' '.join(map(str, files))}"] if files else []
+
+
+class Config(RecBoleConfig):
+    """Configuration of one model on one dataset.
+
+    Args:
+        model: name of a plugin or RecBole CTR model; one's own as ``module:Class``, ``path/to/file.py:Class`` or the class.
+        dataset: name of the dataset.
+        config_file_list: YAML files, later ones win.
+        config_dict: keys from Python; not modified.
+        argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host program.
+        compared_models: the other models of the same run, whose keys are known too.
+
+    Attributes:
+        model_reference: by which the model is found again; ``config["model"]`` is its name.
+
+    Raises:
+        ValueError: unknown model or key (with the nearest name), an unreadable value, or settings that cannot be
+            compared (anything but labelled rows).
+        FileNotFoundError: a missing configuration file.
+    """
+
+    def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
+        self._argv = list(argv)
+        self._entry = entry_of(model)
+        self.model_reference = self._entry.reference
+        self._key_table = key_table([model, *compared_models], dataset)
+        self._files, self._properties = [], []
+        self._known_keys = known_keys([model, *compared_models], dataset)
+        try:
+            super().__init__(model, dataset, listed_files(config_file_list), config_dict)
+        except TypeError as error:  # RecBole's own word for a value of the wrong kind
+            raise ValueError(f"configuration: {error}") from error
+        gpus.check_there(self, self._by_hand)
+        check(self)
+
+    def compatibility_settings(self):
+        compat.add_numpy_aliases()
+
+    def _build_yaml_loader(self):
+        """RecBole's (configurator.py:106) also makes Python's functions and modules of a file's tags; a file needs none."""
+        resolvers = super()._build_yaml_loader().yaml_implicit_resolvers  # which read 1e-3 as a number
+        return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+
+    def _init_parameters_category(self):
+        super()._init_parameters_category()
+        # RecBole appends to these module-level lists; work on copies.
+        self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
+
+    def _load_config_files(self, file_list):
+        for file in file_list or []:
+            if not os.path.isfile(file):
+                raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
+            self._files.append((file, read_yaml(Path(file), "config_files")))
+        return super()._load_config_files(file_list)
+
+    def _convert_config_dict(self, config_dict):
+        converted = {key: _value(key, value) for key, value in config_dict.items()}
+        if "metrics" in converted:  # whose functions no file could hold
+            converted["metrics"] = written(converted["metrics"])
+        return converted
+
+    def _load_cmd_line(self):
+        return parse_argv(self._argv)
+
+    def _merge_external_config_dict(self):
+        super()._merge_external_config_dict()
+        sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
+        self.external_config_dict |= _merged_eval_args(*sources)
+        if "local_rank" in self.external_config_dict:
+            raise ValueError("local_rank: the processes number themselves; give nproc, the number of them on this machine.")
+        for key in self.external_config_dict:
+            if key not in self._known_keys:
+                raise ValueError(
+                    f"configuration: '{key}' is not a key of RecBole, of this plugin or of the models asked for."
+                    f"{nearest(key, self._known_keys)} Keys are listed in RecBole's and in this plugin's properties/."
+                )
+
+    def _get_model_and_dataset(self, model, dataset):
+        if "/" in dataset:
+            raise ValueError(f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: <folder in it>.")
+        return self._entry.name, self._entry.model_class, dataset
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        entry, ours = self._entry, properties_folder()
+        super()._load_internal_config_dict(entry.base, model_class, dataset)
+        files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml", *entry.own_files, ours / f"dataset/{dataset}.yaml"]
+        if not own_code.is_reference(entry.reference):  # what was found for a model is not known of what inherits from it
+            files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
+        for file in files:
+            if file.is_file():
+                self._update_internal_config_dict(str(file))
+        self.internal_config_dict.update(entry.changed_defaults)
+        self._properties.append((Path(entry.base), entry.changed_defaults))
+
+    def _update_internal_config_dict(self, file):
+        before = dict(self.internal_config_dict)
+        content = super()._update_internal_config_dict(file)
+        self._properties.append((file, content or {}))
+        self.internal_config_dict |= _merged_eval_args(before, content or {})
+        return content
+
+    def _get_final_config_dict(self):
+        final = super()._get_final_config_dict()
+        return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
+
+    def _set_default_parameters(self):
+        check_values(self._key_table, self.final_config_dict, self.external_config_dict)
+        metrics = check_evaluation(self.final_config_dict)
+        self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
+        self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
+        folder = Path(self.final_config_dict["data_path"]) / self.dataset
+        self._set_metrics(metrics, super()._set_default_parameters)
+        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first, and a download goes there too.
+        packaged = Path(self.final_config_dict["data_path"])
+        if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
+            self.final_config_dict["data_path"] = str(folder)
+        if self.final_config_dict["show_progress"] is None:
+            self.final_config_dict["show_progress"] = sys.stderr.isatty()
+        if self.final_config_dict["history_source"] is None:
+            self.final_config_dict["history_source"] = "past" if split_is_in_time_order(self.final_config_dict) else "training"
+
+    def _set_metrics(self, metrics, set_default_parameters) -> None:
+        """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is better."""
+        final = self.final_config_dict
+        asked, valid = written(final["metrics"]), own_code.name_of(final["valid_metric"])
+        final["metrics"] = [metric.name for metric in metrics if metric.name in RECBOLE_METRICS]
+        set_default_parameters()
+        final["metrics"], final["valid_metric"] = asked, valid
+        chosen = next(metric for metric in metrics if metric.key == valid.lower())
+        final["valid_metric_bigger"] = not chosen.smaller_is_better
+
+    def _init_device(self):
+        super()._init_device()
+        gpus.show(self.final_config_dict["gpu_id"])
+
+    def source_of(self, key: str) -> KeySource:
+        """Where the value of ``key`` comes from, as this Config was made; a later ``config[key] = value`` is not told."""
+        return key_source(key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties)
+
+    @property
+    def without_effect(self) -> list[Key]:
+        """The keys that the user gave and nothing here reads."""
+        given = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
+        return [key for key in given if key.kind and key.kind.base == NO_EFFECT]
+
+    @property
+    def _by_hand(self) -> dict:
+        return {**self.variable_config_dict, **self.cmd_config_dict}

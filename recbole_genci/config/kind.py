@@ -1,0 +1,161 @@
+"""What a configuration key takes, written in words that a reader and a check both understand.
+
+A properties file says it in brackets at the start of a key's comment, as RecBole's files do:
+
+    num_beams: 4        # (int >= 1) Generated semantic IDs per history.
+    dropout_prob: 0.2   # (float in [0, 1)) Of the prediction MLP.
+    sr_loss: bce        # (str: bce | mse) Between student and teacher.
+    volatility_field: ~ # (str or ~) Item field of genres.
+    cin_layer_size: []  # (list of int >= 1) Sizes of the CIN's layers.
+    threshold: ~        # (dict like {rating: 4}) Which column makes the label.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+
+from recbole_genci.utils.validation import LIST_HINT
+
+#: The kind of a key that nothing here reads.
+NO_EFFECT = "no effect"
+_BASES = ("bool", "int", "float", "str", "list", "dict", "any", NO_EFFECT)
+_NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e-?\d+)?|inf)"
+_BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
+_INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}),\s*({_NUMBER})([\])])")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value and its range.
+
+    Attributes:
+        base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``any``, or ``no effect`` for a key
+            that nothing here reads.
+        low, high: ends of the range of a number; None where it is open on that side.
+        holds_low, holds_high: whether the ends belong to the range.
+        choices: of a text; empty where any text will do.
+        element: of a list; None where it may hold anything.
+        example: of a mapping.
+        optional: whether None (``~``) is a value too.
+        words: as the comment says it.
+    """
+
+    base: str
+    low: float | None = None
+    high: float | None = None
+    holds_low: bool = True
+    holds_high: bool = True
+    choices: tuple[str, ...] = ()
+    element: Kind | None = None
+    example: str = ""
+    optional: bool = False
+    words: str = ""
+
+    def accepts(self, value) -> bool:
+        """Whether ``value`` is of this kind; numpy's numbers count as Python's."""
+        if self.base in ("any", NO_EFFECT):
+            return True
+        if value is None:
+            return self.optional
+        if self.base == "bool":
+            return isinstance(value, bool)
+        if self.base in ("int", "float"):
+            number = Integral if self.base == "int" else Real
+            return isinstance(value, number) and not isinstance(value, bool) and self._in_range(value)
+        if self.base == "str":
+            return isinstance(value, str) and (not self.choices or value in self.choices)
+        if self.base == "list":
+            return isinstance(value, (list, tuple)) and (
+                self.element is None or len(value) > 0 and all(map(self.element.accepts, value))
+            )
+        return isinstance(value, Mapping)
+
+    def _in_range(self, value) -> bool:
+        if not math.isfinite(value):
+            return False
+        above = self.low is None or value > self.low or self.holds_low and value == self.low
+        below = self.high is None or value < self.high or self.holds_high and value == self.high
+        return above and below
+
+    def expected(self) -> str:
+        """What the kind takes, as the end of a sentence: ``a whole number of at least 1``."""
+        said = self._expected()
+        return f"{said}, or None (~)" if self.optional else said
+
+    def _expected(self) -> str:
+        if self.base == "bool":
+            return "True or False"
+        if self.base in ("int", "float"):
+            return ("a whole number" if self.base == "int" else "a number") + self._range()
+        if self.base == "str":
+            return f"one of {', '.join(self.choices)}" if self.choices else "a text"
+        if self.base == "list":
+            return "a list" if self.element is None else f"a list of one or more entries, each {self.element.expected()}"
+        return f"of the form {self.example}" if self.example else "a mapping {name: value}"
+
+    def _range(self) -> str:
+        low = f"{self.low:g}" if self.low is not None else ""
+        if self.high is not None:
+            start = f"from {low}" if self.holds_low else f"above {low}"
+            return f" {start} to {'' if self.holds_high else 'below '}{self.high:g}"
+        return "" if not low else f" of at least {low}" if self.holds_low else f" above {low}"
+
+    def refusal(self, key: str, value) -> str:
+        """The sentence that refuses ``value``."""
+        hint = LIST_HINT if self.base == "list" and isinstance(value, str) and value.startswith("[") else ""
+        said = "neither True nor False" if self == Kind("bool", words=self.words) else f"not {self.expected()}"
+        return f"{key}: {value!r} is {said}.{hint}"
+
+
+def parse_kind(text: str) -> Kind | None:
+    """The kind that the words of a comment's brackets say; None where they say none.
+
+    Raises:
+        ValueError: they begin like a kind and go on otherwise.
+    """
+    kind = _parsed(text)
+    return kind and replace(kind, words=text.strip())
+
+
+def _parsed(text: str) -> Kind | None:
+    words, optional = _without_suffix(text.strip())
+    if words in ("string", NO_EFFECT):  # RecBole's word, and two words
+        return Kind("str" if words == "string" else words, optional=optional)
+    base, _, rest = words.partition(" ")
+    base, colon, tail = base.partition(":")
+    if base not in _BASES:
+        return None
+    rest = (tail + " " + rest).strip() if colon else rest.strip()
+    if colon and base == "str":
+        return Kind("str", choices=tuple(word.strip() for word in rest.split("|")), optional=optional)
+    if not rest:
+        return Kind(base, optional=optional)
+    if base in ("int", "float"):
+        return Kind(base, **_range_of(rest, text), optional=optional)
+    if base == "list" and rest.startswith("of "):
+        element = parse_kind(rest[3:])
+        if element is not None:
+            return Kind("list", element=element, optional=optional)
+    if base == "dict" and rest.startswith("like "):
+        return Kind("dict", example=rest[5:], optional=optional)
+    raise ValueError(f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element.")
+
+
+def _without_suffix(words: str) -> tuple[str, bool]:
+    for suffix in (" or ~", " or None"):
+        if words.endswith(suffix):
+            return words.removesuffix(suffix), True
+    return words, False
+
+
+def _range_of(words: str, text: str) -> dict:
+    if match := _BOUND.fullmatch(words):
+        return {"low": float(match[2]), "holds_low": match[1] == ">="}
+    if match := _INTERVAL.fullmatch(words):
+        return {"low": float(match[2]), "holds_low": match[1] == "[",
+                "high": float(match[3]), "holds_high": match[4] == "]"}
+    raise ValueError(f"'({text})': '{words}' is no range; write >= 1, > 0 or in [0, 1).")

@@ -1,0 +1,137 @@
+"""Settings that cannot work or cannot be compared, refused by their key before any data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from recbole_genci.config.metric_names import Metric, metrics_asked, written
+from recbole_genci.utils.own_code import name_of
+from recbole_genci.utils.validation import nearest
+
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
+
+
+def check(config) -> None:
+    """Refuse what would make a comparison meaningless or a run crash later.
+
+    Args:
+        config: a Config whose keys are final.
+
+    Raises:
+        ValueError: names the key, its value and what it may be.
+    """
+    _check_caches(config)
+    _check_protocol(config)
+    _check_numbers(config)
+    _check_heads(config)
+    _check_processes(config)
+    for key in ("enable_amp", "enable_scaler"):
+        if config[key]:
+            raise ValueError(f"{key}: beam search and DIN's attention need float32. Leave enable_amp and enable_scaler unset.")
+    if str(config["learner"]).lower() not in _LEARNERS:
+        raise ValueError(
+            f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take Adam without weight decay)."
+            f"{nearest(config['learner'], _LEARNERS)} Choose one of {', '.join(_LEARNERS)}."
+        )
+
+
+def check_evaluation(final: Mapping) -> list[Metric]:
+    """Refuse metrics and modes of evaluation that are none of labelled rows.
+
+    Args:
+        final: all keys, before RecBole has read these: its own words name no key.
+
+    Returns:
+        list: the metrics.
+
+    Raises:
+        ValueError: names the key, its value and what it may be.
+    """
+    modes = (final["eval_args"] or {}).get("mode")
+    for mode in modes.values() if isinstance(modes, Mapping) else [modes]:
+        if mode not in (None, "labeled"):
+            raise ValueError(
+                f"eval_args: mode '{mode}' scores sampled or all items, where AUC and LogLoss say nothing about clicks. Use "
+                "mode: labeled."
+            )
+    return _checked_metrics(written(final["metrics"]), final["valid_metric"])
+
+
+def _check_caches(config) -> None:
+    for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
+        if config[key]:
+            raise ValueError(
+                f"{key}: RecBole's pickled caches come back with the configuration they were saved under, so a changed split "
+                "would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
+            )
+
+
+def _check_protocol(config) -> None:
+    args = config["eval_args"]
+    if config["train_neg_sample_args"]["distribution"] != "none":
+        raise ValueError("train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty (~).")
+    if args["order"] not in ("TO", "RO"):
+        raise ValueError(f"eval_args: order '{args['order']}' is neither TO (by time) nor RO (random).")
+    if args["group_by"] not in ("user", "none", None):
+        raise ValueError(f"eval_args: group_by '{args['group_by']}' is neither user nor none.")
+    split = args["split"]
+    mode, value = next(iter(split.items())) if isinstance(split, dict) and len(split) == 1 else (None, None)
+    ratios = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) and v > 0 for v in value)
+    if not (mode in ("RS", "TS") and ratios or mode == "LS" and value == "valid_and_test"):
+        raise ValueError(
+            f"eval_args: split {split} gives no training, validation and test part. Use {{'RS': [0.8, 0.1, 0.1]}} (ratios), "
+            "{'TS': [0.8, 0.1, 0.1]} (by points in time) or {'LS': 'valid_and_test'} (each user's last two rows)."
+        )
+    if mode == "TS" and args["order"] != "TO":  # RecBole would apply the order of time to shuffled rows
+        raise ValueError(f"eval_args: split {split} is by time, order {args['order']} is not. Use order TO, or {{'RS': ...}}.")
+    if config["history_source"] == "past" and not split_is_in_time_order(config):
+        raise ValueError(
+            "history_source: under a split that is not known to be in time order (eval_args: order RO, or benchmark_filename) "
+            "the past of a row may hold clicks whose own rows are held out, which would tell their labels. Leave history_source "
+            "unset, or set it to training."
+        )
+
+
+def split_is_in_time_order(config) -> bool:
+    """Whether the split is known to hold no training row that is later than a held-out row of the same user."""
+    return config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
+
+
+def _checked_metrics(asked: Sequence[str], valid_metric: str) -> list[Metric]:
+    metrics = metrics_asked(asked)
+    keys = [metric.key for metric in metrics]
+    if missing := [name for name in ("AUC", "LogLoss") if name.lower() not in keys]:
+        raise ValueError(
+            f"metrics: {asked} lacks {' and '.join(missing)}, which every comparison table shows. Add it."
+        )
+    if name_of(valid_metric).lower() not in keys:
+        raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {asked}.")
+    return metrics
+
+
+def _check_numbers(config) -> None:
+    for key in ("seed", "data_seed"):
+        if config[key] + config["seeds"] > 2**32:
+            raise ValueError(f"{key}: {config[key]} is beyond 2**32 - 1, the largest seed that numpy takes.")
+
+
+def _check_heads(config) -> None:
+    heads, size = config["num_heads"], config["attention_size"]  # AutoInt, FiGNN
+    if heads and size and size % heads:
+        raise ValueError(f"num_heads: {heads} heads do not divide attention_size, which is {size}.")
+
+
+def _check_processes(config) -> None:
+    nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
+    if world_size != -1 and world_size < offset + nproc:
+        raise ValueError(f"world_size: {world_size!r} is neither -1 (nproc) nor a number of processes on all machines that holds "
+                         f"the {nproc} of this one, which begin at offset {offset}.")  # fmt: skip
+    if world_size == -1 and offset:
+        raise ValueError(f"offset: {offset} is for several machines; give world_size, the number of processes on all of them.")
+    if world_size > nproc and config["port"] is None:
+        raise ValueError("port: several machines meet at ip and port, which are those of the machine with offset 0. Give them.")
+    if config["device"].type == "cuda" and torch.cuda.device_count() < nproc and max(nproc, world_size) > 1:
+        raise ValueError(f"nproc: {nproc} processes need a GPU each, but gpu_id {config['gpu_id']!r} gives "
+                         f"{torch.cuda.device_count()}. List more in gpu_id, or train on the CPU with gpu_id: ''.")  # fmt: skip

@@ -1,0 +1,113 @@
+"""Values of the wrong kind, refused by their key before RecBole reads them: it dies of them, or takes them for something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recbole_genci.config.keys import Key
+from recbole_genci.utils.validation import is_number, is_whole, nearest
+
+#: Keys that RecBole lists and nothing reads, where whoever gives one expects something else.
+_INSTEAD = {
+    "config_file": "files are given by config_files",
+    "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
+}
+
+#: RecBole's word in ``load_col`` for every column of a file (dataset.py:404).
+ALL_COLUMNS = "*"
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
+
+
+def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> None:
+    """Refuse values that are not of their key's kind.
+
+    Args:
+        table: of ``key_table``.
+        final: all keys.
+        given: those that the user gave, by file, dict or command line.
+
+    Raises:
+        ValueError: names the key, its value and what it may be.
+    """
+    for key, instead in _INSTEAD.items():
+        if given.get(key) is not None:
+            raise ValueError(f"{key}: nothing reads this key; {instead}. Leave it out.")
+    for key, value in given.items():
+        if key in table:
+            table[key].check(value)
+    if str(final.get("state") or "INFO").upper() not in _LEVELS:
+        raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
+    _check_parts(final)
+    _check_filters(final)
+
+
+def _check_parts(final: Mapping) -> None:
+    """The parts of mappings: RecBole ignores those it does not know."""
+    sources = ["inter", "user", "item", *(final.get("additional_feat_suffix") or ())]
+    for key, known in {"eval_args": ["split", "order", "group_by", "mode"], "load_col": sources, "unload_col": sources,
+                       "unused_col": sources}.items():  # fmt: skip
+        for part in final.get(key) or {}:
+            if part not in known:
+                raise ValueError(f"{key}: '{part}' is not one of its parts, {', '.join(known)}.{nearest(str(part), known)}")
+    for key in ("load_col", "unload_col"):
+        for source, fields in (final.get(key) or {}).items():
+            is_list = isinstance(fields, (list, tuple)) and all(isinstance(field, str) for field in fields)
+            is_all = key == "load_col" and fields == ALL_COLUMNS
+            if fields is not None and not is_list and not is_all:
+                raise ValueError(f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, item_id] is.")
+    for field, length in (final.get("seq_len") or {}).items():
+        if not is_whole(length):
+            raise ValueError(f"seq_len: {length!r} for '{field}' is not a whole number of at least 1.")
+    for key in ("field_separator", "seq_separator"):
+        if not isinstance(final.get(key), str) or not final[key]:
+            raise ValueError(f"{key}: {final.get(key)!r} is not a text that divides {key.partition('_')[0]}s.")
+    if final.get("threshold") is not None and len(final["threshold"]) != 1:
+        raise ValueError(f"threshold: {dict(final['threshold'])} does not name one column; a label is made of one, as in "
+                         "{rating: 4}.")  # fmt: skip
+    for field, value in (final.get("threshold") or {}).items():
+        if not is_number(value):
+            raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")
+    for field, value in (final.get("discretization") or {}).items():
+        if not isinstance(value, Mapping) or value.get("method") not in ("ED", "LD"):
+            raise ValueError(f"discretization: {value!r} for '{field}' is neither of the form {{method: ED, bucket: 10}} nor "
+                             "{method: LD}.")  # fmt: skip
+
+
+def _check_filters(final: Mapping) -> None:
+    """Filters: of a malformed one RecBole keeps all rows, or drops others than asked for."""
+    for key in _INTERVALS:
+        values = final.get(key)
+        for field, value in (values if isinstance(values, Mapping) else {None: values}).items():
+            is_set_of_tokens = field is not None and isinstance(value, (list, tuple))
+            if value is not None and not is_set_of_tokens and not _is_intervals(value):
+                where = f" for '{field}'" if field is not None else ""
+                raise ValueError(f"{key}: {value!r}{where} is not an interval such as '[5,inf)', nor several separated by ';'.")
+    if final.get("rm_dup_inter") not in (None, "first", "last"):
+        raise ValueError(f"rm_dup_inter: {final['rm_dup_inter']!r} is neither first nor last. Leave it unset to keep all rows.")
+    files = final.get("benchmark_filename")
+    if files is None:
+        return
+    if len(files) != 3:
+        raise ValueError(f"benchmark_filename: {list(files)!r} does not name three files, for training, validation and test: "
+                         "[train, valid, test] reads <dataset>.train.inter and so on.")  # fmt: skip
+    for key in (*_INTERVALS, "rm_dup_inter"):
+        if final.get(key) and str(final[key]).replace(" ", "") not in ("[0,inf)", "(-inf,inf)"):
+            raise ValueError(f"{key}: rows of benchmark_filename are taken as they are, so that {final[key]!r} would do nothing. "
+                             f"Set {key} to None (~), and filter the files yourself.")  # fmt: skip
+
+
+def _is_intervals(value) -> bool:
+    for interval in str(value).split(";"):
+        interval = interval.strip()
+        ends = interval[1:-1].split(",")
+        if interval[:1] not in ("(", "[") or interval[-1:] not in (")", "]") or len(ends) != 2:
+            return False
+        try:
+            low, high = map(float, ends)
+        except ValueError:
+            return False
+        if not low <= high:
+            return False
+    return True

@@ -1,0 +1,45 @@
+"""Fig. 4: where the intents of one trained model lie."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from recbole_genci.evaluation.intents import check_intents, intent_vectors, plot_intents, spread
+from recbole_genci.evaluation.sources import short_term_sources
+from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.request import Request
+from recbole_genci.experiments.tables import Column, Table
+from recbole_genci.serving.saved_run import load
+
+PICTURE = "intents.png"
+
+
+def check(request: Request, parts) -> None:
+    """Raises ValueError for a model without both intents, or too few rows to compare."""
+    check_intents(request.config, min(request.definition.rows, len(parts[2])))
+
+
+def report(outcome: Outcome, folder: Path) -> Report:
+    """Write the picture and return the table; without a trained model, the table says why."""
+    request = outcome.request
+    (line,) = request.lines
+    if not outcome.complete(line):
+        return Report({"table": Table((Column("model"), Column("runs")), [[line.name, outcome.status(line)]])})
+    (record,) = outcome.of_line(line)
+    saved = load(outcome.store.run_folder(record))
+    vectors = intent_vectors(saved, request.definition.rows, record["seed"])
+    plot_intents(vectors, folder / PICTURE, record["seed"])
+    numbers = spread(vectors)
+    names = list(dict.fromkeys(name for each in numbers.values() for name in each))
+    # A set that does not vary has no dimension and no direction: NaN.
+    rows = [[kind, *(float(each[name]) if math.isfinite(each.get(name, math.nan)) else None for name in names)]
+            for kind, each in numbers.items()]  # fmt: skip
+    table = Table((Column("what"), *(Column(name, ".4g") for name in names)), rows)
+    shares = short_term_sources(saved, request.definition.rows, record["seed"])
+    columns = Column("input"), Column("share of the short-term intent's variance", ".3f")
+    sources = Table(columns, [list(each) for each in shares.items()])
+    size = len(next(iter(vectors.values())))
+    remarks = [f"{size:,} test rows of {line.name}, seed {record['seed']}.",
+               "Shares: how far H_STI moves when the input is another row's, the others kept (Sobol's total index)."]  # fmt: skip
+    return Report({"table": table, "sources": sources}, remarks, [PICTURE])

@@ -1,0 +1,48 @@
+"""DIN (Zhou et al., 2018), RecBole's, with the user's features at hand."""
+
+from __future__ import annotations
+
+import torch
+from recbole.model.layers import MLPLayers
+from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
+
+from recbole_genci.model.base import ModelContract
+from recbole_genci.model.layers.click_attention import ClickAttention
+from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
+
+
+class DIN(ModelContract, RecBoleDIN):
+    """RecBole's DIN leaves the user's features out, as DIN's first public code did; the paper feeds them to the MLP, as here.
+
+    ``use_user_features: False`` is RecBole's model, unchanged.
+
+    Sizes: B rows, H history items, F item features, G user features, d embedding size.
+    """
+
+    reads_history = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        HistoryFeatureEmbedding.mend(self.embedding_layer)
+        ClickAttention.mend(self.attention)
+        self.use_user_features = config["use_user_features"]
+        if self.use_user_features:
+            fields = self.embedding_layer
+            num_user_features = fields.num_feature_field["user"]
+            self.dnn_list[0] += num_user_features * self.embedding_size
+            self.dnn_mlp_layers = MLPLayers(self.dnn_list, activation="Dice", dropout=self.dropout_prob, bn=True)
+            self.dnn_mlp_layers.apply(self._init_weights)
+
+    def forward(self, user, item_seq, item_seq_len, next_items):
+        """Click logits ``[B]`` from user ids ``[B]``, history ``[B, H]``, its length ``[B]``, and target items ``[B]``."""
+        if not self.use_user_features:
+            return super().forward(user, item_seq, item_seq_len, next_items)
+        sparse, dense = self.embedding_layer(user, torch.cat([item_seq, next_items.unsqueeze(1)], dim=1))
+        users, items = (
+            torch.cat([part[kind] for part in (sparse, dense) if part[kind] is not None], dim=-2).flatten(-2)
+            for kind in ("user", "item")
+        )  # [B, G * d], [B, H + 1, F * d]
+        history, target = items[:, :-1], items[:, -1]
+        interest = self.attention(target, history, item_seq_len).squeeze(1)
+        hidden = self.dnn_mlp_layers(torch.cat([users, interest, target, interest * target], dim=-1))
+        return self.dnn_predict_layers(hidden).squeeze(1)

@@ -1,0 +1,99 @@
+"""KD_DAGFM (Tian et al., 2023), RecBole's, without code from a configuration or a parameter
+file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recbole.model.abstract_recommender import ContextRecommender
+from recbole.model.context_aware_recommender.kd_dagfm import CIN, DAGFM, CrossNet
+from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBoleKD_DAGFM
+from recbole.model.init import xavier_normal_initialization
+from torch import nn
+
+from recbole_genci.utils.layout import WEIGHTS_FILE
+from recbole_genci.utils.weights import load_weights
+
+_CHOICES = {
+    "teacher": {"CrossNet": CrossNet, "CIN": CIN},
+    "phase": dict.fromkeys(("teacher_training", "distillation", "finetuning")),
+    "type": dict.fromkeys(("inner", "outer")),
+}
+
+
+class KD_DAGFM(RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
+    """RecBole's KD_DAGFM takes its key ``teacher`` for Python and evaluates it (kd_dagfm.py:44),
+    and unpickles the file ``warm_up`` (kd_dagfm.py:56), which RecBole's trainer cannot write under
+    torch >= 2.6 either. Here the teacher is one of RecBole's two by its name, and ``warm_up`` is
+    the folder of a KD_DAGFM run of this plugin, or its ``model.safetensors``.
+
+    Three runs make one model: ``phase`` is ``teacher_training``, then ``distillation`` with the
+    first run as ``warm_up``, then ``finetuning`` with the second.
+    """
+
+    def __init__(self, config, dataset):
+        ContextRecommender.__init__(
+            self, config, dataset
+        )  # not the __init__ between, which evaluates and unpickles
+        _check_choices(config)
+        self.phase, self.alpha, self.beta = config["phase"], config["alpha"], config["beta"]
+        self.warm_up = config["warm_up"]
+        config["feature_num"] = self.num_feature_field
+        self.student_network = DAGFM(config)
+        self.teacher_network = _CHOICES["teacher"][config["teacher"]](
+            self.get_teacher_config(config)
+        )
+        self.loss_fn = nn.BCELoss()
+        self.apply(xavier_normal_initialization)
+
+    @staticmethod
+    def check_settings(config) -> None:
+        """Refuse settings that fit no phase, before rows are read.
+
+        Raises:
+            ValueError: a teacher, phase or type that there is not, or a phase without ``warm_up``.
+            FileNotFoundError: ``warm_up`` is neither a run's folder nor a file.
+        """
+        _check_choices(config)
+        if config["phase"] == "teacher_training":
+            return
+        if not config["warm_up"]:
+            before = "teacher_training" if config["phase"] == "distillation" else "distillation"
+            raise ValueError(
+                f"warm_up: phase {config['phase']} starts from a run of phase {before}; give "
+                "that run's folder."
+            )
+        file = _weights_file(config["warm_up"])
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"warm_up: {file} does not exist; give the folder of a finished KD_DAGFM run."
+            )
+        if file.suffix != Path(WEIGHTS_FILE).suffix:
+            raise ValueError(
+                f"warm_up: {file} is not a {WEIGHTS_FILE}. RecBole's own checkpoints are pickles, "
+                "which can run code; give the folder of a run of this plugin."
+            )
+        # Processes that train together have other current folders.
+        config["warm_up"] = str(file.resolve())
+
+    def load_initial_weights(self) -> None:
+        """Start from the weights of the phase before; a run that is resumed or loaded has its own.
+
+        Raises:
+            ValueError: a damaged file, or one of another model or dataset.
+        """
+        if self.phase != "teacher_training":
+            load_weights(self, _weights_file(self.warm_up))
+
+
+def _weights_file(warm_up) -> Path:
+    path = Path(str(warm_up))
+    return path / WEIGHTS_FILE if path.is_dir() else path
+
+
+def _check_choices(config) -> None:
+    for key, choices in _CHOICES.items():
+        if not isinstance(config[key], str) or config[key] not in choices:
+            raise ValueError(
+                f"{key}: {config[key]!r} is not one of {', '.join(choices)}, which KD_DAGFM has."
+            )

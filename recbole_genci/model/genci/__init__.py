@@ -1,0 +1,1 @@
+"""GenCI: Eq. 4 to 12 of the paper."""

@@ -1,0 +1,329 @@
+"""GenCI: generative user intent, semantic interest cohorts and CTR prediction in one model (WWW '26).
+
+Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` Eq. 1, 2, 11, 12.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from recbole.model.context_aware_recommender.deepfm import DeepFM
+from recbole.model.layers import MLPLayers
+from torch import nn
+
+from recbole_genci.model.base import ClickModel, contract_of
+from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
+from recbole_genci.model.genci.decoding import Beams, Trie
+from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
+from recbole_genci.utils.validation import check_choice, check_divides, check_dropout, check_weight, check_whole
+
+MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
+
+
+class GenCI(ClickModel):
+    """Generative Modeling of User Interest Shift via Cohort-based Intent Learning.
+
+    Sizes: B rows, U <= B distinct histories among them, H history items, N levels of a semantic ID, k beams, d embedding
+    size, m width of the T5.
+
+    Args:
+        config: see ``properties/model/GenCI.yaml`` for every key.
+        dataset: a training part whose ``semantic_ids`` ``[num_items, N]`` is set, as ``CTRDataset.view`` does.
+
+    Raises:
+        ValueError: a key with an unknown choice, or widths that heads do not divide.
+    """
+
+    reads_semantic_ids = generates_items = has_intents = True
+    loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
+        self.mu, self.eta = config["mu"], config["eta"]
+        self.use_long_term, self.use_short_term = config["use_long_term"], config["use_short_term"]
+        self.sr_loss = config["sr_loss"]
+        self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
+        self.item_field = config["ITEM_ID_FIELD"]
+
+        codes = dataset.semantic_ids
+        self.num_items = len(codes)
+        self.num_beams = min(config["num_beams"], self.num_items - 1)  # more would never be valid
+        level_sizes = (codes.max(dim=0).values + 1).tolist()
+        fields_size = self.num_feature_field * self.embedding_size
+        long_size = short_size = 0
+        self.intent = self.trie = self.cohort_table = self.cohort_attention = None
+        if self.use_long_term or self.use_short_term or self.mu > 0:
+            self.intent = IntentGenerator(
+                level_sizes, width=config["intent_width"], num_layers=config["intent_layers"],
+                num_heads=config["intent_heads"], feed_forward_size=config["intent_feed_forward_size"],
+                dropout=config["intent_dropout"], max_history=config["MAX_ITEM_LIST_LENGTH"],
+                history_tokens=config["history_tokens"],
+            )  # fmt: skip
+        if self.use_short_term or self.mu > 0:
+            self.trie = Trie(codes[1:], level_sizes)
+        if self.use_long_term:
+            long_size = config["intent_width"]
+        if self.use_short_term:
+            short_size = self.embedding_size
+            self.cohort_table = CohortTable(codes, level_sizes)
+            xavier_variance = 2 / sum(self.token_embedding_table.embedding.weight.shape)
+            self.cohort_attention = CohortAttention(
+                self.embedding_size, config["intent_width"], num_heads=config["attention_heads"],
+                dropout=config["dropout_prob"], variant=config["intent_extraction"], residual=config["cohort_residual"],
+                eps=self.cohort_table.epsilon(xavier_variance),
+            )  # fmt: skip
+
+        # Transformer states have a standard deviation of 1, freshly drawn field embeddings of a fortieth: unscaled, the
+        # intents would drown the fields in the first layer. (A learned scale of 0.01 takes two steps of Adam to change its sign.)
+        self.intent_scale = config["intent_scale"]
+        self.mlp = MLPLayers([long_size + short_size + fields_size, *config["mlp_hidden_size"]], config["dropout_prob"])
+        self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
+        for own in (self.token_embedding_table, self.mlp, self.predict_layer, *self._other_embedding_tables()):
+            own.apply(_xavier)
+
+        self.teacher, self.teacher_is_pretrained = None, False
+        if self.eta > 0:
+            self.teacher = contract_of(DeepFM)(_Override(config, dropout_prob=config["sr_dropout_prob"]), dataset)
+            self.teacher_is_pretrained = config["sr_base"] == "pretrained"
+
+    @classmethod
+    def check_settings(cls, config) -> None:
+        """Refuse settings that cannot work, by their keys; called before any data is read.
+
+        Raises:
+            ValueError: names the key, its value and what it may be.
+        """
+        check_choice(config, "history_tokens", ("item", "code"))
+        check_choice(config, "intent_extraction", VARIANTS)
+        check_choice(config, "sr_base", ("joint", "pretrained"))
+        check_choice(config, "sr_loss", ("bce", "mse"))
+        check_whole(config, "intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size")
+        check_whole(config, "num_beams", "attention_heads")
+        check_divides(config, "intent_heads", "intent_width")
+        check_divides(config, "attention_heads", "embedding_size")
+        check_dropout(config, "dropout_prob", "intent_dropout", "sr_dropout_prob")
+        if not isinstance(config["intent_scale"], (int, float)) or not config["intent_scale"] > 0:
+            raise ValueError(f"intent_scale: {config['intent_scale']!r} is not a number above 0.")
+        check_weight(config, "mu", "eta")
+
+    def _other_embedding_tables(self):
+        names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    # ------------------------------------------------------------------ Eq. 4 - 10
+
+    def forward(self, interaction):
+        """Click logits ``[B]``."""
+        inputs, *_ = self.prediction_inputs(interaction)
+        return self.click_logits(inputs)
+
+    def click_logits(self, inputs):
+        """Logits ``[B]`` of what ``prediction_inputs`` gives (Eq. 10)."""
+        return self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)
+
+    def prediction_inputs(self, interaction):
+        """What Eq. 10 concatenates.
+
+        Returns:
+            dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled, where the model reads them, and
+            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index`` ``[B]``, or None and None where nothing
+            reads them, and the beams of the short-term intent, or None.
+        """
+        encoded = history_index = beams = None
+        if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
+            encoded, history_index = self.encode_histories(interaction)  # Eq. 4
+        fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
+        inputs = {}
+        if self.use_long_term:
+            inputs["long_term"] = encoded.last[history_index] * self.intent_scale  # Eq. 5: H_LTI
+        if self.use_short_term:
+            beams = self.generate_beams(encoded)  # Eq. 6
+            short_term = self.short_term_intent(interaction, encoded, history_index, beams)  # Eq. 7 - 9: H_STI
+            inputs["short_term"] = short_term * self.intent_scale
+        inputs["fields"] = fields.flatten(1)
+        return inputs, encoded, history_index, beams
+
+    def encode_histories(self, interaction):
+        """Encode each distinct history of the batch once (Eq. 4).
+
+        Returns:
+            the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
+        """
+        _, history_index = torch.unique(interaction["history_number"], return_inverse=True)
+        rows = torch.arange(len(history_index), device=history_index.device)
+        # Rows of one number hold the same history, so whichever is written last represents it.
+        representative = rows.new_empty(int(history_index.max()) + 1).index_copy_(0, history_index, rows)
+        codes = interaction["history_semantic_ids"][representative]  # [U, H, N]
+        return self.intent.encode(codes, interaction[self.ITEM_SEQ_LEN][representative]), history_index
+
+    def generate_beams(self, encoded):
+        """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq. 6).
+
+        Free-running in training too: teacher-forced codes would tell the row's own item.
+        """
+        parts = list(self._search(encoded, self.num_beams))
+        return parts[0] if len(parts) == 1 else Beams(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _search(self, encoded, num_beams: int):
+        """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
+        chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
+        for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
+            yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
+
+    def short_term_intent(self, interaction, encoded, history_index, beams):
+        """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 - 9)."""
+        items = self.item_embeddings()
+        cohorts = self.cohort_table.gather(self.cohort_table(items), beams.codes)  # Eq. 7: E_C [U, k, N-1, d]
+        return self.cohort_attention(
+            cohorts, beams.log_probs, beams.valid, encoded.states, encoded.mask,
+            items[interaction[self.item_field]], history_index,
+        )  # Eq. 8, 9  # fmt: skip
+
+    def item_embeddings(self):
+        """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all token fields."""
+        start = int(self.token_field_offsets[self.token_field_names.index(self.item_field)])
+        return self.token_embedding_table.embedding.weight[start : start + self.num_items]
+
+    # ------------------------------------------------------------------ Eq. 1, 2, 11, 12
+
+    def calculate_loss(self, interaction):
+        """The parts of Eq. 12, whose sum RecBole's trainer minimises.
+
+        Returns:
+            L_CTR (Eq. 1), mu * L_NTP (Eq. 2), eta * L_SR (Eq. 11), and the base model's own loss, which shares no weight
+            with the rest; 0 where a part is switched off.
+        """
+        label = interaction[self.LABEL]
+        inputs, encoded, history_index, _ = self.prediction_inputs(interaction)
+        logits = self.click_logits(inputs)
+        ctr = F.binary_cross_entropy_with_logits(logits, label)
+        ntp = regularisation = base = torch.zeros_like(ctr)
+        if self.mu > 0:
+            clicked = label == 1
+            ntp = self.intent.ntp_loss(encoded, history_index[clicked], interaction["semantic_ids"][clicked]).mean()
+        if self.eta > 0:
+            regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
+        return ctr, self.mu * ntp, self.eta * regularisation, base
+
+    def self_supervised_regularisation(self, interaction, logits, label):
+        """Pull the model's logits ``[B]`` towards those of a DeepFM on the raw fields (Eq. 11).
+
+        Returns:
+            L_SR, and the DeepFM's own loss (0 when it was pretrained).
+        """
+        if self.teacher_is_pretrained:
+            self.teacher.eval()
+            with torch.no_grad():
+                teacher_logits = self.teacher(interaction)
+            base = torch.zeros_like(teacher_logits).mean()
+        else:
+            teacher_logits = self.teacher(interaction)
+            base = F.binary_cross_entropy_with_logits(teacher_logits, label)
+            teacher_logits = teacher_logits.detach()
+        if self.sr_loss == "mse":
+            return F.mse_loss(logits, teacher_logits), base
+        return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits)), base
+
+    def freeze_teacher(self):
+        """Stop training the base model of Eq. 11, once it has been pretrained."""
+        self.teacher.requires_grad_(False)
+
+    # ------------------------------------------------------------------ the generator by itself
+
+    @torch.no_grad()
+    def generate_items(self, interaction, num_beams: int):
+        """The items that the generator expects next (Eq. 6), whatever the rows' own items are.
+
+        Args:
+            num_beams: width of the search and of the result; from ``num_items - 1`` on the ranking is exact.
+        Returns:
+            item ids ``[B, num_beams]``, most probable first, 0 where the search found no more, and their
+            log-probabilities, -inf there.
+        Raises:
+            ValueError: a model whose generator is neither trained nor read (``mu: 0`` and ``use_short_term: False``).
+        """
+        if self.trie is None:
+            raise ValueError("mu: with mu: 0 and use_short_term: False this model has no generator to recall items by.")
+        encoded, history_index = self.encode_histories(interaction)
+        # Of a search as wide as the catalogue the codes would be most of the memory.
+        items, log_probs = zip(*((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)), strict=True)
+        items = torch.cat(items) + 1  # the trie's row 0 is item 1
+        return items[history_index], torch.cat(log_probs)[history_index]
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction):
+        """Log-probability of every item's whole semantic ID given each row's history ``[B, num_items]``.
+
+        Exact: nothing is pruned, every prefix of the corpus is decoded once per distinct history. Probabilities are over
+        the corpus, so that a row's sum to 1; padding, item 0, has -inf.
+        """
+        items, log_probs = self.generate_items(interaction, self.num_items - 1)
+        scores = log_probs.new_full((len(items), self.num_items), -torch.inf)
+        return scores.scatter_(1, items, log_probs)
+
+    @torch.no_grad()
+    def observe_generator(self, interaction):
+        """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq. 11; None with the generator
+        switched off."""
+        if self.trie is None:
+            return None
+        inputs, encoded, history_index, beams = self.prediction_inputs(interaction)
+        if encoded is None:
+            encoded, history_index = self.encode_histories(interaction)
+        if beams is None:
+            beams = self.generate_beams(encoded)
+        clicked, codes = interaction[self.LABEL] == 1, interaction["semantic_ids"]
+        seen = {
+            "label": interaction[self.LABEL], "probability": torch.sigmoid(self.click_logits(inputs)),
+            "item": interaction[self.item_field],
+            "codes": codes, "beam_items": (beams.items + 1)[history_index], "beam_codes": beams.codes[history_index],
+            "ntp_loss": self.intent.ntp_loss(encoded, history_index[clicked], codes[clicked], reduction="none"),
+        }  # fmt: skip
+        if self.teacher is not None:
+            seen["teacher_probability"] = torch.sigmoid(self.teacher(interaction))
+        return seen
+
+    @torch.no_grad()
+    def first_layer_shares(self, interaction, item_fields):
+        """What each input of Eq. 10 adds to the prediction MLP's first layer: the blocks of ``W [H_LTI; H_STI; E_u; E_v]``.
+
+        Args:
+            item_fields: names of the target item's fields, whose embeddings are E_v; names that are no feature are ignored.
+
+        Returns:
+            dict of ``[B, h]``, h the width of the layer: ``long_term`` and ``short_term``, where the model reads them, ``item``
+            (E_v) and ``rest`` (E_u and the context). Their sum and the layer's bias are its output, dropout apart.
+        """
+        inputs, *_ = self.prediction_inputs(interaction)
+        layer = next(module for module in self.mlp.mlp_layers if isinstance(module, nn.Linear))
+        weights = dict(zip(inputs, layer.weight.split([part.shape[1] for part in inputs.values()], dim=1)))
+        # The order of concat_embed_input_fields (abstract_recommender.py:534, 609, 581).
+        names = self.token_seq_field_names + self.token_field_names + self.float_seq_field_names + self.float_field_names
+        of_item = torch.tensor([name in item_fields for name in names], device=layer.weight.device)
+        of_item = of_item.repeat_interleave(self.embedding_size)
+        fields = inputs.pop("fields")
+        shares = {name: F.linear(part, weights[name]) for name, part in inputs.items()}
+        shares["item"] = F.linear(fields * of_item, weights["fields"])
+        shares["rest"] = F.linear(fields * ~of_item, weights["fields"])
+        return shares
+
+
+class _Override:
+    """A Config with some keys replaced, without touching the original."""
+
+    def __init__(self, config, **overrides):
+        self._config, self._overrides = config, overrides
+
+    def __getitem__(self, key):
+        return self._overrides[key] if key in self._overrides else self._config[key]
+
+    def __contains__(self, key):
+        return key in self._overrides or key in self._config
+
+
+def _xavier(module):
+    if isinstance(module, (nn.Embedding, nn.Linear)):
+        nn.init.xavier_normal_(module.weight)
+        if getattr(module, "bias", None) is not None:
+            nn.init.zeros_(module.bias)

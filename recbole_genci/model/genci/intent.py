@@ -1,0 +1,256 @@
+"""The generative side of GenCI: a T5 over semantic IDs (Eq. 2, 4-6).
+
+Symbols: U distinct histories, H history items, N levels, K_n codes at level n, m width, P target rows, k beams.
+Codes are 0-based int64, -1 is padding; histories are right-padded with the most recent item last.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_genci.model.genci.decoding import Beams, Trie, beam_search, evaluation_mode
+from recbole_genci.model.genci.t5 import T5Decoder, T5Encoder
+from recbole_genci.model.layers.device import on_cpu
+
+
+class EncodedHistory(NamedTuple):
+    """Output of :meth:`IntentGenerator.encode`; states at padding are zero."""
+
+    states: Tensor  # [U, S, m] H_enc, the final hidden states (Eq. 4)
+    last: Tensor  # [U, m] H_LTI, the state of the last real position (Eq. 5)
+    mask: Tensor  # [U, S] bool, True at real positions; every row has at least one
+
+
+class IntentGenerator(nn.Module):
+    """Encodes a click history and generates the next item's semantic ID.
+
+    Token 0 is padding, code c of level n is token ``1 + offset[n] + c``, and two learned tokens follow: the only token
+    of an empty history, and the start of decoding. The output layer is tied to the code embeddings, level by level: the
+    next-item loss then trains every code's embedding even where histories rarely show it, and no level can spend
+    probability on another level's codes. Embeddings are multiplied by sqrt(m) on the way in (as in the original
+    Transformer): Xavier makes them so small that the first layer's output would drown the items themselves.
+
+    Args:
+        level_sizes: K_n of every level.
+        width: m; ``num_heads`` must divide it.
+        max_history: H, the longest history accepted.
+        history_tokens: ``"code"`` reads the N codes of every item in order (the paper), S <= H*N; ``"item"`` reads one
+            position per item, the sum of its N code embeddings, S <= H, several times cheaper.
+        chunk_positions: CPU only: histories are encoded as many at a time as hold so many positions when as long as the
+            longest, sorted by length, each group cut to its own longest; 0 encodes all at once. The result is the same.
+            At 6,400 a layer's scores (2 heads) stay near 10 MB for 200 positions: larger groups leave the cache.
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        level_sizes: Sequence[int],
+        *,
+        width: int = 64,
+        num_layers: int = 2,
+        num_heads: int = 2,
+        feed_forward_size: int = 128,
+        dropout: float = 0.1,
+        max_history: int = 50,
+        history_tokens: str = "item",
+        chunk_positions: int = 6400,
+    ):
+        super().__init__()
+        sizes = tuple(int(size) for size in level_sizes)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"level_sizes must name at least one positive codebook size, got {list(level_sizes)}")
+        counts = {"width": width, "num_layers": num_layers, "feed_forward_size": feed_forward_size}
+        for name, value in {**counts, "max_history": max_history}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if history_tokens not in ("code", "item"):
+            raise ValueError(f"history_tokens must be 'code' or 'item', got {history_tokens!r}")
+        if chunk_positions < 0:
+            raise ValueError(f"chunk_positions must not be negative, got {chunk_positions}")
+        self.level_sizes, self.width, self.max_history = sizes, width, max_history
+        self.history_tokens = history_tokens
+        self.chunk_positions = chunk_positions
+        starts = [1 + sum(sizes[:level]) for level in range(len(sizes) + 1)]  # first token of each level
+        self.level_starts, self.empty_token, self.start_token = tuple(starts[:-1]), starts[-1], starts[-1] + 1
+        self.register_buffer("offsets", torch.tensor(starts[:-1]), persistent=False)
+        self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
+        self.token_embedding = nn.Embedding(starts[-1] + 2, width, padding_idx=0)
+        positions = max_history * len(sizes) if history_tokens == "code" else max_history
+        shape = (width, num_layers, num_heads, feed_forward_size, dropout)
+        self.encoder = T5Encoder(*shape, max_length=positions)
+        self.decoder = T5Decoder(*shape, max_length=len(sizes))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier for every matrix (see :class:`~recbole_genci.model.genci.t5.Attention` for the query's extra scale)."""
+        nn.init.xavier_uniform_(self.token_embedding.weight)
+        with torch.no_grad():
+            self.token_embedding.weight[0].zero_()
+        self.encoder.reset_parameters()
+        self.decoder.reset_parameters()
+
+    def encode(self, history_codes: Tensor, length: Tensor) -> EncodedHistory:
+        """Encode each distinct history once (Eq. 4 and 5).
+
+        Args:
+            history_codes: ``[U, H, N]`` int64; positions from ``length`` on are ignored.
+            length: ``[U]`` number of items; 0 reads the learned token of an empty history instead.
+        Returns:
+            States ``[U, S, m]``, S the longest history present (times N for ``code``), at least 1.
+        Raises:
+            ValueError: wrong shape or type, a length outside 0..H, more than ``max_history`` items present, or a code
+                outside its level within the length.
+        """
+        tokens, positions, longest = self._tokens(history_codes, length)
+        rows = len(tokens)
+        chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
+        mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
+        if not on_cpu(tokens) or rows <= chunk:
+            return EncodedHistory(*self._encode(tokens[:, :longest], positions), mask)
+        ordered, order = positions.sort(stable=True)
+        states, last = [], []
+        for chosen, several in zip(order.split(chunk), ordered.split(chunk), strict=True):
+            width = int(several[-1])
+            part, end = self._encode(tokens[chosen, :width], several)
+            states.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
+            last.append(end)
+        states, last = torch.cat(states), torch.cat(last)
+        if not bool((ordered == positions).all()):  # batches of the dataset come in order, which saves a copy of all states
+            back = torch.argsort(order)
+            states, last = states[back], last[back]
+        return EncodedHistory(states, last, mask)
+
+    def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the longest of them."""
+        levels = len(self.level_sizes)
+        if codes.dim() != 3 or codes.shape[2] != levels or codes.dtype != torch.int64:
+            raise ValueError(f"history_codes must be int64 [U, H, {levels}], got {codes.dtype} {tuple(codes.shape)}")
+        if length.shape != codes.shape[:1] or length.is_floating_point():
+            raise ValueError(f"length must be integer [{codes.shape[0]}], got {length.dtype} {tuple(length.shape)}")
+        if codes.shape[0] == 0:
+            raise ValueError("encode needs at least one history")
+        real = torch.arange(codes.shape[1], device=codes.device) < length.unsqueeze(1)
+        outside = (((codes < 0) | (codes >= self.sizes)).any(2) & real).sum()
+        shortest, longest, outside = torch.stack([length.min(), length.max(), outside]).tolist()  # the only wait
+        if shortest < 0 or longest > min(codes.shape[1], self.max_history):
+            raise ValueError(
+                f"lengths must lie in 0..{min(codes.shape[1], self.max_history)}, got {shortest}..{longest}"
+            )
+        if outside:
+            raise ValueError(f"{outside} history items hold a code outside the level sizes {list(self.level_sizes)}")
+        items = max(longest, 1)
+        if codes.shape[1] == 0:
+            tokens = codes.new_zeros(codes.shape[0], 1, levels)
+        else:
+            tokens = (codes[:, :items] + self.offsets).masked_fill(~real[:, :items].unsqueeze(2), 0)
+        tokens[:, 0, 0] = torch.where(length == 0, self.empty_token, tokens[:, 0, 0])
+        if self.history_tokens == "item":
+            return tokens, length.clamp(min=1).long(), items
+        return tokens.flatten(1), (length * levels).clamp(min=1).long(), max(longest * levels, 1)
+
+    def _encode(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last real one's ``[U, m]``."""
+        embedded = F.embedding(tokens, self.token_embedding.weight, padding_idx=0)
+        if self.history_tokens == "item":
+            embedded = embedded.sum(2)
+        embedded = embedded * math.sqrt(self.width)
+        if on_cpu(tokens) and bool((positions == tokens.shape[1]).all()):  # a GPU would have to be waited for
+            states = self.encoder(embedded)
+        else:
+            mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
+            states = self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
+        return states, states[torch.arange(len(states), device=states.device), positions - 1]
+
+    def ntp_loss(self, encoded: EncodedHistory, history_index: Tensor, target_codes: Tensor, reduction: str = "mean") -> Tensor:
+        """Next-token loss of each level (Eq. 2), ``[N]``: teacher-forced cross-entropy, mean over the P rows.
+
+        Args:
+            history_index: ``[P]`` int64, the encoded history that each row reads.
+            target_codes: ``[P, N]`` int64 codes of the next item, none of them padding.
+            reduction: ``"mean"``, or ``"none"`` for each row's losses ``[P, N]``, whose order is then that of the rows.
+        Returns:
+            Losses ``[N]``; zeros (still attached to the graph) when P = 0.
+        Raises:
+            ValueError: shapes that do not fit.
+            IndexError: a code outside its level.
+        """
+        self._check_targets(history_index, target_codes)
+        levels = range(len(self.level_sizes))
+        if len(target_codes) == 0:
+            zero = self.token_embedding.weight[0].sum().mul(0)
+            return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
+        hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
+        losses = [F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction) for n in levels]
+        losses = torch.stack(losses, -1)
+        return losses if reduction == "mean" or order is None else torch.empty_like(losses).index_copy(0, order, losses)
+
+    def _check_targets(self, history_index: Tensor, codes: Tensor) -> None:
+        expected = (*history_index.shape, len(self.level_sizes))
+        if history_index.dim() != 1 or codes.shape != expected:
+            raise ValueError(
+                f"expected history_index [P] and codes [P, {len(self.level_sizes)}], "
+                f"got {tuple(history_index.shape)} and {tuple(codes.shape)}"
+            )
+
+    def _teacher_forced(self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor):
+        """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as given).
+
+        Rows sorted by history read the encoder states in place when every history has as many targets; otherwise each
+        row's states are gathered once for the whole stack.
+        """
+        memory, mask, order = encoded.states, encoded.mask, None
+        if len(codes) % len(memory) == 0:
+            counts = torch.bincount(history_index, minlength=len(memory))
+            if bool((counts == len(codes) // len(memory)).all()):
+                order = torch.argsort(history_index, stable=True)
+                codes = codes[order]
+        if order is None:
+            memory, mask = memory.index_select(0, history_index), mask.index_select(0, history_index)
+        tokens = torch.cat([codes.new_full((len(codes), 1), self.start_token), codes[:, :-1] + self.offsets[:-1]], 1)
+        hidden, _ = self.decoder(self._embed(tokens), memory, mask)
+        return hidden, codes, order
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, self.token_embedding.weight) * math.sqrt(self.width)
+
+    def _logits(self, hidden: Tensor, level: int) -> Tensor:
+        """Scores ``[..., K_level]`` of ``hidden [..., m]`` over one level's codes (tied embeddings)."""
+        start = self.level_starts[level]
+        return F.linear(hidden, self.token_embedding.weight[start : start + self.level_sizes[level]])
+
+    @torch.no_grad()
+    def generate(self, encoded: EncodedHistory, trie: Trie, num_beams: int) -> Beams:
+        """The ``num_beams`` most probable items of each history (Eq. 6), without teacher forcing, gradient or dropout.
+
+        Each step decodes one position per beam; the module's training mode is restored. ``encoded`` is used as it is:
+        from training mode it carries that pass's dropout.
+
+        Raises:
+            ValueError: a trie of other level sizes, or ``num_beams`` < 1.
+        """
+        if trie.level_sizes != self.level_sizes:
+            raise ValueError(f"the trie has level sizes {trie.level_sizes}, the generator {self.level_sizes}")
+        rows, past, width = len(encoded.states), None, 1
+
+        def logits(level: int, prefix: Tensor, parent: Tensor | None) -> Tensor:
+            nonlocal past, width
+            if parent is None:
+                tokens = prefix.new_full((rows, 1), self.start_token)
+            else:
+                tokens = prefix[:, :, -1].reshape(-1, 1) + self.offsets[level - 1]
+                if width > 1 or parent.shape[1] > 1:
+                    source = (parent + width * torch.arange(rows, device=parent.device).unsqueeze(1)).flatten()
+                    past = past.of_rows(source)
+                width = parent.shape[1]
+            hidden, past = self.decoder(self._embed(tokens), encoded.states, encoded.mask, past)
+            return self._logits(hidden.view(rows, width, self.width), level)
+
+        with evaluation_mode(self.decoder):
+            return beam_search(logits, trie, rows, num_beams, encoded.states.device)

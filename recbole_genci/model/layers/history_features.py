@@ -1,0 +1,18 @@
+"""RecBole's embedding of user, history and target features, for any number of numerical ones."""
+
+from __future__ import annotations
+
+from recbole.model.layers import ContextSeqEmbLayer
+
+from recbole_genci.model.layers.mended import Mended
+
+
+class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):
+    """RecBole joins (value, bucket) pairs of several numerical features end to end (layers.py:1139), where its own
+    embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail."""
+
+    def embed_float_fields(self, float_fields, type, embed=True):
+        """Embeddings ``[B, (H,) F, d]`` of pairs that come as ``[B, (H,) 1, 2 * F]``."""
+        if float_fields is not None:
+            float_fields = float_fields.reshape(*float_fields.shape[:-2], -1, 2)
+        return super().embed_float_fields(float_fields, type, embed)

@@ -1,0 +1,156 @@
+"""Which models there are: ours, RecBole's and a person's own; a name of none gets the nearest."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import recbole
+import recbole.model.context_aware_recommender as context_aware
+from recbole.model.abstract_recommender import AbstractRecommender, ContextRecommender
+from recbole.utils import InputType, ModelType
+
+from recbole_genci import compat
+from recbole_genci.model.base import contract_of, is_recboles_history_model
+from recbole_genci.utils.own_code import is_of_a_library, is_reference, load_object, reference_of, source_file
+from recbole_genci.utils.validation import nearest
+
+#: Plugin models by name: the module that holds the class of that name.
+#: Seven are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
+PLUGIN_MODELS = {
+    "GenCI": "recbole_genci.model.genci.genci",
+    "DIN": "recbole_genci.model.baselines.din",
+    "DIEN": "recbole_genci.model.baselines.dien",
+    "FwFM": "recbole_genci.model.baselines.fwfm",
+    "KD_DAGFM": "recbole_genci.model.baselines.kd_dagfm",
+    "AutoInt": "recbole_genci.model.baselines.autoint",
+    "DCNV2": "recbole_genci.model.baselines.dcnv2",
+    "xDeepFM": "recbole_genci.model.baselines.xdeepfm",
+    "AFN": "recbole_genci.model.baselines.afn",
+    "RFM": "recbole_genci.model.baselines.rfm",
+    "MIRRN": "recbole_genci.model.baselines.mirrn",
+    "SFG": "recbole_genci.model.baselines.sfg",
+}
+
+#: Other names of a model: the model, and the defaults that the name changes.
+#: RecBole's AutoInt has AutoInt+'s feed-forward network.
+ALIASES = {"AFN+": ("AFN", {"ensemble_dnn": True}), "AutoInt+": ("AutoInt", {}), "GE4Rec": ("SFG", {})}
+
+
+def _recbole_context_models() -> list[str]:
+    """Class names of RecBole's context-aware models, found without importing each module's dependencies twice."""
+    names = []
+    for module in pkgutil.iter_modules(context_aware.__path__):
+        loaded = importlib.import_module(f"{context_aware.__name__}.{module.name}")
+        names += [n for n, obj in vars(loaded).items() if isinstance(obj, type) and obj.__module__ == loaded.__name__
+                  and getattr(obj, "type", None) == ModelType.CONTEXT]  # fmt: skip
+    return names
+
+
+def known_models() -> list[str]:
+    """Every model name that ``--model`` takes."""
+    return list(dict.fromkeys([*PLUGIN_MODELS, *ALIASES, *_recbole_context_models()]))
+
+
+def resolve(name: str) -> tuple[str, dict]:
+    """The model that ``name`` stands for, and the defaults that the name changes: itself and none, unless an alias."""
+    return ALIASES.get(name, (name, {}))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that ``--model`` takes.
+
+    Attributes:
+        name: of the model in tables, folders and logs.
+        reference: by which it is found again: its name, or ``module:Class`` of a person's own.
+        model_class: keeps the contract of ``recbole_genci.model.base``.
+        base: the model whose properties are its defaults: itself, or what a person's own model inherits from.
+        changed_defaults: of an alias.
+        own_files: where a person's own model and its own bases may have defaults,
+            ``<Class>.yaml`` beside the module; later files win, and none need be there.
+    """
+
+    name: str
+    reference: str
+    model_class: type
+    base: str
+    changed_defaults: dict = field(default_factory=dict)
+    own_files: tuple[Path, ...] = ()
+
+
+def entry_of(model) -> Entry:
+    """What a name, a reference (``module:Class``, ``file.py:Class``) or a class stands for.
+
+    Raises:
+        ValueError: no such model, or one that is not trained on labelled rows (SASRec, BPR, ...);
+            of a reference also what ``load_object`` raises.
+    """
+    if not isinstance(model, (str, type)):
+        raise ValueError(
+            f"model: {model!r} is neither the name of a model, nor module:Class, nor a class."
+        )
+    reference = reference_of(model)
+    if not is_reference(reference):
+        name, changed_defaults = resolve(reference)
+        return Entry(reference, reference, _named(reference), name, changed_defaults)
+    found = load_object(reference, "model")
+    _check_kind(found, reference)
+    name = found.__name__
+    if is_of_a_library(found) and name in known_models() and _named(name) is contract_of(found):
+        return Entry(name, name, contract_of(found), name)
+    of_recbole = Path(recbole.__file__).parent / f"properties/model/{name}.yaml"
+    if name in known_models() or of_recbole.is_file():
+        raise ValueError(
+            f"model: '{reference}' has the name of a model of RecBole or of this plugin, and tables "
+            f"could not tell the two apart. Rename the class, for example My{name}."
+        )
+    library = [each for each in found.__mro__ if is_of_a_library(each)]
+    base = next((each.__name__ for each in library if each.__name__ in known_models()), name)
+    own = [each for each in reversed(found.__mro__) if each not in library and source_file(each)]
+    files = tuple(source_file(each).with_name(f"{each.__name__}.yaml") for each in own)
+    return Entry(name, reference, contract_of(found), base, own_files=files)
+
+
+def _check_kind(found, reference: str) -> None:
+    """Refuse what is no CTR model."""
+    needed = (
+        "A model of your own is a subclass of recbole_genci.model.base.ClickModel, of RecBole's "
+        "ContextRecommender, or of DIN or DIEN: it trains on labelled rows, and its predict gives "
+        "click probabilities."
+    )
+    if not isinstance(found, type):
+        raise ValueError(f"model: '{reference}' is a {type(found).__name__}, not a class. {needed}")
+    if not issubclass(found, ContextRecommender) and not is_recboles_history_model(found):
+        library = [each for each in found.__mro__ if is_of_a_library(each)]
+        kinds = [each.__name__ for each in library if issubclass(each, AbstractRecommender)]
+        kind = f"RecBole's {kinds[0]}" if kinds else library[0].__name__
+        raise ValueError(f"model: '{reference}' is a subclass of {kind}. {needed}")
+    if found.input_type != InputType.POINTWISE:
+        raise ValueError(
+            f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by one, "
+            "with labels. Leave input_type out."
+        )
+
+
+def get_model(name):
+    """The model class, with the contract, of what ``entry_of`` takes; raises as it does."""
+    return entry_of(name).model_class
+
+
+def _named(name: str) -> type:
+    """The class called ``name``, or that an alias stands for: the plugin's first, then RecBole's."""
+    name, _ = resolve(name)
+    if name in PLUGIN_MODELS:
+        with compat.anomaly_detection_as_it_was():
+            return contract_of(getattr(importlib.import_module(PLUGIN_MODELS[name]), name))
+    known = known_models()
+    if name not in known:
+        raise ValueError(
+            f"model: '{name}' is not a model of this plugin or a CTR model of RecBole (context-aware, DIN, DIEN)."
+            f"{nearest(name, known)} Known models: {', '.join(sorted(known, key=str.lower))}. A model of your own is given as "
+            "module:Class or path/to/file.py:Class."
+        )
+    return contract_of(getattr(importlib.import_module(f"{context_aware.__name__}.{name.lower()}"), name))

@@ -1,0 +1,128 @@
+"""A finished run's folder, brought back to life: its model, its rows, its metrics. Nothing is unpickled or rebuilt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from recbole.utils import init_seed
+
+from recbole_genci.config import Config
+from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
+from recbole_genci.data.loaders import PARTS, create_loader
+from recbole_genci.data.storage import load_parts
+from recbole_genci.evaluation.recall import recall
+from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
+from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.training.trainer import load_weights
+from recbole_genci.utils.files import read_mapping, sha256_of
+from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER, WEIGHTS_FILE
+from recbole_genci.utils.own_code import permitted_model, source_digest
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What ``load`` returns.
+
+    Attributes:
+        config: the run's configuration.
+        model: the model with the weights of its best validation epoch, in evaluation mode.
+        parts: training, validation and test rows, with vocabularies and features.
+        metrics: the content of ``metrics.json``.
+        semantic_ids: of the items, where the model reads them.
+    """
+
+    config: Config
+    model: torch.nn.Module
+    parts: list
+    metrics: dict
+    semantic_ids: SemanticIDs | None
+
+    def loader(self, part: str = "test"):
+        """RecBole's loader over the ``train``, ``valid`` or ``test`` rows, in their order."""
+        if part not in PARTS:
+            raise ValueError(f"part: '{part}' is not one of {', '.join(PARTS)}.")
+        return create_loader(self.config, self.parts[PARTS.index(part)], self.semantic_ids, "test")
+
+    def predict(self, part: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
+        """Click probabilities ``[R]`` and labels ``[R]`` of a part's rows."""
+        return score_rows(self.model, self.loader(part), self.config["device"])
+
+    def evaluate(self, part: str = "test") -> dict[str, float]:
+        """The configuration's metrics over a part: for ``test``, those of ``metrics.json``."""
+        return metrics_of(self.config, *self.predict(part), users_of(self.loader(part)))
+
+    def recall(self, part: str = "test", k: Sequence[int] = (10, 20), num_beams: int | None = None,
+               exclude_history: bool = False) -> dict[str, dict[str, float]]:  # fmt: skip
+        """Recall@K and NDCG@K of the items that GenCI generates for a part's clicked rows, beside the most popular items'.
+
+        Arguments and errors are those of ``recbole_genci.evaluation.recall.recall``.
+        """
+        training_rows = self.loader("train").dataset
+        return recall(self.model, self.loader(part), training_rows, self.config["device"], k, num_beams, exclude_history)
+
+
+def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
+    """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
+
+    Args:
+        folder: of the run.
+        model: of a run of one's own model, its class, or its reference ``module:Class`` or ``path/to/file.py:Class``.
+        trust_code: import the model and metrics that the folder names as somebody's own. This runs their code: only for
+            folders and modules whose makers you trust.
+
+    Raises:
+        FileNotFoundError: no such folder, or a run that has not finished.
+        ValueError: a damaged file, files of different runs, a model that has changed since, or code of one's own that was
+            neither given nor allowed.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
+    if not (folder / METRICS_FILE).is_file():
+        raise FileNotFoundError(f"{folder} has no metrics.json: the run has not finished; go on with it by --resume={folder}.")
+    remedy = "Take it from a copy of the folder, or train the run anew."
+    metrics = read_mapping(folder / METRICS_FILE, ["data_fingerprint", "semantic_ids"], remedy)
+    asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
+    # However many processes trained it, and whatever this machine has: one serves it.
+    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
+    reference = permitted_model(asked, folder, model, trust_code)
+    config = Config(reference, asked["dataset"], [str(folder / CONFIG_FILE)], one_process)
+    trained, now = metrics.get("model_revision", 1), config.model_class.revision
+    if trained != now:
+        raise ValueError(
+            f"{folder} holds revision {trained} of {config['model']}, but this version has revision {now}, which computes "
+            f"something else. Load it with the version that trained it, git revision {metrics.get('git_revision')}, or train the "
+            "run anew."
+        )
+    if source_digest(config.model_class) != metrics.get("model_source"):
+        logging.getLogger().warning(f"The source of {reference} is not that of the run in {folder}: where it computes something "
+                                    "else now, so does the loaded model.")  # fmt: skip
+    parts = load_parts(folder / DATA_FILE, config)
+    rows = data_fingerprint(parts)
+    if rows != metrics["data_fingerprint"]:
+        raise ValueError(
+            f"{folder / DATA_FILE} holds rows {rows[:12]}, but the run was trained on rows "
+            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml was edited."
+        )
+    digests = {"rows_fingerprint": (DATA_FILE, rows_fingerprint(parts))}
+    if (folder / WEIGHTS_FILE).is_file():
+        digests["weights_sha256"] = (WEIGHTS_FILE, sha256_of(folder / WEIGHTS_FILE))
+    for key, (name, found) in digests.items():
+        if found != metrics.get(key, found):  # which the first versions did not write
+            raise ValueError(f"{folder / name} is damaged or of another run: its digest is {found[:12]}, that of the run "
+                             f"{metrics[key][:12]}. {remedy}")  # fmt: skip
+    semantic_ids = SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
+    if semantic_ids and semantic_ids.digest != metrics["semantic_ids"]:
+        raise ValueError(
+            f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the run was trained on "
+            f"{metrics['semantic_ids'][:12]}. The folder belongs to another run."
+        )
+    init_seed(config["seed"], config["reproducibility"])
+    training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
+    model = config.model_class(config, training_rows).to(config["device"])
+    load_weights(model, folder / WEIGHTS_FILE)
+    return SavedRun(config, model.eval(), parts, metrics, semantic_ids)

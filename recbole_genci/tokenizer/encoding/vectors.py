@@ -1,0 +1,116 @@
+"""Item vectors in files: a ``.npy`` of the user's own, and the cache of what an encoder made of the texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from recbole_genci.utils.files import write_atomically
+
+VECTORS = "vectors"
+
+
+def ids_file_of(array_file: Path, ids_file: str | None) -> Path:
+    """The text file that names the rows of a ``.npy``: the one given, or the ``.txt`` beside it."""
+    return Path(ids_file).expanduser() if ids_file else array_file.with_suffix(".txt")
+
+
+def file_revision(array_file: Path, ids_file: Path) -> str:
+    """sha256 over both files' content."""
+    digest = hashlib.sha256()
+    for file in (array_file, ids_file):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256 {digest.hexdigest()}"
+
+
+def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[str]) -> np.ndarray:
+    """Rows of a ``.npy`` for the items asked for, in their order: ``[I, D]`` float32.
+
+    Args:
+        array_file: numbers ``[rows, D]``.
+        ids_file: one raw item id a line, row by row.
+        item_tokens: the items wanted; the files may hold more.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: not a two-dimensional array of finite numbers, rows and ids of different number, an id listed twice, or
+            items without a row; the first are named.
+    """
+    for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"`text_encoder: {array_file}` needs the file {file} ({what}), which does not exist. Another place for the "
+                f"ids can be given as `text_encoder_ids`."
+            )
+    try:
+        vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
+        ids = ids_file.read_text(encoding="utf-8-sig").split("\n")
+    except (ValueError, EOFError) as error:  # UnicodeDecodeError is a ValueError
+        raise ValueError(f"{array_file} or {ids_file} cannot be read as an array and its ids ({error}).") from error
+    if ids[-1] == "":
+        ids.pop()
+    ids = [line.removesuffix("\r") for line in ids]
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
+        raise ValueError(f"{array_file} must hold numbers [items, D]; it holds {getattr(vectors, 'dtype', type(vectors))} "
+                         f"{list(getattr(vectors, 'shape', []))}.")  # fmt: skip
+    if len(ids) != len(vectors):
+        raise ValueError(f"{ids_file} lists {len(ids)} items, {array_file} has {len(vectors)} rows; give one id a row.")
+    row = {token: number for number, token in enumerate(ids)}
+    if len(row) != len(ids):
+        twice = next(token for number, token in enumerate(ids) if row[token] != number)
+        raise ValueError(f"{ids_file} lists {len(ids) - len(row)} items more than once, first {twice!r}; one item, one row.")
+    missing = [token for token in item_tokens if token not in row]
+    if missing:
+        raise ValueError(
+            f"{ids_file} has no row for {len(missing)} of {len(item_tokens)} items, first {missing[:5]}. Add their vectors."
+        )
+    wanted = np.asarray(vectors[[row[token] for token in item_tokens]], dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
+    if len(bad):
+        raise ValueError(f"{array_file} has values that are not finite for {len(bad)} items, first {item_tokens[bad[0]]!r}.")
+    return wanted
+
+
+def vectors_of_file(settings: Mapping[str, Any], item_tokens: Sequence[str]) -> np.ndarray:
+    """``read_item_vectors`` of the files that ``settings`` name by ``text_encoder`` and ``text_encoder_ids``."""
+    array_file = Path(settings["text_encoder"]).expanduser()
+    return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), item_tokens)
+
+
+def cache_file(cache_dir: Path, encoder: str, revision: str, options: dict, texts: Sequence[str]) -> Path:
+    """Where the vectors of exactly these texts, encoder, revision and options lie."""
+    key = hashlib.sha256(json.dumps([encoder, revision, options, list(texts)], sort_keys=True).encode()).hexdigest()
+    return cache_dir / f"{key[:32]}.safetensors"
+
+
+def write_cached_vectors(file: Path, vectors: np.ndarray, encoder: str, revision: str) -> None:
+    """Write vectors ``[I, D]`` whole or not at all, with what they are."""
+    about = {"encoder": encoder, "revision": revision, "sha256": hashlib.sha256(vectors.tobytes()).hexdigest()}
+    write_atomically(file, lambda temporary: save_file({VECTORS: vectors}, temporary, metadata=about))
+
+
+def read_cached_vectors(file: Path, num_items: int) -> np.ndarray | None:
+    """Cached vectors ``[num_items, D]``, or None where there are none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    if not file.is_file():
+        return None
+    damaged = f"The cached item vectors {file} are damaged. Delete the file, so that the texts are encoded again."
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            about, vectors = stored.metadata() or {}, stored.get_tensor(VECTORS)
+    except SafetensorError as error:
+        raise ValueError(f"{damaged} ({error})") from error
+    if len(vectors) != num_items or about.get("sha256") != hashlib.sha256(vectors.tobytes()).hexdigest():
+        raise ValueError(damaged)
+    return vectors

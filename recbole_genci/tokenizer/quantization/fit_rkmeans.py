@@ -1,0 +1,52 @@
+"""Residual k-means on the embeddings themselves: no network, no training, the honest comparison to the RQ-VAE."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
+from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
+from recbole_genci.tokenizer.quantization.fit_result import FitResult, capped_size, checked_embeddings, outcome
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
+
+RKMEANS_STAGES = 2
+
+
+def fit_rkmeans(
+    embeddings: np.ndarray,
+    *,
+    num_codebooks: int = 3,
+    codebook_size: int = 256,
+    balance: str = "sinkhorn",
+    spread: bool = False,
+    seed: int = 2020,
+    device: str = "cpu",
+    progress: BuildProgress = SILENT,
+) -> FitResult:
+    """Codes by k-means on the centred embeddings, then on what it leaves, level by level.
+
+    Args:
+        embeddings: ``[I, D]`` float, finite.
+        num_codebooks: L, levels without the collision digit.
+        codebook_size: K codes per level; capped for small catalogues, with a log line.
+        balance: ``sinkhorn`` moves centres to where they serve similar numbers of items; ``nearest`` is plain k-means.
+        spread: see `spread.spread_codes`.
+        seed: of the seeding; the global random state stays as it is.
+        device: where the clustering runs.
+        progress: told of `RKMEANS_STAGES` stages, and of the steps of k-means.
+
+    Raises:
+        ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
+        RuntimeError: a level collapsed into one large cohort.
+    """
+    data = torch.from_numpy(checked_embeddings(embeddings)).to(device)
+    size = capped_size(data, codebook_size)
+    model = ResidualQuantizer(data.shape[1], [size] * num_codebooks, data.shape[1]).to(device)
+    model.set_input_statistics(data)
+    generator = torch.Generator().manual_seed(seed)
+    progress.stage(f"residual k-means of {len(data):,} items, {num_codebooks} levels")
+    latent = model.encode(data)
+    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress))
+    progress.stage("quality of the codes")
+    return outcome(model, data, spread)

@@ -1,0 +1,225 @@
+"""Training the RQ-VAE: a plain autoencoder first, residual k-means on all items, then codes and network together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress
+from recbole_genci.tokenizer.quantization.codebook import QuantizeOutput
+from recbole_genci.tokenizer.quantization.fit_result import (
+    FitResult,
+    capped_size,
+    check_error,
+    check_start,
+    checked_embeddings,
+    encode_all,
+    outcome,
+)
+from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
+from recbole_genci.tokenizer.quantization.residual_kmeans import balanced_codes, draw_rows, nearest_code, residual_kmeans
+from recbole_genci.tokenizer.quantization.rqvae import RQVAE, RQVAEOutput
+
+_PRETRAIN_SHARE = 0.25  # of the epochs, spent on the plain autoencoder: k-means then starts on latents that mean much
+_EMA_DECAY = 0.95
+_MIN_STEPS = 4  # per epoch; smaller batches where the catalogue needs them
+_CHUNK = 1 << 15
+
+
+@torch.no_grad()
+def _restart_dead_codes(
+    model: RQVAE, output: QuantizeOutput, generator: torch.Generator, optimizer: torch.optim.Optimizer
+) -> None:
+    """Move codes that no item uses onto residuals their level serves badly, drawn by squared error."""
+    for level, book in enumerate(model.codebooks):
+        index, residual = output.codes[:, level], output.residuals[:, level]
+        dead = torch.nonzero(torch.bincount(index, minlength=len(book.codes)) == 0).flatten()
+        if len(dead) == 0:
+            continue
+        _, error = nearest_code(residual, book.codes)
+        rows = draw_rows(error, len(dead), generator).to(residual.device)
+        dead = dead[: len(rows)]
+        book.set_codes(dead, residual[rows])
+        for name, moment in optimizer.state.get(book.codes, {}).items():  # a learned code forgets its direction too
+            if name in ("exp_avg", "exp_avg_sq"):
+                moment[dead] = 0
+
+
+def _guard(finite: bool, stage: str, epoch: int, figures: str) -> None:
+    if not finite:
+        raise FloatingPointError(
+            f"RQ-VAE training stopped: the loss is not finite in {stage} epoch {epoch} ({figures}). Lower "
+            f"`rqvae_learning_rate`, and check the item embeddings for outliers."
+        )
+
+
+def _score(codes: Tensor, sizes: Sequence[int], error: float) -> tuple[int, float, float]:
+    """Smaller is better: levels out of balance, collisions in whole per cent, reconstruction error.
+
+    One pair of items more or less that collide must not outweigh a much better reconstruction.
+    """
+    quality = codes_quality(codes.cpu().numpy(), sizes)
+    return sum(not is_balanced(level) for level in quality["levels"]), round(quality["collision_rate"], 2), error
+
+
+def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[Tensor]:
+    """Which residuals ``[B]`` each level's codes are drawn towards: a balanced assignment, as at the start, or the nearest.
+
+    The nearest too where rows are fewer than codes, as in a short last batch: any assignment of those is balanced.
+    """
+    return [
+        balanced_codes(output.residuals[:, level], book.codes.detach())
+        if balance and len(output.codes) >= len(book.codes) else output.codes[:, level]
+        for level, book in enumerate(model.codebooks)
+    ]  # fmt: skip
+
+
+def _pretrain(
+    model: RQVAE,
+    batches: Callable[[], tuple[Tensor, ...]],
+    optimizer: torch.optim.Optimizer,
+    epochs: int,
+    progress: BuildProgress,
+) -> None:
+    """Train the autoencoder without codes."""
+    progress.stage(f"the autoencoder alone, {epochs} epochs")
+    with progress.steps(epochs) as steps:
+        for epoch in range(epochs):
+            for rows in batches():
+                loss = model.reconstruction_loss(model.decode(model.encode(rows)), rows)
+                _guard(bool(torch.isfinite(loss)), "autoencoder", epoch, f"reconstruction {loss.item():.4g}")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            steps.advance()
+
+
+def _train_step(
+    model: RQVAE, rows: Tensor, optimizer: torch.optim.Optimizer, epoch: int, commitment: float, balance: bool
+) -> None:
+    """One step of network and codes on a batch ``[B, D]``."""
+    output = model(rows)
+    loss = output.reconstruction_loss + commitment * output.commitment.sum()
+    figures = f"reconstruction {output.reconstruction_loss.item():.4g}, commitment per level "
+    figures += ", ".join(f"{value:.4g}" for value in output.commitment.tolist())
+    _guard(bool(torch.isfinite(loss)), "quantiser", epoch, figures)
+    targets = _codebook_targets(model, output, balance)
+    levels = list(zip(model.codebooks, output.residuals.unbind(dim=1), targets, strict=True))
+    if model.learned_codes:
+        loss = loss + sum(book.loss(residual, index) for book, residual, index in levels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if not model.learned_codes:
+        for book, residual, index in levels:
+            book.update(residual, index, _EMA_DECAY)
+
+
+def rqvae_stages(epochs: int) -> int:
+    """How many stages `fit_rqvae` tells of: the plain autoencoder where it has epochs, k-means, codes and network, quality."""
+    return 3 + (int(epochs * _PRETRAIN_SHARE) > 0)
+
+
+def fit_rqvae(
+    embeddings: np.ndarray,
+    *,
+    num_codebooks: int = 3,
+    codebook_size: int = 256,
+    latent_dim: int = 32,
+    hidden_size: Sequence[int] = (128, 64),
+    epochs: int = 300,
+    learning_rate: float = 1e-3,
+    batch_size: int = 1024,
+    commitment: float = 0.25,
+    codebook_update: str = "ema",
+    balance: str = "sinkhorn",
+    spread: bool = False,
+    seed: int = 2020,
+    device: str = "cpu",
+    progress: BuildProgress = SILENT,
+) -> FitResult:
+    """Train an RQ-VAE on all items and return their codes.
+
+    The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in whole per cent), then the
+    smallest reconstruction error. Everything random comes from a generator of ``seed``: the global random state stays as
+    it is, and the same seed and number of threads give the same codes.
+
+    Args:
+        embeddings: ``[I, D]`` float, finite.
+        num_codebooks: L, quantiser levels (without the collision digit).
+        codebook_size: K codes per level; capped for small catalogues, with a log line.
+        latent_dim: d, width of the codes.
+        hidden_size: widths between D and d.
+        epochs: passes over all items, a quarter of them for the plain autoencoder.
+        learning_rate: Adam's.
+        batch_size: items per step, less where an epoch would have fewer than four steps.
+        commitment: weight of the commitment losses beside the reconstruction loss.
+        codebook_update: ``ema``, or ``gradient`` (of the squared distance to the residuals a code serves).
+        balance: ``sinkhorn`` has codes follow a balanced assignment of the items, at the start and in training;
+            ``nearest`` as in plain k-means. Codes are always assigned by Eq. 3.
+        spread: see `spread.spread_codes`.
+        seed: see above.
+        device: where training runs.
+        progress: told of `rqvae_stages` stages and their epochs.
+
+    Raises:
+        ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
+        FloatingPointError: the loss became NaN or infinite.
+        RuntimeError: a level collapsed into one large cohort, or training diverged without becoming infinite.
+    """
+    embeddings = checked_embeddings(embeddings)
+    if epochs < 1:
+        raise ValueError(f"The RQ-VAE needs at least one epoch; `rqvae_epochs` is {epochs}.")
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.from_numpy(embeddings).to(device)
+    size = capped_size(data, codebook_size)
+    # nn.Linear draws from the global state as it is built; the draws are undone, then replaced by our own.
+    with torch.random.fork_rng(devices=[]):
+        model = RQVAE(data.shape[1], [size] * num_codebooks, latent_dim, hidden_size, codebook_update == "gradient")
+    model.reset_parameters(generator)
+    model.to(device)
+    model.set_input_statistics(data)
+
+    def batches() -> tuple[Tensor, ...]:
+        return data[torch.randperm(len(data), generator=generator).to(data.device)].split(batch_size)
+
+    # A small catalogue would else fit into one step an epoch, and the network would hardly train.
+    batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
+    optimizer = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], lr=learning_rate)
+    pretrain_epochs = int(epochs * _PRETRAIN_SHARE)
+    if pretrain_epochs:
+        _pretrain(model, batches, optimizer, pretrain_epochs, progress)
+
+    progress.stage(f"k-means of {len(data):,} items, the start of {num_codebooks} codebooks")
+    with torch.no_grad():
+        latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
+    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress))
+    check_start(model, data, size)
+    if model.learned_codes:
+        optimizer.add_param_group({"params": list(model.codebooks.parameters())})
+
+    progress.stage(f"codes and autoencoder together, {epochs - pretrain_epochs} epochs")
+    best: tuple[tuple[int, float, float], int, dict[str, Any]] | None = None
+    with progress.steps(epochs - pretrain_epochs) as steps:
+        for epoch in range(pretrain_epochs, epochs):
+            if epoch > pretrain_epochs:  # the start itself is the first candidate
+                for rows in batches():
+                    _train_step(model, rows, optimizer, epoch, commitment, balance == "sinkhorn")
+            _, quantized, error = encode_all(model, data)
+            _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
+            score = _score(quantized.codes, model.codebook_sizes, error)
+            if best is None or score < best[0]:
+                best = (score, epoch, copy.deepcopy(model.state_dict()))
+            steps.advance(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
+            _restart_dead_codes(model, quantized, generator, optimizer)
+
+    model.load_state_dict(best[2])
+    progress.stage("quality of the codes")
+    fitted = outcome(model, data, spread, best_epoch=best[1])
+    check_error(best[0][2], model, data)  # the nearest codes' error: spreading adds some of its own
+    return fitted

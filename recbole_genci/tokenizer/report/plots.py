@@ -1,0 +1,62 @@
+"""Pictures of semantic IDs: how codes are used at every level, and where level-1 cohorts lie among the items."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+
+import numpy as np
+
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
+
+CODE_USAGE, ITEM_MAP = "code_usage.png", "items_tsne.png"
+_MAPPED_ITEMS = 3000  # t-SNE takes minutes beyond
+_COLOURED_CODES = 20  # as many colours as one can tell apart
+
+
+def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
+    """Items per code, the most used first, one panel a level; an even level is a flat line."""
+    levels = ids.num_levels - 1
+    figure, axes = row_of_axes(levels, 4 * levels, 3)
+    for level, axis in enumerate(axes):
+        count = np.sort(np.bincount(ids.codes[:, level], minlength=ids.level_sizes[level]))[::-1]
+        axis.bar(np.arange(len(count)), count, width=1.0)
+        axis.axhline(len(ids) / len(count), color="black", linewidth=0.8, linestyle="--")
+        axis.set(title=f"level {level + 1}", xlabel="codes, most used first", ylabel="items")
+    save(figure, file, dpi=120)
+
+
+def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> None:
+    """t-SNE of the items' vectors ``[I, D]``, evenly thinned; the largest level-1 cohorts in colour, the others grey."""
+    from sklearn.manifold import TSNE
+
+    step = -(-len(vectors) // _MAPPED_ITEMS)
+    codes, vectors = ids.codes[::step, 0], vectors[::step]
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    vectors = vectors / np.abs(vectors).max()  # the map has no scale, but squares of tiny numbers would all be 0
+    place = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
+    largest = np.argsort(-np.bincount(codes), kind="stable")[:_COLOURED_CODES]
+    rank = np.full(codes.max() + 1, -1)
+    rank[largest] = np.arange(len(largest))
+    (figure, (axis,)), coloured = row_of_axes(1, 7, 6), rank[codes] >= 0
+    axis.scatter(*place[~coloured].T, s=6, color="lightgrey", linewidths=0)
+    axis.scatter(*place[coloured].T, s=10, c=rank[codes][coloured], cmap="tab20", linewidths=0)
+    axis.set(title=f"{len(codes)} items, the {len(largest)} largest level-1 cohorts in colour", xticks=[], yticks=[])
+    save(figure, file, dpi=120)
+
+
+def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) -> list[str]:
+    """Write both pictures into ``folder``; returns their names, none without matplotlib, no map of what cannot be mapped."""
+    if not can_draw():
+        getLogger().warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
+        return []
+    plot_code_usage(ids, folder / CODE_USAGE)
+    if len(ids) < 4 or np.ptp(vectors, axis=0).max() == 0:
+        getLogger().info(f"No {ITEM_MAP}: there are too few different items to map.")
+        return [CODE_USAGE]
+    if vectors.shape[1] < 2:
+        getLogger().info(f"No {ITEM_MAP}: item vectors of width 1 have no second dimension to map.")
+        return [CODE_USAGE]
+    plot_items(ids, vectors, folder / ITEM_MAP, seed)
+    return [CODE_USAGE, ITEM_MAP]

@@ -1,0 +1,1 @@
+"""One run: its training, its folder, its processes."""

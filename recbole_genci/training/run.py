@@ -1,0 +1,213 @@
+"""One run: a model trained on prepared parts, its best epoch evaluated, and everything that it leaves in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from recbole.utils import init_seed
+
+from recbole_genci.config import known_keys
+from recbole_genci.data import create_loaders
+from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
+from recbole_genci.data.storage import store_parts
+from recbole_genci.evaluation.diagnostics import save_diagnostics
+from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.tokenizer.source import uses_published
+from recbole_genci.training.callbacks import Callback, calling
+from recbole_genci.training.console import Heading, early_best_hint, last_line
+from recbole_genci.training.tracking import wandb_run, without_curves
+from recbole_genci.training.trainer import CTRTrainer, measure_latency
+from recbole_genci.utils.distributed import ALONE, Processes
+from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
+from recbole_genci.utils.layout import (
+    CONFIG_FILE,
+    DATA_FILE,
+    DIAGNOSTICS_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    SEMANTIC_ID_FOLDER,
+    STATE_FILE,
+    TEACHER_FOLDER,
+    WEIGHTS_FILE,
+)
+from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.logs import details, log_file
+from recbole_genci.utils.own_code import source_digest
+from recbole_genci.utils.provenance import provenance
+
+
+def train_and_evaluate(
+    config,
+    parts,
+    semantic_ids: SemanticIDs | None = None,
+    resume_folder: Path | None = None,
+    test: bool = True,
+    callback_fn: Callable[[int, float], None] | None = None,
+    folder: Path | None = None,
+    processes: Processes = ALONE,
+    heading: Heading | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> dict:
+    """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
+
+    Args:
+        config: the model's Config; its seed governs initialisation, batches and dropout.
+        parts: training, validation and test part of ``CTRDataset.build()``.
+        semantic_ids: for models that read them.
+        resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
+        test: False leaves the test part alone, and the folder as that of a run which has not finished: ``resume_folder`` can
+            finish it later.
+        callback_fn: called with each evaluated epoch and its validation score.
+        folder: of a new run, where it exists already.
+        processes: that call this function together and train one model; the first of them leaves what one would.
+        heading: of the model's line on the console, where the caller knows more than the configuration.
+        callbacks: as of ``recbole_genci.run``.
+
+    Returns:
+        dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
+    """
+    folder = resume_folder or folder or new_run_folder(config)
+    with contextlib.ExitStack() as stack:
+        if processes.is_first:
+            stack.enter_context(only_process(folder))
+            remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
+            stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
+            asked = config_as_yaml(config, semantic_ids)
+            write_text(folder / CONFIG_FILE, asked)
+            stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
+        else:
+            config["log_wandb"] = False
+        logger = logging.getLogger()
+        train, valid, test_loader = create_loaders(config, parts, semantic_ids)
+        model_reads_ids = train.dataset.semantic_ids is not None
+        processes.share_training(train)
+        if resume_folder is None and processes.is_first:
+            store_parts(parts, folder / DATA_FILE)
+            if model_reads_ids:
+                semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
+
+        init_seed(config["seed"], config["reproducibility"])
+        model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
+        if resume_folder is None:
+            model.load_initial_weights()
+        logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
+        details().info(model)
+        if not processes.is_first:
+            torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
+        identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
+                    "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
+        source = source_digest(config.model_class)
+        if config.model_class.revision > 1:
+            identity["model revision"] = config.model_class.revision
+        if source:
+            identity["model source"] = source
+        started = time.perf_counter()
+        if resume_folder is None and model.teacher_is_pretrained:
+            _pretrain_teacher(config, model, train, valid, folder, processes)
+        trainer = CTRTrainer(config, model, folder, identity if processes.size == 1 else None, processes)
+        if resume_folder is not None:
+            trainer.resume(train)
+        callback_fn = callback_fn or calling(callbacks, config, folder)
+        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
+        training_s = time.perf_counter() - started
+        tested = {}
+        if test:
+            tested["test"] = _without_nan(trainer.evaluate(test_loader, show_progress=config["show_progress"]))
+            if processes.is_first:
+                tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
+        metrics = {
+            "model": config["model"],
+            "model_reference": config.model_reference,
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            **tested,
+            "best_valid": _without_nan(best_valid),
+            "best_epoch": trainer.best_epoch + 1,
+            "epochs": trainer.epochs_trained,
+            "training_s": training_s,
+            "nproc": processes.size,
+            "model_revision": config.model_class.revision,
+            "model_source": source,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "data_fingerprint": identity["rows"],
+            "rows_fingerprint": identity["features"],
+            "semantic_ids": identity["semantic IDs"],
+            "resumed": resume_folder is not None,  # training_s then counts the last stretch only
+            "folder": str(folder),
+            **provenance(),
+        }
+        if not test or not processes.is_first:
+            return metrics
+        if config["diagnostic_rows"]:
+            loaders = {"valid": valid, "test": test_loader}
+            save_diagnostics(model, loaders, train.dataset, config["device"], folder / DIAGNOSTICS_FILE)
+        metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
+        write_json(folder / METRICS_FILE, metrics)
+        (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
+        logger.info(last_line(config, metrics))
+        if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
+            logger.info(hint)
+    return metrics
+
+
+def _without_nan(metrics: dict) -> dict:
+    """Metrics as JSON can hold them: an undefined one (AUC of one class) is None."""
+    return {name: float(value) if value == value else None for name, value in metrics.items()}
+
+
+def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Processes) -> None:
+    """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early stopping."""
+    logging.getLogger().info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
+    trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
+    without_curves(trainer)
+    trainer.fit(train, valid, show_progress=config["show_progress"])
+    trainer.load_weights(trainer.saved_model_file)
+    logging.getLogger().info(f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} itself.")
+    model.freeze_teacher()
+
+
+def new_run_folder(config) -> Path:
+    """Make ``<checkpoint_dir>/<model>-<dataset>-<time>``."""
+    return new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make ``<parent>/<name>-<time>``; two runs of one second do not share a folder."""
+    stem = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1, 1000):
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+    raise FileExistsError(f"{stem} and 998 more of that name exist already; wait a second.")
+
+
+def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
+    """The final configuration as YAML that a later run can be given by ``--config_files``.
+
+    With the ``semantic_ids`` of the package the tokenizer's keys are left out: they had no effect, and a run that is given
+    one builds IDs of its own.
+    """
+    internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
+                "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path",
+                "checkpoint_dir"}  # which of a trial or an experiment's run is that run's own folder  # fmt: skip
+    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
+    if uses_published(config, semantic_ids):
+        internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
+        header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
+    own = known_keys([config.model_reference], config["dataset"]) - internal  # not those of models it was compared with
+    plain = {key: list(value) if isinstance(value, tuple) else value
+             for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
+    plain["train_neg_sample_args"] = None
+    plain["model"] = config.model_reference  # from which another process finds a model of one's own
+    plain["data_path"] = str(Path(config["data_path"]).parent)
+    return header + yaml.safe_dump(plain, sort_keys=True)

@@ -1,0 +1,342 @@
+"""A person's own models and metrics, by reference: ``module:Name`` or ``path/to/file.py:Name``.
+
+A reference is what the command line takes, and what a run's folder keeps so that the code can be
+found again. Importing it runs that code. So a reference that comes out of a run's folder, which may
+be a stranger's, is imported only with permission: ``permitted_model`` is asked first by everything
+that reads such a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from recbole_genci.utils.validation import nearest
+
+#: Objects that were given from Python or imported by their reference in this process.
+_KNOWN: dict[str, object] = {}
+#: Folders that this process searches for modules because it was started in them.
+_search_folders: list[str] = []
+#: Packages whose code is no person's own.
+_LIBRARIES = (
+    "recbole",
+    "recbole_genci",
+    "torch",
+    "numpy",
+    "builtins",
+    "abc",
+    "typing",
+    "functools",
+    "sklearn",
+)
+_NO_SOURCE = uuid.uuid4().hex  # stands for source that nobody can read: no other process has it
+
+
+def is_reference(text) -> bool:
+    """Whether ``text`` names code by ``module:Name`` or ``file.py:Name``, rather than a model or
+    metric that is here."""
+    return isinstance(text, str) and ":" in text
+
+
+def name_of(reference: str) -> str:
+    """The name of what is referred to: ``MyNet`` of ``my_models:MyNet``."""
+    return reference.rpartition(":")[2].strip()
+
+
+def reference_of(thing) -> str:
+    """The reference of a class or function; a text is a reference, or a name, already. File paths
+    become absolute.
+
+    A class that no other process could import (defined in a program, a notebook or a function) has
+    one too: this process remembers it by that.
+    """
+    if isinstance(thing, str):
+        place, colon, name = thing.strip().rpartition(":")
+        return (
+            f"{Path(place).expanduser().resolve()}:{name}"
+            if colon and place.endswith(".py")
+            else thing.strip()
+        )
+    thing = vars(thing).get("__wrapped__", thing)
+    place = _FILE_MODULES.get(thing.__module__, thing.__module__)
+    reference = f"{place}:{thing.__qualname__.rpartition('.')[2]}"
+    _KNOWN[reference] = thing
+    return reference
+
+
+def is_importable(reference: str) -> bool:
+    """Whether another process can import what ``reference`` names, and would get the same thing."""
+    place, _, name = reference.rpartition(":")
+    if place == "__main__":
+        return False
+    known = _KNOWN.get(reference)
+    module = sys.modules.get(_module_name(Path(place)) if place.endswith(".py") else place)
+    return known is None or getattr(module, name, None) is known
+
+
+def load_object(reference: str, key: str):
+    """Import what ``reference`` names; this runs the code of its module.
+
+    Args:
+        key: the setting that gave the reference, for the sentence of an error.
+
+    Raises:
+        ValueError: no such module, file or name, or code that fails; names the file and line of a
+            person's own error.
+    """
+    reference = reference_of(reference)
+    if reference in _KNOWN:
+        return _KNOWN[reference]
+    place, _, name = reference.rpartition(":")
+    if not place or not name.isidentifier():
+        raise ValueError(
+            f"{key}: '{reference}' is not of the form module:Name or path/to/file.py:Name."
+        )
+    if place == "__main__":
+        raise ValueError(
+            f"{key}: {name} was defined in a program or a notebook, from which it cannot be "
+            "imported. Give the "
+            "class itself, from Python, or write it into a file."
+        )
+    module = (
+        _import_file(Path(place), key)
+        if place.endswith(".py")
+        else _import_module(place, reference, key)
+    )
+    if name not in vars(module):
+        own = [
+            each
+            for each, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__
+        ]
+        raise ValueError(
+            f"{key}: {_shown(module)} has no '{name}'.{nearest(name, own)} It defines "
+            f"{', '.join(own) or 'no class and no function'}."
+        )
+    _KNOWN[reference] = vars(module)[name]
+    return _KNOWN[reference]
+
+
+def search_folders() -> list[str]:
+    """Folders in which other processes must look for modules too."""
+    return list(_search_folders)
+
+
+def add_search_folders(folders: Iterable[str]) -> None:
+    """Look for modules in these folders too, before all others."""
+    for folder in folders:
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        if folder not in _search_folders:
+            _search_folders.append(folder)
+
+
+# ---------------------------------------------------------------- importing
+
+_FILE_MODULES: dict[str, str] = {}  # modules that were read from a file by its path
+
+
+def _import_module(name: str, reference: str, key: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(
+            f"{key}: '{name}' of '{reference}' is not the name of a module; a file's name ends in "
+            ".py."
+        )
+    add_search_folders(
+        [os.getcwd()]
+    )  # as `python -m` does; a command of its own looks beside itself instead
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            here = [file.stem for file in Path().glob("*.py")]
+            raise ValueError(
+                f"{key}: there is no module '{error.name}', which '{reference}' names; it was "
+                f"looked for in {os.getcwd()} and in PYTHONPATH.{nearest(error.name, here)} Or give "
+                f"the path of its file: path/to/{error.name}.py:{name_of(reference)}."
+            ) from error
+        raise ValueError(f"{key}: {described(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever a person's own module dies of
+        raise ValueError(f"{key}: {described(error)}") from error
+
+
+def _module_name(file: Path) -> str:
+    return f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+
+
+def _import_file(file: Path, key: str) -> ModuleType:
+    if not file.is_file():
+        there = [each.name for each in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        raise ValueError(f"{key}: there is no file {file}.{nearest(file.name, there)}")
+    name = _module_name(file)
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name], _FILE_MODULES[name] = module, str(file)
+    add_search_folders(
+        [str(file.parent)]
+    )  # as `python file.py` does: files beside it can be imported
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever a person's own file dies of
+        del sys.modules[name], _FILE_MODULES[name]
+        raise ValueError(f"{key}: {described(error)}") from error
+    return module
+
+
+def described(error: BaseException) -> str:
+    """An error of a person's own code in one line: the file and line where it arose in that code,
+    its kind and its words."""
+    words = " ".join(str(error).split()) or "no words"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}."
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)
+    ]
+    where = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
+    return f"{where}{type(error).__name__}: {words.rstrip('.')}."
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is neither a library's nor Python's own."""
+    ours = str(Path(__file__).parent)
+    return (
+        not file.startswith(("<", ours))
+        and "site-packages" not in file
+        and not file.startswith(os.path.dirname(os.__file__))
+    )
+
+
+@contextlib.contextmanager
+def errors_in_words(key: str, what: str):
+    """Errors that a person's own code raises inside the block, other than ValueError, as one
+    sentence of ValueError."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a person's own code dies of
+        raise ValueError(f"{key}: {what}: {described(error)}") from error
+
+
+def _shown(module: ModuleType) -> str:
+    return str(getattr(module, "__file__", None) or module.__name__)
+
+
+# ---------------------------------------------------------------- where code lies, and which it is
+
+
+def source_file(thing) -> Path | None:
+    """The file that defines a class or function; None of what a notebook defines."""
+    file = getattr(sys.modules.get(thing.__module__), "__file__", None)
+    return Path(file).resolve() if file else None
+
+
+def is_of_a_library(thing) -> bool:
+    """Whether a class or function is RecBole's, this package's or another library's, rather than a
+    person's own."""
+    return thing.__module__.partition(".")[0] in _LIBRARIES
+
+
+@functools.cache
+def source_digest(thing) -> str | None:
+    """SHA-256 of the files that define a person's own class, with its own bases, or function; None
+    of a library's.
+
+    Modules that those files import do not count. What has no source to read has another digest in
+    each process.
+    """
+    parts = [
+        each
+        for each in (thing.__mro__ if isinstance(thing, type) else [thing])
+        if not is_of_a_library(each)
+    ]
+    if not parts:
+        return None
+    files = sorted({file for each in parts if (file := source_file(each)) and file.is_file()})
+    texts = [file.read_bytes() for file in files]
+    for each in parts:
+        if source_file(each) is None:
+            try:
+                texts.append(inspect.getsource(each).encode())
+            except (OSError, TypeError):  # of a class in a notebook
+                texts.append(_NO_SOURCE.encode())
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+# ---------------------------------------------------------------- permission
+
+
+def own_references(asked: Mapping) -> dict[str, str]:
+    """References in a run's configuration, each with the key that holds it."""
+    metrics = asked.get("metrics")
+    found = {
+        "model": [asked.get("model")],
+        "metrics": metrics if isinstance(metrics, (list, tuple)) else [metrics],
+        "valid_metric": [asked.get("valid_metric")],
+    }
+    return {
+        reference: key
+        for key, values in found.items()
+        for reference in values
+        if is_reference(reference)
+    }
+
+
+def permitted_model(
+    asked: Mapping, folder: Path, model=None, trust_code: bool = False, way: str = "load"
+) -> str:
+    """The reference or name of a run's model, once its folder's own code may be imported.
+
+    Args:
+        asked: the content of the folder's ``config.yaml``, which may be anybody's: nothing of it is
+            imported here.
+        folder: of the run.
+        model: the class or its reference, where a person has given it.
+        trust_code: whether all code that the folder names may be imported.
+        way: how the folder is being read, ``load`` or an option of the command line, for the
+            remedy.
+
+    Raises:
+        ValueError: the folder names code that this process has not imported yet and nobody has
+            allowed, or another model.
+    """
+    if not isinstance(asked["model"], str):
+        raise ValueError(f"{folder / 'config.yaml'} is damaged: its model is {asked['model']!r}.")
+    if not isinstance(trust_code, bool):
+        raise ValueError(f"trust_code: {trust_code!r} is neither True nor False.")
+    chosen = asked["model"] if model is None else reference_of(model)
+    if name_of(chosen) != name_of(asked["model"]):
+        raise ValueError(
+            f"model: the run in {folder} is one of {name_of(asked['model'])}, not of "
+            f"{name_of(chosen)}."
+        )
+    if trust_code:
+        return chosen
+    for reference, key in own_references(asked).items():
+        if (key == "model" and model is not None) or reference_of(reference) in _KNOWN:
+            continue
+        if way == "load":
+            ways = ["give load or Ranker the class by model=..."] if key == "model" else []
+            ways.append("allow the import by trust_code=True")
+        else:
+            ways = [f"name it, {way}=<folder> --model=<module:Class>"] if key == "model" else []
+            ways.append(f"allow the import by {way}=<folder> --trust_code=True")
+        raise ValueError(
+            f"{key}: {folder} names code of its own, '{reference}', and importing it would run "
+            f"that code. If you know the code, {', or '.join(ways)}."
+        )
+    return chosen

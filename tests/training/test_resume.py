@@ -1,0 +1,130 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from safetensors.torch import load_file
+
+from recbole_genci.quick_start import main, resume, run
+from recbole_genci.training import trainer
+from recbole_genci.utils.lock import only_process
+
+SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
+
+
+def stop_after(epoch, monkeypatch):
+    """Interrupt training as Ctrl-C would, once the state after `epoch` has been written."""
+    original = trainer.save_training_state
+
+    def save_and_stop(folder, this, number, *rest):
+        original(folder, this, number, *rest)
+        if number == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_training_state", save_and_stop)
+
+
+@pytest.fixture
+def keys(tmp_path):
+    data = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40))
+    return data | {"epochs": 5, "stopping_step": 9, "dropout_prob": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("GenCI", SMALL_GENCI), ("DIN", {}), ("DeepFM", {}), ("AFN+", {}), ("MIRRN", {}),
+     ("GenCI", SMALL_GENCI | {"weight_decay": 0.1, "weight_decay_of": "embeddings"})],  # an optimiser of two parameter groups
+)  # fmt: skip
+def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(name, more, keys, monkeypatch):
+    keys |= more
+    whole = run(name, "tiny", config_dict=keys)[0]
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run(name, "tiny", config_dict=keys)
+    folder = sorted(Path("saved").iterdir(), key=lambda path: path.stat().st_ctime)[-1]
+    assert {p.name for p in folder.iterdir()} >= {"training.pt", "config.yaml"} and not (folder / "metrics.json").exists()
+    torch.rand(3)
+    resumed = resume(folder)
+    assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
+    assert resumed["resumed"] and not whole["resumed"] and resumed["epochs"] == 5
+    one, other = load_file(Path(whole["folder"]) / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert all(torch.equal(one[k], other[k]) for k in one) and not (folder / "training.pt").exists()
+
+
+def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
+    whole = run("DeepFM", "tiny", config_dict=keys)[0]
+    with monkeypatch.context() as patched:
+        stop_after(4, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    resumed = resume(folder)
+    assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
+
+
+def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, capsys):
+    assert main(["--resume=saved/nowhere"]) == 2 and "config.yaml" in capsys.readouterr().err
+    assert main(["--resume=saved/nowhere", "--epochs=3"]) == 2 and "stands alone" in capsys.readouterr().err
+    finished = run("DeepFM", "tiny", config_dict=keys)[0]["folder"]
+    assert main([f"--resume={finished}"]) == 2 and "has finished" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        stop_after(0, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    state = (folder / "training.pt").read_bytes()
+    for damaged, said in ((b"", "EOFError|Ran out of input"), (b"no archive", ""), (state[: len(state) // 2], "")):
+        (folder / "training.pt").write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"training.pt is damaged .*({said}).*Start the run anew"):
+            resume(folder)
+    torch.save({"model": {}}, folder / "training.pt")
+    with pytest.raises(ValueError, match="training.pt lacks best_epoch, .*random; it is damaged or no training state"):
+        resume(folder)
+    (folder / "training.pt").write_bytes(state)
+    asked = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text("model: [")
+    assert main([f"--resume={folder}"]) == 2 and "config.yaml is damaged (while parsing" in capsys.readouterr().err
+    (folder / "config.yaml").write_text(asked)
+    with only_process(folder):
+        assert main([f"--resume={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr("recbole.model.context_aware_recommender.deepfm.DeepFM.revision", 2, raising=False)
+        with pytest.raises(ValueError, match="was trained on model revision None, but its configuration now gives 2"):
+            resume(folder)
+    (folder / "config.yaml").write_text(asked.replace("learning_rate: ", "learning_rate: 0.5 #"))
+    with pytest.raises(ValueError, match="was trained with learning_rate 0.*, its configuration now says 0.5"):
+        resume(folder)
+    (folder / "config.yaml").write_text(asked.replace("\nweight_decay: ", "\nweight_decay: 0.5 #"))
+    with pytest.raises(ValueError, match="was trained with weight_decay .*, its configuration now says 0.5"):
+        resume(folder)
+    (folder / "config.yaml").write_text(asked)
+    data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
+    file = data / "tiny/tiny.item"
+    before = file.read_text()
+    file.write_text(before.replace("\t1990\t", "\t1991\t"))
+    with pytest.raises(ValueError, match="was trained on features .* but its configuration now gives"):
+        resume(folder)
+    file.write_text(before)
+    file = data / "tiny/tiny.inter"
+    file.write_text(file.read_text() + "u1\ti1\t1\t1800000000\n")
+    with pytest.raises(ValueError, match="was trained on rows .* but its configuration now gives"):
+        resume(folder)
+
+
+def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_left(keys, monkeypatch, tmp_path, capsys):
+    with monkeypatch.context() as patched:
+        stop_after(0, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    (folder,) = Path("saved").iterdir()
+    (folder / ".training.pt-k1ll3d00").write_bytes(b"half")
+    (folder / ".model.safetensors-k1ll3d00").write_bytes(b"half")
+    Path(keys["data_path"]).rename(tmp_path / "moved")
+    assert main([f"--resume={folder}"]) == 2 and "--data_path" in capsys.readouterr().err
+    assert main([f"--resume={folder}", f"--data_path={tmp_path / 'moved'}"]) == 0
+    assert (folder / "metrics.json").exists()
+    assert not [file.name for file in folder.iterdir() if file.name.startswith(".")]

@@ -1,0 +1,53 @@
+"""`weight_decay_of`: which parameters weight decay shrinks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from torch import nn
+
+from recbole_genci.config import Config
+from recbole_genci.data import create_loaders
+from recbole_genci.quick_start import prepare
+from recbole_genci.training.trainer import CTRTrainer
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return write_dataset(tmp_path / "data", tiny_rows()) | {"weight_decay": 0.1, "learning_rate": 0.01}
+
+
+def after_a_step_without_gradient(name, keys):
+    """Parameters before and after a step in which weight decay alone acts."""
+    keys = keys | (SMALL_GENCI if name == "GenCI" else {})
+    if name == "LR":
+        del keys["mlp_hidden_size"]
+    plan = prepare([name], "tiny", config_dict=keys)
+    config = plan.configs[name]
+    train = create_loaders(config, plan.parts, plan.semantic_ids)[0]
+    trainer = CTRTrainer(config, config.model_class(config, train.dataset), Path("run"))
+    before = {key: value.detach().clone() for key, value in trainer.model.named_parameters()}
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    return trainer.model, before
+
+
+@pytest.mark.parametrize("name", ["GenCI", "DeepFM", "DIN", "DIEN", "MIRRN", "LR"])
+def test_embedding_tables_alone_are_decayed(name, keys):
+    model, before = after_a_step_without_gradient(name, keys | {"weight_decay_of": "embeddings"})
+    tables = {f"{path}.weight" for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved and moved == {key for key in tables & set(before) if before[key].any()}
+
+
+def test_all_parameters_are_decayed_by_default_as_recbole_does(keys):
+    model, before = after_a_step_without_gradient("GenCI", keys)
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved == {key for key, value in before.items() if value.any()}
+
+
+def test_another_value_is_refused():
+    with pytest.raises(ValueError, match="weight_decay_of: 'tables' is not 'embeddings'"):
+        Config("DeepFM", "ml-100k", config_dict={"weight_decay_of": "tables"})
