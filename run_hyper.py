@@ -1,6 +1,6 @@
 """Tune a model: python run_hyper.py --model=GenCI --dataset=ml-100k --params_file=hyper.test [--key=value ...]"""
 
 if __name__ == "__main__":
-    from recbole_genci.commands import tune
+    from recbole_genci.cli import tune
 
     tune()

@@ -50,8 +50,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "run_recbole_genci = recbole_genci.commands:train",
-            "run_hyper = recbole_genci.commands:tune",
+            "run_recbole_genci = recbole_genci.cli:train",
+            "run_hyper = recbole_genci.cli:tune",
         ]
     },
     classifiers=[

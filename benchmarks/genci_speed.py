@@ -20,9 +20,9 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from recbole_genci import compat
+from recbole_genci.cli import prepare_from_argv
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.model.genci.intent import IntentGenerator
-from recbole_genci.quick_start import prepare_from_argv
 
 with compat.anomaly_detection_as_it_was():  # which would slow all of them
     from recbole.model.sequential_recommender import DIEN, DIN

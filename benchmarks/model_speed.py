@@ -16,9 +16,9 @@ import torch
 from timed_case import INFERENCE, TRAINING, TimedCase, medians
 
 from recbole_genci import compat
+from recbole_genci.cli import prepare_from_argv
 from recbole_genci.config import parse_argv
 from recbole_genci.experiments import paper
-from recbole_genci.quick_start import prepare_from_argv
 
 with compat.anomaly_detection_as_it_was():  # which would slow all of them
     from recbole.model.sequential_recommender import DIEN, DIN

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from recbole_genci.installation import require_recbole
+from recbole_genci.utils.installation import require_recbole
 
 require_recbole()  # before anything imports RecBole, and before seconds go into importing torch
 

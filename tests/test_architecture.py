@@ -17,20 +17,6 @@ ROOMS = (
     "quick_start", "tuning", "experiments", "cli",
 )  # fmt: skip
 
-# Imports that run upward for now: (importing module, imported module): why, and what ends it.
-EXCEPTIONS = {
-    ("recbole_genci.quick_start", "recbole_genci.experiments.command"):
-        "the command of run_recbole_genci.py stands in quick_start until it moves to cli, which is above experiments",
-}  # fmt: skip
-
-# Modules that still spell names of utils/layout.py: others are at work in them.
-STILL_SPELLED = {
-    "recbole_genci.evaluation.diagnostics": {"diagnostics.json"},
-    "recbole_genci.quick_start": {"config.yaml", "metrics.json"},
-    "recbole_genci.training.run": {"config.yaml", "metrics.json", "run.log"},
-}
-
-
 def modules_of(package: Path) -> dict[str, Path]:
     """Every module below a package's folder, by its dotted name."""
     names = {}
@@ -95,11 +81,11 @@ def test_every_module_stands_in_a_room(graph):
 
 
 def test_imports_run_downward_only(graph):
-    assert upward(graph, ROOMS) == set(EXCEPTIONS)
+    assert upward(graph, ROOMS) == set()
 
 
 def test_no_modules_import_each_other_in_a_circle(graph):
-    assert circle(graph, EXCEPTIONS) is None
+    assert circle(graph) is None
 
 
 def test_a_layer_knows_no_model_and_the_ground_floor_knows_no_room(graph):
@@ -118,7 +104,7 @@ def test_one_module_names_the_files_of_a_runs_folder():
         found = names & {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         if found:
             spelled[module] = found
-    assert spelled == STILL_SPELLED | {layout.__name__: names}
+    assert spelled == {layout.__name__: names}
 
 
 @pytest.mark.parametrize("statement", [

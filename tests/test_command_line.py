@@ -8,11 +8,11 @@ from conftest import tiny_rows, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_genci.cli import main
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import as_started, key_value_words
 from recbole_genci.data.prepare.__main__ import read_arguments
 from recbole_genci.experiments.command import main as run_experiments
-from recbole_genci.quick_start import main
 from recbole_genci.tokenizer.command import main as tokenize
 from recbole_genci.tuning.command import main as tune
 

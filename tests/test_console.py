@@ -15,7 +15,7 @@ import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-c", "import sys; from recbole_genci.quick_start import main; sys.exit(main(sys.argv[1:]))"]
+COMMAND = [sys.executable, "-c", "import sys; from recbole_genci.cli import main; sys.exit(main(sys.argv[1:]))"]
 WORDS = ["--model=LR,GenCI", "--dataset=tiny", "--config_files=keys.yaml", "--epochs=2", "--weight_decay=0.001"]
 
 

@@ -20,10 +20,10 @@ import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 import recbole_genci
-from recbole_genci import data, experiments, quick_start, tokenizer
+from recbole_genci import data, experiments, plan, quick_start, tokenizer
+from recbole_genci.cli import main
 from recbole_genci.data.prepare import output
 from recbole_genci.data.prepare.__main__ import main as prepare_dataset
-from recbole_genci.quick_start import main
 from recbole_genci.tokenizer.command import main as tokenize
 from recbole_genci.training import run as training
 from recbole_genci.tuning.command import main as tune
@@ -125,8 +125,8 @@ def argv(tmp_path):
 #: Where a run of GenCI is stopped: (what is patched, which call, before its work?), and whether the
 #: run can be resumed.
 MOMENTS = {
-    "reading rows": ((quick_start, "create_dataset"), 1, True, False),
-    "after reading rows": ((quick_start, "log_summary"), 1, False, False),
+    "reading rows": ((plan, "create_dataset"), 1, True, False),
+    "after reading rows": ((plan, "log_summary"), 1, False, False),
     "building IDs": ((tokenizer.build, "encode_texts"), 1, False, False),
     "writing IDs": ((tokenizer.artifact.os, "rename"), 1, True, False),
     "first batch": ((torch.optim.Adam, "step"), None, True, False),

@@ -99,7 +99,7 @@ def test_a_value_of_another_kind_is_one_sentence(keys, message):
 
 
 def test_keys_that_do_nothing_are_said_to(tmp_path, caplog):
-    from recbole_genci.quick_start import prepare
+    from recbole_genci.plan import prepare
 
     keys = write_dataset(tmp_path, tiny_rows()) | {"topk": 10, "loss_type": "CE"}
     prepare("LR,DeepFM", "tiny", config_dict={k: v for k, v in keys.items() if k in {*LR_KEYS, "topk", "loss_type"}})

@@ -15,10 +15,10 @@ from recbole.model.abstract_recommender import ContextRecommender
 
 import recbole_genci
 from recbole_genci import Ranker, load, resume, run
+from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.experiments import experiment
 from recbole_genci.model.base import ClickModel
-from recbole_genci.quick_start import main
 from recbole_genci.report import main as report
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune

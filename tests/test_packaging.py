@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from recbole_genci.installation import WITHOUT_RECBOLE
+from recbole_genci.utils.installation import WITHOUT_RECBOLE
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")

@@ -12,7 +12,9 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
 import recbole_genci
-from recbole_genci.quick_start import main, prepare, run
+from recbole_genci.cli import main
+from recbole_genci.plan import prepare
+from recbole_genci.quick_start import run
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 
@@ -138,7 +140,7 @@ def test_a_model_that_fails_leaves_the_finished_ones_and_says_how_to_table_them(
 
 def test_models_of_one_run_must_share_their_rows():
     from recbole_genci.config import Config
-    from recbole_genci.quick_start import check_same_rows
+    from recbole_genci.plan import check_same_rows
 
     configs = {name: Config(name, "ml-100k") for name in ("LR", "DIN")}
     check_same_rows(configs)

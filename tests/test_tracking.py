@@ -10,8 +10,9 @@ import pytest
 import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
-from recbole_genci import quick_start
-from recbole_genci.quick_start import main, resume, run
+from recbole_genci import plan
+from recbole_genci.cli import main
+from recbole_genci.quick_start import resume, run
 from recbole_genci.training import trainer
 from recbole_genci.tuning.search import tune
 
@@ -151,7 +152,7 @@ def test_a_missing_package_is_refused_before_anything_is_read(words, tmp_path, m
     monkeypatch.setattr(
         sys, "path", [path for path in sys.path if not (Path(path) / "wandb/__init__.py").exists()]
     )
-    monkeypatch.setattr(quick_start, "create_dataset", None)
+    monkeypatch.setattr(plan, "create_dataset", None)
     for command in (words, ["--experiment=compare", "--models=DeepFM", *words[1:]]):
         assert main(command) == 2
         assert capsys.readouterr().err == (

@@ -6,7 +6,7 @@ import json
 import logging
 
 from recbole_genci.data.fingerprint import rows_fingerprint
-from recbole_genci.quick_start import prepare_rows, prepare_semantic_ids
+from recbole_genci.plan import prepare_rows, prepare_semantic_ids
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import asks_for_settings

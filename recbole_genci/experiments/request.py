@@ -11,7 +11,7 @@ from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.model.registry import resolve
-from recbole_genci.quick_start import check_same_rows
+from recbole_genci.plan import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
 from recbole_genci.training.launch import world_size

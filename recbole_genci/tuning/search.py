@@ -13,7 +13,7 @@ from pathlib import Path
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
-from recbole_genci.quick_start import Plan, prepare
+from recbole_genci.plan import Plan, prepare
 from recbole_genci.report import aligned
 from recbole_genci.training import stopped
 from recbole_genci.training.console import legend

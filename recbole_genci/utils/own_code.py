@@ -315,7 +315,7 @@ def permitted_model(
             allowed, or another model.
     """
     if not isinstance(asked["model"], str):
-        raise ValueError(f"{folder / 'config.yaml'} is damaged: its model is {asked['model']!r}.")
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged: its model is {asked['model']!r}.")
     if not isinstance(trust_code, bool):
         raise ValueError(f"trust_code: {trust_code!r} is neither True nor False.")
     chosen = asked["model"] if model is None else reference_of(model)

@@ -202,8 +202,8 @@ def test_tuned_settings_count_for_their_dataset_alone_and_beneath_the_user_s():
 
 
 def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
+    from recbole_genci.cli import main
     from recbole_genci.config import properties_folder
-    from recbole_genci.quick_start import main
 
     assert main(["--help", "--model=GenCI,DIN", "--dataset=ml-100k"]) == 0
     text = capsys.readouterr().out

@@ -6,6 +6,7 @@ import re
 import pytest
 import yaml
 
+from recbole_genci.cli import main as quick_start
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.experiments.command import main
@@ -13,7 +14,6 @@ from recbole_genci.experiments.definition import ORDER, describe, folder, known_
 from recbole_genci.experiments.identity import cell_hash, effective_keys
 from recbole_genci.experiments.request import Asked, check_request
 from recbole_genci.model.registry import get_model
-from recbole_genci.quick_start import main as quick_start
 
 
 def test_every_experiment_of_the_paper_is_defined():

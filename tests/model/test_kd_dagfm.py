@@ -14,8 +14,10 @@ from recbole.utils import init_seed
 from safetensors.torch import load_file
 
 from recbole_genci import load
+from recbole_genci.cli import main
 from recbole_genci.config import Config
-from recbole_genci.quick_start import main, prepare, resume, run
+from recbole_genci.plan import prepare
+from recbole_genci.quick_start import resume, run
 
 KEYS = {"embedding_size": 4, "t_cin": [3, 3], "epochs": 2, "stopping_step": 9}
 

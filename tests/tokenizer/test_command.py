@@ -36,7 +36,7 @@ def test_the_command_prints_and_saves_ids_and_report_and_python_gets_the_same(wo
 
 
 def test_a_run_trains_with_the_very_ids_of_the_command(words, tmp_path):
-    from recbole_genci.quick_start import prepare
+    from recbole_genci.plan import prepare
 
     argv, keys = words
     assert main(argv) == 0

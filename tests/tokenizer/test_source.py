@@ -9,9 +9,11 @@ import yaml
 from conftest import SMALL_GENCI, TINY, tiny_rows, write_dataset
 
 from recbole_genci import config as config_module
-from recbole_genci import quick_start
+from recbole_genci import plan
+from recbole_genci.cli import main
 from recbole_genci.config import Config
-from recbole_genci.quick_start import main, prepare, run
+from recbole_genci.plan import prepare
+from recbole_genci.quick_start import run
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenize
 from recbole_genci.tokenizer import command as tokenizer_command
 from recbole_genci.tokenizer.artifact.published import publish
@@ -64,7 +66,7 @@ def rows_unread(monkeypatch):
     def read(config):
         raise AssertionError("rows were read")
 
-    for module in (quick_start, tokenizer_command):
+    for module in (plan, tokenizer_command):
         monkeypatch.setattr(module, "create_dataset", read)
 
 

@@ -11,7 +11,8 @@ import torch
 from conftest import tiny_rows, write_dataset
 
 from recbole_genci import load, quick_start
-from recbole_genci.quick_start import prepare, resume
+from recbole_genci.plan import prepare
+from recbole_genci.quick_start import resume
 from recbole_genci.training import run as training
 from recbole_genci.training import trainer
 from recbole_genci.training.run import train_and_evaluate

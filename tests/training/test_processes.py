@@ -13,10 +13,11 @@ from conftest import SMALL_GENCI, make_model, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
 from recbole_genci import load
+from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
-from recbole_genci.quick_start import main, run
+from recbole_genci.quick_start import run
 from recbole_genci.training.run import train_and_evaluate
 from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 

@@ -8,7 +8,8 @@ import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
-from recbole_genci.quick_start import main, resume, run
+from recbole_genci.cli import main
+from recbole_genci.quick_start import resume, run
 from recbole_genci.training import trainer
 from recbole_genci.utils.lock import only_process
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
-from recbole_genci.quick_start import prepare
+from recbole_genci.plan import prepare
 from recbole_genci.training.trainer import CTRTrainer
 
 

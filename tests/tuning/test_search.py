@@ -11,7 +11,7 @@ import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors import SafetensorError
 
-from recbole_genci import load, quick_start
+from recbole_genci import load, plan, quick_start
 from recbole_genci.training import run as training
 from recbole_genci.tuning import bayes, study, trial
 from recbole_genci.tuning.command import main
@@ -56,8 +56,8 @@ def stop_after(number, monkeypatch):
 
 
 def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatch):
-    built, original = [], quick_start.create_dataset
-    monkeypatch.setattr(quick_start, "create_dataset", lambda config: built.append(config) or original(config))
+    built, original = [], plan.create_dataset
+    monkeypatch.setattr(plan, "create_dataset", lambda config: built.append(config) or original(config))
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
     assert json.loads((folder / "hyper_result.json").read_text()) == json.loads(json.dumps(result)) and len(built) == 1
@@ -84,8 +84,8 @@ def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatc
 
 
 def test_semantic_ids_are_made_once(data, monkeypatch):
-    made, original = [], quick_start.prepare_semantic_ids
-    monkeypatch.setattr(quick_start, "prepare_semantic_ids", lambda *args: made.append(1) or original(*args))
+    made, original = [], plan.prepare_semantic_ids
+    monkeypatch.setattr(plan, "prepare_semantic_ids", lambda *args: made.append(1) or original(*args))
     Path("space.test").write_text("mu choice [0.1, 1.0]\nintent_layers quniform 1,2,1\n")
     keys = data | {k: v for k, v in SMALL_GENCI.items() if k != "intent_layers"}
     result = tune("GenCI", "tiny", "space.test", config_dict=keys, algo="random", max_evals=2)

@@ -25,11 +25,11 @@ from hosts import (
     zip_of,
 )
 
+from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.download import archive, convert, dataset, find_or_download
 from recbole_genci.data.prepare.__main__ import main as prepare
-from recbole_genci.quick_start import main
 
 ROWS = {"rows": 180, "users": 12, "items": 20}
 
@@ -377,7 +377,7 @@ from recbole_genci.data.download import dataset, sources
 import yaml
 urls = {"ml-1m": sys.argv[3]}
 sources.downloads_file, sources.recbole_urls = lambda: Path(sys.argv[2]), lambda: urls
-from recbole_genci.quick_start import main
+from recbole_genci.cli import main
 sys.exit(main(["--model=LR", "--dataset=ml-1m", "--gpu_id="]))
 """
 

@@ -1,0 +1,91 @@
+"""The commands: words in, exit status out."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from recbole_genci.utils import interrupts
+
+if TYPE_CHECKING:
+    from recbole_genci.plan import Plan
+
+
+def train() -> None:
+    """``run_recbole_genci``: train and evaluate models, or run an experiment."""
+    interrupts.end_at_once()
+    sys.exit(main(sys.argv[1:]))
+
+
+def tune() -> None:
+    """``run_hyper``: search hyper-parameters."""
+    interrupts.end_at_once()
+    from recbole_genci.tuning.command import main as search
+
+    sys.exit(search(sys.argv[1:]))
+
+
+@interrupts.answered
+def main(argv: Sequence[str]) -> int:
+    """The command ``run_recbole_genci.py``: words ``--key=value``, or as ``key_value_words`` takes them.
+
+    ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and exit status 2, before
+    anything is trained; ``--state=DEBUG`` shows where it was raised.
+    """
+    # Imported here, as they take seconds in which a signal would not be answered in words.
+    from recbole_genci.config import parse_argv
+    from recbole_genci.config.command_line import key_value_words
+    from recbole_genci.config.help import help_text
+    from recbole_genci.experiments.command import main as run_experiments
+    from recbole_genci.plan import prepare_resumed
+    from recbole_genci.quick_start import execute, execute_resumed
+
+    words = {}
+    try:
+        argv = key_value_words(argv)
+        if any(word.startswith("--experiment=") for word in argv):
+            return run_experiments(argv)
+        if {"--help", "-h"} & set(argv):
+            words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+            print(help_text(str(words.get("model", "GenCI")).split(","), words.get("dataset")))
+            return 0
+        words = parse_argv(argv)
+        if "resume" in words:
+            if set(words) - {"resume", "data_path", "model", "trust_code"}:
+                raise ValueError(
+                    "command line: --resume=<folder> stands alone, or beside --data_path where files have moved, and --model "
+                    "or --trust_code for a model of one's own; the folder's config.yaml says everything else."
+                )
+            moved = [word for word in argv if word.startswith("--data_path=")]
+            plan = prepare_resumed(str(words["resume"]), moved, words.get("model"), words.get("trust_code", False))
+            work = functools.partial(execute_resumed, plan, str(words["resume"]))
+        else:
+            work = functools.partial(execute, prepare_from_argv(argv))
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if str(words.get("state")).upper() == "DEBUG":
+            raise
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 2
+    try:
+        work()
+    except ConnectionError as error:  # W&B could not be reached
+        print(f"recbole_genci: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepare_from_argv(argv: Sequence[str]) -> Plan:
+    """``prepare`` for a command line, which must name model and dataset."""
+    from recbole_genci.config import parse_argv
+    from recbole_genci.plan import prepare
+
+    words = parse_argv(argv)
+    for key, example in {"model": "--model=GenCI", "dataset": "--dataset=ml-100k"}.items():
+        if not words.get(key):
+            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+    files = str(words["config_files"]).split() if words.get("config_files") else None
+    own = ("--model", "--dataset", "--config_files")
+    rest = [word for word in argv if word.partition("=")[0] not in own]
+    return prepare(str(words["model"]), str(words["dataset"]), files, argv=rest)
