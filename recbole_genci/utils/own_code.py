@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
+from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.validation import nearest
 
 #: Objects that were given from Python or imported by their reference in this process.
