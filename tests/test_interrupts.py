@@ -128,7 +128,7 @@ MOMENTS = {
     "reading rows": ((plan, "create_dataset"), 1, True, False),
     "after reading rows": ((plan, "log_summary"), 1, False, False),
     "building IDs": ((tokenizer.build, "encode_texts"), 1, False, False),
-    "writing IDs": ((tokenizer.artifact.os, "rename"), 1, True, False),
+    "writing IDs": ((tokenizer.artifact.files.os, "rename"), 1, True, False),
     "first batch": ((torch.optim.Adam, "step"), None, True, False),
     "second epoch": ((training.CTRTrainer, "_train_epoch"), 2, False, True),
     "validation": ((training.CTRTrainer, "_valid_epoch"), 2, True, True),
@@ -342,7 +342,7 @@ def test_a_dataset_is_prepared_whole_or_not_at_all(name, tmp_path):
 
 
 def test_the_tokenizer_leaves_no_half_artifact(argv, tmp_path):
-    rename = tokenizer.artifact.os.rename
+    rename = tokenizer.artifact.files.os.rename
     status, error = run_in_child(
         tokenize, argv, [(os, "rename", signalled(rename, signal.SIGTERM, 1))]
     )

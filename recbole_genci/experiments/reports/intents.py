@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from recbole_genci.evaluation.intent_sensitivity import short_term_sensitivity
 from recbole_genci.evaluation.intents import check_intents, intent_vectors, plot_intents, spread
-from recbole_genci.evaluation.sources import short_term_sources
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Table
@@ -36,7 +36,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     rows = [[kind, *(float(each[name]) if math.isfinite(each.get(name, math.nan)) else None for name in names)]
             for kind, each in numbers.items()]  # fmt: skip
     table = Table((Column("what"), *(Column(name, ".4g") for name in names)), rows)
-    shares = short_term_sources(saved, request.definition.rows, record["seed"])
+    shares = short_term_sensitivity(saved, request.definition.rows, record["seed"])
     columns = Column("input"), Column("share of the short-term intent's variance", ".3f")
     sources = Table(columns, [list(each) for each in shares.items()])
     size = len(next(iter(vectors.values())))

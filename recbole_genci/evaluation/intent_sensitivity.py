@@ -18,7 +18,7 @@ TARGET_ITEM, COHORTS, HISTORY = "target item", "generated cohorts", "history"
 
 
 @torch.no_grad()
-def short_term_sources(saved_run, rows: int, seed: int) -> dict[str, float]:
+def short_term_sensitivity(saved_run, rows: int, seed: int) -> dict[str, float]:
     """Share of the variance of H_STI that comes from each of its inputs.
 
     Args:
