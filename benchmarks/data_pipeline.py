@@ -1,11 +1,14 @@
-"""Rows and histories: ours against RecBole's own SequentialDataset on the same file, as ratios measured in one run.
+"""Rows and histories: ours against RecBole's own SequentialDataset on the same file, as ratios
+measured in one run.
 
     python benchmarks/data_pipeline.py --dataset=ml-1m --data_path=<folder that holds ml-1m/> [--key=value ...]
 
-Building: reading, filtering, splitting and giving every row its history; each in a process of its own, whose peak memory is
-what it takes beyond the imports. Batches: a pass over the training loader, per row; and RecBole's DIN on either loader's batches,
-in turns in one process. Attachment: the loader's share of a DeepFM epoch. RecBole's dataset is mended for current pandas by the
-same shims as ours. Run it on a quiet machine; only the ratios carry over to another one.
+Building: reading, filtering, splitting and giving every row its history; each in a process of its
+    own, whose peak memory is
+what it takes beyond the imports. Batches: a pass over the training loader, per row; and RecBole's
+DIN on either loader's batches, in turns in one process. Attachment: the loader's share of a DeepFM
+epoch. RecBole's dataset is mended for current pandas by the same shims as ours. Run it on a quiet
+machine; only the ratios carry over to another one.
 """
 
 import json
@@ -103,7 +106,9 @@ def measure(case: str, argv: list[str]) -> dict:
     builds = {"ours": build_ours, "recbole": build_recboles}
     if case == "steps":
         configs = {side: Config(name, words["dataset"], argv=rest) for side in builds}
-        return train_in_turns(configs, {side: build(configs[side])[1] for side, build in builds.items()})
+        return train_in_turns(
+            configs, {side: build(configs[side])[1] for side, build in builds.items()}
+        )
     config = Config(name, words["dataset"], argv=rest)
     before = peak_memory()
     build_s, (parts, loader) = seconds(builds.get(case, build_ours), config)
@@ -123,22 +128,48 @@ def main(argv: list[str]) -> None:
         return
     results = {}
     for case in ("ours", "recbole", "deepfm", "steps"):
-        done = subprocess.run([sys.executable, "-W", "ignore", __file__, f"--case={case}", *argv], check=True,
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, f"--case={case}", *argv],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         results[case] = json.loads(done.stdout.splitlines()[-1])
     ours, host, deepfm, din = (results[case] for case in ("ours", "recbole", "deepfm", "steps"))
     lines = pd.DataFrame(
         [
             ("rows with a history", f"{ours['rows']:,}", f"{host['rows']:,}", ""),
-            ("building, time", f"{ours['build_s']:.1f} s", f"{host['build_s']:.1f} s", host["build_s"] / ours["build_s"]),
-            ("building, peak memory", f"{ours['build_peak_bytes'] / 2**20:.0f} MiB",
-             f"{host['build_peak_bytes'] / 2**20:.0f} MiB", host["build_peak_bytes"] / ours["build_peak_bytes"]),
-            ("loading a row", f"{ours['load_s_per_row'] * 1e6:.2f} us", f"{host['load_s_per_row'] * 1e6:.2f} us",
-             host["load_s_per_row"] / ours["load_s_per_row"]),
-            ("DIN's training, a row", f"{din['ours'] * 1e6:.0f} us", f"{din['recbole'] * 1e6:.0f} us",
-             din["recbole"] / din["ours"]),
-        ], columns=["", "ours", "RecBole", "RecBole / ours"])  # fmt: skip
-    print(f"{torch.get_num_threads()} threads\n{lines.to_string(index=False, float_format='{:.2f}'.format)}")
+            (
+                "building, time",
+                f"{ours['build_s']:.1f} s",
+                f"{host['build_s']:.1f} s",
+                host["build_s"] / ours["build_s"],
+            ),
+            (
+                "building, peak memory",
+                f"{ours['build_peak_bytes'] / 2**20:.0f} MiB",
+                f"{host['build_peak_bytes'] / 2**20:.0f} MiB",
+                host["build_peak_bytes"] / ours["build_peak_bytes"],
+            ),
+            (
+                "loading a row",
+                f"{ours['load_s_per_row'] * 1e6:.2f} us",
+                f"{host['load_s_per_row'] * 1e6:.2f} us",
+                host["load_s_per_row"] / ours["load_s_per_row"],
+            ),
+            (
+                "DIN's training, a row",
+                f"{din['ours'] * 1e6:.0f} us",
+                f"{din['recbole'] * 1e6:.0f} us",
+                din["recbole"] / din["ours"],
+            ),
+        ],
+        columns=["", "ours", "RecBole", "RecBole / ours"],
+    )
+    print(
+        f"{torch.get_num_threads()} "
+        f"threads\n{lines.to_string(index=False, float_format='{:.2f}'.format)}"
+    )
     share = deepfm["load_s_per_row"] / deepfm["train_s_per_row"]
     print(f"The loader's share of a DeepFM epoch: {share:.1%}")
 

@@ -1,13 +1,16 @@
-"""GenCI's training and inference time against RecBole's unmodified DIN and DIEN, as ratios measured in one process.
+"""GenCI's training and inference time against RecBole's unmodified DIN and DIEN, as ratios measured
+in one process.
 
     python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder that holds ml-1m/> --text_encoder=lsa [--key=value ...]
 
-All read the same rows in batches of the same size, inference too; an epoch has the same number of steps for all of them, so
-that the time of a step, batch assembly included, is an epoch's share. The cases take turns, a few steps and one pass over the
-test split in each round; reported are medians over the rounds. Models are not trained beyond the timed steps. On a CPU a profile
-says where GenCI's training steps spend their time. Operations are counted: a GPU spends its time launching them. The encoder
-(Eq. 4) is timed alone, beside transformers' T5 of the same sizes. Run it on a quiet machine; only the ratios carry over to
-another one. `--rounds=5 --steps=10` are this script's own.
+All read the same rows in batches of the same size, inference too; an epoch has the same number of
+steps for all of them, so that the time of a step, batch assembly included, is an epoch's share. The
+cases take turns, a few steps and one pass over the test split in each round; reported are medians
+over the rounds. Models are not trained beyond the timed steps. On a CPU a profile says where
+GenCI's training steps spend their time. Operations are counted: a GPU spends its time launching
+them. The encoder (Eq. 4) is timed alone, beside transformers' T5 of the same sizes. Run it on a
+quiet machine; only the ratios carry over to another one. `--rounds=5 --steps=10` are this script's
+own.
 """
 
 import sys
@@ -31,33 +34,79 @@ with compat.anomaly_detection_as_it_was():  # which would slow all of them
 CASES = {
     "DIN": ("DIN", DIN, {}),
     "DIEN": ("DIEN", DIEN, {}),
-    "GenCI, item tokens": ("GenCI", None, {"history_tokens": "item", "group_rows_by_history": True}),
-    "GenCI, item tokens, rows shuffled one by one": ("GenCI", None, {"history_tokens": "item", "group_rows_by_history": False}),
-    "GenCI, code tokens": ("GenCI", None, {"history_tokens": "code", "group_rows_by_history": True}),
+    "GenCI, item tokens": (
+        "GenCI",
+        None,
+        {"history_tokens": "item", "group_rows_by_history": True},
+    ),
+    "GenCI, item tokens, rows shuffled one by one": (
+        "GenCI",
+        None,
+        {"history_tokens": "item", "group_rows_by_history": False},
+    ),
+    "GenCI, code tokens": (
+        "GenCI",
+        None,
+        {"history_tokens": "code", "group_rows_by_history": True},
+    ),
 }
 
 
-def measure_models(plan, dataset: str, argv: list[str], rounds: int, steps: int) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Median seconds of each case and how many operations they are; and, of a CPU, where GenCI's training steps spend it."""
-    cases = {label: TimedCase(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
-             for label, (name, model_class, keys) in CASES.items()}  # fmt: skip
+def measure_models(
+    plan, dataset: str, argv: list[str], rounds: int, steps: int
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Median seconds of each case and how many operations they are; and, of a CPU, where GenCI's
+    training steps spend it.
+    """
+    cases = {
+        label: TimedCase(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
+        for label, (name, model_class, keys) in CASES.items()
+    }
     counts = pd.DataFrame({label: operations(case) for label, case in cases.items()}).T
     seconds = medians(cases, rounds, steps).join(counts.add_suffix(", operations"))
     if next(iter(cases.values())).device.type != "cpu":
         return seconds, None
-    return seconds, pd.DataFrame({label: shares(case, steps) for label, case in cases.items() if label.startswith("GenCI")}).T
+    return seconds, pd.DataFrame(
+        {label: shares(case, steps) for label, case in cases.items() if label.startswith("GenCI")}
+    ).T
 
 
 def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
-    """Median seconds of encoding ``rows`` full histories forward and backward, by our encoder and by transformers'."""
+    """Median seconds of encoding ``rows`` full histories forward and backward, by our encoder and
+    by transformers'.
+    """
     width, items = config["intent_width"], config["MAX_ITEM_LIST_LENGTH"]
-    generator = IntentGenerator([256] * 4, width=width, num_layers=config["intent_layers"], num_heads=config["intent_heads"],
-                                feed_forward_size=config["intent_feed_forward_size"], dropout=config["intent_dropout"],
-                                max_history=items).to(config["device"]).train()  # fmt: skip
-    stack = T5Stack(T5Config(vocab_size=8, d_model=width, d_kv=width // config["intent_heads"], num_heads=config["intent_heads"],
-                             d_ff=config["intent_feed_forward_size"], num_layers=config["intent_layers"], is_decoder=False,
-                             dropout_rate=config["intent_dropout"], use_cache=False,
-                             is_encoder_decoder=False)).to(config["device"]).train()  # fmt: skip
+    generator = (
+        IntentGenerator(
+            [256] * 4,
+            width=width,
+            num_layers=config["intent_layers"],
+            num_heads=config["intent_heads"],
+            feed_forward_size=config["intent_feed_forward_size"],
+            dropout=config["intent_dropout"],
+            max_history=items,
+        )
+        .to(config["device"])
+        .train()
+    )
+    stack = (
+        T5Stack(
+            T5Config(
+                vocab_size=8,
+                d_model=width,
+                d_kv=width // config["intent_heads"],
+                num_heads=config["intent_heads"],
+                d_ff=config["intent_feed_forward_size"],
+                num_layers=config["intent_layers"],
+                is_decoder=False,
+                dropout_rate=config["intent_dropout"],
+                use_cache=False,
+                is_encoder_decoder=False,
+            )
+        )
+        .to(config["device"])
+        .train()
+    )
     codes = torch.randint(256, (rows, items, 4), device=config["device"])
     length = torch.randint(1, items + 1, (rows,), device=config["device"])
     mask = torch.arange(items, device=config["device"]) < length.unsqueeze(1)
@@ -65,7 +114,8 @@ def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
         "ours": lambda: generator.encode(codes, length).states,
         "transformers": lambda: (
             stack(
-                inputs_embeds=generator.token_embedding(codes + generator.offsets).sum(2), attention_mask=mask
+                inputs_embeds=generator.token_embedding(codes + generator.offsets).sum(2),
+                attention_mask=mask,
             ).last_hidden_state
         ),
     }
@@ -82,22 +132,34 @@ def measure_encoder(config, rows: int, rounds: int) -> dict[str, float]:
 def main(argv: list[str]) -> None:
     words = parse_argv(argv)
     rounds, steps = int(words.pop("rounds", 5)), int(words.pop("steps", 10))
-    rest = [word for word in argv if word.partition("=")[0] not in ("--rounds", "--steps", "--dataset")]
+    rest = [
+        word for word in argv if word.partition("=")[0] not in ("--rounds", "--steps", "--dataset")
+    ]
     if "eval_batch_size" not in words:  # inference in batches of training's size
-        rest.append(f"--eval_batch_size={Config('GenCI', words['dataset'], argv=rest)['train_batch_size']}")
+        rest.append(
+            f"--eval_batch_size={Config('GenCI', words['dataset'], argv=rest)['train_batch_size']}"
+        )
     plan = prepare_from_argv(["--model=GenCI,DIN,DIEN", f"--dataset={words['dataset']}", *rest])
     table, profile = measure_models(plan, words["dataset"], rest, rounds, steps)
     for reference in ("DIN", "DIEN"):
         for what in (TRAINING, INFERENCE):
             table[f"{what} / {reference}'s"] = table[what] / table.loc[reference, what]
     config = plan.configs["GenCI"]
-    print(f"{words['dataset']}, {config['device']}, {torch.get_num_threads()} threads, seconds and ratios\n"
-          f"{table.to_string(float_format='{:.3g}'.format)}")  # fmt: skip
+    print(
+        f"{words['dataset']}, {config['device']}, {torch.get_num_threads()} threads, seconds and "
+        "ratios\n"
+        f"{table.to_string(float_format='{:.3g}'.format)}"
+    )
     if profile is not None:
-        print(f"Shares of a training step's time\n{profile.to_string(float_format='{:.1%}'.format)}")
+        print(
+            f"Shares of a training step's time\n{profile.to_string(float_format='{:.1%}'.format)}"
+        )
     encoder = measure_encoder(config, config["train_batch_size"], rounds)
-    print(f"The encoder alone, {config['train_batch_size']} histories, forward and backward: transformers' T5 takes "
-          f"{encoder['transformers'] / encoder['ours']:.2f} times as long as ours")  # fmt: skip
+    print(
+        f"The encoder alone, {config['train_batch_size']} histories, forward and backward: "
+        "transformers' T5 takes "
+        f"{encoder['transformers'] / encoder['ours']:.2f} times as long as ours"
+    )
 
 
 if __name__ == "__main__":

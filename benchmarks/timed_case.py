@@ -1,4 +1,6 @@
-"""A model that is timed: training steps and passes over the test split, in turns with others in one process."""
+"""A model that is timed: training steps and passes over the test split, in turns with others in one
+process.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ class TimedCase:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts operations that compute or copy; views cost a GPU nothing, ``_unsafe_view`` included, which torch lists as none."""
+    """Counts operations that compute or copy; views cost a GPU nothing, ``_unsafe_view`` included,
+    which torch lists as none.
+    """
 
     def __init__(self):
         super().__init__()
@@ -85,8 +89,10 @@ class _Counter(TorchDispatchMode):
 def operations(case: TimedCase) -> dict[str, int]:
     """How many operations a training step (optimiser apart) and the prediction of a batch are.
 
-    Where each is small, a GPU waits for them to be launched. Counted along the paths that GenCI takes on a GPU, whatever the
-    device: all histories encoded at once, torch's dropout and norm. Where a GPU has one kernel for these and a CPU a few
+    Where each is small, a GPU waits for them to be launched. Counted along the paths that GenCI
+    takes on a GPU, whatever the
+    device: all histories encoded at once, torch's dropout and norm. Where a GPU has one kernel for
+        these and a CPU a few
     operations, the CPU's are counted.
     """
     batch, found = next(iter(case.train)).to(case.device), {}
@@ -115,7 +121,9 @@ _REST = "element by element"
 
 
 def shares(case: TimedCase, steps: int) -> pd.Series:
-    """What share of a CPU's time training steps spend in torch's operations of which kind, optimiser included; they sum to 1."""
+    """What share of a CPU's time training steps spend in torch's operations of which kind,
+    optimiser included; they sum to 1.
+    """
     case.training(1)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         case.training(steps)
@@ -123,7 +131,9 @@ def shares(case: TimedCase, steps: int) -> pd.Series:
     for event in profile.key_averages():
         operation = event.key.removeprefix("aten::")
         if operation != event.key:
-            kind = next((kind for kind, pattern in _KINDS.items() if re.search(pattern, operation)), _REST)
+            kind = next(
+                (kind for kind, pattern in _KINDS.items() if re.search(pattern, operation)), _REST
+            )
             found[kind] += event.self_cpu_time_total
     return pd.Series(found) / sum(found.values())
 
@@ -139,5 +149,9 @@ def medians(cases: Mapping[str, TimedCase], rounds: int, steps: int) -> pd.DataF
             times[label][TRAINING].append(case.training(steps))
             times[label][INFERENCE].append(case.inference())
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return pd.DataFrame({label: {what: pd.Series(each).median() for what, each in case.items()}
-                         for label, case in times.items()}).T  # fmt: skip
+    return pd.DataFrame(
+        {
+            label: {what: pd.Series(each).median() for what, each in case.items()}
+            for label, case in times.items()
+        }
+    ).T

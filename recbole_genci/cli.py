@@ -29,10 +29,11 @@ def tune() -> None:
 
 @interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """The command ``run_recbole_genci.py``: words ``--key=value``, or as ``key_value_words`` takes them.
+    """The command ``run_recbole_genci.py``: words ``--key=value``, or as ``key_value_words`` takes
+    them.
 
-    ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and exit status 2, before
-    anything is trained; ``--state=DEBUG`` shows where it was raised.
+    ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and
+    exit status 2, before anything is trained; ``--state=DEBUG`` shows where it was raised.
     """
     # Imported here, as they take seconds in which a signal would not be answered in words.
     from recbole_genci.config import parse_argv
@@ -55,11 +56,15 @@ def main(argv: Sequence[str]) -> int:
         if "resume" in words:
             if set(words) - {"resume", "data_path", "model", "trust_code"}:
                 raise ValueError(
-                    "command line: --resume=<folder> stands alone, or beside --data_path where files have moved, and --model "
-                    "or --trust_code for a model of one's own; the folder's config.yaml says everything else."
+                    "command line: --resume=<folder> stands alone, or beside --data_path where "
+                    "files have moved, and --model "
+                    "or --trust_code for a model of one's own; the folder's config.yaml says "
+                    "everything else."
                 )
             moved = [word for word in argv if word.startswith("--data_path=")]
-            plan = prepare_resumed(str(words["resume"]), moved, words.get("model"), words.get("trust_code", False))
+            plan = prepare_resumed(
+                str(words["resume"]), moved, words.get("model"), words.get("trust_code", False)
+            )
             work = functools.partial(execute_resumed, plan, str(words["resume"]))
         else:
             work = functools.partial(execute, prepare_from_argv(argv))

@@ -1,4 +1,6 @@
-"""Everything that a run needs, checked and read before anything is trained: configurations, rows, semantic IDs."""
+"""Everything that a run needs, checked and read before anything is trained: configurations, rows,
+semantic IDs.
+"""
 
 from __future__ import annotations
 
@@ -45,22 +47,42 @@ class Plan:
     command: str
 
 
-def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check: Callable[[Config], None] | None = None) -> Plan:
-    """Check the request, read the rows and give the items semantic IDs; arguments and errors as of ``run``.
+def prepare(
+    model,
+    dataset,
+    config_files=None,
+    config_dict=None,
+    argv=(),
+    check: Callable[[Config], None] | None = None,
+) -> Plan:
+    """Check the request, read the rows and give the items semantic IDs; arguments and errors as of
+    ``run``.
 
     ``check`` may refuse each model's Config, before anything is read.
     """
-    asked = model.split(",") if isinstance(model, str) else [model] if isinstance(model, type) else model
+    asked = (
+        model.split(",")
+        if isinstance(model, str)
+        else [model]
+        if isinstance(model, type)
+        else model
+    )
     entries = [entry_of(each) for each in asked]
     references, names = [entry.reference for entry in entries], [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise ValueError(f"model: {', '.join(references)} names a model twice.")
-    configs = {entry.name: Config(entry.reference, dataset, config_files, config_dict, argv, compared_models=references)
-               for entry in entries}  # fmt: skip
+    configs = {
+        entry.name: Config(
+            entry.reference, dataset, config_files, config_dict, argv, compared_models=references
+        )
+        for entry in entries
+    }
     first = configs[names[0]]
     start_console(first["state"])
     for key in first.without_effect:
-        logging.getLogger(__name__).warning(f"{key.name}: this key does nothing here. {key.meaning}")
+        logging.getLogger(__name__).warning(
+            f"{key.name}: this key does nothing here. {key.meaning}"
+        )
     check_same_rows(configs)
     for config in configs.values():
         config.model_class.check_settings(config)
@@ -77,35 +99,60 @@ def prepare(model, dataset, config_files=None, config_dict=None, argv=(), check:
 
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
-    for config in configs.values():  # a wrong setting of the last model is found before the first one trains
+    for (
+        config
+    ) in configs.values():  # a wrong setting of the last model is found before the first one trains
         try_model(config, create_loaders(config, parts, semantic_ids)[0].dataset)
     try_metrics(first, parts[1])
-    command = shlex.join(["python", "run_recbole_genci.py", f"--model={','.join(references)}", f"--dataset={dataset}",
-                          *config_files_words(config_files), *argv])  # fmt: skip
+    command = shlex.join(
+        [
+            "python",
+            "run_recbole_genci.py",
+            f"--model={','.join(references)}",
+            f"--dataset={dataset}",
+            *config_files_words(config_files),
+            *argv,
+        ]
+    )
     return Plan(configs, parts, semantic_ids, command)
 
 
 def check_same_rows(configs: dict[str, Config]) -> None:
-    """Refuse configurations under which the compared models would see different rows, splits or histories.
+    """Refuse configurations under which the compared models would see different rows, splits or
+    histories.
 
     Raises:
         ValueError: names the key and both values.
     """
-    keys = {*next(iter(configs.values())).parameters["Dataset"], "eval_args", "history_labels", "history_source", "seed",
-            "data_seed", "shuffle", "metrics", "valid_metric", "train_batch_size"}  # fmt: skip
+    keys = {
+        *next(iter(configs.values())).parameters["Dataset"],
+        "eval_args",
+        "history_labels",
+        "history_source",
+        "seed",
+        "data_seed",
+        "shuffle",
+        "metrics",
+        "valid_metric",
+        "train_batch_size",
+    }
     (name, config), *others = configs.items()
     for other_name, other in others:
         for key in sorted(keys):
             if config[key] != other[key]:
                 raise ValueError(
-                    f"{key}: {name} has {config[key]!r} but {other_name} has {other[key]!r}, so they would not be compared "
+                    f"{key}: {name} has {config[key]!r} but {other_name} has {other[key]!r}, so "
+                    "they would not be compared "
                     "on the same rows. Set it once, on the command line or in a configuration file."
                 )
 
 
 def prepare_rows(config) -> list:
-    """Training, validation and test part, summarised on the console, and the arithmetic that every run uses."""
-    # Numbers below 1e-38 (sharp attention, moments of rare features) make a CPU several times slower: take them for 0.
+    """Training, validation and test part, summarised on the console, and the arithmetic that every
+    run uses.
+    """
+    # Numbers below 1e-38 (sharp attention, moments of rare features) make a CPU several times
+    # slower: take them for 0.
     torch.set_flush_denormal(True)
     parts = create_dataset(config).build()
     log_summary(parts)
@@ -114,24 +161,39 @@ def prepare_rows(config) -> list:
 
 def prepare_semantic_ids(config, part, published: bool = True) -> SemanticIDs:
     """The semantic IDs of the dataset's items; ``published`` as of `find_semantic_ids`."""
-    ids = find_semantic_ids(config, part.item_file, part.field2id_token[part.iid_field][1:], published)
-    torch.cuda.empty_cache()  # the encoder's, where it was on a GPU: this process keeps it while others train
+    ids = find_semantic_ids(
+        config, part.item_file, part.field2id_token[part.iid_field][1:], published
+    )
+    # The encoder's, where it was on a GPU: this process keeps it while others train
+    torch.cuda.empty_cache()
     return ids
 
 
-def prepare_resumed(folder: str | Path, moved: Sequence[str] = (), model=None, trust_code: bool = False) -> Plan:
-    """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the word ``--data_path=...``."""
+def prepare_resumed(
+    folder: str | Path, moved: Sequence[str] = (), model=None, trust_code: bool = False
+) -> Plan:
+    """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the
+    word ``--data_path=...``.
+    """
     folder = Path(folder)
     file = folder / CONFIG_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"resume: {file} does not exist; give the folder of a run, saved/<model>-<dataset>-<time>.")
+        raise FileNotFoundError(
+            f"resume: {file} does not exist; give the folder of a run, "
+            "saved/<model>-<dataset>-<time>."
+        )
     asked = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
     if (asked.get("nproc") or 1) > 1 or (asked.get("world_size") or 1) > 1:
-        raise ValueError(f"resume: {folder} was trained by several processes (nproc), of which a stopped run keeps no state. "
-                         "Start it anew.")  # fmt: skip
+        raise ValueError(
+            f"resume: {folder} was trained by several processes (nproc), of which a stopped run "
+            "keeps no state. "
+            "Start it anew."
+        )
     training_state_file(folder)
     with only_process(folder):  # which may still be training
         pass
     reference = permitted_model(asked, folder, model, trust_code, "--resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
-    return dataclasses.replace(prepare([reference], asked["dataset"], [str(file)], argv=moved), command=command)
+    return dataclasses.replace(
+        prepare([reference], asked["dataset"], [str(file)], argv=moved), command=command
+    )

@@ -15,7 +15,12 @@ from recbole_genci.training import stopped
 from recbole_genci.training.callbacks import Callback, check_callbacks
 from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.launch import train_together, world_size
-from recbole_genci.training.run import config_as_yaml, new_folder, new_run_folder, train_and_evaluate
+from recbole_genci.training.run import (
+    config_as_yaml,
+    new_folder,
+    new_run_folder,
+    train_and_evaluate,
+)
 from recbole_genci.utils.layout import METRICS_FILE
 
 
@@ -30,30 +35,38 @@ def run(
     """Train and evaluate one model or several on the same rows, one after another.
 
     Args:
-        model: a name, several separated by commas, or a list of names. A model of one's own is named ``module:Class`` or
-            ``path/to/file.py:Class``, or given as the class; see ``recbole_genci.model.base``.
+        model: a name, several separated by commas, or a list of names. A model of one's own is
+            named ``module:Class`` or ``path/to/file.py:Class``, or given as the class; see
+            ``recbole_genci.model.base``.
         dataset: the dataset's name.
         config_files: YAML files.
         config_dict: keys, stronger than the files.
         argv: ``--key=value`` words, stronger than the dict.
-        callbacks: functions that are called with an ``EvaluatedEpoch`` (``recbole_genci.training.callbacks``) after each
-            epoch that was evaluated. An exception in one ends the run.
+        callbacks: functions that are called with an ``EvaluatedEpoch``
+            (``recbole_genci.training.callbacks``) after each epoch that was evaluated. An exception
+            in one ends the run.
 
     Returns:
         list of dict: what each run wrote to its ``metrics.json``, seed by seed and model by model.
 
     Raises:
-        ValueError, FileNotFoundError: anything wrong with models, keys, files or columns; before any training.
+        ValueError, FileNotFoundError: anything wrong with models, keys, files or columns; before
+            any training.
     """
     check_callbacks(callbacks)
     plan = prepare(model, dataset, config_files, config_dict, argv)
     if callbacks and world_size(next(iter(plan.configs.values()))) > 1:
-        raise ValueError("callbacks: they are called in this process, and nproc asks for others. Leave one of the two out.")
+        raise ValueError(
+            "callbacks: they are called in this process, and nproc asks for others. Leave one of "
+            "the two out."
+        )
     return execute(plan, callbacks)
 
 
 def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
-    """Train and evaluate the plan's models, seed by seed, and save their table; returns what ``run`` returns."""
+    """Train and evaluate the plan's models, seed by seed, and save their table; returns what
+    ``run`` returns.
+    """
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
     runs_asked = [(name, seed) for seed in seeds for name in plan.configs]
@@ -63,7 +76,9 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
         for name, seed in runs_asked:
             config, folder = plan.configs[name], None
             config["seed"] = seed
-            folder = None if config["offset"] else new_run_folder(config)  # which the first machine has
+            folder = (
+                None if config["offset"] else new_run_folder(config)
+            )  # which the first machine has
             heading = Heading.of(config, _place(list(plan.configs), name, seeds, seed))
             runs.append(_train(config, plan, folder, callbacks, heading))
     except KeyboardInterrupt as stop:
@@ -72,7 +87,10 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
     except Exception:
         if runs:
             files = " ".join(str(Path(run["folder"]) / METRICS_FILE) for run in runs)
-            logging.getLogger().error(f"{len(runs)} runs had finished; their table: python -m recbole_genci.report {files}")
+            logging.getLogger().error(
+                f"{len(runs)} runs had finished; their table: python -m recbole_genci.report "
+                f"{files}"
+            )
         raise
     finally:
         for config in plan.configs.values():
@@ -85,8 +103,10 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
 
 def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
     """Which run of how many: ``model 2 of 3, seed 2020 (1 of 1)``."""
-    return (f"model {names.index(name) + 1} of {len(names)}, seed {seed} "
-            f"({seeds.index(seed) + 1} of {len(seeds)})")
+    return (
+        f"model {names.index(name) + 1} of {len(names)}, seed {seed} "
+        f"({seeds.index(seed) + 1} of {len(seeds)})"
+    )
 
 
 def _save_table(runs: list[dict], config, command: str) -> None:
@@ -95,7 +115,9 @@ def _save_table(runs: list[dict], config, command: str) -> None:
     logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
 
 
-def _train(config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading) -> dict:
+def _train(
+    config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading
+) -> dict:
     train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:
         return train(config, plan.parts, plan.semantic_ids, folder=folder, callbacks=callbacks)
@@ -103,7 +125,9 @@ def _train(config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         ids = plan.semantic_ids if config.model_class.reads_semantic_ids else None
-        metrics = train_together(train, config, config_as_yaml(config, ids), plan.parts, ids, folder)
+        metrics = train_together(
+            train, config, config_as_yaml(config, ids), plan.parts, ids, folder
+        )
     return metrics | {"folder": str(folder)}
 
 
@@ -118,7 +142,8 @@ def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
         dict: the content of ``metrics.json``.
 
     Raises:
-        FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed since.
+        FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed
+            since.
         RuntimeError: another process is training it.
     """
     return execute_resumed(prepare_resumed(folder, (), model, trust_code), folder)

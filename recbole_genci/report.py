@@ -1,7 +1,8 @@
 """Comparison tables: one line per model, mean and standard deviation over the seeds that ran.
 
-``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started apart; it leaves their
-times out, which were taken under different loads (``benchmarks/model_speed.py`` measures ratios in one process).
+``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started
+apart; it leaves their times out, which were taken under different loads
+(``benchmarks/model_speed.py`` measures ratios in one process).
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ from recbole_genci.utils.layout import METRICS_FILE
 
 BASE_MODEL = "LR"
 #: What a line of the table is made of.
-_READ = ("model", "dataset", "seed", "test", "best_valid", "best_epoch", "latency_s", "training_s", "data_fingerprint", "folder")
+_READ = (
+    "model",
+    "dataset",
+    "seed",
+    "test",
+    "best_valid",
+    "best_epoch",
+    "latency_s",
+    "training_s",
+    "data_fingerprint",
+    "folder",
+)
 
 
 def comparison_table(runs: list[dict]) -> pd.DataFrame:
@@ -36,19 +48,36 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     if len(fingerprints) > 1:
         (one, a), (other, b), *_ = fingerprints.items()
         raise ValueError(
-            f"These runs cannot stand in one table: {a['folder']} saw rows {one[:12]} of {a['dataset']}, {b['folder']} rows "
+            f"These runs cannot stand in one table: {a['folder']} saw rows {one[:12]} of "
+            f"{a['dataset']}, {b['folder']} rows "
             f"{other[:12]} of {b['dataset']}. Run all models with the same data and protocol."
         )
     keys = [(r["model"], r["seed"]) for r in runs]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice:
-        raise ValueError(f"{twice[0]} with seed {twice[1]} is given twice; leave one of the two runs out.")
-    frame = pd.DataFrame([
-        {"model": r["model"], "seed": r["seed"], "AUC": r["test"]["auc"], "LogLoss": r["test"]["logloss"],
-         "valid AUC": r["best_valid"]["auc"], "best epoch": r["best_epoch"], "latency [s]": r["latency_s"],
-         "training [s]": r["training_s"]} for r in runs
-    ])  # fmt: skip
-    more = [name for name in runs[0]["test"] if name not in ("auc", "logloss") and all(name in r["test"] for r in runs)]
+        raise ValueError(
+            f"{twice[0]} with seed {twice[1]} is given twice; leave one of the two runs out."
+        )
+    frame = pd.DataFrame(
+        [
+            {
+                "model": r["model"],
+                "seed": r["seed"],
+                "AUC": r["test"]["auc"],
+                "LogLoss": r["test"]["logloss"],
+                "valid AUC": r["best_valid"]["auc"],
+                "best epoch": r["best_epoch"],
+                "latency [s]": r["latency_s"],
+                "training [s]": r["training_s"],
+            }
+            for r in runs
+        ]
+    )
+    more = [
+        name
+        for name in runs[0]["test"]
+        if name not in ("auc", "logloss") and all(name in r["test"] for r in runs)
+    ]
     for name in more:
         frame[_title(name)] = [r["test"][name] for r in runs]
     groups = frame.groupby("model", sort=False)
@@ -56,7 +85,10 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     for column in ("AUC", "LogLoss"):
         table.insert(table.columns.get_loc(column) + 1, f"{column} sd", groups[column].std(ddof=1))
     # A whole number of one seed, a mean of several.
-    epochs = {model: int(of.iloc[0]) if len(of) == 1 else float(of.mean()) for model, of in groups["best epoch"]}
+    epochs = {
+        model: int(of.iloc[0]) if len(of) == 1 else float(of.mean())
+        for model, of in groups["best epoch"]
+    }
     table["best epoch"] = pd.Series(epochs, dtype=object)
     table["latency [s]"] = groups["latency [s]"].median()
     table["training [s]"] = groups["training [s]"].mean()
@@ -68,39 +100,65 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
 
 
 def _title(metric: str) -> str:
-    """A further metric's column: ``GAUC`` as RecBole writes its own metrics, those of one's own as ``metrics.json`` has them."""
+    """A further metric's column: ``GAUC`` as RecBole writes its own metrics, those of one's own as
+    ``metrics.json`` has them.
+    """
     return next((name for name in KNOWN if name.lower() == metric), metric)
 
 
 def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
-    """A Markdown table with ``mean ± sd`` where there are several seeds; ``times`` adds latency and training time."""
+    """A Markdown table with ``mean ± sd`` where there are several seeds; ``times`` adds latency and
+    training time.
+    """
     shown = pd.DataFrame(index=table.index)
     for column in ("AUC", "LogLoss"):
         sd = table[f"{column} sd"]
-        shown[column] = [f"{m:.4f}" + (f" ± {s:.4f}" if pd.notna(s) else "") for m, s in zip(table[column], sd)]
+        shown[column] = [
+            f"{m:.4f}" + (f" ± {s:.4f}" if pd.notna(s) else "") for m, s in zip(table[column], sd)
+        ]
     if "RelaImpr [%]" in table:
         shown["RelaImpr"] = [f"{value:.2f} %" for value in table["RelaImpr [%]"]]
-    known = ("AUC", "LogLoss", "RelaImpr [%]", "valid AUC", "best epoch", "latency [s]", "training [s]", "seeds")
+    known = (
+        "AUC",
+        "LogLoss",
+        "RelaImpr [%]",
+        "valid AUC",
+        "best epoch",
+        "latency [s]",
+        "training [s]",
+        "seeds",
+    )
     for column in [name for name in table if name not in known and not name.endswith(" sd")]:
         shown[column] = ["-" if pd.isna(value) else f"{value:.4f}" for value in table[column]]
     shown["valid AUC"] = [f"{value:.4f}" for value in table["valid AUC"]]
-    shown["best epoch"] = [str(value) if isinstance(value, int) else f"{value:.1f}" for value in table["best epoch"]]
+    shown["best epoch"] = [
+        str(value) if isinstance(value, int) else f"{value:.1f}" for value in table["best epoch"]
+    ]
     if times:
         shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
         shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
     shown["seeds"] = table["seeds"].astype(str)
-    return markdown_table(["model", *shown.columns], [[name, *row] for name, row in zip(shown.index, shown.to_numpy().tolist())])
+    return markdown_table(
+        ["model", *shown.columns],
+        [[name, *row] for name, row in zip(shown.index, shown.to_numpy().tolist())],
+    )
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table of entries that are text already."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *rows])
+    return "\n".join(
+        "| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *rows]
+    )
 
 
 def aligned(text: str) -> str:
-    """A text whose Markdown tables are padded, so that columns line up on a console; still the same tables."""
+    """A text whose Markdown tables are padded, so that columns line up on a console; still the same
+    tables.
+    """
     lines = []
-    for is_table, group in itertools.groupby(text.splitlines(), key=lambda line: line.startswith("| ")):
+    for is_table, group in itertools.groupby(
+        text.splitlines(), key=lambda line: line.startswith("| ")
+    ):
         table_or_text = list(group)
         lines += _padded(table_or_text) if is_table else table_or_text
     return "\n".join(lines)
@@ -120,9 +178,12 @@ def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
     markdown = as_markdown(table)
     first = runs[0]
     note = (
-        f"Dataset {first['dataset']} (fingerprint {first['data_fingerprint'][:12]}), test split; seeds "
-        f"{', '.join(str(s) for s in dict.fromkeys(r['seed'] for r in runs))}; {first['machine']['cpu_count']} CPU cores, "
-        f"{first['machine']['threads']} threads, GPU {first['machine']['gpu']}; revision {first['git_revision']}.\n"
+        f"Dataset {first['dataset']} (fingerprint {first['data_fingerprint'][:12]}), test split; "
+        "seeds "
+        f"{', '.join(str(s) for s in dict.fromkeys(r['seed'] for r in runs))}; "
+        f"{first['machine']['cpu_count']} CPU cores, "
+        f"{first['machine']['threads']} threads, GPU {first['machine']['gpu']}; revision "
+        f"{first['git_revision']}.\n"
         f"Command: `{command}`"
     )
     write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
@@ -135,9 +196,14 @@ def main(files: list[str]) -> int:
     """Print the table of the runs whose ``metrics.json`` files are given."""
     try:
         if not files:
-            raise ValueError("give the metrics.json files of the runs, for example saved/*/metrics.json")
+            raise ValueError(
+                "give the metrics.json files of the runs, for example saved/*/metrics.json"
+            )
         paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
-        runs = [read_mapping(path, _READ, "Give the metrics.json of runs, saved/*/metrics.json.") for path in paths]
+        runs = [
+            read_mapping(path, _READ, "Give the metrics.json of runs, saved/*/metrics.json.")
+            for path in paths
+        ]
         print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
     except ValueError as error:
         print(f"recbole_genci: {error}", file=sys.stderr)

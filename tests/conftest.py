@@ -31,13 +31,27 @@ def ml100k_parts():
 
 #: Keys that make a dataset of `write_dataset` readable.
 TINY = {
-    "load_col": {"inter": ["user_id", "item_id", "label", "timestamp"], "user": ["user_id", "age"],
-                 "item": ["item_id", "year", "genre"]},
-    "item_text_fields": ["title", "genre", "year"], "text_encoder": "lsa", "MAX_ITEM_LIST_LENGTH": 5,
-    "codebook_size": 4, "rqvae_epochs": 3, "lsa_dim": 8, "codebook_dim": 4, "rqvae_hidden_size": [8],
-    "epochs": 1, "train_batch_size": 32, "eval_batch_size": 64, "mlp_hidden_size": [16], "latency_repeats": 1,
-    "metrics": ["AUC", "LogLoss"], "gpu_id": "",
-}  # fmt: skip
+    "load_col": {
+        "inter": ["user_id", "item_id", "label", "timestamp"],
+        "user": ["user_id", "age"],
+        "item": ["item_id", "year", "genre"],
+    },
+    "item_text_fields": ["title", "genre", "year"],
+    "text_encoder": "lsa",
+    "MAX_ITEM_LIST_LENGTH": 5,
+    "codebook_size": 4,
+    "rqvae_epochs": 3,
+    "lsa_dim": 8,
+    "codebook_dim": 4,
+    "rqvae_hidden_size": [8],
+    "epochs": 1,
+    "train_batch_size": 32,
+    "eval_batch_size": 64,
+    "mlp_hidden_size": [16],
+    "latency_repeats": 1,
+    "metrics": ["AUC", "LogLoss"],
+    "gpu_id": "",
+}
 
 
 def tiny_rows(num_users=12, num_items=20, rows_per_user=25, seed=0):
@@ -48,7 +62,9 @@ def tiny_rows(num_users=12, num_items=20, rows_per_user=25, seed=0):
         # Epoch seconds a few apart: float32 could not tell them from one another.
         times = 1_700_000_000 + np.sort(rng.integers(0, rows_per_user // 2, rows_per_user)) * 3
         for time in times:
-            rows.append([f"u{user}", f"i{rng.integers(num_items)}", int(rng.random() < 0.6), int(time)])
+            rows.append(
+                [f"u{user}", f"i{rng.integers(num_items)}", int(rng.random() < 0.6), int(time)]
+            )
     order = rng.permutation(len(rows))
     return [rows[i] for i in order]
 
@@ -62,7 +78,10 @@ def write_dataset(folder, rows, name="tiny", num_items=20, num_users=12):
     (target / f"{name}.inter").write_text("\n".join(lines) + "\n")
     genres = ["Action", "Comedy Drama", "Drama", "Horror Thriller"]
     items = ["item_id:token\ttitle:token_seq\tyear:token\tgenre:token_seq"]
-    items += [f"i{i}\tStory {i} of {genres[i % 4]}\t{1990 + i % 7}\t{genres[i % 4]}" for i in range(num_items)]
+    items += [
+        f"i{i}\tStory {i} of {genres[i % 4]}\t{1990 + i % 7}\t{genres[i % 4]}"
+        for i in range(num_items)
+    ]
     (target / f"{name}.item").write_text("\n".join(items) + "\n")
     users = ["user_id:token\tage:token"] + [f"u{u}\t{20 + u % 5}" for u in range(num_users)]
     (target / f"{name}.user").write_text("\n".join(users) + "\n")
@@ -70,7 +89,9 @@ def write_dataset(folder, rows, name="tiny", num_items=20, num_users=12):
 
 
 def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
-    """Unique semantic IDs ``[num_items, N]`` by item id; the last level numbers collisions, row 0 (padding) is -1."""
+    """Unique semantic IDs ``[num_items, N]`` by item id; the last level numbers collisions, row 0
+    (padding) is -1.
+    """
     rng = np.random.default_rng(seed)
     codes = np.stack([rng.integers(0, size, num_items) for size in level_sizes], axis=1)
     digit, seen = np.zeros((num_items, 1), dtype=np.int64), {}
@@ -81,7 +102,13 @@ def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
     return codes
 
 
-SMALL_GENCI = {"intent_width": 16, "intent_layers": 1, "intent_heads": 2, "intent_feed_forward_size": 16, "num_beams": 2}
+SMALL_GENCI = {
+    "intent_width": 16,
+    "intent_layers": 1,
+    "intent_heads": 2,
+    "intent_feed_forward_size": 16,
+    "num_beams": 2,
+}
 SMALL = {
     "GenCI": SMALL_GENCI,
     "AFN": {"logarithmic_neurons": 6},
@@ -92,14 +119,18 @@ SMALL = {
 
 
 def make_model(name, parts, keys, seed=0):
-    """A freshly initialised model on the training part, in evaluation mode, with the parts as it reads them."""
+    """A freshly initialised model on the training part, in evaluation mode, with the parts as it
+    reads them.
+    """
     from recbole.utils import init_seed
 
     from recbole_genci.model.registry import get_model
 
     small = SMALL.get(name, {})
     config_dict = keys | small | {k: v for k, v in keys.items() if k in small}
-    config = Config(name, "tiny", config_dict=config_dict, compared_models=["GenCI"])  # whose keys are in TINY
+    config = Config(
+        name, "tiny", config_dict=config_dict, compared_models=["GenCI"]
+    )  # whose keys are in TINY
     views = [part.view(config, item_codes(part.item_num)) for part in parts]
     init_seed(seed, True)
     return get_model(name)(config, views[0]).eval(), views

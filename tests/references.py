@@ -1,4 +1,6 @@
-"""Layers in NumPy, one row at a time, and semantic IDs scored whole, for tests that derive a model's score from its formulas."""
+"""Layers in NumPy, one row at a time, and semantic IDs scored whole, for tests that derive a
+model's score from its formulas.
+"""
 
 import numpy as np
 
@@ -35,7 +37,9 @@ def perceptron(module, x):
 
 
 def attend(query, memory, projections, heads, extra=0.0):
-    """One query over memory rows, head by head, as Eq. 8 and 9 of GenCI are written; ``extra`` is added to the scores."""
+    """One query over memory rows, head by head, as Eq. 8 and 9 of GenCI are written; ``extra`` is
+    added to the scores.
+    """
     w_q, w_k, w_v = (weights(projection)["weight"] for projection in projections)
     size, result = w_q.shape[0] // heads, []
     for head in range(heads):
@@ -56,7 +60,9 @@ def embedded(model, batch):
 
 
 def randomise(model, seed=0, scale=0.5):
-    """Draw every parameter anew: freshly initialised ones hide scales, biases and norms that are 1 or 0."""
+    """Draw every parameter anew: freshly initialised ones hide scales, biases and norms that are 1
+    or 0.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -66,10 +72,11 @@ def randomise(model, seed=0, scale=0.5):
 
 
 def score_codes(intent, encoded, history_index, codes, trie=None):
-    """Log-probability ``[P]`` of whole semantic IDs ``codes [P, N]`` given each row's history, by teacher forcing.
+    """Log-probability ``[P]`` of whole semantic IDs ``codes [P, N]`` given each row's history, by
+    teacher forcing.
 
-    Normalised per level over all codes, or, with ``trie``, over the codes it allows, as ``beam_search`` does; codes that are
-    no item then score -inf.
+    Normalised per level over all codes, or, with ``trie``, over the codes it allows, as
+    ``beam_search`` does; codes that are no item then score -inf.
     """
     import torch
 

@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted(path for pattern in ("*.md", "benchmarks/*.md", "benchmarks/tuning/*.md", "benchmarks/experiments/*/*.md")
-                   for path in ROOT.glob(pattern))  # fmt: skip
+DOCUMENTS = sorted(
+    path
+    for pattern in (
+        "*.md",
+        "benchmarks/*.md",
+        "benchmarks/tuning/*.md",
+        "benchmarks/experiments/*/*.md",
+    )
+    for path in ROOT.glob(pattern)
+)
 
 
 def anchors(document: Path) -> set[str]:

@@ -27,7 +27,12 @@ def config(files=(), values=None, argv=(), model="LR", dataset="ml-100k"):
         ({"files": [OURS, {"epochs": 3}]}, "file", "0.yaml", 0.25),
         ({"files": [OURS, {"learning_rate": 0.5}]}, "file", "1.yaml", 0.5),
         ({"files": [OURS], "values": {"learning_rate": 0.5}}, "dict", "config_dict", 0.5),
-        ({"files": [OURS], "values": OURS, "argv": ["--learning_rate=0.5"]}, "command line", "command line", 0.5),
+        (
+            {"files": [OURS], "values": OURS, "argv": ["--learning_rate=0.5"]},
+            "command line",
+            "command line",
+            0.5,
+        ),
     ],
 )
 def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, kind, shown, value):
@@ -38,7 +43,13 @@ def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, k
 
 def test_any_key_has_a_source():
     made = config([{"epochs": 3}], {"seed": 7}, ["--metrics=['AUC', 'LogLoss', 'RMSE']"])
-    expected = {"epochs": "file", "seed": "dict", "metrics": "command line", "dropout_prob": "default", "device": "default"}
+    expected = {
+        "epochs": "file",
+        "seed": "dict",
+        "metrics": "command line",
+        "dropout_prob": "default",
+        "device": "default",
+    }
     assert {key: made.source_of(key).kind for key in expected} == expected
     assert config(model="DeepFM").source_of("dropout_prob").kind == "tuned"
 

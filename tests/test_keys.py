@@ -18,15 +18,30 @@ from recbole_genci.model.registry import known_models
     ("words", "taken", "refused", "expected"),
     [
         ("bool", [True, False], [1, "True", None], "True or False"),
-        ("int >= 1", [1, 7, np.int64(3)], [0, 1.0, True, "1", None], "a whole number of at least 1"),
-        ("float > 0", [1, 0.5, np.float32(2)], [0, -1.0, math.inf, math.nan, "1", True], "a number above 0"),
+        (
+            "int >= 1",
+            [1, 7, np.int64(3)],
+            [0, 1.0, True, "1", None],
+            "a whole number of at least 1",
+        ),
+        (
+            "float > 0",
+            [1, 0.5, np.float32(2)],
+            [0, -1.0, math.inf, math.nan, "1", True],
+            "a number above 0",
+        ),
         ("float in [0, 1)", [0, 0.99], [1, 1.0, -0.1], "a number from 0 to below 1"),
         ("float in (0, 1]", [1, 0.01], [0, 1.1], "a number above 0 to 1"),
         ("int in [1, 65535]", [1, 65535], [0, 65536], "a whole number from 1 to 65535"),
         ("str", ["", "a"], [1, None, ["a"]], "a text"),
         ("str: a | b", ["a", "b"], ["c", "", 1], "one of a, b"),
         ("str or ~", ["a", None], [1], "a text, or None (~)"),
-        ("list of int >= 1", [[1], (2, 3)], [[], [0], 1, "[1]", None], "each a whole number of at least 1"),
+        (
+            "list of int >= 1",
+            [[1], (2, 3)],
+            [[], [0], 1, "[1]", None],
+            "each a whole number of at least 1",
+        ),
         ("list", [[], ["a"]], ["a", {}, None], "a list"),
         ("dict like {rating: 4}", [{"rating": 4}, {}], [4, [1]], "of the form {rating: 4}"),
         ("any", [None, 1, "a", []], [], ""),
@@ -38,10 +53,16 @@ def test_a_kind_takes_what_it_says(words, taken, refused, expected):
     assert expected in kind.expected() and kind.words == words
     for value in refused:
         said = kind.refusal("key", value)
-        assert said.startswith(f"key: {value!r} is not {kind.expected()}.") or words == "bool" and "neither" in said
+        assert (
+            said.startswith(f"key: {value!r} is not {kind.expected()}.")
+            or words == "bool"
+            and "neither" in said
+        )
 
 
-@pytest.mark.parametrize("words", ["int >= many", "float between 0 and 1", "list of > 0", "str a b", "bool: x"])
+@pytest.mark.parametrize(
+    "words", ["int >= many", "float between 0 and 1", "list of > 0", "str a b", "bool: x"]
+)
 def test_brackets_that_begin_like_a_kind_must_go_on_like_one(words):
     with pytest.raises(ValueError, match="begins like the kind of a key|is no range"):
         parse_kind(words)
@@ -67,7 +88,9 @@ def test_every_line_of_ours_says_what_its_key_takes_and_means():
 
 
 def test_a_line_with_a_kind_replaces_the_meaning_and_a_remark_joins_it(tmp_path):
-    (tmp_path / "a.yaml").write_text("rate: 1  # (float > 0) Of learning.\nsize: 2  # (int >= 1) Wide.\n")
+    (tmp_path / "a.yaml").write_text(
+        "rate: 1  # (float > 0) Of learning.\nsize: 2  # (int >= 1) Wide.\n"
+    )
     (tmp_path / "b.yaml").write_text("rate: 3  # By tuning.\nsize: 4  # (int >= 2) Wider.\n")
     table = read_keys([tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "absent.yaml"])
     assert (table["rate"].default, table["rate"].meaning) == (3, "Of learning. By tuning.")
@@ -88,28 +111,52 @@ def test_a_line_with_a_kind_replaces_the_meaning_and_a_remark_joins_it(tmp_path)
         ({"alias_of_item_id": "x"}, "alias_of_item_id: 'x' is not a list."),
         ({"worker": -1}, "worker: -1 is not a whole number of at least 0."),
         ({"port": 70000}, "port: 70000 is not a whole number from 1 to 65535."),
-        ({"item_text_fields": "[title]"}, "item_text_fields: '[title]' is not a list of one or more entries"),
+        (
+            {"item_text_fields": "[title]"},
+            "item_text_fields: '[title]' is not a list of one or more entries",
+        ),
         ({"sr_loss": None}, "sr_loss: None is not one of bce, mse."),
     ],
 )
 def test_a_value_of_another_kind_is_one_sentence(keys, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        Config("GenCI", "ml-100k", argv=[f"--{key}={value}" for key, value in keys.items()]
-               if isinstance(next(iter(keys.values())), str) else (), config_dict=keys)
+        Config(
+            "GenCI",
+            "ml-100k",
+            argv=[f"--{key}={value}" for key, value in keys.items()]
+            if isinstance(next(iter(keys.values())), str)
+            else (),
+            config_dict=keys,
+        )
 
 
 def test_keys_that_do_nothing_are_said_to(tmp_path, caplog):
     from recbole_genci.plan import prepare
 
     keys = write_dataset(tmp_path, tiny_rows()) | {"topk": 10, "loss_type": "CE"}
-    prepare("LR,DeepFM", "tiny", config_dict={k: v for k, v in keys.items() if k in {*LR_KEYS, "topk", "loss_type"}})
+    prepare(
+        "LR,DeepFM",
+        "tiny",
+        config_dict={k: v for k, v in keys.items() if k in {*LR_KEYS, "topk", "loss_type"}},
+    )
     said = [record.message for record in caplog.records if "does nothing here" in record.message]
-    assert said == ["topk: this key does nothing here. AUC and LogLoss look at all rows, not at the first k.",
-                    "loss_type: this key does nothing here. Models of clicks have the binary cross-entropy."]
+    assert said == [
+        "topk: this key does nothing here. AUC and LogLoss look at all rows, not at the first k.",
+        "loss_type: this key does nothing here. Models of clicks have the binary cross-entropy.",
+    ]
 
 
-LR_KEYS = {"load_col", "MAX_ITEM_LIST_LENGTH", "epochs", "train_batch_size", "eval_batch_size", "metrics", "gpu_id",
-           "data_path", "latency_repeats"}
+LR_KEYS = {
+    "load_col",
+    "MAX_ITEM_LIST_LENGTH",
+    "epochs",
+    "train_batch_size",
+    "eval_batch_size",
+    "metrics",
+    "gpu_id",
+    "data_path",
+    "latency_repeats",
+}
 
 
 def test_a_star_loads_every_column_of_a_file(tmp_path):

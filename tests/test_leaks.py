@@ -11,15 +11,22 @@ from recbole_genci.data.dataset import ROW_NUMBER
 from recbole_genci.experiments import definition
 
 MODELS = [*(line.model for line in definition.read("compare").lines), "AFN"]  # those of Table 3
-CASES = [(name, {}) for name in MODELS] + [("GenCI", {"history_tokens": "code"}), ("GenCI", {"history_labels": "all"})]
+CASES = [(name, {}) for name in MODELS] + [
+    ("GenCI", {"history_tokens": "code"}),
+    ("GenCI", {"history_labels": "all"}),
+]
 READ_HISTORIES = ("DIN", "DIEN", "GenCI", "MIRRN")
-every_model = pytest.mark.parametrize(("name", "keys"), CASES, ids=[f"{name}{keys or ''}" for name, keys in CASES])
+every_model = pytest.mark.parametrize(
+    ("name", "keys"), CASES, ids=[f"{name}{keys or ''}" for name, keys in CASES]
+)
 
 
 def predictions(folder, rows, name, train=False, **keys):
     """Prediction of every row, by its number in the file; after one epoch of training if asked."""
     keys = write_dataset(folder, rows, num_users=13) | keys
-    parts = create_dataset(Config(name, "tiny", config_dict=keys, compared_models=["GenCI"])).build()
+    parts = create_dataset(
+        Config(name, "tiny", config_dict=keys, compared_models=["GenCI"])
+    ).build()
     model, views = make_model(name, parts, keys)
     if train:
         model.train()
@@ -42,7 +49,9 @@ def predictions(folder, rows, name, train=False, **keys):
 
 
 def rows_with_fixed_ids():
-    """A first user who rates every item in order pins RecBole's ids, which follow first appearance in the file."""
+    """A first user who rates every item in order pins RecBole's ids, which follow first appearance
+    in the file.
+    """
     return [["u12", f"i{item}", item % 2, 1_600_000_000 + item] for item in range(20)] + tiny_rows()
 
 
@@ -57,23 +66,28 @@ def test_a_rows_label_and_its_users_later_rows_leave_its_prediction_unchanged(tm
     user, time = of(rows, 0), of(rows, 3)
     middle = {u: np.median(time[user == u]) for u in np.unique(user)}
     early = time <= np.array([middle[u] for u in user])
-    # Flip the labels of every row at or after its user's median time: rows before it, and rows at it, must not notice.
+    # Flip the labels of every row at or after its user's median time: rows before it, and rows at
+    # it, must not notice.
     changed = [[u, i, 1 - label if t >= middle[u] else label, t] for u, i, label, t in rows]
     after, _ = predictions(tmp_path, changed, name, **keys)
     assert torch.equal(after[early], before[early])
-    # The test can fail: later rows do read the flipped clicks, where the model reads histories of clicks at all.
+    # The test can fail: later rows do read the flipped clicks, where the model reads histories of
+    # clicks at all.
     reads_clicks = name in READ_HISTORIES and keys.get("history_labels") != "all"
     assert torch.equal(after[~early], before[~early]) != reads_clicks
 
 
 @every_model
-def test_a_users_last_items_leave_training_and_all_other_predictions_unchanged(tmp_path, name, keys):
+def test_a_users_last_items_leave_training_and_all_other_predictions_unchanged(
+    tmp_path, name, keys
+):
     rows = rows_with_fixed_ids()
     before, part_of = predictions(tmp_path, rows, name, train=True, **keys)
     user, time = of(rows, 0), of(rows, 3)
     last = {u: time[user == u].max() for u in np.unique(user)}
     at_end = time == np.array([last[u] for u in user])
-    # Of users all of whose last rows are tested: none of them is in a history, validation's included.
+    # Of users all of whose last rows are tested: none of them is in a history, validation's
+    # included.
     is_last = at_end & (user != "u12") & ~np.isin(user, user[at_end & (part_of != 2)])
     items = of(rows, 1)
     items[is_last] = np.roll(items[is_last], 1)
@@ -87,12 +101,23 @@ def test_a_users_last_items_leave_training_and_all_other_predictions_unchanged(t
 @every_model
 def test_held_out_labels_reach_neither_training_nor_frozen_histories(tmp_path, name, keys, order):
     rows = tiny_rows()
-    keys = keys | {"history_source": "training",
-                   "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": order, "group_by": "user", "mode": "labeled"}}
+    keys = keys | {
+        "history_source": "training",
+        "eval_args": {
+            "split": {"RS": [0.6, 0.2, 0.2]},
+            "order": order,
+            "group_by": "user",
+            "mode": "labeled",
+        },
+    }
     before, part_of = predictions(tmp_path, rows, name, train=True, **keys)
-    changed = [[u, i, 1 - label if part_of[n] else label, t] for n, (u, i, label, t) in enumerate(rows)]
+    changed = [
+        [u, i, 1 - label if part_of[n] else label, t] for n, (u, i, label, t) in enumerate(rows)
+    ]
     after, part_after = predictions(tmp_path, changed, name, train=True, **keys)
     assert (part_of == part_after).all()
     assert torch.equal(after, before)
-    changed = [[u, i, 1 - label if not part_of[n] else label, t] for n, (u, i, label, t) in enumerate(rows)]
+    changed = [
+        [u, i, 1 - label if not part_of[n] else label, t] for n, (u, i, label, t) in enumerate(rows)
+    ]
     assert not torch.equal(predictions(tmp_path, changed, name, train=True, **keys)[0], before)

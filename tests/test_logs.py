@@ -18,7 +18,9 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def console(monkeypatch):
-    """Start the console on a stream, where the root logger has no other handler, and return that logger."""
+    """Start the console on a stream, where the root logger has no other handler, and return that
+    logger.
+    """
     root = logging.getLogger()
     monkeypatch.setattr(root, "level", root.level)
     for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -54,7 +56,9 @@ def written(stream, console):
         (Terminal(), {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
     ],
 )
-def test_colours_are_for_terminals_and_for_who_wants_them(stream, environ, colours, monkeypatch, console):
+def test_colours_are_for_terminals_and_for_who_wants_them(
+    stream, environ, colours, monkeypatch, console
+):
     assert shows_colours(stream, environ) == colours
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
@@ -67,7 +71,11 @@ def test_a_terminal_gets_the_message_and_a_file_the_time_and_the_level(monkeypat
     monkeypatch.setenv("NO_COLOR", "1")
     assert written(Terminal(), console) == "epoch 1  loss 0.5\nWARNING: few rows\n"
     first, second = written(io.StringIO(), console).splitlines()
-    assert first.endswith(" INFO  epoch 1  loss 0.5") and second.endswith(" WARNING  few rows") and first[0].isdigit()
+    assert (
+        first.endswith(" INFO  epoch 1  loss 0.5")
+        and second.endswith(" WARNING  few rows")
+        and first[0].isdigit()
+    )
 
 
 def test_a_line_is_written_between_bars(monkeypatch, console):
@@ -79,16 +87,23 @@ def test_a_line_is_written_between_bars(monkeypatch, console):
         root.info("a line")
         bar.update()
     shown, cleared = stream.getvalue().split("a line\n")[0], stream.getvalue().split("\r")
-    assert shown.endswith("\r") and shown.split("\r")[-2].strip() == ""  # the bar was blanked, the cursor is at its start
+    assert (
+        shown.endswith("\r") and shown.split("\r")[-2].strip() == ""
+    )  # the bar was blanked, the cursor is at its start
     assert cleared[-1] == "" and cleared[-2].strip() == ""  # and it is gone when it ends
 
 
 def test_long_lines_are_folded_between_groups_or_words():
-    assert fold("short", 10) == "short" and fold("two\nlines of a table", 5) == "two\nlines of a table"
+    assert (
+        fold("short", 10) == "short" and fold("two\nlines of a table", 5) == "two\nlines of a table"
+    )
     assert fold("epoch 1  L_CTR 0.5  AUC 0.8", 20) == "epoch 1  L_CTR 0.5\n    AUC 0.8"
     assert fold("some words that go on", 12) == "some words\n    that go\n    on"
     assert fold("a_path/that/is/never/broken", 12) == "a_path/that/is/never/broken"
-    assert fold(f"{set_color('epoch 1', 'green')}  loss 0.5", 18) == f"{set_color('epoch 1', 'green')}  loss 0.5"
+    assert (
+        fold(f"{set_color('epoch 1', 'green')}  loss 0.5", 18)
+        == f"{set_color('epoch 1', 'green')}  loss 0.5"
+    )
 
 
 def test_details_go_to_the_file_that_asks_for_them_alone(tmp_path, console):
@@ -101,4 +116,6 @@ def test_details_go_to_the_file_that_asks_for_them_alone(tmp_path, console):
     root.info("after the run")
     run, search = ((tmp_path / name).read_text() for name in ("run.log", "search.log"))
     assert "seen" in run and "(sigmoid)" in run and "seen" in search and "(sigmoid)" not in search
-    assert "(sigmoid)" not in stream.getvalue() and "after" not in run and "\x1b" not in run + search
+    assert (
+        "(sigmoid)" not in stream.getvalue() and "after" not in run and "\x1b" not in run + search
+    )

@@ -47,8 +47,11 @@ def built_wheel(tmp_path_factory):
 def required(requirements, python: str, extra: str = "") -> dict[str, Requirement]:
     """Those of the requirements that hold for a Python version, by their packages' names."""
     found = [Requirement(text) for text in requirements]
-    return {canonicalize_name(r.name): r for r in found
-            if not r.marker or r.marker.evaluate({"python_version": python, "extra": extra})}  # fmt: skip
+    return {
+        canonicalize_name(r.name): r
+        for r in found
+        if not r.marker or r.marker.evaluate({"python_version": python, "extra": extra})
+    }
 
 
 def recbole_requirements() -> list[str]:
@@ -81,18 +84,25 @@ def test_ray_is_an_extra(built_wheel, python):
 
 def test_every_listed_python_may_install_it(built_wheel):
     metadata, _ = built_wheel
-    listed = [line.rsplit(" ")[-1] for line in metadata.get_all("Classifier") if "Python :: 3." in line]
+    listed = [
+        line.rsplit(" ")[-1] for line in metadata.get_all("Classifier") if "Python :: 3." in line
+    ]
     assert listed == list(PYTHONS)
     assert metadata["Requires-Python"] == ">=3.11"
 
 
 def test_uv_installs_recbole_on_every_python(built_wheel):
-    """uv takes its overrides instead of the requirements of that name: RecBole's marker and its bound on ray must be gone."""
+    """uv takes its overrides instead of the requirements of that name: RecBole's marker and its
+    bound on ray must be gone.
+    """
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     overrides = settings["tool"]["uv"]["override-dependencies"]
     for python in PYTHONS:
         found = required(overrides, python)
-        assert found["recbole"].specifier == required(built_wheel[0].get_all("Requires-Dist"), "3.11")["recbole"].specifier
+        assert (
+            found["recbole"].specifier
+            == required(built_wheel[0].get_all("Requires-Dist"), "3.11")["recbole"].specifier
+        )
         assert "2.60.0" in found["ray"].specifier and "2.6.3" not in found["ray"].specifier
 
 
@@ -101,7 +111,11 @@ def test_constraints_agree_with_the_requirements(built_wheel, python):
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     constraints = required([line for line in lines if line and not line.startswith("#")], python)
     declared = built_wheel[0].get_all("Requires-Dist")
-    ours = required(declared, python) | required(declared, python, extra="test") | required(declared, python, extra="ray")
+    ours = (
+        required(declared, python)
+        | required(declared, python, extra="test")
+        | required(declared, python, extra="ray")
+    )
     if python == "3.11":  # where pip reads RecBole's own too
         ours |= required(recbole_requirements(), python)
     for name, constraint in constraints.items():
@@ -121,9 +135,19 @@ print(json.dumps([module.__file__ for name, module in sys.modules.items()
 
 
 def test_whatever_recbole_imports_is_required(built_wheel):
-    """RecBole's modules that this package loads, all of them: what they import when they are loaded."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    shown = subprocess.run([sys.executable, "-c", _IMPORTED], env=environment, check=True, capture_output=True, text=True).stdout
+    """RecBole's modules that this package loads, all of them: what they import when they are
+    loaded.
+    """
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    }
+    shown = subprocess.run(
+        [sys.executable, "-c", _IMPORTED],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     files = json.loads(shown.splitlines()[-1])
     assert len(files) > 50
     imported = set()
@@ -137,7 +161,9 @@ def test_whatever_recbole_imports_is_required(built_wheel):
     assert {"yaml", "colorlog", "texttable"} <= imported
     packages = importlib.metadata.packages_distributions()
     ours = required(built_wheel[0].get_all("Requires-Dist"), "3.13")
-    assert {name for name in imported if not {canonicalize_name(p) for p in packages[name]} & set(ours)} == set()
+    assert {
+        name for name in imported if not {canonicalize_name(p) for p in packages[name]} & set(ours)
+    } == set()
 
 
 @pytest.fixture
@@ -150,19 +176,35 @@ def without_recbole(tmp_path):
 
 
 def _run(environment, *words):
-    return subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
-@pytest.mark.parametrize("words", [
-    [ROOT / "run_recbole_genci.py", "--model=GenCI", "--dataset=ml-100k"], [ROOT / "run_recbole_genci.py", "--help"],
-    [ROOT / "run_hyper.py", "--model=GenCI"],
-    ["-m", "recbole_genci.report", "metrics.json"], ["-mrecbole_genci.report"],
-    ["-m", "recbole_genci.tokenizer", "--dataset=ml-100k"],
-    ["-m", "recbole_genci.data.prepare", "--help"],
-], ids=lambda words: " ".join(Path(word).name for word in words))  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        [ROOT / "run_recbole_genci.py", "--model=GenCI", "--dataset=ml-100k"],
+        [ROOT / "run_recbole_genci.py", "--help"],
+        [ROOT / "run_hyper.py", "--model=GenCI"],
+        ["-m", "recbole_genci.report", "metrics.json"],
+        ["-mrecbole_genci.report"],
+        ["-m", "recbole_genci.tokenizer", "--dataset=ml-100k"],
+        ["-m", "recbole_genci.data.prepare", "--help"],
+    ],
+    ids=lambda words: " ".join(Path(word).name for word in words),
+)
 def test_commands_without_recbole(without_recbole, words):
     ended = _run(without_recbole, *words)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"recbole_genci: {WITHOUT_RECBOLE}\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        2,
+        "",
+        f"recbole_genci: {WITHOUT_RECBOLE}\n",
+    )
 
 
 def test_installed_commands_without_recbole(without_recbole, built_wheel, tmp_path):
@@ -170,12 +212,20 @@ def test_installed_commands_without_recbole(without_recbole, built_wheel, tmp_pa
     assert len(commands) == 2
     for name, target in commands.items():
         module, function = target.split(":")
-        (tmp_path / name).write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+        (tmp_path / name).write_text(
+            f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+        )
         ended = _run(without_recbole, tmp_path / name, "--model=GenCI")
-        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"recbole_genci: {WITHOUT_RECBOLE}\n")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (
+            2,
+            "",
+            f"recbole_genci: {WITHOUT_RECBOLE}\n",
+        )
 
 
-@pytest.mark.parametrize("name", ["recbole_genci", "recbole_genci.config", "recbole_genci.data.prepare"])
+@pytest.mark.parametrize(
+    "name", ["recbole_genci", "recbole_genci.config", "recbole_genci.data.prepare"]
+)
 def test_import_without_recbole(without_recbole, name):
     program = f"try:\n    import {name}\nexcept ImportError as error:\n    print(error)"
     assert _run(without_recbole, "-c", program).stdout == f"{WITHOUT_RECBOLE}\n"
@@ -183,11 +233,15 @@ def test_import_without_recbole(without_recbole, name):
 
 def test_another_program_that_can_do_without_goes_on(without_recbole, tmp_path):
     """Only this package's own commands end."""
-    (tmp_path / "hidden/other.py").write_text("try:\n    import recbole_genci\nexcept ImportError:\n    print('goes on')\n")
+    (tmp_path / "hidden/other.py").write_text(
+        "try:\n    import recbole_genci\nexcept ImportError:\n    print('goes on')\n"
+    )
     assert _run(without_recbole, "-m", "other").stdout == "goes on\n"
     package = tmp_path / "hidden/package"
     package.mkdir()
-    (tmp_path / "hidden/other.py").rename(package / "__init__.py")  # imported while `python -m` looks for package.main
+    (tmp_path / "hidden/other.py").rename(
+        package / "__init__.py"
+    )  # imported while `python -m` looks for package.main
     (package / "main.py").touch()
     assert _run(without_recbole, "-m", "package.main").stdout == "goes on\n"
 

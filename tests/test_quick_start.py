@@ -27,20 +27,38 @@ def tiny(tmp_path):
 def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path):
     names = ("LR", "DeepFM", "DIN", "DIEN", "GenCI")
     runs = run(",".join(names), "tiny", config_dict=tiny | {"seeds": 2})
-    assert [(r["model"], r["seed"]) for r in runs] == [(name, seed) for seed in (2020, 2021) for name in names]
+    assert [(r["model"], r["seed"]) for r in runs] == [
+        (name, seed) for seed in (2020, 2021) for name in names
+    ]
     assert len({r["data_fingerprint"] for r in runs}) == 1
     for result in runs:
         folder = Path(result["folder"])
         assert json.loads((folder / "metrics.json").read_text()) == result
-        expected = {"model.safetensors", "data.safetensors", "config.yaml", "metrics.json", "run.log", "tensorboard"}
+        expected = {
+            "model.safetensors",
+            "data.safetensors",
+            "config.yaml",
+            "metrics.json",
+            "run.log",
+            "tensorboard",
+        }
         own = {"semantic_ids", "diagnostics.json"} if result["model"] == "GenCI" else set()
         assert {p.name for p in folder.iterdir()} == expected | own
-        assert 0 < result["test"]["auc"] < 1 and result["test"]["logloss"] > 0 and result["latency_s"] > 0
-        assert result["rows_per_s"] > 0 and "torch" in result["versions"] and result["best_epoch"] == 1
+        assert (
+            0 < result["test"]["auc"] < 1
+            and result["test"]["logloss"] > 0
+            and result["latency_s"] > 0
+        )
+        assert (
+            result["rows_per_s"] > 0 and "torch" in result["versions"] and result["best_epoch"] == 1
+        )
         assert (result["semantic_ids"] is not None) == (result["model"] == "GenCI")
     (results,) = (tmp_path / "results").iterdir()
     table = (results / "table.md").read_text()
-    assert all(f"| {name} |" in table for name in ("LR", "DeepFM", "DIN", "DIEN", "GenCI")) and "±" in table
+    assert (
+        all(f"| {name} |" in table for name in ("LR", "DeepFM", "DIN", "DIEN", "GenCI"))
+        and "±" in table
+    )
     assert "python run_recbole_genci.py --model=LR,DeepFM,DIN,DIEN,GenCI --dataset=tiny" in table
     csv = (results / "table.csv").read_text().splitlines()
     mean = np.mean([r["test"]["auc"] for r in runs if r["model"] == "GenCI"])
@@ -63,14 +81,19 @@ def test_same_seed_same_metrics_and_another_seed_others(tiny):
     keep = ("test", "best_valid", "best_epoch", "semantic_ids", "data_fingerprint")
     first, again = (run("GenCI", "tiny", config_dict=tiny | {"epochs": 2})[0] for _ in range(2))
     assert {k: first[k] for k in keep} == {k: again[k] for k in keep}
-    other = run("GenCI", "tiny", config_dict=tiny | {"epochs": 2, "seed": 7, "tokenizer_seed": 2020})[0]
+    other = run(
+        "GenCI", "tiny", config_dict=tiny | {"epochs": 2, "seed": 7, "tokenizer_seed": 2020}
+    )[0]
     assert other["test"] != first["test"] and other["semantic_ids"] == first["semantic_ids"]
 
 
 def test_a_pretrained_teacher_is_trained_first_and_frozen(tiny):
     result = run("GenCI", "tiny", config_dict=tiny | {"sr_base": "pretrained"})[0]
     folder = Path(result["folder"])
-    teacher, whole = load_file(folder / "teacher/model.safetensors"), load_file(folder / "model.safetensors")
+    teacher, whole = (
+        load_file(folder / "teacher/model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
     for name, weight in teacher.items():
         assert (whole[f"teacher.{name}"] == weight).all()
 
@@ -85,14 +108,29 @@ def test_loss_parts_are_logged_by_name(tiny):
     ("words", "message"),
     [
         (["--model=GenCl", "--dataset=ml-100k"], "model: 'GenCl'"),
-        (["--model=GenCI", "--dataset=ml-100"], "dataset: there is no folder .*Did you mean 'ml-100k'"),
+        (
+            ["--model=GenCI", "--dataset=ml-100"],
+            "dataset: there is no folder .*Did you mean 'ml-100k'",
+        ),
         (["--model=GenCI"], "--dataset is missing"),
-        (["--model=GenCI", "--dataset=ml-100k", "--embeding_size=8"], "Did you mean 'embedding_size'"),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--embeding_size=8"],
+            "Did you mean 'embedding_size'",
+        ),
         (["--model=GenCI", "--dataset=ml-100k", "--text_encoder=./no/such/folder"], "text_encoder"),
-        (["--model=GenCI", "--dataset=ml-100k", "--item_text_fields=['titel']"], "item_text_fields.*movie_title|titel"),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--item_text_fields=['titel']"],
+            "item_text_fields.*movie_title|titel",
+        ),
         (["--model=LR,LR", "--dataset=ml-100k"], "names a model twice"),
-        (["--model=GenCI", "--dataset=ml-100k", "--semantic_id_path=nowhere"], "semantic_id_path: there is no folder nowhere"),
-        (["--model=GenCI", "--dataset=ml-100k", "--intent_heads=7"], "intent_heads: 7 does not divide intent_width"),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--semantic_id_path=nowhere"],
+            "semantic_id_path: there is no folder nowhere",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--intent_heads=7"],
+            "intent_heads: 7 does not divide intent_width",
+        ),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys, tmp_path):
@@ -100,14 +138,18 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
 
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert error.startswith("recbole_genci: ") and re.search(message, error.replace("\n", " ")), error
+    assert error.startswith("recbole_genci: ") and re.search(message, error.replace("\n", " ")), (
+        error
+    )
     assert not list(tmp_path.glob("dataset/semantic_ids/*/manifest.json"))
     assert not list(tmp_path.glob("saved/**/*.safetensors")) and not (tmp_path / "results").exists()
 
 
 def test_importing_the_plugin_needs_no_ray():
     code = "import sys; sys.modules['ray'] = None; import recbole_genci; recbole_genci.run; recbole_genci.Config; print('ok')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.stdout.strip() == "ok", done.stderr
 
 
@@ -115,27 +157,47 @@ def test_denormal_numbers_are_flushed_while_training(tiny):
     torch.set_flush_denormal(False)
     tiny_number = torch.tensor([1e-39])
     assert (tiny_number * 0.5).item() > 0
-    prepare("LR", "tiny", config_dict={k: v for k, v in tiny.items() if k not in SMALL_GENCI and k != "mlp_hidden_size"})
+    prepare(
+        "LR",
+        "tiny",
+        config_dict={
+            k: v for k, v in tiny.items() if k not in SMALL_GENCI and k != "mlp_hidden_size"
+        },
+    )
     assert (tiny_number * 0.5).item() == 0
 
 
-def test_a_model_that_fails_leaves_the_finished_ones_and_says_how_to_table_them(tiny, monkeypatch, caplog):
+def test_a_model_that_fails_leaves_the_finished_ones_and_says_how_to_table_them(
+    tiny, monkeypatch, caplog
+):
     from recbole_genci.quick_start import execute
     from recbole_genci.report import main as report
 
     keys = {k: v for k, v in tiny.items() if k not in SMALL_GENCI}
     plan = prepare("LR,DeepFM", "tiny", config_dict=keys | {"seeds": 2})
     with monkeypatch.context() as patched:
+
         def break_down(self, interaction):
             raise RuntimeError("out of memory")
 
-        patched.setattr("recbole.model.context_aware_recommender.deepfm.DeepFM.calculate_loss", break_down)
+        patched.setattr(
+            "recbole.model.context_aware_recommender.deepfm.DeepFM.calculate_loss", break_down
+        )
         with pytest.raises(RuntimeError, match="out of memory"):
             execute(plan)
-    [message] = [record.getMessage() for record in caplog.records if "had finished" in record.getMessage()]
-    assert message.startswith("1 runs had finished") and report(message.split("recbole_genci.report ")[1].split()) == 0
+    [message] = [
+        record.getMessage() for record in caplog.records if "had finished" in record.getMessage()
+    ]
+    assert (
+        message.startswith("1 runs had finished")
+        and report(message.split("recbole_genci.report ")[1].split()) == 0
+    )
     assert [(run["model"], run["seed"]) for run in execute(plan)] == [
-        ("LR", 2020), ("DeepFM", 2020), ("LR", 2021), ("DeepFM", 2021)]  # fmt: skip
+        ("LR", 2020),
+        ("DeepFM", 2020),
+        ("LR", 2021),
+        ("DeepFM", 2021),
+    ]
 
 
 def test_models_of_one_run_must_share_their_rows():
@@ -170,5 +232,18 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_training(key, tmp_p
 
 def test_neither_can_an_experiments(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["--experiment=compare", "--models=LR", "--dataset=ml-100k", f"--results_dir={tmp_path}/file/results"]) == 2
-    assert f"results_dir: nothing can be written into {tmp_path}/file/results" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "--experiment=compare",
+                "--models=LR",
+                "--dataset=ml-100k",
+                f"--results_dir={tmp_path}/file/results",
+            ]
+        )
+        == 2
+    )
+    assert (
+        f"results_dir: nothing can be written into {tmp_path}/file/results"
+        in capsys.readouterr().err
+    )

@@ -10,7 +10,13 @@ from recbole_genci.report import aligned, as_markdown, comparison_table, main
 
 @pytest.mark.parametrize(
     ("auc", "base", "percent"),
-    [(0.8964, 0.8577, 10.82), (0.8908, 0.8577, 9.25), (0.7519, 0.7284, 10.29), (0.7182, 0.6985, 9.92), (0.7117, 0.6985, 6.65)],
+    [
+        (0.8964, 0.8577, 10.82),
+        (0.8908, 0.8577, 9.25),
+        (0.7519, 0.7284, 10.29),
+        (0.7182, 0.6985, 9.92),
+        (0.7117, 0.6985, 6.65),
+    ],
 )
 def test_rela_impr_reproduces_the_papers_table_3(auc, base, percent):
     assert rela_impr(auc, base) == pytest.approx(percent, abs=0.005)
@@ -22,13 +28,27 @@ def test_rela_impr_refuses_a_base_no_better_than_a_guess():
 
 
 def result(model, seed, auc, fingerprint="f" * 64):
-    return {"model": model, "seed": seed, "dataset": "tiny", "data_fingerprint": fingerprint, "folder": f"saved/{model}{seed}",
-            "test": {"auc": auc, "logloss": 1 - auc}, "best_valid": {"auc": auc}, "best_epoch": 2, "latency_s": 0.5,
-            "training_s": 9.0}  # fmt: skip
+    return {
+        "model": model,
+        "seed": seed,
+        "dataset": "tiny",
+        "data_fingerprint": fingerprint,
+        "folder": f"saved/{model}{seed}",
+        "test": {"auc": auc, "logloss": 1 - auc},
+        "best_valid": {"auc": auc},
+        "best_epoch": 2,
+        "latency_s": 0.5,
+        "training_s": 9.0,
+    }
 
 
 def test_the_table_is_the_mean_and_deviation_over_seeds():
-    runs = [result("LR", 1, 0.7), result("GenCI", 1, 0.8), result("LR", 2, 0.72), result("GenCI", 2, 0.84)]
+    runs = [
+        result("LR", 1, 0.7),
+        result("GenCI", 1, 0.8),
+        result("LR", 2, 0.72),
+        result("GenCI", 2, 0.84),
+    ]
     table = comparison_table(runs)
     assert list(table.index) == ["LR", "GenCI"] and list(table["seeds"]) == [2, 2]
     assert table.loc["GenCI", "AUC"] == pytest.approx(0.82)
@@ -39,16 +59,31 @@ def test_the_table_is_the_mean_and_deviation_over_seeds():
 
 
 def test_the_best_epoch_of_one_seed_is_a_whole_number_and_of_several_a_mean():
-    runs = [result("LR", 1, 0.7), result("LR", 2, 0.7) | {"best_epoch": 5}, result("FM", 1, 0.8) | {"best_epoch": 10}]
+    runs = [
+        result("LR", 1, 0.7),
+        result("LR", 2, 0.7) | {"best_epoch": 5},
+        result("FM", 1, 0.8) | {"best_epoch": 10},
+    ]
     table = comparison_table(runs)
     assert [line.split(",")[-4] for line in table.to_csv().splitlines()[1:]] == ["3.5", "10"]
-    assert [line.split("|")[6].strip() for line in as_markdown(table).splitlines()[2:]] == ["3.5", "10"]
+    assert [line.split("|")[6].strip() for line in as_markdown(table).splitlines()[2:]] == [
+        "3.5",
+        "10",
+    ]
 
 
 def test_tables_line_up_on_a_console():
-    text = aligned("Test results:\n| model | AUC |\n| --- | --- |\n| DeepFM | 0.8 |\n| LR | – |\nthe end")
+    text = aligned(
+        "Test results:\n| model | AUC |\n| --- | --- |\n| DeepFM | 0.8 |\n| LR | – |\nthe end"
+    )
     assert text.splitlines() == [
-        "Test results:", "| model  | AUC |", "| ------ | --- |", "| DeepFM | 0.8 |", "| LR     |   – |", "the end"]  # fmt: skip
+        "Test results:",
+        "| model  | AUC |",
+        "| ------ | --- |",
+        "| DeepFM | 0.8 |",
+        "| LR     |   – |",
+        "the end",
+    ]
 
 
 def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
@@ -62,6 +97,12 @@ def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "| LR | 0.7000 |" in printed and "latency" not in printed
     assert main([]) == 2 and "give the metrics.json files" in capsys.readouterr().err
-    assert main(["nowhere.json"]) == 2 and "nowhere.json cannot be read (No such file" in capsys.readouterr().err
+    assert (
+        main(["nowhere.json"]) == 2
+        and "nowhere.json cannot be read (No such file" in capsys.readouterr().err
+    )
     (tmp_path / "runs.json").write_text(json.dumps([result("LR", 1, 0.7)]))
-    assert main([str(tmp_path / "runs.json")]) == 2 and "has no 'model'. Give the metrics.json" in capsys.readouterr().err
+    assert (
+        main([str(tmp_path / "runs.json")]) == 2
+        and "has no 'model'. Give the metrics.json" in capsys.readouterr().err
+    )

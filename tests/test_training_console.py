@@ -15,15 +15,21 @@ from recbole_genci.training.console import EpochLines, Heading, duration, early_
 
 @pytest.fixture
 def keys(tmp_path):
-    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {"epochs": 3, "stopping_step": 5}
+    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {
+        "epochs": 3,
+        "stopping_step": 5,
+    }
 
 
 @pytest.fixture
 def console(caplog):
     """The lines that the console was given, without colours."""
     caplog.set_level("INFO")
-    return lambda: [re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage()) for record in caplog.records
-                    if record.name == "root"]  # fmt: skip
+    return lambda: [
+        re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())
+        for record in caplog.records
+        if record.name == "root"
+    ]
 
 
 def epochs_of(lines):
@@ -35,7 +41,9 @@ TIME = r"(\d+\.\d s|\d+ (s|min))"
 
 
 def test_an_epoch_is_one_line_counted_from_1(keys, console):
-    result = run("LR", "tiny", config_dict={key: keys[key] for key in keys if key != "mlp_hidden_size"})[0]
+    result = run(
+        "LR", "tiny", config_dict={key: keys[key] for key in keys if key != "mlp_hidden_size"}
+    )[0]
     lines = epochs_of(console())
     assert len(lines) == 3 == result["epochs"]
     for number, line in enumerate(lines, start=1):
@@ -44,9 +52,16 @@ def test_an_epoch_is_one_line_counted_from_1(keys, console):
         form = rf"epoch {number}  loss {NUMBER}  AUC {NUMBER} LogLoss {NUMBER}  {best}  {TIME}  patience [3-6] \({end}\)"
         assert re.fullmatch(form, line), line
     text = "\n".join(console())
-    assert not re.search(r"evaluating|valid_score|valid result|Saving current|Finished training|epoch 0|Sigmoid\(\)", text)
+    assert not re.search(
+        r"evaluating|valid_score|valid result|Saving current|Finished training|epoch 0|Sigmoid\(\)",
+        text,
+    )
     log = Path(result["folder"], "run.log").read_text()
-    assert all(line in log for line in lines) and "(sigmoid): Sigmoid()" in log and "epoch 3 in full: {'auc': " in log
+    assert (
+        all(line in log for line in lines)
+        and "(sigmoid): Sigmoid()" in log
+        and "epoch 3 in full: {'auc': " in log
+    )
     assert "\x1b" not in log and "epoch 0" not in log
     best = float(re.search(rf"best ({NUMBER})", lines[-1])[1])
     assert best == pytest.approx(result["best_valid"]["auc"], abs=1e-4)
@@ -57,33 +72,50 @@ def test_parts_of_a_loss_and_the_generator_are_named(keys, console):
     run("GenCI", "tiny", config_dict=keys | SMALL_GENCI | {"epochs": 2})
     lines = epochs_of(console())
     assert len(lines) == 2
-    assert re.match(rf"epoch 1  L_CTR {NUMBER}  mu \* L_NTP {NUMBER}  eta \* L_SR {NUMBER}  L_base {NUMBER}  AUC ", lines[0])
+    assert re.match(
+        rf"epoch 1  L_CTR {NUMBER}  mu \* L_NTP {NUMBER}  eta \* L_SR {NUMBER}  L_base {NUMBER}  AUC ",
+        lines[0],
+    )
     words = [line for line in console() if line.startswith("generator")]
     share = r"\d+\.\d%"
     assert len(words) == 2 and re.fullmatch(
         rf"generator: its 2 guesses name the clicked item in {share} of \d+ clicks \(the most popular items: {share}\), the "
-        rf"item's kind, its first code, in {share} \(the most popular: {share}\); see README.md, .*", words[0])  # fmt: skip
+        rf"item's kind, its first code, in {share} \(the most popular: {share}\); see README.md, .*",
+        words[0],
+    )
     assert "README" not in words[1] and "L_NTP" not in words[1]
 
 
 def test_the_heading_says_which_of_how_many_and_where_values_come_from(keys, console):
     words = ["--learning_rate=0.02"]
     keys = {key: keys[key] for key in keys if key != "mlp_hidden_size"} | {"epochs": 1}
-    run("LR,FM", "tiny", config_dict=keys | {"seeds": 2, "seed": 7, "weight_decay": 0.1}, argv=words)
+    run(
+        "LR,FM", "tiny", config_dict=keys | {"seeds": 2, "seed": 7, "weight_decay": 0.1}, argv=words
+    )
     lines = [line for line in console() if "learning_rate" in line]
     assert [line.split(":")[0] for line in lines] == [
-        "LR, model 1 of 2, seed 7 (1 of 2)", "FM, model 2 of 2, seed 7 (1 of 2)",
-        "LR, model 1 of 2, seed 8 (2 of 2)", "FM, model 2 of 2, seed 8 (2 of 2)"]  # fmt: skip
+        "LR, model 1 of 2, seed 7 (1 of 2)",
+        "FM, model 2 of 2, seed 7 (1 of 2)",
+        "LR, model 1 of 2, seed 8 (2 of 2)",
+        "FM, model 2 of 2, seed 8 (2 of 2)",
+    ]
     parameters = r"[\d,]+ parameters, cpu, 1 thread, "
-    assert re.fullmatch(rf".*: {parameters}learning_rate 0.02 \(command line\), weight_decay 0.1 \(config_dict\)", lines[0])
+    assert re.fullmatch(
+        rf".*: {parameters}learning_rate 0.02 \(command line\), weight_decay 0.1 \(config_dict\)",
+        lines[0],
+    )
 
 
 def test_a_tuned_value_names_its_file_and_a_trial_its_own():
     config = Config("DeepFM", "ml-100k", config_dict={"learning_rate": 0.5})
     assert Heading.of(config).settings == (
-        "learning_rate 0.5 (config_dict), weight_decay 0.0001 of embeddings (tuned/ml-100k/DeepFM.yaml)")  # fmt: skip
+        "learning_rate 0.5 (config_dict), weight_decay 0.0001 of embeddings "
+        "(tuned/ml-100k/DeepFM.yaml)"
+    )
     heading = Heading.of(config, "trial 4", {"dict": "this trial"})
-    assert heading.name == "DeepFM, trial 4" and heading.settings.startswith("learning_rate 0.5 (this trial), ")
+    assert heading.name == "DeepFM, trial 4" and heading.settings.startswith(
+        "learning_rate 0.5 (this trial), "
+    )
 
 
 def test_trials_say_their_number_and_what_the_trial_has_set(keys, console):
@@ -94,7 +126,9 @@ def test_trials_say_their_number_and_what_the_trial_has_set(keys, console):
     first, selected = [line for line in console() if "parameters, cpu" in line]
     settings = "learning_rate 0.01 (this trial), weight_decay 0 (the search)"
     assert first.startswith("DeepFM, trial 1, seed 2020: ") and first.endswith(settings)
-    assert selected.startswith("DeepFM, the selected trial, seed 2020: ") and selected.endswith(settings)
+    assert selected.startswith("DeepFM, the selected trial, seed 2020: ") and selected.endswith(
+        settings
+    )
     assert len(epochs_of(console())) == 1 and not any("Sigmoid()" in line for line in console())
     folder = Path(result["selected"]["folder"])
     assert "Sigmoid()" in (folder / "run.log").read_text()
@@ -104,10 +138,21 @@ def test_trials_say_their_number_and_what_the_trial_has_set(keys, console):
 def test_runs_of_an_experiment_say_their_number_and_what_the_experiment_has_set(keys, console):
     from recbole_genci.experiments.command import experiment
 
-    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=keys | {"epochs": 1, "learning_rate": 0.25})
+    experiment(
+        "compare",
+        "tiny",
+        ["LR", "DeepFM"],
+        1,
+        config_dict=keys | {"epochs": 1, "learning_rate": 0.25},
+    )
     lines = [line for line in console() if "parameters, cpu" in line]
-    assert [line.split(":")[0] for line in lines] == ["LR, run 1 of 2, seed 2020", "DeepFM, run 2 of 2, seed 2020"]
-    assert all("learning_rate 0.25 (the experiment), weight_decay 0 (default)" in line for line in lines)
+    assert [line.split(":")[0] for line in lines] == [
+        "LR, run 1 of 2, seed 2020",
+        "DeepFM, run 2 of 2, seed 2020",
+    ]
+    assert all(
+        "learning_rate 0.25 (the experiment), weight_decay 0 (default)" in line for line in lines
+    )
 
 
 def test_a_resumed_run_counts_on_from_its_last_epoch(keys, console, monkeypatch, caplog):
@@ -130,12 +175,24 @@ def test_a_resumed_run_counts_on_from_its_last_epoch(keys, console, monkeypatch,
 
 
 def lines_of(monkeypatch, console, scores, epochs, stopping_step, eval_step=1, seconds=10.0):
-    """The lines of a training whose validation scores are these, each epoch of which takes ``seconds``."""
+    """The lines of a training whose validation scores are these, each epoch of which takes
+    ``seconds``.
+    """
     now = [0.0]
-    monkeypatch.setattr("recbole_genci.training.console.time", SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]))
+    monkeypatch.setattr(
+        "recbole_genci.training.console.time",
+        SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]),
+    )
     config = {"metrics": ["AUC"], "loss_decimal_place": None}
-    state = SimpleNamespace(config=config, model=object(), epochs=epochs, stopping_step=stopping_step, eval_step=eval_step,
-                            cur_step=0, best_valid_score=-1.0)  # fmt: skip
+    state = SimpleNamespace(
+        config=config,
+        model=object(),
+        epochs=epochs,
+        stopping_step=stopping_step,
+        eval_step=eval_step,
+        cur_step=0,
+        best_valid_score=-1.0,
+    )
     lines, scores = EpochLines(state), iter(scores)
     for epoch in range(epochs):
         began = now[0]
@@ -154,11 +211,16 @@ def lines_of(monkeypatch, console, scores, epochs, stopping_step, eval_step=1, s
 
 
 def test_patience_and_time_left_are_those_of_a_run_that_improves_no_more(monkeypatch, console):
-    lines = lines_of(monkeypatch, console, [0.6, 0.7, 0.65, 0.64, 0.63], epochs=300, stopping_step=2)
+    lines = lines_of(
+        monkeypatch, console, [0.6, 0.7, 0.65, 0.64, 0.63], epochs=300, stopping_step=2
+    )
     assert [line.split("  ", 3)[3] for line in lines] == [
-        "best 0.6000 (epoch 1)  10 s  patience 3 (30 s)", "best 0.7000 (epoch 2)  10 s  patience 3 (30 s)",
-        "best 0.7000 (epoch 2)  10 s  patience 2 (20 s)", "best 0.7000 (epoch 2)  10 s  patience 1 (10 s)",
-        "best 0.7000 (epoch 2)  10 s  patience 0 (end)"]  # fmt: skip
+        "best 0.6000 (epoch 1)  10 s  patience 3 (30 s)",
+        "best 0.7000 (epoch 2)  10 s  patience 3 (30 s)",
+        "best 0.7000 (epoch 2)  10 s  patience 2 (20 s)",
+        "best 0.7000 (epoch 2)  10 s  patience 1 (10 s)",
+        "best 0.7000 (epoch 2)  10 s  patience 0 (end)",
+    ]
 
 
 def test_the_last_epoch_bounds_the_time_left(monkeypatch, console):
@@ -169,26 +231,37 @@ def test_the_last_epoch_bounds_the_time_left(monkeypatch, console):
 def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
     lines = lines_of(monkeypatch, console, [0.6, 0.5], epochs=4, stopping_step=2, eval_step=2)
     assert lines == [
-        "epoch 1  loss 0.5000  10 s", "epoch 2  loss 0.5000  AUC 0.6000  best 0.6000 (epoch 2)  10 s  patience 3 (20 s)",
+        "epoch 1  loss 0.5000  10 s",
+        "epoch 2  loss 0.5000  AUC 0.6000  best 0.6000 (epoch 2)  10 s  patience 3 (20 s)",
         "epoch 3  loss 0.5000  10 s",
         "epoch 4  loss 0.5000  AUC 0.5000  best 0.6000 (epoch 2)  10 s  patience 2 (end)",
     ]
 
 
-@pytest.mark.parametrize(("best", "epochs", "hinted"), [(1, 4, True), (2, 3, True), (3, 6, False), (2, 2, False), (1, 1, False)])
+@pytest.mark.parametrize(
+    ("best", "epochs", "hinted"),
+    [(1, 4, True), (2, 3, True), (3, 6, False), (2, 2, False), (1, 1, False)],
+)
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
     hint = early_best_hint(Config("LR", "tiny", config_dict={"data_path": "."}), (), best, epochs)
     assert (hint is not None) == hinted
     if hinted:
-        assert hint == (f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a smaller learning_rate "
-                        "(now 0.005) or a larger weight_decay (now 0.0); run_hyper.py searches them by validation.")  # fmt: skip
+        assert hint == (
+            f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a "
+            "smaller learning_rate "
+            "(now 0.005) or a larger weight_decay (now 0.0); run_hyper.py searches them by "
+            "validation."
+        )
 
 
 @pytest.mark.parametrize(
     ("model", "said"),
-    [("LR", "learning_rate (now 1.0) or a larger weight_decay (now 0.0);"), ("DeepFM", " or a larger dropout_prob (now 0.2);"),
-     ("AutoInt", " or a larger dropout_probs (now [0.2, 0.2, 0.2]);")],
-)  # fmt: skip
+    [
+        ("LR", "learning_rate (now 1.0) or a larger weight_decay (now 0.0);"),
+        ("DeepFM", " or a larger dropout_prob (now 0.2);"),
+        ("AutoInt", " or a larger dropout_probs (now [0.2, 0.2, 0.2]);"),
+    ],
+)
 def test_the_hint_names_keys_that_the_model_reads(model, said, keys, console, monkeypatch):
     scores = iter([0.7, 0.6])
     original = trainer.CTRTrainer._valid_epoch
@@ -206,8 +279,11 @@ def test_the_hint_names_keys_that_the_model_reads(model, said, keys, console, mo
 def test_the_last_line_of_a_run_names_figures_and_folder(keys, console):
     result = run("DeepFM", "tiny", config_dict=keys)[0]
     (line,) = [line for line in console() if "Everything is in" in line]
-    assert re.fullmatch(rf"DeepFM, seed 2020: test AUC {NUMBER}, LogLoss {NUMBER}; best epoch [1-3] of 3, {TIME} of training. "
-                        rf"Everything is in {result['folder']}/", line)  # fmt: skip
+    assert re.fullmatch(
+        rf"DeepFM, seed 2020: test AUC {NUMBER}, LogLoss {NUMBER}; best epoch [1-3] of 3, {TIME} of training. "
+        rf"Everything is in {result['folder']}/",
+        line,
+    )
 
 
 def test_durations_are_short():

@@ -1,4 +1,6 @@
-"""The configuration of a run: keys, the words that set them, and the checks that every run passes first."""
+"""The configuration of a run: keys, the words that set them, and the checks that every run passes
+first.
+"""
 
 from recbole_genci.config.config import (
     RECBOLE_FOLDER,

@@ -1,8 +1,10 @@
-"""RecBole's Config, with the plugin's models and properties found first, and with unknown keys refused.
+"""RecBole's Config, with the plugin's models and properties found first, and with unknown keys
+refused.
 
-Precedence, as in RecBole: command line > dict > files > properties. Properties, later wins: RecBole's own (overall, model,
-dataset, quick start), then ours (overall, model, dataset, and tuned: what was found for this model on this dataset), so that
-every model of a comparison gets the same rows.
+Precedence, as in RecBole: command line > dict > files > properties. Properties, later wins:
+    RecBole's own (overall, model,
+dataset, quick start), then ours (overall, model, dataset, and tuned: what was found for this model
+on this dataset), so that every model of a comparison gets the same rows.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from recbole.config import Config as RecBoleConfig
 from recbole_genci import compat
 from recbole_genci.config import gpus
 from recbole_genci.config.key_source import KeySource, key_source
-from recbole_genci.config.keys import RECBOLE_FOLDER as RECBOLE_FOLDER  # read by others through this module
+from recbole_genci.config.keys import (
+    RECBOLE_FOLDER as RECBOLE_FOLDER,
+)  # read by others through this module
 from recbole_genci.config.keys import Key, key_table, known_keys, properties_folder
 from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.config.metric_names import RECBOLE_METRICS, written
@@ -36,9 +40,11 @@ _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_sea
 
 
 def parse_value(text):
-    """Read a command-line or dict string as a Python literal or true/false; anything else stays a string.
+    """Read a command-line or dict string as a Python literal or true/false; anything else stays a
+    string.
 
-    RecBole ``eval``s such strings (configurator.py:131), which runs code and turns ``os.name`` into ``posix``.
+    RecBole ``eval``s such strings (configurator.py:131), which runs code and turns ``os.name`` into
+    ``posix``.
     """
     if not isinstance(text, str):
         return text
@@ -69,9 +75,14 @@ def parse_argv(argv: Iterable[str]) -> dict:
     for word in argv:
         key, equals, value = word[2:].partition("=")
         if not word.startswith("--") or not equals or not key:
-            raise ValueError(f"command line: '{word}' is not of the form --key=value, for example --learning_rate=0.001.")
+            raise ValueError(
+                f"command line: '{word}' is not of the form --key=value, for example "
+                "--learning_rate=0.001."
+            )
         if parsed.get(key, value) != value:
-            raise ValueError(f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'.")
+            raise ValueError(
+                f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'."
+            )
         parsed[key] = value
     return {key: _value(key, value) for key, value in parsed.items()}
 
@@ -85,15 +96,27 @@ def _value(key: str, value):
 
 
 def _merged_eval_args(*dicts: dict) -> dict:
-    """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict replace the others: a user
-    who sets the split alone would get a random order and full ranking (configurator.py:441)."""
+    """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict
+    replace the others: a user who sets the split alone would get a random order and full ranking
+    (configurator.py:441).
+    """
     given = [d["eval_args"] for d in dicts if isinstance(d.get("eval_args"), dict)]
-    return {"eval_args": {key: value for args in given for key, value in args.items()}} if given else {}
+    return (
+        {"eval_args": {key: value for args in given for key, value in args.items()}}
+        if given
+        else {}
+    )
 
 
 def listed_files(config_files) -> list:
-    """Configuration files as a list; from Python they may also be one path or, as on the command line, one text."""
-    return str(config_files).split() if isinstance(config_files, (str, Path)) else list(config_files or ())
+    """Configuration files as a list; from Python they may also be one path or, as on the command
+    line, one text.
+    """
+    return (
+        str(config_files).split()
+        if isinstance(config_files, (str, Path))
+        else list(config_files or ())
+    )
 
 
 def config_files_words(config_files) -> list[str]:
@@ -106,23 +129,27 @@ class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
     Args:
-        model: name of a plugin or RecBole CTR model; one's own as ``module:Class``, ``path/to/file.py:Class`` or the class.
+        model: name of a plugin or RecBole CTR model; one's own as ``module:Class``,
+            ``path/to/file.py:Class`` or the class.
         dataset: name of the dataset.
         config_file_list: YAML files, later ones win.
         config_dict: keys from Python; not modified.
-        argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host program.
+        argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host
+            program.
         compared_models: the other models of the same run, whose keys are known too.
 
     Attributes:
         model_reference: by which the model is found again; ``config["model"]`` is its name.
 
     Raises:
-        ValueError: unknown model or key (with the nearest name), an unreadable value, or settings that cannot be
-            compared (anything but labelled rows).
+        ValueError: unknown model or key (with the nearest name), an unreadable value, or settings
+            that cannot be compared (anything but labelled rows).
         FileNotFoundError: a missing configuration file.
     """
 
-    def __init__(self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()):
+    def __init__(
+        self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()
+    ):
         self._argv = list(argv)
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
@@ -140,8 +167,12 @@ class Config(RecBoleConfig):
         compat.add_numpy_aliases()
 
     def _build_yaml_loader(self):
-        """RecBole's (configurator.py:106) also makes Python's functions and modules of a file's tags; a file needs none."""
-        resolvers = super()._build_yaml_loader().yaml_implicit_resolvers  # which read 1e-3 as a number
+        """RecBole's (configurator.py:106) also makes Python's functions and modules of a file's
+        tags; a file needs none.
+        """
+        resolvers = (
+            super()._build_yaml_loader().yaml_implicit_resolvers
+        )  # which read 1e-3 as a number
         return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
 
     def _init_parameters_category(self):
@@ -152,7 +183,9 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list):
         for file in file_list or []:
             if not os.path.isfile(file):
-                raise FileNotFoundError(f"config_files: '{file}' does not exist; give the path of a YAML file.")
+                raise FileNotFoundError(
+                    f"config_files: '{file}' does not exist; give the path of a YAML file."
+                )
             self._files.append((file, read_yaml(Path(file), "config_files")))
         return super()._load_config_files(file_list)
 
@@ -170,24 +203,39 @@ class Config(RecBoleConfig):
         sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
         self.external_config_dict |= _merged_eval_args(*sources)
         if "local_rank" in self.external_config_dict:
-            raise ValueError("local_rank: the processes number themselves; give nproc, the number of them on this machine.")
+            raise ValueError(
+                "local_rank: the processes number themselves; give nproc, the number of them on "
+                "this machine."
+            )
         for key in self.external_config_dict:
             if key not in self._known_keys:
                 raise ValueError(
-                    f"configuration: '{key}' is not a key of RecBole, of this plugin or of the models asked for."
-                    f"{nearest(key, self._known_keys)} Keys are listed in RecBole's and in this plugin's properties/."
+                    f"configuration: '{key}' is not a key of RecBole, of this plugin or of the "
+                    "models asked for."
+                    f"{nearest(key, self._known_keys)} Keys are listed in RecBole's and in this "
+                    "plugin's properties/."
                 )
 
     def _get_model_and_dataset(self, model, dataset):
         if "/" in dataset:
-            raise ValueError(f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: <folder in it>.")
+            raise ValueError(
+                f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: "
+                "<folder in it>."
+            )
         return self._entry.name, self._entry.model_class, dataset
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         entry, ours = self._entry, properties_folder()
         super()._load_internal_config_dict(entry.base, model_class, dataset)
-        files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml", *entry.own_files, ours / f"dataset/{dataset}.yaml"]
-        if not own_code.is_reference(entry.reference):  # what was found for a model is not known of what inherits from it
+        files = [
+            ours / "overall.yaml",
+            ours / f"model/{entry.base}.yaml",
+            *entry.own_files,
+            ours / f"dataset/{dataset}.yaml",
+        ]
+        if not own_code.is_reference(
+            entry.reference
+        ):  # what was found for a model is not known of what inherits from it
             files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
         for file in files:
             if file.is_file():
@@ -210,20 +258,27 @@ class Config(RecBoleConfig):
         check_values(self._key_table, self.final_config_dict, self.external_config_dict)
         metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
-        self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""  # RecBole's trainer asks this one
+        self.final_config_dict["use_gpu"] = (
+            self.final_config_dict["gpu_id"] != ""
+        )  # RecBole's trainer asks this one
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         self._set_metrics(metrics, super()._set_default_parameters)
-        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first, and a download goes there too.
+        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first, and a
+        # download goes there too.
         packaged = Path(self.final_config_dict["data_path"])
         if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
             self.final_config_dict["data_path"] = str(folder)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
         if self.final_config_dict["history_source"] is None:
-            self.final_config_dict["history_source"] = "past" if split_is_in_time_order(self.final_config_dict) else "training"
+            self.final_config_dict["history_source"] = (
+                "past" if split_is_in_time_order(self.final_config_dict) else "training"
+            )
 
     def _set_metrics(self, metrics, set_default_parameters) -> None:
-        """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is better."""
+        """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is
+        better.
+        """
         final = self.final_config_dict
         asked, valid = written(final["metrics"]), own_code.name_of(final["valid_metric"])
         final["metrics"] = [metric.name for metric in metrics if metric.name in RECBOLE_METRICS]
@@ -237,13 +292,19 @@ class Config(RecBoleConfig):
         gpus.show(self.final_config_dict["gpu_id"])
 
     def source_of(self, key: str) -> KeySource:
-        """Where the value of ``key`` comes from, as this Config was made; a later ``config[key] = value`` is not told."""
-        return key_source(key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties)
+        """Where the value of ``key`` comes from, as this Config was made; a later ``config[key] =
+        value`` is not told.
+        """
+        return key_source(
+            key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties
+        )
 
     @property
     def without_effect(self) -> list[Key]:
         """The keys that the user gave and nothing here reads."""
-        given = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
+        given = (
+            self._key_table[key] for key in self.external_config_dict if key in self._key_table
+        )
         return [key for key in given if key.kind and key.kind.base == NO_EFFECT]
 
     @property

@@ -1,7 +1,7 @@
 """Which GPUs a process sees.
 
-CUDA reads CUDA_VISIBLE_DEVICES once, when it is first asked for a GPU; RecBole writes it for every Config
-(configurator.py:484), with GPU 0 where nothing is said, and asks at once.
+CUDA reads CUDA_VISIBLE_DEVICES once, when it is first asked for a GPU; RecBole writes it for every
+Config (configurator.py:484), with GPU 0 where nothing is said, and asks at once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ _shown: str | None = None  # what the first Config of this process has shown to 
 
 
 def choose(config: Mapping, by_hand: Mapping) -> str:
-    """The GPUs that a Config computes on, as CUDA_VISIBLE_DEVICES has them; the empty string is the CPU.
+    """The GPUs that a Config computes on, as CUDA_VISIBLE_DEVICES has them; the empty string is the
+    CPU.
 
     Args:
-        config: all keys. Its ``gpu_id`` may come from a file, of another machine's run say: what this process has been
-            shown, or was started with, comes first. ``use_gpu: False`` and an empty ``gpu_id`` are the CPU.
+        config: all keys. Its ``gpu_id`` may come from a file, of another machine's run say: what
+            this process has been shown, or was started with, comes first. ``use_gpu: False`` and an
+            empty ``gpu_id`` are the CPU.
         by_hand: keys of the command line or of a dict, which beat all of these.
 
     Raises:
@@ -34,14 +36,17 @@ def choose(config: Mapping, by_hand: Mapping) -> str:
         return _settled(asked)
     if _shown not in (None, asked) and torch.cuda.is_available():
         raise ValueError(
-            f"gpu_id: {by_hand['gpu_id']!r} was asked for, but this process began with GPU {_shown!r}, and CUDA lets a process "
+            f"gpu_id: {by_hand['gpu_id']!r} was asked for, but this process began with GPU "
+            f"{_shown!r}, and CUDA lets a process "
             "choose once. Start another process for it."
         )
     return asked
 
 
 def show(gpus: str) -> None:
-    """Set CUDA_VISIBLE_DEVICES. A Config on the CPU hides nothing, or a later one would find no GPU."""
+    """Set CUDA_VISIBLE_DEVICES. A Config on the CPU hides nothing, or a later one would find no
+    GPU.
+    """
     global _shown
     os.environ[VARIABLE] = gpus or _settled("0")  # 0 is RecBole's default
     if _shown is None:
@@ -55,7 +60,8 @@ def check_there(config: Mapping, by_hand: Mapping) -> None:
     """
     if _joined(by_hand.get("gpu_id")) and config["use_gpu"] and config["device"].type == "cpu":
         raise ValueError(
-            f"gpu_id: {by_hand['gpu_id']!r} was asked for, but torch {torch.__version__} finds no such GPU here. Give another "
+            f"gpu_id: {by_hand['gpu_id']!r} was asked for, but torch {torch.__version__} finds no "
+            "such GPU here. Give another "
             "number, or --use_gpu=False to train on the CPU."
         )
 
@@ -66,5 +72,13 @@ def _settled(otherwise: str) -> str:
 
 
 def _joined(gpu_id) -> str:
-    """``0,1`` for a list too, of which RecBole makes ``[0, 1]`` (configurator.py:482), which is no GPU."""
-    return "" if gpu_id is None else ",".join(map(str, gpu_id)) if isinstance(gpu_id, (list, tuple)) else str(gpu_id)
+    """``0,1`` for a list too, of which RecBole makes ``[0, 1]`` (configurator.py:482), which is no
+    GPU.
+    """
+    return (
+        ""
+        if gpu_id is None
+        else ",".join(map(str, gpu_id))
+        if isinstance(gpu_id, (list, tuple))
+        else str(gpu_id)
+    )

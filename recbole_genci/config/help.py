@@ -1,4 +1,6 @@
-"""``--help``: every key a person may want to set, its meaning and default, read from the properties files themselves."""
+"""``--help``: every key a person may want to set, its meaning and default, read from the properties
+files themselves.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,17 @@ properties files. A key that nobody knows is refused, with the nearest name.
 """
 
 #: Keys that this plugin refuses, or that the command line has words of its own for.
-_LEFT_OUT = {"save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path", "train_neg_sample_args",
-             "repeatable", "enable_amp", "enable_scaler", "transform"}  # fmt: skip
+_LEFT_OUT = {
+    "save_dataset",
+    "dataset_save_path",
+    "save_dataloaders",
+    "dataloaders_save_path",
+    "train_neg_sample_args",
+    "repeatable",
+    "enable_amp",
+    "enable_scaler",
+    "transform",
+}
 
 
 def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) -> str:
@@ -50,13 +61,20 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
         ValueError: an unknown model.
     """
     asked = [entry_of(model.strip()) for model in models]
-    entries = {name: key for name, key in key_table(dataset=dataset).items() if name not in _LEFT_OUT}
-    experiments = ", ".join(file.stem for file in sorted((properties_folder() / "experiment").glob("*.yaml")))
+    entries = {
+        name: key for name, key in key_table(dataset=dataset).items() if name not in _LEFT_OUT
+    }
+    experiments = ", ".join(
+        file.stem for file in sorted((properties_folder() / "experiment").glob("*.yaml"))
+    )
     text = [
         _USAGE.format(
             dataset=DATASET_USAGE,
             models=_wrap(", ".join(sorted(known_models(), key=str.lower)), 18),
-            experiments=_wrap(f"a table or figure of the paper: {experiments}, or all; --help --experiment=NAME", 18),
+            experiments=_wrap(
+                f"a table or figure of the paper: {experiments}, or all; --help --experiment=NAME",
+                18,
+            ),
         )
     ]
     text += [section(title, keys) for title, keys in _sections(entries).items()]
@@ -80,7 +98,9 @@ def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> lis
     """The sections of a model: its own keys, and what tuning has found for it on the dataset."""
     table = key_table([entry.reference], dataset)
     own = {key: table[key] for key in table if key not in entries and key not in _LEFT_OUT}
-    own |= {key: replace(table[key], default=default) for key, default in entry.changed_defaults.items()}
+    own |= {
+        key: replace(table[key], default=default) for key, default in entry.changed_defaults.items()
+    }
     text = [section(f"{entry.name}'s own", own)]
     if not is_reference(entry.reference):
         tuned = read_keys([properties_folder() / f"tuned/{dataset}/{entry.base}.yaml"])
@@ -105,7 +125,13 @@ def section(title: str, keys: dict[str, Key]) -> str:
         head = f"  --{key.name}{shown}"
         kind = f"({key.kind.words})" if key.kind and key.kind.base != "any" else ""
         about = _wrap(f"{key.meaning} {kind}".strip(), 34)
-        lines.append(f"{head:<33} {about}" if len(head) < 34 and about else f"{head}\n{' ' * 34}{about}" if about else head)
+        lines.append(
+            f"{head:<33} {about}"
+            if len(head) < 34 and about
+            else f"{head}\n{' ' * 34}{about}"
+            if about
+            else head
+        )
     return "\n".join(lines) + "\n" if keys else ""
 
 
@@ -113,7 +139,9 @@ def _short(value) -> str:
     if isinstance(value, str):
         return value if value.strip() else repr(value)
     return (
-        str(value) if not isinstance(value, (dict, list)) else yaml.safe_dump(value, default_flow_style=True, width=999).strip()
+        str(value)
+        if not isinstance(value, (dict, list))
+        else yaml.safe_dump(value, default_flow_style=True, width=999).strip()
     )
 
 

@@ -13,8 +13,9 @@ class KeySource(NamedTuple):
     """What set a key.
 
     Attributes:
-        kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by tuning for this model and
-            dataset), ``file`` (of ``config_files``), ``dict`` (``config_dict``) or ``command line``.
+        kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by
+            tuning for this model and dataset), ``file`` (of ``config_files``), ``dict``
+            (``config_dict``) or ``command line``.
         file: the YAML file, of ``tuned`` and ``file``.
     """
 

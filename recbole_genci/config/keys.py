@@ -1,7 +1,8 @@
-"""The table of configuration keys: kind, range, default and meaning of each, read from the properties files themselves.
+"""The table of configuration keys: kind, range, default and meaning of each, read from the
+properties files themselves.
 
-A line ``key: default  # (kind) meaning`` is all that a new key needs; checks, ``--help`` and the documents read it. The
-same holds for the YAML file beside a model of your own.
+A line ``key: default  # (kind) meaning`` is all that a new key needs; checks, ``--help`` and the
+documents read it. The same holds for the YAML file beside a model of your own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # what RecBole's own files do not say of its keys
 
 #: Keys that RecBole or a loader reads although no properties file lists them.
-_UNLISTED_KEYS = {"model", "dataset", "config_files", "config_file", "device", "local_rank", "transform"}
+_UNLISTED_KEYS = {
+    "model",
+    "dataset",
+    "config_files",
+    "config_file",
+    "device",
+    "local_rank",
+    "transform",
+}
 
 # The brackets of a kind may hold an interval, [0, 1), and a mapping, {rating: 4}.
 _LINE = re.compile(
@@ -74,7 +83,8 @@ def properties_folder() -> Path:
 def read_keys(files: Iterable[Path]) -> dict[str, Key]:
     """The keys of properties files that exist; a later file adds to an earlier one.
 
-    A line with a kind replaces kind and meaning. One without a kind keeps the kind, and its remark joins the meaning.
+    A line with a kind replaces kind and meaning. One without a kind keeps the kind, and its remark
+    joins the meaning.
 
     Raises:
         ValueError: brackets that begin like a kind and go on otherwise; names file and line.
@@ -127,14 +137,18 @@ def known_keys(models: Sequence, dataset: str) -> set[str]:
 
 
 def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
-    """RecBole's keys with what our supplement says of them; of its models' keys only those that are in the table."""
+    """RecBole's keys with what our supplement says of them; of its models' keys only those that are
+    in the table.
+    """
     of_models = "Keys of RecBole's models"
     for key in read_keys([file]).values():
         if key.name in table:
             before = table[key.name]
             section = key.section if key.kind and key.kind.base == NO_EFFECT else before.section
             meaning = key.meaning or before.meaning
-            table[key.name] = replace(before, kind=key.kind or before.kind, meaning=meaning, section=section)
+            table[key.name] = replace(
+                before, kind=key.kind or before.kind, meaning=meaning, section=section
+            )
         elif key.section != of_models:
             table[key.name] = key
     return table
@@ -142,7 +156,12 @@ def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
 
 def _joined(before: Key, key: Key) -> Key:
     meanings = [key.meaning] if key.kind and key.meaning else [before.meaning, key.meaning]
-    return replace(before, default=key.default, kind=key.kind or before.kind, meaning=" ".join(filter(None, meanings)))
+    return replace(
+        before,
+        default=key.default,
+        kind=key.kind or before.kind,
+        meaning=" ".join(filter(None, meanings)),
+    )
 
 
 def _keys_of(file: Path) -> Iterable[Key]:

@@ -33,8 +33,8 @@ class Kind:
     """A kind of value and its range.
 
     Attributes:
-        base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``any``, or ``no effect`` for a key
-            that nothing here reads.
+        base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``any``, or ``no effect``
+            for a key that nothing here reads.
         low, high: ends of the range of a number; None where it is open on that side.
         holds_low, holds_high: whether the ends belong to the range.
         choices: of a text; empty where any text will do.
@@ -65,7 +65,9 @@ class Kind:
             return isinstance(value, bool)
         if self.base in ("int", "float"):
             number = Integral if self.base == "int" else Real
-            return isinstance(value, number) and not isinstance(value, bool) and self._in_range(value)
+            return (
+                isinstance(value, number) and not isinstance(value, bool) and self._in_range(value)
+            )
         if self.base == "str":
             return isinstance(value, str) and (not self.choices or value in self.choices)
         if self.base == "list":
@@ -94,7 +96,11 @@ class Kind:
         if self.base == "str":
             return f"one of {', '.join(self.choices)}" if self.choices else "a text"
         if self.base == "list":
-            return "a list" if self.element is None else f"a list of one or more entries, each {self.element.expected()}"
+            return (
+                "a list"
+                if self.element is None
+                else f"a list of one or more entries, each {self.element.expected()}"
+            )
         return f"of the form {self.example}" if self.example else "a mapping {name: value}"
 
     def _range(self) -> str:
@@ -106,8 +112,16 @@ class Kind:
 
     def refusal(self, key: str, value) -> str:
         """The sentence that refuses ``value``."""
-        hint = LIST_HINT if self.base == "list" and isinstance(value, str) and value.startswith("[") else ""
-        said = "neither True nor False" if self == Kind("bool", words=self.words) else f"not {self.expected()}"
+        hint = (
+            LIST_HINT
+            if self.base == "list" and isinstance(value, str) and value.startswith("[")
+            else ""
+        )
+        said = (
+            "neither True nor False"
+            if self == Kind("bool", words=self.words)
+            else f"not {self.expected()}"
+        )
         return f"{key}: {value!r} is {said}.{hint}"
 
 
@@ -131,7 +145,9 @@ def _parsed(text: str) -> Kind | None:
         return None
     rest = (tail + " " + rest).strip() if colon else rest.strip()
     if colon and base == "str":
-        return Kind("str", choices=tuple(word.strip() for word in rest.split("|")), optional=optional)
+        return Kind(
+            "str", choices=tuple(word.strip() for word in rest.split("|")), optional=optional
+        )
     if not rest:
         return Kind(base, optional=optional)
     if base in ("int", "float"):
@@ -142,7 +158,9 @@ def _parsed(text: str) -> Kind | None:
             return Kind("list", element=element, optional=optional)
     if base == "dict" and rest.startswith("like "):
         return Kind("dict", example=rest[5:], optional=optional)
-    raise ValueError(f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element.")
+    raise ValueError(
+        f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element."
+    )
 
 
 def _without_suffix(words: str) -> tuple[str, bool]:
@@ -156,6 +174,10 @@ def _range_of(words: str, text: str) -> dict:
     if match := _BOUND.fullmatch(words):
         return {"low": float(match[2]), "holds_low": match[1] == ">="}
     if match := _INTERVAL.fullmatch(words):
-        return {"low": float(match[2]), "holds_low": match[1] == "[",
-                "high": float(match[3]), "holds_high": match[4] == "]"}
+        return {
+            "low": float(match[2]),
+            "holds_low": match[1] == "[",
+            "high": float(match[3]),
+            "holds_high": match[4] == "]",
+        }
     raise ValueError(f"'({text})': '{words}' is no range; write >= 1, > 0 or in [0, 1).")

@@ -10,7 +10,13 @@ from recbole_genci.config.metric_names import Metric, metrics_asked, written
 from recbole_genci.utils.own_code import name_of
 from recbole_genci.utils.validation import nearest
 
-_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")  # sparse_adam takes no dense gradient, and all of these are
+_LEARNERS = (
+    "adam",
+    "adamw",
+    "sgd",
+    "adagrad",
+    "rmsprop",
+)  # sparse_adam takes no dense gradient, and all of these are
 
 
 def check(config) -> None:
@@ -29,10 +35,14 @@ def check(config) -> None:
     _check_processes(config)
     for key in ("enable_amp", "enable_scaler"):
         if config[key]:
-            raise ValueError(f"{key}: beam search and DIN's attention need float32. Leave enable_amp and enable_scaler unset.")
+            raise ValueError(
+                f"{key}: beam search and DIN's attention need float32. Leave enable_amp and "
+                "enable_scaler unset."
+            )
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(
-            f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take Adam without weight decay)."
+            f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take "
+            "Adam without weight decay)."
             f"{nearest(config['learner'], _LEARNERS)} Choose one of {', '.join(_LEARNERS)}."
         )
 
@@ -53,7 +63,8 @@ def check_evaluation(final: Mapping) -> list[Metric]:
     for mode in modes.values() if isinstance(modes, Mapping) else [modes]:
         if mode not in (None, "labeled"):
             raise ValueError(
-                f"eval_args: mode '{mode}' scores sampled or all items, where AUC and LogLoss say nothing about clicks. Use "
+                f"eval_args: mode '{mode}' scores sampled or all items, where AUC and LogLoss say "
+                "nothing about clicks. Use "
                 "mode: labeled."
             )
     return _checked_metrics(written(final["metrics"]), final["valid_metric"])
@@ -63,7 +74,8 @@ def _check_caches(config) -> None:
     for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
         if config[key]:
             raise ValueError(
-                f"{key}: RecBole's pickled caches come back with the configuration they were saved under, so a changed split "
+                f"{key}: RecBole's pickled caches come back with the configuration they were saved "
+                "under, so a changed split "
                 "would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
             )
 
@@ -71,31 +83,53 @@ def _check_caches(config) -> None:
 def _check_protocol(config) -> None:
     args = config["eval_args"]
     if config["train_neg_sample_args"]["distribution"] != "none":
-        raise ValueError("train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty (~).")
+        raise ValueError(
+            "train_neg_sample_args: CTR models train on the labelled rows alone; leave it empty "
+            "(~)."
+        )
     if args["order"] not in ("TO", "RO"):
-        raise ValueError(f"eval_args: order '{args['order']}' is neither TO (by time) nor RO (random).")
+        raise ValueError(
+            f"eval_args: order '{args['order']}' is neither TO (by time) nor RO (random)."
+        )
     if args["group_by"] not in ("user", "none", None):
         raise ValueError(f"eval_args: group_by '{args['group_by']}' is neither user nor none.")
     split = args["split"]
-    mode, value = next(iter(split.items())) if isinstance(split, dict) and len(split) == 1 else (None, None)
-    ratios = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) and v > 0 for v in value)
+    mode, value = (
+        next(iter(split.items())) if isinstance(split, dict) and len(split) == 1 else (None, None)
+    )
+    ratios = (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(isinstance(v, (int, float)) and v > 0 for v in value)
+    )
     if not (mode in ("RS", "TS") and ratios or mode == "LS" and value == "valid_and_test"):
         raise ValueError(
-            f"eval_args: split {split} gives no training, validation and test part. Use {{'RS': [0.8, 0.1, 0.1]}} (ratios), "
-            "{'TS': [0.8, 0.1, 0.1]} (by points in time) or {'LS': 'valid_and_test'} (each user's last two rows)."
+            f"eval_args: split {split} gives no training, validation and test part. Use "
+            f"{{'RS': [0.8, 0.1, 0.1]}} (ratios), "
+            "{'TS': [0.8, 0.1, 0.1]} (by points in time) or {'LS': 'valid_and_test'} (each user's "
+            "last two rows)."
         )
-    if mode == "TS" and args["order"] != "TO":  # RecBole would apply the order of time to shuffled rows
-        raise ValueError(f"eval_args: split {split} is by time, order {args['order']} is not. Use order TO, or {{'RS': ...}}.")
+    if (
+        mode == "TS" and args["order"] != "TO"
+    ):  # RecBole would apply the order of time to shuffled rows
+        raise ValueError(
+            f"eval_args: split {split} is by time, order {args['order']} is not. Use order TO, or "
+            f"{{'RS': ...}}."
+        )
     if config["history_source"] == "past" and not split_is_in_time_order(config):
         raise ValueError(
-            "history_source: under a split that is not known to be in time order (eval_args: order RO, or benchmark_filename) "
-            "the past of a row may hold clicks whose own rows are held out, which would tell their labels. Leave history_source "
+            "history_source: under a split that is not known to be in time order (eval_args: order "
+            "RO, or benchmark_filename) "
+            "the past of a row may hold clicks whose own rows are held out, which would tell their "
+            "labels. Leave history_source "
             "unset, or set it to training."
         )
 
 
 def split_is_in_time_order(config) -> bool:
-    """Whether the split is known to hold no training row that is later than a held-out row of the same user."""
+    """Whether the split is known to hold no training row that is later than a held-out row of the
+    same user.
+    """
     return config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
 
 
@@ -104,7 +138,8 @@ def _checked_metrics(asked: Sequence[str], valid_metric: str) -> list[Metric]:
     keys = [metric.key for metric in metrics]
     if missing := [name for name in ("AUC", "LogLoss") if name.lower() not in keys]:
         raise ValueError(
-            f"metrics: {asked} lacks {' and '.join(missing)}, which every comparison table shows. Add it."
+            f"metrics: {asked} lacks {' and '.join(missing)}, which every comparison table shows. "
+            "Add it."
         )
     if name_of(valid_metric).lower() not in keys:
         raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {asked}.")
@@ -114,7 +149,9 @@ def _checked_metrics(asked: Sequence[str], valid_metric: str) -> list[Metric]:
 def _check_numbers(config) -> None:
     for key in ("seed", "data_seed"):
         if config[key] + config["seeds"] > 2**32:
-            raise ValueError(f"{key}: {config[key]} is beyond 2**32 - 1, the largest seed that numpy takes.")
+            raise ValueError(
+                f"{key}: {config[key]} is beyond 2**32 - 1, the largest seed that numpy takes."
+            )
 
 
 def _check_heads(config) -> None:
@@ -126,12 +163,28 @@ def _check_heads(config) -> None:
 def _check_processes(config) -> None:
     nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
     if world_size != -1 and world_size < offset + nproc:
-        raise ValueError(f"world_size: {world_size!r} is neither -1 (nproc) nor a number of processes on all machines that holds "
-                         f"the {nproc} of this one, which begin at offset {offset}.")  # fmt: skip
+        raise ValueError(
+            f"world_size: {world_size!r} is neither -1 (nproc) nor a number of processes on all "
+            "machines that holds "
+            f"the {nproc} of this one, which begin at offset {offset}."
+        )
     if world_size == -1 and offset:
-        raise ValueError(f"offset: {offset} is for several machines; give world_size, the number of processes on all of them.")
+        raise ValueError(
+            f"offset: {offset} is for several machines; give world_size, the number of processes "
+            "on all of them."
+        )
     if world_size > nproc and config["port"] is None:
-        raise ValueError("port: several machines meet at ip and port, which are those of the machine with offset 0. Give them.")
-    if config["device"].type == "cuda" and torch.cuda.device_count() < nproc and max(nproc, world_size) > 1:
-        raise ValueError(f"nproc: {nproc} processes need a GPU each, but gpu_id {config['gpu_id']!r} gives "
-                         f"{torch.cuda.device_count()}. List more in gpu_id, or train on the CPU with gpu_id: ''.")  # fmt: skip
+        raise ValueError(
+            "port: several machines meet at ip and port, which are those of the machine with "
+            "offset 0. Give them."
+        )
+    if (
+        config["device"].type == "cuda"
+        and torch.cuda.device_count() < nproc
+        and max(nproc, world_size) > 1
+    ):
+        raise ValueError(
+            f"nproc: {nproc} processes need a GPU each, but gpu_id {config['gpu_id']!r} gives "
+            f"{torch.cuda.device_count()}. List more in gpu_id, or train on the CPU with gpu_id: "
+            "''."
+        )

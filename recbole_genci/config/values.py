@@ -1,4 +1,6 @@
-"""Values of the wrong kind, refused by their key before RecBole reads them: it dies of them, or takes them for something else."""
+"""Values of the wrong kind, refused by their key before RecBole reads them: it dies of them, or
+takes them for something else.
+"""
 
 from __future__ import annotations
 
@@ -46,33 +48,55 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
 def _check_parts(final: Mapping) -> None:
     """The parts of mappings: RecBole ignores those it does not know."""
     sources = ["inter", "user", "item", *(final.get("additional_feat_suffix") or ())]
-    for key, known in {"eval_args": ["split", "order", "group_by", "mode"], "load_col": sources, "unload_col": sources,
-                       "unused_col": sources}.items():  # fmt: skip
+    for key, known in {
+        "eval_args": ["split", "order", "group_by", "mode"],
+        "load_col": sources,
+        "unload_col": sources,
+        "unused_col": sources,
+    }.items():
         for part in final.get(key) or {}:
             if part not in known:
-                raise ValueError(f"{key}: '{part}' is not one of its parts, {', '.join(known)}.{nearest(str(part), known)}")
+                raise ValueError(
+                    f"{key}: '{part}' is not one of its parts, "
+                    f"{', '.join(known)}.{nearest(str(part), known)}"
+                )
     for key in ("load_col", "unload_col"):
         for source, fields in (final.get(key) or {}).items():
-            is_list = isinstance(fields, (list, tuple)) and all(isinstance(field, str) for field in fields)
+            is_list = isinstance(fields, (list, tuple)) and all(
+                isinstance(field, str) for field in fields
+            )
             is_all = key == "load_col" and fields == ALL_COLUMNS
             if fields is not None and not is_list and not is_all:
-                raise ValueError(f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, item_id] is.")
+                raise ValueError(
+                    f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, "
+                    "item_id] is."
+                )
     for field, length in (final.get("seq_len") or {}).items():
         if not is_whole(length):
-            raise ValueError(f"seq_len: {length!r} for '{field}' is not a whole number of at least 1.")
+            raise ValueError(
+                f"seq_len: {length!r} for '{field}' is not a whole number of at least 1."
+            )
     for key in ("field_separator", "seq_separator"):
         if not isinstance(final.get(key), str) or not final[key]:
-            raise ValueError(f"{key}: {final.get(key)!r} is not a text that divides {key.partition('_')[0]}s.")
+            raise ValueError(
+                f"{key}: {final.get(key)!r} is not a text that divides {key.partition('_')[0]}s."
+            )
     if final.get("threshold") is not None and len(final["threshold"]) != 1:
-        raise ValueError(f"threshold: {dict(final['threshold'])} does not name one column; a label is made of one, as in "
-                         "{rating: 4}.")  # fmt: skip
+        raise ValueError(
+            f"threshold: {dict(final['threshold'])} does not name one column; a label is made of "
+            "one, as in "
+            "{rating: 4}."
+        )
     for field, value in (final.get("threshold") or {}).items():
         if not is_number(value):
             raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")
     for field, value in (final.get("discretization") or {}).items():
         if not isinstance(value, Mapping) or value.get("method") not in ("ED", "LD"):
-            raise ValueError(f"discretization: {value!r} for '{field}' is neither of the form {{method: ED, bucket: 10}} nor "
-                             "{method: LD}.")  # fmt: skip
+            raise ValueError(
+                f"discretization: {value!r} for '{field}' is neither of the form "
+                f"{{method: ED, bucket: 10}} nor "
+                "{method: LD}."
+            )
 
 
 def _check_filters(final: Mapping) -> None:
@@ -83,19 +107,31 @@ def _check_filters(final: Mapping) -> None:
             is_set_of_tokens = field is not None and isinstance(value, (list, tuple))
             if value is not None and not is_set_of_tokens and not _is_intervals(value):
                 where = f" for '{field}'" if field is not None else ""
-                raise ValueError(f"{key}: {value!r}{where} is not an interval such as '[5,inf)', nor several separated by ';'.")
+                raise ValueError(
+                    f"{key}: {value!r}{where} is not an interval such as '[5,inf)', nor several "
+                    "separated by ';'."
+                )
     if final.get("rm_dup_inter") not in (None, "first", "last"):
-        raise ValueError(f"rm_dup_inter: {final['rm_dup_inter']!r} is neither first nor last. Leave it unset to keep all rows.")
+        raise ValueError(
+            f"rm_dup_inter: {final['rm_dup_inter']!r} is neither first nor last. Leave it unset to "
+            "keep all rows."
+        )
     files = final.get("benchmark_filename")
     if files is None:
         return
     if len(files) != 3:
-        raise ValueError(f"benchmark_filename: {list(files)!r} does not name three files, for training, validation and test: "
-                         "[train, valid, test] reads <dataset>.train.inter and so on.")  # fmt: skip
+        raise ValueError(
+            f"benchmark_filename: {list(files)!r} does not name three files, for training, "
+            "validation and test: "
+            "[train, valid, test] reads <dataset>.train.inter and so on."
+        )
     for key in (*_INTERVALS, "rm_dup_inter"):
         if final.get(key) and str(final[key]).replace(" ", "") not in ("[0,inf)", "(-inf,inf)"):
-            raise ValueError(f"{key}: rows of benchmark_filename are taken as they are, so that {final[key]!r} would do nothing. "
-                             f"Set {key} to None (~), and filter the files yourself.")  # fmt: skip
+            raise ValueError(
+                f"{key}: rows of benchmark_filename are taken as they are, so that {final[key]!r} "
+                "would do nothing. "
+                f"Set {key} to None (~), and filter the files yourself."
+            )
 
 
 def _is_intervals(value) -> bool:

@@ -46,7 +46,9 @@ def read_yaml(file: Path, key: str) -> dict:
 
 
 def _repeated_key(node: yaml.Node | None):
-    """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes the last in silence."""
+    """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes
+    the last in silence.
+    """
     if isinstance(node, yaml.MappingNode):
         seen = []  # a key that is itself a list or mapping has a value that cannot be hashed
         for key, value in node.value:

@@ -24,21 +24,28 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
         ValueError: a header cell that is not ``field:type``, or one field twice.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist. Put the dataset's atomic files into {file.parent}.")
+        raise FileNotFoundError(
+            f"{file} does not exist. Put the dataset's atomic files into {file.parent}."
+        )
     try:
         with file.open(encoding=_codec(encoding), newline="") as lines:
             first = lines.readline()
     except (UnicodeDecodeError, LookupError) as error:
-        raise ValueError(f"{file} is not {encoding}: {error}. Name its encoding by the key encoding.") from error
+        raise ValueError(
+            f"{file} is not {encoding}: {error}. Name its encoding by the key encoding."
+        ) from error
     if not first:
-        raise ValueError(f"{file} is empty. Its first line must name its columns as field:type, the rows follow.")
+        raise ValueError(
+            f"{file} is empty. Its first line must name its columns as field:type, the rows follow."
+        )
     cells = first.rstrip("\r\n").split(field_separator)
     header = {}
     for cell in cells:
         field, _, kind = cell.rpartition(":")
         if not field or ":" in field or kind not in FIELD_TYPES:
             raise ValueError(
-                f"{file}: header cell '{cell}' is not field:type with a type among {', '.join(FIELD_TYPES)}. "
+                f"{file}: header cell '{cell}' is not field:type with a type among "
+                f"{', '.join(FIELD_TYPES)}. "
                 f"Is field_separator ({field_separator!r}) right?"
             )
         if field in header:
@@ -48,29 +55,51 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
 
 
 def read_atomic_file(
-    file: Path, fields: list[str], header: dict[str, str], field_separator: str = "\t", encoding: str = "utf-8"
+    file: Path,
+    fields: list[str],
+    header: dict[str, str],
+    field_separator: str = "\t",
+    encoding: str = "utf-8",
 ) -> pd.DataFrame:
-    """Read ``fields`` of an atomic file: str for token, float64 for float, one str per row for sequences.
+    """Read ``fields`` of an atomic file: str for token, float64 for float, one str per row for
+    sequences.
 
-    Only an empty cell is a missing value, so items called ``NA`` or ``None`` keep their rows, and a quotation mark is a
-    character like any other (RecBole's reader drops the former and fails on the latter).
+    Only an empty cell is a missing value, so items called ``NA`` or ``None`` keep their rows, and a
+    quotation mark is a character like any other (RecBole's reader drops the former and fails on the
+    latter).
 
     Raises:
         ValueError: a line with another number of cells, or a float that is none; names the file.
     """
-    dtype = {f"{field}:{kind}": np.float64 if kind == "float" and field in fields else object
-             for field, kind in header.items()}  # fmt: skip
+    dtype = {
+        f"{field}:{kind}": np.float64 if kind == "float" and field in fields else object
+        for field, kind in header.items()
+    }
     try:
-        frame = pd.read_csv(file, sep=field_separator, dtype=dtype, encoding=_codec(encoding), engine="c",
-                            quoting=csv.QUOTE_NONE, keep_default_na=False, na_values=[""])  # fmt: skip
+        frame = pd.read_csv(
+            file,
+            sep=field_separator,
+            dtype=dtype,
+            encoding=_codec(encoding),
+            engine="c",
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+            na_values=[""],
+        )
         if not isinstance(frame.index, pd.RangeIndex):
             raise ValueError("its lines have more cells than its header")
-        if frame.iloc[:, -1].isna().any() and (short := _short_line(file, len(header), field_separator, encoding)):
-            raise ValueError(short)  # which the reader fills up without a word: an empty last cell, or a line cut off
+        if frame.iloc[:, -1].isna().any() and (
+            short := _short_line(file, len(header), field_separator, encoding)
+        ):
+            raise ValueError(
+                short
+            )  # which the reader fills up without a word: an empty last cell, or a line cut off
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(
-            f"{file} could not be read: {_first_word_for_a_number(file, fields, header, field_separator, encoding) or error}. "
-            f"Every line needs {len(header)} cells, float columns need numbers, and the file must be {encoding} (key: encoding)."
+            f"{file} could not be read: "
+            f"{_first_word_for_a_number(file, fields, header, field_separator, encoding) or error}. "
+            f"Every line needs {len(header)} cells, float columns need numbers, and the file must "
+            f"be {encoding} (key: encoding)."
         ) from error
     if frame.empty:
         raise ValueError(f"{file} has a header but no rows.")
@@ -91,14 +120,25 @@ def _short_line(file, cells: int, field_separator: str, encoding: str) -> str | 
 
 def _first_word_for_a_number(file, fields, header, field_separator, encoding) -> str | None:
     """Where a float column holds no number; the reader's own error does not say."""
-    numbers = [f"{field}:{kind}" for field, kind in header.items() if kind == "float" and field in fields]
+    numbers = [
+        f"{field}:{kind}" for field, kind in header.items() if kind == "float" and field in fields
+    ]
     try:
-        frame = pd.read_csv(file, sep=field_separator, dtype=object, encoding=_codec(encoding), quoting=csv.QUOTE_NONE,
-                            keep_default_na=False, usecols=numbers)  # fmt: skip
+        frame = pd.read_csv(
+            file,
+            sep=field_separator,
+            dtype=object,
+            encoding=_codec(encoding),
+            quoting=csv.QUOTE_NONE,
+            keep_default_na=False,
+            usecols=numbers,
+        )
     except ValueError:
         return None  # the lines themselves are malformed, which the reader's error tells
     for column in numbers:
-        bad = (pd.to_numeric(frame[column], errors="coerce").isna() & (frame[column] != "")).to_numpy()
+        bad = (
+            pd.to_numeric(frame[column], errors="coerce").isna() & (frame[column] != "")
+        ).to_numpy()
         if bad.any():
             line = int(bad.argmax())
             return f"line {line + 2} has '{frame[column].iloc[line]}' for {column}, one of {bad.sum()} lines without a number"
@@ -109,5 +149,7 @@ def split_sequences(column: pd.Series, kind: str, seq_separator: str) -> list[np
     """Split a sequence column's cells at ``seq_separator``; an empty cell is an empty array."""
     convert = float if kind == "float_seq" else str
     dtype = np.float64 if kind == "float_seq" else object
-    return [np.array([convert(part) for part in cell.split(seq_separator) if part], dtype=dtype)
-            for cell in column.fillna("")]  # fmt: skip
+    return [
+        np.array([convert(part) for part in cell.split(seq_separator) if part], dtype=dtype)
+        for cell in column.fillna("")
+    ]

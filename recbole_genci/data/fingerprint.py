@@ -11,21 +11,32 @@ from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK
 
 
 def data_fingerprint(parts) -> str:
-    """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if every model's rows are."""
+    """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if
+    every model's rows are.
+    """
     digest = hashlib.sha256()
     whole = parts[0]
     for field in (whole.uid_field, whole.iid_field):
         digest.update("\n".join(map(str, whole.field2id_token[field])).encode())
     for part in parts:
         digest.update(b"part")
-        for column in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, HISTORY_START, HISTORY_END):
+        for column in (
+            whole.uid_field,
+            whole.iid_field,
+            whole.label_field,
+            TIME_RANK,
+            HISTORY_START,
+            HISTORY_END,
+        ):
             digest.update(part.inter_feat[column].numpy().astype(np.int64).tobytes())
     digest.update(whole.history.items.numpy().tobytes())
     return digest.hexdigest()
 
 
 def rows_fingerprint(parts) -> str:
-    """SHA-256 over rows, labels, splits and histories, as ``data_fingerprint``, and over all features besides."""
+    """SHA-256 over rows, labels, splits and histories, as ``data_fingerprint``, and over all
+    features besides.
+    """
     digest = hashlib.sha256(data_fingerprint(parts).encode())
     whole = parts[0]
     for features in (*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat):

@@ -23,12 +23,18 @@ def create_loaders(config, parts, semantic_ids=None):
         parts: the three parts of ``CTRDataset.build()``; shared between models, never modified.
         semantic_ids: ``SemanticIDs`` of the items, for models that read them.
     """
-    return [create_loader(config, part, semantic_ids, phase, shuffle=phase == "train" and config["shuffle"])
-            for phase, part in zip(PARTS, parts)]  # fmt: skip
+    return [
+        create_loader(
+            config, part, semantic_ids, phase, shuffle=phase == "train" and config["shuffle"]
+        )
+        for phase, part in zip(PARTS, parts)
+    ]
 
 
 def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False):
-    """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments as above."""
+    """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments
+    as above.
+    """
     codes = None
     if config.model_class.reads_semantic_ids:
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
@@ -39,33 +45,45 @@ def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False)
 
 
 class CTRTrainDataLoader(TrainDataLoader):
-    """RecBole's, but for a last batch of one row, which batch normalisation (DIN, DIEN, DCNV2, NFM) cannot train on: where
-    ``train_batch_size`` leaves one, batches are as little smaller as it takes, for every model alike."""
+    """RecBole's, but for a last batch of one row, which batch normalisation (DIN, DIEN, DCNV2, NFM)
+    cannot train on: where ``train_batch_size`` leaves one, batches are as little smaller as it
+    takes, for every model alike.
+    """
 
     def _init_batch_size_and_step(self):
         super()._init_batch_size_and_step()
         asked = self.step
-        self.step = next((size for size in range(asked, 1, -1) if self.sample_size % size != 1), asked)
+        self.step = next(
+            (size for size in range(asked, 1, -1) if self.sample_size % size != 1), asked
+        )
         self.set_batch_size(self.step)
         if self.step != asked:
             self.logger.warning(
-                f"train_batch_size: {self.sample_size} training rows in batches of {asked} leave a last batch of one row, on "
+                f"train_batch_size: {self.sample_size} training rows in batches of {asked} leave a "
+                "last batch of one row, on "
                 f"which batch normalisation cannot train; batches have {self.step} rows instead."
             )
 
 
 class GroupedTrainDataLoader(CTRTrainDataLoader):
-    """Shuffles histories instead of rows (``group_rows_by_history``): the rows of one history, a user's rows between two
-    clicks, come one after another, so that a model which encodes each distinct history of a batch once has fewer to encode.
+    """Shuffles histories instead of rows (``group_rows_by_history``): the rows of one history, a
+    user's rows between two clicks, come one after another, so that a model which encodes each
+    distinct history of a batch once has fewer to encode.
 
-    Every row comes once an epoch, in batches of ``train_batch_size``, and the order is drawn anew from the loader's generator.
+    Every row comes once an epoch, in batches of ``train_batch_size``, and the order is drawn anew
+    from the loader's generator.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=True):
-        super().__init__(config, dataset, sampler, shuffle=False)  # positions in order; collate_fn says which rows they are
+        super().__init__(
+            config, dataset, sampler, shuffle=False
+        )  # positions in order; collate_fn says which rows they are
         start, end = (dataset.inter_feat[column] for column in (HISTORY_START, HISTORY_END))
-        # An empty history is nobody's: its rows stay apart, or those of all new users would meet in one batch.
-        self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(return_inverse=True)[1]
+        # An empty history is nobody's: its rows stay apart, or those of all new users would meet in
+        # one batch.
+        self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(
+            return_inverse=True
+        )[1]
         self._order = None
 
     def __iter__(self):
@@ -77,7 +95,8 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
 
 
 def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random order of the rows ``[R]`` that keeps rows of one group together, random within it too.
+    """A random order of the rows ``[R]`` that keeps rows of one group together, random within it
+    too.
 
     Args:
         groups: ``[R]`` group numbers from 0 on.
@@ -93,16 +112,20 @@ def summarise(parts) -> pd.DataFrame:
     for name, part in zip(PARTS, parts):
         feat = part.inter_feat
         length = (feat[HISTORY_END] - feat[HISTORY_START]).numpy()
-        rows.append({
-            "part": name,
-            "rows": len(part),
-            "users": len(np.unique(feat[part.uid_field].numpy())),
-            "items": len(np.unique(feat[part.iid_field].numpy())),
-            "positive": feat[part.label_field].double().mean().item() if len(part) else float("nan"),
-            "mean history": length.mean() if len(part) else float("nan"),
-            "median history": np.median(length) if len(part) else float("nan"),
-            "empty history": (length == 0).mean() if len(part) else float("nan"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "part": name,
+                "rows": len(part),
+                "users": len(np.unique(feat[part.uid_field].numpy())),
+                "items": len(np.unique(feat[part.iid_field].numpy())),
+                "positive": feat[part.label_field].double().mean().item()
+                if len(part)
+                else float("nan"),
+                "mean history": length.mean() if len(part) else float("nan"),
+                "median history": np.median(length) if len(part) else float("nan"),
+                "empty history": (length == 0).mean() if len(part) else float("nan"),
+            }
+        )
     return pd.DataFrame(rows).set_index("part")
 
 
@@ -122,20 +145,35 @@ def log_summary(parts) -> None:
     seen = np.unique(whole.inter_feat[whole.iid_field].numpy())
     for name, part in zip(PARTS, parts):
         if len(part) == 0:
-            raise ValueError(f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in eval_args.")
+            raise ValueError(
+                f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in "
+                "eval_args."
+            )
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
                 raise ValueError(
                     f"All rows are {'clicks' if table.loc[name, 'positive'] else 'without a click'}: labels must be of both "
-                    "kinds, as nothing is sampled. Check threshold and the column that the label is made of."
+                    "kinds, as nothing is sampled. Check threshold and the column that the label "
+                    "is made of."
                 )
             if name == "valid":  # early stopping compares its AUC
-                raise ValueError("The valid part has one class only, so that its AUC, by which the best epoch is chosen, is "
-                                 "undefined. Change threshold or eval_args.")  # fmt: skip
-            logger.warning(f"The {name} part has one class only{': its AUC is undefined' if name == 'test' else ''}.")
+                raise ValueError(
+                    "The valid part has one class only, so that its AUC, by which the best epoch "
+                    "is chosen, is "
+                    "undefined. Change threshold or eval_args."
+                )
+            logger.warning(
+                f"The {name} part has one class "
+                f"only{': its AUC is undefined' if name == 'test' else ''}."
+            )
         new = ~np.isin(part.inter_feat[part.iid_field].numpy(), seen)
         if name != "train" and new.any():
-            logger.warning(f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen in training.")
+            logger.warning(
+                f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen "
+                "in training."
+            )
         without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
         if name != "train" and without.all():
-            logger.warning(f"No {name} row has a history: models that read histories have nothing to read.")
+            logger.warning(
+                f"No {name} row has a history: models that read histories have nothing to read."
+            )

@@ -1,4 +1,6 @@
-"""The rows, features and vocabularies of a run in one file, so that it can be scored again without the raw data."""
+"""The rows, features and vocabularies of a run in one file, so that it can be scored again without
+the raw data.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 def store_parts(parts, file: Path) -> None:
     """Write the parts of ``CTRDataset.build()`` to ``file``, whole or not at all.
 
-    Histories are not written: they follow from the rows. Parts that have been stored before are linked, not written again,
+    Histories are not written: they follow from the rows. Parts that have been stored before are
+        linked, not written again,
     so that the models of one comparison share one file on the disk.
     """
     whole = parts[0]
@@ -34,22 +37,40 @@ def store_parts(parts, file: Path) -> None:
         return
     tensors, columns = {"parts": torch.tensor([len(part) for part in parts])}, {}
     for table in _TABLES:
-        features = [part.inter_feat for part in parts] if table == "inter_feat" else [getattr(whole, table)]
+        features = (
+            [part.inter_feat for part in parts]
+            if table == "inter_feat"
+            else [getattr(whole, table)]
+        )
         if features[0] is not None:
-            columns[table] = [f for f in features[0].interaction if f not in (HISTORY_START, HISTORY_END)]
+            columns[table] = [
+                f for f in features[0].interaction if f not in (HISTORY_START, HISTORY_END)
+            ]
             for field in columns[table]:
-                tensors[f"{table}/{field}"] = _smallest(torch.cat([feature[field] for feature in features]))
+                tensors[f"{table}/{field}"] = _smallest(
+                    torch.cat([feature[field] for feature in features])
+                )
     for field, tokens in whole.field2id_token.items():
         # A token holds neither line break nor tab: it has been a cell of an atomic file.
-        tensors[f"vocabulary/{field}"] = torch.frombuffer(bytearray("\n".join(map(str, tokens)).encode()), dtype=torch.uint8)
+        tensors[f"vocabulary/{field}"] = torch.frombuffer(
+            bytearray("\n".join(map(str, tokens)).encode()), dtype=torch.uint8
+        )
     facts = {
         "dataset": whole.dataset_name,
         "num_time_ranks": whole.num_time_ranks,
         "history_source": whole.history_source,
-        "columns": columns,  # in their order, which is that of a model's weights; the file sorts its tensors by name
-        "fields": {field: [whole.field2type[field].value, whole.field2source[field].value, whole.field2seqlen.get(field),
-                           whole.field2bucketnum.get(field)] for field in whole.field2type},
-    }  # fmt: skip
+        # In their order, which is that of a model's weights; the file sorts its tensors by name
+        "columns": columns,
+        "fields": {
+            field: [
+                whole.field2type[field].value,
+                whole.field2source[field].value,
+                whole.field2seqlen.get(field),
+                whole.field2bucketnum.get(field),
+            ]
+            for field in whole.field2type
+        },
+    }
     write_atomically(file, lambda path: save_file(tensors, path, {"facts": json.dumps(facts)}))
     for part in parts:
         part.stored_file = file
@@ -63,16 +84,23 @@ def load_parts(file: Path, config) -> list[CTRDataset]:
         ValueError: a damaged file.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: this is not the folder of a run, or its data were removed.")
+        raise FileNotFoundError(
+            f"{file} does not exist: this is not the folder of a run, or its data were removed."
+        )
     try:
         with safe_open(file, "pt") as stored:
             facts = json.loads(stored.metadata()["facts"])
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     except (SafetensorError, TypeError, KeyError) as error:
-        raise ValueError(f"{file} is damaged ({error}). Copy it again or repeat the run.") from error
+        raise ValueError(
+            f"{file} is damaged ({error}). Copy it again or repeat the run."
+        ) from error
     whole = _StoredDataset(config, facts, tensors)
     ends = np.cumsum(tensors["parts"].tolist())
-    parts = [whole.copy(whole.inter_feat[int(start) : int(end)]) for start, end in zip([0, *ends[:-1]], ends)]
+    parts = [
+        whole.copy(whole.inter_feat[int(start) : int(end)])
+        for start, end in zip([0, *ends[:-1]], ends)
+    ]
     whole.attach_histories(parts, facts["history_source"])
     return parts
 
@@ -89,14 +117,23 @@ class _StoredDataset(CTRDataset):
         self._get_preset()
         self._get_field_from_config()
         for field, (kind, source, length, buckets) in self._facts["fields"].items():
-            self.field2type[field], self.field2source[field] = FeatureType(kind), FeatureSource(source)
+            self.field2type[field], self.field2source[field] = (
+                FeatureType(kind),
+                FeatureSource(source),
+            )
             if length is not None:
                 self.field2seqlen[field] = length
             if buckets is not None:
                 self.field2bucketnum[field] = buckets
         for table in _TABLES:
-            columns = {field: self._tensors[f"{table}/{field}"] for field in self._facts["columns"].get(table, ())}
-            columns = {field: column.long() if column.dtype in _INTEGERS else column for field, column in columns.items()}
+            columns = {
+                field: self._tensors[f"{table}/{field}"]
+                for field in self._facts["columns"].get(table, ())
+            }
+            columns = {
+                field: column.long() if column.dtype in _INTEGERS else column
+                for field, column in columns.items()
+            }
             setattr(self, table, Interaction(columns) if columns else None)
         for name, tensor in self._tensors.items():
             group, _, field = name.partition("/")

@@ -1,4 +1,6 @@
-"""What a dataset's files and columns must be: refused by name where RecBole would drop, fill or misread them without a word."""
+"""What a dataset's files and columns must be: refused by name where RecBole would drop, fill or
+misread them without a word.
+"""
 
 from __future__ import annotations
 
@@ -37,41 +39,54 @@ def check_files(dataset, token: str, folder: Path) -> None:
         if not file.is_file():
             found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
             raise FileNotFoundError(
-                f"{file} does not exist; {folder} holds {found}. Put the rows there, one (user, item, label or rating, time) a "
+                f"{file} does not exist; {folder} holds {found}. Put the rows there, one (user, "
+                "item, label or rating, time) a "
                 "line, or point --data_path at the folder that has them."
             )
     for source, own in _id_fields(dataset).items():
         asked = (dataset.config["load_col"] or {}).get(source.value) or ()
-        features = ["all columns"] if asked == ALL_COLUMNS else [field for field in asked if field != own]
+        features = (
+            ["all columns"] if asked == ALL_COLUMNS else [field for field in asked if field != own]
+        )
         file = folder / f"{token}.{source.value}"
         if features and not file.is_file():
             raise FileNotFoundError(
-                f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. Put the file there, or leave "
+                f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. "
+                "Put the file there, or leave "
                 f"{source.value} out of load_col."
             )
 
 
-def check_header(dataset, file: Path, source: FeatureSource, header: Mapping[str, str], asked: Iterable[str]) -> None:
-    """Refuse a header that lacks a column asked for, or declares one of another type than its use needs."""
+def check_header(
+    dataset, file: Path, source: FeatureSource, header: Mapping[str, str], asked: Iterable[str]
+) -> None:
+    """Refuse a header that lacks a column asked for, or declares one of another type than its use
+    needs.
+    """
     kinds = dict.fromkeys(_id_fields(dataset).values(), "token")
     if source == FeatureSource.INTERACTION:
-        # RecBole numbers the words of a token column by first appearance: times and ratings would lose their order.
+        # RecBole numbers the words of a token column by first appearance: times and ratings would
+        # lose their order.
         kinds |= dict.fromkeys(ordered_fields(dataset), "float")
     for field, kind in kinds.items():
         if header.get(field, kind) != kind:
             raise ValueError(
-                f"The header of {file} declares '{field}:{header[field]}', which must be '{field}:{kind}'. Change it there."
+                f"The header of {file} declares '{field}:{header[field]}', which must be "
+                f"'{field}:{kind}'. Change it there."
             )
     own, asked = _id_fields(dataset).get(source), list(asked)
     if own and asked and own not in asked:
         raise ValueError(
-            f"load_col: '{source.value}' lists {', '.join(asked)} without '{own}', the column that says whom or what a line "
-            f"describes (key {'USER' if source == FeatureSource.USER else 'ITEM'}_ID_FIELD). Add it."
+            f"load_col: '{source.value}' lists {', '.join(asked)} without '{own}', the column that "
+            "says whom or what a line "
+            f"describes (key {'USER' if source == FeatureSource.USER else 'ITEM'}_ID_FIELD). Add "
+            "it."
         )
     for field in asked:
         if field not in header:
             raise ValueError(
-                f"load_col: field '{field}' is not a column of {file}, which has {', '.join(header)}.{nearest(field, header)}"
+                f"load_col: field '{field}' is not a column of {file}, which has "
+                f"{', '.join(header)}.{nearest(field, header)}"
             )
 
 
@@ -81,7 +96,8 @@ def check_described_once(dataset, file: Path, source: FeatureSource, frame: pd.D
     if own in frame and (again := frame[own].duplicated()).any():
         line = int(again.to_numpy().argmax())
         raise ValueError(
-            f"{file} describes {again.sum()} of its {source.value}s twice, the first is {frame[own].iloc[line]!r}, in line "
+            f"{file} describes {again.sum()} of its {source.value}s twice, the first is "
+            f"{frame[own].iloc[line]!r}, in line "
             f"{line + 2}. Keep one line of each."
         )
 
@@ -96,55 +112,86 @@ def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
     for field in _id_fields(dataset).values():
         if field not in dataset.inter_feat:
             raise ValueError(
-                f"{folder}: {token}.inter gave no column '{field}'. Name the id columns by USER_ID_FIELD and ITEM_ID_FIELD, and "
+                f"{folder}: {token}.inter gave no column '{field}'. Name the id columns by "
+                "USER_ID_FIELD and ITEM_ID_FIELD, and "
                 "load them by load_col: {inter: [...]}."
             )
     if taken := sorted(attached & set(kinds)):
         raise ValueError(
-            f"{folder}: {', '.join(taken)} is the name of a column that this plugin attaches to every batch. Leave the field out "
+            f"{folder}: {', '.join(taken)} is the name of a column that this plugin attaches to "
+            "every batch. Leave the field out "
             "by load_col or unload_col, or rename it in the file."
         )
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in set(_id_fields(dataset).values()) & set(feat if feat is not None else ()):
             if (feat[field] == PAD_TOKEN).any():
-                raise ValueError(f"{folder}: '{PAD_TOKEN}' is a value of '{field}' in {token}'s files; RecBole's padding has "
-                                 "that name. Rename it there.")  # fmt: skip
-    known = [name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)]
+                raise ValueError(
+                    f"{folder}: '{PAD_TOKEN}' is a value of '{field}' in {token}'s files; "
+                    "RecBole's padding has "
+                    "that name. Rename it there."
+                )
+    known = [
+        name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+    ]
     for field in config["numerical_features"] or ():
         if field not in known:
             raise ValueError(
-                f"numerical_features: '{field}' is no loaded column of type float or float_seq; those are "
+                f"numerical_features: '{field}' is no loaded column of type float or float_seq; "
+                "those are "
                 f"{', '.join(known) or 'none'}.{nearest(field, known)} Load it by load_col."
             )
         if field == dataset.label_field or field in (config["threshold"] or ()):
-            raise ValueError(f"numerical_features: '{field}' is what the label is, or is made of; no model may read it.")
+            raise ValueError(
+                f"numerical_features: '{field}' is what the label is, or is made of; no model may "
+                "read it."
+            )
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):
         raise ValueError(
-            f"val_interval: '{unknown[0]}' is no loaded column; those are {', '.join(kinds)}.{nearest(unknown[0], kinds)}"
+            f"val_interval: '{unknown[0]}' is no loaded column; those are "
+            f"{', '.join(kinds)}.{nearest(unknown[0], kinds)}"
         )
     for field, value in intervals.items():
-        is_number, is_list = kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ), isinstance(value, (list, tuple))
-        if value is not None and is_number == is_list:  # of either RecBole keeps or drops rows that nobody asked for
-            form = "an interval such as '[3,5]'" if is_number else "a list of values such as ['a', 'b']"
-            raise ValueError(f"val_interval: {value!r} for '{field}', a column of type {kinds[field].value}, is not {form}.")
+        is_number, is_list = (
+            kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ),
+            isinstance(value, (list, tuple)),
+        )
+        if (
+            value is not None and is_number == is_list
+        ):  # of either RecBole keeps or drops rows that nobody asked for
+            form = (
+                "an interval such as '[3,5]'"
+                if is_number
+                else "a list of values such as ['a', 'b']"
+            )
+            raise ValueError(
+                f"val_interval: {value!r} for '{field}', a column of type {kinds[field].value}, is "
+                f"not {form}."
+            )
     ids = dataset.inter_feat[[dataset.uid_field, dataset.iid_field]]
     if dataset.benchmark_filename_list and (empty := ids.isna().any(axis=1)).any():
         raise ValueError(
-            f"{folder}: {empty.sum()} rows of benchmark_filename have no '{dataset.uid_field}' or no '{dataset.iid_field}'. "
+            f"{folder}: {empty.sum()} rows of benchmark_filename have no '{dataset.uid_field}' or "
+            f"no '{dataset.iid_field}'. "
             "Remove these lines."
         )
-    # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An infinite one orders nothing.
+    # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An
+    # infinite one orders nothing.
     for field in ordered_fields(dataset) & set(dataset.inter_feat):
         missing = ~np.isfinite(dataset.inter_feat[field].to_numpy(dtype=float))
         if missing.any():
             raise ValueError(
-                f"{folder}: {token}.inter lacks a finite '{field}' in {missing.sum()} of {len(missing)} rows, first in line "
+                f"{folder}: {token}.inter lacks a finite '{field}' in {missing.sum()} of "
+                f"{len(missing)} rows, first in line "
                 f"{int(missing.argmax()) + 2}. Complete or remove these lines."
             )
-    if dataset.time_field in dataset.inter_feat and (latest := dataset.inter_feat[dataset.time_field].abs().max()) > EXACT_UP_TO:
+    if (
+        dataset.time_field in dataset.inter_feat
+        and (latest := dataset.inter_feat[dataset.time_field].abs().max()) > EXACT_UP_TO
+    ):
         dataset.logger.warning(
-            f"'{dataset.time_field}' reaches {latest:g}, where a number of 64 bits is no longer exact: rows less than "
+            f"'{dataset.time_field}' reaches {latest:g}, where a number of 64 bits is no longer "
+            "exact: rows less than "
             f"{np.spacing(latest):g} apart may count as one instant. Give it in a coarser unit."
         )
 
@@ -154,13 +201,16 @@ def check_label(dataset) -> None:
     columns, threshold = dataset.inter_feat, dataset.config["threshold"]
     if threshold is None and dataset.label_field not in columns:
         raise ValueError(
-            f"dataset {dataset.dataset_name}: the rows have no column '{dataset.label_field}' and no threshold is set. Give "
-            "threshold: {rating: 4} (a rating of 4 or more is a click) or load a 0/1 column named by LABEL_FIELD."
+            f"dataset {dataset.dataset_name}: the rows have no column '{dataset.label_field}' and "
+            "no threshold is set. Give "
+            "threshold: {rating: 4} (a rating of 4 or more is a click) or load a 0/1 column named "
+            "by LABEL_FIELD."
         )
     for field in threshold or ():
         if field not in columns:
             raise ValueError(
-                f"threshold: the rows have no column '{field}', only {', '.join(columns)}.{nearest(field, columns)} It must be "
+                f"threshold: the rows have no column '{field}', only "
+                f"{', '.join(columns)}.{nearest(field, columns)} It must be "
                 "in load_col: {inter: [...]}."
             )
 
@@ -169,25 +219,33 @@ def check_scaled(dataset) -> None:
     """Refuse rows without a time, and ``normalize_field`` of what is no number."""
     if dataset.time_field not in dataset.inter_feat:
         raise ValueError(
-            f"dataset {dataset.dataset_name}: histories need a time, but the rows have no column '{dataset.time_field}' "
+            f"dataset {dataset.dataset_name}: histories need a time, but the rows have no column "
+            f"'{dataset.time_field}' "
             "(key: TIME_FIELD; it must be in load_col: {inter: [...]})."
         )
     known = [name for name, kind in dataset.field2type.items() if kind == FeatureType.FLOAT]
     for field in dataset.config["normalize_field"] or ():
         if field not in known:
             raise ValueError(
-                f"normalize_field: '{field}' is no loaded column of type float; those are {', '.join(known)}."
+                f"normalize_field: '{field}' is no loaded column of type float; those are "
+                f"{', '.join(known)}."
                 f"{nearest(field, known)}"
             )
 
 
 def warn_of_large_numbers(dataset) -> None:
     """Point out numerical features that would drown what they are summed with."""
-    numbers = set(dataset.config["numerical_features"] or ()) - set(dataset.config["discretization"] or ())
+    numbers = set(dataset.config["numerical_features"] or ()) - set(
+        dataset.config["discretization"] or ()
+    )
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in sorted(numbers & set(feat if feat is not None else ())):
-            if dataset.field2type[field] == FeatureType.FLOAT and (largest := feat[field].abs().max()) > LARGE_NUMBER:
+            if (
+                dataset.field2type[field] == FeatureType.FLOAT
+                and (largest := feat[field].abs().max()) > LARGE_NUMBER
+            ):
                 dataset.logger.warning(
-                    f"numerical_features: '{field}' reaches {largest:g}, and models multiply its embedding by it. Scale it to 0 "
+                    f"numerical_features: '{field}' reaches {largest:g}, and models multiply its "
+                    "embedding by it. Scale it to 0 "
                     f"to 1 by normalize_field: [{field}], or cut it into buckets by discretization."
                 )

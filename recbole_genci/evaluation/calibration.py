@@ -1,4 +1,6 @@
-"""How much of a LogLoss is the order of the rows, and how much is probabilities that are too high or too sure."""
+"""How much of a LogLoss is the order of the rows, and how much is probabilities that are too high
+or too sure.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,12 @@ _SMALLEST = 1e-7  # float32 scores can be exactly 0 or 1, whose logit is infinit
 _FREE = 1e10  # scikit-learn's C: no penalty, by whatever name its versions call that
 
 DEFINITION = (
-    "LogLoss depends on calibration as well as on order: 'predicted / observed clicks' is the sum of the predicted "
-    "probabilities over the number of clicks, and 'LogLoss recalibrated' is what remains once the best intercept and slope of "
-    "the logits (Platt), fitted on these very test rows, have been taken out. It is a diagnosis, not a figure a model could be "
+    "LogLoss depends on calibration as well as on order: 'predicted / observed clicks' is the sum "
+    "of the predicted "
+    "probabilities over the number of clicks, and 'LogLoss recalibrated' is what remains once the "
+    "best intercept and slope of "
+    "the logits (Platt), fitted on these very test rows, have been taken out. It is a diagnosis, "
+    "not a figure a model could be "
     "credited with."
 )
 
@@ -24,9 +29,12 @@ class Calibration:
     """Of probabilities on labelled rows.
 
     Attributes:
-        ratio: sum of the probabilities over the number of clicks; above 1 too many clicks are predicted.
-        slope: by which the logits would have to be multiplied; below 1 the probabilities are too sure (Cox, 1958).
-        log_loss: what it is with the best intercept and slope, fitted on the same rows: never above the LogLoss itself.
+        ratio: sum of the probabilities over the number of clicks; above 1 too many clicks are
+            predicted.
+        slope: by which the logits would have to be multiplied; below 1 the probabilities are too
+            sure (Cox, 1958).
+        log_loss: what it is with the best intercept and slope, fitted on the same rows: never above
+            the LogLoss itself.
     """
 
     ratio: float
@@ -35,7 +43,8 @@ class Calibration:
 
 
 def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
-    """Fit ``P(click) = sigmoid(intercept + slope * logit(score))`` (Platt scaling) by maximum likelihood.
+    """Fit ``P(click) = sigmoid(intercept + slope * logit(score))`` (Platt scaling) by maximum
+    likelihood.
 
     Args:
         labels: ``[R]`` 0 or 1.
@@ -51,4 +60,6 @@ def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
     logits = np.log(clipped / (1 - clipped))[:, None]
     fit = LogisticRegression(C=_FREE, tol=1e-8, max_iter=1000).fit(logits, labels)
     recalibrated = log_loss(labels, fit.predict_proba(logits)[:, 1])
-    return Calibration(float(scores.sum() / labels.sum()), float(fit.coef_[0, 0]), float(recalibrated))
+    return Calibration(
+        float(scores.sum() / labels.sum()), float(fit.coef_[0, 0]), float(recalibrated)
+    )

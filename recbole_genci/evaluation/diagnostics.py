@@ -1,10 +1,14 @@
-"""Does the generator work? What it generates, held against clicks and against plain guesses (never used for selection).
+"""Does the generator work? What it generates, held against clicks and against plain guesses (never
+used for selection).
 
-A model takes part by ``observe_generator`` of its contract (``recbole_genci.model.base``); one whose method returns None, the
-default, has no diagnostics. Codes are skewed, so that naming the most popular ones
-alone hits often: every share of hits stands beside that of *as many* guesses by popularity among the training clicks.
+A model takes part by ``observe_generator`` of its contract (``recbole_genci.model.base``); one
+whose method returns None, the default, has no diagnostics. Codes are skewed, so that naming the
+most popular ones
+alone hits often: every share of hits stands beside that of *as many* guesses by popularity among
+    the training clicks.
 
-Symbols: R rows, P clicked rows, N levels (the last one tells collisions apart and carries no cohort), k beams.
+Symbols: R rows, P clicked rows, N levels (the last one tells collisions apart and carries no
+    cohort), k beams.
 """
 
 from __future__ import annotations
@@ -33,7 +37,9 @@ def popularity(part) -> Popularity:
     items = part.inter_feat[part.iid_field][clicked]
     codes = part.semantic_ids
     sizes = (codes.max(dim=0).values + 1).tolist()
-    by_level = [torch.bincount(codes[items, level], minlength=size) for level, size in enumerate(sizes[:-1])]
+    by_level = [
+        torch.bincount(codes[items, level], minlength=size) for level, size in enumerate(sizes[:-1])
+    ]
     counts = torch.bincount(items, minlength=len(codes))
     counts[0] = -1
     return Popularity([_ranks(count) for count in by_level], _ranks(counts))
@@ -53,7 +59,8 @@ def hits(guesses: Tensor, target: Tensor, ranks: Tensor, padding: int) -> dict[s
         ranks: popularity rank of every possible target ``[K]``, from 1.
 
     Returns:
-        dict: ``generated`` and ``popular``, shares of the P rows, and ``guesses``, the mean number of distinct ones; None
+        dict: ``generated`` and ``popular``, shares of the P rows, and ``guesses``, the mean number
+            of distinct ones; None
         where P = 0.
     """
     ordered = guesses.sort(dim=1).values
@@ -61,15 +68,24 @@ def hits(guesses: Tensor, target: Tensor, ranks: Tensor, padding: int) -> dict[s
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     distinct = (first & (ordered != padding)).sum(1)
     generated = (guesses == target.unsqueeze(1)).any(1)
-    return {"generated": _mean(generated), "popular": _mean(ranks[target] <= distinct), "guesses": _mean(distinct)}
+    return {
+        "generated": _mean(generated),
+        "popular": _mean(ranks[target] <= distinct),
+        "guesses": _mean(distinct),
+    }
 
 
 def teacher_agreement(student: Tensor, teacher: Tensor) -> dict[str, float | None]:
-    """Pearson correlation (None where either is constant) and mean absolute difference of probabilities ``[R]``."""
+    """Pearson correlation (None where either is constant) and mean absolute difference of
+    probabilities ``[R]``.
+    """
     student, teacher = student.double(), teacher.double()
     varies = len(student) > 1 and min(student.std(), teacher.std()) > 0
     correlation = torch.corrcoef(torch.stack([student, teacher]))[0, 1].item() if varies else None
-    return {"correlation": correlation, "mean_absolute_difference": _mean((student - teacher).abs())}
+    return {
+        "correlation": correlation,
+        "mean_absolute_difference": _mean((student - teacher).abs()),
+    }
 
 
 def summarise(seen: dict[str, Tensor], popular: Popularity) -> dict:
@@ -80,16 +96,21 @@ def summarise(seen: dict[str, Tensor], popular: Popularity) -> dict:
         popular: of the training part.
 
     Returns:
-        dict: ``rows``, ``positives``; ``ntp_loss`` of each level in nats (Eq. 2); ``valid_beams``, the share of beams that
-        hold an item; ``first_beam`` and ``all_beams``, each with the hits of the ``codes`` at levels 1..N-1 (is the clicked
-        item in the generated cohort?) and of the ``items``; and ``teacher``, the agreement of Eq. 11, None without one.
+        dict: ``rows``, ``positives``; ``ntp_loss`` of each level in nats (Eq. 2); ``valid_beams``,
+            the share of beams that
+        hold an item; ``first_beam`` and ``all_beams``, each with the hits of the ``codes`` at
+        levels 1..N-1 (is the clicked item in the generated cohort?) and of the ``items``; and
+        ``teacher``, the agreement of Eq. 11, None without one.
     """
     clicked = seen["label"] == 1
     codes, item = seen["codes"][clicked], seen["item"][clicked]
     beam_codes, beam_items = seen["beam_codes"][clicked], seen["beam_items"][clicked]
 
     def hits_of(beams: int) -> dict:
-        of_codes = [hits(beam_codes[:, :beams, level], codes[:, level], ranks, -1) for level, ranks in enumerate(popular.codes)]
+        of_codes = [
+            hits(beam_codes[:, :beams, level], codes[:, level], ranks, -1)
+            for level, ranks in enumerate(popular.codes)
+        ]
         return {"codes": of_codes, "items": hits(beam_items[:, :beams], item, popular.items, 0)}
 
     teacher = seen.get("teacher_probability")
@@ -138,14 +159,20 @@ def diagnose(model, loader, training_part, device, max_rows: int | None = None) 
 
 
 def save_diagnostics(model, loaders: dict, training_part, device, file: Path) -> None:
-    """Write ``file`` over all rows of the loaders, by their names; nothing for a model without a generator."""
-    found = {name: diagnose(model, loader, training_part, device) for name, loader in loaders.items()}
+    """Write ``file`` over all rows of the loaders, by their names; nothing for a model without a
+    generator.
+    """
+    found = {
+        name: diagnose(model, loader, training_part, device) for name, loader in loaders.items()
+    }
     if None not in found.values():
         write_json(file, found)
 
 
 def in_words(found: dict) -> str:
-    """The diagnostics that matter most, for a person who has not read the paper; in percent of the clicked rows."""
+    """The diagnostics that matter most, for a person who has not read the paper; in percent of the
+    clicked rows.
+    """
     if not found["positives"]:
         return f"generator: no clicks among {found['rows']:,} validation rows."
     beams, every = found["beams"], found["all_beams"]
@@ -155,14 +182,18 @@ def in_words(found: dict) -> str:
 
     item, code = every["items"], every["codes"][0]
     return (
-        f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of {found['positives']:,} "
-        f"clicks (the most popular items: {share(item, 'popular')}), the item's kind, its first code, in "
+        f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of "
+        f"{found['positives']:,} "
+        f"clicks (the most popular items: {share(item, 'popular')}), the item's kind, its first "
+        "code, in "
         f"{share(code, 'generated')} (the most popular: {share(code, 'popular')})"
     )
 
 
 def as_line(found: dict) -> str:
-    """Diagnostics in one line of a log, in percent; ``a/b/c`` are levels, brackets hold as many guesses by popularity."""
+    """Diagnostics in one line of a log, in percent; ``a/b/c`` are levels, brackets hold as many
+    guesses by popularity.
+    """
 
     def levels(values, form="{:.2f}"):
         return "/".join("-" if value is None else form.format(value) for value in values)
@@ -175,7 +206,8 @@ def as_line(found: dict) -> str:
 
     first, every = found["first_beam"], found["all_beams"]
     parts = [
-        f"generator on {found['rows']} rows, {found['positives']} clicks: L_NTP {levels(found['ntp_loss'])}",
+        f"generator on {found['rows']} rows, {found['positives']} clicks: L_NTP "
+        f"{levels(found['ntp_loss'])}",
         hit("cohort hits of 1 beam", first["codes"]),
         hit(f"of {found['beams']}", every["codes"]),
         hit("item hits", [every["items"]]),
@@ -183,5 +215,7 @@ def as_line(found: dict) -> str:
     ]
     if found["teacher"]:
         agreement = [found["teacher"]["correlation"], found["teacher"]["mean_absolute_difference"]]
-        parts.append("SR teacher r {}, |dp| {}".format(*(levels([value], "{:.3f}") for value in agreement)))
+        parts.append(
+            "SR teacher r {}, |dp| {}".format(*(levels([value], "{:.3f}") for value in agreement))
+        )
     return ", ".join(parts)

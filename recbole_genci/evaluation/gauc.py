@@ -8,13 +8,15 @@ import numpy as np
 def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
     """Mean of the users' AUC, each weighted by the user's number of rows (impressions).
 
-    ``sum_u n_u * AUC_u / sum_u n_u`` over the users that have both a click and a row without one; AUC_u is undefined for
-    the others. It judges the order within a user, which is what a ranker decides; users that click more or less than others
-    move the AUC over all rows but not this. Introduced by Zhu et al., "Optimized Cost per Click in Taobao Display
-    Advertising" (KDD 2017), and the metric of DIN's paper (Zhou et al., KDD 2018, section 6.3), whose weights these are.
+    ``sum_u n_u * AUC_u / sum_u n_u`` over the users that have both a click and a row without one;
+    AUC_u is undefined for the others. It judges the order within a user, which is what a ranker
+    decides; users that click more or less than others move the AUC over all rows but not this.
+    Introduced by Zhu et al., "Optimized Cost per Click in Taobao Display Advertising" (KDD 2017),
+    and the metric of DIN's paper (Zhou et al., KDD 2018, section 6.3), whose weights these are.
 
-    RecBole's own ``gauc`` is no help here: it is a ranking metric, computed from ranks among all or sampled items, so that
-    it cannot be had of labelled rows nor beside AUC and LogLoss; and it weights users by their clicks.
+    RecBole's own ``gauc`` is no help here: it is a ranking metric, computed from ranks among all or
+    sampled items, so that it cannot be had of labelled rows nor beside AUC and LogLoss; and it
+    weights users by their clicks.
 
     Args:
         users: ``[R]`` any numbers or strings that tell users apart.
@@ -25,15 +27,23 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
         float: between 0 and 1; nan if no user has rows of both classes.
 
     Raises:
-        ValueError: arrays of different lengths, labels other than 0 and 1, or scores that are not finite.
+        ValueError: arrays of different lengths, labels other than 0 and 1, or scores that are not
+            finite.
     """
     users, labels, scores = np.asarray(users), np.asarray(labels), np.asarray(scores)
     if not users.shape == labels.shape == scores.shape == (len(users),):
-        raise ValueError(f"gauc: users {users.shape}, labels {labels.shape} and scores {scores.shape} are not one number a row.")
+        raise ValueError(
+            f"gauc: users {users.shape}, labels {labels.shape} and scores {scores.shape} are not "
+            "one number a row."
+        )
     if not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"gauc: labels hold {labels[~np.isin(labels, (0, 1))][0]!r}; they must be 0 or 1.")
+        raise ValueError(
+            f"gauc: labels hold {labels[~np.isin(labels, (0, 1))][0]!r}; they must be 0 or 1."
+        )
     if not np.isfinite(scores).all():
-        raise ValueError(f"gauc: {(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite.")
+        raise ValueError(
+            f"gauc: {(~np.isfinite(scores)).sum()} of {len(scores)} scores are not finite."
+        )
     if len(users) == 0:
         return float("nan")
     user = np.unique(users, return_inverse=True)[1].reshape(-1)
@@ -41,13 +51,17 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
     user, clicked, scores = user[order], labels[order] == 1, scores[order]
     rows = np.bincount(user)
     clicks = np.bincount(user[clicked], minlength=len(rows))
-    # Ranks from 1 within each user. A run of equal scores starts where the user or the score changes.
+    # Ranks from 1 within each user. A run of equal scores starts where the user or the score
+    # changes.
     starts = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (scores[1:] != scores[:-1])])
     length = np.diff(np.r_[starts, len(user)])
     middle = np.repeat(starts + (length + 1) / 2, length)
     ranks = middle - (np.cumsum(rows) - rows)[user]
     # Mann and Whitney: pairs in the right order, half of a tie, from the sum of the clicks' ranks.
-    pairs = np.bincount(user[clicked], weights=ranks[clicked], minlength=len(rows)) - clicks * (clicks + 1) / 2
+    pairs = (
+        np.bincount(user[clicked], weights=ranks[clicked], minlength=len(rows))
+        - clicks * (clicks + 1) / 2
+    )
     both = (clicks > 0) & (clicks < rows)
     if not both.any():
         return float("nan")

@@ -10,5 +10,7 @@ def rela_impr(auc: float, base_auc: float) -> float:
         ValueError: the base model is no better than a guess.
     """
     if base_auc <= 0.5:
-        raise ValueError(f"RelaImpr is undefined for a base AUC of {base_auc}: it must be above 0.5.")
+        raise ValueError(
+            f"RelaImpr is undefined for a base AUC of {base_auc}: it must be above 0.5."
+        )
     return ((auc - 0.5) / (base_auc - 0.5) - 1) * 100

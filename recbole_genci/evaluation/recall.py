@@ -1,7 +1,9 @@
 """Recall@K and NDCG@K of the items a model generates, on the clicked rows of a split.
 
-A clicked row has one relevant item, its own: Recall@K is the share of rows that have it among the first K generated, NDCG@K
-the mean of ``1 / log2(1 + rank)`` over them. Beside both stands the list of the most popular items of the training clicks.
+A clicked row has one relevant item, its own: Recall@K is the share of rows that have it among the
+    first K generated, NDCG@K
+the mean of ``1 / log2(1 + rank)`` over them. Beside both stands the list of the most popular items
+of the training clicks.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def ranks_of(items: Tensor, target: Tensor, history: Tensor | None = None) -> Te
     Args:
         items: best first; 0 stands for no item.
         target: ``[P]``.
-        history: ``[P, H]``, items that are left out of the list, also where one of them is the target; 0 is padding.
+        history: ``[P, H]``, items that are left out of the list, also where one of them is the
+            target; 0 is padding.
     """
     kept = items != 0
     if history is not None:
@@ -44,30 +47,39 @@ def ranking_metrics(ranks: Tensor, k: Sequence[int]) -> dict[str, float]:
     for limit in k:
         hit = (ranks > 0) & (ranks <= limit)
         result[f"recall@{limit}"] = hit.double().mean().item()
-        result[f"ndcg@{limit}"] = torch.where(hit, 1 / torch.log2(1.0 + ranks.double()), 0.0).mean().item()
+        result[f"ndcg@{limit}"] = (
+            torch.where(hit, 1 / torch.log2(1.0 + ranks.double()), 0.0).mean().item()
+        )
     return result
 
 
 @torch.no_grad()
 def recall(
-    model, loader, training_part, device, k: Sequence[int] = (10, 20), num_beams: int | None = None,
+    model,
+    loader,
+    training_part,
+    device,
+    k: Sequence[int] = (10, 20),
+    num_beams: int | None = None,
     exclude_history: bool = False,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> dict[str, dict[str, float]]:
     """Recall@K and NDCG@K of a model's ``generate_items`` over a loader's clicked rows.
 
     Args:
         training_part: the model's view of the training rows, for popularity.
         k: lengths of the list.
-        num_beams: width of the search; default the largest K, plus the longest history if that is excluded. The number of
-            items gives the exact ranking of the whole catalogue.
-        exclude_history: leave the items of the row's history (as long as the model reads it) out of both lists. Off by
-            default, as in RecBole's own evaluation of sequential recommenders: a clicked item may be clicked again.
+        num_beams: width of the search; default the largest K, plus the longest history if that is
+            excluded. The number of items gives the exact ranking of the whole catalogue.
+        exclude_history: leave the items of the row's history (as long as the model reads it) out of
+            both lists. Off by default, as in RecBole's own evaluation of sequential recommenders: a
+            clicked item may be clicked again.
 
     Returns:
         dict: ``generated`` and ``popular``, each with ``recall@K`` and ``ndcg@K``.
 
     Raises:
-        ValueError: a model that generates nothing, no clicked row, or a length or width below what is needed.
+        ValueError: a model that generates nothing, no clicked row, or a length or width below what
+            is needed.
     """
     if not model.generates_items:
         raise ValueError(f"recall: {type(model).__name__} generates no items.")
@@ -80,7 +92,9 @@ def recall(
     needed = min(max(k) + longest, loader.dataset.item_num - 1)
     if num_beams is not None and num_beams < needed:
         what = f"{max(k)} items" + (f" beside the up to {longest} of a history" if longest else "")
-        raise ValueError(f"num_beams: {num_beams} beams give no list of {what}; use at least {needed}.")
+        raise ValueError(
+            f"num_beams: {num_beams} beams give no list of {what}; use at least {needed}."
+        )
     model.eval()
     width = num_beams or needed
     favourites = popularity(training_part).items.argsort()[:-1]  # without padding, which ranks last
@@ -91,9 +105,13 @@ def recall(
         if len(clicked) == 0:
             continue
         target = clicked[config["ITEM_ID_FIELD"]]
-        history = clicked[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]] if exclude_history else None
+        history = (
+            clicked[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]] if exclude_history else None
+        )
         generated.append(ranks_of(model.generate_items(clicked, width)[0], target, history).cpu())
         popular.append(ranks_of(favourites.expand(len(clicked), -1), target, history).cpu())
     none = [torch.empty(0, dtype=torch.int64)]
-    return {"generated": ranking_metrics(torch.cat(none + generated), k),
-            "popular": ranking_metrics(torch.cat(none + popular), k)}  # fmt: skip
+    return {
+        "generated": ranking_metrics(torch.cat(none + generated), k),
+        "popular": ranking_metrics(torch.cat(none + popular), k),
+    }

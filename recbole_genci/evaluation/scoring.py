@@ -23,29 +23,34 @@ def score_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predict every row of a loader.
 
-    RecBole's collector joins the scores anew after every batch (collector.py:44), in time that grows with the square of the
-    rows; here they are joined once.
+    RecBole's collector joins the scores anew after every batch (collector.py:44), in time that
+    grows with the square of the rows; here they are joined once.
 
-    Several processes score whole batches in turn and exchange them: each row once, and as one process scores it.
+    Several processes score whole batches in turn and exchange them: each row once, and as one
+        process scores it.
 
     Returns:
         click probabilities ``[R]`` and labels ``[R]``, in the loader's order, on the CPU.
 
     Raises:
-        FloatingPointError: a score that is not finite, which scikit-learn's curve would take for the best score of all.
+        FloatingPointError: a score that is not finite, which scikit-learn's curve would take for
+            the best score of all.
         ValueError: what the model predicts is not one probability a row.
     """
     model.eval()
     batches = []
     label_field = loader.config["LABEL_FIELD"]
-    shown = tqdm(loader, desc="Evaluate", dynamic_ncols=True, leave=False) if show_progress else loader
+    shown = (
+        tqdm(loader, desc="Evaluate", dynamic_ncols=True, leave=False) if show_progress else loader
+    )
     for interaction, *_ in islice(shown, processes.rank, None, processes.size):
         batches.append((model.predict(interaction.to(device)), interaction[label_field]))
     batches = processes.join_batches([(scores.cpu(), labels) for scores, labels in batches])
     scores, labels = map(torch.cat, zip(*batches))
     if not torch.isfinite(scores).all():
         raise FloatingPointError(
-            f"{type(model).__name__} predicted {int((~torch.isfinite(scores)).sum())} of {len(scores)} scores that are not "
+            f"{type(model).__name__} predicted {int((~torch.isfinite(scores)).sum())} of "
+            f"{len(scores)} scores that are not "
             "finite. Lower learning_rate or set clip_grad_norm: {max_norm: 5.0}."
         )
     check_probabilities(model, scores, len(labels))
@@ -53,13 +58,21 @@ def score_rows(
 
 
 def check_probabilities(model, scores: torch.Tensor, rows: int) -> None:
-    """Raises ValueError for scores that are not one number from 0 to 1 a row: LogLoss would cut them off without a word."""
+    """Raises ValueError for scores that are not one number from 0 to 1 a row: LogLoss would cut
+    them off without a word.
+    """
     name = type(model).__name__
     if scores.shape != (rows,):
-        raise ValueError(f"{name}.predict gives scores of shape {list(scores.shape)} for {rows} rows; it must give one a row.")
+        raise ValueError(
+            f"{name}.predict gives scores of shape {list(scores.shape)} for {rows} rows; it must "
+            "give one a row."
+        )
     outside = (scores < 0) | (scores > 1)
     if outside.any():
-        raise ValueError(f"{name}.predict gives {scores[outside][0]:.4g}, which is no probability; end it with torch.sigmoid.")
+        raise ValueError(
+            f"{name}.predict gives {scores[outside][0]:.4g}, which is no probability; end it with "
+            "torch.sigmoid."
+        )
 
 
 def users_of(loader) -> np.ndarray:
@@ -72,8 +85,11 @@ def users_of_part(part) -> np.ndarray:
     return part.inter_feat[part.uid_field].numpy()
 
 
-def metrics_of(config, scores: torch.Tensor, labels: torch.Tensor, users: np.ndarray | None = None) -> dict[str, float]:
-    """The configuration's ``metrics`` of scores ``[R]`` against labels ``[R]``, by their names in lower case.
+def metrics_of(
+    config, scores: torch.Tensor, labels: torch.Tensor, users: np.ndarray | None = None
+) -> dict[str, float]:
+    """The configuration's ``metrics`` of scores ``[R]`` against labels ``[R]``, by their names in
+    lower case.
 
     Args:
         users: ``[R]``, for GAUC and for metrics of one's own that ask for them.
@@ -81,7 +97,10 @@ def metrics_of(config, scores: torch.Tensor, labels: torch.Tensor, users: np.nda
     Raises:
         ValueError: a metric of one's own that fails, or gives no number; names its file and line.
     """
-    return {metric.key: _measured(metric, config, scores, labels, users) for metric in metrics_asked(config["metrics"])}
+    return {
+        metric.key: _measured(metric, config, scores, labels, users)
+        for metric in metrics_asked(config["metrics"])
+    }
 
 
 def _measured(metric: Metric, config, scores, labels, users) -> float:
@@ -109,5 +128,8 @@ def _of_recbole(metric_class, config, scores, labels) -> float:
     collected.set("data.label", labels)
     values = metric_class(config).calculate_metric(collected)
     if len(values) != 1:
-        raise ValueError(f"metrics: {metric_class.__name__} gives {len(values)} values, {', '.join(values)}; one is needed.")
+        raise ValueError(
+            f"metrics: {metric_class.__name__} gives {len(values)} values, {', '.join(values)}; "
+            "one is needed."
+        )
     return float(next(iter(values.values())))

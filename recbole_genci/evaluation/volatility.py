@@ -1,7 +1,9 @@
-"""How fast users' interests change (Table 5): the mean Jaccard distance of the genres of consecutive clicks.
+"""How fast users' interests change (Table 5): the mean Jaccard distance of the genres of
+consecutive clicks.
 
-The paper says (A.1): users fall "into fast-changing and slow-changing groups based on interest volatility, calculated via the
-average Jaccard distance of consecutive item genres". What it leaves open is chosen here, and said by ``DEFINITION``.
+The paper says (A.1): users fall "into fast-changing and slow-changing groups based on interest
+volatility, calculated via the average Jaccard distance of consecutive item genres". What it leaves
+open is chosen here, and said by ``DEFINITION``.
 """
 
 from __future__ import annotations
@@ -18,26 +20,33 @@ from recbole_genci.utils.validation import nearest
 FAST, SLOW, UNDEFINED = "fast", "slow", ""
 
 DEFINITION = (
-    "A user's volatility is the mean Jaccard distance (1 - shared / all) of the genre or category sets (volatility_field) of "
-    "consecutive clicks, over the user's training clicks in time order, clicks of one instant in the order of the .inter file; "
-    "clicks of items without a genre are passed over, and users with fewer than two others belong to no group. Fast-changing "
-    "users lie above the median over all users that have a volatility, slow-changing ones at or below it."
+    "A user's volatility is the mean Jaccard distance (1 - shared / all) of the genre or category "
+    "sets (volatility_field) of "
+    "consecutive clicks, over the user's training clicks in time order, clicks of one instant in "
+    "the order of the .inter file; "
+    "clicks of items without a genre are passed over, and users with fewer than two others belong "
+    "to no group. Fast-changing "
+    "users lie above the median over all users that have a volatility, slow-changing ones at or "
+    "below it."
 )
 
 
 @dataclass(frozen=True)
 class UserVolatility:
     """Attributes:
-        users: ``[U]`` internal ids of all users with a row in any part, ascending.
-        volatility: ``[U]`` float64 between 0 and 1; nan for users with fewer than two clicks of items with genres.
-    """  # fmt: skip
+    users: ``[U]`` internal ids of all users with a row in any part, ascending.
+    volatility: ``[U]`` float64 between 0 and 1; nan for users with fewer than two clicks of items
+        with genres.
+    """
 
     users: np.ndarray
     volatility: np.ndarray
 
     @property
     def threshold(self) -> float:
-        """The median over users that have a volatility, above which a user is fast; nan if none has."""
+        """The median over users that have a volatility, above which a user is fast; nan if none
+        has.
+        """
         known = self.volatility[~np.isnan(self.volatility)]
         return float(np.median(known)) if len(known) else float("nan")
 
@@ -46,17 +55,23 @@ def user_volatility(parts, training_only: bool = True) -> UserVolatility:
     """Volatility of every user of a run.
 
     Args:
-        parts: training, validation and test part: ``Plan.parts``, or ``SavedRun.parts`` as ``load`` restores them.
-        training_only: count training clicks alone. A group is then settled by what was known before any held-out row: with
-            held-out clicks, users would be sorted in part by the very clicks that the groups' AUC is about.
+        parts: training, validation and test part: ``Plan.parts``, or ``SavedRun.parts`` as ``load``
+            restores them.
+        training_only: count training clicks alone. A group is then settled by what was known before
+            any held-out row: with held-out clicks, users would be sorted in part by the very clicks
+            that the groups' AUC is about.
 
     Raises:
         ValueError: no item field holds sets, or ``volatility_field`` names one that does not.
     """
     whole = parts[0]
     sets = _item_sets(whole)
-    columns = {name: np.concatenate([part.inter_feat[name].numpy() for part in (parts[:1] if training_only else parts)])
-               for name in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, ROW_NUMBER)}  # fmt: skip
+    columns = {
+        name: np.concatenate(
+            [part.inter_feat[name].numpy() for part in (parts[:1] if training_only else parts)]
+        )
+        for name in (whole.uid_field, whole.iid_field, whole.label_field, TIME_RANK, ROW_NUMBER)
+    }
     users, items = columns[whole.uid_field], columns[whole.iid_field]
     has_genres = np.diff(sets.indptr) > 0
     keep = np.flatnonzero((columns[whole.label_field] == 1) & has_genres[items])
@@ -66,16 +81,20 @@ def user_volatility(parts, training_only: bool = True) -> UserVolatility:
     distance = jaccard_distance(sets, items[:-1][same_user], items[1:][same_user])
     pairs = np.bincount(users[1:][same_user], minlength=whole.user_num)
     total = np.bincount(users[1:][same_user], weights=distance, minlength=whole.user_num)
-    everyone = np.unique(np.concatenate([part.inter_feat[whole.uid_field].numpy() for part in parts]))
+    everyone = np.unique(
+        np.concatenate([part.inter_feat[whole.uid_field].numpy() for part in parts])
+    )
     volatility = np.divide(total, pairs, out=np.full(len(total), np.nan), where=pairs > 0)
     return UserVolatility(everyone, volatility[everyone])
 
 
 def groups(volatility: UserVolatility, users_of_rows: np.ndarray) -> np.ndarray:
-    """Group ``[R]`` of each row by its user: ``'fast'`` above the median, ``'slow'`` at or below it, ``''`` if undefined.
+    """Group ``[R]`` of each row by its user: ``'fast'`` above the median, ``'slow'`` at or below
+    it, ``''`` if undefined.
 
     Args:
-        users_of_rows: ``[R]`` internal user ids; ids that ``volatility`` does not know are undefined.
+        users_of_rows: ``[R]`` internal user ids; ids that ``volatility`` does not know are
+            undefined.
     """
     names = np.where(volatility.volatility > volatility.threshold, FAST, SLOW)
     names[np.isnan(volatility.volatility)] = UNDEFINED
@@ -104,36 +123,48 @@ def _item_sets(part) -> csr_array:
     values = part.item_feat[field].numpy().reshape(part.item_num, -1)
     item, column = np.nonzero(values)  # 0 is padding
     pairs = np.unique(np.stack([item, values[item, column]]), axis=1)
-    sets = csr_array((np.ones(pairs.shape[1], dtype=np.int64), tuple(pairs)), shape=(part.item_num, part.num(field)))
+    sets = csr_array(
+        (np.ones(pairs.shape[1], dtype=np.int64), tuple(pairs)),
+        shape=(part.item_num, part.num(field)),
+    )
     return sets
 
 
 def set_field(part) -> str:
-    """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq`` field of items.
+    """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq``
+    field of items.
 
     Raises:
         ValueError: no such field, or several.
     """
-    tokens = [field for field in part.fields(ftype=[FeatureType.TOKEN, FeatureType.TOKEN_SEQ], source=[FeatureSource.ITEM])
-              if part.item_feat is not None and field in part.item_feat]  # fmt: skip
+    tokens = [
+        field
+        for field in part.fields(
+            ftype=[FeatureType.TOKEN, FeatureType.TOKEN_SEQ], source=[FeatureSource.ITEM]
+        )
+        if part.item_feat is not None and field in part.item_feat
+    ]
     sequences = [field for field in tokens if part.field2type[field] == FeatureType.TOKEN_SEQ]
     asked, where = part.config["volatility_field"], f"dataset {part.dataset_name}"
     load = "Load one by load_col: {item: [...]} and name it by volatility_field."
     if asked is not None:
         if asked not in tokens:
             raise ValueError(
-                f"volatility_field: '{asked}' is no loaded item field of type token_seq or token of {where}, which has "
+                f"volatility_field: '{asked}' is no loaded item field of type token_seq or token "
+                f"of {where}, which has "
                 f"{', '.join(tokens) or 'none'}.{nearest(asked, tokens)} {load}"
             )
         return asked
     if not sequences:
         raise ValueError(
-            f"volatility_field: {where} has no loaded item field of type token_seq, so that items have no genres or categories "
+            f"volatility_field: {where} has no loaded item field of type token_seq, so that items "
+            "have no genres or categories "
             f"whose change could be measured. {load}"
         )
     if len(sequences) > 1:
         raise ValueError(
-            f"volatility_field: {where} has several item fields of type token_seq, {', '.join(sequences)}; say which of them "
+            f"volatility_field: {where} has several item fields of type token_seq, "
+            f"{', '.join(sequences)}; say which of them "
             "holds the genres or categories."
         )
     return sequences[0]

@@ -1,4 +1,6 @@
-"""Every table and figure of the paper from one command each: ``python run_recbole_genci.py --experiment=NAME --dataset=NAME``."""
+"""Every table and figure of the paper from one command each: ``python run_recbole_genci.py
+--experiment=NAME --dataset=NAME``.
+"""
 
 from recbole_genci.experiments.command import experiment
 

@@ -1,4 +1,6 @@
-"""Rows once per data configuration, semantic IDs once per tokenizer configuration, for all experiments of one command."""
+"""Rows once per data configuration, semantic IDs once per tokenizer configuration, for all
+experiments of one command.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ class Preparation:
 
     def rows(self, config) -> tuple[list, str]:
         """Training, validation and test part, and their fingerprint (``rows_fingerprint``)."""
-        keys = [*config.parameters["Dataset"], "eval_args", "history_labels", "history_source", "data_seed", "dataset"]
+        keys = [
+            *config.parameters["Dataset"],
+            "eval_args",
+            "history_labels",
+            "history_source",
+            "data_seed",
+            "dataset",
+        ]
         key = json.dumps({name: config[name] for name in keys}, sort_keys=True, default=str)
         if key not in self._rows:
             start_console(config["state"])
@@ -30,20 +39,25 @@ class Preparation:
         return self._rows[key]
 
     def semantic_ids(self, config, published: bool = True) -> SemanticIDs | None:
-        """Those that the configuration's model reads; None if it reads none. ``published`` as of `find_semantic_ids`.
+        """Those that the configuration's model reads; None if it reads none. ``published`` as of
+        `find_semantic_ids`.
 
         Raises:
-            ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had, or a failing fit.
+            ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had,
+                or a failing fit.
         """
         if not config.model_class.reads_semantic_ids:
             return None
         parts, fingerprint = self.rows(config)
         keys = {key: config[key] for key in [*TOKENIZER_KEYS, "semantic_id_path"]}
-        key = json.dumps([fingerprint, keys, asks_for_settings(config), published], sort_keys=True, default=str)
+        key = json.dumps(
+            [fingerprint, keys, asks_for_settings(config), published], sort_keys=True, default=str
+        )
         if key not in self._ids:
             if not published:  # several are made, one after another
                 logging.getLogger().info(
-                    f"Semantic IDs for {config['model']}: {config['text_encoder']}, {config['quantizer']}, "
+                    f"Semantic IDs for {config['model']}: {config['text_encoder']}, "
+                    f"{config['quantizer']}, "
                     f"{config['num_codebooks']} x {config['codebook_size']} codes."
                 )
             self._ids[key] = prepare_semantic_ids(config, parts[0], published)

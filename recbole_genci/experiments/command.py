@@ -45,20 +45,25 @@ def experiment(
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
 ) -> list[Outcome]:
-    """Run an experiment of ``properties/experiment/``, or ``all`` of them, and write ``results/NAME-DATASET/``.
+    """Run an experiment of ``properties/experiment/``, or ``all`` of them, and write
+    ``results/NAME-DATASET/``.
 
     Args:
         name: of the experiment.
         dataset: the dataset's name.
-        models: for experiments over models, instead of the definition's; one's own as of ``recbole_genci.run``.
+        models: for experiments over models, instead of the definition's; one's own as of
+            ``recbole_genci.run``.
         seeds: how many, instead of the definition's.
-        config_files, config_dict, argv: as of ``recbole_genci.run``; for every line, whose own keys beat them.
+        config_files, config_dict, argv: as of ``recbole_genci.run``; for every line, whose own keys
+            beat them.
 
     Returns:
-        list: the outcome of each experiment. Failed runs are in ``outcome.failed()``; they end nothing.
+        list: the outcome of each experiment. Failed runs are in ``outcome.failed()``; they end
+            nothing.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any training.
+        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
+            training.
     """
     models = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
@@ -69,22 +74,36 @@ def experiment(
 
 def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
     definitions = chosen(name)
-    requests = [check_request(each, asked, [other for other in definitions if other is not each]) for each in definitions]
+    requests = [
+        check_request(each, asked, [other for other in definitions if other is not each])
+        for each in definitions
+    ]
     preparation = Preparation()
     start_console(requests[0].config["state"])
     tracking.check(requests[0].config)
     for request in requests:
         _check_semantic_ids(request)
-    parts, _ = preparation.rows(requests[0].config)  # a missing file or column is a refused request too
-    return [(request, preparation) for request in requests if _can_be_reported(request, parts, alone=len(requests) == 1)]
+    parts, _ = preparation.rows(
+        requests[0].config
+    )  # a missing file or column is a refused request too
+    return [
+        (request, preparation)
+        for request in requests
+        if _can_be_reported(request, parts, alone=len(requests) == 1)
+    ]
 
 
 def _check_semantic_ids(request: Request) -> None:
-    """Say before rows are read that semantic IDs cannot be had. Where lines are about how they are made, the others go on."""
+    """Say before rows are read that semantic IDs cannot be had. Where lines are about how they are
+    made, the others go on.
+    """
     makes_ids, failed = request.definition.makes_semantic_ids(), set()
     for line in request.lines:
         config = request.configs[line.name]
-        if not getattr(config.model_class, "reads_semantic_ids", False) or config["text_encoder"] in failed:
+        if (
+            not getattr(config.model_class, "reads_semantic_ids", False)
+            or config["text_encoder"] in failed
+        ):
             continue
         try:
             check_source(config, published=not makes_ids)
@@ -92,11 +111,15 @@ def _check_semantic_ids(request: Request) -> None:
             if not makes_ids:
                 raise
             failed.add(config["text_encoder"])
-            logging.getLogger().warning(f"Experiment {request.definition.name}: the line {line.name} will fail. {error}")
+            logging.getLogger().warning(
+                f"Experiment {request.definition.name}: the line {line.name} will fail. {error}"
+            )
 
 
 def _can_be_reported(request: Request, parts, alone: bool) -> bool:
-    """Whether models and rows have what the experiment measures. One among many that lacks it is left out, with a warning."""
+    """Whether models and rows have what the experiment measures. One among many that lacks it is
+    left out, with a warning.
+    """
     try:
         check_report(request, parts)
     except ValueError as error:
@@ -141,8 +164,9 @@ def _command(name, dataset, models, seeds, config_files, argv) -> str:
 def main(argv: Sequence[str]) -> int:
     """The command line with ``--experiment``.
 
-    A request that cannot be carried out is one sentence on stderr and exit status 2, before anything is trained. Status 1 says
-    that a run has failed; all others have finished, and the table says which.
+    A request that cannot be carried out is one sentence on stderr and exit status 2, before
+    anything is trained. Status 1 says that a run has failed; all others have finished, and the
+    table says which.
     """
     words = {}
     try:
@@ -154,7 +178,9 @@ def main(argv: Sequence[str]) -> int:
             return 0
         asked = _asked(argv, words)
         work = _prepare(str(words["experiment"]), asked)
-        with contextlib.ExitStack() as stack:  # that none of them is being run is known before the first one trains
+        with (
+            contextlib.ExitStack() as stack
+        ):  # that none of them is being run is known before the first one trains
             for request, _ in work:
                 stack.enter_context(only_process(request.folder))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -162,11 +188,16 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
-    failed = [run for request, preparation in work for run in execute(request, preparation).failed()]
+    failed = [
+        run for request, preparation in work for run in execute(request, preparation).failed()
+    ]
     if failed:
         first = failed[0]
-        print(f"recbole_genci: {len(failed)} runs failed; the first, {first['model']} seed {first['seed']}: {first['error']}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"recbole_genci: {len(failed)} runs failed; the first, {first['model']} seed "
+            f"{first['seed']}: {first['error']}",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
@@ -175,13 +206,30 @@ def _asked(argv: Sequence[str], words: dict) -> Asked:
     if not words.get("dataset"):
         raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
     if "model" in words:
-        raise ValueError(f"model: --experiment={name} trains the models of its table; choose among them by --models, for example "
-                         "--models=LR,DeepFM,GenCI.")  # fmt: skip
+        raise ValueError(
+            f"model: --experiment={name} trains the models of its table; choose among them by "
+            "--models, for example "
+            "--models=LR,DeepFM,GenCI."
+        )
     if "resume" in words:
-        raise ValueError(f"resume: --experiment={name} goes on by itself where it was stopped; leave --resume out.")
-    models = [model.strip() for model in str(words["models"]).split(",")] if words.get("models") else None
+        raise ValueError(
+            f"resume: --experiment={name} goes on by itself where it was stopped; leave --resume "
+            "out."
+        )
+    models = (
+        [model.strip() for model in str(words["models"]).split(",")]
+        if words.get("models")
+        else None
+    )
     files = str(words["config_files"]).split() if words.get("config_files") else None
     rest = [word for word in argv if word[2:].partition("=")[0] not in _OWN]
     seeds = parse_seeds(words.get("seeds"))
-    return Asked(str(words["dataset"]), models, seeds, files, None, rest,
-                 _command(name, words["dataset"], models, seeds, files, rest))  # fmt: skip
+    return Asked(
+        str(words["dataset"]),
+        models,
+        seeds,
+        files,
+        None,
+        rest,
+        _command(name, words["dataset"], models, seeds, files, rest),
+    )

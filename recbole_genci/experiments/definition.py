@@ -1,4 +1,6 @@
-"""What an experiment is: the lines of its table, each a model with some keys of its own, read from properties/experiment/."""
+"""What an experiment is: the lines of its table, each a model with some keys of its own, read from
+properties/experiment/.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,18 @@ from recbole_genci.utils.validation import nearest
 
 ALL = "all"
 #: `--experiment=all` runs them in this order: the cheap and the shared first.
-ORDER = ("statistics", "compare", "ablation", "extraction", "intents", "volatility", "layers", "mu", "eta", "cohorts")
+ORDER = (
+    "statistics",
+    "compare",
+    "ablation",
+    "extraction",
+    "intents",
+    "volatility",
+    "layers",
+    "mu",
+    "eta",
+    "cohorts",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,9 @@ class Definition:
         """
         if not self.open_models:
             about = f"are variants of {self.lines[0].model}" if self.lines else "are no models"
-            raise ValueError(f"models: the lines of experiment '{self.name}' {about}; leave --models out.")
+            raise ValueError(
+                f"models: the lines of experiment '{self.name}' {about}; leave --models out."
+            )
         entries = [entry_of(model) for model in models]
         names = [entry.name for entry in entries]
         for name in names:
@@ -105,13 +120,22 @@ def read(name: str) -> Definition:
     """
     known = known_experiments()
     if name not in known:
-        raise ValueError(f"experiment: '{name}' is not an experiment.{nearest(name, [*known, ALL])} There are "
-                         f"{', '.join(known)}, and {ALL} of them.")  # fmt: skip
+        raise ValueError(
+            f"experiment: '{name}' is not an experiment.{nearest(name, [*known, ALL])} There are "
+            f"{', '.join(known)}, and {ALL} of them."
+        )
     content = yaml.safe_load((folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     return Definition(
-        name, content["about"], content["paper"], content["report"], tuple(_lines(content)), "models" in content,
-        content.get("seeds"), tuple(content.get("notes", ())), content.get("rows"),
-    )  # fmt: skip
+        name,
+        content["about"],
+        content["paper"],
+        content["report"],
+        tuple(_lines(content)),
+        "models" in content,
+        content.get("seeds"),
+        tuple(content.get("notes", ())),
+        content.get("rows"),
+    )
 
 
 def chosen(name: str) -> list[Definition]:

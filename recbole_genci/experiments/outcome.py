@@ -13,7 +13,10 @@ from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
-CALIBRATION = (Column("LogLoss recalibrated", error="sd"), Column("predicted / observed clicks", error="sd"))
+CALIBRATION = (
+    Column("LogLoss recalibrated", error="sd"),
+    Column("predicted / observed clicks", error="sd"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,25 @@ class Outcome:
         return [line for line in self.request.lines if self.complete(line)]
 
     def status(self, line: Line) -> str:
-        """``3 seeds``, or what is missing, with the figures of the seeds that are there: those are not averaged."""
+        """``3 seeds``, or what is missing, with the figures of the seeds that are there: those are
+        not averaged.
+        """
         runs, number = self.of_line(line), len(self.request.seeds)
         if self.complete(line):
             return f"{number} seed{'s' if number > 1 else ''}"
-        error = next(run["error"] for seed in self.request.seeds if (run := self.runs[(line.name, seed)])["status"] != FINISHED)
+        error = next(
+            run["error"]
+            for seed in self.request.seeds
+            if (run := self.runs[(line.name, seed)])["status"] != FINISHED
+        )
         seen = ", ".join(f"{run['seed']}: AUC {_shown(run['test']['auc'])}" for run in runs)
         start = "failed" if not runs else f"incomplete, {len(runs)} of {number} seeds ({seen})"
         return f"{start}; {error}"
 
     def values(self, line: Line, metric: str) -> np.ndarray:
-        """A metric of a line's finished test runs ``[seeds]``, in float64; NaN where it is undefined."""
+        """A metric of a line's finished test runs ``[seeds]``, in float64; NaN where it is
+        undefined.
+        """
         return np.array([run["test"][metric] for run in self.of_line(line)], dtype=float)
 
     def mean(self, line: Line, metric: str) -> Estimate | None:
@@ -88,8 +99,14 @@ class Outcome:
         return f"test {metric}" + (f" (mean ± sd of {seeds} seeds)" if seeds > 1 else "")
 
     def number(self, line: Line, key: str, combine=np.median) -> float | None:
-        """A number of the runs' records over all seeds, as ``latency_s``; None if a seed is missing."""
-        return float(combine([run[key] for run in self.of_line(line)])) if self.complete(line) else None
+        """A number of the runs' records over all seeds, as ``latency_s``; None if a seed is
+        missing.
+        """
+        return (
+            float(combine([run[key] for run in self.of_line(line)]))
+            if self.complete(line)
+            else None
+        )
 
     @cached_property
     def test_users(self) -> np.ndarray:
@@ -108,11 +125,16 @@ class Outcome:
         return np.stack([self.store.scores(run) for run in self.of_line(line)]).astype(np.float64)
 
     def calibration(self, line: Line) -> list[Estimate | None]:
-        """The entries of the columns ``CALIBRATION`` over all seeds; None where a seed is missing or undefined."""
+        """The entries of the columns ``CALIBRATION`` over all seeds; None where a seed is missing
+        or undefined.
+        """
         if not self.complete(line):
             return [None] * len(CALIBRATION)
         found = [calibration(self.test_labels, scores) for scores in self.scores(line)]
-        return [Estimate.mean([each.log_loss for each in found]), Estimate.mean([each.ratio for each in found])]
+        return [
+            Estimate.mean([each.log_loss for each in found]),
+            Estimate.mean([each.ratio for each in found]),
+        ]
 
 
 def _shown(value: float | None) -> str:

@@ -14,7 +14,9 @@ def _tables() -> dict:
 
 
 def figure(table: int, dataset: str, line: str, column: str) -> float | None:
-    """What a table of the paper prints, or None where it prints nothing: another dataset, line or column."""
+    """What a table of the paper prints, or None where it prints nothing: another dataset, line or
+    column.
+    """
     return _tables()[f"table {table}"].get(dataset, {}).get(line, {}).get(column)
 
 

@@ -1,4 +1,6 @@
-"""Pictures of results: dots with error bars, in colours that colour-blind people can tell apart (Okabe and Ito)."""
+"""Pictures of results: dots with error bars, in colours that colour-blind people can tell apart
+(Okabe and Ito).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Series:
         name: for the legend.
         values: one a line; None leaves a gap.
         hollow: drawn as an outline, as the paper's figures are.
-        like: the number of the series whose colour and marker an outline has; without, it is a black diamond.
+        like: the number of the series whose colour and marker an outline has; without, it is a
+            black diamond.
     """
 
     name: str
@@ -35,9 +38,13 @@ class Series:
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Values ``[lines]`` and their errors ``[lines]``; NaN for a gap and for no error."""
-        whole = [Estimate(value) if isinstance(value, (int, float)) else value for value in self.values]
+        whole = [
+            Estimate(value) if isinstance(value, (int, float)) else value for value in self.values
+        ]
         values = np.array([np.nan if value is None else value.value for value in whole])
-        return values, np.array([np.nan if value is None or value.error is None else value.error for value in whole])
+        return values, np.array(
+            [np.nan if value is None or value.error is None else value.error for value in whole]
+        )
 
 
 @dataclass(frozen=True)
@@ -54,15 +61,23 @@ class Panel:
 
 def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Panel]) -> None:
     """One line of the picture for each name, top down, one column of it for each panel."""
-    figure, axes = row_of_axes(len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True)
+    figure, axes = row_of_axes(
+        len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True
+    )
     places = np.arange(len(names))
     for axis, panel in zip(axes, panels):
         shifts = _shifts(len(panel.drawn()), 0.16)
         for number, (series, shift) in enumerate(zip(panel.drawn(), shifts)):
             values, errors = series.points()
-            axis.errorbar(values, places + shift, xerr=errors, **_look(number, series), linestyle="none")
-        axis.set(xlabel=panel.label, yticks=places, yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
-                 ylim=(len(names) - 0.4, -0.6))  # fmt: skip
+            axis.errorbar(
+                values, places + shift, xerr=errors, **_look(number, series), linestyle="none"
+            )
+        axis.set(
+            xlabel=panel.label,
+            yticks=places,
+            yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
+            ylim=(len(names) - 0.4, -0.6),
+        )
         axis.ticklabel_format(axis="x", useOffset=False)
         axis.grid(axis="x", color="0.85", linewidth=0.6)
         axis.tick_params(axis="x", labelrotation=30)
@@ -77,7 +92,12 @@ def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[P
         for number, series in enumerate(panel.drawn()):
             points, errors = series.points()
             axis.errorbar(places, points, yerr=errors, **_look(number, series), linestyle="-")
-        axis.set(xlabel=key, ylabel=panel.label, xticks=places, xticklabels=[str(value) for value in values])
+        axis.set(
+            xlabel=key,
+            ylabel=panel.label,
+            xticks=places,
+            xticklabels=[str(value) for value in values],
+        )
         axis.ticklabel_format(axis="y", useOffset=False)
         axis.grid(axis="y", color="0.85", linewidth=0.6)
     _finish(figure, axes, title, file)
@@ -92,15 +112,30 @@ def _look(number: int, series: Series) -> dict:
     alone = series.hollow and series.like is None
     colour = "#000000" if alone else COLOURS[number % len(COLOURS)]
     marker = "D" if alone else _MARKERS[number % len(_MARKERS)]
-    return {"color": colour, "marker": marker, "markersize": 5.5, "markerfacecolor": "none" if series.hollow else colour,
-            "capsize": 3, "linewidth": 1.2, "label": series.name}  # fmt: skip
+    return {
+        "color": colour,
+        "marker": marker,
+        "markersize": 5.5,
+        "markerfacecolor": "none" if series.hollow else colour,
+        "capsize": 3,
+        "linewidth": 1.2,
+        "label": series.name,
+    }
 
 
 def _finish(figure, axes, title: str, file: Path) -> None:
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
+    handles = {
+        label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
+    }
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     if len(handles) > 1:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=len(handles),
+            frameon=False,
+        )
     figure.suptitle(title, fontsize=11)
     save(figure, file)

@@ -14,7 +14,8 @@ class TimeLeft:
 
     Attributes:
         seconds: of training left; None as long as nothing has been timed.
-        guessed: runs whose line and model have not been timed yet, counted with the mean of all others.
+        guessed: runs whose line and model have not been timed yet, counted with the mean of all
+            others.
     """
 
     seconds: float | None
@@ -24,13 +25,16 @@ class TimeLeft:
         if self.seconds is None:
             return "time left unknown until a run has been timed"
         of = f"; {self.guessed} of the runs by the mean of other models" if self.guessed else ""
-        return f"about {duration(self.seconds)} left (an estimate from the times measured so far{of})"
+        return (
+            f"about {duration(self.seconds)} left (an estimate from the times measured so far{of})"
+        )
 
 
 class Timer:
     """Remembers what runs took.
 
-    A line's own mean is the best guess, then that of its model's other lines, then that of all runs.
+    A line's own mean is the best guess, then that of its model's other lines, then that of all
+    runs.
     """
 
     def __init__(self):
@@ -49,7 +53,9 @@ class Timer:
         if not self._times:
             return TimeLeft(None, len(runs))
         for line, model in runs:
-            known = [s for other, _, s in self._times if other == line] or [s for _, other, s in self._times if other == model]
+            known = [s for other, _, s in self._times if other == line] or [
+                s for _, other, s in self._times if other == model
+            ]
             guessed += not known
             known = known or [seconds for *_, seconds in self._times]
             total += sum(known) / len(known)

@@ -21,12 +21,14 @@ _LINE = ("model", "settings", "seed")
 class Records:
     """The runs of one experiment on one dataset, by their hash, and those of its neighbours.
 
-    A finished run of another experiment in the same results folder is taken over instead of being trained again.
+    A finished run of another experiment in the same results folder is taken over instead of being
+    trained again.
 
     Args:
         folder: ``results/NAME-DATASET``.
         neighbours: folders of the other experiments on the dataset.
-        with_model: whether a finished run must still have its model, which published records have not: only scores.
+        with_model: whether a finished run must still have its model, which published records have
+            not: only scores.
 
     Raises:
         ValueError: a damaged file.
@@ -38,21 +40,27 @@ class Records:
         self._records = {record["config_hash"]: record for record in read_runs(folder)}
 
     def finished(self, config_hash: str) -> dict | None:
-        """The finished run of that hash, here or taken over from a neighbour; None if there is none, or its folder is gone."""
+        """The finished run of that hash, here or taken over from a neighbour; None if there is
+        none, or its folder is gone.
+        """
         record = self._records.get(config_hash)
         if record and record["status"] == FINISHED:
             gone = self._gone(self.folder, record)
             if not gone:
                 return record
             logging.getLogger().warning(
-                f"{self.run_folder(record)} has lost {' and '.join(gone)}: what this run lacks is made again."
+                f"{self.run_folder(record)} has lost {' and '.join(gone)}: what this run lacks is "
+                "made again."
             )
         for neighbour in self.neighbours:
             for other in read_runs(neighbour):
                 wanted = other["config_hash"] == config_hash and other["status"] == FINISHED
                 if wanted and not self._gone(neighbour, other):
                     path = os.path.relpath(neighbour / other["folder"], self.folder)
-                    taken = other | {"folder": Path(path).as_posix(), "taken_from": other["taken_from"] or neighbour.name}
+                    taken = other | {
+                        "folder": Path(path).as_posix(),
+                        "taken_from": other["taken_from"] or neighbour.name,
+                    }
                     self.add(taken)
                     return taken
         return None
@@ -61,9 +69,14 @@ class Records:
         return [name for name in self._needed if not (folder / record["folder"] / name).is_file()]
 
     def add(self, record: dict) -> None:
-        """Write a run that ended; it replaces an earlier one of its hash, and failures of the same line and seed."""
-        self._records = {key: each for key, each in self._records.items()
-                         if each["status"] == FINISHED or any(each[name] != record[name] for name in _LINE)}  # fmt: skip
+        """Write a run that ended; it replaces an earlier one of its hash, and failures of the same
+        line and seed.
+        """
+        self._records = {
+            key: each
+            for key, each in self._records.items()
+            if each["status"] == FINISHED or any(each[name] != record[name] for name in _LINE)
+        }
         self._records[record["config_hash"]] = record
         lines = [json.dumps(each, allow_nan=False) for each in self._records.values()]
         write_text(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
@@ -94,4 +107,6 @@ def write_scores(folder: Path, scores: np.ndarray) -> None:
 
 def read_runs(folder: Path) -> list[dict]:
     """The runs that an experiment has written; none where it has not begun."""
-    return read_json_lines(folder / RUNS_FILE, "experiment", "Remove the line, and its run is trained again.")
+    return read_json_lines(
+        folder / RUNS_FILE, "experiment", "Remove the line, and its run is trained again."
+    )

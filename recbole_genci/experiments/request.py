@@ -1,4 +1,6 @@
-"""A request for an experiment, checked: every line's configuration exists and nothing in it contradicts the experiment."""
+"""A request for an experiment, checked: every line's configuration exists and nothing in it
+contradicts the experiment.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class Request:
     Attributes:
         definition: what is asked for.
         lines: of the table; the definition's, or those of ``--models``.
-        configs: each line's Config, by the line's name; one Config under an empty name where there are no lines.
+        configs: each line's Config, by the line's name; one Config under an empty name where there
+            are no lines.
         seeds: with which every line is trained.
         command: the command line that makes this request.
     """
@@ -58,7 +61,9 @@ def results_folder(config, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asked for beside the experiment's name; as of ``recbole_genci.run``, with ``models`` and ``seeds``."""
+    """What a person asked for beside the experiment's name; as of ``recbole_genci.run``, with
+    ``models`` and ``seeds``.
+    """
 
     dataset: str
     models: Sequence[str] | None = None
@@ -69,39 +74,63 @@ class Asked:
     command: str = ""
 
 
-def check_request(definition: Definition, asked: Asked, others: Sequence[Definition] = ()) -> Request:
+def check_request(
+    definition: Definition, asked: Asked, others: Sequence[Definition] = ()
+) -> Request:
     """Make a Request of what was asked for, reading no data.
 
     Args:
         definition: of the experiment.
         asked: the dataset, and what replaces the defaults.
-        others: experiments of the same command, whose models' keys are known too; ``--models`` and ``--seeds`` then count for
-            those experiments that take them, and a sweep's own values for its own key.
+        others: experiments of the same command, whose models' keys are known too; ``--models`` and
+            ``--seeds`` then count for those experiments that take them, and a sweep's own values
+            for its own key.
 
     Raises:
         ValueError, ImportError: names the key and what to do.
     """
     alone = not others
     takes_models = definition.open_models or alone
-    lines = definition.with_models(asked.models) if asked.models and takes_models else definition.lines
+    lines = (
+        definition.with_models(asked.models) if asked.models and takes_models else definition.lines
+    )
     given = {key for key in (asked.config_dict or {})} | set(parse_argv(asked.argv))
     if alone and (fixed := sorted(given & definition.own_keys())):
-        raise ValueError(f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} out.")
-    models = [*dict.fromkeys(line.model for each in (definition, *others) for line in each.lines), *(asked.models or ())]
-    asked_seeds = asked.seeds or _seeds_written(lines[0].model if lines else _ROWS_MODEL, asked, models)
+        raise ValueError(
+            f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} "
+            "out."
+        )
+    models = [
+        *dict.fromkeys(line.model for each in (definition, *others) for line in each.lines),
+        *(asked.models or ()),
+    ]
+    asked_seeds = asked.seeds or _seeds_written(
+        lines[0].model if lines else _ROWS_MODEL, asked, models
+    )
     if alone and definition.seeds is None and asked_seeds not in (None, 1):
-        raise ValueError(f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose it by --seed.")
+        raise ValueError(
+            f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose "
+            "it by --seed."
+        )
     forced = {"semantic_id_path": None} if definition.makes_semantic_ids() else {}
     if alone and forced and "semantic_id_path" in given:
-        raise ValueError(f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, and makes them "
-                         "itself, line by line; leave --semantic_id_path out.")  # fmt: skip
+        raise ValueError(
+            f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, "
+            "and makes them "
+            "itself, line by line; leave --semantic_id_path out."
+        )
     number = 1 if definition.seeds is None else asked_seeds or definition.seeds
-    configs = {line.name: _config(line.model, line.keys | forced, number, asked, models) for line in lines}
+    configs = {
+        line.name: _config(line.model, line.keys | forced, number, asked, models) for line in lines
+    }
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
     check_same_rows(configs)
     first = next(iter(configs.values()))
     if world_size(first) > 1:
-        raise ValueError("nproc: an experiment trains each run in one process; leave --nproc and --world_size out.")
+        raise ValueError(
+            "nproc: an experiment trains each run in one process; leave --nproc and --world_size "
+            "out."
+        )
     check_dataset(first)
     check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
@@ -112,7 +141,9 @@ def check_request(definition: Definition, asked: Asked, others: Sequence[Definit
                 tokenizer_settings(config)
     _refuse_equal_lines(lines, configs)
     if lines and not can_draw():
-        raise ImportError(f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}.")
+        raise ImportError(
+            f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}."
+        )
     seeds = tuple(range(first["seed"], first["seed"] + number))
     return Request(definition, tuple(lines), configs, seeds, asked.command)
 
@@ -126,12 +157,16 @@ def _config(model: str, keys: dict, seeds: int, asked: Asked, models: Sequence[s
 
 def _seeds_written(model: str, asked: Asked, models: Sequence[str]) -> int | None:
     """How many seeds files or a dict ask for, None where they say nothing."""
-    given = Config(model, asked.dataset, asked.config_files, asked.config_dict, compared_models=models).external_config_dict
+    given = Config(
+        model, asked.dataset, asked.config_files, asked.config_dict, compared_models=models
+    ).external_config_dict
     return given.get("seeds")
 
 
 def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> None:
-    """Two lines of one model that would be one run say that a key of the request switches a variant on everywhere."""
+    """Two lines of one model that would be one run say that a key of the request switches a variant
+    on everywhere.
+    """
     seen = {}
     for line in lines:
         if line.swept:
@@ -139,7 +174,8 @@ def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> No
         facts = resolve(line.model)[0], str(effective_keys(configs[line.name]))
         if facts in seen:
             raise ValueError(
-                f"experiment: with the keys given, '{seen[facts]}' and '{line.name}' would be the same run. Leave out what "
+                f"experiment: with the keys given, '{seen[facts]}' and '{line.name}' would be the "
+                "same run. Leave out what "
                 f"'{line.name}' is about{': --' + ', --'.join(line.keys) if line.keys else ''}."
             )
         seen[facts] = line.name

@@ -1,4 +1,6 @@
-"""What an experiment leaves: ``table.md`` with all it takes to read it, the tables as CSV, and pictures."""
+"""What an experiment leaves: ``table.md`` with all it takes to read it, the tables as CSV, and
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ TABLE = "table.md"
 
 
 def check_report(request: Request, parts) -> None:
-    """Check, before anything is trained, that models and the dataset's parts have what the experiment's report measures.
+    """Check, before anything is trained, that models and the dataset's parts have what the
+    experiment's report measures.
 
     Raises:
         ValueError: from the report's own ``check``, where it has one.
     """
-    getattr(_report_module(request.definition), "check", lambda request, parts: None)(request, parts)
+    getattr(_report_module(request.definition), "check", lambda request, parts: None)(
+        request, parts
+    )
 
 
 def write_results(outcome: Outcome) -> str:
@@ -47,9 +52,14 @@ def _report_module(definition: Definition) -> ModuleType:
 def _text(outcome: Outcome, made: Report) -> str:
     request = outcome.request
     definition = request.definition
-    parts = [f"# {definition.name} on {request.config['dataset']} ({definition.paper})", _about(outcome)]
+    parts = [
+        f"# {definition.name} on {request.config['dataset']} ({definition.paper})",
+        _about(outcome),
+    ]
     parts += [made.tables["table"].markdown()]
-    parts += [f"## {name}\n\n{table.markdown()}" for name, table in made.tables.items() if name != "table"]
+    parts += [
+        f"## {name}\n\n{table.markdown()}" for name, table in made.tables.items() if name != "table"
+    ]
     parts += [f"![{definition.about}]({picture})" for picture in made.pictures]
     parts.append("\n".join(f"- {note}" for note in (*definition.notes, *made.remarks)))
     parts.append("\n".join(_origin(outcome)))
@@ -62,11 +72,20 @@ def _about(outcome: Outcome) -> str:
     if request.lines:
         number = len(request.seeds)
         seeds = f"seed{'s' if number > 1 else ''} {', '.join(map(str, request.seeds))}"
-        mean = "mean ± sd (n - 1) over the seeds, given only where all of them have finished; " if number > 1 else ""
+        mean = (
+            "mean ± sd (n - 1) over the seeds, given only where all of them have finished; "
+            if number > 1
+            else ""
+        )
         metric = request.config["valid_metric"]
-        text.append(f"Test split, {seeds}; {mean}the best epoch of a run is chosen by validation {metric}.")
+        text.append(
+            f"Test split, {seeds}; {mean}the best epoch of a run is chosen by validation {metric}."
+        )
     if failed := outcome.failed():
-        text.append(f"**{len(failed)} of {len(outcome.runs)} runs failed**; the same command tries them again.")
+        text.append(
+            f"**{len(failed)} of {len(outcome.runs)} runs failed**; the same command tries them "
+            "again."
+        )
     return " ".join(text)
 
 
@@ -75,17 +94,33 @@ def _origin(outcome: Outcome) -> list[str]:
     request = outcome.request
     test = outcome.parts[2]
     lines = [
-        f"Dataset {request.config['dataset']}, fingerprint {data_fingerprint(outcome.parts)[:12]}, {len(test):,} test rows.",
+        f"Dataset {request.config['dataset']}, fingerprint {data_fingerprint(outcome.parts)[:12]}, "
+        f"{len(test):,} test rows.",
         f"Command: `{request.command}`",
     ]
     runs = list(outcome.runs.values()) or [provenance()]
     revisions = sorted({str(run["git_revision"]) for run in runs})
-    versions = sorted({", ".join(f"{name} {version}" for name, version in run["versions"].items()) for run in runs})
-    machines = sorted(
-        {"{processor}, {cpu_count} CPU cores, {threads} threads, GPU {gpu}".format(**run["machine"]) for run in runs}
+    versions = sorted(
+        {
+            ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+            for run in runs
+        }
     )
-    lines.append(f"Revision {' and '.join(revisions)}; {'; or '.join(machines)}; {'; or '.join(versions)}.")
+    machines = sorted(
+        {
+            "{processor}, {cpu_count} CPU cores, {threads} threads, GPU {gpu}".format(
+                **run["machine"]
+            )
+            for run in runs
+        }
+    )
+    lines.append(
+        f"Revision {' and '.join(revisions)}; {'; or '.join(machines)}; {'; or '.join(versions)}."
+    )
     taken = sorted({run["taken_from"] for run in outcome.runs.values() if run["taken_from"]})
     if taken:
-        lines.append(f"Some runs are those of {', '.join(taken)}: the same configuration, seed, rows and semantic IDs.")
+        lines.append(
+            f"Some runs are those of {', '.join(taken)}: the same configuration, seed, rows and "
+            "semantic IDs."
+        )
     return [f"{line}  " for line in lines]  # two spaces end a line of Markdown

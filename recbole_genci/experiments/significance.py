@@ -1,7 +1,9 @@
 """Is one model better than another? Two questions, of which neither answers the other.
 
-Over seeds: would the difference show again if both were trained anew? A paired t-test of the seeds' differences. Over users:
-would it show on other users of the same kind? A paired bootstrap that draws whole users, since a user's rows are not independent.
+Over seeds: would the difference show again if both were trained anew? A paired t-test of the seeds'
+    differences. Over users:
+would it show on other users of the same kind? A paired bootstrap that draws whole users, since a
+user's rows are not independent.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Bootstrap:
         difference: of the mean AUC over seeds, on the test rows as they are.
         standard_error: of the difference.
         low, high: 95 % percentile interval.
-        p_value: two-sided; how often a draw's difference has the other sign, doubled, never below 2 / (draws + 1).
+        p_value: two-sided; how often a draw's difference has the other sign, doubled, never below 2
+            / (draws + 1).
         draws: that held both classes.
     """
 
@@ -37,15 +40,22 @@ class Bootstrap:
 
 
 def paired_t_test(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Two-sided p-value of a paired t-test of ``[seeds]`` against ``[seeds]``; None below 3 seeds or without any variation."""
+    """Two-sided p-value of a paired t-test of ``[seeds]`` against ``[seeds]``; None below 3 seeds
+    or without any variation.
+    """
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    if len(difference) < _LEAST_SEEDS or not np.isfinite(difference).all() or np.ptp(difference) < _ROUNDING:
+    if (
+        len(difference) < _LEAST_SEEDS
+        or not np.isfinite(difference).all()
+        or np.ptp(difference) < _ROUNDING
+    ):
         return None
     return float(stats.ttest_rel(first, second).pvalue)
 
 
 def weighted_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUC ``[D]`` under row weights ``[D, R]``; tied scores count half, NaN where a class has no weight.
+    """AUC ``[D]`` under row weights ``[D, R]``; tied scores count half, NaN where a class has no
+    weight.
 
     Args:
         labels: ``[R]``, 0 or 1.
@@ -53,7 +63,9 @@ def weighted_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
     """
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # of each group of equal scores
+    starts = np.flatnonzero(
+        np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    )  # of each group of equal scores
     weights = weights[:, order]
     positive = np.add.reduceat(weights * labels[order], starts, axis=1)
     negative = np.add.reduceat(weights * (1 - labels[order]), starts, axis=1)
@@ -64,9 +76,15 @@ def weighted_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
 
 
 def user_bootstrap(
-    users: np.ndarray, labels: np.ndarray, first: np.ndarray, second: np.ndarray, draws: int = 1000, seed: int = 0
+    users: np.ndarray,
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> Bootstrap | None:
-    """Bootstrap the difference of two models' mean AUC over seeds, drawing as many users as there are, with repetition.
+    """Bootstrap the difference of two models' mean AUC over seeds, drawing as many users as there
+    are, with repetition.
 
     All seeds of both models see the same draw, so that the differences are paired.
 
@@ -84,7 +102,10 @@ def user_bootstrap(
     number = user.max() + 1 if len(user) else 0
 
     def difference(weights: np.ndarray) -> np.ndarray:
-        of = [np.mean([weighted_auc(labels, scores, weights) for scores in model], axis=0) for model in (first, second)]
+        of = [
+            np.mean([weighted_auc(labels, scores, weights) for scores in model], axis=0)
+            for model in (first, second)
+        ]
         return of[0] - of[1]
 
     observed = difference(np.ones((1, len(labels))))[0] if number else np.nan
@@ -94,7 +115,9 @@ def user_bootstrap(
     chunk = max(1, _CHUNK // len(labels))
     drawn = []
     for start in range(0, draws, chunk):
-        counts = generator.multinomial(number, np.full(number, 1 / number), size=min(chunk, draws - start))
+        counts = generator.multinomial(
+            number, np.full(number, 1 / number), size=min(chunk, draws - start)
+        )
         drawn.append(difference(counts[:, user].astype(float)))
     drawn = np.concatenate(drawn)
     drawn = drawn[np.isfinite(drawn)]
@@ -102,6 +125,9 @@ def user_bootstrap(
         return None
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return Bootstrap(
-        float(observed), float(drawn.std(ddof=1)), *(float(q) for q in np.quantile(drawn, [0.025, 0.975])),
-        float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1))), len(drawn),
-    )  # fmt: skip
+        float(observed),
+        float(drawn.std(ddof=1)),
+        *(float(q) for q in np.quantile(drawn, [0.025, 0.975])),
+        float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1))),
+        len(drawn),
+    )

@@ -14,14 +14,18 @@ from recbole_genci.report import markdown_table
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its uncertainty: the standard deviation over seeds, or a standard error, as the column's name says."""
+    """A number with its uncertainty: the standard deviation over seeds, or a standard error, as the
+    column's name says.
+    """
 
     value: float
     error: float | None = None
 
     @classmethod
     def mean(cls, values: Sequence[float]) -> Estimate | None:
-        """Mean and standard deviation (n - 1) of all seeds' values; None if one of them is undefined."""
+        """Mean and standard deviation (n - 1) of all seeds' values; None if one of them is
+        undefined.
+        """
         return cls._of(values, 1.0)
 
     @classmethod
@@ -34,7 +38,9 @@ class Estimate:
         values = np.asarray(values, dtype=float)
         if len(values) == 0 or not np.isfinite(values).all():
             return None
-        return cls(float(values.mean()), float(values.std(ddof=1) / divisor) if len(values) > 1 else None)
+        return cls(
+            float(values.mean()), float(values.std(ddof=1) / divisor) if len(values) > 1 else None
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Column:
     Attributes:
         name: its heading.
         form: format of numbers in Markdown; CSV has them in full.
-        error: name of the uncertainty of its numbers, ``sd`` or ``se``, where they have one: a column of its own in CSV.
+        error: name of the uncertainty of its numbers, ``sd`` or ``se``, where they have one: a
+            column of its own in CSV.
     """
 
     name: str
@@ -69,16 +76,26 @@ class Table:
     def __post_init__(self):
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"A table of {len(self.columns)} columns was given a row of {len(row)}: {row}.")
+                raise ValueError(
+                    f"A table of {len(self.columns)} columns was given a row of {len(row)}: {row}."
+                )
 
     def markdown(self) -> str:
         """As a Markdown table; what is missing is a dash."""
         heads = [self._head(number) for number in range(len(self.columns))]
-        return markdown_table(heads, [[_shown(value, column) for value, column in zip(row, self.columns)] for row in self.rows])
+        return markdown_table(
+            heads,
+            [
+                [_shown(value, column) for value, column in zip(row, self.columns)]
+                for row in self.rows
+            ],
+        )
 
     def _head(self, number: int) -> str:
         column, entries = self.columns[number], [row[number] for row in self.rows]
-        shows_errors = any(isinstance(entry, Estimate) and entry.error is not None for entry in entries)
+        shows_errors = any(
+            isinstance(entry, Estimate) and entry.error is not None for entry in entries
+        )
         return f"{column.name} (± {column.error})" if shows_errors else column.name
 
     def csv(self) -> str:
@@ -87,13 +104,21 @@ class Table:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([name for column in self.columns for name in _csv_names(column)])
         for row in self.rows:
-            writer.writerow([entry for value, column in zip(row, self.columns) for entry in _csv_entries(value, column)])
+            writer.writerow(
+                [
+                    entry
+                    for value, column in zip(row, self.columns)
+                    for entry in _csv_entries(value, column)
+                ]
+            )
         return text.getvalue()
 
     def without_empty_columns(self) -> Table:
         """The same without columns that have no entry in any row."""
         kept = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
-        return Table(tuple(self.columns[i] for i in kept), [[row[i] for i in kept] for row in self.rows])
+        return Table(
+            tuple(self.columns[i] for i in kept), [[row[i] for i in kept] for row in self.rows]
+        )
 
 
 def _csv_names(column: Column) -> list[str]:
@@ -112,7 +137,11 @@ def _shown(value, column: Column) -> str:
     if value is None:
         return MISSING
     if isinstance(value, Estimate):
-        return f"{value.value:{column.form}}" + (f" ± {value.error:{column.form.lstrip('+')}}" if value.error is not None else "")
+        return f"{value.value:{column.form}}" + (
+            f" ± {value.error:{column.form.lstrip('+')}}" if value.error is not None else ""
+        )
     if isinstance(value, float):
         return f"{value:{column.form}}"
-    return f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/").replace("\n", " ")
+    return (
+        f"{value:,}" if isinstance(value, int) else str(value).replace("|", "/").replace("\n", " ")
+    )

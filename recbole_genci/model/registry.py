@@ -14,7 +14,13 @@ from recbole.utils import InputType, ModelType
 
 from recbole_genci import compat
 from recbole_genci.model.base import contract_of, is_recboles_history_model
-from recbole_genci.utils.own_code import is_of_a_library, is_reference, load_object, reference_of, source_file
+from recbole_genci.utils.own_code import (
+    is_of_a_library,
+    is_reference,
+    load_object,
+    reference_of,
+    source_file,
+)
 from recbole_genci.utils.validation import nearest
 
 #: Plugin models by name: the module that holds the class of that name.
@@ -36,16 +42,27 @@ PLUGIN_MODELS = {
 
 #: Other names of a model: the model, and the defaults that the name changes.
 #: RecBole's AutoInt has AutoInt+'s feed-forward network.
-ALIASES = {"AFN+": ("AFN", {"ensemble_dnn": True}), "AutoInt+": ("AutoInt", {}), "GE4Rec": ("SFG", {})}
+ALIASES = {
+    "AFN+": ("AFN", {"ensemble_dnn": True}),
+    "AutoInt+": ("AutoInt", {}),
+    "GE4Rec": ("SFG", {}),
+}
 
 
 def _recbole_context_models() -> list[str]:
-    """Class names of RecBole's context-aware models, found without importing each module's dependencies twice."""
+    """Class names of RecBole's context-aware models, found without importing each module's
+    dependencies twice.
+    """
     names = []
     for module in pkgutil.iter_modules(context_aware.__path__):
         loaded = importlib.import_module(f"{context_aware.__name__}.{module.name}")
-        names += [n for n, obj in vars(loaded).items() if isinstance(obj, type) and obj.__module__ == loaded.__name__
-                  and getattr(obj, "type", None) == ModelType.CONTEXT]  # fmt: skip
+        names += [
+            n
+            for n, obj in vars(loaded).items()
+            if isinstance(obj, type)
+            and obj.__module__ == loaded.__name__
+            and getattr(obj, "type", None) == ModelType.CONTEXT
+        ]
     return names
 
 
@@ -55,7 +72,9 @@ def known_models() -> list[str]:
 
 
 def resolve(name: str) -> tuple[str, dict]:
-    """The model that ``name`` stands for, and the defaults that the name changes: itself and none, unless an alias."""
+    """The model that ``name`` stands for, and the defaults that the name changes: itself and none,
+    unless an alias.
+    """
     return ALIASES.get(name, (name, {}))
 
 
@@ -67,7 +86,8 @@ class Entry:
         name: of the model in tables, folders and logs.
         reference: by which it is found again: its name, or ``module:Class`` of a person's own.
         model_class: keeps the contract of ``recbole_genci.model.base``.
-        base: the model whose properties are its defaults: itself, or what a person's own model inherits from.
+        base: the model whose properties are its defaults: itself, or what a person's own model
+            inherits from.
         changed_defaults: of an alias.
         own_files: where a person's own model and its own bases may have defaults,
             ``<Class>.yaml`` beside the module; later files win, and none need be there.
@@ -104,7 +124,8 @@ def entry_of(model) -> Entry:
     of_recbole = Path(recbole.__file__).parent / f"properties/model/{name}.yaml"
     if name in known_models() or of_recbole.is_file():
         raise ValueError(
-            f"model: '{reference}' has the name of a model of RecBole or of this plugin, and tables "
+            f"model: '{reference}' has the name of a model of RecBole or of this plugin, and "
+            "tables "
             f"could not tell the two apart. Rename the class, for example My{name}."
         )
     library = [each for each in found.__mro__ if is_of_a_library(each)]
@@ -130,7 +151,8 @@ def _check_kind(found, reference: str) -> None:
         raise ValueError(f"model: '{reference}' is a subclass of {kind}. {needed}")
     if found.input_type != InputType.POINTWISE:
         raise ValueError(
-            f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by one, "
+            f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by "
+            "one, "
             "with labels. Leave input_type out."
         )
 
@@ -149,8 +171,12 @@ def _named(name: str) -> type:
     known = known_models()
     if name not in known:
         raise ValueError(
-            f"model: '{name}' is not a model of this plugin or a CTR model of RecBole (context-aware, DIN, DIEN)."
-            f"{nearest(name, known)} Known models: {', '.join(sorted(known, key=str.lower))}. A model of your own is given as "
+            f"model: '{name}' is not a model of this plugin or a CTR model of RecBole "
+            "(context-aware, DIN, DIEN)."
+            f"{nearest(name, known)} Known models: {', '.join(sorted(known, key=str.lower))}. A "
+            "model of your own is given as "
             "module:Class or path/to/file.py:Class."
         )
-    return contract_of(getattr(importlib.import_module(f"{context_aware.__name__}.{name.lower()}"), name))
+    return contract_of(
+        getattr(importlib.import_module(f"{context_aware.__name__}.{name.lower()}"), name)
+    )

@@ -1,4 +1,6 @@
-"""Serving: a finished run scores items for users, or recommends the best of them, from the clicks that are known now."""
+"""Serving: a finished run scores items for users, or recommends the best of them, from the clicks
+that are known now.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,10 @@ class _Request:
 class Ranker:
     """Scores items for users by any model of a finished run.
 
-    A user's history is every click of the run's rows, test rows included (with ``history_source: training`` of the training rows
-    alone), or the one that ``histories`` gives; the model reads its last ``MAX_ITEM_LIST_LENGTH`` items. Users and items are
-    named as in the atomic files. Whom the run has not seen has no embedding and is refused.
+    A user's history is every click of the run's rows, test rows included (with ``history_source:
+    training`` of the training rows alone), or the one that ``histories`` gives; the model reads its
+    last ``MAX_ITEM_LIST_LENGTH`` items. Users and items are named as in the atomic files. Whom the
+    run has not seen has no embedding and is refused.
 
     Args:
         run: what ``load`` returned, or the folder of a finished run.
@@ -70,28 +73,43 @@ class Ranker:
         self._whole = self.run.parts[0]
         self._num_items = self._whole.item_num
         users, items = self._whole.uid_field, self._whole.iid_field
-        pairs = [part.inter_feat[users].numpy() * self._num_items + part.inter_feat[items].numpy() for part in self.run.parts]
+        pairs = [
+            part.inter_feat[users].numpy() * self._num_items + part.inter_feat[items].numpy()
+            for part in self.run.parts
+        ]
         self._seen = np.unique(np.concatenate(pairs))
 
     def score(
-        self, users: Sequence[str], items: Sequence[str] | None = None,
-        histories: Mapping[str, Sequence[str]] | None = None, context: Mapping[str, object] | None = None,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        users: Sequence[str],
+        items: Sequence[str] | None = None,
+        histories: Mapping[str, Sequence[str]] | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> np.ndarray:
         """Click probabilities ``[U, I]`` float32 of ``items`` for each of ``users``.
 
         Args:
             users: U users.
             items: I items; all items of the run, in the order of ``items``, if None.
-            histories: clicks of some of the users, oldest first, instead of those that the run's rows hold.
-            context: the value of every feature that belongs to a row rather than to its user or item; the same for all rows.
-                Numbers as the model reads them, after RecBole's normalisation; None for a missing token.
+            histories: clicks of some of the users, oldest first, instead of those that the run's
+                rows hold.
+            context: the value of every feature that belongs to a row rather than to its user or
+                item; the same for all rows. Numbers as the model reads them, after RecBole's
+                normalisation; None for a missing token.
 
         Raises:
-            ValueError: an unknown user, item or feature value, or a feature of the rows without a value.
+            ValueError: an unknown user, item or feature value, or a feature of the rows without a
+                value.
         """
-        columns = self._ids(items, self._whole.iid_field) if items is not None else np.arange(1, self._num_items)
-        chunks = [self._score(request, np.broadcast_to(columns, (len(request.users), len(columns))))
-                  for request in self._requests(users, histories, context, len(columns))]  # fmt: skip
+        columns = (
+            self._ids(items, self._whole.iid_field)
+            if items is not None
+            else np.arange(1, self._num_items)
+        )
+        chunks = [
+            self._score(request, np.broadcast_to(columns, (len(request.users), len(columns))))
+            for request in self._requests(users, histories, context, len(columns))
+        ]
         return np.concatenate(chunks)
 
     @property
@@ -100,34 +118,50 @@ class Ranker:
         return self._whole.field2id_token[self._whole.iid_field][1:]
 
     def recommend(
-        self, users: Sequence[str], k: int = 10, candidates: int | None = None, exclude_seen: bool = True,
-        histories: Mapping[str, Sequence[str]] | None = None, context: Mapping[str, object] | None = None,
-    ) -> pd.DataFrame:  # fmt: skip
+        self,
+        users: Sequence[str],
+        k: int = 10,
+        candidates: int | None = None,
+        exclude_seen: bool = True,
+        histories: Mapping[str, Sequence[str]] | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> pd.DataFrame:
         """The k items of highest click probability for each of ``users``.
 
         Args:
             k: how many; fewer where fewer remain.
-            candidates: GenCI only: rank as many items as its generator finds (Eq. 6) instead of the whole catalogue.
-            exclude_seen: leave out the items of all of a user's rows, whatever their label, and of the history given.
+            candidates: GenCI only: rank as many items as its generator finds (Eq. 6) instead of the
+                whole catalogue.
+            exclude_seen: leave out the items of all of a user's rows, whatever their label, and of
+                the history given.
             users, histories, context: as of ``score``.
 
         Returns:
-            DataFrame: ``user``, ``rank`` from 1, ``item``, ``probability``; users in the order given.
+            DataFrame: ``user``, ``rank`` from 1, ``item``, ``probability``; users in the order
+                given.
 
         Raises:
-            ValueError: as ``score``; ``k`` or ``candidates`` out of range, or ``candidates`` for a model that generates nothing.
+            ValueError: as ``score``; ``k`` or ``candidates`` out of range, or ``candidates`` for a
+                model that generates nothing.
         """
         if not is_whole(k):
             raise ValueError(f"k: {k!r} is not a whole number of at least 1.")
         if candidates is not None:
             if not self.run.model.generates_items:
-                raise ValueError(f"candidates: {self.run.config['model']} generates no items; without candidates all are ranked.")
+                raise ValueError(
+                    f"candidates: {self.run.config['model']} generates no items; without "
+                    "candidates all are ranked."
+                )
             if not is_whole(candidates, k):
-                raise ValueError(f"candidates: {candidates!r} is not a whole number of at least k, which is {k}.")
+                raise ValueError(
+                    f"candidates: {candidates!r} is not a whole number of at least k, which is {k}."
+                )
         tables = []
         for request in self._requests(users, histories, context, candidates or self._num_items - 1):
             if candidates is None:
-                items = np.broadcast_to(np.arange(1, self._num_items), (len(request.users), self._num_items - 1))
+                items = np.broadcast_to(
+                    np.arange(1, self._num_items), (len(request.users), self._num_items - 1)
+                )
             else:
                 items = self._generated(request, candidates)
             left_out = items == 0
@@ -138,70 +172,120 @@ class Ranker:
             items, scores = np.take_along_axis(items, best, 1), np.take_along_axis(scores, best, 1)
             names = self._whole.field2id_token[self._whole.iid_field][items]
             place, rank = np.nonzero(np.isfinite(scores))
-            tables.append(pd.DataFrame({"user": np.asarray(request.names)[place], "rank": rank + 1, "item": names[place, rank],
-                                        "probability": scores[place, rank]}))  # fmt: skip
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "user": np.asarray(request.names)[place],
+                        "rank": rank + 1,
+                        "item": names[place, rank],
+                        "probability": scores[place, rank],
+                    }
+                )
+            )
         return pd.concat(tables, ignore_index=True)
 
     # ---------------------------------------------------------------- what a request reads
 
     def _requests(self, users, histories, context, width: int) -> list[_Request]:
-        """The request, checked as a whole and cut into users whose pairs with ``width`` items fit into memory."""
+        """The request, checked as a whole and cut into users whose pairs with ``width`` items fit
+        into memory.
+        """
         users = _listed([users] if isinstance(users, str) else users, self._whole.uid_field)
         if not users:
             raise ValueError("users: none are given.")
         ids = self._ids(users, self._whole.uid_field)
         if not isinstance(histories or {}, Mapping):
             raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
-        given = {user: self._ids(clicks, self._whole.iid_field) for user, clicks in (histories or {}).items()}
+        given = {
+            user: self._ids(clicks, self._whole.iid_field)
+            for user, clicks in (histories or {}).items()
+        }
         if strangers := sorted(set(given) - set(users)):
             raise ValueError(f"histories: {strangers[0]!r} is not one of the users asked for.")
         values = self._context(context or {})
         history, start, end = self._history(users, ids, given)
         size = max(1, ROWS_AT_ONCE // max(width, 1))
         parts = [slice(place, place + size) for place in range(0, len(users), size)]
-        return [_Request(users[part], ids[part], history, start[part], end[part], given, values) for part in parts]
+        return [
+            _Request(users[part], ids[part], history, start[part], end[part], given, values)
+            for part in parts
+        ]
 
     def _ids(self, names: Sequence[str], field: str) -> np.ndarray:
         known, names = self._whole.field2token_id[field], _listed(names, field)
-        unknown = [name for name in names if not isinstance(name, Hashable) or not known.get(name)]  # 0 is padding
+        unknown = [
+            name for name in names if not isinstance(name, Hashable) or not known.get(name)
+        ]  # 0 is padding
         if unknown:
             others = [str(name) for name, number in known.items() if number]
             raise ValueError(
-                f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is {unknown[0]!r}."
+                f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is "
+                f"{unknown[0]!r}."
                 f"{nearest(str(unknown[0]), others)} Names are strings, as in the atomic files."
             )
         return np.array([known[name] for name in names], dtype=np.int64)
 
-    def _history(self, users, ids: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[History, np.ndarray, np.ndarray]:
-        """The run's histories with the given ones behind them, and each user's pointers ``[U]`` into both."""
+    def _history(
+        self, users, ids: np.ndarray, given: Mapping[str, np.ndarray]
+    ) -> tuple[History, np.ndarray, np.ndarray]:
+        """The run's histories with the given ones behind them, and each user's pointers ``[U]``
+        into both.
+        """
         history, limit = self._whole.history, self.run.config["MAX_ITEM_LIST_LENGTH"]
-        start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)  # later than any of them
+        start, end = history.pointers(
+            ids, np.full(len(ids), history.num_ranks), limit
+        )  # later than any of them
         if given:
             ends = len(history.items) + np.cumsum([len(clicks) for clicks in given.values()])
-            places = {user: (last - min(len(clicks), limit), last) for (user, clicks), last in zip(given.items(), ends)}
-            bounds = np.array([places.get(user, bounds) for user, *bounds in zip(users, start, end)])
+            places = {
+                user: (last - min(len(clicks), limit), last)
+                for (user, clicks), last in zip(given.items(), ends)
+            }
+            bounds = np.array(
+                [places.get(user, bounds) for user, *bounds in zip(users, start, end)]
+            )
             start, end = bounds[:, 0], bounds[:, 1]
             more = torch.from_numpy(np.concatenate(list(given.values())))
             # What DIEN's auxiliary loss would read beside them never reaches a prediction.
-            items, negatives = torch.cat([history.items, more]), torch.cat([history.negatives, more])
+            items, negatives = (
+                torch.cat([history.items, more]),
+                torch.cat([history.negatives, more]),
+            )
             history = History(items, negatives, history.keys, history.num_ranks)
         return history, start, end
 
     def _context(self, context: Mapping[str, object]) -> dict[str, torch.Tensor]:
-        """A tensor ``[1]``, or ``[1, L]`` for a sequence, of every feature that a row has of its own."""
+        """A tensor ``[1]``, or ``[1, L]`` for a sequence, of every feature that a row has of its
+        own.
+        """
         whole, numbers = self._whole, self.run.config["numerical_features"] or []
-        own = [field for field in whole.fields(source=[FeatureSource.INTERACTION]) if field in whole.inter_feat
-               and field != whole.label_field and (whole.field2type[field] in _TOKENS or field in numbers)]  # fmt: skip
+        own = [
+            field
+            for field in whole.fields(source=[FeatureSource.INTERACTION])
+            if field in whole.inter_feat
+            and field != whole.label_field
+            and (whole.field2type[field] in _TOKENS or field in numbers)
+        ]
         if unknown := sorted(set(context) - set(own)):
-            raise ValueError(f"context: '{unknown[0]}' is no feature of this run's rows; they have {', '.join(own) or 'none'}.")
+            raise ValueError(
+                f"context: '{unknown[0]}' is no feature of this run's rows; they have "
+                f"{', '.join(own) or 'none'}."
+            )
         if missing := [field for field in own if field not in context]:
-            raise ValueError(f"context: rows have a feature '{missing[0]}'; give its value as context={{'{missing[0]}': ...}}.")
+            raise ValueError(
+                f"context: rows have a feature '{missing[0]}'; give its value as "
+                f"context={{'{missing[0]}': ...}}."
+            )
         return {field: self._value(field, context[field]) for field in own}
 
     def _value(self, field: str, value) -> torch.Tensor:
         kind = self._whole.field2type[field]
         if kind == FeatureType.TOKEN:
-            return torch.zeros(1, dtype=torch.int64) if value in (None, "") else torch.from_numpy(self._ids([value], field))
+            return (
+                torch.zeros(1, dtype=torch.int64)
+                if value in (None, "")
+                else torch.from_numpy(self._ids([value], field))
+            )
         if kind == FeatureType.TOKEN_SEQ:
             ids = torch.zeros(1, self._whole.field2seqlen[field], dtype=torch.int64)
             known = self._ids(value, field)[: ids.shape[1]]
@@ -209,21 +293,40 @@ class Ranker:
             return ids
         if kind == FeatureType.FLOAT and field not in (self.run.config["discretization"] or ()):
             if not isinstance(value, Real) or not math.isfinite(value):
-                raise ValueError(f"context: '{field}' is {value!r}, which is no finite number. In training a missing one was the "
-                                 "mean of its column.")  # fmt: skip
-            return torch.tensor([[float(value), 1.0]])  # RecBole's pair of number and bucket, of which there is one
-        raise ValueError(f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its value.")
+                raise ValueError(
+                    f"context: '{field}' is {value!r}, which is no finite number. In training a "
+                    "missing one was the "
+                    "mean of its column."
+                )
+            return torch.tensor(
+                [[float(value), 1.0]]
+            )  # RecBole's pair of number and bucket, of which there is one
+        raise ValueError(
+            f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its "
+            "value."
+        )
 
     # ---------------------------------------------------------------- scoring
 
     def _rows(self, request: _Request, user: np.ndarray, item: np.ndarray):
-        """A part of the dataset whose rows are these pairs ``[R]``, of places in the request and item ids."""
+        """A part of the dataset whose rows are these pairs ``[R]``, of places in the request and
+        item ids.
+        """
         whole = self._whole
-        columns = {whole.uid_field: request.users[user], whole.iid_field: item, HISTORY_START: request.start[user],
-                   HISTORY_END: request.end[user]}  # fmt: skip
-        columns = {name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()}
+        columns = {
+            whole.uid_field: request.users[user],
+            whole.iid_field: item,
+            HISTORY_START: request.start[user],
+            HISTORY_END: request.end[user],
+        }
+        columns = {
+            name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()
+        }
         columns[whole.label_field] = torch.zeros(len(user))
-        columns |= {field: value.expand(len(user), *value.shape[1:]) for field, value in request.context.items()}
+        columns |= {
+            field: value.expand(len(user), *value.shape[1:])
+            for field, value in request.context.items()
+        }
         part = whole.copy(Interaction(columns))
         part.history = request.history
         return create_loader(self.run.config, part, self.run.semantic_ids, "test")
@@ -233,7 +336,11 @@ class Ranker:
         user, column = np.nonzero(items)
         scores = np.zeros(items.shape, dtype=np.float32)
         if len(user):
-            found, _ = score_rows(self.run.model, self._rows(request, user, items[user, column]), self.run.config["device"])
+            found, _ = score_rows(
+                self.run.model,
+                self._rows(request, user, items[user, column]),
+                self.run.config["device"],
+            )
             scores[user, column] = found.numpy()
         return scores
 
@@ -241,13 +348,20 @@ class Ranker:
     def _generated(self, request: _Request, candidates: int) -> np.ndarray:
         """Item ids ``[U, candidates]`` that the generator finds; 0 where it finds no more."""
         users = np.arange(len(request.users))
-        loader = self._rows(request, users, np.ones_like(users))  # which item is asked about does not matter
+        loader = self._rows(
+            request, users, np.ones_like(users)
+        )  # which item is asked about does not matter
         width = min(candidates, self._num_items - 1)
-        found = [self.run.model.generate_items(batch.to(self.run.config["device"]), width)[0].cpu() for batch, *_ in loader]
+        found = [
+            self.run.model.generate_items(batch.to(self.run.config["device"]), width)[0].cpu()
+            for batch, *_ in loader
+        ]
         return torch.cat(found).numpy()
 
     def _is_seen(self, request: _Request, items: np.ndarray) -> np.ndarray:
-        """Which of the items ``[U, C]`` their user has had in a row of the run or in the history given."""
+        """Which of the items ``[U, C]`` their user has had in a row of the run or in the history
+        given.
+        """
         seen = np.isin(request.users[:, None] * self._num_items + items, self._seen)
         for place, user in enumerate(request.names):
             if user in request.given:
@@ -256,7 +370,11 @@ class Ranker:
 
 
 def _listed(names, field: str) -> list:
-    """A collection of names as a list; raises ValueError for one name alone and for what is no collection."""
+    """A collection of names as a list; raises ValueError for one name alone and for what is no
+    collection.
+    """
     if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be.")
+        raise ValueError(
+            f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be."
+        )
     return list(names)

@@ -1,4 +1,6 @@
-"""A finished run's folder, brought back to life: its model, its rows, its metrics. Nothing is unpickled or rebuilt."""
+"""A finished run's folder, brought back to life: its model, its rows, its metrics. Nothing is
+unpickled or rebuilt.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.trainer import load_weights
 from recbole_genci.utils.files import read_mapping, sha256_of
-from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER, WEIGHTS_FILE
+from recbole_genci.utils.layout import (
+    CONFIG_FILE,
+    DATA_FILE,
+    METRICS_FILE,
+    SEMANTIC_ID_FOLDER,
+    WEIGHTS_FILE,
+)
 from recbole_genci.utils.own_code import permitted_model, source_digest
 
 
@@ -55,14 +63,28 @@ class SavedRun:
         """The configuration's metrics over a part: for ``test``, those of ``metrics.json``."""
         return metrics_of(self.config, *self.predict(part), users_of(self.loader(part)))
 
-    def recall(self, part: str = "test", k: Sequence[int] = (10, 20), num_beams: int | None = None,
-               exclude_history: bool = False) -> dict[str, dict[str, float]]:  # fmt: skip
-        """Recall@K and NDCG@K of the items that GenCI generates for a part's clicked rows, beside the most popular items'.
+    def recall(
+        self,
+        part: str = "test",
+        k: Sequence[int] = (10, 20),
+        num_beams: int | None = None,
+        exclude_history: bool = False,
+    ) -> dict[str, dict[str, float]]:
+        """Recall@K and NDCG@K of the items that GenCI generates for a part's clicked rows, beside
+        the most popular items'.
 
         Arguments and errors are those of ``recbole_genci.evaluation.recall.recall``.
         """
         training_rows = self.loader("train").dataset
-        return recall(self.model, self.loader(part), training_rows, self.config["device"], k, num_beams, exclude_history)
+        return recall(
+            self.model,
+            self.loader(part),
+            training_rows,
+            self.config["device"],
+            k,
+            num_beams,
+            exclude_history,
+        )
 
 
 def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
@@ -70,20 +92,24 @@ def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
 
     Args:
         folder: of the run.
-        model: of a run of one's own model, its class, or its reference ``module:Class`` or ``path/to/file.py:Class``.
-        trust_code: import the model and metrics that the folder names as somebody's own. This runs their code: only for
-            folders and modules whose makers you trust.
+        model: of a run of one's own model, its class, or its reference ``module:Class`` or
+            ``path/to/file.py:Class``.
+        trust_code: import the model and metrics that the folder names as somebody's own. This runs
+            their code: only for folders and modules whose makers you trust.
 
     Raises:
         FileNotFoundError: no such folder, or a run that has not finished.
-        ValueError: a damaged file, files of different runs, a model that has changed since, or code of one's own that was
-            neither given nor allowed.
+        ValueError: a damaged file, files of different runs, a model that has changed since, or code
+            of one's own that was neither given nor allowed.
     """
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
     if not (folder / METRICS_FILE).is_file():
-        raise FileNotFoundError(f"{folder} has no metrics.json: the run has not finished; go on with it by --resume={folder}.")
+        raise FileNotFoundError(
+            f"{folder} has no metrics.json: the run has not finished; go on with it by "
+            f"--resume={folder}."
+        )
     remedy = "Take it from a copy of the folder, or train the run anew."
     metrics = read_mapping(folder / METRICS_FILE, ["data_fingerprint", "semantic_ids"], remedy)
     asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
@@ -94,31 +120,43 @@ def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
     trained, now = metrics.get("model_revision", 1), config.model_class.revision
     if trained != now:
         raise ValueError(
-            f"{folder} holds revision {trained} of {config['model']}, but this version has revision {now}, which computes "
-            f"something else. Load it with the version that trained it, git revision {metrics.get('git_revision')}, or train the "
+            f"{folder} holds revision {trained} of {config['model']}, but this version has "
+            f"revision {now}, which computes "
+            "something else. Load it with the version that trained it, git revision "
+            f"{metrics.get('git_revision')}, or train the "
             "run anew."
         )
     if source_digest(config.model_class) != metrics.get("model_source"):
-        logging.getLogger().warning(f"The source of {reference} is not that of the run in {folder}: where it computes something "
-                                    "else now, so does the loaded model.")  # fmt: skip
+        logging.getLogger().warning(
+            f"The source of {reference} is not that of the run in {folder}: where it computes "
+            "something "
+            "else now, so does the loaded model."
+        )
     parts = load_parts(folder / DATA_FILE, config)
     rows = data_fingerprint(parts)
     if rows != metrics["data_fingerprint"]:
         raise ValueError(
             f"{folder / DATA_FILE} holds rows {rows[:12]}, but the run was trained on rows "
-            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml was edited."
+            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml "
+            "was edited."
         )
     digests = {"rows_fingerprint": (DATA_FILE, rows_fingerprint(parts))}
     if (folder / WEIGHTS_FILE).is_file():
         digests["weights_sha256"] = (WEIGHTS_FILE, sha256_of(folder / WEIGHTS_FILE))
     for key, (name, found) in digests.items():
         if found != metrics.get(key, found):  # which the first versions did not write
-            raise ValueError(f"{folder / name} is damaged or of another run: its digest is {found[:12]}, that of the run "
-                             f"{metrics[key][:12]}. {remedy}")  # fmt: skip
-    semantic_ids = SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
+            raise ValueError(
+                f"{folder / name} is damaged or of another run: its digest is {found[:12]}, that "
+                "of the run "
+                f"{metrics[key][:12]}. {remedy}"
+            )
+    semantic_ids = (
+        SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
+    )
     if semantic_ids and semantic_ids.digest != metrics["semantic_ids"]:
         raise ValueError(
-            f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the run was trained on "
+            f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the "
+            "run was trained on "
             f"{metrics['semantic_ids'][:12]}. The folder belongs to another run."
         )
     init_seed(config["seed"], config["reproducibility"])

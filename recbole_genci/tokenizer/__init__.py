@@ -7,10 +7,20 @@ from recbole_genci.tokenizer.settings import tokenizer_settings
 
 
 def tokenize(dataset, config_files=None, config_dict=None, argv=()):
-    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of `recbole_genci.run`."""
-    from recbole_genci.tokenizer.command import tokenize  # loads RecBole's dataset code, which the parts above do not need
+    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of
+    `recbole_genci.run`.
+    """
+    from recbole_genci.tokenizer.command import (
+        tokenize,
+    )  # loads RecBole's dataset code, which the parts above do not need
 
     return tokenize(dataset, config_files, config_dict, argv)
 
 
-__all__ = ["SemanticIDs", "append_items", "load_or_build_semantic_ids", "tokenize", "tokenizer_settings"]
+__all__ = [
+    "SemanticIDs",
+    "append_items",
+    "load_or_build_semantic_ids",
+    "tokenize",
+    "tokenizer_settings",
+]

@@ -28,7 +28,12 @@ from recbole_genci.tokenizer.encoding.encoders import (
 )
 from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import read_item_texts
-from recbole_genci.tokenizer.encoding.vectors import cache_file, read_cached_vectors, vectors_of_file, write_cached_vectors
+from recbole_genci.tokenizer.encoding.vectors import (
+    cache_file,
+    read_cached_vectors,
+    vectors_of_file,
+    write_cached_vectors,
+)
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import FitResult
@@ -39,7 +44,8 @@ from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.utils.validation import PAD_TOKEN
 
-BUILD_VERSION = 1  # raise it when the same settings would give other codes: old cache folders are then left alone
+# Raise it when the same settings would give other codes: old cache folders are then left alone
+BUILD_VERSION = 1
 EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts
 REPORT = "report"  # folder inside the artifact's that nothing reads
 
@@ -52,14 +58,25 @@ def catalogue_texts(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> list[str]:
-    """One text per item, see `text.read_item_texts`; ready vectors (.npy) need neither fields nor an .item file."""
+    """One text per item, see `text.read_item_texts`; ready vectors (.npy) need neither fields nor
+    an .item file.
+    """
     if is_array_file(settings["text_encoder"]) and not Path(item_file).is_file():
         return [f"item {token}" for token in tokens]
-    return read_item_texts(item_file, item_id_field, settings["item_text_fields"] or [], tokens, field_separator, encoding)
+    return read_item_texts(
+        item_file,
+        item_id_field,
+        settings["item_text_fields"] or [],
+        tokens,
+        field_separator,
+        encoding,
+    )
 
 
 def telling_texts(settings: Mapping[str, Any], texts: Sequence[str]) -> Sequence[str] | None:
-    """The texts where the items' vectors come from them, None with vectors of the user's own (.npy)."""
+    """The texts where the items' vectors come from them, None with vectors of the user's own
+    (.npy).
+    """
     return None if is_array_file(settings["text_encoder"]) else texts
 
 
@@ -71,24 +88,31 @@ def item_vectors(
     device: str = "cpu",
     progress: BuildProgress = SILENT,
 ) -> np.ndarray:
-    """The items' vectors ``[I, D]``: from the user's file, from the cache in ``<cache_dir>/embeddings``, or encoded now.
+    """The items' vectors ``[I, D]``: from the user's file, from the cache in
+    ``<cache_dir>/embeddings``, or encoded now.
 
-    The cache is keyed by texts, encoder and its revision, so that trying quantiser settings encodes the texts once.
+    The cache is keyed by texts, encoder and its revision, so that trying quantiser settings encodes
+    the texts once.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see `encode_texts` and `vectors`.
+        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see
+            `encode_texts` and `vectors`.
     """
     encoder = settings["text_encoder"]
     if is_array_file(encoder):
         return vectors_of_file(settings, tokens)
-    if not is_hub_name(encoder):  # the hub need not be within reach for texts that were encoded before
+    if not is_hub_name(
+        encoder
+    ):  # the hub need not be within reach for texts that were encoded before
         check_encoder(encoder)
     options = {}
     if encoder == LSA:
         options = {
-            "version": BUILD_VERSION, "dim": settings["lsa_dim"],
-            "seed": settings["tokenizer_seed"], "threads": settings["tokenizer_threads"],
-        }  # fmt: skip
+            "version": BUILD_VERSION,
+            "dim": settings["lsa_dim"],
+            "seed": settings["tokenizer_seed"],
+            "threads": settings["tokenizer_threads"],
+        }
     folder = Path(cache_dir) / EMBEDDINGS
     file = cache_file(folder, encoder, encoder_revision(encoder), options, texts)
     vectors = read_cached_vectors(file, len(texts))
@@ -113,15 +137,24 @@ def item_vectors(
             vectors = encode()
     else:
         vectors = encode()
-    revision = encoder_revision(encoder)  # a model from the hub is known by its commit once it is here
-    write_cached_vectors(cache_file(folder, encoder, revision, options, texts), vectors, encoder, revision)
+    revision = encoder_revision(
+        encoder
+    )  # a model from the hub is known by its commit once it is here
+    write_cached_vectors(
+        cache_file(folder, encoder, revision, options, texts), vectors, encoder, revision
+    )
     return vectors
 
 
 def fit_quantizer(
-    settings: Mapping[str, Any], vectors: np.ndarray, device: str = "cpu", progress: BuildProgress = SILENT
+    settings: Mapping[str, Any],
+    vectors: np.ndarray,
+    device: str = "cpu",
+    progress: BuildProgress = SILENT,
 ) -> FitResult:
-    """Fit the quantiser that the settings ask for to vectors ``[I, D]``; see `fit_rqvae` and `fit_rkmeans`."""
+    """Fit the quantiser that the settings ask for to vectors ``[I, D]``; see `fit_rqvae` and
+    `fit_rkmeans`.
+    """
     shared = {
         "num_codebooks": settings["num_codebooks"],
         "codebook_size": settings["codebook_size"],
@@ -148,18 +181,30 @@ def fit_quantizer(
 
 
 def build_stages(settings: Mapping[str, Any]) -> int:
-    """How many stages a build tells of: vectors, those of the quantiser, and collision digits with the report."""
-    return 2 + (RKMEANS_STAGES if settings["quantizer"] == "rkmeans" else rqvae_stages(settings["rqvae_epochs"]))
+    """How many stages a build tells of: vectors, those of the quantiser, and collision digits with
+    the report.
+    """
+    return 2 + (
+        RKMEANS_STAGES
+        if settings["quantizer"] == "rkmeans"
+        else rqvae_stages(settings["rqvae_epochs"])
+    )
 
 
-def build_manifest(settings: Mapping[str, Any], vectors: np.ndarray, quality: Mapping[str, Any], device: str) -> dict:
+def build_manifest(
+    settings: Mapping[str, Any], vectors: np.ndarray, quality: Mapping[str, Any], device: str
+) -> dict:
     """Where semantic IDs come from, for their ``manifest.json``."""
     return {
         "settings": dict(settings),
-        "encoder_revision": encoder_revision(settings["text_encoder"], settings["text_encoder_ids"]),
+        "encoder_revision": encoder_revision(
+            settings["text_encoder"], settings["text_encoder_ids"]
+        ),
         "embedding_dim": vectors.shape[1],
         "fitted_items": len(vectors),
-        "quality": {name: None if value != value else value for name, value in quality.items()},  # JSON has no NaN
+        "quality": {
+            name: None if value != value else value for name, value in quality.items()
+        },  # JSON has no NaN
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("numpy", "torch", "scikit-learn")},
@@ -182,7 +227,12 @@ def _build(
     vectors = item_vectors(settings, tokens, texts, cache_dir, device, progress)
     fitted = fit_quantizer(settings, vectors, device, progress)
     progress.stage("collision digits and report")
-    digit = resolve_collisions(fitted.codes, tokens, settings["collision_codebook_size"], texts=telling_texts(settings, texts))
+    digit = resolve_collisions(
+        fitted.codes,
+        tokens,
+        settings["collision_codebook_size"],
+        texts=telling_texts(settings, texts),
+    )
     ids = SemanticIDs(
         np.column_stack([fitted.codes, digit]),
         tuple(tokens),
@@ -202,25 +252,36 @@ def sorted_tokens(item_tokens: Sequence[str]) -> list[str]:
     tokens = sorted(str(token) for token in item_tokens)
     if not tokens or PAD_TOKEN in tokens:
         raise ValueError(
-            f"load_or_build_semantic_ids needs the catalogue's raw item ids without padding; it was given "
-            f"{len(tokens)} ids{f', {PAD_TOKEN} among them' if tokens else ''}. Pass `field2id_token[iid_field][1:]`."
+            "load_or_build_semantic_ids needs the catalogue's raw item ids without padding; it "
+            "was given "
+            f"{len(tokens)} ids{f', {PAD_TOKEN} among them' if tokens else ''}. Pass "
+            "`field2id_token[iid_field][1:]`."
         )
     return tokens
 
 
 def semantic_id_folder(
-    settings: Mapping[str, Any], tokens: Sequence[str], texts: Sequence[str], cache_dir: Path, dataset_name: str
+    settings: Mapping[str, Any],
+    tokens: Sequence[str],
+    texts: Sequence[str],
+    cache_dir: Path,
+    dataset_name: str,
 ) -> Path:
-    """``<cache_dir>/<dataset_name>-<key>``; the key covers settings, items, texts, and an encoder that is a file or folder."""
+    """``<cache_dir>/<dataset_name>-<key>``; the key covers settings, items, texts, and an encoder
+    that is a file or folder.
+    """
     encoder = settings["text_encoder"]
-    # Only local files can change behind their name at no cost to check; hub and package revisions go to the manifest.
+    # Only local files can change behind their name at no cost to check; hub and package revisions
+    # go to the manifest.
     is_local = is_array_file(encoder) or Path(encoder).expanduser().is_dir()
     if is_array_file(encoder):  # a missing file is named before its content is asked for
         vectors_of_file(settings, tokens)
     content = {
         "version": [FORMAT_VERSION, BUILD_VERSION],
         "settings": content_settings(settings),
-        "encoder_revision": encoder_revision(encoder, settings["text_encoder_ids"]) if is_local else "",
+        "encoder_revision": encoder_revision(encoder, settings["text_encoder_ids"])
+        if is_local
+        else "",
         "tokens": list(tokens),
         "texts": list(texts),
     }
@@ -239,7 +300,8 @@ def _warn_of_another_revision(ids: SemanticIDs, encoder: str, folder: Path) -> N
     made_with = ids.manifest.get("encoder_revision", now)
     if made_with != now:
         getLogger().warning(
-            f"The semantic IDs in {folder} were made with {made_with}; installed is {now}, which may give others. They are "
+            f"The semantic IDs in {folder} were made with {made_with}; installed is {now}, which "
+            "may give others. They are "
             f"used as they are: delete the folder to build them anew."
         )
 
@@ -256,11 +318,13 @@ def load_or_build_semantic_ids(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> SemanticIDs:
-    """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``, built and saved there if need be.
+    """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``, built and saved there
+    if need be.
 
-    The key covers settings, items, texts and the encoder, so that a change in any of them builds anew; of the library or
-    hub model behind an encoder's name the revision is kept, and where it can be told without the hub another one is warned
-    of. The result does not depend on the order of ``item_tokens``.
+    The key covers settings, items, texts and the encoder, so that a change in any of them builds
+    anew; of the library or hub model behind an encoder's name the revision is kept, and where it
+    can be told without the hub another one is warned of. The result does not depend on the order of
+    ``item_tokens``.
 
     Args:
         settings: from `tokenizer_settings`.
@@ -275,8 +339,9 @@ def load_or_build_semantic_ids(
         encoding: of the .item file.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: from the steps, each with what to
-            do. A damaged cache folder is refused, never rebuilt in silence.
+        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: from the
+            steps, each with what to do. A damaged cache folder is refused, never rebuilt in
+            silence.
     """
     tokens = sorted_tokens(item_tokens)
     texts = catalogue_texts(settings, item_file, item_id_field, tokens, field_separator, encoding)
@@ -284,8 +349,13 @@ def load_or_build_semantic_ids(
     if folder.exists():
         ids = SemanticIDs.load(folder)
         if ids.item_tokens != tuple(tokens):
-            raise ValueError(f"{folder} holds other items than its name says. Delete the folder to build it again.")
-        getLogger().info(f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]}).")
+            raise ValueError(
+                f"{folder} holds other items than its name says. Delete the folder to build it "
+                "again."
+            )
+        getLogger().info(
+            f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]})."
+        )
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
         return ids
     progress = BuildProgress(build_stages(settings), show_progress)
@@ -293,9 +363,14 @@ def load_or_build_semantic_ids(
     try:
         ids.save(folder, weights, texts)
     except FileExistsError:
-        # Another process saved this key first. Codes may differ in the last bit across devices: all must use one set.
-        getLogger().info(f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those.")
+        # Another process saved this key first. Codes may differ in the last bit across devices: all
+        # must use one set.
+        getLogger().info(
+            f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those."
+        )
     else:
         write_report(ids, texts, folder / REPORT)
-        getLogger().info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report.")
+        getLogger().info(
+            f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report."
+        )
     return SemanticIDs.load(folder)

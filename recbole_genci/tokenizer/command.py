@@ -4,9 +4,10 @@
     python -m recbole_genci.tokenizer --dataset=ml-100k --append_to=<artifact folder> --output=<new folder>
     python -m recbole_genci.tokenizer --help [--dataset=ml-100k]
 
-The first line builds IDs by the tokenizer's keys: the very ones that a run of the same keys trains with, if one of them is
-given. (Without any, a run takes published IDs where there are some for its items.) The second adds the dataset's items that an
-artifact lacks; `semantic_id_path` then has a run use it.
+The first line builds IDs by the tokenizer's keys: the very ones that a run of the same keys trains
+with, if one of them is given. (Without any, a run takes published IDs where there are some for its
+items.) The second adds the dataset's items that an artifact lacks; `semantic_id_path` then has a
+run use it.
 """
 
 from __future__ import annotations
@@ -78,17 +79,29 @@ class Catalogue(NamedTuple):
         """One per item."""
         encoding = self.config["encoding"] or "utf-8"
         return catalogue_texts(
-            settings, self.item_file, self.config["ITEM_ID_FIELD"], self.tokens, self.config["field_separator"], encoding
+            settings,
+            self.item_file,
+            self.config["ITEM_ID_FIELD"],
+            self.tokens,
+            self.config["field_separator"],
+            encoding,
         )
 
 
 def usage(dataset: str | None = None) -> str:
     """The text of ``--help``, with a dataset's defaults if it is given."""
     table, keys = key_table(dataset=dataset), TOKENIZER_KEYS | {"semantic_id_dir"}
-    return "\n".join([_USAGE, section("Items to semantic IDs", {name: table[name] for name in table if name in keys})])
+    return "\n".join(
+        [
+            _USAGE,
+            section("Items to semantic IDs", {name: table[name] for name in table if name in keys}),
+        ]
+    )
 
 
-def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=(), builds: bool = True) -> Catalogue:
+def read_catalogue(
+    dataset: str, config_files=None, config_dict=None, argv=(), builds: bool = True
+) -> Catalogue:
     """Read a dataset's items; arguments and errors as of `recbole_genci.run`.
 
     Where IDs are to be built (``builds``), their settings and encoder are checked before.
@@ -99,7 +112,10 @@ def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=(), b
     check_dataset(config)
     if builds:
         if config["semantic_id_path"] is not None:
-            raise ValueError("semantic_id_path: here IDs are built, and none of a folder are used; leave the key out.")
+            raise ValueError(
+                "semantic_id_path: here IDs are built, and none of a folder are used; leave the "
+                "key out."
+            )
         check_source(config, published=False)
     part = create_dataset(config).build()[0]
     tokens = sorted_tokens(part.field2id_token[part.iid_field][1:])
@@ -107,21 +123,33 @@ def read_catalogue(dataset: str, config_files=None, config_dict=None, argv=(), b
 
 
 def _build(catalogue: Catalogue) -> SemanticIDs:
-    """Build the IDs, or load them from the cache: who calls this asks for IDs by the tokenizer's keys, published or not."""
-    return find_semantic_ids(catalogue.config, catalogue.item_file, catalogue.tokens, published=False)
+    """Build the IDs, or load them from the cache: who calls this asks for IDs by the tokenizer's
+    keys, published or not.
+    """
+    return find_semantic_ids(
+        catalogue.config, catalogue.item_file, catalogue.tokens, published=False
+    )
 
 
 def tokenize(dataset: str, config_files=None, config_dict=None, argv=()) -> SemanticIDs:
-    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of `recbole_genci.run`."""
+    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of
+    `recbole_genci.run`.
+    """
     return _build(read_catalogue(dataset, config_files, config_dict, argv))
 
 
 def tokenize_and_report(catalogue: Catalogue) -> str:
-    """Build or load the IDs, add plots to the report in ``<artifact folder>/report``, and return the report."""
+    """Build or load the IDs, add plots to the report in ``<artifact folder>/report``, and return
+    the report.
+    """
     ids = _build(catalogue)
     config, settings = catalogue.config, tokenizer_settings(catalogue.config)
     folder = semantic_id_folder(
-        settings, catalogue.tokens, catalogue.texts(settings), Path(config["semantic_id_dir"]), config["dataset"]
+        settings,
+        catalogue.tokens,
+        catalogue.texts(settings),
+        Path(config["semantic_id_dir"]),
+        config["dataset"],
     )
     texts = read_texts(folder)
     vectors = item_vectors(settings, ids.item_tokens, texts, folder.parent, config["device"])
@@ -129,18 +157,27 @@ def tokenize_and_report(catalogue: Catalogue) -> str:
     plots = write_plots(ids, vectors, folder / REPORT, settings["tokenizer_seed"])
     markdown = write_report(ids, texts, folder / REPORT, plots)
     getLogger().info(
-        f"The artifact is {folder}: use it with --semantic_id_path={folder}. The report is in {folder / REPORT}."
+        f"The artifact is {folder}: use it with --semantic_id_path={folder}. The report is in "
+        f"{folder / REPORT}."
     )
     return markdown
 
 
 def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> str:
-    """Add the dataset's items that ``published`` lacks, write ``output`` and its report, and return the report."""
-    getLogger().info(f"Added items are encoded as those of {published} were: the tokenizer's keys have no effect.")
+    """Add the dataset's items that ``published`` lacks, write ``output`` and its report, and return
+    the report.
+    """
+    getLogger().info(
+        f"Added items are encoded as those of {published} were: the tokenizer's keys have no "
+        "effect."
+    )
     texts = catalogue.texts(read_frozen(published).settings)
     ids = append_items(published, output, catalogue.tokens, texts, catalogue.config["device"])
     markdown = write_report(ids, read_texts(output), output / REPORT)
-    getLogger().info(f"The artifact is {output}: use it with --semantic_id_path={output}. The report is in {output / REPORT}.")
+    getLogger().info(
+        f"The artifact is {output}: use it with --semantic_id_path={output}. The report is in "
+        f"{output / REPORT}."
+    )
     return markdown
 
 
@@ -161,7 +198,9 @@ def main(argv: Sequence[str]) -> int:
         if not words.get("dataset"):
             raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
         if bool(words.get("append_to")) != bool(words.get("output")):
-            raise ValueError("command line: --append_to=<artifact folder> and --output=<new folder> go together.")
+            raise ValueError(
+                "command line: --append_to=<artifact folder> and --output=<new folder> go together."
+            )
         own = ("--dataset", "--config_files", "--append_to", "--output")
         rest = [word for word in argv if word.partition("=")[0] not in own]
         files = str(words["config_files"]).split() if words.get("config_files") else None

@@ -1,4 +1,6 @@
-"""How far the building of semantic IDs is: a line per stage, and within long stages a bar, or lines with the time left."""
+"""How far the building of semantic IDs is: a line per stage, and within long stages a bar, or lines
+with the time left.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Steps:
         if now - self._last_line >= _SECONDS_BETWEEN_LINES and 0 < self.done < self.total:
             self._last_line = now
             left = (now - self._started) * (self.total - self.done) / self.done
-            getLogger().info(f"{self.label}: {self.done / self.total:.0%} done, about {duration(left)} left.")
+            getLogger().info(
+                f"{self.label}: {self.done / self.total:.0%} done, about {duration(left)} left."
+            )
 
     def skip_to(self, step: int) -> None:
         """Say that the steps up to this one are done or were not needed."""
@@ -65,7 +69,9 @@ class BuildProgress:
         clock: gives seconds.
     """
 
-    def __init__(self, stages: int, bars: bool = False, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, stages: int, bars: bool = False, clock: Callable[[], float] = time.monotonic
+    ):
         self.stages, self.number = stages, 0
         self._bars, self._clock = bars, clock
 

@@ -1,4 +1,6 @@
-"""The tokenizer's configuration keys, and which of them decide the codes; `keys.py` has their kinds and defaults."""
+"""The tokenizer's configuration keys, and which of them decide the codes; `keys.py` has their kinds
+and defaults.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,43 @@ from recbole_genci.tokenizer.encoding.encoders import is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
 
 _FIELDS = "item_text_fields"
-#: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path` apart.
-TOKENIZER_KEYS = frozenset({
-    "text_encoder", "text_encoder_ids", _FIELDS, "lsa_dim", "text_encoder_batch_size", "quantizer", "num_codebooks",
-    "codebook_size", "codebook_dim", "codebook_balance", "codebook_update", "rqvae_hidden_size", "rqvae_epochs",
-    "rqvae_learning_rate", "rqvae_batch_size", "rqvae_commitment", "spread_collisions", "collision_codebook_size",
-    "tokenizer_seed", "tokenizer_threads",
-})  # fmt: skip
+#: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path`
+#: apart.
+TOKENIZER_KEYS = frozenset(
+    {
+        "text_encoder",
+        "text_encoder_ids",
+        _FIELDS,
+        "lsa_dim",
+        "text_encoder_batch_size",
+        "quantizer",
+        "num_codebooks",
+        "codebook_size",
+        "codebook_dim",
+        "codebook_balance",
+        "codebook_update",
+        "rqvae_hidden_size",
+        "rqvae_epochs",
+        "rqvae_learning_rate",
+        "rqvae_batch_size",
+        "rqvae_commitment",
+        "spread_collisions",
+        "collision_codebook_size",
+        "tokenizer_seed",
+        "tokenizer_threads",
+    }
+)
 #: Settings that change how fast the same codes come about, not what they are.
 _NOT_CONTENT = ("text_encoder_batch_size",)
-_RQVAE_ONLY = ("codebook_dim", "codebook_update", "rqvae_hidden_size", "rqvae_epochs", "rqvae_learning_rate",
-               "rqvae_batch_size", "rqvae_commitment")  # fmt: skip
+_RQVAE_ONLY = (
+    "codebook_dim",
+    "codebook_update",
+    "rqvae_hidden_size",
+    "rqvae_epochs",
+    "rqvae_learning_rate",
+    "rqvae_batch_size",
+    "rqvae_commitment",
+)
 
 
 def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,8 +58,8 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         config: a mapping, or RecBole's Config, whose ``config[key]`` is None for a missing key.
 
     Raises:
-        ValueError: a value of the wrong type or range, or two that exclude each other; key, value and what is expected
-            are named.
+        ValueError: a value of the wrong type or range, or two that exclude each other; key, value
+            and what is expected are named.
     """
     table, settings = key_table(), {}
     for name in sorted(TOKENIZER_KEYS):
@@ -44,14 +72,17 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{_FIELDS}: not set. Give a list of columns of the .item file.")
     if settings["text_encoder_ids"] is not None and not own_vectors:
         raise ValueError(
-            f"text_encoder_ids: it names the items of a .npy file, but text_encoder is {settings['text_encoder']!r}. Give a "
+            "text_encoder_ids: it names the items of a .npy file, but text_encoder is "
+            f"{settings['text_encoder']!r}. Give a "
             ".npy file there, or leave text_encoder_ids out."
         )
     return settings
 
 
 def content_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide the codes: all but batch sizes, paths of files known by content, and what goes unread."""
+    """The settings that decide the codes: all but batch sizes, paths of files known by content, and
+    what goes unread.
+    """
     unread = set(_NOT_CONTENT)
     if settings["quantizer"] != "rqvae":
         unread.update(_RQVAE_ONLY)

@@ -1,4 +1,6 @@
-"""Where a model's semantic IDs come from: a folder given by hand, those that come with the package, the cache, or a build."""
+"""Where a model's semantic IDs come from: a folder given by hand, those that come with the package,
+the cache, or a build.
+"""
 
 from __future__ import annotations
 
@@ -31,23 +33,31 @@ _BUILDS = "A tokenizer key, for example --text_encoder=lsa, builds new ones"
 
 
 def asks_for_settings(config) -> bool:
-    """Whether a person has given a key of the tokenizer, on the command line, in a dict or in a file."""
+    """Whether a person has given a key of the tokenizer, on the command line, in a dict or in a
+    file.
+    """
     return bool(TOKENIZER_KEYS & config.external_config_dict.keys())
 
 
 def uses_published(config, semantic_ids: SemanticIDs | None) -> bool:
     """Whether semantic IDs are those that come with the package and nobody has named them."""
-    return semantic_ids is not None and PUBLISHED in semantic_ids.manifest and config["semantic_id_path"] is None
+    return (
+        semantic_ids is not None
+        and PUBLISHED in semantic_ids.manifest
+        and config["semantic_id_path"] is None
+    )
 
 
 # ---------------------------------------------------------------- before rows are read
 
 
 def check_source(config, published: bool = True) -> None:
-    """Refuse, before any row is read, settings that are wrong and an encoder or vectors that cannot be had.
+    """Refuse, before any row is read, settings that are wrong and an encoder or vectors that cannot
+    be had.
 
-    An encoder is not asked for where published IDs, cached ones or cached vectors may do. Whether they do is known as soon
-    as the catalogue is; `find_semantic_ids` then says what this function would have said.
+    An encoder is not asked for where published IDs, cached ones or cached vectors may do. Whether
+    they do is known as soon as the catalogue is; `find_semantic_ids` then says what this function
+    would have said.
 
     Args:
         config: of a model that reads semantic IDs.
@@ -55,13 +65,17 @@ def check_source(config, published: bool = True) -> None:
 
     Raises:
         FileNotFoundError: there is no folder ``semantic_id_path``.
-        ValueError, FileNotFoundError, ImportError, RuntimeError: see `tokenizer_settings` and `check_encoder`.
+        ValueError, FileNotFoundError, ImportError, RuntimeError: see `tokenizer_settings` and
+            `check_encoder`.
     """
     path = config["semantic_id_path"]
     if path is not None:
         if not Path(path).is_dir():
-            raise FileNotFoundError(f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, or leave the "
-                                    "key out to have semantic IDs made.")  # fmt: skip
+            raise FileNotFoundError(
+                f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, or "
+                "leave the "
+                "key out to have semantic IDs made."
+            )
         return
     if needs_no_settings(config, published):
         return
@@ -101,7 +115,10 @@ def _is_cached(config, settings: Mapping[str, Any]) -> bool:
                 return True
         except (ValueError, KeyError, TypeError):
             continue  # damaged, which only a run that uses it has to say
-    return any(_encoder_of(file) == settings["text_encoder"] for file in (cache_dir / EMBEDDINGS).glob("*.safetensors"))
+    return any(
+        _encoder_of(file) == settings["text_encoder"]
+        for file in (cache_dir / EMBEDDINGS).glob("*.safetensors")
+    )
 
 
 def _encoder_of(file: Path) -> str | None:
@@ -115,12 +132,16 @@ def _encoder_of(file: Path) -> str | None:
 # ---------------------------------------------------------------- once the catalogue is known
 
 
-def find_semantic_ids(config, item_file: Path, item_tokens: Sequence[str], published: bool = True) -> SemanticIDs:
-    """The semantic IDs of a catalogue, for runs, experiments, searches and the tokenizer's command alike.
+def find_semantic_ids(
+    config, item_file: Path, item_tokens: Sequence[str], published: bool = True
+) -> SemanticIDs:
+    """The semantic IDs of a catalogue, for runs, experiments, searches and the tokenizer's command
+    alike.
 
-    In this order: the folder ``semantic_id_path``; what a ``semantic_id_dir`` given by hand holds already; IDs that come with
-    the package, if no key of the tokenizer was given and they have every item with the very text it has here; the cache in
-    ``semantic_id_dir``; else they are built, by the tokenizer's keys.
+    In this order: the folder ``semantic_id_path``; what a ``semantic_id_dir`` given by hand holds
+        already; IDs that come with
+    the package, if no key of the tokenizer was given and they have every item with the very text it
+    has here; the cache in ``semantic_id_dir``; else they are built, by the tokenizer's keys.
 
     Args:
         config: the Config of a model that reads semantic IDs.
@@ -129,8 +150,8 @@ def find_semantic_ids(config, item_file: Path, item_tokens: Sequence[str], publi
         published: False never takes those of the package.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see `SemanticIDs.load`,
-            `published.read_published` and `load_or_build_semantic_ids`.
+        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see
+            `SemanticIDs.load`, `published.read_published` and `load_or_build_semantic_ids`.
     """
     if config["semantic_id_path"] is not None:
         return _given(config["semantic_id_path"])
@@ -157,7 +178,8 @@ def find_semantic_ids(config, item_file: Path, item_tokens: Sequence[str], publi
 def _given(folder: str) -> SemanticIDs:
     ids = SemanticIDs.load(Path(folder))
     getLogger().info(
-        f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the tokenizer's keys have no "
+        f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the "
+        "tokenizer's keys have no "
         "effect."
     )
     return ids
@@ -173,48 +195,69 @@ def _published(config, item_file: Path, tokens: Sequence[str], allowed: bool) ->
     name, ids = fit.published.name, fit.published.ids
     if fit.equal < fit.items:
         if difference := _difference(fit):
-            getLogger().info(f"Published semantic IDs ({name}) exist, but {difference}. IDs are built.")
+            getLogger().info(
+                f"Published semantic IDs ({name}) exist, but {difference}. IDs are built."
+            )
         return None
     if not allowed:
         getLogger().info(
-            f"Published semantic IDs ({name}, digest {ids.digest[:12]}) fit these items; a run without a tokenizer key takes "
+            f"Published semantic IDs ({name}, digest {ids.digest[:12]}) fit these items; a run "
+            "without a tokenizer key takes "
             "them. Here the tokenizer's settings count: IDs are built, or read from the cache."
         )
         return None
     if _is_in_cache_by_hand(config, item_file, tokens):
         return None
     getLogger().info(
-        f"Semantic IDs: the published ones ({name}, digest {ids.digest[:12]}) fit all {fit.items:,} items by id and text. "
+        f"Semantic IDs: the published ones ({name}, digest {ids.digest[:12]}) fit all "
+        f"{fit.items:,} items by id and text. "
         f"{_BUILDS}."
     )
     return ids
 
 
 def _difference(fit: Fit) -> str | None:
-    """In what a catalogue differs from published IDs; None where it is another one that has some ids in common."""
+    """In what a catalogue differs from published IDs; None where it is another one that has some
+    ids in common.
+    """
     if fit.absent and 2 * fit.equal < fit.items:
         return None
     parts = []
     if fit.absent:
-        parts.append(f"{len(fit.absent):,} of {fit.items:,} items are not among them, first {fit.absent[0]!r}")
+        parts.append(
+            f"{len(fit.absent):,} of {fit.items:,} items are not among them, first "
+            f"{fit.absent[0]!r}"
+        )
     if fit.differing:
         token, text = fit.differing[0]
         number = len(fit.differing)
-        parts.append(f"{number:,} of {fit.items:,} texts differ, first that of item {token!r}, here {shorten(text)!r}")
+        parts.append(
+            f"{number:,} of {fit.items:,} texts differ, first that of item {token!r}, here "
+            f"{shorten(text)!r}"
+        )
     return ", and ".join(parts)
 
 
 def _is_in_cache_by_hand(config, item_file: Path, tokens: Sequence[str]) -> bool:
-    """Whether a ``semantic_id_dir`` that a person has named holds exactly what the settings ask for."""
+    """Whether a ``semantic_id_dir`` that a person has named holds exactly what the settings ask
+    for.
+    """
     if "semantic_id_dir" not in config.external_config_dict:
         return False
     if config["item_text_fields"] is None and not is_array_file(config["text_encoder"]):
         return False  # the settings ask for nothing that could be built
     settings = tokenizer_settings(config)
     texts = catalogue_texts(
-        settings, item_file, config["ITEM_ID_FIELD"], tokens, config["field_separator"], _encoding(config)
+        settings,
+        item_file,
+        config["ITEM_ID_FIELD"],
+        tokens,
+        config["field_separator"],
+        _encoding(config),
     )
-    return semantic_id_folder(settings, tokens, texts, Path(config["semantic_id_dir"]), config["dataset"]).exists()
+    return semantic_id_folder(
+        settings, tokens, texts, Path(config["semantic_id_dir"]), config["dataset"]
+    ).exists()
 
 
 def _encoding(config) -> str:
@@ -222,4 +265,6 @@ def _encoding(config) -> str:
 
 
 def _best_fit(config, item_file: Path, tokens: Sequence[str] | None = None) -> Fit | None:
-    return best_fit(item_file, config["ITEM_ID_FIELD"], tokens, config["field_separator"], _encoding(config))
+    return best_fit(
+        item_file, config["ITEM_ID_FIELD"], tokens, config["field_separator"], _encoding(config)
+    )

@@ -1,4 +1,5 @@
-"""Everything that the next epoch depends on, in one file that loads without pickle: a stopped run goes on exactly.
+"""Everything that the next epoch depends on, in one file that loads without pickle: a stopped run
+goes on exactly.
 
 On a GPU up to the order in which its kernels add, which differs from run to run there.
 """
@@ -15,12 +16,23 @@ import torch
 from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.layout import METRICS_FILE, STATE_FILE
 
-_STATE = {"model", "optimizer", "epoch", "epochs_without_improvement", "best_valid_score", "best_valid_result", "best_epoch",
-          "random", "identity"}  # fmt: skip
+_STATE = {
+    "model",
+    "optimizer",
+    "epoch",
+    "epochs_without_improvement",
+    "best_valid_score",
+    "best_valid_result",
+    "best_epoch",
+    "random",
+    "identity",
+}
 
 
 def random_state(loader) -> dict:
-    """States of all generators that training draws from: torch's, its GPU's, numpy's, Python's, and the loader's own."""
+    """States of all generators that training draws from: torch's, its GPU's, numpy's, Python's, and
+    the loader's own.
+    """
     name, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -67,19 +79,26 @@ def training_state_file(folder: Path) -> Path:
     """The file that ``save_training_state`` wrote.
 
     Raises:
-        FileNotFoundError: there is none: the run stopped before its first epoch ended, or it has finished.
+        FileNotFoundError: there is none: the run stopped before its first epoch ended, or it has
+            finished.
     """
     file = folder / STATE_FILE
     if not file.is_file():
         if (folder / METRICS_FILE).is_file():
-            raise FileNotFoundError(f"resume: the run in {folder} has finished: its figures are in metrics.json, and "
-                                    "recbole_genci.load reads its model.")  # fmt: skip
-        raise FileNotFoundError(f"resume: {file} does not exist. The run stopped before its first epoch ended; start it anew.")
+            raise FileNotFoundError(
+                f"resume: the run in {folder} has finished: its figures are in metrics.json, and "
+                "recbole_genci.load reads its model."
+            )
+        raise FileNotFoundError(
+            f"resume: {file} does not exist. The run stopped before its first epoch ended; start "
+            "it anew."
+        )
     return file
 
 
 def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
-    """Put the trainer where ``save_training_state`` left it; its next epoch is the one that would have followed.
+    """Put the trainer where ``save_training_state`` left it; its next epoch is the one that would
+    have followed.
 
     Raises:
         FileNotFoundError: the folder holds no such state.
@@ -90,24 +109,41 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         missing = _STATE - set(state)
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"resume: {file} is damaged ({said}). Start the run anew.") from error
     if missing:
-        raise ValueError(f"resume: {file} lacks {', '.join(sorted(missing))}; it is damaged or no training state. Start the run "
-                         "anew.")  # fmt: skip
+        raise ValueError(
+            f"resume: {file} lacks {', '.join(sorted(missing))}; it is damaged or no training "
+            "state. Start the run "
+            "anew."
+        )
     for name, now in identity.items():
         before = state["identity"].get(name)
         if before != now:
             raise ValueError(
-                f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration now gives {str(now)[:12]}. "
+                f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration "
+                f"now gives {str(now)[:12]}. "
                 "Restore the files it read, or start a new run."
             )
-    stored, asked = (each["param_groups"][0] for each in (state["optimizer"], trainer.optimizer.state_dict()))
+    stored, asked = (
+        each["param_groups"][0] for each in (state["optimizer"], trainer.optimizer.state_dict())
+    )
     for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
-        if stored.get(key) != asked.get(key):  # the optimiser's state would bring the old one back without a word
+        if stored.get(key) != asked.get(
+            key
+        ):  # the optimiser's state would bring the old one back without a word
             raise ValueError(
-                f"resume: {folder} was trained with {name} {stored[key]:g}, its configuration now says {asked[key]:g}. Restore "
+                f"resume: {folder} was trained with {name} {stored[key]:g}, its configuration now "
+                f"says {asked[key]:g}. Restore "
                 "the value, or start a new run."
             )
     trainer.model.load_state_dict(state["model"])
@@ -115,6 +151,9 @@ def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
     trainer.start_epoch = state["epoch"] + 1
     trainer.epochs_trained = state["epoch"] + 1
     trainer.cur_step = state["epochs_without_improvement"]
-    trainer.best_valid_score, trainer.best_valid_result = state["best_valid_score"], state["best_valid_result"]
+    trainer.best_valid_score, trainer.best_valid_result = (
+        state["best_valid_score"],
+        state["best_valid_result"],
+    )
     trainer.best_epoch = state["best_epoch"]
     set_random_state(state["random"], loader)

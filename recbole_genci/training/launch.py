@@ -1,4 +1,6 @@
-"""Starting the processes that train one model together, by RecBole's keys nproc, world_size, ip, port and offset."""
+"""Starting the processes that train one model together, by RecBole's keys nproc, world_size, ip,
+port and offset.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +32,27 @@ def world_size(config) -> int:
     return config["nproc"] if config["world_size"] == -1 else config["world_size"]
 
 
-def train_together(train: Callable, config, config_text: str, parts, semantic_ids, folder: Path) -> dict:
-    """Train and evaluate one model by ``nproc`` processes of this machine, and others where ``world_size`` is larger.
+def train_together(
+    train: Callable, config, config_text: str, parts, semantic_ids, folder: Path
+) -> dict:
+    """Train and evaluate one model by ``nproc`` processes of this machine, and others where
+    ``world_size`` is larger.
 
     Args:
         train: ``train_and_evaluate``, called in each process.
-        config, parts, semantic_ids: as of ``train_and_evaluate``; each process reads them from files.
+        config, parts, semantic_ids: as of ``train_and_evaluate``; each process reads them from
+            files.
         config_text: the configuration as YAML.
         folder: of the run; on a machine whose ``offset`` is not 0 it stays empty.
 
     Returns:
-        dict: the content of ``metrics.json``, which the first machine has; elsewhere what of it the first process has sent.
+        dict: the content of ``metrics.json``, which the first machine has; elsewhere what of it the
+            first process has sent.
 
     Raises:
-        torch.multiprocessing.ProcessRaisedException: what one process has raised; the others have been ended.
-        torch.multiprocessing.ProcessExitedException: a process was killed; the others have been ended.
+        torch.multiprocessing.ProcessRaisedException: what one process has raised; the others have
+        been ended. torch.multiprocessing.ProcessExitedException: a process was killed; the others
+        have been ended.
     """
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         shared = Path(temporary)
@@ -57,8 +65,9 @@ def train_together(train: Callable, config, config_text: str, parts, semantic_id
         threads = max(1, torch.get_num_threads() // config["nproc"])
         arguments = (train, shared, folder.resolve(), threads)
         with interrupts.deferred(), interrupts.not_inherited():
-            group = torch.multiprocessing.start_processes(_worker, args=arguments, nprocs=config["nproc"], join=False,
-                                                          start_method="spawn")  # fmt: skip
+            group = torch.multiprocessing.start_processes(
+                _worker, args=arguments, nprocs=config["nproc"], join=False, start_method="spawn"
+            )
         try:
             while not group.join():
                 pass
@@ -69,28 +78,45 @@ def train_together(train: Callable, config, config_text: str, parts, semantic_id
 
 
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
-    """One process: the configuration and rows from ``shared``, then a run whose files the first process writes."""
+    """One process: the configuration and rows from ``shared``, then a run whose files the first
+    process writes.
+    """
     interrupts.follow_parent()
     try:
         _train_share(local_rank, train, shared, folder, threads)
     except KeyboardInterrupt as stop:
-        os._exit(interrupts.exit_status(stop))  # nothing is left to clear up, and torch's own exit takes seconds
+        os._exit(
+            interrupts.exit_status(stop)
+        )  # nothing is left to clear up, and torch's own exit takes seconds
 
 
-def _train_share(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
+def _train_share(
+    local_rank: int, train: Callable, shared: Path, folder: Path, threads: int
+) -> None:
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as in a run of one process
-    ids = SemanticIDs.load(shared / SEMANTIC_ID_FOLDER) if (shared / SEMANTIC_ID_FOLDER).is_dir() else None
+    ids = (
+        SemanticIDs.load(shared / SEMANTIC_ID_FOLDER)
+        if (shared / SEMANTIC_ID_FOLDER).is_dir()
+        else None
+    )
     config = _config(shared / CONFIG_FILE, local_rank)
     processes = Processes(config["offset"] + local_rank, world_size(config))
     start_console(config["state"] if processes.is_first else "ERROR")
     parts = load_parts(shared / DATA_FILE, config)
     on_gpu = config["device"].type == "cuda"
-    if config["port"] is None:  # on this machine alone: a file is a meeting point that nobody else can have taken
+    if (
+        config["port"] is None
+    ):  # on this machine alone: a file is a meeting point that nobody else can have taken
         meeting = f"file://{shared / 'meeting'}"
     else:
         meeting = f"tcp://{config['ip']}:{config['port']}"
-    dist.init_process_group("nccl" if on_gpu else "gloo", init_method=meeting, rank=processes.rank, world_size=processes.size)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=meeting,
+        rank=processes.rank,
+        world_size=processes.size,
+    )
     processes.check_same("rows", data_fingerprint(parts))
     processes.check_same("semantic IDs", ids.digest if ids else "")
     # What RecBole writes to the current folder (tensorboard), only the first process shall leave.

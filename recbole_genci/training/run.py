@@ -1,4 +1,6 @@
-"""One run: a model trained on prepared parts, its best epoch evaluated, and everything that it leaves in one folder."""
+"""One run: a model trained on prepared parts, its best epoch evaluated, and everything that it
+leaves in one folder.
+"""
 
 from __future__ import annotations
 
@@ -55,23 +57,27 @@ def train_and_evaluate(
     heading: Heading | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict:
-    """Train one model on prepared parts, evaluate its best epoch, and leave everything in one folder.
+    """Train one model on prepared parts, evaluate its best epoch, and leave everything in one
+    folder.
 
     Args:
         config: the model's Config; its seed governs initialisation, batches and dropout.
         parts: training, validation and test part of ``CTRDataset.build()``.
         semantic_ids: for models that read them.
         resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
-        test: False leaves the test part alone, and the folder as that of a run which has not finished: ``resume_folder`` can
-            finish it later.
+        test: False leaves the test part alone, and the folder as that of a run which has not
+            finished: ``resume_folder`` can finish it later.
         callback_fn: called with each evaluated epoch and its validation score.
         folder: of a new run, where it exists already.
-        processes: that call this function together and train one model; the first of them leaves what one would.
-        heading: of the model's line on the console, where the caller knows more than the configuration.
+        processes: that call this function together and train one model; the first of them leaves
+            what one would.
+        heading: of the model's line on the console, where the caller knows more than the
+            configuration.
         callbacks: as of ``recbole_genci.run``.
 
     Returns:
-        dict: the content of ``metrics.json``; without ``test``, and of other than the first process, what of it is known.
+        dict: the content of ``metrics.json``; without ``test``, and of other than the first
+            process, what of it is known.
     """
     folder = resume_folder or folder or new_run_folder(config)
     with contextlib.ExitStack() as stack:
@@ -94,15 +100,22 @@ def train_and_evaluate(
                 semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
 
         init_seed(config["seed"], config["reproducibility"])
-        model = processes.shared_model(config.model_class(config, train.dataset).to(config["device"]))
+        model = processes.shared_model(
+            config.model_class(config, train.dataset).to(config["device"])
+        )
         if resume_folder is None:
             model.load_initial_weights()
         logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
         if not processes.is_first:
-            torch.manual_seed(config["seed"] + processes.rank)  # dropout of other rows is drawn apart; weights are the same
-        identity = {"rows": data_fingerprint(parts), "features": rows_fingerprint(parts),
-                    "semantic IDs": semantic_ids.digest if model_reads_ids else None}  # fmt: skip
+            torch.manual_seed(
+                config["seed"] + processes.rank
+            )  # dropout of other rows is drawn apart; weights are the same
+        identity = {
+            "rows": data_fingerprint(parts),
+            "features": rows_fingerprint(parts),
+            "semantic IDs": semantic_ids.digest if model_reads_ids else None,
+        }
         source = source_digest(config.model_class)
         if config.model_class.revision > 1:
             identity["model revision"] = config.model_class.revision
@@ -111,17 +124,25 @@ def train_and_evaluate(
         started = time.perf_counter()
         if resume_folder is None and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, processes)
-        trainer = CTRTrainer(config, model, folder, identity if processes.size == 1 else None, processes)
+        trainer = CTRTrainer(
+            config, model, folder, identity if processes.size == 1 else None, processes
+        )
         if resume_folder is not None:
             trainer.resume(train)
         callback_fn = callback_fn or calling(callbacks, config, folder)
-        _, best_valid = trainer.fit(train, valid, show_progress=config["show_progress"], callback_fn=callback_fn)
+        _, best_valid = trainer.fit(
+            train, valid, show_progress=config["show_progress"], callback_fn=callback_fn
+        )
         training_s = time.perf_counter() - started
         tested = {}
         if test:
-            tested["test"] = _without_nan(trainer.evaluate(test_loader, show_progress=config["show_progress"]))
+            tested["test"] = _without_nan(
+                trainer.evaluate(test_loader, show_progress=config["show_progress"])
+            )
             if processes.is_first:
-                tested |= measure_latency(model, test_loader, config["device"], config["latency_repeats"])
+                tested |= measure_latency(
+                    model, test_loader, config["device"], config["latency_repeats"]
+                )
         metrics = {
             "model": config["model"],
             "model_reference": config.model_reference,
@@ -147,10 +168,14 @@ def train_and_evaluate(
             return metrics
         if config["diagnostic_rows"]:
             loaders = {"valid": valid, "test": test_loader}
-            save_diagnostics(model, loaders, train.dataset, config["device"], folder / DIAGNOSTICS_FILE)
+            save_diagnostics(
+                model, loaders, train.dataset, config["device"], folder / DIAGNOSTICS_FILE
+            )
         metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
         write_json(folder / METRICS_FILE, metrics)
-        (folder / STATE_FILE).unlink(missing_ok=True)  # two copies of the weights and the optimiser's moments
+        (folder / STATE_FILE).unlink(
+            missing_ok=True
+        )  # two copies of the weights and the optimiser's moments
         logger.info(last_line(config, metrics))
         if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
             logger.info(hint)
@@ -163,13 +188,20 @@ def _without_nan(metrics: dict) -> dict:
 
 
 def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Processes) -> None:
-    """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early stopping."""
-    logging.getLogger().info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
+    """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early
+    stopping.
+    """
+    logging.getLogger().info(
+        "Training the base model of the self-supervised regularisation (Eq. 11) first."
+    )
     trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
     without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
-    logging.getLogger().info(f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} itself.")
+    logging.getLogger().info(
+        f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} "
+        "itself."
+    )
     model.freeze_teacher()
 
 
@@ -194,19 +226,34 @@ def new_folder(parent: Path, name: str) -> Path:
 def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
     """The final configuration as YAML that a later run can be given by ``--config_files``.
 
-    With the ``semantic_ids`` of the package the tokenizer's keys are left out: they had no effect, and a run that is given
-    one builds IDs of its own.
+    With the ``semantic_ids`` of the package the tokenizer's keys are left out: they had no effect,
+    and a run that is given one builds IDs of its own.
     """
-    internal = {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "valid_neg_sample_args",
-                "test_neg_sample_args", "single_spec", "local_rank", "valid_metric_bigger", "data_path",
-                "checkpoint_dir"}  # which of a trial or an experiment's run is that run's own folder  # fmt: skip
+    internal = {
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "device",
+        "valid_neg_sample_args",
+        "test_neg_sample_args",
+        "single_spec",
+        "local_rank",
+        "valid_metric_bigger",
+        "data_path",
+        "checkpoint_dir",
+    }  # which of a trial or an experiment's run is that run's own folder
     header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
     if uses_published(config, semantic_ids):
         internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
         header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
-    own = known_keys([config.model_reference], config["dataset"]) - internal  # not those of models it was compared with
-    plain = {key: list(value) if isinstance(value, tuple) else value
-             for key, value in config.final_config_dict.items() if key in own}  # fmt: skip
+    own = (
+        known_keys([config.model_reference], config["dataset"]) - internal
+    )  # not those of models it was compared with
+    plain = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in config.final_config_dict.items()
+        if key in own
+    }
     plain["train_neg_sample_args"] = None
     plain["model"] = config.model_reference  # from which another process finds a model of one's own
     plain["data_path"] = str(Path(config["data_path"]).parent)

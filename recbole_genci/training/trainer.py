@@ -1,4 +1,6 @@
-"""RecBole's Trainer with checkpoints that need no pickle, named loss parts, and scores checked before they are measured."""
+"""RecBole's Trainer with checkpoints that need no pickle, named loss parts, and scores checked
+before they are measured.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +32,31 @@ compat.use_current_grad_scaler()
 class CTRTrainer(Trainer):
     """Trains and evaluates any model of this plugin or of RecBole on labelled rows.
 
-    The weights of the best validation epoch are at ``<folder>/model.safetensors``, TensorBoard's curves in
-    ``<folder>/tensorboard``.
+    The weights of the best validation epoch are at ``<folder>/model.safetensors``, TensorBoard's
+    curves in ``<folder>/tensorboard``.
 
     Args:
         config: the model's Config.
         model: the model.
         folder: the run's folder.
-        identity: names and hashes of what the model is trained on. When given, each evaluated epoch leaves
-            ``<folder>/training.pt``, from which ``resume`` goes on exactly.
+        identity: names and hashes of what the model is trained on. When given, each evaluated epoch
+            leaves ``<folder>/training.pt``, from which ``resume`` goes on exactly.
         processes: that train the model together; only the first of them writes.
     """
 
-    def __init__(self, config, model, folder: Path, identity: dict | None = None, processes: Processes = ALONE):
-        with compat.tensorboard_in(folder / TENSORBOARD_FOLDER) if processes.is_first else contextlib.nullcontext():
+    def __init__(
+        self,
+        config,
+        model,
+        folder: Path,
+        identity: dict | None = None,
+        processes: Processes = ALONE,
+    ):
+        with (
+            compat.tensorboard_in(folder / TENSORBOARD_FOLDER)
+            if processes.is_first
+            else contextlib.nullcontext()
+        ):
             with _metrics_of_recbole(config):
                 super().__init__(config, model)
         self.folder, self.identity, self.processes = folder, identity, processes
@@ -63,15 +76,22 @@ class CTRTrainer(Trainer):
         self.best_epoch = epoch
         if not self.processes.is_first:
             return
-        # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that holds the whole dataset.
-        weights = {name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()}
-        write_atomically(Path(self.saved_model_file), lambda path: save_file(_without_shared_memory(weights), path))
+        # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that
+        # holds the whole dataset.
+        weights = {
+            name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()
+        }
+        write_atomically(
+            Path(self.saved_model_file),
+            lambda path: save_file(_without_shared_memory(weights), path),
+        )
 
     def resume(self, train_data) -> None:
         """Continue the run whose folder this is: the next ``fit`` trains the epochs that are left.
 
         Raises:
-            FileNotFoundError, ValueError: nothing to resume, or other data; see ``load_training_state``.
+            FileNotFoundError, ValueError: nothing to resume, or other data; see
+                ``load_training_state``.
         """
         load_training_state(self.folder, self, train_data, self.identity)
         count_on(self)
@@ -79,16 +99,33 @@ class CTRTrainer(Trainer):
 
     def resume_checkpoint(self, resume_file):
         """RecBole's pickled checkpoints are not read; use ``resume``."""
-        raise ValueError(f"{resume_file}: this trainer resumes a run's folder, by --resume=<folder> or CTRTrainer.resume().")
+        raise ValueError(
+            f"{resume_file}: this trainer resumes a run's folder, by --resume=<folder> or "
+            "CTRTrainer.resume()."
+        )
 
-    def fit(self, train_data, valid_data=None, verbose=True, saved=True, show_progress=False, callback_fn=None):
-        """As RecBole's, with one line an epoch (``EpochLines``) for its four; ``verbose=False`` writes none. A run that had
-        stopped early or trained its last epoch before it was resumed trains no more."""
-        if self.start_epoch and (self.cur_step > self.stopping_step or self.start_epoch >= self.epochs):
+    def fit(
+        self,
+        train_data,
+        valid_data=None,
+        verbose=True,
+        saved=True,
+        show_progress=False,
+        callback_fn=None,
+    ):
+        """As RecBole's, with one line an epoch (``EpochLines``) for its four; ``verbose=False``
+        writes none. A run that had stopped early or trained its last epoch before it was resumed
+        trains no more.
+        """
+        if self.start_epoch and (
+            self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
+        ):
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch, score):
-            if saved and self.identity is not None:  # first of all, as the best weights have just been written
+            if (
+                saved and self.identity is not None
+            ):  # first of all, as the best weights have just been written
                 save_training_state(self.folder, self, epoch, train_data, self.identity)
             if self.lines:
                 self.lines.evaluated(epoch, self._valid_result)
@@ -96,7 +133,9 @@ class CTRTrainer(Trainer):
             if rows and self.processes.is_first:
                 found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
                 if found:
-                    self.logger.info(in_words(found) + ("" if self._explained else f"; see {WHERE_EXPLAINED}"))
+                    self.logger.info(
+                        in_words(found) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
+                    )
                     self._explained = True
                     details().info(as_line(found))
             if callback_fn:
@@ -118,7 +157,10 @@ class CTRTrainer(Trainer):
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         batches = len(train_data)
         if show_progress:
-            train_data, show_progress = with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device), False
+            train_data, show_progress = (
+                with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device),
+                False,
+            )
         if self.processes.size > 1:
             if self.shared_loss is None:
                 self.shared_loss = self.processes.shared_loss(self.model)
@@ -128,8 +170,11 @@ class CTRTrainer(Trainer):
         else:
             total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
-        # RecBole reports the sum over batches; a mean can be compared between batch sizes and datasets.
-        return tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
+        # RecBole reports the sum over batches; a mean can be compared between batch sizes and
+        # datasets.
+        return (
+            tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
+        )
 
     def _valid_epoch(self, valid_data, show_progress=False):
         score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
@@ -142,18 +187,26 @@ class CTRTrainer(Trainer):
         """Metrics of a loader's rows; the best model is read from the run's safetensors file."""
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
-        scores, labels = score_rows(self.model, eval_data, self.device, show_progress, self.processes)
+        scores, labels = score_rows(
+            self.model, eval_data, self.device, show_progress, self.processes
+        )
         result = metrics_of(self.config, scores, labels, users_of(eval_data))
-        if load_best_model:  # the test; RecBole (trainer.py:629) also puts each validation there, which fit logs on its own
+        # The test; RecBole (trainer.py:629) also puts each validation there, which fit logs on its
+        # own
+        if load_best_model:
             self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
 
 @contextlib.contextmanager
 def _metrics_of_recbole(config):
-    """RecBole's trainer makes an evaluator of its own (trainer.py:127), which nothing asks, and which knows only its metrics."""
+    """RecBole's trainer makes an evaluator of its own (trainer.py:127), which nothing asks, and
+    which knows only its metrics.
+    """
     asked = config["metrics"]
-    config["metrics"] = [name for name in asked if str(name).lower() in map(str.lower, RECBOLE_METRICS)]
+    config["metrics"] = [
+        name for name in asked if str(name).lower() in map(str.lower, RECBOLE_METRICS)
+    ]
     try:
         yield
     finally:
@@ -161,11 +214,13 @@ def _metrics_of_recbole(config):
 
 
 def decay_groups(model) -> list[dict]:
-    """A model's parameters for an optimiser that decays its embedding tables alone, whatever the model calls them.
+    """A model's parameters for an optimiser that decays its embedding tables alone, whatever the
+    model calls them.
 
-    Fields' embeddings overfit where rows are few; layers that act on all rows do not, and L2 within Adam can switch a branch off
-    whose gradients are small. FuxiCTR's ``embedding_regularizer`` makes the same cut. GenCI's code embeddings, which
-    its generator's output shares, and the tables of its teacher are among them.
+    Fields' embeddings overfit where rows are few; layers that act on all rows do not, and L2 within
+    Adam can switch a branch off whose gradients are small. FuxiCTR's ``embedding_regularizer``
+    makes the same cut. GenCI's code embeddings, which its generator's output shares, and the tables
+    of its teacher are among them.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     parameters = list(model.parameters())
@@ -188,7 +243,8 @@ def measure_latency(model, loader, device, repeats: int) -> dict:
     """Time whole passes over a split: attaching the batch's columns, and predicting.
 
     Returns:
-        ``latency_s``: median of ``repeats`` passes after one warm-up; ``rows_per_s``: rows over that median.
+        ``latency_s``: median of ``repeats`` passes after one warm-up; ``rows_per_s``: rows over
+        that median.
     """
     from time import perf_counter
 

@@ -1,4 +1,6 @@
-"""A run in a folder of its own, trained from the start or from where it was stopped: trials and experiments use it."""
+"""A run in a folder of its own, trained from the start or from where it was stopped: trials and
+experiments use it.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ def train_or_go_on(
     callback_fn: Callable[[int, float], None] | None = None,
     heading: Heading | None = None,
 ) -> dict:
-    """Train the one run that ``folder`` is for. A run that was stopped there goes on from its last evaluated epoch, one that
-    was stopped before that or has lost its weights starts anew, and one that has been tested is only read.
+    """Train the one run that ``folder`` is for. A run that was stopped there goes on from its last
+    evaluated epoch, one that was stopped before that or has lost its weights starts anew, and one
+    that has been tested is only read.
 
     Args:
         config: the run's Config; its ``checkpoint_dir`` becomes ``folder``.
@@ -39,17 +42,27 @@ def train_or_go_on(
         ValueError: the training state is damaged, or of other rows or semantic IDs.
     """
     config["checkpoint_dir"] = str(folder)
-    tested = next((file for file in folder.glob(f"*/{METRICS_FILE}") if _is_whole(file.parent)), None)
+    tested = next(
+        (file for file in folder.glob(f"*/{METRICS_FILE}") if _is_whole(file.parent)), None
+    )
     if test and tested:
-        (tested.parent / STATE_FILE).unlink(missing_ok=True)  # of a run killed right after its last file was written
+        (tested.parent / STATE_FILE).unlink(
+            missing_ok=True
+        )  # of a run killed right after its last file was written
         return json.loads(tested.read_text(encoding="utf-8")) | {"folder": str(tested.parent)}
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
-        shutil.rmtree(folder, ignore_errors=True)  # a run killed before its first epoch ended, or without its weights
+        shutil.rmtree(
+            folder, ignore_errors=True
+        )  # a run killed before its first epoch ended, or without its weights
     resumed = stopped.parent if stopped else None
-    return train_and_evaluate(config, parts, semantic_ids, resumed, test, callback_fn, heading=heading)
+    return train_and_evaluate(
+        config, parts, semantic_ids, resumed, test, callback_fn, heading=heading
+    )
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a tested run still has what ``recbole_genci.load`` needs: people delete weights to save room."""
+    """Whether a tested run still has what ``recbole_genci.load`` needs: people delete weights to
+    save room.
+    """
     return all((folder / name).is_file() for name in (WEIGHTS_FILE, DATA_FILE))

@@ -1,1 +1,3 @@
-"""Hyper-parameter tuning: RecBole's parameter files, trials on shared rows, selection by validation alone."""
+"""Hyper-parameter tuning: RecBole's parameter files, trials on shared rows, selection by validation
+alone.
+"""

@@ -1,4 +1,6 @@
-"""Bayesian search (TPE) through RecBole's HyperTuning and hyperopt, seeded and able to go on after a failing trial."""
+"""Bayesian search (TPE) through RecBole's HyperTuning and hyperopt, seeded and able to go on after
+a failing trial.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,28 @@ from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Unif
 class BayesianSearch(HyperTuning):
     """RecBole's HyperTuning with the algorithm ``bayes``.
 
-    RecBole's own ``run`` draws without a seed, its ``trial`` lets one failing trial end the search and takes a score of 0.0
-    for none, and its early stopping reads the loss that a failed trial does not have. TPE proposes points again, which costs no
-    training: the search ends by the number of different points, or once so many proposals in a row are repeats that no new one
+    RecBole's own ``run`` draws without a seed, its ``trial`` lets one failing trial end the search
+    and takes a score of 0.0 for none, and its early stopping reads the loss that a failed trial
+    does not have. TPE proposes points again, which costs no
+    training: the search ends by the number of different points, or once so many proposals in a row
+        are repeats that no new one
     is to be expected.
 
     Args:
-        trial: runs one point and returns ``(score or None, whether the search is hopeless)``; a lower score is better.
+        trial: runs one point and returns ``(score or None, whether the search is hopeless)``; a
+            lower score is better.
         space: what to search.
         max_evals: different points at most.
         seed: of the proposals.
     """
 
-    def __init__(self, trial: Callable[[dict], tuple[float | None, bool]], space: Space, max_evals: int, seed: int):
+    def __init__(
+        self,
+        trial: Callable[[dict], tuple[float | None, bool]],
+        space: Space,
+        max_evals: int,
+        seed: int,
+    ):
         super().__init__(trial, space=_hyperopt_space(space), algo="bayes", max_evals=max_evals)
         self.parameters, self.seed, self.hopeless = space, seed, False
         self.seen, self.repeats = set(), 0
@@ -47,13 +58,24 @@ class BayesianSearch(HyperTuning):
         """Search; the same seed and scores give the same proposals."""
         from hyperopt import fmin
 
-        fmin(self.trial, self.space, algo=self.algo, max_evals=DRAWS_PER_POINT * self.max_evals, early_stop_fn=self.early_stop_fn,
-             rstate=np.random.default_rng(self.seed), show_progressbar=False, verbose=False, return_argmin=False)  # fmt: skip
+        fmin(
+            self.trial,
+            self.space,
+            algo=self.algo,
+            max_evals=DRAWS_PER_POINT * self.max_evals,
+            early_stop_fn=self.early_stop_fn,
+            rstate=np.random.default_rng(self.seed),
+            show_progressbar=False,
+            verbose=False,
+            return_argmin=False,
+        )
 
     def _is_over(self) -> bool:
         if self.repeats >= DRAWS_PER_POINT:
-            logging.getLogger().info(f"The search ends with {len(self.seen)} of {self.max_evals} points: the last "
-                                     f"{self.repeats} that TPE proposed were none of them new.")  # fmt: skip
+            logging.getLogger().info(
+                f"The search ends with {len(self.seen)} of {self.max_evals} points: the last "
+                f"{self.repeats} that TPE proposed were none of them new."
+            )
         return self.hopeless or len(self.seen) >= self.max_evals or self.repeats >= DRAWS_PER_POINT
 
 
@@ -72,4 +94,7 @@ def _hyperopt_space(space: Space) -> dict:
 
 def _point(space: Space, proposed: dict) -> dict:
     read = {Choice: lambda p, value: p.values[value], QUniform: lambda p, value: p.rounded(value)}
-    return {name: read.get(type(p), lambda p, value: float(value))(p, proposed[name]) for name, p in space.items()}
+    return {
+        name: read.get(type(p), lambda p, value: float(value))(p, proposed[name])
+        for name, p in space.items()
+    }

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
-from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_resumed_search, prepare_search
+from recbole_genci.tuning.search import (
+    NoTrialFinished,
+    execute,
+    prepare_resumed_search,
+    prepare_search,
+)
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.trial import MachineFailed
 from recbole_genci.utils import interrupts
@@ -43,9 +48,9 @@ _ON_RESUMING = ("max_evals", "early_stop", "ray_address", "cpus_per_trial", "gpu
 def main(argv: Sequence[str]) -> int:
     """Run the command.
 
-    A request that cannot be carried out is one sentence on stderr and exit status 2, before anything is trained;
-    ``--state=DEBUG`` shows where it was raised. A search of which no trial finished, or
-    whose machine or cluster failed, has exit status 1.
+    A request that cannot be carried out is one sentence on stderr and exit status 2, before
+    anything is trained; ``--state=DEBUG`` shows where it was raised. A search of which no trial
+    finished, or whose machine or cluster failed, has exit status 1.
     """
     words = {}
     try:
@@ -74,12 +79,22 @@ def _prepare(argv: Sequence[str], words: dict):
         ours = {"resume_search", "model", "trust_code", *_ON_RESUMING}
         if others := sorted(set(words) - ours):
             raise ValueError(
-                f"command line: --resume_search=<folder> takes {', '.join('--' + name for name in _ON_RESUMING)} beside it, "
+                "command line: --resume_search=<folder> takes "
+                f"{', '.join('--' + name for name in _ON_RESUMING)} beside it, "
                 "and --model or --trust_code for a model of one's own, "
                 f"not --{others[0]}; the folder says everything else."
             )
-        return prepare_resumed_search(str(words["resume_search"]), words.get("model"), words.get("trust_code", False), **settings)
-    examples = {"model": "--model=GenCI", "dataset": "--dataset=ml-100k", "params_file": "--params_file=hyper.test"}
+        return prepare_resumed_search(
+            str(words["resume_search"]),
+            words.get("model"),
+            words.get("trust_code", False),
+            **settings,
+        )
+    examples = {
+        "model": "--model=GenCI",
+        "dataset": "--dataset=ml-100k",
+        "params_file": "--params_file=hyper.test",
+    }
     for key, example in examples.items():
         if not words.get(key):
             raise ValueError(f"command line: --{key} is missing, for example {example}.")

@@ -1,4 +1,6 @@
-"""The points that exhaustive and random search try, by scikit-learn's grid and sampler: known before the first trial."""
+"""The points that exhaustive and random search try, by scikit-learn's grid and sampler: known
+before the first trial.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from recbole_genci.tuning.space import Choice, Space, canonical
 
 _LARGEST_GRID = 1_000_000
-DRAWS_PER_POINT = 1000  # as many as RecBole's own search without repeats draws before it gives up (hyper_tuning.py:117)
+# As many as RecBole's own search without repeats draws before it gives up (hyper_tuning.py:117)
+DRAWS_PER_POINT = 1000
 
 
 def grid_size(space: Space) -> int | None:
@@ -21,8 +24,8 @@ def grid_size(space: Space) -> int | None:
 
 
 def grid_points(space: Space, seed: int) -> Iterator[dict]:
-    """Every combination of the choices once, in an order drawn by ``seed``: a search that is cut short has seen a fair
-    sample, as in RecBole, whose `exhaustive` draws at random without repeats.
+    """Every combination of the choices once, in an order drawn by ``seed``: a search that is cut
+    short has seen a fair sample, as in RecBole, whose `exhaustive` draws at random without repeats.
 
     Raises:
         ValueError: a parameter that is no choice, or more combinations than can ever be tried.
@@ -30,9 +33,15 @@ def grid_points(space: Space, seed: int) -> Iterator[dict]:
     size = grid_size(space)
     if size is None:
         name = next(name for name, parameter in space.items() if not isinstance(parameter, Choice))
-        raise ValueError(f"algo: exhaustive search tries every value, but '{name}' is {space[name]}. Use --algo=random or bayes.")
+        raise ValueError(
+            f"algo: exhaustive search tries every value, but '{name}' is {space[name]}. Use "
+            "--algo=random or bayes."
+        )
     if size > _LARGEST_GRID:
-        raise ValueError(f"algo: exhaustive search would have {size:,} combinations to try. Use --algo=random or bayes.")
+        raise ValueError(
+            f"algo: exhaustive search would have {size:,} combinations to try. Use --algo=random "
+            "or bayes."
+        )
     grid = ParameterGrid({name: list(parameter.values) for name, parameter in space.items()})
     order = np.random.RandomState(seed).permutation(size)
     return ({name: grid[int(i)][name] for name in space} for i in order)

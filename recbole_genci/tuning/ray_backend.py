@@ -1,8 +1,9 @@
 """Trials side by side with Ray, on one machine or a cluster; the hopeless ones stopped early.
 
-Points, journal, selection and results are those of a search without Ray. Each trial is a Ray task. Rows, semantic IDs and
-configuration travel through Ray's object store once and are loaded once by each worker process; a trial's folder travels back
-when it ends. So only the process that started the search writes to it, and the nodes need no file system in common.
+Points, journal, selection and results are those of a search without Ray. Each trial is a Ray task.
+Rows, semantic IDs and configuration travel through Ray's object store once and are loaded once by
+each worker process; a trial's folder travels back when it ends. So only the process that started
+the search writes to it, and the nodes need no file system in common.
 """
 
 from __future__ import annotations
@@ -41,8 +42,11 @@ def check_cluster(settings: Settings) -> None:
         ValueError: a trial asks for more than there is; Ray would wait for it for ever.
     """
     if settings.ray_address is None:
-        _check_resources(settings.cpus_per_trial or 1, settings.gpus_per_trial or 0,
-                         [{"CPU": os.cpu_count(), "GPU": torch.cuda.device_count()}])  # fmt: skip
+        _check_resources(
+            settings.cpus_per_trial or 1,
+            settings.gpus_per_trial or 0,
+            [{"CPU": os.cpu_count(), "GPU": torch.cuda.device_count()}],
+        )
         return
     with _connected(settings.ray_address):
         _check_resources(settings.cpus_per_trial or 1, settings.gpus_per_trial or 0, _nodes())
@@ -58,7 +62,8 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
         config: that trials start from.
 
     Raises:
-        ConnectionError, ValueError: as ``check_cluster``; ConnectionError too where workers cannot run any trial.
+        ConnectionError, ValueError: as ``check_cluster``; ConnectionError too where workers cannot
+            run any trial.
         MachineFailed: a worker's disk is full, or it has no memory.
     """
     done = {record["trial"] for record in study.records.values()}
@@ -66,26 +71,46 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
     if not left:
         return
     cpus = settings.cpus_per_trial or 1
-    gpus = settings.gpus_per_trial if settings.gpus_per_trial is not None else int(config["device"].type == "cuda")
+    gpus = (
+        settings.gpus_per_trial
+        if settings.gpus_per_trial is not None
+        else int(config["device"].type == "cuda")
+    )
     with _connected(settings.ray_address):
         nodes = _nodes()
         _check_resources(cpus, gpus, nodes)
-        cpus_there, gpus_there = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
-        logging.getLogger().info(f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and {gpus_there:g} GPUs; "
-                                 f"{cpus:g} and {gpus:g} for each trial")  # fmt: skip
-        # Restarted elsewhere if its node dies; it has then forgotten the trials of before, and stops fewer.
-        judge = ray.remote(Judge).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote(
-            study.bigger, settings.grace_epochs or _GRACE_EPOCHS)  # fmt: skip
+        cpus_there, gpus_there = (
+            sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")
+        )
+        logging.getLogger().info(
+            f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and "
+            f"{gpus_there:g} GPUs; "
+            f"{cpus:g} and {gpus:g} for each trial"
+        )
+        # Restarted elsewhere if its node dies; it has then forgotten the trials of before, and
+        # stops fewer.
+        judge = (
+            ray.remote(Judge)
+            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+            .remote(study.bigger, settings.grace_epochs or _GRACE_EPOCHS)
+        )
         judge.remember.remote(study.ordered())
-        config_text, rows = ((study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE))
+        config_text, rows = (
+            (study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE)
+        )
         inputs = ray.put((config_text, rows, study.shared.semantic_ids, search_folders()))
-        # A worker keeps the GPU it began with, so that one trial is all it may run there; 0 is as many as come.
-        task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        # A worker keeps the GPU it began with, so that one trial is all it may run there; 0 is as
+        # many as come.
+        task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(
+            num_cpus=cpus, num_gpus=gpus, max_retries=0
+        )
         waiting, running = iter(left), {}
         try:
             while True:
                 for number, point in waiting:
-                    running[task.remote([inputs], judge, number, point, cpus, gpus, study.bigger)] = number, point
+                    running[
+                        task.remote([inputs], judge, number, point, cpus, gpus, study.bigger)
+                    ] = number, point
                     if len(running) >= _QUEUED:
                         break
                 if not running:
@@ -105,17 +130,29 @@ def _add(study: Study, ended, number: int, point: dict) -> None:
         if isinstance(error.cause, trial.MachineFailed):
             raise trial.MachineFailed(number, error.cause.reason) from error
         reason = str(error).strip().splitlines()[-1]
-        raise ConnectionError(f"Ray's workers cannot run trials: {reason}. Is recbole_genci installed on every node?") from error
+        raise ConnectionError(
+            f"Ray's workers cannot run trials: {reason}. Is recbole_genci installed on every node?"
+        ) from error
     except RayError as error:  # the worker or its node has died
         logging.getLogger().error(f"Trial {number} was lost: {error}")
-        outcome = Outcome({"status": "failed", "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}, {})
+        outcome = Outcome(
+            {
+                "status": "failed",
+                "error": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            },
+            {},
+        )
     folder = trial.folder_of(study.folder, number)
-    shutil.rmtree(folder, ignore_errors=True)  # of a search that was killed before this trial was in its journal
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # of a search that was killed before this trial was in its journal
     for name, content in outcome.files.items():
         write_atomically(folder / name, lambda file, content=content: file.write_bytes(content))
     for file in list(folder.glob(f"*/{CONFIG_FILE}")):
         # The worker's own folder is gone.
-        write_text(file, config_as_yaml(study.shared.config(point, folder), study.shared.semantic_ids))
+        write_text(
+            file, config_as_yaml(study.shared.config(point, folder), study.shared.semantic_ids)
+        )
         if outcome.record["status"] == "finished":
             store_parts(study.shared.parts, file.parent / DATA_FILE)
             if study.shared.semantic_ids is not None:
@@ -130,24 +167,35 @@ def _nodes() -> list[dict]:
 
 def _check_resources(cpus: float, gpus: float, nodes: list[dict]) -> None:
     if not any(cpus <= node.get("CPU", 0) and gpus <= node.get("GPU", 0) for node in nodes):
-        there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise ValueError(f"cpus_per_trial, gpus_per_trial: a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, which no node has. "
-                         f"The nodes have: {there}.")  # fmt: skip
+        there = "; ".join(
+            f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes
+        )
+        raise ValueError(
+            f"cpus_per_trial, gpus_per_trial: a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, "
+            "which no node has. "
+            f"The nodes have: {there}."
+        )
 
 
 @contextlib.contextmanager
 def _connected(address: str | None):
-    """A connection to the cluster at ``address``, else to a new one of this machine that ends with the block."""
+    """A connection to the cluster at ``address``, else to a new one of this machine that ends with
+    the block.
+    """
     if ray.is_initialized():
         yield
         return
     own = {} if address else {"include_dashboard": False}
     try:
         with interrupts.handlers_kept():
-            ray.init(address=address or "local", log_to_driver=False, configure_logging=False, **own)
+            ray.init(
+                address=address or "local", log_to_driver=False, configure_logging=False, **own
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {address}" if address else "on this machine"
-        raise ConnectionError(f"ray_address: Ray did not start {where}: {str(error).strip().splitlines()[0]}") from error
+        raise ConnectionError(
+            f"ray_address: Ray did not start {where}: {str(error).strip().splitlines()[0]}"
+        ) from error
     try:
         yield
     finally:

@@ -1,4 +1,6 @@
-"""What a search leaves: its table, its result, the selected values as a configuration file, and a picture."""
+"""What a search leaves: its table, its result, the selected values as a configuration file, and a
+picture.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +15,50 @@ import yaml
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
 from recbole_genci.utils.files import write_json, write_text
 
-TABLE, RESULT, SELECTED, PLOT = "hyper_result.csv", "hyper_result.json", "selected.yaml", "hyper_result.png"
+TABLE, RESULT, SELECTED, PLOT = (
+    "hyper_result.csv",
+    "hyper_result.json",
+    "selected.yaml",
+    "hyper_result.png",
+)
 _SHOWN = 10
 _FEW = 6  # values of a key that have a place each in the picture
 
 
 def trial_table(records: list[dict]) -> pd.DataFrame:
-    """One line per trial, by number: status, validation score, values, all validation metrics, epochs, seconds, error, folder."""
+    """One line per trial, by number: status, validation score, values, all validation metrics,
+    epochs, seconds, error, folder.
+    """
     lines = []
     for record in records:
-        values = {name: json.dumps(v) if isinstance(v, (list, dict)) else v for name, v in record["params"].items()}
+        values = {
+            name: json.dumps(v) if isinstance(v, (list, dict)) else v
+            for name, v in record["params"].items()
+        }
         valid = {f"valid {name}": value for name, value in (record["valid"] or {}).items()}
-        rest = {"best epoch": record["best_epoch"], "epochs trained": record["epochs"], "training [s]": record["training_s"],
-                "error": record["error"], "folder": record["folder"]}  # fmt: skip
-        lines.append({"trial": record["trial"], "status": record["status"], "score": record["score"], **values, **valid, **rest})
-    columns = list(dict.fromkeys(name for line in lines for name in line if name not in ("error", "folder")))
-    return pd.DataFrame(lines, columns=[*columns, "error", "folder"]).astype({"best epoch": "Int64", "epochs trained": "Int64"})
+        rest = {
+            "best epoch": record["best_epoch"],
+            "epochs trained": record["epochs"],
+            "training [s]": record["training_s"],
+            "error": record["error"],
+            "folder": record["folder"],
+        }
+        lines.append(
+            {
+                "trial": record["trial"],
+                "status": record["status"],
+                "score": record["score"],
+                **values,
+                **valid,
+                **rest,
+            }
+        )
+    columns = list(
+        dict.fromkeys(name for line in lines for name in line if name not in ("error", "folder"))
+    )
+    return pd.DataFrame(lines, columns=[*columns, "error", "folder"]).astype(
+        {"best epoch": "Int64", "epochs trained": "Int64"}
+    )
 
 
 def write_table(records: list[dict], folder: Path) -> None:
@@ -38,12 +68,17 @@ def write_table(records: list[dict], folder: Path) -> None:
 
 def best_trials(records: list[dict], metric: str, bigger: bool) -> str:
     """Markdown lines of the best finished trials by validation."""
-    finished = sorted((r for r in records if r["status"] == "finished"), key=lambda r: -r["score"] if bigger else r["score"])
+    finished = sorted(
+        (r for r in records if r["status"] == "finished"),
+        key=lambda r: -r["score"] if bigger else r["score"],
+    )
     names = list(finished[0]["params"])
     lines = [["trial", f"valid {metric}", *names, "best epoch"], ["---"] * (len(names) + 3)]
     for record in finished[:_SHOWN]:
         values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in record["params"].values()]
-        lines.append([str(record["trial"]), f"{record['score']:.4f}", *values, str(record["best_epoch"])])
+        lines.append(
+            [str(record["trial"]), f"{record['score']:.4f}", *values, str(record["best_epoch"])]
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -57,22 +92,37 @@ def write_result(result: dict, folder: Path) -> None:
 
 
 def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> None:
-    """Validation score by trial with the best so far, and by the values of each searched key; hollow: stopped early."""
+    """Validation score by trial with the best so far, and by the values of each searched key;
+    hollow: stopped early.
+    """
     scored = [record for record in records if record["score"] is not None]
     finished = [record for record in scored if record["status"] == "finished"]
     names = list(finished[0]["params"])
     figure, (first, *others) = row_of_axes(len(names) + 1, 3.2 * (len(names) + 1), 3, sharey=True)
-    best = (np.maximum if bigger else np.minimum).accumulate([record["score"] for record in finished])
-    first.step([record["trial"] for record in finished], best, where="post", color="black", linewidth=0.8, label="best so far")
+    best = (np.maximum if bigger else np.minimum).accumulate(
+        [record["score"] for record in finished]
+    )
+    first.step(
+        [record["trial"] for record in finished],
+        best,
+        where="post",
+        color="black",
+        linewidth=0.8,
+        label="best so far",
+    )
     _points(first, scored, [record["trial"] for record in scored])
     first.xaxis.get_major_locator().set_params(integer=True)
     first.set(xlabel="trial", ylabel=f"validation {metric}")
     first.legend(fontsize="small")
     for axis, name in zip(others, names):
         values = [record["params"][name] for record in scored]
-        numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        numeric = all(
+            isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
+        )
         distinct = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
-        if not numeric or len(distinct) <= _FEW:  # a choice: one place a value, so that no two labels meet
+        if (
+            not numeric or len(distinct) <= _FEW
+        ):  # a choice: one place a value, so that no two labels meet
             places = {value: place for place, value in enumerate(distinct)}
             labels = [f"{value:g}" for value in distinct] if numeric else distinct
             axis.set_xticks(range(len(distinct)), labels, rotation=30, ha="right")
@@ -87,9 +137,18 @@ def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> N
 def _points(axis, records: list[dict], places: list[float]) -> None:
     """The records' scores at their places, ``finished`` filled and others hollow."""
     for done, label in ((True, "finished"), (False, "stopped early")):
-        chosen = [(x, r["score"]) for x, r in zip(places, records) if (r["status"] == "finished") == done]
+        chosen = [
+            (x, r["score"]) for x, r in zip(places, records) if (r["status"] == "finished") == done
+        ]
         if chosen:
-            axis.scatter(*zip(*chosen), s=16, color="#0072B2", facecolors="#0072B2" if done else "none", label=label, zorder=3)
+            axis.scatter(
+                *zip(*chosen),
+                s=16,
+                color="#0072B2",
+                facecolors="#0072B2" if done else "none",
+                label=label,
+                zorder=3,
+            )
 
 
 def write_plot(records: list[dict], metric: str, bigger: bool, folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""A search from end to end: rows and semantic IDs once, trial by trial or with Ray, the selected one tested."""
+"""A search from end to end: rows and semantic IDs once, trial by trial or with Ray, the selected
+one tested.
+"""
 
 from __future__ import annotations
 
@@ -66,18 +68,25 @@ class Search:
         return next(iter(self.plan.configs.values()))
 
     def identity(self) -> dict:
-        """Hashes of the rows, of rows and features, of semantic IDs, and of the source of a model of one's own; a resumed
-        search must have the same."""
+        """Hashes of the rows, of rows and features, of semantic IDs, and of the source of a model
+        of one's own; a resumed search must have the same.
+        """
         ids = self.plan.semantic_ids
         parts = self.plan.parts
-        return {"data_fingerprint": data_fingerprint(parts), "rows_fingerprint": rows_fingerprint(parts),
-                "semantic_ids": ids.digest if ids else None,
-                "model_source": source_digest(self.config.model_class)}  # fmt: skip
-
+        return {
+            "data_fingerprint": data_fingerprint(parts),
+            "rows_fingerprint": rows_fingerprint(parts),
+            "semantic_ids": ids.digest if ids else None,
+            "model_source": source_digest(self.config.model_class),
+        }
 
     def save_settings(self) -> None:
         """Leave in the folder what a resumed search reads."""
-        settings = {"settings": dataclasses.asdict(self.settings), "command": self.command, **self.identity()}
+        settings = {
+            "settings": dataclasses.asdict(self.settings),
+            "command": self.command,
+            **self.identity(),
+        }
         write_json(self.folder / SEARCH_FILE, settings)
 
 
@@ -93,8 +102,9 @@ def tune(
     """Search the values of some keys for one model.
 
     Args:
-        model: one; as ``dataset``, ``config_files``, ``config_dict`` and ``argv`` of ``recbole_genci.run``. Values of a
-            trial beat those of ``config_files`` and ``config_dict``.
+        model: one; as ``dataset``, ``config_files``, ``config_dict`` and ``argv`` of
+            ``recbole_genci.run``. Values of a trial beat those of ``config_files`` and
+            ``config_dict``.
         params_file: RecBole's parameter file; see ``recbole_genci.tuning.space``.
         settings: as of ``Settings``.
 
@@ -102,10 +112,15 @@ def tune(
         dict: the content of ``hyper_result.json``.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any training.
+        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
+            training.
         NoTrialFinished: every trial has failed.
     """
-    return execute(prepare_search(model, dataset, params_file, config_files, config_dict, argv, Settings(**settings)))
+    return execute(
+        prepare_search(
+            model, dataset, params_file, config_files, config_dict, argv, Settings(**settings)
+        )
+    )
 
 
 def resume_search(folder: str | Path, model=None, trust_code: bool = False, **changes) -> dict:
@@ -114,15 +129,20 @@ def resume_search(folder: str | Path, model=None, trust_code: bool = False, **ch
     Args:
         folder: of the search.
         model, trust_code: of a search of one's own model, as of ``recbole_genci.load``.
-        changes: ``max_evals``, ``early_stop``, or where Ray runs trials, that replace what it was started with.
+        changes: ``max_evals``, ``early_stop``, or where Ray runs trials, that replace what it was
+            started with.
 
     Returns and raises as ``tune``.
     """
     return execute(prepare_resumed_search(folder, model, trust_code, **changes))
 
 
-def prepare_search(model, dataset, params_file, config_files, config_dict, argv, settings: Settings) -> Search:
-    """Check a new search, prepare its rows and semantic IDs, and make its folder; arguments as of ``tune``."""
+def prepare_search(
+    model, dataset, params_file, config_files, config_dict, argv, settings: Settings
+) -> Search:
+    """Check a new search, prepare its rows and semantic IDs, and make its folder; arguments as of
+    ``tune``.
+    """
     if isinstance(model, str) and "," in model:
         raise ValueError(f"model: '{model}' names several models; a search tunes one.")
     space = read_params_file(params_file)
@@ -131,9 +151,19 @@ def prepare_search(model, dataset, params_file, config_files, config_dict, argv,
     plan = prepare([model], dataset, config_files, config_dict, argv, check=check)
     (config,) = plan.configs.values()
     folder = new_folder(Path(config["results_dir"]), f"hyper-{config['model']}-{dataset}")
-    words = [f"--{name}={value}" for name, value in dataclasses.asdict(settings).items() if value is not None]
-    asked = [f"--model={config.model_reference}", f"--dataset={dataset}", f"--params_file={params_file}"]
-    command = shlex.join(["python", "run_hyper.py", *asked, *config_files_words(config_files), *words, *argv])
+    words = [
+        f"--{name}={value}"
+        for name, value in dataclasses.asdict(settings).items()
+        if value is not None
+    ]
+    asked = [
+        f"--model={config.model_reference}",
+        f"--dataset={dataset}",
+        f"--params_file={params_file}",
+    ]
+    command = shlex.join(
+        ["python", "run_hyper.py", *asked, *config_files_words(config_files), *words, *argv]
+    )
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
@@ -149,14 +179,29 @@ def check_settings(settings: Settings, space: Space) -> None:
         ConnectionError: there is no Ray cluster at ``ray_address``.
     """
     if settings.algo == "bayes":
-        _require("hyperopt", "--algo=bayes", "recbole_genci[tuning]", "--algo=exhaustive and --algo=random do not need it")
+        _require(
+            "hyperopt",
+            "--algo=bayes",
+            "recbole_genci[tuning]",
+            "--algo=exhaustive and --algo=random do not need it",
+        )
     if settings.tool == "Ray":
-        _require("ray", "--tool=Ray", "ray[tune]", "--tool=Hyperopt runs trials one after another without it")
+        _require(
+            "ray",
+            "--tool=Ray",
+            "ray[tune]",
+            "--tool=Hyperopt runs trials one after another without it",
+        )
         try:
-            from recbole_genci.tuning.ray_backend import check_cluster  # the one module that needs ray
+            from recbole_genci.tuning.ray_backend import (
+                check_cluster,
+            )  # the one module that needs ray
         except AttributeError as error:  # ray 2.6 reads names that numpy 2 has not
-            raise ImportError(f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); current ray "
-                              "does: pip install --upgrade 'ray[tune]'.") from error  # fmt: skip
+            raise ImportError(
+                f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); "
+                "current ray "
+                "does: pip install --upgrade 'ray[tune]'."
+            ) from error
         check_cluster(settings)
     if settings.algo == "exhaustive":
         grid_points(space, seed=0)
@@ -164,14 +209,21 @@ def check_settings(settings: Settings, space: Space) -> None:
 
 def _require(library: str, option: str, package: str, otherwise: str) -> None:
     if importlib.util.find_spec(library) is None:
-        raise ImportError(f"{option} needs {library}, which is not installed: pip install '{package}'. {otherwise}.")
+        raise ImportError(
+            f"{option} needs {library}, which is not installed: pip install '{package}'. "
+            f"{otherwise}."
+        )
 
 
-def prepare_resumed_search(folder: str | Path, model=None, trust_code: bool = False, **changes) -> Search:
+def prepare_resumed_search(
+    folder: str | Path, model=None, trust_code: bool = False, **changes
+) -> Search:
     """Prepare the search of ``folder`` again; arguments as of ``resume_search``."""
     folder = Path(folder)
     if not (folder / SEARCH_FILE).is_file():
-        raise FileNotFoundError(f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}.")
+        raise FileNotFoundError(
+            f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}."
+        )
     with only_process(folder):  # which may still be searching
         pass
     saved = _read_search_file(folder / SEARCH_FILE)
@@ -186,7 +238,8 @@ def prepare_resumed_search(folder: str | Path, model=None, trust_code: bool = Fa
     for name, now in search.identity().items():
         if saved.get(name) != now:
             raise ValueError(
-                f"resume_search: the trials of {folder} ran with {name} {str(saved.get(name))[:12]}, but the files now give "
+                f"resume_search: the trials of {folder} ran with {name} "
+                f"{str(saved.get(name))[:12]}, but the files now give "
                 f"{str(now)[:12]}. Restore the files, or start a new search."
             )
     if reference != asked["model"]:  # whose code trials would import
@@ -197,9 +250,15 @@ def prepare_resumed_search(folder: str | Path, model=None, trust_code: bool = Fa
 def _read_search_file(file: Path) -> dict:
     saved = read_mapping(file, ["settings", "command"], _REMEDY, "resume_search")
     if not isinstance(saved["settings"], dict):
-        raise ValueError(f"resume_search: {file} is damaged: its 'settings' are {saved['settings']!r}. {_REMEDY}")
-    if unknown := sorted(set(saved["settings"]) - {field.name for field in dataclasses.fields(Settings)}):
-        raise ValueError(f"resume_search: {file} is damaged: '{unknown[0]}' is no setting of a search. {_REMEDY}")
+        raise ValueError(
+            f"resume_search: {file} is damaged: its 'settings' are {saved['settings']!r}. {_REMEDY}"
+        )
+    if unknown := sorted(
+        set(saved["settings"]) - {field.name for field in dataclasses.fields(Settings)}
+    ):
+        raise ValueError(
+            f"resume_search: {file} is damaged: '{unknown[0]}' is no setting of a search. {_REMEDY}"
+        )
     return saved
 
 
@@ -210,17 +269,23 @@ def _check_before_reading(space: Space, source, argv: Iterable[str], settings: S
         check_space(space, config, str(source), parse_argv(argv))
         if config["seeds"] != 1:
             raise ValueError(
-                f"seeds: {config['seeds']} seeds a trial would multiply the search; leave it at 1, and compare the selected "
+                f"seeds: {config['seeds']} seeds a trial would multiply the search; leave it at 1, "
+                "and compare the selected "
                 "values over several seeds with run_recbole_genci.py."
             )
         if world_size(config) > 1:
-            raise ValueError("nproc: a trial is trained by one process; --tool=Ray trains several trials side by side.")
+            raise ValueError(
+                "nproc: a trial is trained by one process; --tool=Ray trains several trials side "
+                "by side."
+            )
 
     return check
 
 
 def execute(search: Search) -> dict:
-    """Run the trials that are left, select one by validation, test it, and write the results; returns as ``tune``."""
+    """Run the trials that are left, select one by validation, test it, and write the results;
+    returns as ``tune``.
+    """
     try:
         return _execute(search)
     except KeyboardInterrupt as stop:
@@ -238,26 +303,48 @@ def _execute(search: Search) -> dict:
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
-        logger.info(f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} trials, in {folder}/ "
-                    f"({len(study.records)} are there)\n{space}")  # fmt: skip
+        logger.info(
+            f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} "
+            f"trials, in {folder}/ "
+            f"({len(study.records)} are there)\n{space}"
+        )
         logger.info(legend(config))
         _run_trials(search, study)
         records, best = study.ordered(), study.best()
         if best is None:
-            raise NoTrialFinished(f"None of the {len(records)} trials finished; the first says: {records[0]['error']}")
+            raise NoTrialFinished(
+                f"None of the {len(records)} trials finished; the first says: {records[0]['error']}"
+            )
         run = study.test_best()
-        selected = {"trial": best["trial"], "params": best["params"], "score": best["score"], "valid": best["valid"],
-                    "test": run["test"], "best_epoch": best["best_epoch"], "folder": run["folder"]}  # fmt: skip
+        selected = {
+            "trial": best["trial"],
+            "params": best["params"],
+            "score": best["score"],
+            "valid": best["valid"],
+            "test": run["test"],
+            "best_epoch": best["best_epoch"],
+            "folder": run["folder"],
+        }
         result = {
-            "model": config["model"], "dataset": config["dataset"], "seed": config["seed"], "valid_metric": metric,
-            **dataclasses.asdict(search.settings), "space": {name: str(p) for name, p in search.space.items()},
-            "selected": selected, "trials": records, **search.identity(), "command": search.command, **provenance(),
-        }  # fmt: skip
+            "model": config["model"],
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            "valid_metric": metric,
+            **dataclasses.asdict(search.settings),
+            "space": {name: str(p) for name, p in search.space.items()},
+            "selected": selected,
+            "trials": records,
+            **search.identity(),
+            "command": search.command,
+            **provenance(),
+        }
         write_result(result, folder)
         write_plot(records, metric, bigger, folder)
-        logger.info(f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
-                    f"{aligned(best_trials(records, metric, bigger))}\n"
-                    f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}")  # fmt: skip
+        logger.info(
+            f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
+            f"{aligned(best_trials(records, metric, bigger))}\n"
+            f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}"
+        )
     return result
 
 
@@ -266,10 +353,14 @@ def _run_trials(search: Search, study: Study) -> None:
     if search.settings.tool == "Ray":
         from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
 
-        run_trials(study, search.settings.points(search.space, seed), search.settings, search.config)
+        run_trials(
+            study, search.settings.points(search.space, seed), search.settings, search.config
+        )
         return
     if search.settings.algo == "bayes":
-        BayesianSearch(study.run, search.space, search.settings.num_trials(search.space), seed).run()
+        BayesianSearch(
+            study.run, search.space, search.settings.num_trials(search.space), seed
+        ).run()
         return
     for point in search.settings.points(search.space, seed):
         _, hopeless = study.run(point)

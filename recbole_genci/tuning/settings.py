@@ -20,11 +20,14 @@ class Settings:
     """How to search.
 
     Attributes:
-        algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's TPE.
+        algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's
+            TPE.
         max_evals: different points at most; by default all for ``exhaustive``, else 100.
         early_stop: end after so many trials in a row without a better validation score; None never.
-        tool: ``Hyperopt``: trials one after another; ``Ray``: side by side, the hopeless ones stopped by ASHA.
-        ray_address: of a Ray cluster; None starts one on this machine. This and the following with Ray only.
+        tool: ``Hyperopt``: trials one after another; ``Ray``: side by side, the hopeless ones
+            stopped by ASHA.
+        ray_address: of a Ray cluster; None starts one on this machine. This and the following with
+            Ray only.
         cpus_per_trial: cores and threads of a trial; by default 1.
         gpus_per_trial: by default 1 where the configuration trains on a GPU, else 0.
         grace_epochs: that every trial may train before ASHA compares it with others; by default 3.
@@ -45,22 +48,32 @@ class Settings:
     def __post_init__(self):
         for name, choices in (("algo", ALGORITHMS), ("tool", TOOLS)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: '{getattr(self, name)}' is not one of {', '.join(choices)}.")
+                raise ValueError(
+                    f"{name}: '{getattr(self, name)}' is not one of {', '.join(choices)}."
+                )
         for name in ("ray_address", "cpus_per_trial", "gpus_per_trial", "grace_epochs"):
             if self.tool != "Ray" and getattr(self, name) is not None:
                 raise ValueError(f"{name}: only --tool=Ray reads it.")
         for name, least in (("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < least):
+            if value is not None and (
+                not isinstance(value, (int, float)) or isinstance(value, bool) or value < least
+            ):
                 raise ValueError(f"{name}: {value!r} is not a number of at least {least}.")
             if value is not None and value > 1 and value != int(value):
-                raise ValueError(f"{name}: {value!r} is above 1 and not whole, which Ray cannot give.")
+                raise ValueError(
+                    f"{name}: {value!r} is above 1 and not whole, which Ray cannot give."
+                )
         if self.tool == "Ray" and self.algo == "bayes":
-            raise ValueError("algo: bayes learns from each trial before it proposes the next, one after another; with --tool=Ray "
-                             "use exhaustive or random.")  # fmt: skip
+            raise ValueError(
+                "algo: bayes learns from each trial before it proposes the next, one after "
+                "another; with --tool=Ray "
+                "use exhaustive or random."
+            )
         if self.tool == "Ray" and self.early_stop is not None:
             raise ValueError(
-                "early_stop: with --tool=Ray hopeless trials are stopped one by one, after --grace_epochs. Leave it out."
+                "early_stop: with --tool=Ray hopeless trials are stopped one by one, after "
+                "--grace_epochs. Leave it out."
             )
         for name in ("max_evals", "early_stop", "grace_epochs"):
             value = getattr(self, name)
@@ -76,5 +89,9 @@ class Settings:
     def points(self, space: Space, seed: int) -> Iterator[dict]:
         """The points of ``exhaustive`` and ``random`` search, in their order."""
         number = self.num_trials(space)
-        points = grid_points(space, seed) if self.algo == "exhaustive" else random_points(space, number, seed)
+        points = (
+            grid_points(space, seed)
+            if self.algo == "exhaustive"
+            else random_points(space, number, seed)
+        )
         return islice(points, number)

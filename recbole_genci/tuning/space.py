@@ -1,4 +1,5 @@
-"""RecBole's parameter files: which keys a search varies, and over what. Read without evaluating any code.
+"""RecBole's parameter files: which keys a search varies, and over what. Read without evaluating any
+code.
 
 One parameter a line, ``#`` begins a comment:
 
@@ -28,17 +29,51 @@ from recbole_genci.utils.validation import nearest
 _FIXED_CATEGORIES = {
     "Dataset": "it changes the rows, so that trials could not be compared with one another",
     "General": "it says where and how to run, not what the model is",
-    "Evaluation": "it changes what is measured, so that trials could not be compared with one another",
+    "Evaluation": "it changes what is measured, so that trials could not be compared with one "
+    "another",
 }
-_OF_ROWS = {"eval_args", "history_labels", "history_source", "data_seed", "numerical_features", "discretization", "encoding",
-            "train_neg_sample_args", "shuffle", "double_tower"}  # fmt: skip
-_OF_THE_COMMAND = {"model", "dataset", "config_files", "seeds", "results_dir", "latency_repeats", "device", "worker", "nproc",
-                   "world_size", "local_rank", "offset", "ip", "port"}  # fmt: skip
+_OF_ROWS = {
+    "eval_args",
+    "history_labels",
+    "history_source",
+    "data_seed",
+    "numerical_features",
+    "discretization",
+    "encoding",
+    "train_neg_sample_args",
+    "shuffle",
+    "double_tower",
+}
+_OF_THE_COMMAND = {
+    "model",
+    "dataset",
+    "config_files",
+    "seeds",
+    "results_dir",
+    "latency_repeats",
+    "device",
+    "worker",
+    "nproc",
+    "world_size",
+    "local_rank",
+    "offset",
+    "ip",
+    "port",
+}
 
-# Read for knowledge graphs, embedding losses and pairwise models, or by logs and reports: by nothing that trains or scores a
-# CTR model. Not `transform`, which the loaders apply.
-_WITHOUT_EFFECT = {"diagnostic_rows", "volatility_field", "loss_type", "wandb_project", "kg_reverse_r", "entity_kg_num_interval",
-                   "relation_kg_num_interval", "require_pow", "loss_decimal_place"}  # fmt: skip
+# Read for knowledge graphs, embedding losses and pairwise models, or by logs and reports: by
+# nothing that trains or scores a CTR model. Not `transform`, which the loaders apply.
+_WITHOUT_EFFECT = {
+    "diagnostic_rows",
+    "volatility_field",
+    "loss_type",
+    "wandb_project",
+    "kg_reverse_r",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+    "require_pow",
+    "loss_decimal_place",
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +129,9 @@ class QUniform:
     q: float
 
     def rounded(self, value: float) -> int | float:
-        """``value`` on the grid: an int where ``q`` is whole, as keys that count things ask for (hyperopt gives floats)."""
+        """``value`` on the grid: an int where ``q`` is whole, as keys that count things ask for
+        (hyperopt gives floats).
+        """
         steps = round(value / self.q)
         return steps * int(self.q) if float(self.q).is_integer() else round(steps * self.q, 12)
 
@@ -108,7 +145,11 @@ class QUniform:
 
 Parameter = Choice | Uniform | LogUniform | QUniform
 Space = dict[str, Parameter]
-_RANGES = {"uniform": (Uniform, "low,high"), "loguniform": (LogUniform, "low,high"), "quniform": (QUniform, "low,high,q")}
+_RANGES = {
+    "uniform": (Uniform, "low,high"),
+    "loguniform": (LogUniform, "low,high"),
+    "quniform": (QUniform, "low,high,q"),
+}
 
 
 def read_params_file(file: str | Path) -> Space:
@@ -116,7 +157,8 @@ def read_params_file(file: str | Path) -> Space:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line that is not of the format, with its number; a name given twice; no parameter at all; not UTF-8.
+        ValueError: a line that is not of the format, with its number; a name given twice; no
+            parameter at all; not UTF-8.
     """
     return parse_space(read_params_text(file), str(file))
 
@@ -130,11 +172,15 @@ def read_params_text(file: str | Path) -> str:
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f"params_file: '{file}' does not exist; give a file of lines like: mu choice [0.1, 1.0]")
+        raise FileNotFoundError(
+            f"params_file: '{file}' does not exist; give a file of lines like: mu choice [0.1, 1.0]"
+        )
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"params_file: '{file}' is not text in UTF-8 ({error}); save it as UTF-8.") from error
+        raise ValueError(
+            f"params_file: '{file}' is not text in UTF-8 ({error}); save it as UTF-8."
+        ) from error
 
 
 def parse_space(text: str, source: str) -> Space:
@@ -147,7 +193,8 @@ def parse_space(text: str, source: str) -> Space:
         name, kind, value = (line.split(maxsplit=2) + ["", ""])[:3]
         if kind != "choice" and kind not in _RANGES:
             raise ValueError(
-                f"{where} is not of the form 'name type values' with a type among choice, {', '.join(_RANGES)}."
+                f"{where} is not of the form 'name type values' with a type among choice, "
+                f"{', '.join(_RANGES)}."
                 f"{nearest(kind, ['choice', *_RANGES]) if kind else ''} Comments begin with #."
             )
         if name in space:
@@ -160,15 +207,22 @@ def parse_space(text: str, source: str) -> Space:
 
 def _choice(text: str, where: str) -> Choice:
     try:
-        # RecBole's files write lists as strings inside the list, since hyperopt takes them apart otherwise.
-        values = [lists_for_tuples(parse_value(value)) for value in _as_sequence(ast.literal_eval(text))]
+        # RecBole's files write lists as strings inside the list, since hyperopt takes them apart
+        # otherwise.
+        values = [
+            lists_for_tuples(parse_value(value)) for value in _as_sequence(ast.literal_eval(text))
+        ]
         keys = [canonical(value) for value in values]
     except (ValueError, SyntaxError, TypeError) as error:
         raise ValueError(
-            f"{where}: the values are not a list of numbers, quoted words, lists or dicts, for example [0.1, 0.2] or ['a', 'b']."
+            f"{where}: the values are not a list of numbers, quoted words, lists or dicts, for "
+            "example [0.1, 0.2] or ['a', 'b']."
         ) from error
     if not values or len(set(keys)) < len(keys):
-        raise ValueError(f"{where}: {'a value stands twice' if values else 'there is no value'} among the choices.")
+        raise ValueError(
+            f"{where}: {'a value stands twice' if values else 'there is no value'} among the "
+            "choices."
+        )
     return Choice(tuple(values))
 
 
@@ -187,7 +241,14 @@ def _range(kind: str, text: str, where: str) -> Parameter:
         example = "1,5,1" if kind == "quniform" else "-8,-3"
         raise ValueError(f"{where}: {kind} takes {form}, for example {kind} {example}.") from error
     low, high, *step = numbers
-    if not all(map(math.isfinite, numbers)) or low >= high or kind == "loguniform" and high > 700 or step and step[0] <= 0:
+    if (
+        not all(map(math.isfinite, numbers))
+        or low >= high
+        or kind == "loguniform"
+        and high > 700
+        or step
+        and step[0] <= 0
+    ):
         raise ValueError(
             f"{where}: {kind} takes {form} with low below high"
             f"{', both exponents of e' if kind == 'loguniform' else ''}{' and q above 0' if step else ''}."
@@ -209,26 +270,39 @@ def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()
         argv_keys: keys that the command line fixes.
 
     Raises:
-        ValueError: an unknown key (with the nearest), one that is fixed on the command line too, one under which trials
-            would not share their rows, semantic IDs and metrics, or one that changes nothing.
+        ValueError: an unknown key (with the nearest), one that is fixed on the command line too,
+            one under which trials would not share their rows, semantic IDs and metrics, or one that
+            changes nothing.
     """
     known = known_keys([config.model_reference], config["dataset"])
     both = set(argv_keys)
     for name in space:
         if name not in known:
             raise ValueError(
-                f"{source}: '{name}' is not a key of {config['model']}, RecBole or this plugin.{nearest(name, known)}"
+                f"{source}: '{name}' is not a key of {config['model']}, RecBole or this "
+                f"plugin.{nearest(name, known)}"
             )
         if name in both:
-            raise ValueError(f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of the two.")
-        # Of RecBole's CTR models, those that read reg_weight have it in their properties.
-        if name in _WITHOUT_EFFECT or name == "reg_weight" and name not in config.internal_config_dict:
             raise ValueError(
-                f"{source}: '{name}' cannot be searched: nothing that {config['model']} learns or scores depends on it, so "
+                f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "
+                "the two."
+            )
+        # Of RecBole's CTR models, those that read reg_weight have it in their properties.
+        if (
+            name in _WITHOUT_EFFECT
+            or name == "reg_weight"
+            and name not in config.internal_config_dict
+        ):
+            raise ValueError(
+                f"{source}: '{name}' cannot be searched: nothing that {config['model']} learns or "
+                "scores depends on it, so "
                 "that its trials would be the same. Take it out."
             )
         if reason := _why_fixed(name, config):
-            raise ValueError(f"{source}: '{name}' cannot be searched: {reason}. Search once for each of its values instead.")
+            raise ValueError(
+                f"{source}: '{name}' cannot be searched: {reason}. Search once for each of its "
+                "values instead."
+            )
 
 
 def _why_fixed(name: str, config) -> str | None:
@@ -240,4 +314,7 @@ def _why_fixed(name: str, config) -> str | None:
         return _FIXED_CATEGORIES["Dataset"]
     if name in _OF_THE_COMMAND:
         return _FIXED_CATEGORIES["General"]
-    return next((why for category, why in _FIXED_CATEGORIES.items() if name in config.parameters[category]), None)
+    return next(
+        (why for category, why in _FIXED_CATEGORIES.items() if name in config.parameters[category]),
+        None,
+    )

@@ -1,4 +1,6 @@
-"""The trials of one search: run or read back from its journal, ranked by validation, kept in a folder."""
+"""The trials of one search: run or read back from its journal, ranked by validation, kept in a
+folder.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ JOURNAL = "trials.jsonl"
 class Study:
     """Runs trials and remembers them.
 
-    A search is resumed by replaying it: it proposes the same points again, and those in the journal are answered from there.
+    A search is resumed by replaying it: it proposes the same points again, and those in the journal
+        are answered from there.
     So the algorithm sees what it would have seen, and goes on as if it had never stopped.
 
     Args:
@@ -31,9 +34,13 @@ class Study:
         ValueError: a damaged journal.
     """
 
-    def __init__(self, folder: Path, shared: Shared, bigger: bool = True, early_stop: int | None = None):
+    def __init__(
+        self, folder: Path, shared: Shared, bigger: bool = True, early_stop: int | None = None
+    ):
         self.folder, self.shared, self.bigger, self.early_stop = folder, shared, bigger, early_stop
-        self.records = {canonical(record["params"]): record for record in read_journal(folder / JOURNAL)}
+        self.records = {
+            canonical(record["params"]): record for record in read_journal(folder / JOURNAL)
+        }
         self._best_seen, self._without_improvement, self._proposed = None, 0, set()
         self.clean()
 
@@ -41,16 +48,20 @@ class Study:
         """Run a trial, unless the journal or an earlier proposal has it.
 
         Returns:
-            its loss (lower is better; None if it failed), and whether the search is hopeless by now.
+            its loss (lower is better; None if it failed), and whether the search is hopeless by
+            now.
 
         Raises:
-            MachineFailed: it could not be run here; it is not in the journal, so that a resumed search runs it.
+            MachineFailed: it could not be run here; it is not in the journal, so that a resumed
+                search runs it.
         """
         key = canonical(params)
         if key not in self.records:
             self.add(self._record(params))
         loss = self.loss(self.records[key])
-        if key in self._proposed:  # TPE's repeats are no trials, so that they neither end the search nor keep it going
+        if (
+            key in self._proposed
+        ):  # TPE's repeats are no trials, so that they neither end the search nor keep it going
             return loss, False
         self._proposed.add(key)
         if loss is not None and (self._best_seen is None or loss < self._best_seen):
@@ -59,7 +70,9 @@ class Study:
             self._without_improvement += 1
         hopeless = self.early_stop is not None and self._without_improvement >= self.early_stop
         if hopeless:
-            logging.getLogger().info(f"The search ends after {self.early_stop} trials in a row without a better score.")
+            logging.getLogger().info(
+                f"The search ends after {self.early_stop} trials in a row without a better score."
+            )
         return loss, hopeless
 
     def add(self, record: dict) -> None:
@@ -73,7 +86,9 @@ class Study:
         outcome = record["error"] or ("" if record["score"] is None else f"{record['score']:.6f}")
         best = self.best()
         shown = f" (best {best['score']:.6f}, trial {best['trial']})" if best else ""
-        logging.getLogger().info(f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}")
+        logging.getLogger().info(
+            f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}"
+        )
 
     def ordered(self) -> list[dict]:
         """The trials that ended, by number."""
@@ -86,21 +101,31 @@ class Study:
         return -record["score"] if self.bigger else record["score"]
 
     def best(self) -> dict | None:
-        """The finished trial with the best validation score, the first of equals; None as long as none has finished."""
+        """The finished trial with the best validation score, the first of equals; None as long as
+        none has finished.
+        """
         finished = [record for record in self.ordered() if record["status"] == "finished"]
         return min(finished, key=self.loss) if finished else None
 
     def test_best(self) -> dict:
         """Test the selected trial, the only one that is: the content of its ``metrics.json``."""
         best = self.best()
-        return trial.finish(self.shared, best["params"], trial.folder_of(self.folder, best["trial"]))
+        return trial.finish(
+            self.shared, best["params"], trial.folder_of(self.folder, best["trial"])
+        )
 
     def _record(self, params: dict) -> dict:
         number = max((record["trial"] for record in self.records.values()), default=0) + 1
         record = empty_record(number, params)
         try:
-            return record | trial.train(self.shared, params, trial.folder_of(self.folder, number)) | {"status": "finished"}
-        except Exception as error:  # whatever else a trial dies of is its outcome, and the search goes on
+            return (
+                record
+                | trial.train(self.shared, params, trial.folder_of(self.folder, number))
+                | {"status": "finished"}
+            )
+        except (
+            Exception
+        ) as error:  # whatever else a trial dies of is its outcome, and the search goes on
             if trial.is_of_the_machine(error):
                 logging.getLogger().exception(f"Trial {number} could not be run here.")
                 raise trial.MachineFailed(number, trial.described(error)) from error
@@ -117,8 +142,18 @@ class Study:
 
 def empty_record(number: int, params: dict) -> dict:
     """What the journal says of a trial, before its outcome is known."""
-    return {"trial": number, "params": params, "status": None, "score": None, "valid": None, "best_epoch": None, "epochs": None,
-            "training_s": None, "error": None, "folder": str(trial.folder_of(Path(), number))}  # fmt: skip
+    return {
+        "trial": number,
+        "params": params,
+        "status": None,
+        "score": None,
+        "valid": None,
+        "best_epoch": None,
+        "epochs": None,
+        "training_s": None,
+        "error": None,
+        "folder": str(trial.folder_of(Path(), number)),
+    }
 
 
 def read_journal(file: Path) -> list[dict]:

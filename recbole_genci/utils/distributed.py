@@ -1,8 +1,10 @@
-"""Training one model by several processes on the batches of one: shares of rows, gradients, batch statistics, scores.
+"""Training one model by several processes on the batches of one: shares of rows, gradients, batch
+statistics, scores.
 
-Each process iterates over the same batches of ``train_batch_size`` rows, in the order that one process would have, and trains
-on its share of each; a batch has as many rows as without. RecBole's own branches for several processes (``single_spec:
-False``) are not used: they need NCCL, pad the rows with repeats, and average the processes' AUCs (trainer.py:632).
+Each process iterates over the same batches of ``train_batch_size`` rows, in the order that one
+process would have, and trains on its share of each; a batch has as many rows as without. RecBole's
+own branches for several processes (``single_spec: False``) are not used: they need NCCL, pad the
+rows with repeats, and average the processes' AUCs (trainer.py:632).
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train a model together; the default is one alone, where everything is the identity.
+    """This process among those that train a model together; the default is one alone, where
+    everything is the identity.
 
     Attributes:
         rank: 0 is the one that writes files.
@@ -35,19 +38,24 @@ class Processes:
     def share_training(self, loader) -> None:
         """Let a training loader give this process's rows of each batch only; no row is left out.
 
-        Shares are contiguous: rows of one history, which lie together, are encoded by one process. A batch of fewer rows than
+        Shares are contiguous: rows of one history, which lie together, are encoded by one process.
+            A batch of fewer rows than
         processes, as the last may be, is given to all of them: its mean is the same.
         """
         if self.size > 1:
             assemble = loader.collate_fn
-            loader.collate_fn = lambda rows: assemble(self._share(rows) if len(rows) >= self.size else rows)
+            loader.collate_fn = lambda rows: assemble(
+                self._share(rows) if len(rows) >= self.size else rows
+            )
 
     def _share(self, rows):
         start, stop = (len(rows) * rank // self.size for rank in (self.rank, self.rank + 1))
         return rows[start:stop]
 
     def shared_model(self, model: nn.Module) -> nn.Module:
-        """``model`` with batch normalisation over the rows of all processes, in place of the rows of one."""
+        """``model`` with batch normalisation over the rows of all processes, in place of the rows
+        of one.
+        """
         if self.size == 1:
             return model
         if next(model.parameters()).is_cuda:
@@ -55,18 +63,25 @@ class Processes:
         return _convert(model, dist.new_group())
 
     def shared_loss(self, model: nn.Module):
-        """``model.calculate_loss`` through DistributedDataParallel, with the same gradients in all processes: those of the whole
-        batch's loss, where that is a mean over rows. The two that are means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary
-        one, are taken over each process's clicks and weighted by its rows."""
-        # Buffers are the same already. A process may find no use for a parameter: GenCI's, without a click among its rows.
-        return DistributedDataParallel(_Loss(model, self.size), find_unused_parameters=True, broadcast_buffers=False)
+        """``model.calculate_loss`` through DistributedDataParallel, with the same gradients in all
+        processes: those of the whole batch's loss, where that is a mean over rows. The two that are
+        means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary one, are taken over each process's
+        clicks and weighted by its rows.
+        """
+        # Buffers are the same already. A process may find no use for a parameter: GenCI's, without
+        # a click among its rows.
+        return DistributedDataParallel(
+            _Loss(model, self.size), find_unused_parameters=True, broadcast_buffers=False
+        )
 
     def mean(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """Means over the processes."""
         return tuple(sum(each) / self.size for each in zip(*self._gather(values)))
 
     def join_batches(self, batches: list) -> list:
-        """The batches of all processes in their order, each process having contributed every ``size``-th from its ``rank``."""
+        """The batches of all processes in their order, each process having contributed every
+        ``size``-th from its ``rank``.
+        """
         if self.size == 1:
             return batches
         gathered = self._gather(batches)
@@ -80,7 +95,8 @@ class Processes:
         """
         if self.size > 1 and len(values := set(self._gather(value))) > 1:
             raise ValueError(
-                f"nproc: the processes have different {what} ({', '.join(str(v)[:12] for v in sorted(values, key=str))})."
+                f"nproc: the processes have different {what} "
+                f"({', '.join(str(v)[:12] for v in sorted(values, key=str))})."
             )
 
     def share_weights(self, model: nn.Module) -> None:
@@ -99,7 +115,9 @@ ALONE = Processes()
 
 
 class _Loss(nn.Module):
-    """A model's loss, weighted by the rows that each process has, so that the processes' mean is the mean over all rows."""
+    """A model's loss, weighted by the rows that each process has, so that the processes' mean is
+    the mean over all rows.
+    """
 
     def __init__(self, model: nn.Module, size: int):
         super().__init__()
@@ -111,11 +129,17 @@ class _Loss(nn.Module):
         dist.all_reduce(total)
         weight = rows * self.size / total
         losses = self.model.calculate_loss(interaction)
-        return tuple(weight * loss for loss in losses) if isinstance(losses, tuple) else weight * losses
+        return (
+            tuple(weight * loss for loss in losses)
+            if isinstance(losses, tuple)
+            else weight * losses
+        )
 
 
 class _Sum(torch.autograd.Function):
-    """Sum of all processes' tensors, with its gradient: torch's own is deprecated in favour of a private module."""
+    """Sum of all processes' tensors, with its gradient: torch's own is deprecated in favour of a
+    private module.
+    """
 
     @staticmethod
     def forward(ctx, tensor, group):
@@ -132,20 +156,31 @@ class _Sum(torch.autograd.Function):
 
 
 class GlobalBatchNorm1d(nn.BatchNorm1d):
-    """Batch normalisation by the mean and variance of all processes' rows; torch's SyncBatchNorm refuses to run on a CPU.
+    """Batch normalisation by the mean and variance of all processes' rows; torch's SyncBatchNorm
+    refuses to run on a CPU.
 
-    Input ``[B, C]`` or ``[B, C, L]``, as of ``nn.BatchNorm1d``, whose parameters and buffers it takes over.
+    Input ``[B, C]`` or ``[B, C, L]``, as of ``nn.BatchNorm1d``, whose parameters and buffers it
+    takes over.
     """
 
     def __init__(self, original: nn.BatchNorm1d, group):
-        super().__init__(original.num_features, original.eps, original.momentum, original.affine, original.track_running_stats)
+        super().__init__(
+            original.num_features,
+            original.eps,
+            original.momentum,
+            original.affine,
+            original.track_running_stats,
+        )
         self.group = group  # of its own: its sums must not get between the gradients'
         self._parameters, self._buffers = original._parameters, original._buffers
 
     def forward(self, x):
         if not self.training:
             return super().forward(x)
-        over, shape = [d for d in range(x.dim()) if d != 1], [-1 if d == 1 else 1 for d in range(x.dim())]
+        over, shape = (
+            [d for d in range(x.dim()) if d != 1],
+            [-1 if d == 1 else 1 for d in range(x.dim())],
+        )
         count = x.new_tensor([x.numel() / x.shape[1]])
         total = _Sum.apply(torch.cat([x.sum(over), count]), self.group)
         rows = total[-1].detach()
@@ -155,7 +190,11 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
         if self.track_running_stats:
             self._update(mean.detach(), variance.detach() * rows / (rows - 1))
         normalised = centred / (variance + self.eps).sqrt().view(shape)
-        return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
+        return (
+            normalised * self.weight.view(shape) + self.bias.view(shape)
+            if self.affine
+            else normalised
+        )
 
     def _update(self, mean, unbiased_variance):
         self.num_batches_tracked += 1

@@ -1,4 +1,6 @@
-"""Pictures off screen: figures apart from those a caller has open, written as PNG whole or not at all."""
+"""Pictures off screen: figures apart from those a caller has open, written as PNG whole or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def can_draw() -> bool:
 
 
 def row_of_axes(columns: int, width: float, height: float, **options):
-    """``(figure, axes [columns])``, ``width`` x ``height`` inches; ``options`` as of ``Figure.subplots``."""
+    """``(figure, axes [columns])``, ``width`` x ``height`` inches; ``options`` as of
+    ``Figure.subplots``.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,4 +31,7 @@ def row_of_axes(columns: int, width: float, height: float, **options):
 
 def save(figure, file: str | Path, dpi: int = 150) -> None:
     """Write a figure as PNG; the same figure gives the same bytes."""
-    write_atomically(Path(file), lambda path: figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None}))
+    write_atomically(
+        Path(file),
+        lambda path: figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None}),
+    )

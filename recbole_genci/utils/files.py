@@ -15,7 +15,9 @@ from recbole_genci.utils import interrupts
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` on a temporary sibling of ``path`` and rename it: a reader sees the old file or the new one."""
+    """Call ``write`` on a temporary sibling of ``path`` and rename it: a reader sees the old file
+    or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with interrupts.deferred():  # Ctrl-C comes before the file or after it
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -24,7 +26,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             write(Path(temporary))
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
-            # mkstemp makes files private; give them the permissions any other file of this user gets.
+            # mkstemp makes files private; give them the permissions any other file of this user
+            # gets.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)
@@ -34,23 +37,30 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
-    """Remove what ``write_atomically`` of a process that was killed has left of these files; no process may be writing them."""
+    """Remove what ``write_atomically`` of a process that was killed has left of these files; no
+    process may be writing them.
+    """
     for name in names:
         for temporary in folder.glob(f".{name}-*"):
             temporary.unlink()
 
 
 def check_writable(folder: Path, key: str) -> None:
-    """Make sure, before long work, that its results can be written into ``folder``, or that it can be made; leaves nothing.
+    """Make sure, before long work, that its results can be written into ``folder``, or that it can
+    be made; leaves nothing.
 
     Raises:
         ValueError: names the key that says where.
     """
     try:
-        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        there = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
-        raise ValueError(f"{key}: nothing can be written into {folder} ({error.strerror}). Name another folder.") from error
+        raise ValueError(
+            f"{key}: nothing can be written into {folder} ({error.strerror}). Name another folder."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,7 +78,8 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
 
     Args:
         needed: keys that it must hold, at least one.
-        remedy, key: what a person can do, and the setting that named the file, for the sentence of an error.
+        remedy, key: what a person can do, and the setting that named the file, for the sentence of
+            an error.
 
     Raises:
         ValueError: the file cannot be read or parsed, is no mapping or lacks something.
@@ -80,7 +91,9 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error.strerror}). {remedy}") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{where} is damaged ({' '.join(str(error).split())}). {remedy}") from error
+        raise ValueError(
+            f"{where} is damaged ({' '.join(str(error).split())}). {remedy}"
+        ) from error
     lacks = [name for name in needed if not isinstance(content, dict) or name not in content]
     if lacks:
         raise ValueError(f"{where} is damaged: it has no '{lacks[0]}'. {remedy}")
@@ -94,7 +107,10 @@ def sha256_of(file: Path) -> str:
 
 
 def read_json_lines(
-    file: Path, key: str, remedy: str, wrong_with: Callable[[object], str | None] = lambda value: None
+    file: Path,
+    key: str,
+    remedy: str,
+    wrong_with: Callable[[object], str | None] = lambda value: None,
 ) -> list[dict]:
     """The values of a journal of one JSON value a line; none where there is no such file yet.
 
@@ -105,7 +121,9 @@ def read_json_lines(
         ValueError: a damaged line; names ``key``, the file and the line, and says the ``remedy``.
     """
     values = []
-    for number, line in enumerate(file.read_bytes().splitlines() if file.is_file() else [], start=1):
+    for number, line in enumerate(
+        file.read_bytes().splitlines() if file.is_file() else [], start=1
+    ):
         where = f"{key}: {file}, line {number} is damaged"
         try:
             values.append(json.loads(line.decode("utf-8")))

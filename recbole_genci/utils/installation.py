@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 WITHOUT_RECBOLE = (
-    "RecBole is not installed; run `pip install --no-deps recbole==1.2.1` (without what it requires: of its ray<=2.6.3 there is "
+    "RecBole is not installed; run `pip install --no-deps recbole==1.2.1` (without what it "
+    "requires: of its ray<=2.6.3 there is "
     "no wheel after Python 3.11)."
 )
 
@@ -16,7 +17,8 @@ def require_recbole() -> None:
 
     Raises:
         ImportError: it is missing, and this package is imported by another program.
-        SystemExit: it is missing, and this is a command of this package: one sentence on stderr, exit status 2.
+        SystemExit: it is missing, and this is a command of this package: one sentence on stderr,
+            exit status 2.
     """
     try:
         import recbole  # noqa: F401
@@ -30,7 +32,10 @@ def require_recbole() -> None:
 
 
 def _is_own_command() -> bool:
-    # Every command imports the package before its own first line runs, so only Python's words tell which one it is.
+    # Every command imports the package before its own first line runs, so only Python's words tell
+    # which one it is.
     if sys.argv[0] == "-m":  # what stands there while `python -m` looks for its module
-        return any(word.removeprefix("-m").partition(".")[0] == "recbole_genci" for word in sys.orig_argv)
+        return any(
+            word.removeprefix("-m").partition(".")[0] == "recbole_genci" for word in sys.orig_argv
+        )
     return Path(sys.argv[0]).stem in ("run_recbole_genci", "run_hyper")

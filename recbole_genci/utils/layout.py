@@ -1,4 +1,6 @@
-"""The names of what lies in a run's folder, ``saved/<model>-<dataset>-<time>``; no other module spells them."""
+"""The names of what lies in a run's folder, ``saved/<model>-<dataset>-<time>``; no other module
+spells them.
+"""
 
 CONFIG_FILE = "config.yaml"  # the final configuration, as a later run reads it
 DATA_FILE = "data.safetensors"  # rows, features and vocabularies of the three parts

@@ -1,4 +1,6 @@
-"""One process at a time in a folder of a run, a search or an experiment: two would train into the same files."""
+"""One process at a time in a folder of a run, a search or an experiment: two would train into the
+same files.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ LOCK_FILE = ".lock"  # stays: filelock never takes away a file that somebody may
 
 @contextlib.contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the process dies.
+    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the
+    process dies.
 
     Raises:
         RuntimeError: another process holds it.
@@ -23,7 +26,9 @@ def only_process(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise RuntimeError(f"another process is at work in {folder}/; wait for it, or end it.") from error
+        raise RuntimeError(
+            f"another process is at work in {folder}/; wait for it, or end it."
+        ) from error
     try:
         yield
     finally:

@@ -1,4 +1,6 @@
-"""Console and per-run log files. Colours and progress bars are for terminals, details for the run's file."""
+"""Console and per-run log files. Colours and progress bars are for terminals, details for the run's
+file.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def details() -> logging.Logger:
 def start_console(level: str | None) -> None:
     """Send the root logger to the console, unless the host program has set it up already."""
     # RecBole converts read-only numpy views to tensors it never writes to (dataset.py:2202).
-    warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+    warnings.filterwarnings(
+        "ignore", message="The given NumPy array is not writable", category=UserWarning
+    )
     root = logging.getLogger()
     root.setLevel((level or "INFO").upper())
     if not root.handlers:
@@ -36,8 +40,9 @@ def start_console(level: str | None) -> None:
 
 
 def shows_colours(stream, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether to write colour codes to ``stream``: to terminals only, never with ``NO_COLOR`` (no-color.org), always with
-    ``FORCE_COLOR``; an empty variable counts as none."""
+    """Whether to write colour codes to ``stream``: to terminals only, never with ``NO_COLOR``
+    (no-color.org), always with ``FORCE_COLOR``; an empty variable counts as none.
+    """
     if environ.get("NO_COLOR"):
         return False
     if environ.get("FORCE_COLOR"):
@@ -46,7 +51,9 @@ def shows_colours(stream, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def fold(line: str, width: int) -> str:
-    """Break one long line for a terminal of ``width`` columns: between groups, which two spaces separate, or else words."""
+    """Break one long line for a terminal of ``width`` columns: between groups, which two spaces
+    separate, or else words.
+    """
     if "\n" in line or _columns(line) <= width:
         return line
     gap = "  " if "  " in line else " "
@@ -79,7 +86,9 @@ def _width(terminal) -> int:
 
 
 class _Console(logging.StreamHandler):
-    """Writes between progress bars. A terminal gets folded lines without time; a file or a pipe one line a record."""
+    """Writes between progress bars. A terminal gets folded lines without time; a file or a pipe one
+    line a record.
+    """
 
     def __init__(self, stream):
         super().__init__(stream)
@@ -89,7 +98,9 @@ class _Console(logging.StreamHandler):
             self.addFilter(_prefix_level)
         else:
             form, date = "%(asctime)s %(levelname)s  %(message)s", "%d %b %H:%M"
-        self.setFormatter((_ColourFormatter if shows_colours(stream) else _PlainFormatter)(form, date))
+        self.setFormatter(
+            (_ColourFormatter if shows_colours(stream) else _PlainFormatter)(form, date)
+        )
 
     def format(self, record):
         text = super().format(record)
@@ -106,7 +117,9 @@ def _prefix_level(record) -> bool:
 
 
 class _ColourFormatter(logging.Formatter):
-    """Levels in RecBole's colours. colorlog's formatter, which RecBole uses, asks the environment too from version 6 on."""
+    """Levels in RecBole's colours. colorlog's formatter, which RecBole uses, asks the environment
+    too from version 6 on.
+    """
 
     def format(self, record):
         colour = log_colors_config.get(record.levelname)

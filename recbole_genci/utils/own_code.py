@@ -165,7 +165,8 @@ def _import_module(name: str, reference: str, key: str) -> ModuleType:
             here = [file.stem for file in Path().glob("*.py")]
             raise ValueError(
                 f"{key}: there is no module '{error.name}', which '{reference}' names; it was "
-                f"looked for in {os.getcwd()} and in PYTHONPATH.{nearest(error.name, here)} Or give "
+                f"looked for in {os.getcwd()} and in PYTHONPATH.{nearest(error.name, here)} Or "
+                "give "
                 f"the path of its file: path/to/{error.name}.py:{name_of(reference)}."
             ) from error
         raise ValueError(f"{key}: {described(error)}") from error

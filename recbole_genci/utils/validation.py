@@ -20,7 +20,9 @@ def nearest(name: str, known) -> str:
 
 
 def is_whole(value, minimum: int = 1) -> bool:
-    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are not."""
+    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are
+    not.
+    """
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
 
 
@@ -39,21 +41,36 @@ def check_whole(config, *keys: str) -> None:
 def check_weight(config, *keys: str) -> None:
     """Refuse values that are not numbers of at least 0."""
     for key in keys:
-        if isinstance(config[key], bool) or not isinstance(config[key], (int, float)) or not 0 <= config[key]:
+        if (
+            isinstance(config[key], bool)
+            or not isinstance(config[key], (int, float))
+            or not 0 <= config[key]
+        ):
             raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
 
 
 def check_layers(config, *keys: str) -> None:
     """Refuse values that are not a list of one or more layer widths."""
     for key in keys:
-        if not isinstance(config[key], (list, tuple)) or not config[key] or not all(is_whole(size) for size in config[key]):
-            raise ValueError(f"{key}: {config[key]!r} is not a list of one or more layer widths, for example [256, 256].")
+        if (
+            not isinstance(config[key], (list, tuple))
+            or not config[key]
+            or not all(is_whole(size) for size in config[key])
+        ):
+            raise ValueError(
+                f"{key}: {config[key]!r} is not a list of one or more layer widths, for example "
+                "[256, 256]."
+            )
 
 
 def check_dropout(config, *keys: str) -> None:
     """Refuse values that are not probabilities below 1."""
     for key in keys:
-        if isinstance(config[key], bool) or not isinstance(config[key], (int, float)) or not 0 <= config[key] < 1:
+        if (
+            isinstance(config[key], bool)
+            or not isinstance(config[key], (int, float))
+            or not 0 <= config[key] < 1
+        ):
             raise ValueError(f"{key}: {config[key]!r} is not a number from 0 to below 1.")
 
 
@@ -73,4 +90,6 @@ def check_choice(config, key: str, choices: tuple) -> None:
 def check_divides(config, key: str, width_key: str) -> None:
     """Refuse a number of heads, blocks or the like that does not divide a width."""
     if config[width_key] % config[key]:
-        raise ValueError(f"{key}: {config[key]} does not divide {width_key}, which is {config[width_key]}.")
+        raise ValueError(
+            f"{key}: {config[key]} does not divide {width_key}, which is {config[width_key]}."
+        )

@@ -14,10 +14,25 @@ from recbole_genci.model.registry import get_model, known_models
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0.001", 0.001), ("1e-3", 0.001), ("3", 3), ("[16, 32]", [16, 32]), ("{'rating': 4}", {"rating": 4}), ("true", True),
-     ("False", False), ("None", None), ("~", None), ("os.name", "os.name"), ("1/0", "1/0"), ("20_20", 2020),
-     ("__import__('os').getcwd()", "__import__('os').getcwd()"), ("mean", "mean"), ("'a'", "a"), (7, 7)],
-)  # fmt: skip
+    [
+        ("0.001", 0.001),
+        ("1e-3", 0.001),
+        ("3", 3),
+        ("[16, 32]", [16, 32]),
+        ("{'rating': 4}", {"rating": 4}),
+        ("true", True),
+        ("False", False),
+        ("None", None),
+        ("~", None),
+        ("os.name", "os.name"),
+        ("1/0", "1/0"),
+        ("20_20", 2020),
+        ("__import__('os').getcwd()", "__import__('os').getcwd()"),
+        ("mean", "mean"),
+        ("'a'", "a"),
+        (7, 7),
+    ],
+)
 def test_values_are_read_as_literals_and_never_run(text, value):
     assert parse_value(text) == value
 
@@ -39,17 +54,54 @@ def test_words_of_the_host_program_are_not_read(monkeypatch):
 
 
 def test_every_model_of_a_comparison_gets_the_same_protocol():
-    keys = ("eval_args", "threshold", "val_interval", "load_col", "metrics", "MAX_ITEM_LIST_LENGTH", "train_neg_sample_args",
-            "embedding_size", "train_batch_size", "learner", "stopping_step", "valid_neg_sample_args")  # fmt: skip
-    names = ("LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN", "GenCI",
-             "AFN", "AFN+", "RFM", "MIRRN", "SFG")  # fmt: skip
+    keys = (
+        "eval_args",
+        "threshold",
+        "val_interval",
+        "load_col",
+        "metrics",
+        "MAX_ITEM_LIST_LENGTH",
+        "train_neg_sample_args",
+        "embedding_size",
+        "train_batch_size",
+        "learner",
+        "stopping_step",
+        "valid_neg_sample_args",
+    )
+    names = (
+        "LR",
+        "FwFM",
+        "NFM",
+        "PNN",
+        "FiGNN",
+        "DeepFM",
+        "DCNV2",
+        "AutoInt",
+        "xDeepFM",
+        "DIN",
+        "DIEN",
+        "GenCI",
+        "AFN",
+        "AFN+",
+        "RFM",
+        "MIRRN",
+        "SFG",
+    )
     configs = [Config(name, "ml-100k") for name in names]
     for config in configs[1:]:
         assert {k: config[k] for k in keys} == {k: configs[0][k] for k in keys}
-    assert configs[0]["eval_args"] == {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "TO", "group_by": "user",
-                                       "mode": {"valid": "labeled", "test": "labeled"}}  # fmt: skip
+    assert configs[0]["eval_args"] == {
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "order": "TO",
+        "group_by": "user",
+        "mode": {"valid": "labeled", "test": "labeled"},
+    }
     without = ("LR", "FwFM", "FiGNN")  # have no MLP
-    assert all(config["mlp_hidden_size"] == [256, 256, 256] for name, config in zip(names, configs) if name not in without)
+    assert all(
+        config["mlp_hidden_size"] == [256, 256, 256]
+        for name, config in zip(names, configs)
+        if name not in without
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,8 +115,14 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"enable_amp": True}, "enable_amp: beam search and DIN's attention need float32"),
         ({"enable_scaler": True}, "enable_scaler: beam search and DIN's attention need float32"),
         ({"seed": 2**32}, "seed: 4294967296 is beyond"),
-        ({"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}}, "uni100.*labeled"),
-        ({"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "train_neg_sample_args: CTR models"),
+        (
+            {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}},
+            "uni100.*labeled",
+        ),
+        (
+            {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
+            "train_neg_sample_args: CTR models",
+        ),
         ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0"),
         ({"history_labels": "clicks"}, "history_labels: 'clicks' is not one of positive, all"),
         ({"save_dataset": True}, "save_dataset: RecBole's pickled caches"),
@@ -80,71 +138,133 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"mlp_hidden_size": [64, 0]}, "mlp_hidden_size: .* is not a list of one or more entries"),
         ({"dropout_prob": 1}, "dropout_prob: 1 is not a number from 0 to below 1"),
         ({"epochs": True}, "epochs: True is not a whole number of at least 1"),
-        ({"eval_args": {"split": {"RS": [0.8, 0.2]}}}, "eval_args: split .* gives no training, validation and test part"),
-        ({"eval_args": {"split": {"LS": "test_only"}}}, "eval_args: split .* gives no training, validation and test part"),
+        (
+            {"eval_args": {"split": {"RS": [0.8, 0.2]}}},
+            "eval_args: split .* gives no training, validation and test part",
+        ),
+        (
+            {"eval_args": {"split": {"LS": "test_only"}}},
+            "eval_args: split .* gives no training, validation and test part",
+        ),
         ({"eval_args": {"order": "XO"}}, "eval_args: order 'XO'"),
         ({"eval_args": {"group_by": "item"}}, "eval_args: group_by 'item'"),
         ({"eval_args": {"mode": "full"}}, "eval_args: mode 'full' scores sampled or all items"),
-        ({"eval_args": {"mode": {"valid": "labeled", "test": "uni50"}}}, "eval_args: mode 'uni50' scores sampled or all items"),
-        ({"eval_args": {"split": {"TS": [0.8, 0.1, 0.1]}, "order": "RO"}}, "split .*TS.* is by time, order RO is not"),
-        ({"metrics": ["AUC", "GAUK", "LogLoss"]}, "metrics: 'GAUK' is not a metric of labelled rows"),
+        (
+            {"eval_args": {"mode": {"valid": "labeled", "test": "uni50"}}},
+            "eval_args: mode 'uni50' scores sampled or all items",
+        ),
+        (
+            {"eval_args": {"split": {"TS": [0.8, 0.1, 0.1]}, "order": "RO"}},
+            "split .*TS.* is by time, order RO is not",
+        ),
+        (
+            {"metrics": ["AUC", "GAUK", "LogLoss"]},
+            "metrics: 'GAUK' is not a metric of labelled rows",
+        ),
         ({"threshold": {"rating": 4, "timestamp": 3}}, "threshold: .* does not name one column"),
-        ({"eval_args": {"order": "RO"}, "history_source": "past"}, "clicks whose own rows are held out"),
-        ({"eval_args": {"spilt": {"RS": [0.8, 0.1, 0.1]}}}, "eval_args: 'spilt' is not one of its parts.*Did you mean 'split'"),
+        (
+            {"eval_args": {"order": "RO"}, "history_source": "past"},
+            "clicks whose own rows are held out",
+        ),
+        (
+            {"eval_args": {"spilt": {"RS": [0.8, 0.1, 0.1]}}},
+            "eval_args: 'spilt' is not one of its parts.*Did you mean 'split'",
+        ),
         ({"eval_args": "RS"}, "eval_args: 'RS' is not of the form"),
-        ({"load_col": {"items": ["item_id"]}}, "load_col: 'items' is not one of its parts, inter, user, item"),
+        (
+            {"load_col": {"items": ["item_id"]}},
+            "load_col: 'items' is not one of its parts, inter, user, item",
+        ),
         ({"load_col": ["item_id"]}, "load_col: .* is not of the form"),
         ({"unused_col": {"rows": ["rating"]}}, "unused_col: 'rows' is not one of its parts"),
         ({"threshold": 4}, "threshold: 4 is not of the form {rating: 4}"),
         ({"threshold": {"rating": "four"}}, "threshold: 'four' for 'rating' is not a number"),
         ({"val_interval": [3, 5]}, "val_interval: .* is not of the form"),
-        ({"val_interval": {"rating": "[3,5"}}, r"val_interval: '\[3,5' for 'rating' is not an interval such as"),
+        (
+            {"val_interval": {"rating": "[3,5"}},
+            r"val_interval: '\[3,5' for 'rating' is not an interval such as",
+        ),
         ({"val_interval": {"rating": 3}}, "val_interval: 3 for 'rating' is not an interval"),
         ({"val_interval": {"rating": "[0,3);(5,4]"}}, "is not an interval"),
         ({"user_inter_num_interval": 13}, "user_inter_num_interval: 13 is not an interval"),
         ({"item_inter_num_interval": "[13,inf"}, "item_inter_num_interval: .* is not an interval"),
         ({"rm_dup_inter": False}, "rm_dup_inter: False is not one of first, last, or None"),
-        ({"filter_inter_by_user_or_item": "yes"}, "filter_inter_by_user_or_item: 'yes' is neither True nor False"),
+        (
+            {"filter_inter_by_user_or_item": "yes"},
+            "filter_inter_by_user_or_item: 'yes' is neither True nor False",
+        ),
         ({"shuffle": "no"}, "shuffle: 'no' is neither True nor False"),
         ({"group_rows_by_history": 1}, "group_rows_by_history: 1 is neither True nor False"),
         ({"seq_len": 5}, "seq_len: 5 is not of the form"),
         ({"seq_len": {"genre": 0}}, "seq_len: 0 for 'genre' is not a whole number of at least 1"),
         ({"seq_len": {"genre": "a"}}, "seq_len: 'a' for 'genre' is not a whole number"),
-        ({"load_col": {"inter": "user_id"}}, "load_col: 'user_id' for 'inter' is not a list of columns"),
+        (
+            {"load_col": {"inter": "user_id"}},
+            "load_col: 'user_id' for 'inter' is not a list of columns",
+        ),
         ({"seq_separator": ""}, "seq_separator: '' is not a text that divides seqs"),
-        ({"normalize_field": "[age]"}, "normalize_field: '.age.' is not a list. On a command line quote its words"),
+        (
+            {"normalize_field": "[age]"},
+            "normalize_field: '.age.' is not a list. On a command line quote its words",
+        ),
         ({"state": "LOUD"}, "state: 'LOUD' is not one of DEBUG, INFO"),
         ({"clip_grad_norm": 5}, "clip_grad_norm: 5 is not of the form"),
         ({"weight_decay": "abc"}, "weight_decay: 'abc' is not a number"),
         ({"weight_decay": -1.0}, "weight_decay: -1.0 is not a number of at least 0"),
-        ({"metric_decimal_place": "a"}, "metric_decimal_place: 'a' is not a whole number of at least 0"),
+        (
+            {"metric_decimal_place": "a"},
+            "metric_decimal_place: 'a' is not a whole number of at least 0",
+        ),
         ({"valid_metric": 5}, "valid_metric: 5 is not a text"),
         ({"data_path": None}, "data_path: None is not a text"),
         ({"numerical_features": "age"}, "numerical_features: 'age' is not a list"),
         ({"discretization": {"age": 5}}, "discretization: 5 for 'age' is neither"),
         ({"benchmark_filename": "train"}, "benchmark_filename: 'train' is not a list"),
-        ({"benchmark_filename": ["train", "test"]}, "benchmark_filename: .* does not name three files"),
-        ({"benchmark_filename": ["a", "b", "c"]}, "val_interval: rows of benchmark_filename are taken as they are"),
+        (
+            {"benchmark_filename": ["train", "test"]},
+            "benchmark_filename: .* does not name three files",
+        ),
+        (
+            {"benchmark_filename": ["a", "b", "c"]},
+            "val_interval: rows of benchmark_filename are taken as they are",
+        ),
         ({"topk": "abc"}, "configuration: .*topk"),
-        ({"config_file": "my.yaml"}, "config_file: nothing reads this key; files are given by config_files"),
+        (
+            {"config_file": "my.yaml"},
+            "config_file: nothing reads this key; files are given by config_files",
+        ),
         ({"device": "cuda:1"}, "device: nothing reads this key; the GPU is chosen by gpu_id"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings_are_refused_with_the_key_and_a_remedy(keys, message):
     with pytest.raises((ValueError, NotImplementedError), match=message):
         Config("GenCI", "ml-100k", config_dict=keys)
 
 
 def test_a_path_is_no_name_of_a_dataset():
-    with pytest.raises(ValueError, match="dataset: 'data/tiny/' is not a name; write data_path: <folder> and dataset:"):
+    with pytest.raises(
+        ValueError,
+        match="dataset: 'data/tiny/' is not a name; write data_path: <folder> and dataset:",
+    ):
         Config("LR", "data/tiny/")
 
 
 def test_what_is_of_the_right_kind_is_taken():
-    keys = {"benchmark_filename": ["a", "b", "c"], "val_interval": None, "rm_dup_inter": None, "weight_decay": 1, "topk": 10,
-            "user_inter_num_interval": "[0,inf)", "clip_grad_norm": {"max_norm": 5.0}}  # fmt: skip
+    keys = {
+        "benchmark_filename": ["a", "b", "c"],
+        "val_interval": None,
+        "rm_dup_inter": None,
+        "weight_decay": 1,
+        "topk": 10,
+        "user_inter_num_interval": "[0,inf)",
+        "clip_grad_norm": {"max_norm": 5.0},
+    }
     assert Config("DeepFM", "ml-100k", config_dict=keys)["benchmark_filename"] == ["a", "b", "c"]
-    config = Config("DeepFM", "ml-100k", config_dict={"val_interval": {"rating": "[0,3); (3,inf)", "gender": ["F"]}})
+    config = Config(
+        "DeepFM",
+        "ml-100k",
+        config_dict={"val_interval": {"rating": "[0,3); (3,inf)", "gender": ["F"]}},
+    )
     assert config["val_interval"]["gender"] == ["F"]
     config = Config("DeepFM", "ml-100k", config_dict={"use_gpu": False})
     assert config["gpu_id"] == "" and config["device"].type == "cpu"
@@ -160,10 +280,12 @@ def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     "text, where",
-    [("epochs: 1\nseed: 2\nepochs: 3", "epochs a second time in line 3"),
-     ("threshold: {rating: 4, rating: 3}", "rating a second time in line 1"),
-     ("a:\n- b: 1\n- c: 1\n  c: 2", "c a second time in line 4")],
-)  # fmt: skip
+    [
+        ("epochs: 1\nseed: 2\nepochs: 3", "epochs a second time in line 3"),
+        ("threshold: {rating: 4, rating: 3}", "rating a second time in line 1"),
+        ("a:\n- b: 1\n- c: 1\n  c: 2", "c a second time in line 4"),
+    ],
+)
 def test_a_key_given_twice_in_a_file_is_refused(tmp_path, text, where):
     file = tmp_path / "twice.yaml"
     file.write_text(text)
@@ -172,20 +294,33 @@ def test_a_key_given_twice_in_a_file_is_refused(tmp_path, text, where):
 
 
 def test_heads_that_do_not_divide_are_refused_for_recboles_models_too():
-    with pytest.raises(ValueError, match="num_heads: 3 heads do not divide attention_size, which is 16"):
+    with pytest.raises(
+        ValueError, match="num_heads: 3 heads do not divide attention_size, which is 16"
+    ):
         Config("AutoInt", "ml-100k", config_dict={"num_heads": 3})
     with pytest.raises(ValueError, match="attention_heads: 3 does not divide embedding_size"):
-        get_model("GenCI").check_settings(Config("GenCI", "ml-100k", config_dict={"attention_heads": 3}))
+        get_model("GenCI").check_settings(
+            Config("GenCI", "ml-100k", config_dict={"attention_heads": 3})
+        )
 
 
 def test_a_part_of_eval_args_leaves_the_rest_of_the_protocol_in_place(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("eval_args: {group_by: none}\n")
-    config = Config("LR", "ml-100k", [str(file)], {"eval_args": {"split": {"LS": "valid_and_test"}}})
-    assert config["eval_args"] == {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "none",
-                                   "mode": {"valid": "labeled", "test": "labeled"}}  # fmt: skip
+    config = Config(
+        "LR", "ml-100k", [str(file)], {"eval_args": {"split": {"LS": "valid_and_test"}}}
+    )
+    assert config["eval_args"] == {
+        "split": {"LS": "valid_and_test"},
+        "order": "TO",
+        "group_by": "none",
+        "mode": {"valid": "labeled", "test": "labeled"},
+    }
     config = Config("LR", "ml-100k", argv=["--eval_args={'order': 'RO'}"])
-    assert config["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]} and config["history_source"] == "training"
+    assert (
+        config["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
+        and config["history_source"] == "training"
+    )
     assert Config("LR", "ml-100k")["history_source"] == "past"
 
 
@@ -194,11 +329,19 @@ def test_tuned_settings_count_for_their_dataset_alone_and_beneath_the_user_s():
 
     tuned = yaml.safe_load((properties_folder() / "tuned/ml-100k/AFN.yaml").read_text())
     config, elsewhere = Config("AFN+", "ml-100k"), Config("AFN+", "ml-1m")
-    assert tuned and {key: config[key] for key in tuned} == tuned  # of AFN+ too, which is AFN with another default
+    assert (
+        tuned and {key: config[key] for key in tuned} == tuned
+    )  # of AFN+ too, which is AFN with another default
     assert elsewhere["learning_rate"] == 0.005 and elsewhere["weight_decay"] == 0.0
     assert Config("AFN+", "ml-100k", argv=["--weight_decay=0.5"])["weight_decay"] == 0.5
-    found = [item for file in properties_folder().glob("tuned/*/*.yaml") for item in yaml.safe_load(file.read_text()).items()]
-    assert all(isinstance(value, float | list) for key, value in found if key != "weight_decay_of")  # 1e-05 would be a string
+    found = [
+        item
+        for file in properties_folder().glob("tuned/*/*.yaml")
+        for item in yaml.safe_load(file.read_text()).items()
+    ]
+    assert all(
+        isinstance(value, float | list) for key, value in found if key != "weight_decay_of"
+    )  # 1e-05 would be a string
 
 
 def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
@@ -207,20 +350,38 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
 
     assert main(["--help", "--model=GenCI,DIN", "--dataset=ml-100k"]) == 0
     text = capsys.readouterr().out
-    ours = {key for name in ("overall", "model/GenCI", "dataset/ml-100k")
-            for key in yaml.safe_load((properties_folder() / f"{name}.yaml").read_text())}  # fmt: skip
-    assert {key for key in ours if f"--{key}" not in text} == {"train_neg_sample_args", "repeatable"}
-    assert "--text_encoder [lsa]" in text and "--learning_rate [0.005]" in text and "--use_user_features [True]" in text
+    ours = {
+        key
+        for name in ("overall", "model/GenCI", "dataset/ml-100k")
+        for key in yaml.safe_load((properties_folder() / f"{name}.yaml").read_text())
+    }
+    assert {key for key in ours if f"--{key}" not in text} == {
+        "train_neg_sample_args",
+        "repeatable",
+    }
+    assert (
+        "--text_encoder [lsa]" in text
+        and "--learning_rate [0.005]" in text
+        and "--use_user_features [True]" in text
+    )
     assert "DIN's defaults on ml-100k, found by tuning:" in text
     assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
     assert main(["--help", "--model=AFN,AFN+"]) == 0
     text = capsys.readouterr().out
-    assert text.index("--ensemble_dnn [False]") < text.index("AFN+'s own") < text.index("--ensemble_dnn [True]")
-    assert main(["--help", "--model=GenCl"]) == 2 and "Did you mean 'GenCI'" in capsys.readouterr().err
+    assert (
+        text.index("--ensemble_dnn [False]")
+        < text.index("AFN+'s own")
+        < text.index("--ensemble_dnn [True]")
+    )
+    assert (
+        main(["--help", "--model=GenCl"]) == 2 and "Did you mean 'GenCI'" in capsys.readouterr().err
+    )
 
 
 def test_a_key_of_one_compared_model_is_known_to_all():
-    config = Config("LR", "ml-100k", argv=["--history_tokens=item"], compared_models=["LR", "GenCI"])
+    config = Config(
+        "LR", "ml-100k", argv=["--history_tokens=item"], compared_models=["LR", "GenCI"]
+    )
     assert config["history_tokens"] == "item"
     with pytest.raises(ValueError, match="'history_tokens' is not a key"):
         Config("LR", "ml-100k", argv=["--history_tokens=item"])
@@ -234,9 +395,14 @@ def test_words_that_are_not_key_value_are_refused(words):
 
 def test_a_value_may_contain_an_equals_sign_and_a_key_must_not_contradict_itself():
     assert parse_argv(["--data_path=a=b"]) == {"data_path": "a=b"}
-    assert parse_argv(["--output=2024_01_02", "--dataset=1e3"]) == {"output": "2024_01_02", "dataset": "1e3"}
+    assert parse_argv(["--output=2024_01_02", "--dataset=1e3"]) == {
+        "output": "2024_01_02",
+        "dataset": "1e3",
+    }
     assert parse_argv(["--semantic_id_path=none"]) == {"semantic_id_path": None}
-    assert parse_argv(["--mlp_hidden_size=(16,(8,))"]) == {"mlp_hidden_size": [16, [8]]}  # RecBole adds lists to sizes
+    assert parse_argv(["--mlp_hidden_size=(16,(8,))"]) == {
+        "mlp_hidden_size": [16, [8]]
+    }  # RecBole adds lists to sizes
     with pytest.raises(ValueError, match="--epochs is given twice"):
         parse_argv(["--epochs=1", "--epochs=2"])
 
@@ -249,14 +415,28 @@ def test_missing_and_empty_configuration_files_are_named(tmp_path):
         Config("LR", "ml-100k", [str(tmp_path / "empty.yaml")])
 
 
-@pytest.mark.parametrize(("name", "hint"), [("GenCl", "GenCI"), ("deepfm", "DeepFM"), ("DINE", "DI"), ("SASRec", "")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("GenCl", "GenCI"), ("deepfm", "DeepFM"), ("DINE", "DI"), ("SASRec", "")]
+)
 def test_unknown_models_are_refused_with_the_nearest_name(name, hint):
     with pytest.raises(ValueError, match=f"model: '{name}' is not a model.*{hint}"):
         get_model(name)
 
 
 def test_the_papers_fifteen_baselines_are_known():
-    recboles = {"LR", "FwFM", "NFM", "PNN", "FiGNN", "DeepFM", "DCNV2", "AutoInt", "xDeepFM", "DIN", "DIEN"}
+    recboles = {
+        "LR",
+        "FwFM",
+        "NFM",
+        "PNN",
+        "FiGNN",
+        "DeepFM",
+        "DCNV2",
+        "AutoInt",
+        "xDeepFM",
+        "DIN",
+        "DIEN",
+    }
     ours = {"AFN+", "RFM", "MIRRN", "SFG"}
     assert recboles | ours | {"AFN", "GE4Rec", "GenCI"} <= set(known_models())
 
@@ -272,7 +452,9 @@ torch.autograd.set_detect_anomaly(False); importlib.reload(sine)
 assert torch.is_anomaly_enabled()  # what is mended
 """
     for enabled in (False, True):
-        subprocess.run([sys.executable, "-c", code.format(enabled)], check=True, cwd=Path(__file__).parents[2])
+        subprocess.run(
+            [sys.executable, "-c", code.format(enabled)], check=True, cwd=Path(__file__).parents[2]
+        )
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
@@ -297,5 +479,7 @@ def test_files_may_be_given_as_on_the_command_line(tmp_path):
 
 
 def test_numbers_of_numpy_are_numbers():
-    config = Config("LR", "ml-100k", config_dict={"epochs": np.int64(7), "learning_rate": np.float32(0.5)})
+    config = Config(
+        "LR", "ml-100k", config_dict={"epochs": np.int64(7), "learning_rate": np.float32(0.5)}
+    )
     assert type(config["epochs"]) is int and type(config["learning_rate"]) is float

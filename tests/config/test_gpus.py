@@ -9,13 +9,17 @@ from recbole_genci.config import Config, gpus
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A process that has not asked CUDA yet; returns what sets whether there are GPUs, and the environment it began with."""
+    """A process that has not asked CUDA yet; returns what sets whether there are GPUs, and the
+    environment it began with.
+    """
 
     def begin(there: bool, variable: str | None = None):
         monkeypatch.setenv(gpus.VARIABLE, variable or "")  # so that it is put back
         monkeypatch.setattr(gpus, "_at_start", variable)
         monkeypatch.setattr(gpus, "_shown", None)
-        monkeypatch.setattr("torch.cuda.is_available", lambda: there and os.environ[gpus.VARIABLE] != "")
+        monkeypatch.setattr(
+            "torch.cuda.is_available", lambda: there and os.environ[gpus.VARIABLE] != ""
+        )
 
     return begin
 
@@ -25,25 +29,44 @@ def config_of(*argv, **keys):
 
 
 def file_of(folder, gpu_id):
-    (folder / "saved.yaml").write_text(f"gpu_id: '{gpu_id}'")  # as of a run, on another machine perhaps
+    (folder / "saved.yaml").write_text(
+        f"gpu_id: '{gpu_id}'"
+    )  # as of a run, on another machine perhaps
     return {"config_file_list": [str(folder / "saved.yaml")]}
 
 
 def test_a_gpu_that_is_not_there_is_refused_where_it_was_asked_for(tmp_path, machine):
     machine(there=False)
-    for asked in ({"config_dict": {"gpu_id": 0}}, {"argv": ["--gpu_id=7"]}, {"argv": ["--gpu_id=0,1"]}):
-        with pytest.raises(ValueError, match="gpu_id: .* was asked for, but torch .* finds no such GPU here"):
+    for asked in (
+        {"config_dict": {"gpu_id": 0}},
+        {"argv": ["--gpu_id=7"]},
+        {"argv": ["--gpu_id=0,1"]},
+    ):
+        with pytest.raises(
+            ValueError, match="gpu_id: .* was asked for, but torch .* finds no such GPU here"
+        ):
             Config("LR", "ml-100k", **asked)
-    for fine in (file_of(tmp_path, 0), {"argv": ["--gpu_id="]}, {"argv": ["--gpu_id=1", "--use_gpu=False"]}, {}):
+    for fine in (
+        file_of(tmp_path, 0),
+        {"argv": ["--gpu_id="]},
+        {"argv": ["--gpu_id=1", "--use_gpu=False"]},
+        {},
+    ):
         assert Config("LR", "ml-100k", **fine)["device"].type == "cpu"
 
 
 @pytest.mark.parametrize("value", ["0,1", "[0,1]", [0, 1], (0, 1)])
 def test_several_gpus_are_named_as_cuda_names_them(value, machine):
     machine(there=True)
-    asked = {"argv": [f"--gpu_id={value}"]} if isinstance(value, str) else {"config_dict": {"gpu_id": value}}
+    asked = (
+        {"argv": [f"--gpu_id={value}"]}
+        if isinstance(value, str)
+        else {"config_dict": {"gpu_id": value}}
+    )
     config = Config("LR", "ml-100k", **asked)
-    assert config["gpu_id"] == os.environ[gpus.VARIABLE] == "0,1" and config["device"].type == "cuda"
+    assert (
+        config["gpu_id"] == os.environ[gpus.VARIABLE] == "0,1" and config["device"].type == "cuda"
+    )
 
 
 def test_a_run_on_the_cpu_hides_no_gpu_from_a_later_one(machine):
@@ -59,7 +82,9 @@ def test_a_process_has_one_choice_of_gpus(tmp_path, machine):
     machine(there=True)
     config_of("--gpu_id=2")
     for other in ("1", "0,1"):
-        with pytest.raises(ValueError, match="gpu_id: .* was asked for, but this process began with GPU '2'"):
+        with pytest.raises(
+            ValueError, match="gpu_id: .* was asked for, but this process began with GPU '2'"
+        ):
             config_of(config_dict={"gpu_id": other})
     # What nobody asked for by hand follows: a default, and a saved run's file.
     for keys in ({}, file_of(tmp_path, 5), {"config_dict": {"gpu_id": 2}}):

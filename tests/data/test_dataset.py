@@ -42,7 +42,10 @@ def test_ml100k_labels_and_ids_are_those_of_the_raw_file(ml100k_parts):
         feat, rows = part.inter_feat, raw.iloc[part.inter_feat[ROW_NUMBER].numpy()]
         assert (feat["label"].numpy() == (rows.rating > 3)).all()
         for field in ("user_id", "item_id"):
-            assert (part.field2id_token[field][feat[field].numpy()].astype(int) == rows[field].to_numpy()).all()
+            assert (
+                part.field2id_token[field][feat[field].numpy()].astype(int)
+                == rows[field].to_numpy()
+            ).all()
 
 
 def test_ml100k_histories_equal_a_loop_over_the_raw_file(ml100k_parts):
@@ -52,10 +55,16 @@ def test_ml100k_histories_equal_a_loop_over_the_raw_file(ml100k_parts):
     batch = part[chosen]
     for place, row in enumerate(part.inter_feat[ROW_NUMBER].numpy()[chosen]):
         this = raw.iloc[row]
-        earlier = raw[(raw.user_id == this.user_id) & (raw.rating > 3) & (raw.timestamp < this.timestamp)]
+        earlier = raw[
+            (raw.user_id == this.user_id) & (raw.rating > 3) & (raw.timestamp < this.timestamp)
+        ]
         expected = earlier.sort_values("timestamp", kind="stable").item_id.tolist()[-50:]
         length = int(batch["item_length"][place])
-        got = part.field2id_token["item_id"][batch["item_id_list"][place, :length].numpy()].astype(int).tolist()
+        got = (
+            part.field2id_token["item_id"][batch["item_id_list"][place, :length].numpy()]
+            .astype(int)
+            .tolist()
+        )
         assert got == expected
         assert (batch["item_id_list"][place, length:] == 0).all()
 
@@ -67,9 +76,20 @@ def test_models_of_different_kinds_see_identical_rows_and_features(ml100k_parts)
         config = Config(name, "ml-100k")
         loaders = create_loaders(config, ml100k_parts)
         columns = ("user_id", "item_id", "label", "age", "class")
-        batches = [[batch[0] if isinstance(batch, tuple) else batch for batch in loader] for loader in loaders]
-        seen[name] = [torch.cat([b[c].reshape(len(b), -1).double() for b in part]) for part in batches for c in columns]
-        assert all(b["item_id_list"].shape[1] == 50 for b in batches[0]) if name in ("DIN", "DIEN") else True
+        batches = [
+            [batch[0] if isinstance(batch, tuple) else batch for batch in loader]
+            for loader in loaders
+        ]
+        seen[name] = [
+            torch.cat([b[c].reshape(len(b), -1).double() for b in part])
+            for part in batches
+            for c in columns
+        ]
+        assert (
+            all(b["item_id_list"].shape[1] == 50 for b in batches[0])
+            if name in ("DIN", "DIEN")
+            else True
+        )
     for name in others:
         for mine, theirs in zip(seen["LR"], seen[name], strict=True):
             assert torch.equal(mine, theirs)
@@ -77,12 +97,21 @@ def test_models_of_different_kinds_see_identical_rows_and_features(ml100k_parts)
 
 def test_columns_of_histories_are_not_features_of_context_models(ml100k_parts):
     model = get_model("DeepFM")(Config("DeepFM", "ml-100k"), ml100k_parts[0])
-    assert set(model.token_field_names) == {"user_id", "item_id", "age", "gender", "occupation", "release_year"}
+    assert set(model.token_field_names) == {
+        "user_id",
+        "item_id",
+        "age",
+        "gender",
+        "occupation",
+        "release_year",
+    }
     assert model.token_seq_field_names == ["class"] and not model.float_field_names
 
 
 def build(folder, rows, **keys):
-    return create_dataset(Config("DIN", "tiny", config_dict=write_dataset(folder, rows) | keys)).build()
+    return create_dataset(
+        Config("DIN", "tiny", config_dict=write_dataset(folder, rows) | keys)
+    ).build()
 
 
 @pytest.mark.parametrize(
@@ -108,12 +137,19 @@ def test_histories_never_hold_what_the_split_holds_out(tmp_path, eval_args):
             user, _, _, time = rows[row]
             random_order = eval_args["order"] == "RO"
             expected = [
-                (r[3], n, r[1]) for n, r in enumerate(rows)
-                if r[0] == user and r[2] == 1 and r[3] < time and not (random_order and n in held_out)
-            ]  # fmt: skip
+                (r[3], n, r[1])
+                for n, r in enumerate(rows)
+                if r[0] == user
+                and r[2] == 1
+                and r[3] < time
+                and not (random_order and n in held_out)
+            ]
             expected = [item for _, _, item in sorted(expected)][-5:]
             length = int(batch["item_length"][place])
-            assert list(part.field2id_token["item_id"][batch["item_id_list"][place, :length].numpy()]) == expected
+            assert (
+                list(part.field2id_token["item_id"][batch["item_id_list"][place, :length].numpy()])
+                == expected
+            )
         if number == 0 and eval_args["order"] == "TO":
             # In time order a training row's history is of training rows without being told so.
             frozen = build(tmp_path, rows, eval_args=eval_args, history_source="training")[0]
@@ -130,7 +166,9 @@ def test_frozen_histories_hold_training_rows_only(tmp_path):
     batch = test[np.arange(len(test))]
     for user, history in zip(batch["user_id"].tolist(), batch["item_id_list"].tolist()):
         name = test.field2id_token["user_id"][user]
-        assert all((name, test.field2id_token["item_id"][item]) in clicked for item in history if item)
+        assert all(
+            (name, test.field2id_token["item_id"][item]) in clicked for item in history if item
+        )
 
 
 def test_history_labels_all_counts_every_earlier_row(tmp_path):
@@ -141,16 +179,26 @@ def test_history_labels_all_counts_every_earlier_row(tmp_path):
             length = part.inter_feat[HISTORY_END] - part.inter_feat[HISTORY_START]
             for row, got in zip(part.inter_feat[ROW_NUMBER].tolist(), length.tolist()):
                 u, _, _, t = rows[row]
-                assert got == sum(r[0] == u and r[3] < t and (labels == "all" or r[2] == 1) for r in rows)
+                assert got == sum(
+                    r[0] == u and r[3] < t and (labels == "all" or r[2] == 1) for r in rows
+                )
 
 
 def test_random_split_does_not_depend_on_the_global_random_state(tmp_path):
-    eval_args = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "labeled"}
+    eval_args = {
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "order": "RO",
+        "group_by": "user",
+        "mode": "labeled",
+    }
     first = data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args))
     torch.rand(7)
     assert data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args)) == first
-    # Nor on the seed of training: the runs of a table, apart, together or resumed, share rows and negatives.
-    one, other = (build(tmp_path, tiny_rows(), eval_args=eval_args, seed=seed)[0] for seed in (2020, 7))
+    # Nor on the seed of training: the runs of a table, apart, together or resumed, share rows and
+    # negatives.
+    one, other = (
+        build(tmp_path, tiny_rows(), eval_args=eval_args, seed=seed)[0] for seed in (2020, 7)
+    )
     assert torch.equal(one.history.negatives, other.history.negatives)
     assert data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args, seed=7)) == first
     assert data_fingerprint(build(tmp_path, tiny_rows(), eval_args=eval_args, data_seed=7)) != first
@@ -161,15 +209,24 @@ def test_random_split_does_not_depend_on_the_global_random_state(tmp_path):
 
 def test_k_core_leaves_users_and_items_with_enough_rows(tmp_path):
     rows = tiny_rows(rows_per_user=8)
-    parts = build(tmp_path, rows, user_inter_num_interval="[6,inf)", item_inter_num_interval="[4,inf)")
+    parts = build(
+        tmp_path, rows, user_inter_num_interval="[6,inf)", item_inter_num_interval="[4,inf)"
+    )
     for field, least in (("user_id", 6), ("item_id", 4)):
         ids = torch.cat([p.inter_feat[field] for p in parts])
-        assert 0 < len(ids) < len(rows) and np.unique(ids.numpy(), return_counts=True)[1].min() >= least
+        assert (
+            0 < len(ids) < len(rows)
+            and np.unique(ids.numpy(), return_counts=True)[1].min() >= least
+        )
 
 
 def test_items_called_na_keep_their_rows_and_quotes_are_characters(tmp_path):
-    rows = [["u1", name, label, time] for time, (name, label) in
-            enumerate([("NA", 1), ("None", 0), ('"x', 1), ("nan", 1), ("i1", 0), ("i2", 1)])]  # fmt: skip
+    rows = [
+        ["u1", name, label, time]
+        for time, (name, label) in enumerate(
+            [("NA", 1), ("None", 0), ('"x', 1), ("nan", 1), ("i1", 0), ("i2", 1)]
+        )
+    ]
     parts = build(tmp_path, rows, filter_inter_by_user_or_item=False)
     tokens = parts[0].field2id_token["item_id"]
     ids = torch.cat([p.inter_feat["item_id"] for p in parts])
@@ -179,7 +236,9 @@ def test_items_called_na_keep_their_rows_and_quotes_are_characters(tmp_path):
 def test_a_dangling_feature_becomes_padding_and_an_empty_sequence_too(tmp_path):
     keys = write_dataset(tmp_path, tiny_rows())
     items = (tmp_path / "tiny/tiny.item").read_text().splitlines()
-    (tmp_path / "tiny/tiny.item").write_text("\n".join([items[0], "i0\tStory\t\t", *items[2:]]) + "\n")
+    (tmp_path / "tiny/tiny.item").write_text(
+        "\n".join([items[0], "i0\tStory\t\t", *items[2:]]) + "\n"
+    )
     part = create_dataset(Config("DeepFM", "tiny", config_dict=keys)).build()[0]
     place = list(part.field2id_token["item_id"]).index("i0")
     assert part.item_feat["year"][place] == 0 and (part.item_feat["genre"][place] == 0).all()
@@ -189,15 +248,21 @@ def test_a_dangling_feature_becomes_padding_and_an_empty_sequence_too(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"load_col": {"inter": ["user_id", "item_id", "lable", "timestamp"]}}, r"load_col: field 'lable'.*tiny\.inter.*'label'"),
+        (
+            {"load_col": {"inter": ["user_id", "item_id", "lable", "timestamp"]}},
+            r"load_col: field 'lable'.*tiny\.inter.*'label'",
+        ),
         ({"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}, "threshold: {rating: 4}"),
         ({"threshold": {"ratings": 3}}, "threshold: the rows have no column 'ratings'"),
         ({"load_col": {"inter": ["user_id", "item_id", "label"]}}, "timestamp.*TIME_FIELD"),
         ({"load_col": {"inter": ["item_id", "label", "timestamp"]}}, "USER_ID_FIELD"),
-        ({"val_interval": {"label": "[7,9]"}}, "no row of inter passed the filters. Check val_interval"),
+        (
+            {"val_interval": {"label": "[7,9]"}},
+            "no row of inter passed the filters. Check val_interval",
+        ),
     ],
     ids=["misspelt column", "no label", "misspelt threshold", "no time", "no user", "all filtered"],
-)  # fmt: skip
+)
 def test_missing_columns_are_named_with_what_to_do(tmp_path, keys, message):
     with pytest.raises(ValueError, match=message):
         build(tmp_path, tiny_rows(), **keys)
@@ -208,13 +273,24 @@ def test_missing_columns_are_named_with_what_to_do(tmp_path, keys, message):
     [
         (lambda text: text.replace("label:float", "label:flot"), "label:flot.*is not field:type"),
         (lambda text: text.replace("\t", ","), "is not field:type.*Is field_separator"),
-        (lambda text: text + "u1\ti1\n", r"tiny\.inter could not be read: line 302 has 2 of 4 cells"),
+        (
+            lambda text: text + "u1\ti1\n",
+            r"tiny\.inter could not be read: line 302 has 2 of 4 cells",
+        ),
         (lambda text: text + "u1\ti1\t1\t5\t6\n", r"tiny\.inter could not be read"),
         (lambda text: text + "u1\ti1\tone\t5\n", r"tiny\.inter could not be read"),
         (lambda text: text.splitlines()[0] + "\n", "no rows"),
         (lambda text: text.replace("\t1\t1", "\t2\t1"), "labels must be 0 or 1"),
     ],
-    ids=["bad header", "commas", "short line", "long line", "word for a number", "no rows", "label 2"],
+    ids=[
+        "bad header",
+        "commas",
+        "short line",
+        "long line",
+        "word for a number",
+        "no rows",
+        "label 2",
+    ],
 )
 def test_malformed_files_are_refused_by_name(tmp_path, damage, message):
     keys = write_dataset(tmp_path, tiny_rows())
@@ -229,7 +305,10 @@ def test_windows_line_ends_are_read(tmp_path):
     reference = data_fingerprint(create_dataset(Config("DIN", "tiny", config_dict=keys)).build())
     for file in (tmp_path / "tiny").iterdir():
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
-    assert data_fingerprint(create_dataset(Config("DIN", "tiny", config_dict=keys)).build()) == reference
+    assert (
+        data_fingerprint(create_dataset(Config("DIN", "tiny", config_dict=keys)).build())
+        == reference
+    )
 
 
 def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp_path, caplog):
@@ -249,5 +328,8 @@ def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp
 def test_a_folder_without_rows_is_refused_with_what_it_holds(tmp_path):
     keys = write_dataset(tmp_path, tiny_rows())
     (tmp_path / "tiny/tiny.inter").rename(tmp_path / "tiny/rows.inter")
-    with pytest.raises(FileNotFoundError, match=r"tiny\.inter does not exist; .* holds rows\.inter, tiny\.item, tiny\.user"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"tiny\.inter does not exist; .* holds rows\.inter, tiny\.item, tiny\.user",
+    ):
         create_dataset(Config("DIN", "tiny", config_dict=keys))

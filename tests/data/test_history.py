@@ -9,13 +9,21 @@ from recbole_genci.data.history import build_history, time_ranks
 
 
 def loop_history(rows, user, time, width):
-    """The definition, row by row: the user's earlier positives in time order, file order within one instant."""
-    earlier = [(t, number, item) for number, (u, item, label, t) in enumerate(rows) if u == user and label and t < time]
+    """The definition, row by row: the user's earlier positives in time order, file order within one
+    instant.
+    """
+    earlier = [
+        (t, number, item)
+        for number, (u, item, label, t) in enumerate(rows)
+        if u == user and label and t < time
+    ]
     return [item for _, _, item in sorted(earlier)][-width:]
 
 
 rows_strategy = st.lists(
-    st.tuples(st.integers(1, 4), st.integers(1, 6), st.booleans(), st.integers(0, 8)), min_size=1, max_size=60
+    st.tuples(st.integers(1, 4), st.integers(1, 6), st.booleans(), st.integers(0, 8)),
+    min_size=1,
+    max_size=60,
 )
 
 
@@ -25,20 +33,28 @@ def test_histories_equal_a_loop_over_rows_even_with_ties(rows, width):
     users, items, labels, times = (np.array(column) for column in zip(*rows))
     ranks = time_ranks(times * 10**9)
     keep = labels.astype(bool)
-    history = build_history(users[keep], items[keep], ranks[keep], num_items=7, num_ranks=ranks.max() + 1, seed=1)
+    history = build_history(
+        users[keep], items[keep], ranks[keep], num_items=7, num_ranks=ranks.max() + 1, seed=1
+    )
     start, end = history.pointers(users, ranks, width)
-    got, length, negatives = history.gather(torch.from_numpy(start), torch.from_numpy(end), width, negatives=True)
+    got, length, negatives = history.gather(
+        torch.from_numpy(start), torch.from_numpy(end), width, negatives=True
+    )
     for row, (user, _, _, time) in enumerate(rows):
         expected = loop_history(rows, user, time, width)
         assert got[row].tolist() == expected + [0] * (width - len(expected))
         assert length[row] == len(expected)
-        assert (negatives[row][: len(expected)] > 0).all() and (negatives[row][len(expected) :] == 0).all()
+        assert (negatives[row][: len(expected)] > 0).all() and (
+            negatives[row][len(expected) :] == 0
+        ).all()
         assert (negatives[row][: len(expected)] != got[row][: len(expected)]).all()
 
 
 def test_negatives_are_uniform_over_the_other_items():
     items = np.full(60_000, 3)
-    history = build_history(np.ones_like(items), items, np.arange(60_000), num_items=7, num_ranks=60_000, seed=0)
+    history = build_history(
+        np.ones_like(items), items, np.arange(60_000), num_items=7, num_ranks=60_000, seed=0
+    )
     counts = np.bincount(history.negatives.numpy(), minlength=7)
     assert counts[0] == counts[3] == 0
     np.testing.assert_allclose(counts[[1, 2, 4, 5, 6]], 12_000, rtol=0.05)

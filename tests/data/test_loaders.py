@@ -39,11 +39,16 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time(tmp_path):
     parts = create_dataset(config).build()
     loader = create_loaders(config, parts)[0]
     feat = parts[0].inter_feat
-    rows = sorted(zip(feat["user_id"].tolist(), feat["item_id"].tolist(), feat["label"].tolist(), strict=True))
+    rows = sorted(
+        zip(feat["user_id"].tolist(), feat["item_id"].tolist(), feat["label"].tolist(), strict=True)
+    )
     epochs = [batches(loader) for _ in range(2)]
     for epoch in epochs:
         assert [len(batch["label"]) for batch in epoch][:-1] == [32] * (len(epoch) - 1)
-        seen = {name: torch.cat([batch[name] for batch in epoch]).tolist() for name in ("user_id", "item_id", "label")}
+        seen = {
+            name: torch.cat([batch[name] for batch in epoch]).tolist()
+            for name in ("user_id", "item_id", "label")
+        }
         assert sorted(zip(*seen.values(), strict=True)) == rows
     assert not torch.equal(epochs[0][0]["item_id"], epochs[1][0]["item_id"])
     again = batches(create_loaders(config, parts)[0])
@@ -51,13 +56,21 @@ def test_every_row_comes_once_an_epoch_in_another_order_each_time(tmp_path):
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_no_batch_of_one_row_is_left_which_batch_normalisation_could_not_train_on(tmp_path, grouped, caplog):
+def test_no_batch_of_one_row_is_left_which_batch_normalisation_could_not_train_on(
+    tmp_path, grouped, caplog
+):
     keys = write_dataset(tmp_path, tiny_rows()) | {"group_rows_by_history": grouped, "epochs": 1}
     asked = len(create_dataset(Config("DIN", "tiny", config_dict=keys)).build()[0]) - 1
     run("DIN,DCNV2", "tiny", config_dict=keys | {"train_batch_size": asked})
-    assert f"{asked + 1} training rows in batches of {asked} leave a last batch of one row" in caplog.text
+    assert (
+        f"{asked + 1} training rows in batches of {asked} leave a last batch of one row"
+        in caplog.text
+    )
     config = Config("DIN", "tiny", config_dict=keys | {"train_batch_size": asked})
-    sizes = [len(batch["label"]) for batch in batches(create_loaders(config, create_dataset(config).build())[0])]
+    sizes = [
+        len(batch["label"])
+        for batch in batches(create_loaders(config, create_dataset(config).build())[0])
+    ]
     assert sizes == [asked - 1, 2]
 
 
@@ -66,8 +79,12 @@ def test_ml100k_batches_hold_half_as_many_distinct_histories_and_no_lump_of_new_
     for grouped in (False, True):
         config = Config("DIN", "ml-100k", config_dict={"group_rows_by_history": grouped})
         seen = batches(create_loaders(config, ml100k_parts)[0])
-        histories = [torch.cat([batch["user_id"].unsqueeze(1), batch["item_id_list"]], 1) for batch in seen]
+        histories = [
+            torch.cat([batch["user_id"].unsqueeze(1), batch["item_id_list"]], 1) for batch in seen
+        ]
         distinct[grouped] = np.mean([len(torch.unique(each, dim=0)) for each in histories])
-        empty[grouped] = max((batch["item_length"] == 0).float().mean().item() for batch in seen[:-1])
+        empty[grouped] = max(
+            (batch["item_length"] == 0).float().mean().item() for batch in seen[:-1]
+        )
     assert distinct[True] < 0.65 * distinct[False]
     assert empty[True] < 2 * empty[False]

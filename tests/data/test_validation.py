@@ -26,21 +26,59 @@ def append(name, line):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "tiny.inter").write_text(""), r"tiny\.inter is empty. Its first line must name its columns"),
+        (
+            lambda f: (f / "tiny.inter").write_text(""),
+            r"tiny\.inter is empty. Its first line must name its columns",
+        ),
         (lambda f: (f / "tiny.item").write_text(""), r"tiny\.item is empty"),
-        (append("tiny.inter", "u1\ti1\t1\tnan"), r"tiny\.inter could not be read: line 302 has 'nan' for timestamp:float"),
-        (append("tiny.inter", "u1\ti1\tgood\t5"), r"line 302 has 'good' for label:float, one of 1 lines without a number"),
-        (append("tiny.inter", "u1\ti1\t1\tinf"), r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302"),
-        (append("tiny.inter", "u1\ti1\t1\t"), r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302"),
-        (append("tiny.inter", "u1\ti1\t1"), r"tiny\.inter could not be read: line 302 has 3 of 4 cells. Every line needs 4"),
-        (append("tiny.item", "i20\tStory"), r"tiny\.item could not be read: line 22 has 2 of 4 cells"),
-        (append("tiny.inter", "u1\ti1\t\t5"), r"tiny\.inter lacks a finite 'label' in 1 of 301 rows"),
-        (lambda f: (f / "tiny.item").write_bytes((f / "tiny.item").read_bytes().replace(b"Story 1 ", b"St\xe9ry 1 ")),
-         r"tiny\.item (is not|could not be read).*key.* encoding"),
+        (
+            append("tiny.inter", "u1\ti1\t1\tnan"),
+            r"tiny\.inter could not be read: line 302 has 'nan' for timestamp:float",
+        ),
+        (
+            append("tiny.inter", "u1\ti1\tgood\t5"),
+            r"line 302 has 'good' for label:float, one of 1 lines without a number",
+        ),
+        (
+            append("tiny.inter", "u1\ti1\t1\tinf"),
+            r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302",
+        ),
+        (
+            append("tiny.inter", "u1\ti1\t1\t"),
+            r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302",
+        ),
+        (
+            append("tiny.inter", "u1\ti1\t1"),
+            r"tiny\.inter could not be read: line 302 has 3 of 4 cells. Every line needs 4",
+        ),
+        (
+            append("tiny.item", "i20\tStory"),
+            r"tiny\.item could not be read: line 22 has 2 of 4 cells",
+        ),
+        (
+            append("tiny.inter", "u1\ti1\t\t5"),
+            r"tiny\.inter lacks a finite 'label' in 1 of 301 rows",
+        ),
+        (
+            lambda f: (f / "tiny.item").write_bytes(
+                (f / "tiny.item").read_bytes().replace(b"Story 1 ", b"St\xe9ry 1 ")
+            ),
+            r"tiny\.item (is not|could not be read).*key.* encoding",
+        ),
     ],
-    ids=["empty rows", "empty items", "nan time", "word for a label", "infinite time", "no time", "row cut off", "item cut off",
-         "no label", "other encoding"],
-)  # fmt: skip
+    ids=[
+        "empty rows",
+        "empty items",
+        "nan time",
+        "word for a label",
+        "infinite time",
+        "no time",
+        "row cut off",
+        "item cut off",
+        "no label",
+        "other encoding",
+    ],
+)
 def test_bad_files_are_named_with_the_line(tmp_path, damage, message):
     with pytest.raises(ValueError, match=message):
         build(tmp_path, damage)
@@ -48,13 +86,19 @@ def test_bad_files_are_named_with_the_line(tmp_path, damage, message):
 
 @pytest.mark.parametrize(
     ("field", "kind", "should"),
-    [("timestamp:float", "timestamp:token", "timestamp:float"), ("label:float", "label:token", "label:float"),
-     ("user_id:token", "user_id:float", "user_id:token"), ("item_id:token", "item_id:token_seq", "item_id:token")],
-)  # fmt: skip
+    [
+        ("timestamp:float", "timestamp:token", "timestamp:float"),
+        ("label:float", "label:token", "label:float"),
+        ("user_id:token", "user_id:float", "user_id:token"),
+        ("item_id:token", "item_id:token_seq", "item_id:token"),
+    ],
+)
 def test_a_column_of_another_type_than_its_use_needs_is_refused(tmp_path, field, kind, should):
     def damage(folder):
         text = (folder / "tiny.inter").read_text().replace(field, kind)
-        (folder / "tiny.inter").write_text(text.replace("\nu", "\n") if kind == "user_id:float" else text)
+        (folder / "tiny.inter").write_text(
+            text.replace("\nu", "\n") if kind == "user_id:float" else text
+        )
 
     with pytest.raises(ValueError, match=f"tiny.inter declares '{kind}', which must be '{should}'"):
         build(tmp_path, damage)
@@ -62,7 +106,9 @@ def test_a_column_of_another_type_than_its_use_needs_is_refused(tmp_path, field,
 
 def test_a_rating_as_a_word_is_refused_too(tmp_path):
     def damage(folder):
-        (folder / "tiny.inter").write_text((folder / "tiny.inter").read_text().replace("label:float", "rating:token"))
+        (folder / "tiny.inter").write_text(
+            (folder / "tiny.inter").read_text().replace("label:float", "rating:token")
+        )
 
     load_col = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
     with pytest.raises(ValueError, match="declares 'rating:token', which must be 'rating:float'"):
@@ -71,12 +117,17 @@ def test_a_rating_as_a_word_is_refused_too(tmp_path):
 
 def test_numerical_features_are_loaded_numbers(tmp_path):
     for field in ("age", "pages"):
-        with pytest.raises(ValueError, match=f"numerical_features: '{field}' is no loaded column of type float or float_seq"):
+        with pytest.raises(
+            ValueError,
+            match=f"numerical_features: '{field}' is no loaded column of type float or float_seq",
+        ):
             build(tmp_path, numerical_features=[field])
 
     def damage(folder):
         lines = (folder / "tiny.inter").read_text().splitlines()
-        (folder / "tiny.inter").write_text("\n".join([lines[0] + "\tprice:float", *(f"{line}\t" for line in lines[1:])]) + "\n")
+        (folder / "tiny.inter").write_text(
+            "\n".join([lines[0] + "\tprice:float", *(f"{line}\t" for line in lines[1:])]) + "\n"
+        )
 
     load_col = {"inter": ["user_id", "item_id", "label", "timestamp", "price"]}
     with pytest.raises(ValueError, match="'price' has no value in any row"):
@@ -84,12 +135,21 @@ def test_numerical_features_are_loaded_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "asked", "again"), [("user", "age", "u3\t99"), ("item", "year, genre", "i3\tStory\t1999\tDrama")]
+    ("source", "asked", "again"),
+    [("user", "age", "u3\t99"), ("item", "year, genre", "i3\tStory\t1999\tDrama")],
 )
-def test_features_are_asked_of_a_file_that_is_there_and_describes_each_once(tmp_path, source, asked, again):
-    with pytest.raises(FileNotFoundError, match=f"load_col: .*tiny.{source}, from which it asks for {asked}, does not exist"):
+def test_features_are_asked_of_a_file_that_is_there_and_describes_each_once(
+    tmp_path, source, asked, again
+):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"load_col: .*tiny.{source}, from which it asks for {asked}, does not exist",
+    ):
         build(tmp_path, lambda folder: (folder / f"tiny.{source}").unlink())
-    with pytest.raises(ValueError, match=f"tiny.{source} describes 1 of its {source}s twice, the first is '{source[0]}3'"):
+    with pytest.raises(
+        ValueError,
+        match=f"tiny.{source} describes 1 of its {source}s twice, the first is '{source[0]}3'",
+    ):
         build(tmp_path, append(f"tiny.{source}", again))
 
 
@@ -99,38 +159,70 @@ def test_without_features_a_file_of_users_need_not_be_there(tmp_path):
 
 
 def test_what_the_label_is_made_of_is_no_feature(tmp_path):
-    with pytest.raises(ValueError, match="numerical_features: 'label' is what the label is, or is made of"):
+    with pytest.raises(
+        ValueError, match="numerical_features: 'label' is what the label is, or is made of"
+    ):
         build(tmp_path, numerical_features=["label"])
-    with pytest.raises(ValueError, match="numerical_features: 'timestamp' is what the label is, or is made of"):
+    with pytest.raises(
+        ValueError, match="numerical_features: 'timestamp' is what the label is, or is made of"
+    ):
         build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
 
 
 def test_large_numbers_and_long_padding_are_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         parts = build(tmp_path, numerical_features=["timestamp"], MAX_ITEM_LIST_LENGTH=500)
-    assert "numerical_features: 'timestamp' reaches 1.7e+09" in caplog.text and "normalize_field: [timestamp]" in caplog.text
-    longest = max(int((part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).max()) for part in parts)
-    assert f"padded to 500 items, but the longest has {longest}. With {longest} models see as much" in caplog.text
+    assert (
+        "numerical_features: 'timestamp' reaches 1.7e+09" in caplog.text
+        and "normalize_field: [timestamp]" in caplog.text
+    )
+    longest = max(
+        int((part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).max())
+        for part in parts
+    )
+    assert (
+        f"padded to 500 items, but the longest has {longest}. With {longest} models see as much"
+        in caplog.text
+    )
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        build(tmp_path, numerical_features=["timestamp"], normalize_field=["timestamp"], MAX_ITEM_LIST_LENGTH=longest)
+        build(
+            tmp_path,
+            numerical_features=["timestamp"],
+            normalize_field=["timestamp"],
+            MAX_ITEM_LIST_LENGTH=longest,
+        )
     assert "reaches" not in caplog.text and "padded" not in caplog.text
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(ValueError, match="normalize_field: 'timestmap' is no loaded column of .*Did you mean 'timestamp'"):
+    with pytest.raises(
+        ValueError,
+        match="normalize_field: 'timestmap' is no loaded column of .*Did you mean 'timestamp'",
+    ):
         build(tmp_path, normalize_field=["timestmap"])
-    with pytest.raises(ValueError, match="val_interval: 'yaer' is no loaded column; .*Did you mean 'year'"):
+    with pytest.raises(
+        ValueError, match="val_interval: 'yaer' is no loaded column; .*Did you mean 'year'"
+    ):
         build(tmp_path, val_interval={"yaer": "[1990,inf)"})
 
 
 def test_a_filter_is_of_the_kind_of_its_column(tmp_path):
-    with pytest.raises(ValueError, match=r"val_interval: \[0, 1\] for 'label', a column of type float, is not an interval"):
+    with pytest.raises(
+        ValueError,
+        match=r"val_interval: \[0, 1\] for 'label', a column of type float, is not an interval",
+    ):
         build(tmp_path, val_interval={"label": [0, 1]})
-    with pytest.raises(ValueError, match=r"val_interval: '\[1,2\]' for 'item_id', a column of type token, is not a list"):
+    with pytest.raises(
+        ValueError,
+        match=r"val_interval: '\[1,2\]' for 'item_id', a column of type token, is not a list",
+    ):
         build(tmp_path, val_interval={"item_id": "[1,2]"})
     parts = build(tmp_path, val_interval={"item_id": ["i1", "i2", "i3"]})
-    assert set(parts[0].field2id_token["item_id"]) == {"[PAD]", "i1", "i2", "i3"} and sum(map(len, parts)) < 300
+    assert (
+        set(parts[0].field2id_token["item_id"]) == {"[PAD]", "i1", "i2", "i3"}
+        and sum(map(len, parts)) < 300
+    )
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
@@ -155,29 +247,44 @@ def test_files_of_a_given_split_need_ids_in_every_row(tmp_path):
         damage(folder)
         append("tiny.valid.inter", "\ti1\t1\t1700000001")(folder)
 
-    with pytest.raises(ValueError, match="1 rows of benchmark_filename have no 'user_id' or no 'item_id'"):
+    with pytest.raises(
+        ValueError, match="1 rows of benchmark_filename have no 'user_id' or no 'item_id'"
+    ):
         build(tmp_path, damage_more, **files)
 
 
 def test_of_repeated_rows_of_one_instant_the_first_in_the_file_is_kept(tmp_path):
-    rows = [[f"u{user}", f"i{item}", label, 1_700_000_000 + item // 10] for user in range(6) for item in range(20)
-            for label in (1, 0)]  # fmt: skip
+    rows = [
+        [f"u{user}", f"i{item}", label, 1_700_000_000 + item // 10]
+        for user in range(6)
+        for item in range(20)
+        for label in (1, 0)
+    ]
     for keep, label in (("first", 1), ("last", 0)):
         parts = build(tmp_path, rows=rows, rm_dup_inter=keep, eval_args={"order": "RO"})
-        assert all((part.inter_feat["label"] == label).all() for part in parts) and sum(map(len, parts)) == 120
+        assert (
+            all((part.inter_feat["label"] == label).all() for part in parts)
+            and sum(map(len, parts)) == 120
+        )
         order = np.concatenate([part.inter_feat[ROW_NUMBER].numpy() for part in parts]).argsort()
-        items = np.concatenate([part.inter_feat["item_id"].numpy() for part in parts])[order].reshape(6, 20)
+        items = np.concatenate([part.inter_feat["item_id"].numpy() for part in parts])[
+            order
+        ].reshape(6, 20)
         assert (items == items[0]).all()  # rows stay in the file's order
 
 
 def test_another_encoding_is_read_when_it_is_named(tmp_path):
     def to_latin(folder):
-        (folder / "tiny.item").write_bytes((folder / "tiny.item").read_text().replace("Story 1 ", "Stéry 1 ").encode("latin-1"))
+        (folder / "tiny.item").write_bytes(
+            (folder / "tiny.item").read_text().replace("Story 1 ", "Stéry 1 ").encode("latin-1")
+        )
 
     assert len(build(tmp_path, to_latin, encoding="latin-1")[0])
 
 
-def test_rows_of_users_and_items_without_features_are_left_out_and_counted_or_kept_with_padding(tmp_path, caplog):
+def test_rows_of_users_and_items_without_features_are_left_out_and_counted_or_kept_with_padding(
+    tmp_path, caplog
+):
     def damage(folder):
         append("tiny.inter", "u1\tNEW\t1\t1700000001\nNEWU\ti1\t0\t1700000001")(folder)
 
@@ -191,8 +298,14 @@ def test_rows_of_users_and_items_without_features_are_left_out_and_counted_or_ke
     assert parts[0].user_feat["age"][user] == 0
 
 
-@pytest.mark.parametrize("lines", [{150: "u1\t\t1\t1700000001"}, {0: "\ti3\t1\t1700000001", 5: "u1\t\t1\t1700000002"},
-                                   {3: "\t\t0\t1700000001", 300: "u1\t\t1\t1700000002", 301: "\ti3\t1\t5"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {150: "u1\t\t1\t1700000001"},
+        {0: "\ti3\t1\t1700000001", 5: "u1\t\t1\t1700000002"},
+        {3: "\t\t0\t1700000001", 300: "u1\t\t1\t1700000002", 301: "\ti3\t1\t5"},
+    ],
+)
 def test_rows_without_a_user_or_an_item_and_no_others_are_left_out(tmp_path, lines, caplog):
     def damage(folder):
         header, *rows = (folder / "tiny.inter").read_text().splitlines()
@@ -218,7 +331,9 @@ def test_repeated_interactions_are_rows_of_their_own_unless_asked_otherwise(tmp_
     # The two lines are of one instant, so that neither is in the other's history.
     for part in parts:
         batch = part.view(part.config)[np.arange(len(part))]
-        for number, history in zip(part.inter_feat[ROW_NUMBER].tolist(), batch["item_id_list"].tolist()):
+        for number, history in zip(
+            part.inter_feat[ROW_NUMBER].tolist(), batch["item_id_list"].tolist()
+        ):
             if number in (7, len(rows)):
                 same = [r for r in rows if r[0] == rows[7][0] and r[2] == 1 and r[3] < rows[7][3]]
                 assert np.count_nonzero(history) == min(len(same), 5)
@@ -227,10 +342,16 @@ def test_repeated_interactions_are_rows_of_their_own_unless_asked_otherwise(tmp_
 
 
 def test_a_user_with_one_row_trains_and_one_with_two_is_also_tested(tmp_path):
-    rows = [*tiny_rows(), ["solo", "i1", 1, 1_700_000_000], ["duo", "i1", 1, 1_700_000_000], ["duo", "i2", 0, 1_700_000_005]]
+    rows = [
+        *tiny_rows(),
+        ["solo", "i1", 1, 1_700_000_000],
+        ["duo", "i1", 1, 1_700_000_000],
+        ["duo", "i2", 0, 1_700_000_005],
+    ]
     parts = build(tmp_path, rows=rows, filter_inter_by_user_or_item=False)
     count = {
-        name: [int((p.inter_feat["user_id"] == p.token2id("user_id", name)).sum()) for p in parts] for name in ("solo", "duo")
+        name: [int((p.inter_feat["user_id"] == p.token2id("user_id", name)).sum()) for p in parts]
+        for name in ("solo", "duo")
     }
     assert count == {"solo": [1, 0, 0], "duo": [1, 0, 1]}
 
@@ -258,7 +379,10 @@ def test_nan_scores_stop_the_evaluation(tmp_path):
         def predict(self, interaction):
             return torch.where(interaction["label"] == 1, torch.nan, 0.5)
 
-    with pytest.raises(FloatingPointError, match="Broken predicted .* scores that are not finite. Lower learning_rate"):
+    with pytest.raises(
+        FloatingPointError,
+        match="Broken predicted .* scores that are not finite. Lower learning_rate",
+    ):
         score_rows(Broken(), loader, config["device"])
     # What it would have been taken for by RecBole:
     labels = torch.tensor([0.0, 1.0, 0.0, 1.0])
@@ -271,7 +395,10 @@ def test_nan_scores_stop_the_evaluation(tmp_path):
 def test_features_are_loaded_with_the_id_of_whom_they_describe(tmp_path, source, key):
     feature = {"user": "age", "item": "year"}[source]
     own = {"inter": ["user_id", "item_id", "label", "timestamp"], source: [feature]}
-    with pytest.raises(ValueError, match=rf"load_col: '{source}' lists {feature} without '{source}_id'.*\(key {key}\). Add it"):
+    with pytest.raises(
+        ValueError,
+        match=rf"load_col: '{source}' lists {feature} without '{source}_id'.*\(key {key}\). Add it",
+    ):
         build(tmp_path, load_col=own)
 
 
@@ -279,7 +406,9 @@ def test_features_are_loaded_with_the_id_of_whom_they_describe(tmp_path, source,
 def test_an_id_with_the_name_of_padding_is_refused(tmp_path, file):
     def damage(folder):
         text = (folder / file).read_text()
-        (folder / file).write_text(text.replace("\ti3\t", "\t[PAD]\t").replace("\ni3\t", "\n[PAD]\t"))
+        (folder / file).write_text(
+            text.replace("\ti3\t", "\t[PAD]\t").replace("\ni3\t", "\n[PAD]\t")
+        )
 
     with pytest.raises(ValueError, match=r"'\[PAD\]' is a value of 'item_id' in tiny's files"):
         build(tmp_path, damage)
@@ -289,9 +418,17 @@ def test_times_beyond_exact_numbers_are_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         build(tmp_path / "seconds")
         assert "no longer exact" not in caplog.text
-        build(tmp_path / "nanoseconds", lambda folder: (folder / "tiny.inter").write_text(
-            (folder / "tiny.inter").read_text().rstrip("\n") + "\nu1\ti1\t1\t1700000000000000001\n"))  # fmt: skip
-    assert "'timestamp' reaches 1.7e+18, where a number of 64 bits is no longer exact: rows less than 256 apart" in caplog.text
+        build(
+            tmp_path / "nanoseconds",
+            lambda folder: (folder / "tiny.inter").write_text(
+                (folder / "tiny.inter").read_text().rstrip("\n")
+                + "\nu1\ti1\t1\t1700000000000000001\n"
+            ),
+        )
+    assert (
+        "'timestamp' reaches 1.7e+18, where a number of 64 bits is no longer exact: rows less than "
+        "256 apart" in caplog.text
+    )
 
 
 def test_labels_of_one_kind_are_said_to_be_so(tmp_path):

@@ -28,17 +28,25 @@ def test_true_probabilities_have_slope_and_ratio_one(rows):
 
 def test_a_shift_and_a_stretch_are_taken_out_exactly(rows):
     logits, labels = rows
-    before, after = calibration(labels, _sigmoid(logits)), calibration(labels, _sigmoid(2.0 * logits + 0.7))
+    before, after = (
+        calibration(labels, _sigmoid(logits)),
+        calibration(labels, _sigmoid(2.0 * logits + 0.7)),
+    )
     assert after.slope == pytest.approx(before.slope / 2, rel=1e-4)
     assert after.log_loss == pytest.approx(before.log_loss, abs=1e-8)
-    assert after.ratio > 1.05 and log_loss(labels, _sigmoid(2.0 * logits + 0.7)) > after.log_loss + 0.02
+    assert (
+        after.ratio > 1.05
+        and log_loss(labels, _sigmoid(2.0 * logits + 0.7)) > after.log_loss + 0.02
+    )
 
 
 def test_the_fit_is_the_maximum_likelihood(rows):
     logits, labels = rows[0][:500], rows[1][:500]
     direct = minimize(lambda ab: log_loss(labels, _sigmoid(ab[0] + ab[1] * logits)), [0.0, 1.0])
     found = calibration(labels, _sigmoid(logits))
-    assert found.log_loss == pytest.approx(direct.fun, abs=1e-7) and found.slope == pytest.approx(direct.x[1], abs=1e-3)
+    assert found.log_loss == pytest.approx(direct.fun, abs=1e-7) and found.slope == pytest.approx(
+        direct.x[1], abs=1e-3
+    )
 
 
 def test_scores_of_exactly_zero_and_one_and_equal_scores():

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genci.config import Config
-from recbole_genci.evaluation.diagnostics import as_line, diagnose, hits, popularity, teacher_agreement
+from recbole_genci.evaluation.diagnostics import (
+    as_line,
+    diagnose,
+    hits,
+    popularity,
+    teacher_agreement,
+)
 from recbole_genci.quick_start import run
 
 
@@ -30,14 +36,20 @@ CPU = torch.device("cpu")
 @given(st.data(), st.integers(1, 6), st.integers(1, 5), st.integers(1, 9))
 def test_hits_equal_a_loop_over_rows(data, num_codes, beams, rows):
     code = st.integers(-1, num_codes - 1)
-    guesses = data.draw(st.lists(st.lists(code, min_size=beams, max_size=beams), min_size=rows, max_size=rows))
+    guesses = data.draw(
+        st.lists(st.lists(code, min_size=beams, max_size=beams), min_size=rows, max_size=rows)
+    )
     target = data.draw(st.lists(st.integers(0, num_codes - 1), min_size=rows, max_size=rows))
     ranking = data.draw(st.permutations(range(num_codes)))  # most popular first
     ranks = torch.tensor([ranking.index(number) + 1 for number in range(num_codes)])
     found = hits(torch.tensor(guesses), torch.tensor(target), ranks, -1)
     distinct = [set(row) - {-1} for row in guesses]
-    assert found["generated"] == pytest.approx(np.mean([t in row for t, row in zip(target, distinct)]))
-    assert found["popular"] == pytest.approx(np.mean([t in ranking[: len(row)] for t, row in zip(target, distinct)]))
+    assert found["generated"] == pytest.approx(
+        np.mean([t in row for t, row in zip(target, distinct)])
+    )
+    assert found["popular"] == pytest.approx(
+        np.mean([t in ranking[: len(row)] for t, row in zip(target, distinct)])
+    )
     assert found["guesses"] == pytest.approx(np.mean([len(row) for row in distinct]))
 
 
@@ -48,11 +60,16 @@ def test_popularity_counts_clicked_training_rows_only(tiny_parts):
     clicked = feat["item_id"][feat["label"] == 1].tolist()
     popular, codes = popularity(train), train.semantic_ids
     counts = Counter(clicked)
-    assert popular.items.argsort().tolist() == [*sorted(range(1, len(codes)), key=lambda item: (-counts[item], item)), 0]
+    assert popular.items.argsort().tolist() == [
+        *sorted(range(1, len(codes)), key=lambda item: (-counts[item], item)),
+        0,
+    ]
     assert len(popular.codes) == codes.shape[1] - 1
     for level, ranks in enumerate(popular.codes):
         counts = Counter(codes[clicked, level].tolist())
-        assert ranks.argsort().tolist() == sorted(range(len(ranks)), key=lambda code: (-counts[code], code))
+        assert ranks.argsort().tolist() == sorted(
+            range(len(ranks)), key=lambda code: (-counts[code], code)
+        )
 
 
 def test_agreement_is_pearsons_correlation_and_the_mean_distance():
@@ -63,7 +80,9 @@ def test_agreement_is_pearsons_correlation_and_the_mean_distance():
     assert teacher_agreement(student, torch.full((4,), 0.3))["correlation"] is None
 
 
-@pytest.mark.parametrize("keys", [{}, {"num_beams": 30}, {"eta": 0}, {"use_short_term": False}, {"mu": 0}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{}, {"num_beams": 30}, {"eta": 0}, {"use_short_term": False}, {"mu": 0}], ids=str
+)
 def test_diagnosis_equals_one_row_at_a_time(tiny_parts, keys):
     parts, base = tiny_parts
     model, (train, _, test) = make_model("GenCI", parts, base | keys)
@@ -75,21 +94,35 @@ def test_diagnosis_equals_one_row_at_a_time(tiny_parts, keys):
         for number in range(len(test)):
             row = test[[number]]
             encoded, index = model.encode_histories(row)
-            codes = [tuple(c) for c in model.intent.generate(encoded, model.trie, beams).codes[0].tolist() if c[0] >= 0]
+            codes = [
+                tuple(c)
+                for c in model.intent.generate(encoded, model.trie, beams).codes[0].tolist()
+                if c[0] >= 0
+            ]
             valid.append(len(codes) / beams)
             if number not in clicks:
                 continue
             own = row["semantic_ids"][0].tolist()
             losses.append(model.intent.ntp_loss(encoded, index, row["semantic_ids"]))
-            generated.append([own[n] in {c[n] for c in codes} for n in levels] + [tuple(own) in codes])
-            guessed.append([popular.codes[n][own[n]].item() <= len({c[n] for c in codes}) for n in levels])
+            generated.append(
+                [own[n] in {c[n] for c in codes} for n in levels] + [tuple(own) in codes]
+            )
+            guessed.append(
+                [popular.codes[n][own[n]].item() <= len({c[n] for c in codes}) for n in levels]
+            )
     assert found["rows"] == len(test) and found["positives"] == len(clicks)
     assert found["ntp_loss"] == pytest.approx(torch.stack(losses).mean(0).tolist(), abs=1e-5)
     assert found["valid_beams"] == pytest.approx(np.mean(valid))
     every = found["all_beams"]
-    assert [hit["generated"] for hit in (*every["codes"], every["items"])] == pytest.approx(np.mean(generated, axis=0).tolist())
-    assert [hit["popular"] for hit in every["codes"]] == pytest.approx(np.mean(guessed, axis=0).tolist())
-    assert all(hit["guesses"] == 1 for hit in (*found["first_beam"]["codes"], found["first_beam"]["items"]))
+    assert [hit["generated"] for hit in (*every["codes"], every["items"])] == pytest.approx(
+        np.mean(generated, axis=0).tolist()
+    )
+    assert [hit["popular"] for hit in every["codes"]] == pytest.approx(
+        np.mean(guessed, axis=0).tolist()
+    )
+    assert all(
+        hit["guesses"] == 1 for hit in (*found["first_beam"]["codes"], found["first_beam"]["items"])
+    )
     assert (found["teacher"] is None) == (keys.get("eta") == 0)
     if found["teacher"]:
         batch = test[np.arange(len(test))]
@@ -134,7 +167,11 @@ def test_a_split_without_clicks_has_no_shares(tiny_parts):
             return batch[index]
 
     found = diagnose(model, Loader(Unclicked()), train, CPU)
-    assert found["positives"] == 0 and found["ntp_loss"] == [None] * 4 and found["all_beams"]["items"]["generated"] is None
+    assert (
+        found["positives"] == 0
+        and found["ntp_loss"] == [None] * 4
+        and found["all_beams"]["items"]["generated"] is None
+    )
     assert "L_NTP -/-/-/-" in as_line(found)
     json.dumps(found, allow_nan=False)
 
@@ -157,19 +194,31 @@ def test_a_diagnosis_draws_no_random_number(tiny_parts):
 
 @pytest.fixture
 def tiny(tmp_path):
-    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | SMALL_GENCI | {"epochs": 2}
+    return (
+        write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | SMALL_GENCI | {"epochs": 2}
+    )
 
 
-def test_a_run_logs_every_evaluation_and_saves_both_splits_without_changing_its_metrics(tiny, monkeypatch):
+def test_a_run_logs_every_evaluation_and_saves_both_splits_without_changing_its_metrics(
+    tiny, monkeypatch
+):
     genci, deepfm = run("GenCI,DeepFM", "tiny", config_dict=tiny)
     folder = Path(genci["folder"])
     log = (folder / "run.log").read_text().splitlines()
-    assert sum("generator on" in line and "SR teacher r" in line for line in log) == genci["epochs"] == 2
+    assert (
+        sum("generator on" in line and "SR teacher r" in line for line in log)
+        == genci["epochs"]
+        == 2
+    )
     found = json.loads((folder / "diagnostics.json").read_text())
-    assert set(found) == {"valid", "test"} and all(0 <= part["valid_beams"] <= 1 for part in found.values())
+    assert set(found) == {"valid", "test"} and all(
+        0 <= part["valid_beams"] <= 1 for part in found.values()
+    )
     assert not (Path(deepfm["folder"]) / "diagnostics.json").exists()
 
-    monkeypatch.setattr("recbole_genci.model.genci.genci.GenCI.observe_generator", None)  # calling it would raise
+    monkeypatch.setattr(
+        "recbole_genci.model.genci.genci.GenCI.observe_generator", None
+    )  # calling it would raise
     without = run("GenCI", "tiny", config_dict=tiny | {"diagnostic_rows": 0})[0]
     assert without["test"] == genci["test"] and without["best_valid"] == genci["best_valid"]
     assert not (Path(without["folder"]) / "diagnostics.json").exists()

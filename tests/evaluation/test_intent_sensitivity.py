@@ -7,14 +7,21 @@ import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 from recbole_genci import load
-from recbole_genci.evaluation.intent_sensitivity import COHORTS, HISTORY, TARGET_ITEM, short_term_sensitivity
+from recbole_genci.evaluation.intent_sensitivity import (
+    COHORTS,
+    HISTORY,
+    TARGET_ITEM,
+    short_term_sensitivity,
+)
 from recbole_genci.quick_start import run
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
-    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40)) | {"checkpoint_dir": str(folder / "saved")}
+    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40)) | {
+        "checkpoint_dir": str(folder / "saved")
+    }
     keys |= {"results_dir": str(folder / "results")}
     return load(run("GenCI", "tiny", config_dict=keys | SMALL_GENCI)[0]["folder"])
 
@@ -28,7 +35,9 @@ def without(model, monkeypatch, *names):
 
 def test_an_untrained_attention_reads_all_of_its_inputs(saved):
     found = short_term_sensitivity(saved, 1000, seed=0)
-    assert list(found) == [TARGET_ITEM, COHORTS, HISTORY] and all(share > 0 for share in found.values())
+    assert list(found) == [TARGET_ITEM, COHORTS, HISTORY] and all(
+        share > 0 for share in found.values()
+    )
     assert found == short_term_sensitivity(saved, 1000, seed=0)
 
 
@@ -36,27 +45,43 @@ def test_what_an_attention_cannot_read_has_no_share(saved, monkeypatch):
     without(saved.model, monkeypatch, "target_query")
     found = short_term_sensitivity(saved, 1000, seed=0)
     assert found[TARGET_ITEM] == 0 and found[COHORTS] > 0
-    without(saved.model, monkeypatch, "refine_value")  # nothing of the history reaches a refined cohort
+    without(
+        saved.model, monkeypatch, "refine_value"
+    )  # nothing of the history reaches a refined cohort
     found = short_term_sensitivity(saved, 1000, seed=0)
     assert found[TARGET_ITEM] == found[HISTORY] == 0
-    assert found[COHORTS] == pytest.approx(1, abs=0.5)  # the one input there is: all of the variance, up to chance
+    assert found[COHORTS] == pytest.approx(
+        1, abs=0.5
+    )  # the one input there is: all of the variance, up to chance
 
 
-def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_history_alone(saved, monkeypatch):
+def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_history_alone(
+    saved, monkeypatch
+):
     monkeypatch.setattr(saved.model.cohort_attention, "residual", False)
     without(saved.model, monkeypatch, "refine_query")
     found = short_term_sensitivity(saved, 1000, seed=0)
-    assert found[TARGET_ITEM] < 1e-9 and found[COHORTS] < 1e-9 and found[HISTORY] == pytest.approx(1, abs=0.5)
+    assert (
+        found[TARGET_ITEM] < 1e-9
+        and found[COHORTS] < 1e-9
+        and found[HISTORY] == pytest.approx(1, abs=0.5)
+    )
 
 
 def test_histories_are_exchanged_at_random_as_the_next_is_often_the_same_users(saved, monkeypatch):
     seen, compute = [], saved.model.short_term_intent
-    monkeypatch.setattr(saved.model, "short_term_intent", lambda *given: seen.append(given) or compute(*given))
+    monkeypatch.setattr(
+        saved.model, "short_term_intent", lambda *given: seen.append(given) or compute(*given)
+    )
     short_term_sensitivity(saved, 1000, seed=0)
     (_, encoded, _, beams), _, (_, _, _, other_beams), (_, other, _, _) = seen
     for before, after in ((encoded.states, other.states), (beams.codes, other_beams.codes)):
-        following = (after == before.roll(1, 0)).flatten(1).all(1) & (before != before.roll(1, 0)).flatten(1).any(1)
-        assert following.float().mean() < 0.3 and sorted(after.sum((1, 2)).tolist()) == sorted(before.sum((1, 2)).tolist())
+        following = (after == before.roll(1, 0)).flatten(1).all(1) & (
+            before != before.roll(1, 0)
+        ).flatten(1).any(1)
+        assert following.float().mean() < 0.3 and sorted(after.sum((1, 2)).tolist()) == sorted(
+            before.sum((1, 2)).tolist()
+        )
 
 
 def test_an_intent_that_never_varies_has_no_shares(saved, monkeypatch):

@@ -1,4 +1,6 @@
-"""Intents and targets in the first layer's space against the layer itself; their spread against plain formulas."""
+"""Intents and targets in the first layer's space against the layer itself; their spread against
+plain formulas.
+"""
 
 import shutil
 import struct
@@ -13,7 +15,15 @@ from recbole.utils import FeatureSource
 from references import randomise
 
 from recbole_genci import load
-from recbole_genci.evaluation.intents import LONG_TERM, SHORT_TERM, TARGET, choose_rows, intent_vectors, plot_intents, spread
+from recbole_genci.evaluation.intents import (
+    LONG_TERM,
+    SHORT_TERM,
+    TARGET,
+    choose_rows,
+    intent_vectors,
+    plot_intents,
+    spread,
+)
 from recbole_genci.quick_start import run
 
 NAMES = [LONG_TERM, SHORT_TERM, TARGET]
@@ -27,10 +37,15 @@ def keys(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"intent_extraction": "mean"}, {"use_long_term": False}, {"use_short_term": False}, {"use_long_term": False,
-     "use_short_term": False}],
+    [
+        {},
+        {"intent_extraction": "mean"},
+        {"use_long_term": False},
+        {"use_short_term": False},
+        {"use_long_term": False, "use_short_term": False},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_shares_add_up_to_the_first_layer(tiny_parts, changes):
     parts, base = tiny_parts
     model, (_, _, test) = make_model("GenCI", parts, base | changes)
@@ -41,8 +56,12 @@ def test_the_shares_add_up_to_the_first_layer(tiny_parts, changes):
     model.predict(batch)
     shares = model.first_layer_shares(batch, ITEM_FIELDS)
     without = {"use_long_term": "long_term", "use_short_term": "short_term"}
-    assert set(shares) == {"long_term", "short_term", "item", "rest"} - {without[key] for key in changes if key in without}
-    torch.testing.assert_close(sum(shares.values()) + layer.bias, outputs[0].detach(), atol=1e-4, rtol=1e-4)
+    assert set(shares) == {"long_term", "short_term", "item", "rest"} - {
+        without[key] for key in changes if key in without
+    }
+    torch.testing.assert_close(
+        sum(shares.values()) + layer.bias, outputs[0].detach(), atol=1e-4, rtol=1e-4
+    )
     assert len(outputs) == 1 and all(share.std(dim=0).min() > 0 for share in shares.values())
 
 
@@ -53,15 +72,26 @@ def test_each_share_is_its_block_of_the_layer(tiny_parts):
     batch = test[np.arange(len(test))]
     shares = model.first_layer_shares(batch, ITEM_FIELDS)
     with torch.no_grad():
-        weight = next(module for module in model.mlp.mlp_layers if isinstance(module, torch.nn.Linear)).weight
+        weight = next(
+            module for module in model.mlp.mlp_layers if isinstance(module, torch.nn.Linear)
+        ).weight
         encoded, index = model.encode_histories(batch)
         long_term = encoded.last[index] * model.intent_scale
-        torch.testing.assert_close(shares["long_term"], long_term @ weight[:, : long_term.shape[1]].T)
-        short_term = model.short_term_intent(batch, encoded, index, model.generate_beams(encoded)) * model.intent_scale
+        torch.testing.assert_close(
+            shares["long_term"], long_term @ weight[:, : long_term.shape[1]].T
+        )
+        short_term = (
+            model.short_term_intent(batch, encoded, index, model.generate_beams(encoded))
+            * model.intent_scale
+        )
         block = weight[:, long_term.shape[1] :][:, : short_term.shape[1]]
         torch.testing.assert_close(shares["short_term"], short_term @ block.T, atol=1e-5, rtol=1e-4)
-    # A change of the item's fields moves its share and not the rest's, of the user's the rest's and not its own.
-    for fields, moved, kept in ((["year", "genre"], "item", "rest"), (["user_id", "age"], "rest", "item")):
+    # A change of the item's fields moves its share and not the rest's, of the user's the rest's and
+    # not its own.
+    for fields, moved, kept in (
+        (["year", "genre"], "item", "rest"),
+        (["user_id", "age"], "rest", "item"),
+    ):
         changed = test[np.arange(len(test))]
         for field in fields:
             changed[field] = changed[field].roll(1, 0)
@@ -107,12 +137,24 @@ def test_vectors_of_a_saved_run_are_its_models(keys, tmp_path):
     ("model", "changes", "message"),
     [
         ("DeepFM", {}, "DeepFM has no long-term and short-term intents"),
-        ("GenCI", {"use_long_term": False}, "use_long_term: with use_long_term: False GenCI has no such intent"),
-        ("GenCI", {"use_short_term": False}, "use_short_term: with use_short_term: False GenCI has no such intent"),
+        (
+            "GenCI",
+            {"use_long_term": False},
+            "use_long_term: with use_long_term: False GenCI has no such intent",
+        ),
+        (
+            "GenCI",
+            {"use_short_term": False},
+            "use_short_term: with use_short_term: False GenCI has no such intent",
+        ),
     ],
 )
 def test_models_without_both_intents_are_refused(keys, model, changes, message):
-    own = keys if model == "GenCI" else {key: value for key, value in keys.items() if key not in SMALL_GENCI}
+    own = (
+        keys
+        if model == "GenCI"
+        else {key: value for key, value in keys.items() if key not in SMALL_GENCI}
+    )
     with pytest.raises(ValueError, match=message):
         intent_vectors(load(run(model, "tiny", config_dict=own | changes)[0]["folder"]), 10, 0)
 
@@ -120,7 +162,10 @@ def test_models_without_both_intents_are_refused(keys, model, changes, message):
 def draw(seed, rows=40, width=6):
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(3, width, width))
-    return {name: rng.normal(size=(rows, width)) @ mix + rng.normal(size=width) for name, mix in zip(NAMES, mixing)}
+    return {
+        name: rng.normal(size=(rows, width)) @ mix + rng.normal(size=width)
+        for name, mix in zip(NAMES, mixing)
+    }
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -130,15 +175,23 @@ def test_spread_equals_plain_formulas(seed):
     assert list(found) == NAMES
     gram = {name: centring @ matrix @ matrix.T @ centring for name, matrix in vectors.items()}
     for name, matrix in vectors.items():
-        cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for i, a in enumerate(matrix) for b in matrix[:i]]
+        cosines = [
+            a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+            for i, a in enumerate(matrix)
+            for b in matrix[:i]
+        ]
         eigenvalues = np.linalg.eigvalsh(np.cov(matrix.T))
         own, target = gram[name].ravel(), gram[TARGET].ravel()
-        assert found[name] == pytest.approx({
-            "relative_radius": np.sqrt(np.trace(np.cov(matrix.T)) / np.trace(np.cov(vectors[TARGET].T))),
-            "cosine_distance": 1 - np.mean(cosines),
-            "effective_dimension": eigenvalues.sum() ** 2 / (eigenvalues**2).sum(),
-            "target_alignment": own @ target / np.linalg.norm(own) / np.linalg.norm(target),
-        })  # fmt: skip
+        assert found[name] == pytest.approx(
+            {
+                "relative_radius": np.sqrt(
+                    np.trace(np.cov(matrix.T)) / np.trace(np.cov(vectors[TARGET].T))
+                ),
+                "cosine_distance": 1 - np.mean(cosines),
+                "effective_dimension": eigenvalues.sum() ** 2 / (eigenvalues**2).sum(),
+                "target_alignment": own @ target / np.linalg.norm(own) / np.linalg.norm(target),
+            }
+        )
 
 
 def test_spread_of_sets_whose_numbers_are_known():
@@ -147,17 +200,26 @@ def test_spread_of_sets_whose_numbers_are_known():
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0]
     line = np.outer(rng.normal(size=500), np.ones(8))
     found = spread({LONG_TERM: line, SHORT_TERM: 0.5 * target @ turn + 7, TARGET: target})
-    assert found[TARGET]["relative_radius"] == 1 and found[TARGET]["target_alignment"] == pytest.approx(1)
+    assert found[TARGET]["relative_radius"] == 1 and found[TARGET][
+        "target_alignment"
+    ] == pytest.approx(1)
     assert found[SHORT_TERM]["relative_radius"] == pytest.approx(0.5)
     assert found[SHORT_TERM]["target_alignment"] == pytest.approx(1)
-    assert found[SHORT_TERM]["effective_dimension"] == pytest.approx(found[TARGET]["effective_dimension"])
+    assert found[SHORT_TERM]["effective_dimension"] == pytest.approx(
+        found[TARGET]["effective_dimension"]
+    )
     assert found[SHORT_TERM]["cosine_distance"] < 0.01 < 0.9 < found[TARGET]["cosine_distance"]
-    assert found[LONG_TERM]["effective_dimension"] == pytest.approx(1) and found[LONG_TERM]["target_alignment"] < 0.05
+    assert (
+        found[LONG_TERM]["effective_dimension"] == pytest.approx(1)
+        and found[LONG_TERM]["target_alignment"] < 0.05
+    )
 
 
 def test_unrelated_sets_align_as_little_as_the_docstring_says():
     rng = np.random.default_rng(1)
-    found = spread({name: rng.normal(size=(2000, width)) for name, width in zip(NAMES, (30, 30, 30))})
+    found = spread(
+        {name: rng.normal(size=(2000, width)) for name, width in zip(NAMES, (30, 30, 30))}
+    )
     p, q = found[LONG_TERM]["effective_dimension"], found[TARGET]["effective_dimension"]
     assert found[LONG_TERM]["target_alignment"] == pytest.approx(np.sqrt(p * q) / 2000, rel=0.3)
 
@@ -208,13 +270,17 @@ def test_the_map_is_a_picture_and_the_same_for_the_same_seed(tmp_path):
 def test_a_set_that_does_not_vary_is_left_out_of_the_map(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     figures = []
-    monkeypatch.setattr("recbole_genci.evaluation.intents.save", lambda figure, file: figures.append(figure))
+    monkeypatch.setattr(
+        "recbole_genci.evaluation.intents.save", lambda figure, file: figures.append(figure)
+    )
     rounding = 1 + 1e-9 * np.random.default_rng(0).normal(size=(40, 6))
     plot_intents(draw(0) | {SHORT_TERM: rounding}, tmp_path / "intents.png", seed=0)
     (axis,) = figures[0].axes
     labels = [points.get_label() for points in axis.collections]
     assert [len(points.get_offsets()) for points in axis.collections] == [40, 0, 40]
-    assert "short-term intent: the same for all rows, not drawn" in labels and labels[0].startswith("long-term intent: relative")
+    assert "short-term intent: the same for all rows, not drawn" in labels and labels[0].startswith(
+        "long-term intent: relative"
+    )
 
 
 def test_without_matplotlib_a_sentence_says_what_to_install(monkeypatch, tmp_path):

@@ -1,4 +1,6 @@
-"""Generated items against brute-force scoring of the whole catalogue, and Recall and NDCG against plain lists."""
+"""Generated items against brute-force scoring of the whole catalogue, and Recall and NDCG against
+plain lists.
+"""
 
 import math
 import shutil
@@ -25,7 +27,9 @@ def test_ranks_equal_positions_in_a_plain_list(data, length, exclude):
     target = data.draw(st.integers(1, 9))
     history = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=4))
     shown = [item for item in items if item and not (exclude and item in history)]
-    rank = ranks_of(torch.tensor([items]), torch.tensor([target]), torch.tensor([history]) if exclude else None)
+    rank = ranks_of(
+        torch.tensor([items]), torch.tensor([target]), torch.tensor([history]) if exclude else None
+    )
     assert rank.tolist() == [shown.index(target) + 1 if target in shown else 0]
 
 
@@ -33,14 +37,20 @@ def test_recall_and_ndcg_by_hand():
     found = ranking_metrics(torch.tensor([1, 3, 0, 11]), [1, 10, 20])
     assert found["recall@1"] == found["ndcg@1"] == 0.25
     assert found["recall@10"] == 0.5 and found["ndcg@10"] == pytest.approx((1 + 0.5) / 4)
-    assert found["recall@20"] == 0.75 and found["ndcg@20"] == pytest.approx((1.5 + 1 / math.log2(12)) / 4)
+    assert found["recall@20"] == 0.75 and found["ndcg@20"] == pytest.approx(
+        (1.5 + 1 / math.log2(12)) / 4
+    )
     with pytest.raises(ValueError, match="no clicked row"):
         ranking_metrics(torch.empty(0), [1])
 
 
-@pytest.mark.parametrize("keys", [{}, {"history_tokens": "code"}, {"use_short_term": False}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{}, {"history_tokens": "code"}, {"use_short_term": False}], ids=str
+)
 @pytest.mark.parametrize("cells", [1, 2**23])
-def test_full_sort_scores_equal_teacher_forcing_every_item_of_the_catalogue(tiny_parts, monkeypatch, keys, cells):
+def test_full_sort_scores_equal_teacher_forcing_every_item_of_the_catalogue(
+    tiny_parts, monkeypatch, keys, cells
+):
     monkeypatch.setattr(genci, "MAX_BEAM_CELLS", cells)  # 1: one history at a time
     parts, base = tiny_parts
     model, (_, _, test) = make_model("GenCI", parts, base | keys)
@@ -54,12 +64,16 @@ def test_full_sort_scores_equal_teacher_forcing_every_item_of_the_catalogue(tiny
         for row in range(0, len(test), 5):
             encoded, _ = model.encode_histories(test[[row]])
             every = test.semantic_ids[1:]
-            exact = score_codes(model.intent, encoded, torch.zeros(len(every), dtype=torch.int64), every, model.trie)
+            exact = score_codes(
+                model.intent, encoded, torch.zeros(len(every), dtype=torch.int64), every, model.trie
+            )
             torch.testing.assert_close(scores[row, 1:], exact, atol=1e-5, rtol=1e-5)
     assert scores[:, 1:].std() > 0.1
 
 
-def test_beams_as_wide_as_the_catalogue_rank_it_exactly_and_narrow_ones_leave_places_empty(tiny_parts):
+def test_beams_as_wide_as_the_catalogue_rank_it_exactly_and_narrow_ones_leave_places_empty(
+    tiny_parts,
+):
     parts, base = tiny_parts
     model, (_, _, test) = make_model("GenCI", parts, base)
     randomise(model.intent, scale=0.3)
@@ -86,11 +100,18 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
     for row, scores in enumerate(saved.model.full_sort_predict(batch)):
         seen = set(batch["item_id_list"][row].tolist()) if exclude else set()
         target = batch["item_id"][row].item()
-        for name, ranking in (("generated", scores.argsort(descending=True)[:count].tolist()), ("popular", favourites)):
+        for name, ranking in (
+            ("generated", scores.argsort(descending=True)[:count].tolist()),
+            ("popular", favourites),
+        ):
             shown = [item for item in ranking if item not in seen]
             ranks[name].append(shown.index(target) + 1 if target in shown else 0)
-    assert found == {name: ranking_metrics(torch.tensor(values), [1, 5]) for name, values in ranks.items()}
-    assert saved.recall("valid", k=[count], exclude_history=False)["generated"][f"recall@{count}"] == 1
+    assert found == {
+        name: ranking_metrics(torch.tensor(values), [1, 5]) for name, values in ranks.items()
+    }
+    assert (
+        saved.recall("valid", k=[count], exclude_history=False)["generated"][f"recall@{count}"] == 1
+    )
     assert saved.recall("valid", k=np.int64(count)) == saved.recall("valid", k=[count])
 
 
@@ -102,11 +123,18 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
         ({"k": 0}, "k: 0 is not a list"),
         ({"k": [True]}, "k: .True. is not a list"),
         ({"num_beams": 5}, "5 beams give no list of 20 items; use at least 20"),
-        ({"k": [2], "num_beams": 3, "exclude_history": True}, "2 items beside the up to 5 of a history; use at least 7"),
+        (
+            {"k": [2], "num_beams": 3, "exclude_history": True},
+            "2 items beside the up to 5 of a history; use at least 7",
+        ),
     ],
 )
 def test_lists_that_cannot_be_made_are_refused(tmp_path, keys, message):
-    saved = load(run("GenCI", "tiny", config_dict=write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI)[0]["folder"])
+    saved = load(
+        run(
+            "GenCI", "tiny", config_dict=write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI
+        )[0]["folder"]
+    )
     with pytest.raises(ValueError, match=message):
         saved.recall(**keys)
 

@@ -27,10 +27,14 @@ def test_scores_come_in_the_rows_order_and_do_not_depend_on_batches(keys):
     model, views = make_model("DIN", create_dataset(config).build(), keys)
     whole, labels = score_rows(model, loaders(keys, eval_batch_size=4096)[1][2], config["device"])
     for size in (1, 7, 64):
-        scores, same = score_rows(model, loaders(keys, eval_batch_size=size)[1][2], config["device"])
+        scores, same = score_rows(
+            model, loaders(keys, eval_batch_size=size)[1][2], config["device"]
+        )
         assert torch.allclose(scores, whole, atol=1e-6) and torch.equal(same, labels)
     assert torch.equal(labels, views[2].inter_feat["label"])
-    assert torch.allclose(whole, model.predict(views[2][np.arange(len(views[2]))]).detach(), atol=1e-6)
+    assert torch.allclose(
+        whole, model.predict(views[2][np.arange(len(views[2]))]).detach(), atol=1e-6
+    )
 
 
 def test_scores_are_joined_once_however_many_batches_there_are(keys, monkeypatch):
@@ -38,7 +42,11 @@ def test_scores_are_joined_once_however_many_batches_there_are(keys, monkeypatch
     model, _ = make_model("LR", create_dataset(config).build(), keys)
     joins = []
     original = torch.cat
-    monkeypatch.setattr(scoring.torch, "cat", lambda tensors, *a, **k: joins.append(len(tensors)) or original(tensors, *a, **k))
+    monkeypatch.setattr(
+        scoring.torch,
+        "cat",
+        lambda tensors, *a, **k: joins.append(len(tensors)) or original(tensors, *a, **k),
+    )
     with monkeypatch.context() as patched:
         patched.setattr(model, "predict", lambda interaction: torch.full((len(interaction),), 0.5))
         score_rows(model, test, config["device"])
@@ -50,9 +58,13 @@ def test_metrics_are_scikit_learns_to_six_places(keys):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 5000)
     scores = np.clip(rng.normal(0.5 + 0.1 * labels, 0.2), 0.01, 0.99).round(2)  # with ties
-    result = metrics_of(config, torch.tensor(scores, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32))
+    result = metrics_of(
+        config, torch.tensor(scores, dtype=torch.float32), torch.tensor(labels, dtype=torch.float32)
+    )
     assert result["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-    assert result["logloss"] == pytest.approx(log_loss(labels, scores.astype(np.float32).astype(float)), abs=1e-6)
+    assert result["logloss"] == pytest.approx(
+        log_loss(labels, scores.astype(np.float32).astype(float)), abs=1e-6
+    )
 
 
 def test_an_improvement_in_the_fifth_place_counts(keys):

@@ -15,7 +15,9 @@ def test_table_3_agrees_with_itself(dataset):
     for line in read("compare").lines:
         if line.keys:  # a variant of ours, beside the paper's models
             continue
-        auc, printed = (paper.figure(3, dataset, line.name, column) for column in ("AUC", "RelaImpr [%]"))
+        auc, printed = (
+            paper.figure(3, dataset, line.name, column) for column in ("AUC", "RelaImpr [%]")
+        )
         if line.name == "LR":
             assert printed is None
         else:  # the AUC is rounded: 0.00005 of it are 0.03 %
@@ -32,11 +34,18 @@ def test_tables_2_3_and_4_agree_with_one_another(dataset):
     for column in ("AUC", "LogLoss"):
         full = paper.figure(4, dataset, "GenCI", column)
         assert full == paper.figure(3, dataset, "GenCI", column)
-    assert all(paper.figure(4, dataset, line.name, "AUC") <= paper.figure(4, dataset, "GenCI", "AUC")
-               for line in read("ablation").lines)  # fmt: skip
+    assert all(
+        paper.figure(4, dataset, line.name, "AUC") <= paper.figure(4, dataset, "GenCI", "AUC")
+        for line in read("ablation").lines
+    )
 
 
 def test_what_the_paper_does_not_print_is_none():
-    assert paper.figure(3, "ml-100k", "LR", "AUC") is None and paper.figure(5, "ml-1m", "LR", "fast AUC") is None
+    assert (
+        paper.figure(3, "ml-100k", "LR", "AUC") is None
+        and paper.figure(5, "ml-1m", "LR", "fast AUC") is None
+    )
     assert paper.figure(5, "ml-1m", "GenCI", "fast AUC") == 0.9049
-    assert "no figures for ml-100k" in paper.remark(3, "ml-100k") and "Table 3" in paper.remark(3, "ml-1m")
+    assert "no figures for ml-100k" in paper.remark(3, "ml-100k") and "Table 3" in paper.remark(
+        3, "ml-1m"
+    )

@@ -13,9 +13,18 @@ from recbole_genci.experiments.tables import Estimate
 
 OKABE_ITO = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000"}
 OURS = [Estimate(0.81, 0.01), Estimate(0.83, 0.02), None, Estimate(0.82)]
-PANELS = [Panel("AUC (test)", [Series("fast", OURS), Series("slow", [0.7, 0.71, 0.72, 0.73]),
-                               Series("paper", [0.9, None, None, 0.91], hollow=True), Series("nothing", [None] * 4)]),
-          Panel("LogLoss", [Series("fast", [0.4] * 4)])]  # fmt: skip
+PANELS = [
+    Panel(
+        "AUC (test)",
+        [
+            Series("fast", OURS),
+            Series("slow", [0.7, 0.71, 0.72, 0.73]),
+            Series("paper", [0.9, None, None, 0.91], hollow=True),
+            Series("nothing", [None] * 4),
+        ],
+    ),
+    Panel("LogLoss", [Series("fast", [0.4] * 4)]),
+]
 
 
 @pytest.fixture
@@ -26,14 +35,21 @@ def figures(monkeypatch, tmp_path):
 
 
 def bars(axis):
-    """Of every series: its name, its points, and its error bars from end to end, empty where there is none."""
+    """Of every series: its name, its points, and its error bars from end to end, empty where there
+    is none.
+    """
     for container in axis.containers:
         line, _, (bar,) = container.lines
         yield container.get_label(), line, bar.get_segments()
 
 
 def test_dots_stand_at_their_values_with_error_bars(figures, tmp_path):
-    dot_plot(tmp_path / "x.png", "a title", ["LR", "DIN", "a name so long that it has to be broken", "GenCI"], PANELS)
+    dot_plot(
+        tmp_path / "x.png",
+        "a title",
+        ["LR", "DIN", "a name so long that it has to be broken", "GenCI"],
+        PANELS,
+    )
     (figure,) = figures
     first, second = figure.axes
     assert (first.get_xlabel(), second.get_xlabel()) == ("AUC (test)", "LogLoss")
@@ -51,7 +67,11 @@ def test_dots_stand_at_their_values_with_error_bars(figures, tmp_path):
     colours = [to_hex(line.get_color()) for line, _ in series.values()]
     markers = [line.get_marker() for line, _ in series.values()]
     assert set(colours) <= OKABE_ITO and len(set(colours)) == len(set(markers)) == 3
-    assert [line.get_markerfacecolor() == "none" for line, _ in series.values()] == [False, False, True]
+    assert [line.get_markerfacecolor() == "none" for line, _ in series.values()] == [
+        False,
+        False,
+        True,
+    ]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["fast", "slow", "paper"]
 
@@ -70,7 +90,14 @@ def test_a_curve_has_its_keys_values_below_and_error_bars_upright(figures, tmp_p
 
 
 def test_the_papers_outline_of_a_series_has_its_colour_and_marker(figures, tmp_path):
-    panel = Panel("AUC", [Series("fast", [0.8]), Series("slow", [0.7]), Series("paper, slow", [0.75], hollow=True, like=1)])
+    panel = Panel(
+        "AUC",
+        [
+            Series("fast", [0.8]),
+            Series("slow", [0.7]),
+            Series("paper, slow", [0.75], hollow=True, like=1),
+        ],
+    )
     dot_plot(tmp_path / "x.png", "a title", ["LR"], [panel])
     _, slow, papers = [line for _, line, _ in bars(figures[0].axes[0])]
     assert papers.get_color() == slow.get_color() and papers.get_marker() == slow.get_marker()

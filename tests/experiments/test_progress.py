@@ -1,12 +1,13 @@
 """The estimate of the time left."""
 
-
 from recbole_genci.experiments.progress import Timer
 
 
 def test_each_run_is_guessed_by_its_line_then_its_model_then_all():
     timer = Timer()
-    assert timer.left([("LR", "LR")]).seconds is None and "unknown" in str(timer.left([("LR", "LR")]))
+    assert timer.left([("LR", "LR")]).seconds is None and "unknown" in str(
+        timer.left([("LR", "LR")])
+    )
     timer.add("LR", "LR", 10)
     timer.add("LR", "LR", 20)
     timer.add("full", "GenCI", 100)

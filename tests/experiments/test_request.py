@@ -21,10 +21,23 @@ def test_every_experiment_of_the_paper_is_defined():
     for name in known_experiments():
         definition = read(name)
         assert definition.about.endswith(".") and definition.paper and definition.notes
-        assert all(isinstance(note, str) and note.endswith(".") for note in definition.notes)  # a colon makes a YAML mapping
+        assert all(
+            isinstance(note, str) and note.endswith(".") for note in definition.notes
+        )  # a colon makes a YAML mapping
         assert len({line.name for line in definition.lines}) == len(definition.lines)
         assert importlib.util.find_spec(f"recbole_genci.experiments.reports.{definition.report}")
-        known = {"about", "paper", "report", "seeds", "notes", "rows", "models", "model", "lines", "sweep"}
+        known = {
+            "about",
+            "paper",
+            "report",
+            "seeds",
+            "notes",
+            "rows",
+            "models",
+            "model",
+            "lines",
+            "sweep",
+        }
         assert set(yaml.safe_load((folder() / f"{name}.yaml").read_text())) <= known
         assert name in describe(name)
 
@@ -35,7 +48,9 @@ def test_every_line_is_a_configuration_that_ml100k_can_run(name):
     assert len(request.seeds) == (read(name).seeds or 1)
     for line in request.lines:
         config = request.configs[line.name]
-        assert {key: config[key] for key in line.keys} == line.keys and config["model"] == line.model
+        assert {key: config[key] for key in line.keys} == line.keys and config[
+            "model"
+        ] == line.model
 
 
 @pytest.mark.parametrize(
@@ -45,30 +60,57 @@ def test_every_line_is_a_configuration_that_ml100k_can_run(name):
         (["--experiment=compare", "--model=LR"], "model: .*--models"),
         (["--experiment=compare", "--models=LR,GenCl"], "model: 'GenCl'.*Did you mean 'GenCI'"),
         (["--experiment=compare", "--models=LR,LR"], "names LR twice"),
-        (["--experiment=compare", "--models=AutoInt,AutoInt+"], "'AutoInt' and 'AutoInt\\+' would be the same run"),
+        (
+            ["--experiment=compare", "--models=AutoInt,AutoInt+"],
+            "'AutoInt' and 'AutoInt\\+' would be the same run",
+        ),
         (["--experiment=ablation", "--models=LR"], "variants of GenCI.*leave --models out"),
         (["--experiment=statistics", "--models=LR"], "are no models"),
         (["--experiment=compare", "--seeds=0"], "seeds: 0"),
         (["--experiment=compare", "--seeds=many"], "seeds: 'many'"),
         (["--experiment=intents", "--seeds=3"], "takes one seed"),
-        (["--experiment=compare", "--models=GenCI", "--embeding_size=8"], "Did you mean 'embedding_size'"),
+        (
+            ["--experiment=compare", "--models=GenCI", "--embeding_size=8"],
+            "Did you mean 'embedding_size'",
+        ),
         (["--experiment=mu", "--mu=1"], "mu: experiment 'mu' sets it in every line"),
         (["--experiment=ablation", "--eta=0"], "'GenCI' and 'w/o SR' would be the same run.*--eta"),
         (["--experiment=compare", "--resume=saved/x"], "resume: "),
         (["--experiment=intents", "--intent_heads=7"], "intent_heads: 7"),
-        (["--experiment=compare", "--models=GenCI", "--dataset=ml-100"], "dataset: there is no folder .*Did you mean 'ml-100k'"),
+        (
+            ["--experiment=compare", "--models=GenCI", "--dataset=ml-100"],
+            "dataset: there is no folder .*Did you mean 'ml-100k'",
+        ),
         (["--experiment=compare", "nonsense"], "not of the form"),
-        (["--experiment=compare", "--nproc=2"], "nproc: an experiment trains each run in one process"),
-        (["--experiment=volatility", "--volatility_field=nope"], "volatility_field: 'nope' is no loaded item field"),
-        (["--experiment=cohorts", "--semantic_id_path=x"], "semantic_id_path: experiment 'cohorts'.*leave --semantic_id_path"),
-        (["--experiment=intents", "--use_short_term=False"], "use_short_term: with use_short_term: False GenCI has no such"),
+        (
+            ["--experiment=compare", "--nproc=2"],
+            "nproc: an experiment trains each run in one process",
+        ),
+        (
+            ["--experiment=volatility", "--volatility_field=nope"],
+            "volatility_field: 'nope' is no loaded item field",
+        ),
+        (
+            ["--experiment=cohorts", "--semantic_id_path=x"],
+            "semantic_id_path: experiment 'cohorts'.*leave --semantic_id_path",
+        ),
+        (
+            ["--experiment=intents", "--use_short_term=False"],
+            "use_short_term: with use_short_term: False GenCI has no such",
+        ),
     ],
 )
 def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys, tmp_path):
-    words = words if any(word.startswith("--dataset") for word in words) else [*words, "--dataset=ml-100k"]
+    words = (
+        words
+        if any(word.startswith("--dataset") for word in words)
+        else [*words, "--dataset=ml-100k"]
+    )
     assert quick_start(words) == 2
     error = capsys.readouterr().err
-    assert error.startswith("recbole_genci: ") and re.search(message, error.replace("\n", " ")), error
+    assert error.startswith("recbole_genci: ") and re.search(message, error.replace("\n", " ")), (
+        error
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,24 +118,44 @@ def test_without_dataset_or_matplotlib_nothing_begins(monkeypatch, capsys, tmp_p
     assert main(["--experiment=compare"]) == 2 and "--dataset is missing" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["--experiment=compare", "--dataset=ml-100k"]) == 2
-    assert "pip install 'recbole_genci[plots]'" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert (
+        "pip install 'recbole_genci[plots]'" in capsys.readouterr().err
+        and list(tmp_path.iterdir()) == []
+    )
 
 
 def test_help_tells_what_an_experiment_does(capsys):
     assert quick_start(["--help", "--experiment=ablation"]) == 0
     printed = capsys.readouterr().out
-    assert "w/o ST-Intent" in printed and "Table 4" in printed and "--seeds" in printed and "compare:" not in printed
-    assert quick_start(["--help", "--experiment=all"]) == 0 and "compare:" in capsys.readouterr().out
+    assert (
+        "w/o ST-Intent" in printed
+        and "Table 4" in printed
+        and "--seeds" in printed
+        and "compare:" not in printed
+    )
+    assert (
+        quick_start(["--help", "--experiment=all"]) == 0 and "compare:" in capsys.readouterr().out
+    )
     assert quick_start(["--help"]) == 0 and "--experiment" in capsys.readouterr().out
 
 
 def test_a_lines_own_keys_beat_the_command_line_and_all_takes_what_one_alone_refuses():
     definition = read("ablation")
     request = check_request(definition, Asked("ml-100k", argv=["--mu=0.5"]))
-    assert {line.name: request.configs[line.name]["mu"] for line in request.lines if "mu" in line.keys} == {"w/o NTP": 0}
+    assert {
+        line.name: request.configs[line.name]["mu"] for line in request.lines if "mu" in line.keys
+    } == {"w/o NTP": 0}
     assert request.configs["GenCI"]["mu"] == 0.5
-    sweep = check_request(read("mu"), Asked("ml-100k", argv=["--mu=0.5"], models=["LR"], seeds=2), [definition])
-    assert [sweep.configs[line.name]["mu"] for line in sweep.lines] == [0.01, 0.1, 1.0, 2.0, 5.0] and len(sweep.seeds) == 2
+    sweep = check_request(
+        read("mu"), Asked("ml-100k", argv=["--mu=0.5"], models=["LR"], seeds=2), [definition]
+    )
+    assert [sweep.configs[line.name]["mu"] for line in sweep.lines] == [
+        0.01,
+        0.1,
+        1.0,
+        2.0,
+        5.0,
+    ] and len(sweep.seeds) == 2
 
 
 def test_seeds_may_be_asked_for_in_a_file_or_a_dict(tmp_path):
@@ -101,15 +163,22 @@ def test_seeds_may_be_asked_for_in_a_file_or_a_dict(tmp_path):
     file.write_text("seeds: 5\n")
     compare, intents = read("compare"), read("intents")
     assert len(check_request(compare, Asked("ml-100k", config_files=[str(file)])).seeds) == 5
-    assert len(check_request(compare, Asked("ml-100k", config_dict={"seeds": 1, "mu": 0.2})).seeds) == 1
-    assert len(check_request(compare, Asked("ml-100k", seeds=2, config_files=[str(file)])).seeds) == 2
+    assert (
+        len(check_request(compare, Asked("ml-100k", config_dict={"seeds": 1, "mu": 0.2})).seeds)
+        == 1
+    )
+    assert (
+        len(check_request(compare, Asked("ml-100k", seeds=2, config_files=[str(file)])).seeds) == 2
+    )
     with pytest.raises(ValueError, match="seeds: experiment 'intents' takes one seed"):
         check_request(intents, Asked("ml-100k", config_files=[str(file)]))
 
 
 def test_among_all_experiments_the_one_about_semantic_ids_makes_its_own():
     asked = Asked("ml-100k", argv=["--semantic_id_path=given"])
-    mu, cohorts = (check_request(read(name), asked, [read("intents")]) for name in ("mu", "cohorts"))
+    mu, cohorts = (
+        check_request(read(name), asked, [read("intents")]) for name in ("mu", "cohorts")
+    )
     assert {config["semantic_id_path"] for config in mu.configs.values()} == {"given"}
     assert {config["semantic_id_path"] for config in cohorts.configs.values()} == {None}
 
@@ -119,15 +188,41 @@ class IDs:
 
 
 def digest(model, ids=None, seed=1, rows="r", compared=("GenCI", "LR"), **keys):
-    return cell_hash(Config(model, "ml-100k", config_dict=keys, compared_models=compared), seed, rows, ids)
+    return cell_hash(
+        Config(model, "ml-100k", config_dict=keys, compared_models=compared), seed, rows, ids
+    )
 
 
 def test_the_same_run_has_the_same_hash():
     whole = digest("GenCI", IDs)
-    assert digest("GenCI", IDs, checkpoint_dir="elsewhere", results_dir="r", latency_repeats=9, show_progress=True) == whole
-    assert digest("GenCI", IDs, compared=(), text_encoder="minilm", eval_batch_size=7, seeds=3, seed=1, mu=1) == whole
+    assert (
+        digest(
+            "GenCI",
+            IDs,
+            checkpoint_dir="elsewhere",
+            results_dir="r",
+            latency_repeats=9,
+            show_progress=True,
+        )
+        == whole
+    )
+    assert (
+        digest(
+            "GenCI",
+            IDs,
+            compared=(),
+            text_encoder="minilm",
+            eval_batch_size=7,
+            seeds=3,
+            seed=1,
+            mu=1,
+        )
+        == whole
+    )
     assert digest("LR", mu=5, text_encoder="minilm") == digest("LR")
-    assert digest("AutoInt+") == digest("AutoInt") and digest("AFN+") == digest("AFN", ensemble_dnn=True)
+    assert digest("AutoInt+") == digest("AutoInt") and digest("AFN+") == digest(
+        "AFN", ensemble_dnn=True
+    )
 
 
 def test_a_model_that_was_mended_is_another_run(monkeypatch):
@@ -143,10 +238,23 @@ def test_another_run_has_another_hash():
     class Wider(IDs):
         level_sizes = (5, 4, 4, 8)
 
-    hashes = [digest("GenCI", IDs), digest("GenCI", IDs, seed=2), digest("GenCI", IDs, rows="s"), digest("GenCI", IDs, mu=2),
-              digest("GenCI", Others), digest("GenCI", Wider), digest("GenCI"), digest("GenCI", text_encoder="minilm"),
-              digest("GenCI", IDs, MAX_ITEM_LIST_LENGTH=20), digest("GenCI", IDs, learning_rate=0.1), digest("LR"), digest("DIN"),
-              digest("GenCI", IDs, stopping_step=5), digest("AFN"), digest("AFN+")]  # fmt: skip
+    hashes = [
+        digest("GenCI", IDs),
+        digest("GenCI", IDs, seed=2),
+        digest("GenCI", IDs, rows="s"),
+        digest("GenCI", IDs, mu=2),
+        digest("GenCI", Others),
+        digest("GenCI", Wider),
+        digest("GenCI"),
+        digest("GenCI", text_encoder="minilm"),
+        digest("GenCI", IDs, MAX_ITEM_LIST_LENGTH=20),
+        digest("GenCI", IDs, learning_rate=0.1),
+        digest("LR"),
+        digest("DIN"),
+        digest("GenCI", IDs, stopping_step=5),
+        digest("AFN"),
+        digest("AFN+"),
+    ]
     assert len(set(hashes)) == len(hashes)
 
 
@@ -162,5 +270,21 @@ def test_rows_are_told_apart_by_labels_and_by_features(tiny_parts):
 
 def test_keys_that_decide_nothing_are_left_out():
     keys = effective_keys(Config("GenCI", "ml-100k"))
-    assert {"learning_rate", "mu", "eval_args", "load_col", "threshold", "history_labels", "epochs"} <= set(keys)
-    assert not {"seed", "data_path", "device", "codebook_size", "gpu_id", "latency_repeats", "checkpoint_dir"} & set(keys)
+    assert {
+        "learning_rate",
+        "mu",
+        "eval_args",
+        "load_col",
+        "threshold",
+        "history_labels",
+        "epochs",
+    } <= set(keys)
+    assert not {
+        "seed",
+        "data_path",
+        "device",
+        "codebook_size",
+        "gpu_id",
+        "latency_repeats",
+        "checkpoint_dir",
+    } & set(keys)

@@ -1,4 +1,6 @@
-"""Experiments on small data, from request to table: stopped and gone on with, shared, failing, incomplete."""
+"""Experiments on small data, from request to table: stopped and gone on with, shared, failing,
+incomplete.
+"""
 
 import csv
 import json
@@ -31,17 +33,34 @@ def gauc_by_hand(users, labels, scores):
     for user in np.unique(users):
         own = users == user
         if 0 < labels[own].mean() < 1:
-            total, weight = total + own.sum() * roc_auc_score(labels[own], scores[own]), weight + own.sum()
+            total, weight = (
+                total + own.sum() * roc_auc_score(labels[own], scores[own]),
+                weight + own.sum(),
+            )
     return total / weight
 
 
-SAME = ("model", "seed", "config_hash", "data_fingerprint", "semantic_ids", "test", "best_valid", "best_epoch", "epochs")
+SAME = (
+    "model",
+    "seed",
+    "config_hash",
+    "data_fingerprint",
+    "semantic_ids",
+    "test",
+    "best_valid",
+    "best_epoch",
+    "epochs",
+)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """One small dataset and its semantic IDs for all tests; each has results of its own."""
-    return write_dataset(tmp_path_factory.mktemp("data"), tiny_rows(rows_per_user=40)) | SMALL_GENCI | {"diagnostic_rows": 0}
+    return (
+        write_dataset(tmp_path_factory.mktemp("data"), tiny_rows(rows_per_user=40))
+        | SMALL_GENCI
+        | {"diagnostic_rows": 0}
+    )
 
 
 @pytest.fixture
@@ -65,46 +84,91 @@ def trained(monkeypatch):
 
 
 def same(records):
-    return [{key: record[key] for key in SAME} for record in sorted(records, key=lambda each: each["config_hash"])]
+    return [
+        {key: record[key] for key in SAME}
+        for record in sorted(records, key=lambda each: each["config_hash"])
+    ]
 
 
 def cells(table):
-    return [[entry.strip() for entry in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+    return [
+        [entry.strip() for entry in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("| ")
+    ]
 
 
 def test_a_table_says_what_the_runs_say(data):
     (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM", "GenCI"], 2, config_dict=data)
     folder = Path("results/compare-tiny")
     assert {path.name for path in folder.iterdir()} == {
-        "table.md", "table.csv", "significance.csv", "compare.png", "runs.jsonl", "runs", "experiment.log"}  # fmt: skip
+        "table.md",
+        "table.csv",
+        "significance.csv",
+        "compare.png",
+        "runs.jsonl",
+        "runs",
+        "experiment.log",
+    }
     records = read_runs(folder)
-    assert [(r["seed"], r["model"]) for r in records] == [(s, m) for s in (2020, 2021) for m in ("LR", "DeepFM", "GenCI")]
+    assert [(r["seed"], r["model"]) for r in records] == [
+        (s, m) for s in (2020, 2021) for m in ("LR", "DeepFM", "GenCI")
+    ]
     for record in records:
         run = load(folder / record["folder"])
         scores, labels = run.predict("test")
         users = run.parts[2].inter_feat["user_id"].numpy()
         assert (np.load(folder / record["folder"] / "test_scores.npy") == scores.numpy()).all()
-        expected = {**run.evaluate("test"), "gauc": gauc_by_hand(users, labels.numpy(), scores.numpy())}
+        expected = {
+            **run.evaluate("test"),
+            "gauc": gauc_by_hand(users, labels.numpy(), scores.numpy()),
+        }
         assert record["test"] == pytest.approx(expected) and record["seed"] == run.config["seed"]
-        assert {"versions", "git_revision", "finished_at", "config_hash", "data_fingerprint", "latency_s"} <= set(record)
-    text, rows = (folder / "table.md").read_text(), list(csv.DictReader((folder / "table.csv").open()))
+        assert {
+            "versions",
+            "git_revision",
+            "finished_at",
+            "config_hash",
+            "data_fingerprint",
+            "latency_s",
+        } <= set(record)
+    text, rows = (
+        (folder / "table.md").read_text(),
+        list(csv.DictReader((folder / "table.csv").open())),
+    )
     for name, row in zip(("LR", "DeepFM", "GenCI"), rows):
         auc = [record["test"]["auc"] for record in records if record["model"] == name]
         assert row["model"] == name and float(row["AUC"]) == pytest.approx(np.mean(auc))
-        assert float(row["AUC sd"]) == pytest.approx(np.std(auc, ddof=1)) and row["runs"] == "2 seeds"
+        assert (
+            float(row["AUC sd"]) == pytest.approx(np.std(auc, ddof=1)) and row["runs"] == "2 seeds"
+        )
         assert f"| {name} | {np.mean(auc):.4f} ± {np.std(auc, ddof=1):.4f} |" in text
-    assert "seeds 2020, 2021" in text and "--experiment=compare --dataset=tiny --models=LR,DeepFM,GenCI --seeds=2" in text
-    assert records[0]["data_fingerprint"][:12] in text and "GAUC is the mean" in text and "no figures for tiny" in text
+    assert (
+        "seeds 2020, 2021" in text
+        and "--experiment=compare --dataset=tiny --models=LR,DeepFM,GenCI --seeds=2" in text
+    )
+    assert (
+        records[0]["data_fingerprint"][:12] in text
+        and "GAUC is the mean" in text
+        and "no figures for tiny" in text
+    )
     first, second = sorted(
-        ("LR", "DeepFM", "GenCI"), key=lambda name: -float(rows[("LR", "DeepFM", "GenCI").index(name)]["AUC"])
+        ("LR", "DeepFM", "GenCI"),
+        key=lambda name: -float(rows[("LR", "DeepFM", "GenCI").index(name)]["AUC"]),
     )[:2]
     (tested,) = csv.DictReader((folder / "significance.csv").open())
-    assert (tested["first"], tested["second"]) == (first, second) and tested["paired t-test over seeds, p"] == ""
+    assert (tested["first"], tested["second"]) == (first, second) and tested[
+        "paired t-test over seeds, p"
+    ] == ""
     assert outcome.failed() == [] and (folder / "compare.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypatch):
-    printed = {table: {"tiny": entries["ml-1m"]} for table, entries in paper._tables().items() if "ml-1m" in entries}
+    printed = {
+        table: {"tiny": entries["ml-1m"]}
+        for table, entries in paper._tables().items()
+        if "ml-1m" in entries
+    }
     monkeypatch.setattr(paper, "_tables", lambda: printed)
     experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     _, genci = csv.DictReader(Path("results/compare-tiny/table.csv").open())
@@ -114,7 +178,11 @@ def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypa
     experiment("ablation", "tiny", seeds=1, config_dict=data)
     full, without, *rest = csv.DictReader(Path("results/ablation-tiny/table.csv").open())
     assert [row["variant"] for row in rest] == ["w/o LT-Intent", "w/o SR", "w/o NTP"]
-    assert (full["paper AUC"], full["paper AUC - full"], without["paper AUC"]) == ("0.8964", "", "0.8935")
+    assert (full["paper AUC"], full["paper AUC - full"], without["paper AUC"]) == (
+        "0.8964",
+        "",
+        "0.8935",
+    )
     assert float(without["paper AUC - full"]) == pytest.approx(-0.0029)
     assert float(without["AUC - full"]) == pytest.approx(float(without["AUC"]) - float(full["AUC"]))
     for name in ("compare", "ablation"):
@@ -124,16 +192,24 @@ def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypa
 
 def test_a_sweep_of_one_key_is_a_table_and_a_curve(data, monkeypatch):
     drawn = []
-    monkeypatch.setattr(sweep, "curve", lambda file, title, key, values, panels: drawn.append((file.name, key, values, panels)))
+    monkeypatch.setattr(
+        sweep,
+        "curve",
+        lambda file, title, key, values, panels: drawn.append((file.name, key, values, panels)),
+    )
     experiment("mu", "tiny", seeds=2, config_dict=data)
     rows = list(csv.DictReader(Path("results/mu-tiny/table.csv").open()))
-    assert [row["value"] for row in rows] == ["0.01", "0.1", "1.0", "2.0", "5.0"] and {row["key"] for row in rows} == {"mu"}
+    assert [row["value"] for row in rows] == ["0.01", "0.1", "1.0", "2.0", "5.0"] and {
+        row["key"] for row in rows
+    } == {"mu"}
     ((name, key, values, panels),) = drawn
     assert (name, key, values) == ("mu.png", "mu", [0.01, 0.1, 1.0, 2.0, 5.0])
     records = read_runs(Path("results/mu-tiny"))
     for row, value, shown in zip(rows, values, panels[0].series[0].values):
         aucs = [record["test"]["auc"] for record in records if record["settings"] == {"mu": value}]
-        valid = [record["best_valid"]["auc"] for record in records if record["settings"] == {"mu": value}]
+        valid = [
+            record["best_valid"]["auc"] for record in records if record["settings"] == {"mu": value}
+        ]
         assert len(aucs) == 2 and float(row["AUC"]) == pytest.approx(np.mean(aucs)) == shown.value
         assert float(row["AUC sd"]) == pytest.approx(np.std(aucs, ddof=1)) == shown.error
         assert float(row["valid AUC"]) == pytest.approx(np.mean(valid))
@@ -154,8 +230,10 @@ def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
                 value = f"{float(value):{form}} ± {float(row[f'{plain} {error[:-1]}']):.4f}"
             assert entry == (value or "–")
         assert 0 < float(row["LogLoss recalibrated"]) <= float(row["LogLoss"]) + 1e-6
-    full, without = ({r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["settings"] == settings}
-                     for settings in ({"intent_extraction": "hierarchical"}, {"intent_extraction": "target"}))  # fmt: skip
+    full, without = (
+        {r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["settings"] == settings}
+        for settings in ({"intent_extraction": "hierarchical"}, {"intent_extraction": "target"})
+    )
     difference = np.array([without[seed] - full[seed] for seed in (2020, 2021)])
     assert float(rows[2]["AUC - full"]) == pytest.approx(difference.mean())
     assert float(rows[2]["AUC - full se"]) == pytest.approx(difference.std(ddof=1) / np.sqrt(2))
@@ -166,8 +244,12 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     from recbole_genci.experiments import cache
 
     originals = cache.prepare_rows, cache.prepare_semantic_ids
-    monkeypatch.setattr(cache, "prepare_rows", lambda config: built.append(1) or originals[0](config))
-    monkeypatch.setattr(cache, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args))
+    monkeypatch.setattr(
+        cache, "prepare_rows", lambda config: built.append(1) or originals[0](config)
+    )
+    monkeypatch.setattr(
+        cache, "prepare_semantic_ids", lambda *args: made.append(1) or originals[1](*args)
+    )
     experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert trained == [("LR", 2020), ("GenCI", 2020)] and (len(built), len(made)) == (1, 1)
     # The full model is there, four variants are new.
@@ -176,14 +258,24 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     assert len(trained) == 6 and (len(built), len(made)) == (2, 2)
     assert "Experiment extraction: 5 runs, 1 of them are there already; about" in caplog.text
     full = read_runs(Path("results/extraction-tiny"))[0]
-    assert full["taken_from"] == "compare-tiny" and full["folder"].startswith("../compare-tiny/runs/")
-    assert load(Path("results/extraction-tiny") / full["folder"]).evaluate()["auc"] == full["test"]["auc"]
-    assert "Some runs are those of compare-tiny" in Path("results/extraction-tiny/table.md").read_text()
+    assert full["taken_from"] == "compare-tiny" and full["folder"].startswith(
+        "../compare-tiny/runs/"
+    )
+    assert (
+        load(Path("results/extraction-tiny") / full["folder"]).evaluate()["auc"]
+        == full["test"]["auc"]
+    )
+    assert (
+        "Some runs are those of compare-tiny"
+        in Path("results/extraction-tiny/table.md").read_text()
+    )
     # Analyses of those runs train nothing, neither does the same request again.
     experiment("intents", "tiny", config_dict=data)
     experiment("volatility", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     experiment("compare", "tiny", ["GenCI", "LR"], 1, config_dict=data)
-    assert len(trained) == 6 and [row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]] == [
+    assert len(trained) == 6 and [
+        row[0] for row in cells(Path("results/compare-tiny/table.md").read_text())[2:4]
+    ] == [
         "GenCI",
         "LR",
     ]
@@ -192,9 +284,13 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     assert len(trained) == 7
 
 
-@pytest.mark.parametrize("kept", [{"test_scores.npy"}, {"test_scores.npy", "metrics.json", "config.yaml"}], ids=len)
+@pytest.mark.parametrize(
+    "kept", [{"test_scores.npy"}, {"test_scores.npy", "metrics.json", "config.yaml"}], ids=len
+)
 def test_scores_alone_make_tables_but_no_analysis_of_a_model(kept, data, trained, caplog):
-    """As in records that somebody published: what needs the model trains it anew instead of dying of its absence."""
+    """As in records that somebody published: what needs the model trains it anew instead of dying
+    of its absence.
+    """
     experiment("compare", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     experiment("intents", "tiny", config_dict=data)
     for folder in Path("results/compare-tiny/runs").glob("*/*"):
@@ -205,7 +301,10 @@ def test_scores_alone_make_tables_but_no_analysis_of_a_model(kept, data, trained
     experiment("volatility", "tiny", ["LR", "GenCI"], 1, config_dict=data)
     assert trained == []
     experiment("intents", "tiny", config_dict=data)
-    assert trained == [("GenCI", 2020)] and "has lost model.safetensors: what this run lacks is made again" in caplog.text
+    assert (
+        trained == [("GenCI", 2020)]
+        and "has lost model.safetensors: what this run lacks is made again" in caplog.text
+    )
     (record,) = read_runs(Path("results/intents-tiny"))
     assert record["taken_from"] is None and Path("results/intents-tiny/intents.png").is_file()
 
@@ -230,7 +329,9 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     folder = Path("results/compare-tiny")
-    assert [record["model"] for record in read_runs(folder)] == ["LR"] and not (folder / "table.md").exists()
+    assert [record["model"] for record in read_runs(folder)] == ["LR"] and not (
+        folder / "table.md"
+    ).exists()
     starts = []
 
     def fit(self, *args, **kwargs):
@@ -245,14 +346,21 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
     records, whole = read_runs(folder), read_runs(Path("whole/compare-tiny"))
     assert same(records) == same(whole)
     assert [record["resumed"] for record in records] == [False, True, False]
-    ours, wholes = (cells((path / "compare-tiny/table.md").read_text()) for path in map(Path, ("results", "whole")))
+    ours, wholes = (
+        cells((path / "compare-tiny/table.md").read_text())
+        for path in map(Path, ("results", "whole"))
+    )
     figures = [number for number, name in enumerate(ours[0]) if not name.startswith("latency")]
-    assert [[row[number] for number in figures] for row in ours] == [[row[number] for number in figures] for row in wholes]
+    assert [[row[number] for number in figures] for row in ours] == [
+        [row[number] for number in figures] for row in wholes
+    ]
 
 
 def test_a_run_killed_before_its_record_is_only_read(data, trained, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(Runner, "_score", lambda *args: os._exit)  # any value that is no dict ends the run there
+        patched.setattr(
+            Runner, "_score", lambda *args: os._exit
+        )  # any value that is no dict ends the run there
         experiment("compare", "tiny", ["LR"], 1, config_dict=data)
     assert read_runs(Path("results/compare-tiny"))[0]["status"] == "failed" and len(trained) == 1
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
@@ -275,18 +383,39 @@ def failing(model, seeds, monkeypatch):
 def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, capsys, tmp_path):
     file = tmp_path / "keys.yaml"
     file.write_text(json.dumps(data))
-    words = ["--experiment=compare", "--dataset=tiny", "--models=LR,DeepFM,DIN", "--seeds=2", f"--config_files={file}"]
+    words = [
+        "--experiment=compare",
+        "--dataset=tiny",
+        "--models=LR,DeepFM,DIN",
+        "--seeds=2",
+        f"--config_files={file}",
+    ]
     with monkeypatch.context() as patched:
         failing("DeepFM", {2020, 2021}, patched)
         assert main(words) == 1
     error = capsys.readouterr().err
-    assert "2 runs failed; the first, DeepFM seed 2020: FloatingPointError: its loss is not finite" in error
+    assert (
+        "2 runs failed; the first, DeepFM seed 2020: FloatingPointError: its loss is not finite"
+        in error
+    )
     text = Path("results/compare-tiny/table.md").read_text()
-    assert re.search(r"\| DeepFM( \| –)+ \| failed; FloatingPointError: its loss is not finite \|", text)
-    assert "**2 of 6 runs failed**" in text and text.count("| 2 seeds |") == 2 and re.search("LR and DIN|DIN and LR", text)
-    failed = [record for record in read_runs(Path("results/compare-tiny")) if record["status"] == "failed"]
-    assert len(failed) == 2 and all("FloatingPointError" in record["error"] and record["versions"] for record in failed)
-    assert {record["data_fingerprint"] for record in read_runs(Path("results/compare-tiny"))} == {failed[0]["data_fingerprint"]}
+    assert re.search(
+        r"\| DeepFM( \| –)+ \| failed; FloatingPointError: its loss is not finite \|", text
+    )
+    assert (
+        "**2 of 6 runs failed**" in text
+        and text.count("| 2 seeds |") == 2
+        and re.search("LR and DIN|DIN and LR", text)
+    )
+    failed = [
+        record for record in read_runs(Path("results/compare-tiny")) if record["status"] == "failed"
+    ]
+    assert len(failed) == 2 and all(
+        "FloatingPointError" in record["error"] and record["versions"] for record in failed
+    )
+    assert {record["data_fingerprint"] for record in read_runs(Path("results/compare-tiny"))} == {
+        failed[0]["data_fingerprint"]
+    }
     # The same command tries them again, and only them.
     assert main(words) == 0
     text = Path("results/compare-tiny/table.md").read_text()
@@ -298,12 +427,23 @@ def test_a_line_that_lacks_a_seed_is_not_averaged(data, monkeypatch):
     failing("DeepFM", {2021}, monkeypatch)
     (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
     line = Line("DeepFM", "DeepFM")
-    assert not outcome.complete(line) and outcome.mean(line, "auc") is None and outcome.number(line, "latency_s") is None
+    assert (
+        not outcome.complete(line)
+        and outcome.mean(line, "auc") is None
+        and outcome.number(line, "latency_s") is None
+    )
     folder = Path("results/compare-tiny")
-    aucs = {r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["model"] == "DeepFM" and r["status"] == "finished"}
+    aucs = {
+        r["seed"]: r["test"]["auc"]
+        for r in read_runs(folder)
+        if r["model"] == "DeepFM" and r["status"] == "finished"
+    }
     status = f"incomplete, 2 of 3 seeds (2020: AUC {aucs[2020]:.4f}, 2022: AUC {aucs[2022]:.4f})"
     rows = list(csv.DictReader((folder / "table.csv").open()))
-    assert rows[1]["AUC"] == rows[1]["LogLoss"] == rows[1]["RelaImpr [%]"] == "" and status in rows[1]["runs"]
+    assert (
+        rows[1]["AUC"] == rows[1]["LogLoss"] == rows[1]["RelaImpr [%]"] == ""
+        and status in rows[1]["runs"]
+    )
     text = (folder / "table.md").read_text()
     assert status in text and f"{np.mean(list(aucs.values())):.4f} ±" not in text
     assert "fewer than two lines" in text and not (folder / "significance.csv").exists()
@@ -314,18 +454,25 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     from recbole_genci.experiments import definition
 
     original = definition.read("cohorts")
-    swept = [line for line in original.lines if line.swept in ("text_encoder", "history_tokens") and "minilm" not in line.name]
+    swept = [
+        line
+        for line in original.lines
+        if line.swept in ("text_encoder", "history_tokens") and "minilm" not in line.name
+    ]
     small = definition.Definition(**vars(original) | {"lines": tuple(swept)})
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: [small])
     keys = data | {"text_encoder": "lsa"}
     (outcome,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)
     (failed,) = outcome.failed()
     assert (
-        failed["settings"] == {"text_encoder": "sentence-transformers/sentence-t5-base"} and "cannot be loaded" in failed["error"]
+        failed["settings"] == {"text_encoder": "sentence-transformers/sentence-t5-base"}
+        and "cannot be loaded" in failed["error"]
     )
     rows = list(csv.DictReader(Path("results/cohorts-tiny/table.csv").open()))
     assert [bool(row["AUC"]) for row in rows] == [True, False, True, True]
-    assert rows[0]["AUC"] == rows[2]["AUC"] != rows[3]["AUC"]  # lsa and item are the full model: one run
+    assert (
+        rows[0]["AUC"] == rows[2]["AUC"] != rows[3]["AUC"]
+    )  # lsa and item are the full model: one run
     assert len(list(Path("results/cohorts-tiny/runs").iterdir())) == 2
 
 
@@ -337,24 +484,49 @@ def test_volatility_measures_each_group_on_the_stored_scores(data):
     of_rows = groups(user_volatility(outcome.parts), outcome.test_users)
     for group in ("fast", "slow"):
         chosen = of_rows == group
-        aucs = [roc_auc_score(outcome.test_labels[chosen], scores[chosen]) for scores in outcome.scores(Line("DeepFM", "DeepFM"))]
+        aucs = [
+            roc_auc_score(outcome.test_labels[chosen], scores[chosen])
+            for scores in outcome.scores(Line("DeepFM", "DeepFM"))
+        ]
         assert float(row[f"{group} AUC"]) == pytest.approx(np.mean(aucs))
         assert float(row[f"{group} AUC sd"]) == pytest.approx(np.std(aucs, ddof=1))
     text = Path("results/volatility-tiny/table.md").read_text()
-    assert f"{len(np.unique(outcome.test_users[of_rows == 'fast']))} users with {(of_rows == 'fast').sum()} rows" in text
+    assert (
+        f"{len(np.unique(outcome.test_users[of_rows == 'fast']))} users with "
+        f"{(of_rows == 'fast').sum()} rows" in text
+    )
 
 
 def test_statistics_counts_the_rows_and_trains_nothing(tmp_path, trained):
-    rows = [["u0", "i0", 1, 10], ["u0", "i1", 0, 20], ["u0", "i2", 1, 30], ["u0", "i0", 1, 40],
-            ["u1", "i0", 1, 10], ["u1", "i1", 1, 20], ["u1", "i1", 0, 30], ["u1", "i3", 0, 40]]  # fmt: skip
-    keys = write_dataset(tmp_path / "data", rows) | {"eval_args": {"split": {"LS": "valid_and_test"}}}
+    rows = [
+        ["u0", "i0", 1, 10],
+        ["u0", "i1", 0, 20],
+        ["u0", "i2", 1, 30],
+        ["u0", "i0", 1, 40],
+        ["u1", "i0", 1, 10],
+        ["u1", "i1", 1, 20],
+        ["u1", "i1", 0, 30],
+        ["u1", "i3", 0, 40],
+    ]
+    keys = write_dataset(tmp_path / "data", rows) | {
+        "eval_args": {"split": {"LS": "valid_and_test"}}
+    }
     keys.pop("mlp_hidden_size")
     experiment("statistics", "tiny", config_dict=keys)
     whole, train, valid, test = csv.DictReader(Path("results/statistics-tiny/table.csv").open())
     assert [whole[name] for name in ("users", "items", "interactions")] == ["2", "4", "8"]
-    assert float(whole["Avg.n"]) == 4 and float(whole["sparsity [%]"]) == 0 and float(whole["positives [%]"]) == 62.5
-    assert float(whole["mean history"]) == np.mean([0, 1, 1, 2, 0, 1, 2, 2]) and float(whole["empty history [%]"]) == 25
-    assert [part["interactions"] for part in (train, valid, test)] == ["4", "2", "2"] and test["items"] == "2"
+    assert (
+        float(whole["Avg.n"]) == 4
+        and float(whole["sparsity [%]"]) == 0
+        and float(whole["positives [%]"]) == 62.5
+    )
+    assert (
+        float(whole["mean history"]) == np.mean([0, 1, 1, 2, 0, 1, 2, 2])
+        and float(whole["empty history [%]"]) == 25
+    )
+    assert [part["interactions"] for part in (train, valid, test)] == ["4", "2", "2"] and test[
+        "items"
+    ] == "2"
     assert trained == [] and "paper users" not in whole
 
 
@@ -370,21 +542,34 @@ def test_all_runs_each_experiment_and_shares_the_full_model(data, trained, monke
     assert all((outcome.request.folder / "table.md").is_file() for outcome in outcomes)
 
 
-def test_of_all_experiments_one_that_the_items_do_not_allow_is_left_out(data, trained, monkeypatch, caplog):
+def test_of_all_experiments_one_that_the_items_do_not_allow_is_left_out(
+    data, trained, monkeypatch, caplog
+):
     from recbole_genci.experiments import definition
 
     few = [definition.read(name) for name in ("volatility", "statistics")]
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
     data["load_col"] = data["load_col"] | {"item": ["item_id", "year"]}
     outcomes = experiment("all", "tiny", ["LR"], 1, config_dict=data)
-    assert [outcome.request.definition.name for outcome in outcomes] == ["statistics"] and not trained
-    assert "Experiment volatility is left out. volatility_field: dataset tiny has no loaded item field" in caplog.text
+    assert [outcome.request.definition.name for outcome in outcomes] == [
+        "statistics"
+    ] and not trained
+    assert (
+        "Experiment volatility is left out. volatility_field: dataset tiny has no loaded item field"
+        in caplog.text
+    )
 
 
 def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
     file = tmp_path / "keys.yaml"
     file.write_text(json.dumps(data))
-    words = ["--experiment=compare", "--dataset=tiny", "--models=LR", "--seeds=1", f"--config_files={file}"]
+    words = [
+        "--experiment=compare",
+        "--dataset=tiny",
+        "--models=LR",
+        "--seeds=1",
+        f"--config_files={file}",
+    ]
     with only_process(Path("results/compare-tiny")):
         assert main(words) == 2
         assert "another process is at work in results/compare-tiny/" in capsys.readouterr().err
@@ -397,4 +582,6 @@ def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, t
     folder = Path("results/compare-tiny")
     assert (folder / "significance.csv").is_file()
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
-    assert not (folder / "significance.csv").exists() and len(trained) == len(read_runs(folder)) == 2
+    assert (
+        not (folder / "significance.csv").exists() and len(trained) == len(read_runs(folder)) == 2
+    )

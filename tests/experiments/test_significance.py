@@ -19,7 +19,9 @@ def test_weighted_auc_is_that_of_scikit_learn(seed, rows):
     found = weighted_auc(labels, scores, weights)
     for value, weight in zip(found, weights):
         if (weight * labels).sum() and (weight * (1 - labels)).sum():
-            assert value == pytest.approx(roc_auc_score(labels, scores, sample_weight=weight), abs=1e-12)
+            assert value == pytest.approx(
+                roc_auc_score(labels, scores, sample_weight=weight), abs=1e-12
+            )
         else:
             assert np.isnan(value)
 
@@ -36,17 +38,37 @@ def test_the_bootstrap_is_that_of_whole_users_drawn_one_by_one():
     user, labels, first, second = rows()
     found = user_bootstrap(user, labels, first, second, draws=60, seed=3)
     names = np.unique(user)
-    counts = np.random.default_rng(3).multinomial(len(names), np.full(len(names), 1 / len(names)), size=60)
+    counts = np.random.default_rng(3).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=60
+    )
     drawn = []
     for count in counts:
-        chosen = np.concatenate([np.flatnonzero(user == name) for name, times in zip(names, count) for _ in range(times)])
-        of = [np.mean([roc_auc_score(labels[chosen], scores[chosen]) for scores in model]) for model in (first, second)]
+        chosen = np.concatenate(
+            [
+                np.flatnonzero(user == name)
+                for name, times in zip(names, count)
+                for _ in range(times)
+            ]
+        )
+        of = [
+            np.mean([roc_auc_score(labels[chosen], scores[chosen]) for scores in model])
+            for model in (first, second)
+        ]
         drawn.append(of[0] - of[1])
-    observed = [np.mean([roc_auc_score(labels, scores) for scores in model]) for model in (first, second)]
-    assert found.difference == pytest.approx(observed[0] - observed[1], abs=1e-12) and found.draws == 60
+    observed = [
+        np.mean([roc_auc_score(labels, scores) for scores in model]) for model in (first, second)
+    ]
+    assert (
+        found.difference == pytest.approx(observed[0] - observed[1], abs=1e-12)
+        and found.draws == 60
+    )
     assert found.standard_error == pytest.approx(np.std(drawn, ddof=1), abs=1e-12)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12)
-    assert found.p_value == pytest.approx(2 * (min(np.sum(np.array(drawn) <= 0), np.sum(np.array(drawn) >= 0)) + 1) / 61)
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.quantile(drawn, [0.025, 0.975])), abs=1e-12
+    )
+    assert found.p_value == pytest.approx(
+        2 * (min(np.sum(np.array(drawn) <= 0), np.sum(np.array(drawn) >= 0)) + 1) / 61
+    )
 
 
 def test_a_real_difference_is_found_and_none_is_not():
@@ -72,9 +94,12 @@ def test_the_t_test_by_hand():
     first, second = np.array([0.80, 0.83, 0.81, 0.82]), np.array([0.79, 0.80, 0.80, 0.80])
     difference = first - second
     t = difference.mean() / (difference.std(ddof=1) / 2)
-    # Student's t with 3 degrees of freedom: F(t) = 1/2 + (x / (1 + x^2) + arctan x) / pi with x = t / sqrt 3
+    # Student's t with 3 degrees of freedom: F(t) = 1/2 + (x / (1 + x^2) + arctan x) / pi with x = t
+    # / sqrt 3
     x = t / np.sqrt(3)
-    assert paired_t_test(first, second) == pytest.approx(2 * (0.5 - (x / (1 + x * x) + np.arctan(x)) / np.pi))
+    assert paired_t_test(first, second) == pytest.approx(
+        2 * (0.5 - (x / (1 + x * x) + np.arctan(x)) / np.pi)
+    )
     assert paired_t_test(first[:2], second[:2]) is None  # two seeds
     assert paired_t_test(first, first - 0.5) is None  # no variation
     scores = np.array([0.85667, 0.852998, 0.85071])

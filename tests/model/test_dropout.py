@@ -47,7 +47,9 @@ def places_in_transformers(is_decoder, layers, monkeypatch):
         return original(x, p, training, inplace)
 
     stack = T5Stack(config).train()
-    memory = {"encoder_hidden_states": torch.randn(HISTORIES, POSITIONS, WIDTH)} if is_decoder else {}
+    memory = (
+        {"encoder_hidden_states": torch.randn(HISTORIES, POSITIONS, WIDTH)} if is_decoder else {}
+    )
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.functional, "dropout", counted)
         stack(inputs_embeds=torch.randn(HISTORIES, POSITIONS, WIDTH), **memory)
@@ -59,7 +61,12 @@ def test_the_encoder_drops_where_t5_does(layers, drawn, monkeypatch):
     encoder = t5.T5Encoder(WIDTH, layers, HEADS, HIDDEN, 0.1, POSITIONS).train()
     encoder(torch.randn(HISTORIES, POSITIONS, WIDTH))
     stream = (HISTORIES, POSITIONS, WIDTH)
-    layer = [(HISTORIES, HEADS, POSITIONS, POSITIONS), stream, (HISTORIES, POSITIONS, HIDDEN), stream]
+    layer = [
+        (HISTORIES, HEADS, POSITIONS, POSITIONS),
+        stream,
+        (HISTORIES, POSITIONS, HIDDEN),
+        stream,
+    ]
     assert drawn == [(shape, 0.1) for shape in [stream, *layer * layers, stream]]
     assert len(drawn) == places_in_transformers(False, layers, monkeypatch)
 
@@ -93,7 +100,11 @@ def test_the_cohort_attention_drops_both_its_attention_weights(variant, drawn):
     )
     refine = ((HISTORIES, beams * levels * HEADS, POSITIONS), 0.3)
     extract = ((rows, beams * levels, HEADS), 0.3)
-    expected = {"hierarchical": [refine, extract], "literal": [refine, extract], "target": [extract]}
+    expected = {
+        "hierarchical": [refine, extract],
+        "literal": [refine, extract],
+        "target": [extract],
+    }
     assert drawn == expected.get(variant, [])
 
 

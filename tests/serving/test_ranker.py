@@ -16,7 +16,10 @@ def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranker")
     keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40))
     keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    return {result["model"]: result["folder"] for result in run(MODELS, "tiny", config_dict=keys | SMALL)}
+    return {
+        result["model"]: result["folder"]
+        for result in run(MODELS, "tiny", config_dict=keys | SMALL)
+    }
 
 
 def names_of(saved, field, ids):
@@ -27,7 +30,9 @@ def test_a_row_with_its_own_history_has_the_score_of_the_run(folders):
     for name, folder in folders.items():
         saved = load(folder)
         ranker, (expected, _), test = Ranker(saved), saved.predict("test"), saved.parts[2]
-        history, length, _ = test.history.gather(test.inter_feat[":history_start"], test.inter_feat[":history_end"], 5)
+        history, length, _ = test.history.gather(
+            test.inter_feat[":history_start"], test.inter_feat[":history_end"], 5
+        )
         found = []
         for row in range(0, len(test), 7):
             [user] = names_of(saved, "user_id", [int(test.inter_feat["user_id"][row])])
@@ -44,12 +49,20 @@ def test_without_a_history_given_all_clicks_of_the_rows_count(folders):
     rows = [part.inter_feat for part in saved.parts]
     clicks = {}
     for feat in rows:
-        for user, item, label, rank, number in zip(*(feat[field].tolist() for field in (
-                "user_id", "item_id", "label", ":time_rank", ":row_number"))):  # fmt: skip
+        for user, item, label, rank, number in zip(
+            *(
+                feat[field].tolist()
+                for field in ("user_id", "item_id", "label", ":time_rank", ":row_number")
+            )
+        ):
             if label == 1:
                 clicks.setdefault(user, []).append((rank, number, item))
-    ordered = {names_of(saved, "user_id", [user])[0]: names_of(saved, "item_id", [item for *_, item in sorted(found)])
-               for user, found in clicks.items()}  # fmt: skip
+    ordered = {
+        names_of(saved, "user_id", [user])[0]: names_of(
+            saved, "item_id", [item for *_, item in sorted(found)]
+        )
+        for user, found in clicks.items()
+    }
     users = list(ordered)
     np.testing.assert_array_equal(ranker.score(users), ranker.score(users, histories=ordered))
     some = dict(list(ordered.items())[::2])
@@ -74,8 +87,15 @@ def test_recommended_are_the_best_unseen_items_by_score(folders):
             assert mine["rank"].tolist() == list(range(1, len(order) + 1))
             np.testing.assert_array_equal(mine["probability"], scores[place][order])
             number = saved.parts[0].field2token_id["user_id"][user]
-            seen = {item for part in saved.parts for item in names_of(
-                saved, "item_id", part.inter_feat["item_id"][part.inter_feat["user_id"] == number].numpy())}  # fmt: skip
+            seen = {
+                item
+                for part in saved.parts
+                for item in names_of(
+                    saved,
+                    "item_id",
+                    part.inter_feat["item_id"][part.inter_feat["user_id"] == number].numpy(),
+                )
+            }
             expected = [item for item in ranker.items[order] if item not in seen][:4]
             assert table[table["user"] == user]["item"].tolist() == expected
         known = ranker.recommend("u3", k=20, histories={"u3": ["i1", "i2"]})
@@ -89,13 +109,27 @@ def test_candidates_are_those_that_the_generator_finds(folders):
     table = ranker.recommend(["u1"], k=3, candidates=5, exclude_seen=False)
     batch = next(iter(saved.loader("test")))[0]
     assert table["probability"].is_monotonic_decreasing and len(table) == 3
-    whole = ranker.recommend(["u1"], k=100, candidates=500, exclude_seen=False)  # as many as there are
-    assert whole["item"].tolist() == ranker.recommend(["u1"], k=100, exclude_seen=False)["item"].tolist()
+    whole = ranker.recommend(
+        ["u1"], k=100, candidates=500, exclude_seen=False
+    )  # as many as there are
+    assert (
+        whole["item"].tolist()
+        == ranker.recommend(["u1"], k=100, exclude_seen=False)["item"].tolist()
+    )
     # Of a row whose history is given, the generator finds what it finds for that row.
     found = saved.model.generate_items(batch, 5)[0][:1].sort(1).values
-    user, clicks = int(batch["user_id"][0]), batch["item_id_list"][0, : batch["item_length"][0]].numpy()
+    user, clicks = (
+        int(batch["user_id"][0]),
+        batch["item_id_list"][0, : batch["item_length"][0]].numpy(),
+    )
     [user] = names_of(saved, "user_id", [user])
-    own = ranker.recommend([user], k=5, candidates=5, exclude_seen=False, histories={user: names_of(saved, "item_id", clicks)})
+    own = ranker.recommend(
+        [user],
+        k=5,
+        candidates=5,
+        exclude_seen=False,
+        histories={user: names_of(saved, "item_id", clicks)},
+    )
     assert set(own["item"]) == set(names_of(saved, "item_id", found[0].numpy()))
 
 
@@ -109,7 +143,9 @@ def test_chunks_of_users_change_nothing(folders, monkeypatch):
 
 def test_what_cannot_be_served_is_refused_by_name(folders):
     ranker = Ranker(folders["DIN"])
-    with pytest.raises(ValueError, match="user_id: 1 of 2 are unknown to this run, the first is 'u99'"):
+    with pytest.raises(
+        ValueError, match="user_id: 1 of 2 are unknown to this run, the first is 'u99'"
+    ):
         ranker.score(["u1", "u99"])
     with pytest.raises(ValueError, match="item_id: 1 of 1 are unknown to this run, the first is 7"):
         ranker.score(["u1"], [7])
@@ -120,8 +156,12 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
     for users in (None, [["u1"]], 7):
         with pytest.raises(ValueError, match="user_id: "):
             ranker.recommend(users)
-    np.testing.assert_array_equal(ranker.score(user for user in ["u1", "u2"]), ranker.score(["u1", "u2"]))
-    with pytest.raises(ValueError, match=r"item_id: 'i1' is not a list of names, as \['i1'\] would be"):
+    np.testing.assert_array_equal(
+        ranker.score(user for user in ["u1", "u2"]), ranker.score(["u1", "u2"])
+    )
+    with pytest.raises(
+        ValueError, match=r"item_id: 'i1' is not a list of names, as \['i1'\] would be"
+    ):
         ranker.score(["u1"], "i1")
     with pytest.raises(ValueError, match="item_id: 'i2' is not a list of names"):
         ranker.score(["u1"], histories={"u1": "i2"})
@@ -131,11 +171,15 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
         ranker.score(["u1"], histories={"u2": ["i1"]})
     with pytest.raises(ValueError, match="candidates: DIN generates no items"):
         ranker.recommend(["u1"], candidates=20)
-    with pytest.raises(ValueError, match="candidates: 5 is not a whole number of at least k, which is 10"):
+    with pytest.raises(
+        ValueError, match="candidates: 5 is not a whole number of at least k, which is 10"
+    ):
         Ranker(folders["GenCI"]).recommend(["u1"], candidates=5)
     with pytest.raises(ValueError, match="k: 0"):
         ranker.recommend(["u1"], k=0)
-    with pytest.raises(ValueError, match="context: 'hour' is no feature of this run's rows; they have none"):
+    with pytest.raises(
+        ValueError, match="context: 'hour' is no feature of this run's rows; they have none"
+    ):
         ranker.score(["u1"], context={"hour": 3})
 
 
@@ -144,26 +188,53 @@ def test_features_of_the_row_are_given_as_context(tmp_path):
     keys = write_dataset(tmp_path / "data", rows)
     file, rng = tmp_path / "data/tiny/tiny.inter", np.random.default_rng(0)
     lines = file.read_text().splitlines()
-    more = [[rng.choice(["phone", "tv"]), " ".join(rng.choice(list("abc"), 2)), f"{rng.random():.3f}"] for _ in lines[1:]]
+    more = [
+        [rng.choice(["phone", "tv"]), " ".join(rng.choice(list("abc"), 2)), f"{rng.random():.3f}"]
+        for _ in lines[1:]
+    ]
     head = "device:token\ttags:token_seq\tprice:float"
-    file.write_text("\n".join([f"{lines[0]}\t{head}", *("\t".join([line, *own]) for line, own in zip(lines[1:], more))]) + "\n")
-    keys["load_col"] = keys["load_col"] | {"inter": [*keys["load_col"]["inter"], "device", "tags", "price"]}
-    [result] = run("DeepFM", "tiny", config_dict=keys | {"numerical_features": ["price"], "epochs": 2})
+    file.write_text(
+        "\n".join(
+            [
+                f"{lines[0]}\t{head}",
+                *("\t".join([line, *own]) for line, own in zip(lines[1:], more)),
+            ]
+        )
+        + "\n"
+    )
+    keys["load_col"] = keys["load_col"] | {
+        "inter": [*keys["load_col"]["inter"], "device", "tags", "price"]
+    }
+    [result] = run(
+        "DeepFM", "tiny", config_dict=keys | {"numerical_features": ["price"], "epochs": 2}
+    )
     saved = load(result["folder"])
     ranker, test, (expected, _) = Ranker(saved), saved.parts[2], saved.predict("test")
     for row in range(0, len(test), 9):
         feat = test.inter_feat
-        context = {"device": names_of(saved, "device", [int(feat["device"][row])])[0],
-                   "tags": names_of(saved, "tags", feat["tags"][row][feat["tags"][row] > 0].numpy()),
-                   "price": float(feat["price"][row, 0])}  # fmt: skip
-        user, item = (names_of(saved, field, [int(feat[field][row])]) for field in ("user_id", "item_id"))
-        assert ranker.score(user, item, context=context).item() == pytest.approx(float(expected[row]), abs=1e-6)
+        context = {
+            "device": names_of(saved, "device", [int(feat["device"][row])])[0],
+            "tags": names_of(saved, "tags", feat["tags"][row][feat["tags"][row] > 0].numpy()),
+            "price": float(feat["price"][row, 0]),
+        }
+        user, item = (
+            names_of(saved, field, [int(feat[field][row])]) for field in ("user_id", "item_id")
+        )
+        assert ranker.score(user, item, context=context).item() == pytest.approx(
+            float(expected[row]), abs=1e-6
+        )
     with pytest.raises(ValueError, match="context: rows have a feature 'tags'"):
         ranker.score(user, item, context={"device": "tv", "price": 0.5})
-    with pytest.raises(ValueError, match="device: 1 of 1 are unknown to this run, the first is 'fridge'"):
+    with pytest.raises(
+        ValueError, match="device: 1 of 1 are unknown to this run, the first is 'fridge'"
+    ):
         ranker.score(user, item, context=context | {"device": "fridge"})
     padding = ranker.score(user, item, context=context | {"device": None})
-    assert padding == ranker.score(user, item, context=context | {"device": ""}) != ranker.score(user, item, context=context)
+    assert (
+        padding
+        == ranker.score(user, item, context=context | {"device": ""})
+        != ranker.score(user, item, context=context)
+    )
     for price in (None, "cheap", float("nan"), [1, 2]):
         with pytest.raises(ValueError, match="context: 'price' is .*, which is no finite number"):
             ranker.score(user, item, context=context | {"price": price})

@@ -1,4 +1,6 @@
-"""A finished run's folder, moved anywhere, gives back its model and its metrics without the raw data."""
+"""A finished run's folder, moved anywhere, gives back its model and its metrics without the raw
+data.
+"""
 
 import contextlib
 import json
@@ -32,7 +34,11 @@ def test_what_many_processes_trained_is_served_by_one(keys):
     there = {"nproc": 4, "world_size": 8, "port": 5678, "offset": 4}
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | there))
     loaded = load(result["folder"])
-    assert (loaded.config["nproc"], loaded.config["world_size"], loaded.config["offset"]) == (1, -1, 0)
+    assert (loaded.config["nproc"], loaded.config["world_size"], loaded.config["offset"]) == (
+        1,
+        -1,
+        0,
+    )
     assert loaded.evaluate() == result["test"]
 
 
@@ -50,51 +56,106 @@ def test_a_moved_folder_scores_to_the_same_metrics_without_the_raw_files(keys, t
         assert loaded.evaluate() == result["test"]
         assert loaded.evaluate("valid") == result["best_valid"]
         scores, labels = loaded.predict("train")
-        assert len(scores) == len(loaded.parts[0]) and torch.equal(labels, loaded.parts[0].inter_feat["label"])
+        assert len(scores) == len(loaded.parts[0]) and torch.equal(
+            labels, loaded.parts[0].inter_feat["label"]
+        )
         assert loaded.metrics == result and loaded.model.training is False
         scores, labels = loaded.predict()
-        assert roc_auc_score(labels, scores.double()) == pytest.approx(result["test"]["auc"], abs=1e-6)
+        assert roc_auc_score(labels, scores.double()) == pytest.approx(
+            result["test"]["auc"], abs=1e-6
+        )
 
 
 def test_loading_unpickles_nothing_and_reads_no_raw_file(keys, tmp_path):
     folder = run("GenCI", "tiny", config_dict=keys | SMALL_GENCI)[0]["folder"]
     shutil.rmtree(tmp_path / "data")
-    code = ("import pickle, sys\n"
-            "def refuse(*a, **k): raise AssertionError('pickle')\n"
-            "import recbole_genci.serving.saved_run, pandas\n"
-            "pickle.load = pickle.loads = pickle.Unpickler = pandas.read_csv = refuse\n"
-            "print(recbole_genci.serving.saved_run.load(sys.argv[1]).evaluate()['auc'])")  # fmt: skip
+    code = (
+        "import pickle, sys\n"
+        "def refuse(*a, **k): raise AssertionError('pickle')\n"
+        "import recbole_genci.serving.saved_run, pandas\n"
+        "pickle.load = pickle.loads = pickle.Unpickler = pandas.read_csv = refuse\n"
+        "print(recbole_genci.serving.saved_run.load(sys.argv[1]).evaluate()['auc'])"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(recbole_genci.__file__).parent.parent)}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, folder], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, folder],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) == json.loads((Path(folder) / "metrics.json").read_text())["test"]["auc"]
+    assert (
+        float(done.stdout) == json.loads((Path(folder) / "metrics.json").read_text())["test"]["auc"]
+    )
 
 
 def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
-    one, other = (Path(r["folder"]) / "data.safetensors" for r in run("LR,DeepFM", "tiny", config_dict={
-        k: v for k, v in keys.items() if k != "latency_repeats"}))  # fmt: skip
+    one, other = (
+        Path(r["folder"]) / "data.safetensors"
+        for r in run(
+            "LR,DeepFM",
+            "tiny",
+            config_dict={k: v for k, v in keys.items() if k != "latency_repeats"},
+        )
+    )
     assert one.samefile(other)
 
 
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (lambda f: (f / "data.safetensors").unlink(), FileNotFoundError, "data.safetensors does not exist"),
-        (lambda f: (f / "metrics.json").unlink(), FileNotFoundError, "has not finished; go on with it by --resume"),
+        (
+            lambda f: (f / "data.safetensors").unlink(),
+            FileNotFoundError,
+            "data.safetensors does not exist",
+        ),
+        (
+            lambda f: (f / "metrics.json").unlink(),
+            FileNotFoundError,
+            "has not finished; go on with it by --resume",
+        ),
         (lambda f: (f / "config.yaml").unlink(), FileNotFoundError, "is not the folder of a run"),
-        (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors does not exist"),
+        (
+            lambda f: (f / "model.safetensors").unlink(),
+            FileNotFoundError,
+            "model.safetensors does not exist",
+        ),
         (lambda f: truncate(f / "model.safetensors"), ValueError, "model.safetensors is damaged"),
-        (lambda f: flip_a_byte(f / "model.safetensors"), ValueError, "model.safetensors is damaged or of another run"),
-        (lambda f: flip_a_byte(f / "model.safetensors") or forget_digests(f / "metrics.json"), None, None),
-        (lambda f: flip_a_byte(f / "data.safetensors"), ValueError, "data.safetensors (is damaged|holds rows)"),
-        (lambda f: edit(f / "config.yaml", "embedding_size: 16", "embedding_size: 8"), ValueError,
-         "holds the weights of another model, or config.yaml beside it was edited: size mismatch for"),
+        (
+            lambda f: flip_a_byte(f / "model.safetensors"),
+            ValueError,
+            "model.safetensors is damaged or of another run",
+        ),
+        (
+            lambda f: flip_a_byte(f / "model.safetensors") or forget_digests(f / "metrics.json"),
+            None,
+            None,
+        ),
+        (
+            lambda f: flip_a_byte(f / "data.safetensors"),
+            ValueError,
+            "data.safetensors (is damaged|holds rows)",
+        ),
+        (
+            lambda f: edit(f / "config.yaml", "embedding_size: 16", "embedding_size: 8"),
+            ValueError,
+            "holds the weights of another model, or config.yaml beside it was edited: size "
+            "mismatch for",
+        ),
         (lambda f: truncate(f / "data.safetensors"), ValueError, "data.safetensors is damaged"),
         (lambda f: truncate(f / "metrics.json"), ValueError, "metrics.json is damaged"),
-        (lambda f: (f / "config.yaml").write_text(""), ValueError, "config.yaml is damaged: it has no 'model'"),
-        (lambda f: (f / "data.safetensors").write_bytes(b""), ValueError, "data.safetensors is damaged"),
+        (
+            lambda f: (f / "config.yaml").write_text(""),
+            ValueError,
+            "config.yaml is damaged: it has no 'model'",
+        ),
+        (
+            lambda f: (f / "data.safetensors").write_bytes(b""),
+            ValueError,
+            "data.safetensors is damaged",
+        ),
     ],
-)  # fmt: skip
+)
 def test_damaged_and_missing_files_are_named(keys, damage, error, message):
     folder = Path(run("DeepFM", "tiny", config_dict=keys)[0]["folder"])
     damage(folder)
@@ -107,8 +168,13 @@ def test_a_model_that_computes_something_else_by_now_is_refused(keys, monkeypatc
     assert load(folder).evaluate()
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.pop("model_revision") == 2
-    (folder / "metrics.json").write_text(json.dumps(metrics))  # of the time when no model had a revision
-    with pytest.raises(ValueError, match="holds revision 1 of xDeepFM, but this version has revision 2.*git revision"):
+    (folder / "metrics.json").write_text(
+        json.dumps(metrics)
+    )  # of the time when no model had a revision
+    with pytest.raises(
+        ValueError,
+        match="holds revision 1 of xDeepFM, but this version has revision 2.*git revision",
+    ):
         load(folder)
 
 
@@ -139,8 +205,15 @@ def truncate(file):
 def test_data_and_weights_of_another_run_are_refused(keys, tmp_path):
     one = Path(run("GenCI", "tiny", config_dict=keys | SMALL_GENCI)[0]["folder"])
     other_data = write_dataset(tmp_path / "other", tiny_rows(seed=7)) | {"epochs": 2}
-    other = Path(run("GenCI", "tiny", config_dict=other_data | SMALL_GENCI | {"codebook_size": 3})[0]["folder"])
-    for name, message in (("data.safetensors", "belongs to another run"), ("semantic_ids", "belongs to another run")):
+    other = Path(
+        run("GenCI", "tiny", config_dict=other_data | SMALL_GENCI | {"codebook_size": 3})[0][
+            "folder"
+        ]
+    )
+    for name, message in (
+        ("data.safetensors", "belongs to another run"),
+        ("semantic_ids", "belongs to another run"),
+    ):
         kept = one / f"kept-{name}"
         (one / name).rename(kept)
         (shutil.copytree if (other / name).is_dir() else shutil.copy)(other / name, one / name)
@@ -153,17 +226,32 @@ def test_data_and_weights_of_another_run_are_refused(keys, tmp_path):
 
 @settings(max_examples=15)
 @given(
-    seed=st.integers(0, 10_000), users=st.integers(2, 9), per_user=st.integers(4, 30),
+    seed=st.integers(0, 10_000),
+    users=st.integers(2, 9),
+    per_user=st.integers(4, 30),
     protocol=st.sampled_from([("TO", "past"), ("TO", "training"), ("RO", "training")]),
     labels=st.sampled_from(["positive", "all"]),
-)  # fmt: skip
-def test_rows_features_and_histories_survive_storing(tmp_path_factory, seed, users, per_user, protocol, labels):
+)
+def test_rows_features_and_histories_survive_storing(
+    tmp_path_factory, seed, users, per_user, protocol, labels
+):
     order, source = protocol
     folder = tmp_path_factory.mktemp("stored")
-    keys = write_dataset(folder, tiny_rows(num_users=users, rows_per_user=per_user, seed=seed), num_users=users)
-    eval_args = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": order, "group_by": "user", "mode": "labeled"}
-    config = Config("DIEN", "tiny", config_dict=keys | {"history_source": source, "history_labels": labels,
-                                                        "eval_args": eval_args})  # fmt: skip
+    keys = write_dataset(
+        folder, tiny_rows(num_users=users, rows_per_user=per_user, seed=seed), num_users=users
+    )
+    eval_args = {
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "order": order,
+        "group_by": "user",
+        "mode": "labeled",
+    }
+    config = Config(
+        "DIEN",
+        "tiny",
+        config_dict=keys
+        | {"history_source": source, "history_labels": labels, "eval_args": eval_args},
+    )
     parts = create_dataset(config).build()
     store_parts(parts, folder / "data.safetensors")
     again = load_parts(folder / "data.safetensors", config)
@@ -174,5 +262,8 @@ def test_rows_features_and_histories_survive_storing(tmp_path_factory, seed, use
             continue
         one, other = (p.view(config)[np.arange(len(p))] for p in (part, stored))
         assert list(one.interaction) == list(other.interaction)
-        assert all(torch.equal(one[c], other[c]) and one[c].dtype == other[c].dtype for c in one.interaction)
+        assert all(
+            torch.equal(one[c], other[c]) and one[c].dtype == other[c].dtype
+            for c in one.interaction
+        )
         assert stored.user_num == part.user_num and list(stored.field2type) == list(part.field2type)

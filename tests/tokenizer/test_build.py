@@ -33,7 +33,9 @@ def item_file(tmp_path):
 
 def _build(item_file, tokens=TOKENS, **changes):
     settings = tokenizer_settings(QUICK | changes)
-    return load_or_build_semantic_ids(settings, item_file, "item_id", tokens, item_file.parent / "cache", "toy")
+    return load_or_build_semantic_ids(
+        settings, item_file, "item_id", tokens, item_file.parent / "cache", "toy"
+    )
 
 
 def _folders(item_file):
@@ -48,7 +50,15 @@ def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
     assert folder.name.startswith("toy-") and len(folder.name) == len("toy-") + 12
     assert built.level_sizes == (8, 8, 8, 256) and built.codes.shape == (60, 4)
     assert set(built.item_tokens) == set(TOKENS)
-    for key in ("settings", "versions", "quality", "created", "digest", "items", "encoder_revision"):
+    for key in (
+        "settings",
+        "versions",
+        "quality",
+        "created",
+        "digest",
+        "items",
+        "encoder_revision",
+    ):
         assert key in built.manifest
     assert "encoder.0.weight" in read_weights(folder)
     assert "perplexity" in (folder / "report" / "report.md").read_text()
@@ -63,9 +73,14 @@ def test_ids_are_built_saved_and_then_loaded(item_file, caplog, monkeypatch):
 def test_ids_of_another_release_of_the_encoder_are_warned_of(item_file, caplog, monkeypatch):
     built = _build(item_file)
     assert "were made with" not in caplog.text
-    monkeypatch.setattr("recbole_genci.tokenizer.build.encoder_revision", lambda *args: "scikit-learn 99")
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.build.encoder_revision", lambda *args: "scikit-learn 99"
+    )
     assert _build(item_file).digest == built.digest
-    assert "were made with scikit-learn" in caplog.text and "installed is scikit-learn 99" in caplog.text
+    assert (
+        "were made with scikit-learn" in caplog.text
+        and "installed is scikit-learn 99" in caplog.text
+    )
 
 
 def test_ids_depend_on_nothing_but_items_texts_settings_and_seed(item_file, tmp_path):
@@ -75,7 +90,9 @@ def test_ids_depend_on_nothing_but_items_texts_settings_and_seed(item_file, tmp_
     assert torch.equal(torch.get_rng_state(), before)
     settings = tokenizer_settings(QUICK)
     torch.manual_seed(1)
-    elsewhere = load_or_build_semantic_ids(settings, item_file, "item_id", TOKENS[::-1], tmp_path / "b", "toy")
+    elsewhere = load_or_build_semantic_ids(
+        settings, item_file, "item_id", TOKENS[::-1], tmp_path / "b", "toy"
+    )
     assert elsewhere.digest == built.digest
 
 
@@ -107,7 +124,9 @@ def test_texts_are_encoded_once_for_all_quantiser_settings(item_file, monkeypatc
 def test_texts_that_a_hub_model_encoded_before_need_no_hub(item_file, monkeypatch):
     monkeypatch.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
     rows = np.random.default_rng(0).normal(size=(60, 12)).astype(np.float32)
-    monkeypatch.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **kwargs: rows)
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **kwargs: rows
+    )
     _build(item_file, text_encoder="nobody/no-such-model")
 
     def unreachable(encoder):
@@ -121,16 +140,27 @@ def test_texts_that_a_hub_model_encoded_before_need_no_hub(item_file, monkeypatc
 
 @pytest.mark.parametrize(
     "change",
-    [{"quantizer": "rkmeans"}, {"codebook_balance": "nearest"}, {"codebook_update": "gradient"}, {"spread_collisions": True},
-     {"tokenizer_threads": 2}, {"rqvae_epochs": 13}, {"collision_codebook_size": 255}],
-)  # fmt: skip
+    [
+        {"quantizer": "rkmeans"},
+        {"codebook_balance": "nearest"},
+        {"codebook_update": "gradient"},
+        {"spread_collisions": True},
+        {"tokenizer_threads": 2},
+        {"rqvae_epochs": 13},
+        {"collision_codebook_size": 255},
+    ],
+)
 def test_every_setting_that_can_change_codes_is_part_of_the_identity(change):
-    assert content_settings(tokenizer_settings(QUICK)) != content_settings(tokenizer_settings(QUICK | change))
+    assert content_settings(tokenizer_settings(QUICK)) != content_settings(
+        tokenizer_settings(QUICK | change)
+    )
 
 
 def test_settings_that_go_unread_are_not_part_of_the_identity():
     kmeans = QUICK | {"quantizer": "rkmeans"}
-    one, other = (content_settings(tokenizer_settings(kmeans | {"rqvae_epochs": epochs})) for epochs in (3, 4))
+    one, other = (
+        content_settings(tokenizer_settings(kmeans | {"rqvae_epochs": epochs})) for epochs in (3, 4)
+    )
     assert one == other
 
 
@@ -160,7 +190,9 @@ def test_a_padding_entry_among_the_items_is_refused(item_file):
 
 
 def test_too_many_alike_items_name_the_key(item_file):
-    item_file.write_text("\n".join(["item_id:token\ttitle:token_seq\tgenre:token"] + [f"{t}\tx\ty" for t in TOKENS]))
+    item_file.write_text(
+        "\n".join(["item_id:token\ttitle:token_seq\tgenre:token"] + [f"{t}\tx\ty" for t in TOKENS])
+    )
     with pytest.raises(ValueError, match="60 items share.*collision_codebook_size"):
         _build(item_file, collision_codebook_size=16)
 
@@ -173,10 +205,18 @@ class _RecBoleConfig(dict):
 
 
 def test_settings_are_picked_with_defaults_from_a_configuration():
-    settings = tokenizer_settings(_RecBoleConfig(item_text_fields=["title"], seed=1, learning_rate=0.1))
+    settings = tokenizer_settings(
+        _RecBoleConfig(item_text_fields=["title"], seed=1, learning_rate=0.1)
+    )
     assert settings["item_text_fields"] == ["title"]
-    assert (settings["rqvae_epochs"], settings["num_codebooks"], settings["codebook_size"]) == (300, 3, 256)
-    assert settings["text_encoder"] == "sentence-transformers/sentence-t5-base"  # one default, that of properties
+    assert (settings["rqvae_epochs"], settings["num_codebooks"], settings["codebook_size"]) == (
+        300,
+        3,
+        256,
+    )
+    assert (
+        settings["text_encoder"] == "sentence-transformers/sentence-t5-base"
+    )  # one default, that of properties
     assert "seed" not in settings and "learning_rate" not in settings
 
 

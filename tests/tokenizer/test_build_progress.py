@@ -26,30 +26,60 @@ class Clock:
 
 
 def _lines(caplog):
-    return [record.getMessage() for record in caplog.records if record.getMessage().startswith("Semantic IDs, stage")]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.getMessage().startswith("Semantic IDs, stage")
+    ]
 
 
 def _build(item_file, clock, monkeypatch, caplog, **changes):  # noqa: F811
-    monkeypatch.setattr(build, "BuildProgress", lambda stages, bars: BuildProgress(stages, bars, clock))
+    monkeypatch.setattr(
+        build, "BuildProgress", lambda stages, bars: BuildProgress(stages, bars, clock)
+    )
     settings = tokenizer_settings(QUICK | changes)
     with caplog.at_level("INFO"):
-        load_or_build_semantic_ids(settings, item_file, "item_id", TOKENS, item_file.parent / "cache", "toy")
+        load_or_build_semantic_ids(
+            settings, item_file, "item_id", TOKENS, item_file.parent / "cache", "toy"
+        )
     return _lines(caplog)
 
 
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
-        ({}, ["vectors of 60 items by lsa", "the autoencoder alone, 3 epochs",
-              "k-means of 60 items, the start of 3 codebooks", "codes and autoencoder together, 9 epochs",
-              "quality of the codes", "collision digits and report"]),
-        ({"rqvae_epochs": 2}, ["vectors of 60 items by lsa", "k-means of 60 items, the start of 3 codebooks",
-                               "codes and autoencoder together, 2 epochs", "quality of the codes",
-                               "collision digits and report"]),
-        ({"quantizer": "rkmeans"}, ["vectors of 60 items by lsa", "residual k-means of 60 items, 3 levels",
-                                    "quality of the codes", "collision digits and report"]),
+        (
+            {},
+            [
+                "vectors of 60 items by lsa",
+                "the autoencoder alone, 3 epochs",
+                "k-means of 60 items, the start of 3 codebooks",
+                "codes and autoencoder together, 9 epochs",
+                "quality of the codes",
+                "collision digits and report",
+            ],
+        ),
+        (
+            {"rqvae_epochs": 2},
+            [
+                "vectors of 60 items by lsa",
+                "k-means of 60 items, the start of 3 codebooks",
+                "codes and autoencoder together, 2 epochs",
+                "quality of the codes",
+                "collision digits and report",
+            ],
+        ),
+        (
+            {"quantizer": "rkmeans"},
+            [
+                "vectors of 60 items by lsa",
+                "residual k-means of 60 items, 3 levels",
+                "quality of the codes",
+                "collision digits and report",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_stage_is_one_line(item_file, monkeypatch, caplog, changes, stages):  # noqa: F811
     expected = [
         f"Semantic IDs, stage {number} of {len(stages)}: {what}."
@@ -65,7 +95,9 @@ def test_long_stages_tell_their_share_and_the_time_left(item_file, monkeypatch, 
     assert "Semantic IDs, stage 2 of 6: 33% done, about 62 s left." in lines
     assert "Semantic IDs, stage 2 of 6: 67% done, about 31 s left." in lines
     assert "Semantic IDs, stage 4 of 6: 11% done, about 4 min left." in lines
-    told = {re.match(r"Semantic IDs, stage (\d)", line)[1] for line in lines if "done, about" in line}
+    told = {
+        re.match(r"Semantic IDs, stage (\d)", line)[1] for line in lines if "done, about" in line
+    }
     assert told == {"1", "2", "3", "4"}
 
 

@@ -11,8 +11,18 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 @pytest.fixture
 def words(tmp_path):
     keys = write_dataset(tmp_path, tiny_rows())
-    names = ("data_path", "semantic_id_dir", "load_col", "item_text_fields", "text_encoder", "codebook_size", "lsa_dim",
-             "codebook_dim", "rqvae_hidden_size", "rqvae_epochs")  # fmt: skip
+    names = (
+        "data_path",
+        "semantic_id_dir",
+        "load_col",
+        "item_text_fields",
+        "text_encoder",
+        "codebook_size",
+        "lsa_dim",
+        "codebook_dim",
+        "rqvae_hidden_size",
+        "rqvae_epochs",
+    )
     return ["--dataset=tiny", *(f"--{name}={keys[name]}" for name in names)], keys
 
 
@@ -20,7 +30,9 @@ def _folders(tmp_path):
     return sorted((tmp_path / "semantic_ids").glob("tiny-*"))
 
 
-def test_the_command_prints_and_saves_ids_and_report_and_python_gets_the_same(words, tmp_path, capsys):
+def test_the_command_prints_and_saves_ids_and_report_and_python_gets_the_same(
+    words, tmp_path, capsys
+):
     argv, keys = words
     assert main(argv) == 0
     printed = capsys.readouterr().out
@@ -42,7 +54,9 @@ def test_a_run_trains_with_the_very_ids_of_the_command(words, tmp_path):
     assert main(argv) == 0
     (folder,) = _folders(tmp_path)
     plan = prepare("GenCI", "tiny", config_dict=keys | {"intent_width": 16, "intent_heads": 2})
-    assert plan.semantic_ids.digest == SemanticIDs.load(folder).digest and _folders(tmp_path) == [folder]
+    assert plan.semantic_ids.digest == SemanticIDs.load(folder).digest and _folders(tmp_path) == [
+        folder
+    ]
 
 
 def test_new_items_are_added_to_a_published_artifact(words, tmp_path, capsys):
@@ -60,7 +74,10 @@ def test_new_items_are_added_to_a_published_artifact(words, tmp_path, capsys):
     ("more", "message"),
     [
         (["--quantizer=kmeans"], "quantizer: 'kmeans' is not one of rqvae, rkmeans"),
-        (["--codebook_balance=kmeans"], "codebook_balance: 'kmeans' is not one of sinkhorn, nearest"),
+        (
+            ["--codebook_balance=kmeans"],
+            "codebook_balance: 'kmeans' is not one of sinkhorn, nearest",
+        ),
         (["--lsa_dim=1"], "lsa_dim: 1 is not a whole number of at least 2"),
         (["--quantiser=rkmeans"], "Did you mean 'quantizer'"),
         (["--text_encoder=absent.npy"], "needs the file absent.npy"),
@@ -70,9 +87,15 @@ def test_new_items_are_added_to_a_published_artifact(words, tmp_path, capsys):
         (["lsa"], "not of the form --key=value"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_one_sentence_and_status_2(words, more, message, capsys, tmp_path):
+def test_a_request_that_cannot_be_met_is_one_sentence_and_status_2(
+    words, more, message, capsys, tmp_path
+):
     argv, _ = words
-    argv = [word for word in argv if not any(word.partition("=")[0] == extra.partition("=")[0] for extra in more)]
+    argv = [
+        word
+        for word in argv
+        if not any(word.partition("=")[0] == extra.partition("=")[0] for extra in more)
+    ]
     assert main([*argv, *more]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
@@ -88,6 +111,11 @@ def test_a_missing_dataset_is_asked_for(capsys):
 def test_help_prints_the_usage_and_every_key(argv, capsys):
     assert main(argv) == 0
     printed = capsys.readouterr().out
-    assert "python -m recbole_genci.tokenizer --dataset=NAME" in printed and "--append_to=FOLDER" in printed
+    assert (
+        "python -m recbole_genci.tokenizer --dataset=NAME" in printed
+        and "--append_to=FOLDER" in printed
+    )
     assert all(f"--{key}" in printed for key in TOKENIZER_KEYS)
-    assert "Levels of the residual quantiser" in printed and ("movie_title" in printed) == (len(argv) == 2)
+    assert "Levels of the residual quantiser" in printed and ("movie_title" in printed) == (
+        len(argv) == 2
+    )

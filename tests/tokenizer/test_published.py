@@ -1,4 +1,6 @@
-"""The semantic IDs that come with the package: their files, the digests of their texts, and which catalogues they fit."""
+"""The semantic IDs that come with the package: their files, the digests of their texts, and which
+catalogues they fit.
+"""
 
 import hashlib
 import json
@@ -16,7 +18,12 @@ import recbole_genci
 from recbole_genci.config import properties_folder
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import read_text_digests
-from recbole_genci.tokenizer.artifact.published import best_fit, publish, published_folders, text_digests
+from recbole_genci.tokenizer.artifact.published import (
+    best_fit,
+    publish,
+    published_folders,
+    text_digests,
+)
 from recbole_genci.tokenizer.encoding.text import read_items
 
 ROOT = Path(recbole_genci.__file__).parent.parent
@@ -92,28 +99,43 @@ def test_items_of_other_columns_or_ids_fit_nothing(tmp_path):
     other = tmp_path / "other.item"
     other.write_text("item_id:token\ttitle:token_seq\n1\tToy Story\n")
     assert _fit(other) is None
-    other.write_text("item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\nB01\tx\t1995\tDrama\n")
+    other.write_text(
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\nB01\tx\t1995\tDrama\n"
+    )
     assert _fit(other) is None
 
 
 @pytest.mark.parametrize("broken", ["text_digests.npy", "codes.npy", "items.txt", "manifest.json"])
 def test_damaged_published_ids_are_refused(tmp_path, monkeypatch, broken):
     shutil.copytree(properties_folder() / "semantic_ids", tmp_path / "semantic_ids")
-    monkeypatch.setattr("recbole_genci.tokenizer.artifact.published.properties_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.artifact.published.properties_folder", lambda: tmp_path
+    )
     file = tmp_path / "semantic_ids/ml-100k" / broken
     file.write_bytes(file.read_bytes()[:-9] + b"x" * 9)
-    with pytest.raises(ValueError, match="come with recbole_genci are damaged.*install recbole_genci again"):
+    with pytest.raises(
+        ValueError, match="come with recbole_genci are damaged.*install recbole_genci again"
+    ):
         _fit(ML100K)
 
 
 def test_digests_of_another_shape_are_refused(tmp_path):
-    ids = SemanticIDs(np.array([[0, 0], [0, 1]]), ("a", "b"), (1, 2), {"settings": {"item_text_fields": ["title"]}})
+    ids = SemanticIDs(
+        np.array([[0, 0], [0, 1]]),
+        ("a", "b"),
+        (1, 2),
+        {"settings": {"item_text_fields": ["title"]}},
+    )
     ids.save(tmp_path / "toy")
     with pytest.raises(FileNotFoundError, match="without text_digests.npy"):
         read_text_digests(tmp_path / "toy")
     publish(tmp_path / "toy", "toy", {"a": "one", "b": "two"}, {"b": "zwei"})
     digests = read_text_digests(tmp_path / "toy")
-    assert digests.shape == (2, 2) and digests[0, 0] == digests[0, 1] and digests[1, 0] != digests[1, 1]
+    assert (
+        digests.shape == (2, 2)
+        and digests[0, 0] == digests[0, 1]
+        and digests[1, 0] != digests[1, 1]
+    )
     assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest
 
     np.save(tmp_path / "flat.npy", digests[:, 0])
@@ -131,11 +153,17 @@ def test_a_wheel_carries_them(tmp_path):
         pytest.skip("an installed package has no setup.py")
     words = [sys.executable, "setup.py", "-q", "build_py", f"--build-lib={tmp_path}"]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     for folder in published_folders():
         built = tmp_path / "recbole_genci/properties/semantic_ids" / folder.name
         assert {file.name for file in built.iterdir()} == {
-            "codes.npy", "items.txt", "manifest.json", "text_digests.npy"}  # fmt: skip
+            "codes.npy",
+            "items.txt",
+            "manifest.json",
+            "text_digests.npy",
+        }
         for file in built.iterdir():
             assert file.read_bytes() == (folder / file.name).read_bytes()

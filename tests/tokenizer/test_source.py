@@ -1,4 +1,6 @@
-"""Which semantic IDs a run gets: of a folder, of the package, of the cache, or built; and an encoder that cannot be had."""
+"""Which semantic IDs a run gets: of a folder, of the package, of the cache, or built; and an
+encoder that cannot be had.
+"""
 
 import shutil
 from pathlib import Path
@@ -30,7 +32,9 @@ USED = "Semantic IDs: the published ones (tiny, digest"
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """Properties with a dataset `tiny` that has defaults of the tokenizer's keys, and published IDs for it."""
+    """Properties with a dataset `tiny` that has defaults of the tokenizer's keys, and published IDs
+    for it.
+    """
     properties = tmp_path / "properties"
     shutil.copytree(config_module.properties_folder(), properties)
     shutil.rmtree(properties / "semantic_ids")
@@ -43,7 +47,9 @@ def house(tmp_path, monkeypatch):
     SemanticIDs(codes, TOKENS, (4, 5, 2), {"settings": {"item_text_fields": FIELDS}}).save(folder)
     publish(folder, "tiny", dict(zip(TOKENS, texts, strict=True)))
     monkeypatch.setattr("recbole_genci.config.properties_folder", lambda: properties)
-    monkeypatch.setattr("recbole_genci.tokenizer.artifact.published.properties_folder", lambda: properties)
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.artifact.published.properties_folder", lambda: properties
+    )
     return properties
 
 
@@ -75,8 +81,10 @@ def hub(monkeypatch):
     """A hub out of reach; the names that were asked for."""
     pytest.importorskip("sentence_transformers")
     asked = []
-    monkeypatch.setattr("recbole_genci.tokenizer.encoding.encoders._probe_hub",
-                        lambda name: asked.append(name) or "the hub cannot be reached")  # fmt: skip
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.encoding.encoders._probe_hub",
+        lambda name: asked.append(name) or "the hub cannot be reached",
+    )
     return asked
 
 
@@ -91,7 +99,11 @@ def _change_items(tmp_path, change):
 
 
 def _said(caplog):
-    return [r.getMessage() for r in caplog.records if "ublished" in r.getMessage() or "published ones" in r.getMessage()]
+    return [
+        r.getMessage()
+        for r in caplog.records
+        if "ublished" in r.getMessage() or "published ones" in r.getMessage()
+    ]
 
 
 def _built():
@@ -107,7 +119,8 @@ def test_published_ids_are_used_where_the_catalogue_is_the_same(keys, published,
     assert plan.semantic_ids.digest == published.digest and not _built()
     (line,) = _said(caplog)
     assert line == (
-        f"{USED} {published.digest[:12]}) fit all 20 items by id and text. A tokenizer key, for example "
+        f"{USED} {published.digest[:12]}) fit all 20 items by id and text. A tokenizer key, for "
+        "example "
         "--text_encoder=lsa, builds new ones."
     )
 
@@ -117,13 +130,18 @@ def test_spelling_that_says_the_same_is_no_other_text(keys, published, tmp_path,
     def spell(text):
         header, _, rows = text.partition("\n")
         spelled = [row.split("\t") for row in rows.splitlines()]
-        return "\n".join([header, *("\t".join([row[0], change(row[1]), *row[2:]]) for row in spelled)]) + "\n"
+        return (
+            "\n".join([header, *("\t".join([row[0], change(row[1]), *row[2:]]) for row in spelled)])
+            + "\n"
+        )
 
     _change_items(tmp_path, spell)
     assert prepare("GenCI", "tiny", config_dict=keys).semantic_ids.digest == published.digest
 
 
-def test_the_name_of_the_dataset_does_not_matter_nor_do_texts_fields_need_a_key(keys, published, tmp_path):
+def test_the_name_of_the_dataset_does_not_matter_nor_do_texts_fields_need_a_key(
+    keys, published, tmp_path
+):
     write_dataset(tmp_path / "data", tiny_rows(), name="mine")
     assert Config("GenCI", "mine", config_dict=keys)["item_text_fields"] is None
     assert prepare("GenCI", "mine", config_dict=keys).semantic_ids.digest == published.digest
@@ -153,7 +171,8 @@ def test_a_changed_text_is_told_and_ids_are_built(keys, published, tmp_path, cap
         plan = prepare("GenCI", "tiny", config_dict=keys)
     assert plan.semantic_ids.digest != published.digest and len(_built()) == 1
     assert _said(caplog) == [
-        "Published semantic IDs (tiny) exist, but 1 of 20 texts differ, first that of item 'i7', here 'Tale 7 of Horror "
+        "Published semantic IDs (tiny) exist, but 1 of 20 texts differ, first that of item 'i7', "
+        "here 'Tale 7 of Horror "
         "Thriller. Horror Thriller. 1990'. IDs are built."
     ]
 
@@ -164,7 +183,8 @@ def test_one_more_item_is_told_and_ids_are_built(keys, published, tmp_path, capl
         plan = prepare("GenCI", "tiny", config_dict=keys)
     assert plan.semantic_ids.digest != published.digest and len(plan.semantic_ids) == 21
     assert _said(caplog) == [
-        "Published semantic IDs (tiny) exist, but 1 of 21 items are not among them, first 'i20'. IDs are built."
+        "Published semantic IDs (tiny) exist, but 1 of 21 items are not among them, first 'i20'. "
+        "IDs are built."
     ]
 
 
@@ -175,7 +195,9 @@ def test_another_catalogue_with_a_few_of_the_ids_is_not_mentioned(keys, tmp_path
     assert not _said(caplog)
 
 
-@pytest.mark.parametrize("key", [("tokenizer_seed", 2020), ("text_encoder", "lsa"), ("item_text_fields", FIELDS)])
+@pytest.mark.parametrize(
+    "key", [("tokenizer_seed", 2020), ("text_encoder", "lsa"), ("item_text_fields", FIELDS)]
+)
 @pytest.mark.parametrize("where", ["dict", "command line", "file"])
 def test_any_tokenizer_key_builds_anew(keys, published, tmp_path, caplog, key, where):
     name, value = key
@@ -187,7 +209,9 @@ def test_any_tokenizer_key_builds_anew(keys, published, tmp_path, caplog, key, w
     else:
         given["config_files"] = [str(tmp_path / "mine.yaml")]
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump({name: value}))
-    config = Config("GenCI", "tiny", given.get("config_files"), given["config_dict"], given.get("argv", ()))
+    config = Config(
+        "GenCI", "tiny", given.get("config_files"), given["config_dict"], given.get("argv", ())
+    )
     with caplog.at_level("INFO"):
         ids = find_semantic_ids(config, tmp_path / "data/tiny/tiny.item", TOKENS)
     assert ids.digest != published.digest and not _said(caplog)
@@ -197,7 +221,9 @@ def test_a_folder_given_by_hand_comes_first(keys, published, tmp_path, caplog):
     codes = np.stack([np.arange(20), np.zeros(20, int)], axis=1)
     SemanticIDs(codes, TOKENS, (20, 1)).save(tmp_path / "own")
     with caplog.at_level("INFO"):
-        plan = prepare("GenCI", "tiny", config_dict=keys | {"semantic_id_path": str(tmp_path / "own")})
+        plan = prepare(
+            "GenCI", "tiny", config_dict=keys | {"semantic_id_path": str(tmp_path / "own")}
+        )
     assert plan.semantic_ids.num_levels == 2 and not _said(caplog)
 
 
@@ -209,7 +235,9 @@ def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, t
     def ids(**more):
         return prepare("GenCI", "tiny", config_dict=keys | more).semantic_ids.digest
 
-    built = load_or_build_semantic_ids(settings, file, "item_id", TOKENS, tmp_path / "cache", "tiny").digest
+    built = load_or_build_semantic_ids(
+        settings, file, "item_id", TOKENS, tmp_path / "cache", "tiny"
+    ).digest
     assert built != published.digest
     assert ids(semantic_id_dir=cache) == built
     assert ids(semantic_id_dir=str(tmp_path / "empty")) == published.digest
@@ -222,7 +250,11 @@ def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, t
 
 def test_damaged_published_ids_are_one_sentence_and_status_2(keys, house, capsys):
     (house / "semantic_ids/tiny/codes.npy").write_bytes(b"")
-    words = ["--model=GenCI", "--dataset=tiny", *(f"--{key}={value}" for key, value in keys.items())]
+    words = [
+        "--model=GenCI",
+        "--dataset=tiny",
+        *(f"--{key}={value}" for key, value in keys.items()),
+    ]
     assert main(words) == 2
     assert "The semantic IDs that come with recbole_genci are damaged" in capsys.readouterr().err
     assert not _built() and not Path("saved").exists()
@@ -236,7 +268,10 @@ def test_a_runs_configuration_asks_for_the_published_ids_again(keys, published, 
     assert result["semantic_ids"] == published.digest
     file = Path(result["folder"]) / "config.yaml"
     text = file.read_text()
-    assert not TOKENIZER_KEYS & yaml.safe_load(text).keys() and "# Semantic IDs: the published ones, digest" in text
+    assert (
+        not TOKENIZER_KEYS & yaml.safe_load(text).keys()
+        and "# Semantic IDs: the published ones, digest" in text
+    )
     # Even where the cache holds IDs of the very settings by now.
     prepare("GenCI", "tiny", config_dict=keys | {"text_encoder": "lsa"})
     assert len(_built()) == 1
@@ -250,7 +285,8 @@ def test_a_run_that_built_its_ids_builds_them_again(keys, tmp_path):
     assert content["text_encoder"] == "lsa" and TOKENIZER_KEYS <= content.keys()
 
 
-# ---------------------------------------------------------------- experiments, searches, the tokenizer's command
+# ---------------------------------------------------------------- experiments, searches, the
+# tokenizer's command
 
 
 def test_experiments_use_them_unless_they_are_about_how_ids_are_made(keys, published, tmp_path):
@@ -281,15 +317,26 @@ def test_a_search_uses_them_and_resumes_with_them(keys, published, tmp_path):
     assert prepare_resumed_search(search.folder).plan.semantic_ids.digest == published.digest
 
 
-def test_the_tokenizers_command_builds_and_says_that_published_ones_exist(keys, published, tmp_path, caplog, capsys):
+def test_the_tokenizers_command_builds_and_says_that_published_ones_exist(
+    keys, published, tmp_path, caplog, capsys
+):
     own = {key: keys[key] for key in ("data_path", "load_col")}
     with caplog.at_level("INFO"):
-        assert tokenizer_command.main(["--dataset=tiny", *(f"--{key}={value}" for key, value in own.items())]) == 0
+        assert (
+            tokenizer_command.main(
+                ["--dataset=tiny", *(f"--{key}={value}" for key, value in own.items())]
+            )
+            == 0
+        )
     assert len(_built()) == 1 and "# Semantic IDs of 20 items" in capsys.readouterr().out
     (line,) = _said(caplog)
     assert "a run without a tokenizer key takes them" in line
     assert tokenize("tiny", config_dict=own).digest != published.digest
-    words = ["--dataset=tiny", *(f"--{key}={value}" for key, value in own.items()), "--semantic_id_path=there"]
+    words = [
+        "--dataset=tiny",
+        *(f"--{key}={value}" for key, value in own.items()),
+        "--semantic_id_path=there",
+    ]
     assert tokenizer_command.main(words) == 2
     assert "semantic_id_path: here IDs are built" in capsys.readouterr().err
 
@@ -304,7 +351,10 @@ def _words(keys, **more):
 def test_a_hub_out_of_reach_is_said_before_rows_are_read(keys, hub, rows_unread, capsys):
     assert main(["--model=GenCI", "--dataset=tiny", *_words(keys, text_encoder=HUB)]) == 2
     error = capsys.readouterr().err
-    assert f"The text encoder '{HUB}' cannot be loaded" in error and "Choices for `text_encoder`" in error
+    assert (
+        f"The text encoder '{HUB}' cannot be loaded" in error
+        and "Choices for `text_encoder`" in error
+    )
     assert len(hub) == 1
 
     own = {key: keys[key] for key in ("data_path", "load_col")}
@@ -318,7 +368,17 @@ def test_searches_and_experiments_say_so_too(keys, hub, rows_unread, capsys, mon
 
     monkeypatch.setattr(Preparation, "rows", lambda self, config: pytest.fail("rows were read"))
     Path("space.test").write_text("learning_rate choice [0.001, 0.01]\n")
-    assert run_hyper(["--model=GenCI", "--dataset=tiny", "--params_file=space.test", *_words(keys, text_encoder=HUB)]) == 2
+    assert (
+        run_hyper(
+            [
+                "--model=GenCI",
+                "--dataset=tiny",
+                "--params_file=space.test",
+                *_words(keys, text_encoder=HUB),
+            ]
+        )
+        == 2
+    )
     assert f"The text encoder '{HUB}' cannot be loaded" in capsys.readouterr().err
     words = [word for word in _words(keys, text_encoder=HUB) if not word.startswith("--mu")]
     assert main(["--experiment=mu", "--dataset=tiny", *words]) == 2
@@ -334,11 +394,16 @@ def test_a_comparison_of_encoders_warns_and_goes_on(keys, hub, caplog, monkeypat
     with caplog.at_level("WARNING"):
         _check_semantic_ids(request)
     warned = [r.getMessage() for r in caplog.records if "will fail" in r.getMessage()]
-    assert any("the line text_encoder = sentence-transformers/sentence-t5-base will fail" in line for line in warned)
+    assert any(
+        "the line text_encoder = sentence-transformers/sentence-t5-base will fail" in line
+        for line in warned
+    )
 
 
 def test_it_is_said_before_a_download(keys, hub, rows_unread, tmp_path, capsys):
-    words = _words(keys | {"data_path": str(tmp_path / "nowhere")}, text_encoder=HUB, item_text_fields=FIELDS)
+    words = _words(
+        keys | {"data_path": str(tmp_path / "nowhere")}, text_encoder=HUB, item_text_fields=FIELDS
+    )
     assert main(["--model=GenCI", "--dataset=ml-1m", *words]) == 2
     assert f"The text encoder '{HUB}' cannot be loaded" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
@@ -359,14 +424,18 @@ def test_no_hub_is_asked_for_where_published_ids_fit(keys, house, hub, published
     assert not hub
 
 
-def test_a_catalogue_that_cannot_fit_is_refused_before_rows_are_read(keys, house, hub, rows_unread, tmp_path):
+def test_a_catalogue_that_cannot_fit_is_refused_before_rows_are_read(
+    keys, house, hub, rows_unread, tmp_path
+):
     _default_encoder(house, HUB)
     _change_items(tmp_path, lambda text: text.replace("Story", "Tale"))
     with pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
         prepare("GenCI", "tiny", config_dict=keys)
 
 
-def test_a_catalogue_that_might_have_fitted_is_refused_right_after_its_rows(keys, house, hub, tmp_path, caplog):
+def test_a_catalogue_that_might_have_fitted_is_refused_right_after_its_rows(
+    keys, house, hub, tmp_path, caplog
+):
     _default_encoder(house, HUB)
     _change_items(tmp_path, lambda text: text.replace("Story 7 of", "Tale 7 of"))
     with caplog.at_level("INFO"), pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
@@ -383,11 +452,15 @@ def test_cached_ids_and_vectors_need_no_hub(keys, house, hub, tmp_path, monkeypa
     vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     with monkeypatch.context() as online:
         online.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
-        online.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **keys: vectors)
+        online.setattr(
+            "recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **keys: vectors
+        )
         item_vectors(settings, tokens, texts, tmp_path / "cache")
     built = prepare("GenCI", "tiny", config_dict=given).semantic_ids  # from the vectors
     shutil.rmtree(tmp_path / "cache" / EMBEDDINGS)
-    assert prepare("GenCI", "tiny", config_dict=given).semantic_ids.digest == built.digest  # from the IDs
+    assert (
+        prepare("GenCI", "tiny", config_dict=given).semantic_ids.digest == built.digest
+    )  # from the IDs
     assert not hub
     with pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
         prepare("GenCI", "tiny", config_dict=given | {"tokenizer_seed": 7})
@@ -408,7 +481,10 @@ def test_vectors_of_other_texts_do_not_help(keys, house, hub, tmp_path, monkeypa
     settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=given))
     with monkeypatch.context() as online:
         online.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)
-        online.setattr("recbole_genci.tokenizer.build.encode_texts", lambda texts, *args, **keys: np.eye(2, dtype=np.float32))
+        online.setattr(
+            "recbole_genci.tokenizer.build.encode_texts",
+            lambda texts, *args, **keys: np.eye(2, dtype=np.float32),
+        )
         item_vectors(settings, ["a", "b"], ["one", "two"], tmp_path / "cache")
     with pytest.raises(RuntimeError, match=f"'{HUB}' cannot be loaded"):
         prepare("GenCI", "tiny", config_dict=given)

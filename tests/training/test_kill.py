@@ -1,4 +1,6 @@
-"""kill -9 at any moment of a run loses at most the running epoch, and leaves nothing half-written to be loaded."""
+"""kill -9 at any moment of a run loses at most the running epoch, and leaves nothing half-written
+to be loaded.
+"""
 
 import functools
 import os
@@ -45,15 +47,25 @@ class Clock:
 
 
 def watch(clock, patch):
-    """Moments: before and after each file is begun, filled, made durable and renamed, and each optimiser step."""
-    for module, names in ((files.os, ("fsync", "replace")), (files.tempfile, ("mkstemp",)), (trainer, ("save_file",)),
-                          (torch, ("save",)), (torch.optim.Adam, ("step",)), (Path, ("write_text", "unlink"))):  # fmt: skip
+    """Moments: before and after each file is begun, filled, made durable and renamed, and each
+    optimiser step.
+    """
+    for module, names in (
+        (files.os, ("fsync", "replace")),
+        (files.tempfile, ("mkstemp",)),
+        (trainer, ("save_file",)),
+        (torch, ("save",)),
+        (torch.optim.Adam, ("step",)),
+        (Path, ("write_text", "unlink")),
+    ):
         for name in names:
             patch.setattr(module, name, clock.around(getattr(module, name)))
 
 
 def run_killed_at(moment, plan, progress: Path) -> int:
-    """Run the plan in a child that dies at ``moment``; the epochs whose state it had finished writing."""
+    """Run the plan in a child that dies at ``moment``; the epochs whose state it had finished
+    writing.
+    """
     progress.write_text("0")
     child = os.fork()
     if child == 0:
@@ -77,7 +89,11 @@ def run_killed_at(moment, plan, progress: Path) -> int:
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, monkeypatch):
     keys = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=30)) | {
-        "epochs": EPOCHS, "stopping_step": 9, "dropout_prob": 0.2, "train_batch_size": 128}  # fmt: skip
+        "epochs": EPOCHS,
+        "stopping_step": 9,
+        "dropout_prob": 0.2,
+        "train_batch_size": 128,
+    }
     plan = prepare("DeepFM", "tiny", config_dict=keys)
     clock = Clock(-1)
     with monkeypatch.context() as patch:
@@ -99,7 +115,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, monkeypatc
             start = torch.load(folder / "training.pt", weights_only=True)["epoch"] + 1
             assert start >= epochs  # at most the running epoch is lost
             result = resume(folder)
-            assert {k: result[k] for k in SAME} == {k: whole[k] for k in SAME}, f"killed at moment {moment}"
+            assert {k: result[k] for k in SAME} == {k: whole[k] for k in SAME}, (
+                f"killed at moment {moment}"
+            )
             assert (folder / "model.safetensors").read_bytes() == weights
             assert load(folder).evaluate() == whole["test"]
         else:

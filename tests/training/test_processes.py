@@ -1,4 +1,6 @@
-"""Two processes train as one does: the same batches, gradients, batch statistics, scores and metrics."""
+"""Two processes train as one does: the same batches, gradients, batch statistics, scores and
+metrics.
+"""
 
 import functools
 import json
@@ -28,16 +30,20 @@ NO_DROPOUT = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0
 
 @pytest.fixture
 def keys(tmp_path):
-    """729 training rows; no click of a held-out row equals another without one in user, item and history.
+    """729 training rows; no click of a held-out row equals another without one in user, item and
+    history.
 
-    Such a pair has one score, which rounding may split on one processor and not on another: half a pair of AUC.
+    Such a pair has one score, which rounding may split on one processor and not on another: half a
+        pair of AUC.
     """
     rows = tiny_rows(num_users=9, num_items=60, rows_per_user=101, seed=9)
     return write_dataset(tmp_path / "data", rows, num_items=60) | {"epochs": 2, "stopping_step": 9}
 
 
 def in_two_processes(work, *arguments):
-    """Call ``work(processes, *arguments)`` in two processes that have met; what they return, by rank."""
+    """Call ``work(processes, *arguments)`` in two processes that have met; what they return, by
+    rank.
+    """
     meeting = Path("meeting").resolve()
     torch.multiprocessing.spawn(_meet, args=(meeting, work, arguments), nprocs=2)
     return [torch.load(f"{meeting}-{rank}", weights_only=True) for rank in range(2)]
@@ -56,7 +62,11 @@ SHAPES = [(7, 3), (6, 3, 4)]
 def norm_of_share(processes, shape):
     torch.manual_seed(1)
     x, upstream = torch.randn(shape) * 3 + 5, torch.randn(shape)
-    norm = torch.nn.BatchNorm1d(shape[1]) if processes.size == 1 else GlobalBatchNorm1d(torch.nn.BatchNorm1d(shape[1]), None)
+    norm = (
+        torch.nn.BatchNorm1d(shape[1])
+        if processes.size == 1
+        else GlobalBatchNorm1d(torch.nn.BatchNorm1d(shape[1]), None)
+    )
     share = x[processes.rank :: processes.size].clone().requires_grad_()
     y = norm(share)
     (y * upstream[processes.rank :: processes.size]).sum().backward()
@@ -65,13 +75,17 @@ def norm_of_share(processes, shape):
 
 
 def scores_and_calls(processes, keys):
-    """Scores and labels of the test rows, and the sizes of the batches that this process has predicted."""
+    """Scores and labels of the test rows, and the sizes of the batches that this process has
+    predicted.
+    """
     config = Config("DIN", "tiny", config_dict=keys)
     parts = create_dataset(config).build()
     model, _ = make_model("DIN", parts, keys)
     seen, predict = [], model.predict
     model.predict = lambda batch: seen.append(len(batch)) or predict(batch)
-    return *score_rows(model, create_loaders(config, parts)[2], config["device"], processes=processes), seen
+    return *score_rows(
+        model, create_loaders(config, parts)[2], config["device"], processes=processes
+    ), seen
 
 
 def metrics_of_two_runs(processes, keys):
@@ -111,18 +125,30 @@ def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
 def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(tmp_path):
     """The last batch has two rows, fewer than there are processes."""
     size = 34
-    keys = write_dataset(tmp_path / "data", tiny_rows(num_users=8, rows_per_user=101)) | {"train_batch_size": size}
+    keys = write_dataset(tmp_path / "data", tiny_rows(num_users=8, rows_per_user=101)) | {
+        "train_batch_size": size
+    }
     config = Config("DIN", "tiny", config_dict=keys)
     parts = create_dataset(config).build()
 
     def batches(processes):
         train = create_loaders(config, parts)[0]
         processes.share_training(train)
-        return [[tuple(row) for row in zip(b["user_id"].tolist(), b["item_id"].tolist(), b["label"].tolist())] for b in train]
+        return [
+            [
+                tuple(row)
+                for row in zip(b["user_id"].tolist(), b["item_id"].tolist(), b["label"].tolist())
+            ]
+            for b in train
+        ]
 
     whole, *shares = (batches(p) for p in (ALONE, *(Processes(rank, 3) for rank in range(3))))
     full = len(whole) - 1
-    assert [len(batch) for batch in whole] == [size] * full + [2] and full == 19 and all(len(share) == 20 for share in shares)
+    assert (
+        [len(batch) for batch in whole] == [size] * full + [2]
+        and full == 19
+        and all(len(share) == 20 for share in shares)
+    )
     for number in range(full):  # one after another: what lies together stays together
         assert sum((share[number] for share in shares), []) == whole[number]
         assert {len(share[number]) for share in shares} == {size // 3, size // 3 + 1}
@@ -141,32 +167,59 @@ def train_and_keep(config, parts, semantic_ids, folder, processes, heading):
         return result
 
     training.CTRTrainer.fit = fit_and_keep
-    return train_and_evaluate(config, parts, semantic_ids, folder=folder, processes=processes, heading=heading)
+    return train_and_evaluate(
+        config, parts, semantic_ids, folder=folder, processes=processes, heading=heading
+    )
 
 
 def test_two_processes_end_with_the_weights_and_metrics_of_one(keys, monkeypatch):
-    # Adam steps by the sign of a gradient that is all rounding (biases before batch normalisation); SGD does not.
-    keys |= NO_DROPOUT | SMALL_GENCI | {"train_batch_size": 128, "eval_batch_size": 32, "learner": "sgd", "learning_rate": 0.05}
+    # Adam steps by the sign of a gradient that is all rounding (biases before batch normalisation);
+    # SGD does not.
+    keys |= (
+        NO_DROPOUT
+        | SMALL_GENCI
+        | {"train_batch_size": 128, "eval_batch_size": 32, "learner": "sgd", "learning_rate": 0.05}
+    )
     alone = run("DIN,GenCI", "tiny", config_dict=keys)
     monkeypatch.setattr("recbole_genci.quick_start.train_and_evaluate", train_and_keep)
     together = run("DIN,GenCI", "tiny", config_dict=keys | {"nproc": 2})
-    # GenCI's mean next-item loss is over each process's clicks; all else differs by the order of sums.
+    # GenCI's mean next-item loss is over each process's clicks; all else differs by the order of
+    # sums.
     for one, two, near in zip(alone, together, (1e-5, 1e-3)):
         folder = Path(two["folder"])
-        first, second = (torch.load(folder / f"weights-{rank}", weights_only=True) for rank in range(2))
-        assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+        first, second = (
+            torch.load(folder / f"weights-{rank}", weights_only=True) for rank in range(2)
+        )
+        assert first.keys() == second.keys() and all(
+            torch.equal(first[k], second[k]) for k in first
+        )
         assert one["best_epoch"] == two["best_epoch"]
-        best, expected = (load_file(Path(run["folder"]) / "model.safetensors") for run in (two, one))
+        best, expected = (
+            load_file(Path(run["folder"]) / "model.safetensors") for run in (two, one)
+        )
         assert best.keys() == expected.keys()
         assert max((best[k].float() - expected[k].float()).abs().max() for k in best) < near
-        for metric in ("auc", "logloss"):  # AUC of 48 rows steps by 0.002 where two of them change places
+        for metric in (
+            "auc",
+            "logloss",
+        ):  # AUC of 48 rows steps by 0.002 where two of them change places
             assert two["test"][metric] == pytest.approx(one["test"][metric], abs=10 * near)
-            assert two["best_valid"][metric] == pytest.approx(one["best_valid"][metric], abs=10 * near)
+            assert two["best_valid"][metric] == pytest.approx(
+                one["best_valid"][metric], abs=10 * near
+            )
         # What is left is what one process leaves, and left by one of the two.
-        left, expected = ({path.name for path in Path(run["folder"]).iterdir()} for run in (two, one))
-        assert left == expected | {"weights-0", "weights-1"} and (two["nproc"], one["nproc"]) == (2, 1)
+        left, expected = (
+            {path.name for path in Path(run["folder"]).iterdir()} for run in (two, one)
+        )
+        assert left == expected | {"weights-0", "weights-1"} and (two["nproc"], one["nproc"]) == (
+            2,
+            1,
+        )
         log = (folder / "run.log").read_text()
-        assert log.count("INFO  epoch 1  ") == 1 and " in each of 2 processes, learning_rate 0.05 (config_dict)" in log
+        assert (
+            log.count("INFO  epoch 1  ") == 1
+            and " in each of 2 processes, learning_rate 0.05 (config_dict)" in log
+        )
         assert load(folder).evaluate() == two["test"]
     assert len(list(Path("results").iterdir())) == 2
 
@@ -176,12 +229,16 @@ def die(config, parts, semantic_ids, folder, processes, heading, how):
         if how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise FloatingPointError("no more numbers")
-    return train_and_evaluate(config, parts, semantic_ids, folder=folder, processes=processes, heading=heading)
+    return train_and_evaluate(
+        config, parts, semantic_ids, folder=folder, processes=processes, heading=heading
+    )
 
 
 @pytest.mark.parametrize(("how", "message"), [("killed", "SIGKILL"), ("raises", "no more numbers")])
 def test_a_process_that_dies_ends_the_run_with_its_error(how, message, keys, monkeypatch):
-    monkeypatch.setattr("recbole_genci.quick_start.train_and_evaluate", functools.partial(die, how=how))
+    monkeypatch.setattr(
+        "recbole_genci.quick_start.train_and_evaluate", functools.partial(die, how=how)
+    )
     with pytest.raises(Exception, match=message):
         run("DeepFM", "tiny", config_dict=keys | {"nproc": 2})
     assert not list(Path("saved").glob("*/metrics.json")) and not Path("results").exists()
@@ -204,5 +261,10 @@ def test_settings_that_cannot_work_are_refused(words, message, keys):
 
 def test_a_run_of_several_processes_is_not_resumed(keys, capsys):
     Path("stopped").mkdir()
-    Path("stopped/config.yaml").write_text(json.dumps({"model": "DIN", "dataset": "tiny", "nproc": 2}))
-    assert main(["--resume=stopped"]) == 2 and "trained by several processes" in capsys.readouterr().err
+    Path("stopped/config.yaml").write_text(
+        json.dumps({"model": "DIN", "dataset": "tiny", "nproc": 2})
+    )
+    assert (
+        main(["--resume=stopped"]) == 2
+        and "trained by several processes" in capsys.readouterr().err
+    )

@@ -36,10 +36,18 @@ def keys(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("GenCI", SMALL_GENCI), ("DIN", {}), ("DeepFM", {}), ("AFN+", {}), ("MIRRN", {}),
-     ("GenCI", SMALL_GENCI | {"weight_decay": 0.1, "weight_decay_of": "embeddings"})],  # an optimiser of two parameter groups
-)  # fmt: skip
-def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(name, more, keys, monkeypatch):
+    [
+        ("GenCI", SMALL_GENCI),
+        ("DIN", {}),
+        ("DeepFM", {}),
+        ("AFN+", {}),
+        ("MIRRN", {}),
+        ("GenCI", SMALL_GENCI | {"weight_decay": 0.1, "weight_decay_of": "embeddings"}),
+    ],  # an optimiser of two parameter groups
+)
+def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(
+    name, more, keys, monkeypatch
+):
     keys |= more
     whole = run(name, "tiny", config_dict=keys)[0]
     with monkeypatch.context() as patched:
@@ -47,12 +55,17 @@ def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(nam
         with pytest.raises(KeyboardInterrupt):
             run(name, "tiny", config_dict=keys)
     folder = sorted(Path("saved").iterdir(), key=lambda path: path.stat().st_ctime)[-1]
-    assert {p.name for p in folder.iterdir()} >= {"training.pt", "config.yaml"} and not (folder / "metrics.json").exists()
+    assert {p.name for p in folder.iterdir()} >= {"training.pt", "config.yaml"} and not (
+        folder / "metrics.json"
+    ).exists()
     torch.rand(3)
     resumed = resume(folder)
     assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
     assert resumed["resumed"] and not whole["resumed"] and resumed["epochs"] == 5
-    one, other = load_file(Path(whole["folder"]) / "model.safetensors"), load_file(folder / "model.safetensors")
+    one, other = (
+        load_file(Path(whole["folder"]) / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
     assert all(torch.equal(one[k], other[k]) for k in one) and not (folder / "training.pt").exists()
 
 
@@ -69,7 +82,10 @@ def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
 
 def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, capsys):
     assert main(["--resume=saved/nowhere"]) == 2 and "config.yaml" in capsys.readouterr().err
-    assert main(["--resume=saved/nowhere", "--epochs=3"]) == 2 and "stands alone" in capsys.readouterr().err
+    assert (
+        main(["--resume=saved/nowhere", "--epochs=3"]) == 2
+        and "stands alone" in capsys.readouterr().err
+    )
     finished = run("DeepFM", "tiny", config_dict=keys)[0]["folder"]
     assert main([f"--resume={finished}"]) == 2 and "has finished" in capsys.readouterr().err
     with monkeypatch.context() as patched:
@@ -78,36 +94,62 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
     state = (folder / "training.pt").read_bytes()
-    for damaged, said in ((b"", "EOFError|Ran out of input"), (b"no archive", ""), (state[: len(state) // 2], "")):
+    for damaged, said in (
+        (b"", "EOFError|Ran out of input"),
+        (b"no archive", ""),
+        (state[: len(state) // 2], ""),
+    ):
         (folder / "training.pt").write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"training.pt is damaged .*({said}).*Start the run anew"):
+        with pytest.raises(
+            ValueError, match=f"training.pt is damaged .*({said}).*Start the run anew"
+        ):
             resume(folder)
     torch.save({"model": {}}, folder / "training.pt")
-    with pytest.raises(ValueError, match="training.pt lacks best_epoch, .*random; it is damaged or no training state"):
+    with pytest.raises(
+        ValueError,
+        match="training.pt lacks best_epoch, .*random; it is damaged or no training state",
+    ):
         resume(folder)
     (folder / "training.pt").write_bytes(state)
     asked = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text("model: [")
-    assert main([f"--resume={folder}"]) == 2 and "config.yaml is damaged (while parsing" in capsys.readouterr().err
+    assert (
+        main([f"--resume={folder}"]) == 2
+        and "config.yaml is damaged (while parsing" in capsys.readouterr().err
+    )
     (folder / "config.yaml").write_text(asked)
     with only_process(folder):
-        assert main([f"--resume={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
+        assert (
+            main([f"--resume={folder}"]) == 2
+            and "another process is at work in" in capsys.readouterr().err
+        )
     with monkeypatch.context() as patched:
-        patched.setattr("recbole.model.context_aware_recommender.deepfm.DeepFM.revision", 2, raising=False)
-        with pytest.raises(ValueError, match="was trained on model revision None, but its configuration now gives 2"):
+        patched.setattr(
+            "recbole.model.context_aware_recommender.deepfm.DeepFM.revision", 2, raising=False
+        )
+        with pytest.raises(
+            ValueError,
+            match="was trained on model revision None, but its configuration now gives 2",
+        ):
             resume(folder)
     (folder / "config.yaml").write_text(asked.replace("learning_rate: ", "learning_rate: 0.5 #"))
-    with pytest.raises(ValueError, match="was trained with learning_rate 0.*, its configuration now says 0.5"):
+    with pytest.raises(
+        ValueError, match="was trained with learning_rate 0.*, its configuration now says 0.5"
+    ):
         resume(folder)
     (folder / "config.yaml").write_text(asked.replace("\nweight_decay: ", "\nweight_decay: 0.5 #"))
-    with pytest.raises(ValueError, match="was trained with weight_decay .*, its configuration now says 0.5"):
+    with pytest.raises(
+        ValueError, match="was trained with weight_decay .*, its configuration now says 0.5"
+    ):
         resume(folder)
     (folder / "config.yaml").write_text(asked)
     data = Path(yaml.safe_load((folder / "config.yaml").read_text())["data_path"])
     file = data / "tiny/tiny.item"
     before = file.read_text()
     file.write_text(before.replace("\t1990\t", "\t1991\t"))
-    with pytest.raises(ValueError, match="was trained on features .* but its configuration now gives"):
+    with pytest.raises(
+        ValueError, match="was trained on features .* but its configuration now gives"
+    ):
         resume(folder)
     file.write_text(before)
     file = data / "tiny/tiny.inter"
@@ -116,7 +158,9 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         resume(folder)
 
 
-def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_left(keys, monkeypatch, tmp_path, capsys):
+def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_left(
+    keys, monkeypatch, tmp_path, capsys
+):
     with monkeypatch.context() as patched:
         stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,10 @@ from recbole_genci.training.trainer import CTRTrainer
 
 @pytest.fixture
 def keys(tmp_path):
-    return write_dataset(tmp_path / "data", tiny_rows()) | {"weight_decay": 0.1, "learning_rate": 0.01}
+    return write_dataset(tmp_path / "data", tiny_rows()) | {
+        "weight_decay": 0.1,
+        "learning_rate": 0.01,
+    }
 
 
 def after_a_step_without_gradient(name, keys):
@@ -37,7 +40,11 @@ def after_a_step_without_gradient(name, keys):
 @pytest.mark.parametrize("name", ["GenCI", "DeepFM", "DIN", "DIEN", "MIRRN", "LR"])
 def test_embedding_tables_alone_are_decayed(name, keys):
     model, before = after_a_step_without_gradient(name, keys | {"weight_decay_of": "embeddings"})
-    tables = {f"{path}.weight" for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    tables = {
+        f"{path}.weight"
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+    }
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     assert moved and moved == {key for key in tables & set(before) if before[key].any()}
 

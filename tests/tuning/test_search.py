@@ -1,4 +1,6 @@
-"""Searches on small data: one table, one selection, one test; stopped and resumed, failing, and blind to the test rows."""
+"""Searches on small data: one table, one selection, one test; stopped and resumed, failing, and
+blind to the test rows.
+"""
 
 import importlib.util
 import json
@@ -15,7 +17,13 @@ from recbole_genci import load, plan, quick_start
 from recbole_genci.training import run as training
 from recbole_genci.tuning import bayes, study, trial
 from recbole_genci.tuning.command import main
-from recbole_genci.tuning.search import NoTrialFinished, execute, prepare_search, resume_search, tune
+from recbole_genci.tuning.search import (
+    NoTrialFinished,
+    execute,
+    prepare_search,
+    resume_search,
+    tune,
+)
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Choice, QUniform
 from recbole_genci.utils.lock import only_process
@@ -57,27 +65,44 @@ def stop_after(number, monkeypatch):
 
 def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatch):
     built, original = [], plan.create_dataset
-    monkeypatch.setattr(plan, "create_dataset", lambda config: built.append(config) or original(config))
+    monkeypatch.setattr(
+        plan, "create_dataset", lambda config: built.append(config) or original(config)
+    )
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
-    assert json.loads((folder / "hyper_result.json").read_text()) == json.loads(json.dumps(result)) and len(built) == 1
+    assert (
+        json.loads((folder / "hyper_result.json").read_text()) == json.loads(json.dumps(result))
+        and len(built) == 1
+    )
     assert len(result["trials"]) == 4 and {r["status"] for r in result["trials"]} == {"finished"}
     best = max(result["trials"], key=lambda record: record["score"])
     selected = result["selected"]
-    assert (selected["trial"], selected["params"], selected["score"]) == (best["trial"], best["params"], best["valid"]["auc"])
+    assert (selected["trial"], selected["params"], selected["score"]) == (
+        best["trial"],
+        best["params"],
+        best["valid"]["auc"],
+    )
     # The selected one is a finished run; the others keep their configuration and log.
     run = load(selected["folder"])
     assert run.evaluate("test") == selected["test"] and run.evaluate("valid") == selected["valid"]
     for record in result["trials"]:
         (left,) = (folder / record["folder"]).iterdir()
         names = {path.name for path in left.iterdir()}
-        assert names == {"config.yaml", "run.log"} or record is best and "model.safetensors" in names
+        assert (
+            names == {"config.yaml", "run.log"} or record is best and "model.safetensors" in names
+        )
         assert "test" not in record["valid"]
     frame = table(folder)
-    assert list(frame["trial"]) == [1, 2, 3, 4] and set(frame["mlp_hidden_size"]) == {"[8]", "[4, 4]"}
-    assert (folder / "hyper_result.png").is_file() == (importlib.util.find_spec("matplotlib") is not None)
+    assert list(frame["trial"]) == [1, 2, 3, 4] and set(frame["mlp_hidden_size"]) == {
+        "[8]",
+        "[4, 4]",
+    }
+    assert (folder / "hyper_result.png").is_file() == (
+        importlib.util.find_spec("matplotlib") is not None
+    )
     assert (folder / "search.log").read_text().count(": finished, ") == 4
-    # The selected values are a configuration file of an ordinary run, which comes to the same metrics.
+    # The selected values are a configuration file of an ordinary run, which comes to the same
+    # metrics.
     keys = {key: value for key, value in data.items() if key not in selected["params"]}
     again = quick_start.run("DeepFM", "tiny", [str(folder / "selected.yaml")], keys)
     assert again[0]["test"] == selected["test"]
@@ -85,7 +110,9 @@ def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatc
 
 def test_semantic_ids_are_made_once(data, monkeypatch):
     made, original = [], plan.prepare_semantic_ids
-    monkeypatch.setattr(plan, "prepare_semantic_ids", lambda *args: made.append(1) or original(*args))
+    monkeypatch.setattr(
+        plan, "prepare_semantic_ids", lambda *args: made.append(1) or original(*args)
+    )
     Path("space.test").write_text("mu choice [0.1, 1.0]\nintent_layers quniform 1,2,1\n")
     keys = data | {k: v for k, v in SMALL_GENCI.items() if k != "intent_layers"}
     result = tune("GenCI", "tiny", "space.test", config_dict=keys, algo="random", max_evals=2)
@@ -97,7 +124,9 @@ def test_semantic_ids_are_made_once(data, monkeypatch):
 def test_a_stopped_search_ends_with_the_table_of_one_that_was_not(algo, data, monkeypatch):
     if algo == "bayes":
         pytest.importorskip("hyperopt")
-    Path("space.test").write_text(SPACE + ("dropout_prob uniform 0,0.5\n" if algo != "exhaustive" else ""))
+    Path("space.test").write_text(
+        SPACE + ("dropout_prob uniform 0,0.5\n" if algo != "exhaustive" else "")
+    )
     settings = {"algo": algo, "max_evals": 4}
     whole = tune("DeepFM", "tiny", "space.test", config_dict=data, **settings)
     with monkeypatch.context() as patched:
@@ -107,7 +136,11 @@ def test_a_stopped_search_ends_with_the_table_of_one_that_was_not(algo, data, mo
     first, stopped = folders()
     assert len(table(stopped)) == 2 and not (stopped / "hyper_result.json").exists()
     trained, original = [], trial.train
-    monkeypatch.setattr(trial, "train", lambda shared, params, *rest: trained.append(params) or original(shared, params, *rest))
+    monkeypatch.setattr(
+        trial,
+        "train",
+        lambda shared, params, *rest: trained.append(params) or original(shared, params, *rest),
+    )
     resumed = resume_search(stopped)
     assert len(trained) == 2 and without_times(resumed) == without_times(whole)
     pd.testing.assert_frame_equal(table(stopped), table(first))
@@ -142,8 +175,12 @@ def test_more_trials_can_be_added_and_the_search_can_end_early(data):
     few = tune("DeepFM", "tiny", "rates.test", max_evals=2, **settings)
     (folder,) = folders()
     more = resume_search(folder, max_evals=5)
-    assert more["trials"][:2] == few["trials"] and len(more["trials"]) == 5 and more["max_evals"] == 5
-    assert json.loads((folder / "search.json").read_text())["settings"]["max_evals"] == 5  # where it is killed, that is asked for
+    assert (
+        more["trials"][:2] == few["trials"] and len(more["trials"]) == 5 and more["max_evals"] == 5
+    )
+    assert (
+        json.loads((folder / "search.json").read_text())["settings"]["max_evals"] == 5
+    )  # where it is killed, that is asked for
     scores = [record["score"] for record in more["trials"]]
     early = tune("DeepFM", "tiny", "rates.test", max_evals=5, early_stop=1, **settings)
     expected = next((i + 1 for i in range(1, 5) if scores[i] <= max(scores[:i])), 5)
@@ -153,42 +190,66 @@ def test_more_trials_can_be_added_and_the_search_can_end_early(data):
 def test_a_stopped_trial_of_other_values_is_forgotten_and_one_of_the_same_kept(tmp_path, caplog):
     for name, rate in (("a", 0.1), ("b", 0.2)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(f"learning_rate: {rate}\nmlp_hidden_size: [8, 4]\nmu: 0.1\n")
+        (tmp_path / name / "config.yaml").write_text(
+            f"learning_rate: {rate}\nmlp_hidden_size: [8, 4]\nmu: 0.1\n"
+        )
     trial._forget_other_values({"mlp_hidden_size": [8, 4], "learning_rate": 0.2}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
     assert "holds a stopped run of other values" in caplog.text
 
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
-    Path("space.test").write_text("dropout_prob choice [0.1, 1.5]\nlearning_rate choice [0.001, 0.01]\n")
+    Path("space.test").write_text(
+        "dropout_prob choice [0.1, 1.5]\nlearning_rate choice [0.001, 0.01]\n"
+    )
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     failed = [record for record in result["trials"] if record["params"]["dropout_prob"] == 1.5]
-    assert len(failed) == 2 and len(result["trials"]) == 4 and result["selected"]["params"]["dropout_prob"] == 0.1
+    assert (
+        len(failed) == 2
+        and len(result["trials"]) == 4
+        and result["selected"]["params"]["dropout_prob"] == 0.1
+    )
     for record in failed:
-        assert record["status"] == "failed" and "dropout_prob: 1.5 is not a number" in record["error"] and record["score"] is None
-    assert list(table(folders()[0])["error"].notna()) == [r["status"] == "failed" for r in result["trials"]]
+        assert (
+            record["status"] == "failed"
+            and "dropout_prob: 1.5 is not a number" in record["error"]
+            and record["score"] is None
+        )
+    assert list(table(folders()[0])["error"].notna()) == [
+        r["status"] == "failed" for r in result["trials"]
+    ]
 
 
 def test_a_failing_trial_does_not_end_a_bayesian_search(data):
     pytest.importorskip("hyperopt")
-    Path("space.test").write_text("dropout_prob choice [0.1, 1.5]\nlearning_rate uniform 0.001,0.01\n")
+    Path("space.test").write_text(
+        "dropout_prob choice [0.1, 1.5]\nlearning_rate uniform 0.001,0.01\n"
+    )
     result = tune("DeepFM", "tiny", "space.test", config_dict=data, algo="bayes", max_evals=6)
-    assert {record["status"] for record in result["trials"]} == {"finished", "failed"} and len(result["trials"]) == 6
+    assert {record["status"] for record in result["trials"]} == {"finished", "failed"} and len(
+        result["trials"]
+    ) == 6
 
 
 @pytest.fixture
 def searched(tmp_path, monkeypatch):
-    """``searched(losses, max_evals, early_stop)``: the study of a Bayesian search over 2 x 3 points whose losses are told."""
+    """``searched(losses, max_evals, early_stop)``: the study of a Bayesian search over 2 x 3 points
+    whose losses are told.
+    """
     pytest.importorskip("hyperopt")
     monkeypatch.setattr(study, "write_table", lambda *args: None)
     space = {"a": Choice((1, 2)), "b": Choice(([1], [2], [3]))}
 
     def search(losses, early_stop=None, max_evals=50):
         outcome = {"valid": {}, "best_epoch": 1, "epochs": 1, "training_s": 0.0}
-        monkeypatch.setattr(trial, "train", lambda shared, params, folder: outcome | {"score": losses(params)})
+        monkeypatch.setattr(
+            trial, "train", lambda shared, params, folder: outcome | {"score": losses(params)}
+        )
         found, proposed = study.Study(tmp_path, None, False, early_stop), []
         run = lambda point: proposed.append(point) or found.run(point)  # noqa: E731
-        bayes.BayesianSearch(run, space, Settings("bayes", max_evals).num_trials(space), seed=0).run()
+        bayes.BayesianSearch(
+            run, space, Settings("bayes", max_evals).num_trials(space), seed=0
+        ).run()
         return found, proposed
 
     return search
@@ -220,20 +281,30 @@ def test_a_bayesian_search_ends_when_all_it_proposes_are_repeats(monkeypatch, ca
     caplog.set_level(logging.INFO)
     proposed = []
     space = {"a": QUniform(1, 3, 1)}  # three points, though nobody counts them
-    bayes.BayesianSearch(lambda point: (proposed.append(point["a"]) or float(point["a"]), False), space, 100, seed=0).run()
-    assert set(proposed) == {1, 2, 3} and len(proposed) < 100 and "The search ends with 3 of 100 points" in caplog.text
+    bayes.BayesianSearch(
+        lambda point: (proposed.append(point["a"]) or float(point["a"]), False), space, 100, seed=0
+    ).run()
+    assert (
+        set(proposed) == {1, 2, 3}
+        and len(proposed) < 100
+        and "The search ends with 3 of 100 points" in caplog.text
+    )
 
 
 _OF_THE_MACHINE = [
     OSError(28, "No space left on device"),
     MemoryError("8 GiB"),
     SafetensorError("I/O error"),
-    RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),  # torch.save on a full disk
+    RuntimeError(
+        "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"
+    ),  # torch.save on a full disk
 ]
 
 
 @pytest.mark.parametrize("error", _OF_THE_MACHINE)
-def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(error, data, monkeypatch, capsys):
+def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
+    error, data, monkeypatch, capsys
+):
     Path("space.test").write_text("learning_rate choice [0.001, 0.01, 0.02]\n")
     original, started = trial.train_or_go_on, []
 
@@ -246,13 +317,19 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(err
     monkeypatch.setattr(trial, "train_or_go_on", train)
     words = [f"--{key}={value}" for key, value in (data | {"epochs": 1}).items()]
     assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", *words]) == 1
-    assert f"recbole_genci: trial 2 could not be run here ({trial.described(error)})" in capsys.readouterr().err
+    assert (
+        f"recbole_genci: trial 2 could not be run here ({trial.described(error)})"
+        in capsys.readouterr().err
+    )
     (folder,) = folders()
     assert len(study.read_journal(folder / study.JOURNAL)) == 1
     assert [record["status"] for record in resume_search(folder)["trials"]] == ["finished"] * 3
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("no such file"), torch.OutOfMemoryError("batch"), RuntimeError("shapes")])
+@pytest.mark.parametrize(
+    "error",
+    [FileNotFoundError("no such file"), torch.OutOfMemoryError("batch"), RuntimeError("shapes")],
+)
 def test_values_that_name_no_file_or_need_too_much_of_a_gpu_are_failed_trials(error):
     assert not trial.is_of_the_machine(error)
 
@@ -274,22 +351,31 @@ def test_selection_never_sees_the_test_rows(data, monkeypatch):
     flipped = execute(prepared)
     assert without_times(flipped)[0] == without_times(honest)[0]
     assert flipped["selected"]["trial"] == honest["selected"]["trial"]
-    assert flipped["selected"]["test"]["auc"] == pytest.approx(1 - honest["selected"]["test"]["auc"], abs=1e-6)
+    assert flipped["selected"]["test"]["auc"] == pytest.approx(
+        1 - honest["selected"]["test"]["auc"], abs=1e-6
+    )
 
 
 def test_a_lower_logloss_is_better(data):
     result = tune("DeepFM", "tiny", "space.test", config_dict=data | {"valid_metric": "LogLoss"})
-    assert result["selected"]["score"] == min(record["valid"]["logloss"] for record in result["trials"])
+    assert result["selected"]["score"] == min(
+        record["valid"]["logloss"] for record in result["trials"]
+    )
 
 
-def test_other_rows_than_the_trials_saw_are_refused_and_so_is_a_search_at_work(data, monkeypatch, capsys):
+def test_other_rows_than_the_trials_saw_are_refused_and_so_is_a_search_at_work(
+    data, monkeypatch, capsys
+):
     with monkeypatch.context() as patched:
         stop_after(1, patched)
         with pytest.raises(KeyboardInterrupt):
             tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
     with only_process(folder):
-        assert main([f"--resume_search={folder}"]) == 2 and "another process is at work in" in capsys.readouterr().err
+        assert (
+            main([f"--resume_search={folder}"]) == 2
+            and "another process is at work in" in capsys.readouterr().err
+        )
     items = Path(data["data_path"]) / "tiny/tiny.item"
     before = items.read_text()
     items.write_text(before.replace("\t1990\t", "\t1991\t"))
@@ -318,9 +404,14 @@ RECORD = study.empty_record(1, {"mu": 1.0}) | {"status": "finished", "score": 0.
 )
 def test_a_damaged_journal_is_one_sentence_with_its_line(line, message, tmp_path, capsys):
     words = searched_folder(tmp_path)
-    (tmp_path / "trials.jsonl").write_bytes((json.dumps(RECORD) + "\n" + line + "\n").encode("latin-1"))
+    (tmp_path / "trials.jsonl").write_bytes(
+        (json.dumps(RECORD) + "\n" + line + "\n").encode("latin-1")
+    )
     assert main(words) == 2  # before rows are read, of which there are none
-    assert f"recbole_genci: resume_search: {tmp_path}/trials.jsonl, {message}" in capsys.readouterr().err
+    assert (
+        f"recbole_genci: resume_search: {tmp_path}/trials.jsonl, {message}"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -328,18 +419,31 @@ def test_a_damaged_journal_is_one_sentence_with_its_line(line, message, tmp_path
     [
         ("search.json", "{", "search.json is damaged (Expecting property name"),
         ("search.json", "[]", "search.json is damaged: it has no 'settings'"),
-        ("search.json", '{"settings": 5, "command": ""}', "search.json is damaged: its 'settings' are 5"),
-        ("search.json", '{"settings": {"depth": 1}, "command": ""}', "search.json is damaged: 'depth' is no setting"),
+        (
+            "search.json",
+            '{"settings": 5, "command": ""}',
+            "search.json is damaged: its 'settings' are 5",
+        ),
+        (
+            "search.json",
+            '{"settings": {"depth": 1}, "command": ""}',
+            "search.json is damaged: 'depth' is no setting",
+        ),
         ("config.yaml", "a: [", "config.yaml is damaged (while parsing"),
         ("config.yaml", "a: 1", "config.yaml is damaged: it has no 'model'"),
     ],
 )
-def test_a_damaged_file_of_a_search_is_one_sentence_with_its_name(name, text, message, tmp_path, capsys):
+def test_a_damaged_file_of_a_search_is_one_sentence_with_its_name(
+    name, text, message, tmp_path, capsys
+):
     words = searched_folder(tmp_path)
     (tmp_path / name).write_text(text)
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"recbole_genci: resume_search: {tmp_path}/{message}") and error.count("\n") == 1, error
+    assert (
+        error.startswith(f"recbole_genci: resume_search: {tmp_path}/{message}")
+        and error.count("\n") == 1
+    ), error
 
 
 def searched_folder(folder):
@@ -356,19 +460,86 @@ def searched_folder(folder):
         (["--model=GenCI", "--dataset=ml-100k"], "--params_file is missing"),
         (["--dataset=ml-100k", "--params_file=space.test"], "--model is missing"),
         (["--model=GenCI", "--dataset=ml-100k", "--params_file=no.test"], "params_file: 'no.test'"),
-        (["--model=LR,GenCI", "--dataset=ml-100k", "--params_file=space.test"], "a search tunes one"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--algo=grid"], "algo: 'grid'"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_evals=0"], "max_evals: 0"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--early_stop=x"], "early_stop: 'x'"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Optuna"], "tool: 'Optuna'"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--cpus_per_trial=2"], "only --tool=Ray reads it"),
-        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--cpus_per_trial=1.5"], "not whole"),
-        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--algo=bayes"], "with --tool=Ray use"),
-        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test", "--tool=Ray", "--early_stop=9"], "--grace_epochs"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--learning_rate=0.1"], "--learning_rate fixes it"),
-        (["--model=LR", "--dataset=ml-100k", "--params_file=space.test"], "'mlp_hidden_size' is not a key of LR"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--seeds=3"], "seeds: 3 seeds"),
-        (["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_eval=3"], "'max_eval' is not a key"),
+        (
+            ["--model=LR,GenCI", "--dataset=ml-100k", "--params_file=space.test"],
+            "a search tunes one",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--algo=grid"],
+            "algo: 'grid'",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_evals=0"],
+            "max_evals: 0",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--early_stop=x"],
+            "early_stop: 'x'",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--tool=Optuna"],
+            "tool: 'Optuna'",
+        ),
+        (
+            [
+                "--model=GenCI",
+                "--dataset=ml-100k",
+                "--params_file=space.test",
+                "--cpus_per_trial=2",
+            ],
+            "only --tool=Ray reads it",
+        ),
+        (
+            [
+                "--model=LR",
+                "--dataset=ml-100k",
+                "--params_file=space.test",
+                "--tool=Ray",
+                "--cpus_per_trial=1.5",
+            ],
+            "not whole",
+        ),
+        (
+            [
+                "--model=LR",
+                "--dataset=ml-100k",
+                "--params_file=space.test",
+                "--tool=Ray",
+                "--algo=bayes",
+            ],
+            "with --tool=Ray use",
+        ),
+        (
+            [
+                "--model=LR",
+                "--dataset=ml-100k",
+                "--params_file=space.test",
+                "--tool=Ray",
+                "--early_stop=9",
+            ],
+            "--grace_epochs",
+        ),
+        (
+            [
+                "--model=GenCI",
+                "--dataset=ml-100k",
+                "--params_file=space.test",
+                "--learning_rate=0.1",
+            ],
+            "--learning_rate fixes it",
+        ),
+        (
+            ["--model=LR", "--dataset=ml-100k", "--params_file=space.test"],
+            "'mlp_hidden_size' is not a key of LR",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--seeds=3"],
+            "seeds: 3 seeds",
+        ),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_eval=3"],
+            "'max_eval' is not a key",
+        ),
         (["--resume_search=results/nowhere"], "not the folder of a search"),
         (["--resume_search=results/nowhere", "--mu=1"], "not --mu"),
     ],
@@ -381,11 +552,18 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
     assert not Path("results").exists()
 
 
-@pytest.mark.parametrize(("option", "package"), [("--algo=bayes", "recbole_genci[tuning]"), ("--tool=Ray", "ray[tune]")])
-def test_without_the_library_an_option_says_what_to_install(option, package, monkeypatch, capsys, data):
+@pytest.mark.parametrize(
+    ("option", "package"), [("--algo=bayes", "recbole_genci[tuning]"), ("--tool=Ray", "ray[tune]")]
+)
+def test_without_the_library_an_option_says_what_to_install(
+    option, package, monkeypatch, capsys, data
+):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", option]) == 2
-    assert f"{option} needs" in (error := capsys.readouterr().err) and f"pip install '{package}'" in error
+    assert (
+        f"{option} needs" in (error := capsys.readouterr().err)
+        and f"pip install '{package}'" in error
+    )
 
 
 def test_without_matplotlib_a_line_says_so(monkeypatch, caplog, tmp_path):
@@ -403,13 +581,27 @@ def test_the_picture_shows_every_scored_trial_and_every_choice(monkeypatch, tmp_
 
     kept = []
     monkeypatch.setattr(result, "save", lambda figure, file, dpi: kept.append(figure))
-    trials = [("finished", 0.7, 3e-4, "[1]", 0.3), ("stopped", 0.6, 1e-3, "[2]", 0.001), ("failed", None, 1e-4, "[1]", 0.1),
-              ("finished", 0.8, 1e-4, "[2]", 0.2), *[("finished", 0.7, 1e-4, "[1]", 0.4 + n / 10) for n in range(5)]]  # fmt: skip
-    records = [{"trial": n, "status": status, "score": score, "params": {"decay": decay, "sizes": sizes, "rate": rate}}
-               for n, (status, score, decay, sizes, rate) in enumerate(trials, 1)]  # fmt: skip
+    trials = [
+        ("finished", 0.7, 3e-4, "[1]", 0.3),
+        ("stopped", 0.6, 1e-3, "[2]", 0.001),
+        ("failed", None, 1e-4, "[1]", 0.1),
+        ("finished", 0.8, 1e-4, "[2]", 0.2),
+        *[("finished", 0.7, 1e-4, "[1]", 0.4 + n / 10) for n in range(5)],
+    ]
+    records = [
+        {
+            "trial": n,
+            "status": status,
+            "score": score,
+            "params": {"decay": decay, "sizes": sizes, "rate": rate},
+        }
+        for n, (status, score, decay, sizes, rate) in enumerate(trials, 1)
+    ]
     result.plot_search(records, "AUC", True, tmp_path / "x.png")
     first, decay, sizes, rate = kept[0].axes
-    shown = {tuple(point) for points in first.collections for point in points.get_offsets().tolist()}
+    shown = {
+        tuple(point) for points in first.collections for point in points.get_offsets().tolist()
+    }
     assert shown == {(n, r["score"]) for n, r in enumerate(records, 1) if r["score"] is not None}
     assert first.lines[0].get_ydata()[-1] == 0.8
     assert [label.get_text() for label in decay.get_xticklabels()] == ["0.0001", "0.0003", "0.001"]
@@ -419,7 +611,14 @@ def test_the_picture_shows_every_scored_trial_and_every_choice(monkeypatch, tmp_
 
 def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
     words = [f"--{key}={value}" for key, value in data.items() if key != "mlp_hidden_size"]
-    stop_words = ["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", "--max_evals=2", "--tool=Hyperopt", *words]
+    stop_words = [
+        "--model=DeepFM",
+        "--dataset=tiny",
+        "--params_file=space.test",
+        "--max_evals=2",
+        "--tool=Hyperopt",
+        *words,
+    ]
     with monkeypatch.context() as patched:
         stop_after(1, patched)
         with pytest.raises(KeyboardInterrupt):
@@ -427,7 +626,9 @@ def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
     (folder,) = folders()
     assert main([f"--resume_search={folder}"]) == 0
     result = json.loads((folder / "hyper_result.json").read_text())
-    assert len(result["trials"]) == 2 and result["command"].startswith("python run_hyper.py --model=DeepFM --dataset=tiny")
+    assert len(result["trials"]) == 2 and result["command"].startswith(
+        "python run_hyper.py --model=DeepFM --dataset=tiny"
+    )
     assert main(["--help"]) == 0 and "--resume_search" in capsys.readouterr().out
 
 

@@ -23,17 +23,35 @@ from recbole_genci.tuning.space import (
 )
 
 NAMES = st.from_regex(r"[a-z][a-z_]{0,12}", fullmatch=True)
-WORDS = st.from_regex(r"[a-z][a-z]{3,8}", fullmatch=True).filter(lambda word: word not in ("true", "false", "none", "null"))
+WORDS = st.from_regex(r"[a-z][a-z]{3,8}", fullmatch=True).filter(
+    lambda word: word not in ("true", "false", "none", "null")
+)
 NUMBERS = st.integers(-1000, 1000) | st.floats(-1e6, 1e6, allow_nan=False, allow_subnormal=False)
-VALUES = NUMBERS | st.booleans() | WORDS | st.lists(st.integers(1, 512), max_size=3) | st.dictionaries(WORDS, NUMBERS, max_size=2)
-FLOATS = st.floats(-50, 50, allow_subnormal=False)  # training flushes subnormal numbers, for the whole process
+VALUES = (
+    NUMBERS
+    | st.booleans()
+    | WORDS
+    | st.lists(st.integers(1, 512), max_size=3)
+    | st.dictionaries(WORDS, NUMBERS, max_size=2)
+)
+FLOATS = st.floats(
+    -50, 50, allow_subnormal=False
+)  # training flushes subnormal numbers, for the whole process
 BOUNDS = st.tuples(FLOATS, FLOATS).map(sorted).filter(lambda pair: pair[0] < pair[1])
 
 
-@given(st.dictionaries(NAMES, st.lists(VALUES, min_size=1, max_size=5, unique_by=canonical), min_size=1, max_size=4))
+@given(
+    st.dictionaries(
+        NAMES, st.lists(VALUES, min_size=1, max_size=5, unique_by=canonical), min_size=1, max_size=4
+    )
+)
 def test_choices_come_back_as_they_were_written(choices):
-    text = "# a comment of more than three words\n\n" + "\n".join(f"{name}  choice {v!r}" for name, v in choices.items())
-    assert parse_space(text, "file") == {name: Choice(tuple(values)) for name, values in choices.items()}
+    text = "# a comment of more than three words\n\n" + "\n".join(
+        f"{name}  choice {v!r}" for name, v in choices.items()
+    )
+    assert parse_space(text, "file") == {
+        name: Choice(tuple(values)) for name, values in choices.items()
+    }
 
 
 @given(BOUNDS, st.sampled_from(["uniform", "loguniform"]), st.integers(0, 99))
@@ -46,12 +64,17 @@ def test_ranges_hold_every_value_that_is_drawn(bounds, kind, seed):
     assert least <= value <= most and isinstance(value, float)
 
 
-@given(st.integers(-20, 20), st.integers(1, 20), st.sampled_from([1, 2, 0.5, 0.1]), st.integers(0, 99))
+@given(
+    st.integers(-20, 20), st.integers(1, 20), st.sampled_from([1, 2, 0.5, 0.1]), st.integers(0, 99)
+)
 def test_steps_are_multiples_and_whole_where_the_step_is(low, width, step, seed):
     parameter = parse_space(f"x quniform {low},{low + width},{step}", "file")["x"]
     assert parameter == QUniform(low, low + width, step)
     value = parameter.rvs(np.random.RandomState(seed))
-    assert value / step == pytest.approx(round(value / step)) and low - step / 2 <= value <= low + width + step / 2
+    assert (
+        value / step == pytest.approx(round(value / step))
+        and low - step / 2 <= value <= low + width + step / 2
+    )
     assert isinstance(value, int) == isinstance(step, int)
 
 
@@ -66,7 +89,10 @@ def test_any_text_is_read_or_refused_by_its_line(text):
 def test_lists_may_stand_as_recbole_needs_them():
     text = "mlp_hidden_size choice ['[64, 64]', '[128]', [256]]\nname choice ['a b', 'c']"
     space = parse_space(text, "file")
-    assert space["mlp_hidden_size"].values == ([64, 64], [128], [256]) and space["name"].values == ("a b", "c")
+    assert space["mlp_hidden_size"].values == ([64, 64], [128], [256]) and space["name"].values == (
+        "a b",
+        "c",
+    )
 
 
 def test_tuples_become_lists_as_the_runs_yaml_needs_them():
@@ -79,7 +105,10 @@ def test_a_byte_order_mark_is_skipped_and_another_encoding_is_named_by_its_file(
     file.write_text("mu choice [0.1, 1.0]\n", encoding="utf-8-sig")
     assert list(read_params_file(file)) == ["mu"]
     file.write_bytes("# d\xe9j\xe0 vu\nmu choice [0.1]\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"params_file: '.*space.test' is not text in UTF-8 .*; save it as UTF-8\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"params_file: '.*space.test' is not text in UTF-8 .*; save it as UTF-8\.$",
+    ):
         read_params_file(file)
 
 
@@ -153,6 +182,18 @@ def test_models_that_read_reg_weight_may_search_it(model):
 def test_the_file_at_the_top_level_is_the_papers_space():
     space = read_params_file(Path(recbole_genci.__file__).parent.parent / "hyper.test")
     check_space(space, Config("GenCI", "ml-100k"), "hyper.test")
-    assert space["dropout_prob"].values == (0.1, 0.2, 0.3) and space["intent_layers"].values == (1, 2, 3, 4, 5)
-    assert space["mu"].values == (0.01, 0.1, 1.0, 2.0, 5.0) and space["eta"].values == (0.1, 0.5, 1.0, 2.0, 5.0)
+    assert space["dropout_prob"].values == (0.1, 0.2, 0.3) and space["intent_layers"].values == (
+        1,
+        2,
+        3,
+        4,
+        5,
+    )
+    assert space["mu"].values == (0.01, 0.1, 1.0, 2.0, 5.0) and space["eta"].values == (
+        0.1,
+        0.5,
+        1.0,
+        2.0,
+        5.0,
+    )
     assert "learning_rate" in space

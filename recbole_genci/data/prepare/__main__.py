@@ -41,9 +41,11 @@ def _arguments(format_name: str) -> tuple[tuple[str, ...], tuple[str, ...], str]
     if format_name == "movielens":
         return ("input",), (), f"{_COMMAND} --format=movielens --input=ml-1m --dataset=ml-1m"
     example = f"{_COMMAND} --format={format_name} --interactions=Musical_Instruments"
-    example += (".csv.gz --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments"
-                if format_name == "amazon-2023" else ".json.gz --meta=meta_Musical_Instruments.json.gz "
-                "--dataset=instruments-2014")  # fmt: skip
+    example += (
+        ".csv.gz --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments"
+        if format_name == "amazon-2023"
+        else ".json.gz --meta=meta_Musical_Instruments.json.gz --dataset=instruments-2014"
+    )
     return ("interactions",), ("meta",), example
 
 
@@ -57,33 +59,50 @@ def read_arguments(argv: Sequence[str]) -> dict:
     formats = ("movielens", *VINTAGES)
     format_name = words.get("format")
     if format_name not in formats:
-        found = f"'{format_name}' is none.{nearest(format_name, formats)}" if format_name else "it is missing."
-        raise ValueError(f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {found} "
-                         f"Example: {_arguments('movielens')[2]}")  # fmt: skip
+        found = (
+            f"'{format_name}' is none.{nearest(format_name, formats)}"
+            if format_name
+            else "it is missing."
+        )
+        raise ValueError(
+            f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {found} "
+            f"Example: {_arguments('movielens')[2]}"
+        )
     required, optional, example = _arguments(format_name)
     known = (*_COMMON, *required, *optional)
     for key in words:
         if key not in known:
-            raise ValueError(f"command line: --{key} is no argument of --format={format_name}, which takes "
-                             f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}")  # fmt: skip
+            raise ValueError(
+                f"command line: --{key} is no argument of --format={format_name}, which takes "
+                f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}"
+            )
     for key in (*required, "dataset"):
         if words.get(key) in (None, ""):
             raise ValueError(f"command line: --{key} is missing. Example: {example}")
     name = str(words["dataset"])
     if Path(name).name != name or name.startswith("."):
-        raise ValueError(f"command line: --dataset={name} is a name, not a path; --output says where its folder is made. "
-                         f"Example: {example}")  # fmt: skip
+        raise ValueError(
+            f"command line: --dataset={name} is a name, not a path; --output says where its folder "
+            "is made. "
+            f"Example: {example}"
+        )
     share = words.setdefault("max_malformed", 0.001)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-        raise ValueError(f"command line: --max_malformed={share} is not a share from 0 to 1, such as 0.001.")
+        raise ValueError(
+            f"command line: --max_malformed={share} is not a share from 0 to 1, such as 0.001."
+        )
     if not isinstance(words.setdefault("overwrite", False), bool):
-        raise ValueError(f"command line: --overwrite={words['overwrite']} is neither True nor False.")
+        raise ValueError(
+            f"command line: --overwrite={words['overwrite']} is neither True nor False."
+        )
     return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
 
 
 @interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """Prepare one dataset; what cannot be done is one sentence on stderr and exit status 2, and leaves no folder."""
+    """Prepare one dataset; what cannot be done is one sentence on stderr and exit status 2, and
+    leaves no folder.
+    """
     if "--help" in argv or not argv:
         print(__doc__)
         return 0 if argv else 2
@@ -95,7 +114,9 @@ def main(argv: Sequence[str]) -> int:
             raw = MovieLens(Path(str(words["input"])), words["max_malformed"])
         else:
             metadata = Path(str(words["meta"])) if words.get("meta") else None
-            raw = Amazon(words["format"], Path(str(words["interactions"])), metadata, words["max_malformed"])
+            raw = Amazon(
+                words["format"], Path(str(words["interactions"])), metadata, words["max_malformed"]
+            )
         provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
     except (ValueError, OSError) as error:
         print(f"recbole_genci: {error}", file=sys.stderr)

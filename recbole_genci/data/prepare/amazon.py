@@ -1,7 +1,8 @@
 """Amazon review datasets of 2023 and of 2014, both written with the same fields.
 
-2023 (amazon-reviews-2023.github.io): ratings as CSV (``5core/rating_only/``) or reviews as JSON lines; metadata as JSON lines.
-2014 (jmcauley.ucsd.edu/data/amazon): reviews as JSON lines; metadata as JSON lines or, as first released, Python literals.
+2023 (amazon-reviews-2023.github.io): ratings as CSV (``5core/rating_only/``) or reviews as JSON
+lines; metadata as JSON lines. 2014 (jmcauley.ucsd.edu/data/amazon): reviews as JSON lines; metadata
+as JSON lines or, as first released, Python literals.
 """
 
 from __future__ import annotations
@@ -14,21 +15,37 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_genci.data.prepare.cleaning import MalformedLine, as_id, as_interaction, as_text, number_text
+from recbole_genci.data.prepare.cleaning import (
+    MalformedLine,
+    as_id,
+    as_interaction,
+    as_text,
+    number_text,
+)
 from recbole_genci.data.prepare.source import SourceFile
 
-#: Between two categories of an item, as Amazon shows them; properties/dataset/amazon-*.yaml: seq_separator.
+#: Between two categories of an item, as Amazon shows them; properties/dataset/amazon-*.yaml:
+#: seq_separator.
 CATEGORY_SEPARATOR = " > "
 
 # No average_rating or rating_number: they sum up all reviews, those of the test rows included.
-ITEM_FIELDS = {"item_id": "token", "title": "token", "main_category": "token", "categories": "token_seq", "store": "token",
-               "price": "float", "features": "token", "description": "token"}  # fmt: skip
+ITEM_FIELDS = {
+    "item_id": "token",
+    "title": "token",
+    "main_category": "token",
+    "categories": "token_seq",
+    "store": "token",
+    "price": "float",
+    "features": "token",
+    "description": "token",
+}
 
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)")
 
 
 def parse_object(line: str, allows_literals: bool = False) -> dict:
-    """One JSON object, or with ``allows_literals`` one Python dict display; nothing in it is ever run.
+    """One JSON object, or with ``allows_literals`` one Python dict display; nothing in it is ever
+    run.
 
     Raises:
         MalformedLine: anything else.
@@ -41,7 +58,9 @@ def parse_object(line: str, allows_literals: bool = False) -> dict:
         try:
             value = ast.literal_eval(line.strip())
         except (ValueError, SyntaxError, TypeError, RecursionError) as problem:
-            raise MalformedLine(f"neither a JSON object ({error}) nor a Python literal ({problem})") from problem
+            raise MalformedLine(
+                f"neither a JSON object ({error}) nor a Python literal ({problem})"
+            ) from problem
     if not isinstance(value, dict):
         raise MalformedLine(f"a {type(value).__name__}, not an object of fields")
     return value
@@ -79,7 +98,9 @@ def _item_2014(record: dict) -> dict[str, str]:
     paths = record.get("categories") or []
     if not isinstance(paths, (list, tuple)):
         raise MalformedLine(f"categories is a {type(paths).__name__}, not a list")
-    parts = [part for path in paths for part in (path if isinstance(path, (list, tuple)) else [path])]
+    parts = [
+        part for path in paths for part in (path if isinstance(path, (list, tuple)) else [path])
+    ]
     distinct = list(dict.fromkeys(as_text(part, "categories") for part in parts))
     return {
         "main_category": distinct[0] if distinct else "",
@@ -106,13 +127,18 @@ class _Vintage:
 
 
 VINTAGES = {
-    "amazon-2023": _Vintage("user_id", "parent_asin", "rating", "timestamp", _item_2023, False, True),
-    "amazon-2014": _Vintage("reviewerID", "asin", "overall", "unixReviewTime", _item_2014, True, False),
+    "amazon-2023": _Vintage(
+        "user_id", "parent_asin", "rating", "timestamp", _item_2023, False, True
+    ),
+    "amazon-2014": _Vintage(
+        "reviewerID", "asin", "overall", "unixReviewTime", _item_2014, True, False
+    ),
 }
 
 
 class Amazon:
-    """One category of Amazon reviews, with its metadata if there are any; files are read by iterating, once each.
+    """One category of Amazon reviews, with its metadata if there are any; files are read by
+    iterating, once each.
 
     Args:
         vintage: ``amazon-2023`` or ``amazon-2014``.
@@ -137,7 +163,8 @@ class Amazon:
         self._columns = self._csv_columns(vintage)
         if self._metadata and not self._metadata.first_line.lstrip().startswith("{"):
             raise ValueError(
-                f"{metadata} starts with {self._metadata.first_line[:60]!r}: metadata need one JSON object a line. Is this the "
+                f"{metadata} starts with {self._metadata.first_line[:60]!r}: metadata need one "
+                "JSON object a line. Is this the "
                 "published meta file?"
             )
 
@@ -152,10 +179,14 @@ class Amazon:
         expected = f"one JSON object a line with {', '.join(names)}"
         if self._vintage.allows_csv:
             expected = f"a CSV header with {', '.join(names)}, or {expected}"
-        raise ValueError(f"{self._reviews.path} starts with {line[:60]!r}; --format={vintage} needs {expected}.")
+        raise ValueError(
+            f"{self._reviews.path} starts with {line[:60]!r}; --format={vintage} needs {expected}."
+        )
 
     def interactions(self) -> Iterator[tuple[str, str, float, int]]:
-        """(user, item, rating, time) in the order of the file; 2023 has milliseconds, 2014 the day in seconds."""
+        """(user, item, rating, time) in the order of the file; 2023 has milliseconds, 2014 the day
+        in seconds.
+        """
         if self._columns is None:
             return self._reviews.rows(self._parse_json)
         places = [self._columns.index(name) for name in self._vintage.columns]

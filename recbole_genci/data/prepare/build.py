@@ -23,8 +23,8 @@ class RawDataset(Protocol):
 
     Attributes:
         sources: its files, in the order in which they are read.
-        item_fields, user_fields: ``{field: type}``, id first; ``user_fields`` is None, and ``users`` not called, where nothing
-            is known of users.
+        item_fields, user_fields: ``{field: type}``, id first; ``user_fields`` is None, and
+            ``users`` not called, where nothing is known of users.
         properties: the dataset under ``properties/dataset/`` whose protocol fits.
     """
 
@@ -41,9 +41,14 @@ class RawDataset(Protocol):
 
 
 def build_dataset(
-    raw: RawDataset, format_name: str, folder: Path, overwrite: bool = False, download: dict | None = None
+    raw: RawDataset,
+    format_name: str,
+    folder: Path,
+    overwrite: bool = False,
+    download: dict | None = None,
 ) -> dict:
-    """Write ``folder/<name>.inter``, ``.item``, ``.user`` and ``provenance.json``, all of them or none.
+    """Write ``folder/<name>.inter``, ``.item``, ``.user`` and ``provenance.json``, all of them or
+    none.
 
     Args:
         raw: the published files.
@@ -63,10 +68,14 @@ def build_dataset(
     with whole_folder(folder, overwrite) as temporary:
         counts, users, items = write_interactions(temporary / f"{name}.inter", raw.interactions())
         fields = {"inter": INTERACTION_FIELDS, "item": raw.item_fields}
-        counts["item_file"] = write_table(temporary / f"{name}.item", raw.item_fields, raw.items(items), items)
+        counts["item_file"] = write_table(
+            temporary / f"{name}.item", raw.item_fields, raw.items(items), items
+        )
         if raw.user_fields:
             fields["user"] = raw.user_fields
-            counts["user_file"] = write_table(temporary / f"{name}.user", raw.user_fields, raw.users(users), users)
+            counts["user_file"] = write_table(
+                temporary / f"{name}.user", raw.user_fields, raw.users(users), users
+            )
         provenance = {
             "dataset": name,
             "format": format_name,

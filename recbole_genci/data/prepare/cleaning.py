@@ -7,8 +7,11 @@ import math
 import re
 import unicodedata
 
-# A tag starts with a letter, so that "< 5 W and > 3 W" stays; scripts and styles go with their content.
-_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|</?[a-zA-Z][^<>]*>", re.IGNORECASE | re.DOTALL)
+# A tag starts with a letter, so that "< 5 W and > 3 W" stays; scripts and styles go with their
+# content.
+_MARKUP = re.compile(
+    r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|</?[a-zA-Z][^<>]*>", re.IGNORECASE | re.DOTALL
+)
 # Control characters, halves of surrogate pairs (UTF-8 has none) and byte-order marks.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 
@@ -21,9 +24,11 @@ class MalformedLine(ValueError):
 
 
 def clean_text(text: str) -> str:
-    """Text as one cell of one line: HTML entities resolved, tags removed, Unicode in NFC, white space collapsed.
+    """Text as one cell of one line: HTML entities resolved, tags removed, Unicode in NFC, white
+    space collapsed.
 
-    The result is a fixed point: cleaning it again, here or by ``tokenizer.text.clean_text``, changes nothing. That takes
+    The result is a fixed point: cleaning it again, here or by ``tokenizer.text.clean_text``,
+        changes nothing. That takes
     several rounds where an entity was escaped twice (``&amp;amp;``, frequent in Amazon's metadata).
     """
     while True:
@@ -35,7 +40,8 @@ def clean_text(text: str) -> str:
 
 
 def as_text(value, name: str) -> str:
-    """Cleaned text of a JSON value: a string, a number, a list of them (joined by spaces), or null or NaN (empty).
+    """Cleaned text of a JSON value: a string, a number, a list of them (joined by spaces), or null
+    or NaN (empty).
 
     Raises:
         MalformedLine: any other value.
@@ -53,11 +59,16 @@ def as_id(value, name: str) -> str:
     """A user's or item's id.
 
     Raises:
-        MalformedLine: none, an empty one, or one with white space, control or undecodable characters.
+        MalformedLine: none, an empty one, or one with white space, control or undecodable
+            characters.
     """
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    text = (
+        str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    )
     if not text:
-        raise MalformedLine(f"no {name}" if value is None or value == "" else f"{name} {value!r} is not an id")
+        raise MalformedLine(
+            f"no {name}" if value is None or value == "" else f"{name} {value!r} is not an id"
+        )
     if len(text.split()) != 1 or _UNWRITABLE.search(text) or "\ufffd" in text:
         raise MalformedLine(f"{name} {text!r} holds white space or characters that cannot be read")
     return text
@@ -92,7 +103,12 @@ def as_interaction(user, item, rating, timestamp) -> tuple[str, str, float, int]
     Raises:
         MalformedLine: anything else.
     """
-    row = as_id(user, "user id"), as_id(item, "item id"), as_number(rating, "rating"), as_number(timestamp, "timestamp")
+    row = (
+        as_id(user, "user id"),
+        as_id(item, "item id"),
+        as_number(rating, "rating"),
+        as_number(timestamp, "timestamp"),
+    )
     if not 0 <= row[2] <= 5:
         raise MalformedLine(f"rating {rating!r} is not between 0 and 5")
     if not row[3].is_integer() or not 0 <= row[3] <= MAX_TIMESTAMP:

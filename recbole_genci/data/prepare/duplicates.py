@@ -12,7 +12,8 @@ _CHUNK = 1 << 16
 
 
 class RepeatFinder:
-    """Collects hashes of keys in a file, 8 bytes each, and finds the repeated ones by sorting the file where it lies.
+    """Collects hashes of keys in a file, 8 bytes each, and finds the repeated ones by sorting the
+    file where it lies.
 
     Args:
         file: a scratch file; made here and removed by ``count`` and ``hashes``, of which one can be
@@ -41,12 +42,15 @@ class RepeatFinder:
     def hashes(self) -> set[int]:
         """The hashes of keys that were added more than once.
 
-        Two different keys share a 64-bit hash once in about 10**5 files of 10**7 keys: whoever drops rows must compare them.
+        Two different keys share a 64-bit hash once in about 10**5 files of 10**7 keys: whoever
+        drops rows must compare them.
         """
         return {value for part in self._repeats() for value in part.tolist()}
 
     def _repeats(self) -> Iterator[np.ndarray]:
-        """Second and later copies of hashes, a chunk at a time; ends the collection and removes the scratch file."""
+        """Second and later copies of hashes, a chunk at a time; ends the collection and removes the
+        scratch file.
+        """
         self._flush()
         if self._number:
             sorted_hashes = np.memmap(self._file, np.int64, "r+")

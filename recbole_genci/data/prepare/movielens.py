@@ -24,7 +24,8 @@ _NO_GENRE = "(no genres listed)"
 
 #: The 19 flags of u.item, in their order (u.genre).
 _GENRES_100K = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery "
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
+    "Film-Noir Horror Musical Mystery "
     "Romance Sci-Fi Thriller War Western"
 ).split()
 
@@ -41,8 +42,12 @@ def _movie(movie: str, title: str, genres: list[str], genre_field: str) -> dict[
     match = _TITLE_AND_YEAR.fullmatch(title)
     name, year = match.groups() if match else (title, "")
     genres = [clean_text(genre) for genre in genres if genre != _NO_GENRE]
-    return {"item_id": as_id(movie, "movie id"), "movie_title": name, "release_year": year,
-            genre_field: " ".join(genres)}  # fmt: skip
+    return {
+        "item_id": as_id(movie, "movie id"),
+        "movie_title": name,
+        "release_year": year,
+        genre_field: " ".join(genres),
+    }
 
 
 def _movie_dat(line: str) -> dict[str, str]:
@@ -57,7 +62,12 @@ def _movie_dat(line: str) -> dict[str, str]:
 def _movie_100k(line: str) -> dict[str, str]:
     # id | title | release date | video release date | address | 19 flags
     movie, title, *_ = cells = _cells(line, "|", 5 + len(_GENRES_100K))
-    return _movie(movie, title, [genre for genre, flag in zip(_GENRES_100K, cells[5:]) if flag == "1"], "class")
+    return _movie(
+        movie,
+        title,
+        [genre for genre, flag in zip(_GENRES_100K, cells[5:]) if flag == "1"],
+        "class",
+    )
 
 
 def _movie_csv(line: str) -> dict[str, str]:
@@ -202,7 +212,9 @@ class MovieLens:
     def __init__(self, folder: Path, max_malformed: float):
         self._edition = edition = find_edition(folder)
         # The first editions were published in latin-1; copies in UTF-8 go around.
-        self.sources = [SourceFile(folder / name, max_malformed, "latin-1") for name in edition.files]
+        self.sources = [
+            SourceFile(folder / name, max_malformed, "latin-1") for name in edition.files
+        ]
         for source, header in zip(self.sources, edition.headers or ()):
             if source.first_line.strip() != header:
                 raise ValueError(
@@ -211,8 +223,12 @@ class MovieLens:
                 )
         self._ratings, self._movies, *users = self.sources
         self._users = users[0] if users else None
-        self.item_fields = {"item_id": "token", "movie_title": "token_seq", "release_year": "token",
-                            edition.genre_field: "token_seq"}  # fmt: skip
+        self.item_fields = {
+            "item_id": "token",
+            "movie_title": "token_seq",
+            "release_year": "token",
+            edition.genre_field: "token_seq",
+        }
         self.user_fields = dict.fromkeys(edition.user_fields, "token") or None
         self.properties = edition.properties
 
@@ -235,4 +251,6 @@ class MovieLens:
 
     def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
         """All users."""
-        return self._users.rows(_user_parser(self._edition.user_separator, self._edition.user_fields))
+        return self._users.rows(
+            _user_parser(self._edition.user_separator, self._edition.user_fields)
+        )

@@ -13,9 +13,15 @@ from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.duplicates import RepeatFinder
 
 PROVENANCE_FILE = "provenance.json"
-INTERACTION_FIELDS = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
+INTERACTION_FIELDS = {
+    "user_id": "token",
+    "item_id": "token",
+    "rating": "float",
+    "timestamp": "float",
+}
 
-#: A rating above this is a click in the paper; what MovieLens rates exactly so is dropped by the dataset's properties.
+#: A rating above this is a click in the paper; what MovieLens rates exactly so is dropped by the
+#: dataset's properties.
 NEUTRAL_RATING = 3
 
 
@@ -23,28 +29,40 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """Refuse, before any work, a folder that must not be replaced.
 
     Raises:
-        FileExistsError: it exists without ``overwrite``, or holds something else than this dataset's files.
+        FileExistsError: it exists without ``overwrite``, or holds something else than this
+            dataset's files.
     """
     if not os.path.lexists(folder):
         return
     if not overwrite:
-        raise FileExistsError(f"{folder} exists already. Give --overwrite=True to replace it, or another --dataset or --output.")
+        raise FileExistsError(
+            f"{folder} exists already. Give --overwrite=True to replace it, or another --dataset "
+            "or --output."
+        )
     if folder.is_symlink() or not folder.is_dir():
-        raise FileExistsError(f"{folder} is not a folder, so it is not replaced. Give another --dataset or --output.")
-    foreign = sorted(p.name for p in folder.iterdir()
-                     if p.is_dir() or not (p.name == PROVENANCE_FILE or p.name.startswith(f"{folder.name}.")))  # fmt: skip
+        raise FileExistsError(
+            f"{folder} is not a folder, so it is not replaced. Give another --dataset or --output."
+        )
+    foreign = sorted(
+        p.name
+        for p in folder.iterdir()
+        if p.is_dir() or not (p.name == PROVENANCE_FILE or p.name.startswith(f"{folder.name}."))
+    )
     if foreign:
         raise FileExistsError(
-            f"{folder} holds {', '.join(foreign[:5])}, which {'is no file' if len(foreign) == 1 else 'are no files'} of the "
+            f"{folder} holds {', '.join(foreign[:5])}, which "
+            f"{'is no file' if len(foreign) == 1 else 'are no files'} of the "
             "dataset, so it is not replaced. Move it away, or give another --dataset or --output."
         )
 
 
 @contextlib.contextmanager
 def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a hidden sibling of ``folder`` to write into; it takes the name ``folder`` if the block ends well.
+    """Yield a hidden sibling of ``folder`` to write into; it takes the name ``folder`` if the block
+    ends well.
 
-    A run that fails leaves nothing; one that is killed leaves the hidden sibling, which no loader takes for a dataset.
+    A run that fails leaves nothing; one that is killed leaves the hidden sibling, which no loader
+    takes for a dataset.
 
     Raises:
         FileExistsError: as ``check_target``.
@@ -58,7 +76,8 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         for file in temporary.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        # mkdtemp makes folders private; give this one the permissions any other folder of this user gets.
+        # mkdtemp makes folders private; give this one the permissions any other folder of this user
+        # gets.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o777 & ~umask)
@@ -81,10 +100,14 @@ def _header(fields: dict[str, str]) -> str:
     return "\t".join(f"{field}:{kind}" for field, kind in fields.items()) + "\n"
 
 
-def write_interactions(file: Path, rows: Iterable[tuple[str, str, float, int]]) -> tuple[dict, dict, dict]:
-    """Write the ``.inter`` file in the order of ``rows``; a row that is repeated exactly is written once.
+def write_interactions(
+    file: Path, rows: Iterable[tuple[str, str, float, int]]
+) -> tuple[dict, dict, dict]:
+    """Write the ``.inter`` file in the order of ``rows``; a row that is repeated exactly is written
+    once.
 
-    Its second copy could otherwise be tested after its first was trained on. Repeated (user, item) pairs with another
+    Its second copy could otherwise be tested after its first was trained on. Repeated (user, item)
+    pairs with another
     rating or time stay: RecBole's key ``rm_dup_inter`` keeps the first or the last of them.
 
     Args:
@@ -92,11 +115,14 @@ def write_interactions(file: Path, rows: Iterable[tuple[str, str, float, int]]) 
         rows: (user, item, rating, timestamp).
 
     Returns:
-        (dict, dict, dict): the counts; users and items in order of appearance, as the keys of a dict. Only these two grow
-        in memory, with the number of users and items.
+        (dict, dict, dict): the counts; users and items in order of appearance, as the keys of a
+        dict. Only these two grow in memory, with the number of users and items.
     """
     users, items = {}, {}
-    lines, pairs = RepeatFinder(file.with_name("lines.tmp")), RepeatFinder(file.with_name("pairs.tmp"))
+    lines, pairs = (
+        RepeatFinder(file.with_name("lines.tmp")),
+        RepeatFinder(file.with_name("pairs.tmp")),
+    )
     number = positive = neutral = 0
     with file.open("w", encoding="utf-8", newline="\n") as output:
         output.write(_header(INTERACTION_FIELDS))
@@ -128,7 +154,10 @@ def _drop_repeated(file: Path, repeated: set[int]) -> list[str]:
     """Rewrite ``file`` without the second and later copies of its lines, and return these."""
     seen, dropped = set(), []
     whole = file.with_name("whole.tmp")
-    with file.open(encoding="utf-8", newline="\n") as source, whole.open("w", encoding="utf-8", newline="\n") as output:
+    with (
+        file.open(encoding="utf-8", newline="\n") as source,
+        whole.open("w", encoding="utf-8", newline="\n") as output,
+    ):
         for line in source:
             if hash(line) in repeated:
                 if line in seen:
@@ -140,8 +169,11 @@ def _drop_repeated(file: Path, repeated: set[int]) -> list[str]:
     return dropped
 
 
-def write_table(file: Path, fields: dict[str, str], rows: Iterable[dict[str, str]], ids: Iterable[str]) -> dict[str, int]:
-    """Write a ``.item`` or ``.user`` file: one line per id, the first where ``rows`` has an id twice.
+def write_table(
+    file: Path, fields: dict[str, str], rows: Iterable[dict[str, str]], ids: Iterable[str]
+) -> dict[str, int]:
+    """Write a ``.item`` or ``.user`` file: one line per id, the first where ``rows`` has an id
+    twice.
 
     Args:
         file: where to write.
@@ -150,7 +182,8 @@ def write_table(file: Path, fields: dict[str, str], rows: Iterable[dict[str, str
         ids: of the interactions; those that ``rows`` lacks get a line with their id only.
 
     Returns:
-        dict: numbers of ``lines``, of ``repeated_ids`` left out, and of ids ``without_description``.
+        dict: numbers of ``lines``, of ``repeated_ids`` left out, and of ids
+            ``without_description``.
     """
     id_field, written, repeated = next(iter(fields)), set(), 0
     with file.open("w", encoding="utf-8", newline="\n") as output:
@@ -168,4 +201,8 @@ def write_table(file: Path, fields: dict[str, str], rows: Iterable[dict[str, str
         described = len(written)
         for missing in (i for i in ids if i not in written):
             write({id_field: missing})
-    return {"lines": len(written), "repeated_ids": repeated, "without_description": len(written) - described}
+    return {
+        "lines": len(written),
+        "repeated_ids": repeated,
+        "without_description": len(written) - described,
+    }

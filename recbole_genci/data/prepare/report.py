@@ -1,4 +1,6 @@
-"""What a preparation tells its user at the end: counts, what was left out, and the command to go on with."""
+"""What a preparation tells its user at the end: counts, what was left out, and the command to go on
+with.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,41 @@ def describe(provenance: dict, folder: Path) -> str:
     rows = counts["rows"]
     lines = [
         f"{folder}: {rows:,} rows, {counts['users']:,} users, {counts['items']:,} items; "
-        f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, {counts['rows_rated_3']:,} rows rated 3."
+        f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, {counts['rows_rated_3']:,} rows "
+        "rated 3."
     ]
     for source in provenance["sources"]:
-        lines.append(f"  {source['file']}: {source['lines']:,} lines, {source['malformed_lines']:,} malformed and left out")
+        lines.append(
+            f"  {source['file']}: {source['lines']:,} lines, {source['malformed_lines']:,} "
+            "malformed and left out"
+        )
         lines += [f"    {reason}" for reason in source["first_malformed"]]
         if source["lines_not_utf8"]:
-            lines.append(f"    {source['lines_not_utf8']:,} lines are not UTF-8 and were read as {source['read_as']}")
+            lines.append(
+                f"    {source['lines_not_utf8']:,} lines are not UTF-8 and were read as "
+                f"{source['read_as']}"
+            )
     if counts["exact_repeats_left_out"]:
-        lines.append(f"  {counts['exact_repeats_left_out']:,} rows repeat another exactly and were left out")
+        lines.append(
+            f"  {counts['exact_repeats_left_out']:,} rows repeat another exactly and were left out"
+        )
     if counts["repeated_user_item_pairs_kept"]:
-        lines.append(f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another time or with another "
-                     "rating and were kept; a run's --rm_dup_inter=first (or last) keeps one of them")  # fmt: skip
+        lines.append(
+            f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another "
+            "time or with another "
+            "rating and were kept; a run's --rm_dup_inter=first (or last) keeps one of them"
+        )
     for kind in ("item", "user"):
         table = counts.get(f"{kind}_file", {})
         if table.get("without_description"):
-            lines.append(f"  {table['without_description']:,} {kind}s of the rows are not described and have their id only")
+            lines.append(
+                f"  {table['without_description']:,} {kind}s of the rows are not described and "
+                "have their id only"
+            )
         if table.get("repeated_ids"):
-            lines.append(f"  {table['repeated_ids']:,} more descriptions of the same {kind}s were left out")
+            lines.append(
+                f"  {table['repeated_ids']:,} more descriptions of the same {kind}s were left out"
+            )
     return "\n".join(lines)
 
 

@@ -1,4 +1,6 @@
-"""Reading a published file once, line by line: decompressed, decoded, counted and hashed on the way."""
+"""Reading a published file once, line by line: decompressed, decoded, counted and hashed on the
+way.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Row = TypeVar("Row")
 
 #: How many malformed lines are described.
 SHOWN = 5
-#: A file of which most of so many lines are malformed is another kind of file: say so without reading the rest.
+#: A file of which most of so many lines are malformed is another kind of file: say so without
+#: reading the rest.
 EARLY_LINES = 1000
 
 _BUFFER = 1 << 20
@@ -47,8 +50,10 @@ class SourceFile:
 
     Args:
         path: the file.
-        max_malformed: share of lines that may be malformed; they are left out, counted and described.
-        other_encoding: for lines that are not UTF-8. Without one, what cannot be decoded becomes U+FFFD.
+        max_malformed: share of lines that may be malformed; they are left out, counted and
+            described.
+        other_encoding: for lines that are not UTF-8. Without one, what cannot be decoded becomes
+            U+FFFD.
 
     Attributes:
         lines: lines read, blank ones and the header apart.
@@ -63,7 +68,11 @@ class SourceFile:
     """
 
     def __init__(self, path: Path, max_malformed: float, other_encoding: str | None = None):
-        self.path, self.max_malformed, self._other_encoding = Path(path), max_malformed, other_encoding
+        self.path, self.max_malformed, self._other_encoding = (
+            Path(path),
+            max_malformed,
+            other_encoding,
+        )
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist or is not a file; check the path.")
         self.size = self.path.stat().st_size
@@ -76,10 +85,12 @@ class SourceFile:
             raise ValueError(f"{self.path} is empty; download it again.")
 
     def rows(self, parse: Callable[[str], Row], has_header: bool = False) -> Iterator[Row]:
-        """Yield ``parse(line)`` of each line, leaving out lines for which it raises ``MalformedLine``.
+        """Yield ``parse(line)`` of each line, leaving out lines for which it raises
+        ``MalformedLine``.
 
         Raises:
-            ValueError: more malformed lines than ``max_malformed`` allows, no row at all, or a gzip file that breaks off.
+            ValueError: more malformed lines than ``max_malformed`` allows, no row at all, or a gzip
+                file that breaks off.
         """
         for number, line in self._decoded(shows_progress=True):
             if has_header:
@@ -98,9 +109,16 @@ class SourceFile:
 
     def describe(self) -> dict:
         """What is to be known about where rows came from, for the dataset's provenance."""
-        return {"file": self.path.name, "bytes": self.size, "sha256": self.sha256, "lines": self.lines,
-                "malformed_lines": self.malformed, "first_malformed": self.first_malformed,
-                "lines_not_utf8": self.not_utf8, "read_as": self._other_encoding or "UTF-8 with U+FFFD"}  # fmt: skip
+        return {
+            "file": self.path.name,
+            "bytes": self.size,
+            "sha256": self.sha256,
+            "lines": self.lines,
+            "malformed_lines": self.malformed,
+            "first_malformed": self.first_malformed,
+            "lines_not_utf8": self.not_utf8,
+            "read_as": self._other_encoding or "UTF-8 with U+FFFD",
+        }
 
     def _note(self, number: int, reason: str) -> None:
         self.malformed += 1
@@ -112,9 +130,12 @@ class SourceFile:
     def _check(self, allowed: float) -> None:
         if self.malformed > allowed * self.lines:
             raise ValueError(
-                f"{self.path}: {self.malformed} of {self.lines} lines are malformed ({self.malformed / self.lines:.2%}), more "
-                f"than max_malformed={self.max_malformed} allows. {'; '.join(self.first_malformed)}. Is this the right file "
-                "for the format? If so, repair these lines, or leave them out by a larger --max_malformed."
+                f"{self.path}: {self.malformed} of {self.lines} lines are malformed "
+                f"({self.malformed / self.lines:.2%}), more "
+                f"than max_malformed={self.max_malformed} allows. "
+                f"{'; '.join(self.first_malformed)}. Is this the right file "
+                "for the format? If so, repair these lines, or leave them out by a larger "
+                "--max_malformed."
             )
 
     def _decoded(self, shows_progress: bool) -> Iterator[tuple[int, str]]:
@@ -129,14 +150,21 @@ class SourceFile:
                     if text.strip():
                         yield number, text
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{self.path} breaks off or is damaged after line {number} ({error}); download it again.") from error
+            raise ValueError(
+                f"{self.path} breaks off or is damaged after line {number} ({error}); download it "
+                "again."
+            ) from error
 
     def _decode(self, line: bytes) -> str:
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError:
             self.not_utf8 += 1
-            return line.decode(self._other_encoding) if self._other_encoding else line.decode("utf-8", "replace")
+            return (
+                line.decode(self._other_encoding)
+                if self._other_encoding
+                else line.decode("utf-8", "replace")
+            )
 
     @contextlib.contextmanager
     def _opened(self, shows_progress: bool):
@@ -144,12 +172,20 @@ class SourceFile:
         # disable=None: no bar where stderr is a file or a pipe.
         with (
             self.path.open("rb", buffering=0) as raw,
-            tqdm(total=self.size, desc=self.path.name, unit="B", unit_scale=True,
-                 disable=None if shows_progress else True) as progress,
+            tqdm(
+                total=self.size,
+                desc=self.path.name,
+                unit="B",
+                unit_scale=True,
+                disable=None if shows_progress else True,
+            ) as progress,
             io.BufferedReader(_Metered(raw, digest, progress), _BUFFER) as stored,
-        ):  # fmt: skip
+        ):
             if stored.peek(2)[:2] == b"\x1f\x8b":
-                with gzip.GzipFile(fileobj=stored) as expanded, io.BufferedReader(expanded, _BUFFER) as lines:
+                with (
+                    gzip.GzipFile(fileobj=stored) as expanded,
+                    io.BufferedReader(expanded, _BUFFER) as lines,
+                ):
                     yield lines
             else:
                 yield stored

@@ -21,16 +21,31 @@ PICTURE = "compare.png"
 _PAPER_TABLE = 3
 _MEASURED = ("auc", "logloss", "gauc")
 _COLUMNS = (
-    Column("model"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("GAUC", error="sd"),
-    Column("RelaImpr [%]", ".2f"), *CALIBRATION, Column("latency [s]", ".3g"),
-    Column("paper AUC"), Column("paper LogLoss"), Column("paper RelaImpr [%]", ".2f"),
-    Column("paper latency [s]", ".2f"), Column("AUC - paper", "+.4f"), Column("runs"),
-)  # fmt: skip
+    Column("model"),
+    Column("AUC", error="sd"),
+    Column("LogLoss", error="sd"),
+    Column("GAUC", error="sd"),
+    Column("RelaImpr [%]", ".2f"),
+    *CALIBRATION,
+    Column("latency [s]", ".3g"),
+    Column("paper AUC"),
+    Column("paper LogLoss"),
+    Column("paper RelaImpr [%]", ".2f"),
+    Column("paper latency [s]", ".2f"),
+    Column("AUC - paper", "+.4f"),
+    Column("runs"),
+)
 _SIGNIFICANCE = (
-    Column("first"), Column("second"), Column("difference of AUC", "+.4f"), Column("paired t-test over seeds, p", ".3g"),
-    Column("bootstrap over users, se"), Column("95 % from", "+.4f"), Column("95 % to", "+.4f"),
-    Column("bootstrap over users, p", ".3g"), Column("draws", ",d"),
-)  # fmt: skip
+    Column("first"),
+    Column("second"),
+    Column("difference of AUC", "+.4f"),
+    Column("paired t-test over seeds, p", ".3g"),
+    Column("bootstrap over users, se"),
+    Column("95 % from", "+.4f"),
+    Column("95 % to", "+.4f"),
+    Column("bootstrap over users, p", ".3g"),
+    Column("draws", ",d"),
+)
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
@@ -38,31 +53,54 @@ def report(outcome: Outcome, folder: Path) -> Report:
     dataset = outcome.request.config["dataset"]
     base = _base_auc(outcome)
     rows = [_row(outcome, line, base, dataset) for line in outcome.request.lines]
-    columns = (*_COLUMNS[:4], *(Column(metric.name, error="sd") for metric in _further_metrics(outcome)), *_COLUMNS[4:])
+    columns = (
+        *_COLUMNS[:4],
+        *(Column(metric.name, error="sd") for metric in _further_metrics(outcome)),
+        *_COLUMNS[4:],
+    )
     tables = {"table": Table(columns, rows).without_empty_columns()}
     remarks = [DEFINITION, paper.remark(_PAPER_TABLE, dataset)]
     if base is None:
-        remarks.append(f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an AUC above 0.5.")
+        remarks.append(
+            f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an "
+            "AUC above 0.5."
+        )
     best = _best_two(outcome)
     if best:
         tables["significance"], said = significance(outcome, *best)
         remarks.append(said)
     else:
-        remarks.append("No significance: fewer than two lines have finished with all their seeds and an AUC.")
+        remarks.append(
+            "No significance: fewer than two lines have finished with all their seeds and an AUC."
+        )
     if len(np.unique(outcome.test_labels)) < 2:
         remarks.append("All test rows are of one class: AUC, GAUC and RelaImpr are undefined.")
     names = [line.name for line in outcome.request.lines]
-    panels = [Panel(outcome.axis(label),
-                    [Series("ours", [outcome.mean(line, metric) for line in outcome.request.lines]),
-                     Series("paper", [paper.figure(_PAPER_TABLE, dataset, name, label) for name in names], hollow=True)])
-              for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))]  # fmt: skip
+    panels = [
+        Panel(
+            outcome.axis(label),
+            [
+                Series("ours", [outcome.mean(line, metric) for line in outcome.request.lines]),
+                Series(
+                    "paper",
+                    [paper.figure(_PAPER_TABLE, dataset, name, label) for name in names],
+                    hollow=True,
+                ),
+            ],
+        )
+        for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
+    ]
     dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels)
     return Report(tables, remarks, [PICTURE])
 
 
 def _further_metrics(outcome: Outcome) -> list[Metric]:
     """Metrics that ``metrics`` names beside those of the table."""
-    return [metric for metric in metrics_asked(outcome.request.config["metrics"]) if metric.key not in _MEASURED]
+    return [
+        metric
+        for metric in metrics_asked(outcome.request.config["metrics"])
+        if metric.key not in _MEASURED
+    ]
 
 
 def _base_auc(outcome: Outcome) -> float | None:
@@ -75,14 +113,23 @@ def _base_auc(outcome: Outcome) -> float | None:
 
 def _row(outcome: Outcome, line: Line, base: float | None, dataset: str) -> list:
     auc = outcome.mean(line, "auc")
-    printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in ("AUC", "LogLoss", "RelaImpr [%]", "latency [s]")]
+    printed = [
+        paper.figure(_PAPER_TABLE, dataset, line.name, name)
+        for name in ("AUC", "LogLoss", "RelaImpr [%]", "latency [s]")
+    ]
     return [
-        line.name, auc, outcome.mean(line, "logloss"), outcome.mean(line, "gauc"),
+        line.name,
+        auc,
+        outcome.mean(line, "logloss"),
+        outcome.mean(line, "gauc"),
         *(outcome.mean(line, metric.key) for metric in _further_metrics(outcome)),
-        rela_impr(auc.value, base) if auc and base else None, *outcome.calibration(line),
-        outcome.number(line, "latency_s"), *printed,
-        auc.value - printed[0] if auc and printed[0] is not None else None, outcome.status(line),
-    ]  # fmt: skip
+        rela_impr(auc.value, base) if auc and base else None,
+        *outcome.calibration(line),
+        outcome.number(line, "latency_s"),
+        *printed,
+        auc.value - printed[0] if auc and printed[0] is not None else None,
+        outcome.status(line),
+    ]
 
 
 def _best_two(outcome: Outcome) -> list[Line] | None:
@@ -97,18 +144,34 @@ def _best_two(outcome: Outcome) -> list[Line] | None:
 def significance(outcome: Outcome, first: Line, second: Line) -> tuple[Table, str]:
     """The table of both tests, and how to read it."""
     p_value = paired_t_test(outcome.values(first, "auc"), outcome.values(second, "auc"))
-    drawn = user_bootstrap(outcome.test_users, outcome.test_labels, outcome.scores(first), outcome.scores(second))
-    difference = Estimate.mean_difference(outcome.values(first, "auc") - outcome.values(second, "auc"))
-    of_users = [drawn.standard_error, drawn.low, drawn.high, drawn.p_value, drawn.draws] if drawn else [None] * 5
+    drawn = user_bootstrap(
+        outcome.test_users, outcome.test_labels, outcome.scores(first), outcome.scores(second)
+    )
+    difference = Estimate.mean_difference(
+        outcome.values(first, "auc") - outcome.values(second, "auc")
+    )
+    of_users = (
+        [drawn.standard_error, drawn.low, drawn.high, drawn.p_value, drawn.draws]
+        if drawn
+        else [None] * 5
+    )
     row = [first.name, second.name, difference.value if difference else None, p_value, *of_users]
     seeds = len(outcome.request.seeds)
-    t_test = (f"The t-test pairs the {seeds} seeds and asks whether training both anew would show the difference again; so few "
-              "seeds find large differences only." if p_value is not None else
-              "There is no t-test over seeds: it takes 3 seeds that do not all differ by the same.")  # fmt: skip
+    t_test = (
+        f"The t-test pairs the {seeds} seeds and asks whether training both anew would show the "
+        "difference again; so few "
+        "seeds find large differences only."
+        if p_value is not None
+        else "There is no t-test over seeds: it takes 3 seeds that do not all differ by the same."
+    )
     said = (
-        f"Significance of the two best lines by mean test AUC, {first.name} and {second.name}. {t_test} The bootstrap draws "
-        "whole users of the test rows, the same for both models and all seeds, and asks whether other users would show the "
-        "difference of the mean AUCs; its interval lies between the 2.5 and 97.5 % quantiles. The two were chosen for being the "
-        "best on these very rows, which makes the first look better than it is; no correction is made for that."
+        f"Significance of the two best lines by mean test AUC, {first.name} and {second.name}. "
+        f"{t_test} The bootstrap draws "
+        "whole users of the test rows, the same for both models and all seeds, and asks whether "
+        "other users would show the "
+        "difference of the mean AUCs; its interval lies between the 2.5 and 97.5 % quantiles. The "
+        "two were chosen for being the "
+        "best on these very rows, which makes the first look better than it is; no correction is "
+        "made for that."
     )
     return Table(_SIGNIFICANCE, [row]), said

@@ -25,7 +25,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
     request = outcome.request
     (line,) = request.lines
     if not outcome.complete(line):
-        return Report({"table": Table((Column("model"), Column("runs")), [[line.name, outcome.status(line)]])})
+        return Report(
+            {"table": Table((Column("model"), Column("runs")), [[line.name, outcome.status(line)]])}
+        )
     (record,) = outcome.of_line(line)
     saved = load(outcome.store.run_folder(record))
     vectors = intent_vectors(saved, request.definition.rows, record["seed"])
@@ -33,13 +35,24 @@ def report(outcome: Outcome, folder: Path) -> Report:
     numbers = spread(vectors)
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
     # A set that does not vary has no dimension and no direction: NaN.
-    rows = [[kind, *(float(each[name]) if math.isfinite(each.get(name, math.nan)) else None for name in names)]
-            for kind, each in numbers.items()]  # fmt: skip
+    rows = [
+        [
+            kind,
+            *(
+                float(each[name]) if math.isfinite(each.get(name, math.nan)) else None
+                for name in names
+            ),
+        ]
+        for kind, each in numbers.items()
+    ]
     table = Table((Column("what"), *(Column(name, ".4g") for name in names)), rows)
     shares = short_term_sensitivity(saved, request.definition.rows, record["seed"])
     columns = Column("input"), Column("share of the short-term intent's variance", ".3f")
     sources = Table(columns, [list(each) for each in shares.items()])
     size = len(next(iter(vectors.values())))
-    remarks = [f"{size:,} test rows of {line.name}, seed {record['seed']}.",
-               "Shares: how far H_STI moves when the input is another row's, the others kept (Sobol's total index)."]  # fmt: skip
+    remarks = [
+        f"{size:,} test rows of {line.name}, seed {record['seed']}.",
+        "Shares: how far H_STI moves when the input is another row's, the others kept (Sobol's "
+        "total index).",
+    ]
     return Report({"table": table, "sources": sources}, remarks, [PICTURE])

@@ -13,26 +13,44 @@ from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.tables import Column, Table
 
 _PAPER_TABLE = 2
-_COUNTS = (Column("users", ",d"), Column("items", ",d"), Column("interactions", ",d"), Column("Avg.n", ".2f"),
-           Column("sparsity [%]", ".2f"))  # fmt: skip
+_COUNTS = (
+    Column("users", ",d"),
+    Column("items", ",d"),
+    Column("interactions", ",d"),
+    Column("Avg.n", ".2f"),
+    Column("sparsity [%]", ".2f"),
+)
 _COLUMNS = (
-    Column("rows"), *_COUNTS, Column("positives [%]", ".2f"), Column("mean history", ".2f"), Column("median history", ".1f"),
-    Column("empty history [%]", ".2f"), *(Column(f"paper {column.name}", column.form) for column in _COUNTS),
-)  # fmt: skip
+    Column("rows"),
+    *_COUNTS,
+    Column("positives [%]", ".2f"),
+    Column("mean history", ".2f"),
+    Column("median history", ".1f"),
+    Column("empty history [%]", ".2f"),
+    *(Column(f"paper {column.name}", column.form) for column in _COUNTS),
+)
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
     """Return the table; nothing has been trained."""
     dataset, parts = outcome.request.config["dataset"], outcome.parts
     rows = []
-    for name, chosen in (("all", parts), *((part_name, [part]) for part_name, part in zip(PARTS, parts))):
+    for name, chosen in (
+        ("all", parts),
+        *((part_name, [part]) for part_name, part in zip(PARTS, parts)),
+    ):
         printed = [paper.figure(_PAPER_TABLE, dataset, name, column.name) for column in _COUNTS]
         rows.append([name, *count(chosen), *printed])
-    return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, [paper.remark(_PAPER_TABLE, dataset)])
+    return Report(
+        {"table": Table(_COLUMNS, rows).without_empty_columns()},
+        [paper.remark(_PAPER_TABLE, dataset)],
+    )
 
 
 def count(parts) -> list:
-    """Users, items, interactions, Avg.n, sparsity, positives, and mean, median and empty histories of some parts together."""
+    """Users, items, interactions, Avg.n, sparsity, positives, and mean, median and empty histories
+    of some parts together.
+    """
     whole = parts[0]
 
     def column(field: str) -> np.ndarray:
@@ -42,6 +60,13 @@ def count(parts) -> list:
     number = sum(len(part) for part in parts)
     length = column(HISTORY_END) - column(HISTORY_START)
     return [
-        users, items, number, number / users, 100 * (1 - number / (users * items)), 100 * float(column(whole.label_field).mean()),
-        float(length.mean()), float(np.median(length)), 100 * float((length == 0).mean()),
-    ]  # fmt: skip
+        users,
+        items,
+        number,
+        number / users,
+        100 * (1 - number / (users * items)),
+        100 * float(column(whole.label_field).mean()),
+        float(length.mean()),
+        float(np.median(length)),
+        100 * float((length == 0).mean()),
+    ]

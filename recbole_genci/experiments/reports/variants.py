@@ -13,10 +13,17 @@ from recbole_genci.experiments.tables import Column, Estimate, Table
 
 _PAPER_TABLE = 4
 _COLUMNS = (
-    Column("variant"), Column("AUC", error="sd"), Column("LogLoss", error="sd"), Column("AUC - full", "+.4f", error="se"),
-    Column("LogLoss - full", "+.4f", error="se"), *CALIBRATION,
-    Column("paper AUC"), Column("paper LogLoss"), Column("paper AUC - full", "+.4f"), Column("runs"),
-)  # fmt: skip
+    Column("variant"),
+    Column("AUC", error="sd"),
+    Column("LogLoss", error="sd"),
+    Column("AUC - full", "+.4f", error="se"),
+    Column("LogLoss - full", "+.4f", error="se"),
+    *CALIBRATION,
+    Column("paper AUC"),
+    Column("paper LogLoss"),
+    Column("paper AUC - full", "+.4f"),
+    Column("runs"),
+)
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
@@ -25,15 +32,26 @@ def report(outcome: Outcome, folder: Path) -> Report:
     dataset, full = request.config["dataset"], request.lines[0]
     rows = [_row(outcome, line, full, dataset) for line in request.lines]
     remarks = [
-        f"Differences to {full.name} are paired: mean over seeds of the difference with the same seed, ± its standard error.",
+        f"Differences to {full.name} are paired: mean over seeds of the difference with the same "
+        "seed, ± its standard error.",
         DEFINITION,
         paper.remark(_PAPER_TABLE, dataset),
     ]
     picture = f"{request.definition.name}.png"
-    panels = [Panel(outcome.axis(label),
-                    [Series("ours", [outcome.mean(line, metric) for line in request.lines]),
-                     Series("paper", [_printed(dataset, line, full, label) for line in request.lines], hollow=True)])
-              for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))]  # fmt: skip
+    panels = [
+        Panel(
+            outcome.axis(label),
+            [
+                Series("ours", [outcome.mean(line, metric) for line in request.lines]),
+                Series(
+                    "paper",
+                    [_printed(dataset, line, full, label) for line in request.lines],
+                    hollow=True,
+                ),
+            ],
+        )
+        for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
+    ]
     title = f"{full.model} on {dataset}: {request.definition.name}"
     dot_plot(folder / picture, title, [line.name for line in request.lines], panels)
     return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [picture])
@@ -43,11 +61,16 @@ def _row(outcome: Outcome, line: Line, full: Line, dataset: str) -> list:
     auc, logloss = (_printed(dataset, line, full, name) for name in ("AUC", "LogLoss"))
     whole = _printed(dataset, full, full, "AUC")
     return [
-        line.name, outcome.mean(line, "auc"), outcome.mean(line, "logloss"),
+        line.name,
+        outcome.mean(line, "auc"),
+        outcome.mean(line, "logloss"),
         *(_difference(outcome, line, full, metric) for metric in ("auc", "logloss")),
-        *outcome.calibration(line), auc, logloss,
-        auc - whole if line != full and auc is not None and whole is not None else None, outcome.status(line),
-    ]  # fmt: skip
+        *outcome.calibration(line),
+        auc,
+        logloss,
+        auc - whole if line != full and auc is not None and whole is not None else None,
+        outcome.status(line),
+    ]
 
 
 def _difference(outcome: Outcome, line: Line, full: Line, metric: str) -> Estimate | None:

@@ -22,8 +22,13 @@ _PAPER_TABLE = 5
 _METRICS = ("AUC", "LogLoss", "GAUC")
 _NAMES = tuple(f"{group} {metric}" for group in GROUPS for metric in _METRICS)
 _PRINTED = tuple(f"{group} {metric}" for group in GROUPS for metric in ("AUC", "LogLoss"))
-_COLUMNS = (Column("model"), *(Column(name, error="sd") for name in _NAMES), Column("slow AUC - fast AUC", "+.4f", error="se"),
-            *(Column(f"paper {name}") for name in _PRINTED), Column("runs"))  # fmt: skip
+_COLUMNS = (
+    Column("model"),
+    *(Column(name, error="sd") for name in _NAMES),
+    Column("slow AUC - fast AUC", "+.4f", error="se"),
+    *(Column(f"paper {name}") for name in _PRINTED),
+    Column("runs"),
+)
 
 
 def check(request: Request, parts) -> None:
@@ -40,18 +45,38 @@ def report(outcome: Outcome, folder: Path) -> Report:
         found = _line(outcome, line, of_rows)
         means[line.name] = {name: found[name] for name in _NAMES}
         printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in _PRINTED]
-        rows.append([line.name, *(found[name] for name in _NAMES), found["difference"], *printed, outcome.status(line)])
+        rows.append(
+            [
+                line.name,
+                *(found[name] for name in _NAMES),
+                found["difference"],
+                *printed,
+                outcome.status(line),
+            ]
+        )
     names = [line.name for line in outcome.request.lines]
-    panels = [_panel(outcome.axis(metric), metric, names, means, dataset) for metric in ("AUC", "LogLoss")]
+    panels = [
+        _panel(outcome.axis(metric), metric, names, means, dataset) for metric in ("AUC", "LogLoss")
+    ]
     dot_plot(folder / PICTURE, f"Users by interest volatility on {dataset}", names, panels)
     remarks = [DEFINITION, _sizes(outcome, of_rows), paper.remark(_PAPER_TABLE, dataset)]
     return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [PICTURE])
 
 
 def _panel(label: str, metric: str, names: list[str], means: dict, dataset: str) -> Panel:
-    ours = [Series(f"{group}-changing users", [means[name][f"{group} {metric}"] for name in names]) for group in GROUPS]
-    papers = [Series(f"paper, {group}", [paper.figure(_PAPER_TABLE, dataset, name, f"{group} {metric}") for name in names],
-                     hollow=True, like=number) for number, group in enumerate(GROUPS)]  # fmt: skip
+    ours = [
+        Series(f"{group}-changing users", [means[name][f"{group} {metric}"] for name in names])
+        for group in GROUPS
+    ]
+    papers = [
+        Series(
+            f"paper, {group}",
+            [paper.figure(_PAPER_TABLE, dataset, name, f"{group} {metric}") for name in names],
+            hollow=True,
+            like=number,
+        )
+        for number, group in enumerate(GROUPS)
+    ]
     return Panel(label, ours + papers)
 
 
@@ -62,15 +87,21 @@ def _line(outcome: Outcome, line: Line, of_rows: np.ndarray) -> dict[str, Estima
     by_seed = {}
     for group in GROUPS:
         chosen = of_rows == group
-        values = [measure(outcome.test_users[chosen], outcome.test_labels[chosen], scores[chosen])
-                  for scores in outcome.scores(line)]  # fmt: skip
-        by_seed |= {f"{group} {metric}": np.array(column) for metric, column in zip(_METRICS, zip(*values))}
+        values = [
+            measure(outcome.test_users[chosen], outcome.test_labels[chosen], scores[chosen])
+            for scores in outcome.scores(line)
+        ]
+        by_seed |= {
+            f"{group} {metric}": np.array(column) for metric, column in zip(_METRICS, zip(*values))
+        }
     return {name: Estimate.mean(values) for name, values in by_seed.items()} | {
         "difference": Estimate.mean_difference(by_seed["slow AUC"] - by_seed["fast AUC"])
     }
 
 
-def measure(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[float, float, float]:
+def measure(
+    users: np.ndarray, labels: np.ndarray, scores: np.ndarray
+) -> tuple[float, float, float]:
     """AUC, LogLoss and GAUC of rows ``[R]``; NaN where they are undefined."""
     if len(labels) == 0:
         return np.nan, np.nan, np.nan
@@ -82,7 +113,12 @@ def _sizes(outcome: Outcome, of_rows: np.ndarray) -> str:
     parts = []
     for group in (*GROUPS, ""):
         chosen = of_rows == group
-        share = f", {100 * outcome.test_labels[chosen].mean():.1f} % positive" if chosen.any() else ""
+        share = (
+            f", {100 * outcome.test_labels[chosen].mean():.1f} % positive" if chosen.any() else ""
+        )
         name = f"{group}-changing" if group else "in neither group"
-        parts.append(f"{len(np.unique(outcome.test_users[chosen])):,} users with {chosen.sum():,} rows{share} {name}")
+        parts.append(
+            f"{len(np.unique(outcome.test_users[chosen])):,} users with {chosen.sum():,} "
+            f"rows{share} {name}"
+        )
     return f"Of the test rows: {'; '.join(parts)}."

@@ -1,10 +1,12 @@
-"""AFN and AFN+: feature interactions of learned, real-valued orders (Cheng, Shen and Huang, AAAI 2020, arXiv 1909.03276).
+"""AFN and AFN+: feature interactions of learned, real-valued orders (Cheng, Shen and Huang, AAAI
+2020, arXiv 1909.03276).
 
 Where sources differ:
 
-- AFN+ joins AFN and a DNN with embeddings of its own by a linear layer. The paper trains the two apart and then ensembles
-  them; here, as in the public re-implementations, they learn jointly.
-- The logarithm reads ``max(|e|, 1e-5)``; the paper adds 1e-7 instead, whose far steeper logarithms FuxiCTR found to do worse.
+- AFN+ joins AFN and a DNN with embeddings of its own by a linear layer. The paper trains the two
+  apart and then ensembles them; here, as in the public re-implementations, they learn jointly.
+- The logarithm reads ``max(|e|, 1e-5)``; the paper adds 1e-7 instead, whose far steeper logarithms
+  FuxiCTR found to do worse.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ ORDER_STD = 0.1
 
 
 class LogarithmicTransformation(nn.Module):
-    """K logarithmic neurons: neuron k multiplies the fields' embeddings, each raised to a learned power.
+    """K logarithmic neurons: neuron k multiplies the fields' embeddings, each raised to a learned
+    power.
 
     Args:
         num_fields: F.
@@ -66,7 +69,9 @@ class AFN(ClickModel):
             hidden = config["dnn_hidden_size"]
             self.dnn_embedding = ContextRecommender(config, dataset)
             del self.dnn_embedding.first_order_linear
-            self.dnn = MLPLayers([self.num_feature_field * self.embedding_size, *hidden], config["dnn_dropout_prob"])
+            self.dnn = MLPLayers(
+                [self.num_feature_field * self.embedding_size, *hidden], config["dnn_dropout_prob"]
+            )
             self.dnn_predict_layer = nn.Linear(hidden[-1], 1)
             self.ensemble = nn.Linear(2, 1)
         self.apply(xavier_normal_initialization)
@@ -85,5 +90,7 @@ class AFN(ClickModel):
         logits = self.predict_layer(self.mlp(crossed.flatten(1)))  # [B, 1]
         if self.dnn is not None:
             fields = self.dnn_embedding.concat_embed_input_fields(interaction)  # [B, F, d]
-            logits = self.ensemble(torch.cat([logits, self.dnn_predict_layer(self.dnn(fields.flatten(1)))], dim=1))
+            logits = self.ensemble(
+                torch.cat([logits, self.dnn_predict_layer(self.dnn(fields.flatten(1)))], dim=1)
+            )
         return logits.squeeze(1)

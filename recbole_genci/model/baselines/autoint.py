@@ -10,11 +10,13 @@ from recbole_genci.model.base import ModelContract
 
 
 class AutoInt(ModelContract, RecBoleAutoInt):
-    """RecBole's AutoInt joins its attention layers without a non-linearity, and has one residual connection around all of them
-    (autoint.py:104 to 111). In the paper each layer ends in ReLU(attention + W_res x) (Eq. 7), as here.
+    """RecBole's AutoInt joins its attention layers without a non-linearity, and has one residual
+    connection around all of them (autoint.py:104 to 111). In the paper each layer ends in
+    ReLU(attention + W_res x) (Eq. 7), as here.
 
-    ``has_residual: False`` is RecBole's model without any. Beside the attention both have a feed-forward network, the paper's
-    AutoInt+. RecBole's third dropout is in neither: no forward pass calls its layer.
+    ``has_residual: False`` is RecBole's model without any. Beside the attention both have a
+    feed-forward network, the paper's AutoInt+. RecBole's third dropout is in neither: no forward
+    pass calls its layer.
 
     Sizes: B rows, F features, d embedding size, A ``attention_size``.
     """
@@ -26,7 +28,9 @@ class AutoInt(ModelContract, RecBoleAutoInt):
         super().__init__(config, dataset)
         if self.has_residual:
             del self.v_res_embedding
-            self.residuals = nn.ModuleList(nn.Linear(self.attention_size, self.attention_size) for _ in self.self_attns)
+            self.residuals = nn.ModuleList(
+                nn.Linear(self.attention_size, self.attention_size) for _ in self.self_attns
+            )
             self.residuals.apply(self._init_weights)
 
     def autoint_layer(self, infeature):

@@ -9,8 +9,10 @@ from recbole_genci.model.base import ModelContract
 
 
 class DCNV2(ModelContract, RecBoleDCNV2):
-    """RecBole draws the cross layers from N(0, 1) (dcnv2.py:58 to 82), all others by Xavier: at 112 inputs the cross
-    weights are ten times as large, and its ``reg_weight: 2`` has to shrink them. Here Xavier draws them too."""
+    """RecBole draws the cross layers from N(0, 1) (dcnv2.py:58 to 82), all others by Xavier: at 112
+    inputs the cross weights are ten times as large, and its ``reg_weight: 2`` has to shrink them.
+    Here Xavier draws them too.
+    """
 
     #: Tells runs of this class from those of RecBole's (registry.py).
     revision = 2

@@ -1,4 +1,6 @@
-"""DIEN (Zhou et al., 2019), RecBole's, safe on batches of short histories and without the work that reaches no result."""
+"""DIEN (Zhou et al., 2019), RecBole's, safe on batches of short histories and without the work that
+reaches no result.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU
 
 
 class DIEN(ModelContract, RecBoleDIEN):
-    """RecBole's model with faster parts: scores, losses and gradients are RecBole's, up to the order of sums, but for what
-    ``InterestExtractor`` mends. Sizes: B rows, H history positions, E width of an item's features."""
+    """RecBole's model with faster parts: scores, losses and gradients are RecBole's, up to the
+    order of sums, but for what ``InterestExtractor`` mends. Sizes: B rows, H history positions, E
+    width of an item's features.
+    """
 
     reads_negatives = True
 
@@ -28,16 +32,20 @@ class DIEN(ModelContract, RecBoleDIEN):
         evolution = self.interest_evolution
         ClickAttention.mend(evolution.attention_layer)
         PackedGRU.mend(self.interset_extractor.gru)
-        attends = isinstance(evolution.dynamic_rnn, DynamicRNN)  # AGRU and AUGRU; the other gru_types are torch's GRU
+        attends = isinstance(
+            evolution.dynamic_rnn, DynamicRNN
+        )  # AGRU and AUGRU; the other gru_types are torch's GRU
         (PackedAttentionGRU if attends else PackedGRU).mend(evolution.dynamic_rnn)
 
 
 class InterestExtractor(Mended, InterestExtractorNetwork):
-    """The GRU over the clicks and the auxiliary loss that teaches it, a mean over the clicks that follow another click.
+    """The GRU over the clicks and the auxiliary loss that teaches it, a mean over the clicks that
+    follow another click.
 
-    RecBole's takes 0 / 0 where no history of a batch has two clicks, and one such batch turns every weight into NaN
-    (dien.py:268). Its MLP, more than half of the model's arithmetic, has no activation (dien.py:177): a chain of linear layers,
-    which is multiplied out here into one before it meets a click. In evaluation mode, where nobody reads the loss, it is 0.
+    RecBole's takes 0 / 0 where no history of a batch has two clicks, and one such batch turns every
+    weight into NaN (dien.py:268). Its MLP, more than half of the model's arithmetic, has no
+    activation (dien.py:177): a chain of linear layers, which is multiplied out here into one before
+    it meets a click. In evaluation mode, where nobody reads the loss, it is 0.
     """
 
     def auxiliary_loss(self, h_states, click_seq, noclick_seq, keys_length):
@@ -56,15 +64,28 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
             return h_states.new_zeros(())
         weight, bias = self._linear()
         of_state, of_item = weight.split(h_states.shape[-1])
-        follows = torch.arange(h_states.shape[1], device=h_states.device) < keys_length.unsqueeze(1)  # [B, H - 1]
+        follows = torch.arange(h_states.shape[1], device=h_states.device) < keys_length.unsqueeze(
+            1
+        )  # [B, H - 1]
         state = h_states @ of_state + bias
-        clicked, other = ((state + items @ of_item)[follows] for items in (click_seq, noclick_seq))  # [clicks]
-        logits, target = torch.cat([clicked, other]), torch.cat([torch.ones_like(clicked), torch.zeros_like(other)])
-        return binary_cross_entropy_with_logits(logits, target, reduction="sum") / max(len(logits), 1)
+        clicked, other = (
+            (state + items @ of_item)[follows] for items in (click_seq, noclick_seq)
+        )  # [clicks]
+        logits, target = (
+            torch.cat([clicked, other]),
+            torch.cat([torch.ones_like(clicked), torch.zeros_like(other)]),
+        )
+        return binary_cross_entropy_with_logits(logits, target, reduction="sum") / max(
+            len(logits), 1
+        )
 
     def _linear(self):
-        """Weight ``[2 E]`` and bias ``[]`` of the one linear layer that the layers of ``auxiliary_net`` amount to."""
-        *lower, last = [layer for layer in self.auxiliary_net.mlp_layers if isinstance(layer, nn.Linear)]
+        """Weight ``[2 E]`` and bias ``[]`` of the one linear layer that the layers of
+        ``auxiliary_net`` amount to.
+        """
+        *lower, last = [
+            layer for layer in self.auxiliary_net.mlp_layers if isinstance(layer, nn.Linear)
+        ]
         weight, bias = last.weight[0], last.bias[0]
         for layer in reversed(lower):
             weight, bias = weight @ layer.weight, bias + weight @ layer.bias

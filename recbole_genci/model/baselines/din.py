@@ -12,7 +12,8 @@ from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
 
 
 class DIN(ModelContract, RecBoleDIN):
-    """RecBole's DIN leaves the user's features out, as DIN's first public code did; the paper feeds them to the MLP, as here.
+    """RecBole's DIN leaves the user's features out, as DIN's first public code did; the paper feeds
+    them to the MLP, as here.
 
     ``use_user_features: False`` is RecBole's model, unchanged.
 
@@ -30,19 +31,29 @@ class DIN(ModelContract, RecBoleDIN):
             fields = self.embedding_layer
             num_user_features = fields.num_feature_field["user"]
             self.dnn_list[0] += num_user_features * self.embedding_size
-            self.dnn_mlp_layers = MLPLayers(self.dnn_list, activation="Dice", dropout=self.dropout_prob, bn=True)
+            self.dnn_mlp_layers = MLPLayers(
+                self.dnn_list, activation="Dice", dropout=self.dropout_prob, bn=True
+            )
             self.dnn_mlp_layers.apply(self._init_weights)
 
     def forward(self, user, item_seq, item_seq_len, next_items):
-        """Click logits ``[B]`` from user ids ``[B]``, history ``[B, H]``, its length ``[B]``, and target items ``[B]``."""
+        """Click logits ``[B]`` from user ids ``[B]``, history ``[B, H]``, its length ``[B]``, and
+        target items ``[B]``.
+        """
         if not self.use_user_features:
             return super().forward(user, item_seq, item_seq_len, next_items)
-        sparse, dense = self.embedding_layer(user, torch.cat([item_seq, next_items.unsqueeze(1)], dim=1))
+        sparse, dense = self.embedding_layer(
+            user, torch.cat([item_seq, next_items.unsqueeze(1)], dim=1)
+        )
         users, items = (
-            torch.cat([part[kind] for part in (sparse, dense) if part[kind] is not None], dim=-2).flatten(-2)
+            torch.cat(
+                [part[kind] for part in (sparse, dense) if part[kind] is not None], dim=-2
+            ).flatten(-2)
             for kind in ("user", "item")
         )  # [B, G * d], [B, H + 1, F * d]
         history, target = items[:, :-1], items[:, -1]
         interest = self.attention(target, history, item_seq_len).squeeze(1)
-        hidden = self.dnn_mlp_layers(torch.cat([users, interest, target, interest * target], dim=-1))
+        hidden = self.dnn_mlp_layers(
+            torch.cat([users, interest, target, interest * target], dim=-1)
+        )
         return self.dnn_predict_layers(hidden).squeeze(1)

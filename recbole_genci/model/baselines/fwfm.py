@@ -9,11 +9,13 @@ from recbole_genci.model.base import ModelContract
 
 
 class FwFM(ModelContract, RecBoleFwFM):
-    """RecBole's FwFM keeps the weights r of the field pairs in a plain tensor (fwfm.py:61): no optimiser trains it and no
-    checkpoint holds it, so that a loaded model scores with other weights than it was trained with. Here they are a parameter.
+    """RecBole's FwFM keeps the weights r of the field pairs in a plain tensor (fwfm.py:61): no
+    optimiser trains it and no checkpoint holds it, so that a loaded model scores with other weights
+    than it was trained with. Here they are a parameter.
 
     Raises:
-        ValueError: ``fields`` does not number its fields 0, 1, ... or does not name every feature once.
+        ValueError: ``fields`` does not number its fields 0, 1, ... or does not name every feature
+            once.
     """
 
     def __init__(self, config, dataset):
@@ -23,9 +25,15 @@ class FwFM(ModelContract, RecBoleFwFM):
         self.weight = nn.Parameter(weight)  # [fields, fields, 1]
 
     def _get_feature2field(self):
-        # In the order of the embeddings (abstract_recommender.py:543), float sequences included; RecBole's own order
+        # In the order of the embeddings (abstract_recommender.py:543), float sequences included;
+        # RecBole's own order
         # (fwfm.py:86) gives a feature the weights of another as soon as `fields` groups them.
-        names = [*self.token_seq_field_names, *self.token_field_names, *self.float_seq_field_names, *self.float_field_names]
+        names = [
+            *self.token_seq_field_names,
+            *self.token_field_names,
+            *self.float_seq_field_names,
+            *self.float_field_names,
+        ]
         self.feature2id = {name: number for number, name in enumerate(names)}
         if self.fields is None:
             self.feature2field = {number: number for number in range(len(names))}
@@ -33,7 +41,10 @@ class FwFM(ModelContract, RecBoleFwFM):
         grouped = [name for group in self.fields.values() for name in group]
         if sorted(grouped) != sorted(names) or sorted(self.fields) != list(range(len(self.fields))):
             raise ValueError(
-                f"fields: {self.fields} must number its fields 0 to {len(self.fields) - 1} and name each feature once; the "
+                f"fields: {self.fields} must number its fields 0 to {len(self.fields) - 1} and "
+                "name each feature once; the "
                 f"features are {', '.join(names)}."
             )
-        self.feature2field = {self.feature2id[name]: field for field, group in self.fields.items() for name in group}
+        self.feature2field = {
+            self.feature2id[name]: field for field, group in self.fields.items() for name in group
+        }

@@ -1,14 +1,21 @@
-"""MIRRN: interests retrieved from the history at several granularities (Xu et al., KDD 2025, arXiv 2411.15005).
+"""MIRRN: interests retrieved from the history at several granularities (Xu et al., KDD 2025, arXiv
+2411.15005).
 
-Three queries, the target item, the mean of the recent and the mean of all clicks, each retrieve the k most similar clicks by
-SimHash; a Fourier transformer refines each subsequence, and the target attends to the three. Where sources differ:
+Three queries, the target item, the mean of the recent and the mean of all clicks, each retrieve the
+k most similar clicks by SimHash; a Fourier transformer refines each subsequence, and the target
+attends to the three. Where sources differ:
 
-- Padding never contributes: it is masked before the Fourier mix and in every mean. The public code mixes it in.
-- The mix multiplies whole blocks of channels (``fourier_mixing: block``), as the paper writes it. The public code's
-  ``einsum("blnd,ndd->blnd")`` reads the diagonal of each block only (``diagonal``).
-- Similarity is of whole items, all their fields end to end; the public code retrieves for each field on its own.
-- Clicks of equal similarity are retrieved most recent first; the public code leaves the choice to ``topk``.
-- Attention to the recent clicks themselves (``short_interest``) is in FuxiCTR's version; the authors' configuration has none.
+- Padding never contributes: it is masked before the Fourier mix and in every mean. The public code
+  mixes it in.
+- The mix multiplies whole blocks of channels (``fourier_mixing: block``), as the paper writes it.
+  The public code's ``einsum("blnd,ndd->blnd")`` reads the diagonal of each block only
+  (``diagonal``).
+- Similarity is of whole items, all their fields end to end; the public code retrieves for each
+  field on its own.
+- Clicks of equal similarity are retrieved most recent first; the public code leaves the choice to
+  ``topk``.
+- Attention to the recent clicks themselves (``short_interest``) is in FuxiCTR's version; the
+  authors' configuration has none.
 - The item's fields enter the MLP once: they are among the fields already.
 """
 
@@ -22,8 +29,21 @@ from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
-from recbole_genci.model.baselines.mirrn_layers import MIXINGS, FourierLayer, TargetAttention, masked_mean, retrieve, sim_hash
-from recbole_genci.utils.validation import check_choice, check_divides, check_dropout, check_switch, check_whole
+from recbole_genci.model.baselines.mirrn_layers import (
+    MIXINGS,
+    FourierLayer,
+    TargetAttention,
+    masked_mean,
+    retrieve,
+    sim_hash,
+)
+from recbole_genci.utils.validation import (
+    check_choice,
+    check_divides,
+    check_dropout,
+    check_switch,
+    check_whole,
+)
 
 POSITION_SCALE = 0.02
 
@@ -49,36 +69,63 @@ class MIRRN(ClickModel):
         self._register_items(dataset)
 
         size = len(self.item_columns) * self.embedding_size  # D
-        attention = config["target_attention_size"], config["target_attention_heads"], config["target_attention_dropout"]
+        attention = (
+            config["target_attention_size"],
+            config["target_attention_heads"],
+            config["target_attention_dropout"],
+        )
         self.register_buffer("hyperplanes", torch.randn(size, config["hash_bits"]))
         self.position_embedding = nn.Embedding(config["MAX_ITEM_LIST_LENGTH"] + 1, size)
         self.fourier_layers = nn.ModuleList(
-            FourierLayer(size, config["fourier_blocks"], config["fourier_mixing"], config["fourier_dropout"]) for _ in range(3)
+            FourierLayer(
+                size, config["fourier_blocks"], config["fourier_mixing"], config["fourier_dropout"]
+            )
+            for _ in range(3)
         )
         self.long_attention = TargetAttention(size, *attention)
-        self.short_attention = TargetAttention(size, *attention) if config["short_interest"] else None
+        self.short_attention = (
+            TargetAttention(size, *attention) if config["short_interest"] else None
+        )
         interests = size * (2 if config["short_interest"] else 1)
-        sizes = [self.num_feature_field * self.embedding_size + interests, *config["mlp_hidden_size"]]
+        sizes = [
+            self.num_feature_field * self.embedding_size + interests,
+            *config["mlp_hidden_size"],
+        ]
         self.mlp = MLPLayers(sizes, config["dropout_prob"])
         self.predict_layer = nn.Linear(sizes[-1], 1)
         self.apply(xavier_normal_initialization)
         nn.init.normal_(self.position_embedding.weight)
 
     def _register_items(self, dataset) -> None:
-        """Keep the items' features, and where they stand among the fields of ``concat_embed_input_fields``."""
+        """Keep the items' features, and where they stand among the fields of
+        ``concat_embed_input_fields``.
+        """
         items, row = dataset.get_item_feature().interaction, dataset[:1]
-        fields = [*self.token_seq_field_names, *self.token_field_names, *self.float_seq_field_names, *self.float_field_names]
+        fields = [
+            *self.token_seq_field_names,
+            *self.token_field_names,
+            *self.float_seq_field_names,
+            *self.float_field_names,
+        ]
         self.item_columns = [place for place, field in enumerate(fields) if field in items]
         self.feature_names = {field: f"feature_{place}" for place, field in enumerate(fields)}
         for field, name in self.feature_names.items():
-            # Fields of users and rows are embedded with the items, and dropped: zeros stand for them.
+            # Fields of users and rows are embedded with the items, and dropped: zeros stand for
+            # them.
             values = items[field] if field in items else torch.zeros_like(row[field])
             self.register_buffer(name, values, persistent=False)
 
     @classmethod
     def check_settings(cls, config) -> None:
-        check_whole(config, "hash_bits", "retrieval_topk", "local_length", "fourier_blocks", "target_attention_size",
-                    "target_attention_heads")  # fmt: skip
+        check_whole(
+            config,
+            "hash_bits",
+            "retrieval_topk",
+            "local_length",
+            "fourier_blocks",
+            "target_attention_size",
+            "target_attention_heads",
+        )
         check_divides(config, "target_attention_heads", "target_attention_size")
         check_divides(config, "fourier_blocks", "embedding_size")
         check_choice(config, "fourier_mixing", MIXINGS)
@@ -86,32 +133,45 @@ class MIRRN(ClickModel):
         check_switch(config, "short_interest")
 
     def embed_items(self, items):
-        """Vectors ``[n, D]`` of item ids ``[n]``: the embeddings of all their fields, from the tables that rows read too."""
+        """Vectors ``[n, D]`` of item ids ``[n]``: the embeddings of all their fields, from the
+        tables that rows read too.
+        """
         features = {}
         for place, (field, name) in enumerate(self.feature_names.items()):
             values = getattr(self, name)
-            features[field] = values[items] if place in self.item_columns else values[torch.zeros_like(items)]
-        return self.concat_embed_input_fields(Interaction(features))[:, self.item_columns].flatten(1)
+            features[field] = (
+                values[items] if place in self.item_columns else values[torch.zeros_like(items)]
+            )
+        return self.concat_embed_input_fields(Interaction(features))[:, self.item_columns].flatten(
+            1
+        )
 
     def forward(self, interaction):
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]
         target = fields[:, self.item_columns].flatten(1)  # [B, D]
         length = interaction[self.length_field]
-        # At least k columns, so that k can be retrieved and the transform's length never depends on the padding.
-        history = F.pad(interaction[self.history_field], (0, max(0, self.k - interaction[self.history_field].shape[1])))
+        # At least k columns, so that k can be retrieved and the transform's length never depends on
+        # the padding.
+        history = F.pad(
+            interaction[self.history_field],
+            (0, max(0, self.k - interaction[self.history_field].shape[1])),
+        )
         mask = torch.arange(history.shape[1], device=history.device) < length.unsqueeze(1)  # [B, L]
         items, index = torch.unique(history * mask, return_inverse=True)
         table = self.embed_items(items)  # each item of the batch once
         sequence = table[index]  # [B, L, D]
-        interests = self.interests(target, sequence, sim_hash(table.detach(), self.hyperplanes)[index], mask, length)
+        interests = self.interests(
+            target, sequence, sim_hash(table.detach(), self.hyperplanes)[index], mask, length
+        )
         parts = [fields.flatten(1), self.long_attention(target, interests)]
         if self.short_attention is not None:
             parts.append(self.short_attention(target, sequence, mask))
         return self.predict_layer(self.mlp(torch.cat(parts, dim=1))).squeeze(1)
 
     def interests(self, target, sequence, codes, mask, length):
-        """Interest vectors ``[B, 3, D]`` by the target's, the recent and all clicks' query; zero for an empty history.
+        """Interest vectors ``[B, 3, D]`` by the target's, the recent and all clicks' query; zero
+        for an empty history.
 
         Args:
             target: ``[B, D]``.
@@ -119,12 +179,20 @@ class MIRRN(ClickModel):
             mask: ``[B, L]``, False on padding, which follows the history.
             length: ``[B]`` of the history.
         """
-        before = length.unsqueeze(1) - torch.arange(mask.shape[1], device=mask.device)  # 1 is the click right before the row
-        queries = (target, masked_mean(sequence, mask & (before <= self.local_length)), masked_mean(sequence, mask))
+        before = length.unsqueeze(1) - torch.arange(
+            mask.shape[1], device=mask.device
+        )  # 1 is the click right before the row
+        queries = (
+            target,
+            masked_mean(sequence, mask & (before <= self.local_length)),
+            masked_mean(sequence, mask),
+        )
         interests = []
         for query, layer in zip(queries, self.fourier_layers, strict=True):
             # Hashing has no gradient, by design: it only chooses.
-            positions, real = retrieve(sim_hash(query.detach(), self.hyperplanes), codes, mask, self.k)
+            positions, real = retrieve(
+                sim_hash(query.detach(), self.hyperplanes), codes, mask, self.k
+            )
             chosen = sequence.gather(1, positions.unsqueeze(-1).expand(-1, -1, sequence.shape[-1]))
             place = self.position_embedding(before.gather(1, positions).clamp(min=0))
             chosen = (chosen + POSITION_SCALE * place) * real.unsqueeze(-1)

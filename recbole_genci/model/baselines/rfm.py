@@ -1,9 +1,10 @@
 """RFM: features as angles, their interactions as rotations (Tian, Shi, Wu, Zhao and Wen, KDD 2024).
 
-Where the paper leaves things open, the authors' code decides: gates by a sigmoid, not a softmax; one weight of the angle
-differences for all heads; matrices for queries, keys and values of each field; one linear map for real and imaginary parts.
-The code in circulation multiplies values ``[fields, width]`` by scores ``[fields, fields]``, which only runs where the two
-numbers are equal; here, as in the paper, a field gathers the values of the fields that it attends to.
+Where the paper leaves things open, the authors' code decides: gates by a sigmoid, not a softmax;
+one weight of the angle differences for all heads; matrices for queries, keys and values of each
+field; one linear map for real and imaginary parts. The code in circulation multiplies values
+``[fields, width]`` by scores ``[fields, fields]``, which only runs where the two numbers are equal;
+here, as in the paper, a field gathers the values of the fields that it attends to.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ AMPLIFICATION_STD = 0.01
 
 
 class SelfAttentiveRotation(nn.Module):
-    """One layer of self-attentive rotations: angles ``[B, F, in_size]`` to angles ``[B, F, out_size]``.
+    """One layer of self-attentive rotations: angles ``[B, F, in_size]`` to angles ``[B, F,
+    out_size]``.
 
     Args:
         num_fields: F.
@@ -29,10 +31,14 @@ class SelfAttentiveRotation(nn.Module):
         dropout: of the values and of the linear map's input.
     """
 
-    def __init__(self, num_fields: int, in_size: int, out_size: int, num_heads: int, dropout: float):
+    def __init__(
+        self, num_fields: int, in_size: int, out_size: int, num_heads: int, dropout: float
+    ):
         super().__init__()
         self.num_heads = num_heads
-        self.query, self.key, self.value = (nn.Parameter(torch.empty(num_fields, in_size, out_size)) for _ in range(3))
+        self.query, self.key, self.value = (
+            nn.Parameter(torch.empty(num_fields, in_size, out_size)) for _ in range(3)
+        )
         self.weight = nn.Parameter(torch.empty(1, out_size // num_heads))
         self.linear = nn.Linear(in_size, out_size, bias=False)
         self.dropout = nn.Dropout(dropout)
@@ -43,27 +49,39 @@ class SelfAttentiveRotation(nn.Module):
             nn.init.xavier_normal_(parameter, gain=ROTATION_GAIN)
 
     def gates(self, angles):
-        """How much field i attends to field j, ``[B, heads, F, F]``: sigmoid(sum over c of weight_c cos(q_ic - k_jc)).
+        """How much field i attends to field j, ``[B, heads, F, F]``: sigmoid(sum over c of weight_c
+        cos(q_ic - k_jc)).
 
         cos(q - k) = cos q cos k + sin q sin k makes it two matrix products.
         """
-        query, key = self._heads(angles, self.query), self._heads(angles, self.key).transpose(-2, -1)
-        return torch.sigmoid((query.cos() * self.weight) @ key.cos() + (query.sin() * self.weight) @ key.sin())
+        query, key = (
+            self._heads(angles, self.query),
+            self._heads(angles, self.key).transpose(-2, -1),
+        )
+        return torch.sigmoid(
+            (query.cos() * self.weight) @ key.cos() + (query.sin() * self.weight) @ key.sin()
+        )
 
     def forward(self, angles):
-        gathered = self.gates(angles) @ self.dropout(self._heads(angles, self.value))  # [B, heads, F, out / heads]
+        gathered = self.gates(angles) @ self.dropout(
+            self._heads(angles, self.value)
+        )  # [B, heads, F, out / heads]
         gathered = gathered.transpose(1, 2).flatten(2)  # [B, F, out]
         return self.norm(gathered + self.linear(self.dropout(angles)))
 
     def _heads(self, angles, matrices):
         projected = torch.einsum("bfi,fio->bfo", angles, matrices)
-        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, heads, F, out / heads]
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(
+            1, 2
+        )  # [B, heads, F, out / heads]
 
 
 class ModulusAmplification(nn.Module):
-    """One amplification layer: a linear map for both parts, ReLU, and layer norms over groups of ``group_size``.
+    """One amplification layer: a linear map for both parts, ReLU, and layer norms over groups of
+    ``group_size``.
 
-    Takes and gives real and imaginary parts ``[B, in_size]``, ``[B, out_size]``; ``group_size`` divides ``out_size``.
+    Takes and gives real and imaginary parts ``[B, in_size]``, ``[B, out_size]``; ``group_size``
+    divides ``out_size``.
     """
 
     def __init__(self, in_size: int, out_size: int, group_size: int, dropout: float):
@@ -95,16 +113,21 @@ class RFM(ClickModel):
         size, num_fields = config["rotation_size"], self.num_feature_field
         sizes = [self.embedding_size] + [size] * config["rotation_layers"]
         self.rotations = nn.Sequential(
-            *(SelfAttentiveRotation(num_fields, i, o, config["rotation_heads"], config["rotation_dropout"])
-              for i, o in zip(sizes[:-1], sizes[1:]))
-        )  # fmt: skip
+            *(
+                SelfAttentiveRotation(
+                    num_fields, i, o, config["rotation_heads"], config["rotation_dropout"]
+                )
+                for i, o in zip(sizes[:-1], sizes[1:])
+            )
+        )
         self.projection = None
         if config["first_order_residual"]:
             self.projection = nn.Linear(self.embedding_size, size)
             self.real_norm, self.imaginary_norm = nn.LayerNorm(size), nn.LayerNorm(size)
         sizes = [num_fields * size, *config["mlp_hidden_size"]]
         self.amplifications = nn.ModuleList(
-            ModulusAmplification(i, o, config["group_size"], config["dropout_prob"]) for i, o in zip(sizes[:-1], sizes[1:])
+            ModulusAmplification(i, o, config["group_size"], config["dropout_prob"])
+            for i, o in zip(sizes[:-1], sizes[1:])
         )
         self.predict_layer = nn.Linear(sizes[-1], 1)
         self._initialise()
@@ -123,7 +146,10 @@ class RFM(ClickModel):
         check_divides(config, "rotation_heads", "rotation_size")
         uneven = [size for size in config["mlp_hidden_size"] if size % config["group_size"]]
         if uneven:
-            raise ValueError(f"group_size: {config['group_size']} does not divide a width of mlp_hidden_size, {uneven[0]}.")
+            raise ValueError(
+                f"group_size: {config['group_size']} does not divide a width of mlp_hidden_size, "
+                f"{uneven[0]}."
+            )
         check_dropout(config, "rotation_dropout")
         check_switch(config, "first_order_residual")
 
@@ -134,7 +160,10 @@ class RFM(ClickModel):
         real, imaginary = angles.cos(), angles.sin()
         if self.projection is not None:
             first_order = self.projection(fields)
-            real, imaginary = self.real_norm(real + first_order.cos()), self.imaginary_norm(imaginary + first_order.sin())
+            real, imaginary = (
+                self.real_norm(real + first_order.cos()),
+                self.imaginary_norm(imaginary + first_order.sin()),
+            )
         real, imaginary = real.flatten(1), imaginary.flatten(1)
         for layer in self.amplifications:
             real, imaginary = layer(real, imaginary)

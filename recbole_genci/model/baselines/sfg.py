@@ -1,13 +1,19 @@
-"""SFG, also called GE4Rec: feature interaction as feature generation (Yin et al., ICML 2025, arXiv 2512.14041).
+"""SFG, also called GE4Rec: feature interaction as feature generation (Yin et al., ICML 2025, arXiv
+2512.14041).
 
-A wrapper that makes an interaction model generative: of the two factors of each product, one is *generated* from all fields.
-There is no reconstruction loss; the click alone supervises. GenCI's paper does not say which model it wrapped. Here are DCN V2,
-the paper's strongest, and DeepFM. The authors' code, which gave the published results, decides the following:
+A wrapper that makes an interaction model generative: of the two factors of each product, one is
+    *generated* from all fields.
+There is no reconstruction loss; the click alone supervises. GenCI's paper does not say which model
+it wrapped. Here are DCN V2, the paper's strongest, and DeepFM. The authors' code, which gave the
+published results, decides the following:
 
-- the generated factor is ``scale * ReLU(W x)`` without bias; ``scale`` is tuned by dataset (0.01 to 8), not learned;
-- DCN V2: each cross layer generates from its own input, which is also the target, has no bias, and adds its input to what
-  it generates (``gen_residual``); the two branches meet in a linear layer as in DCN V2 itself, not in the code's extra MLP;
-- DeepFM: field i generates the fields after it (i < j), so that each pair counts once; nothing is added.
+- the generated factor is ``scale * ReLU(W x)`` without bias; ``scale`` is tuned by dataset (0.01 to
+  8), not learned;
+- DCN V2: each cross layer generates from its own input, which is also the target, has no bias, and
+  adds its input to what it generates (``gen_residual``); the two branches meet in a linear layer as
+  in DCN V2 itself, not in the code's extra MLP;
+- DeepFM: field i generates the fields after it (i < j), so that each pair counts once; nothing is
+  added.
 """
 
 from __future__ import annotations
@@ -24,7 +30,8 @@ BASES = ("dcnv2", "deepfm")
 
 
 class FeatureGenerator(nn.Module):
-    """The encoder: every field's factor, generated from all fields by a matrix of its own, ``[B, F * d]`` to ``[B, F * d]``.
+    """The encoder: every field's factor, generated from all fields by a matrix of its own, ``[B, F
+    * d]`` to ``[B, F * d]``.
 
     Args:
         size: F * d.
@@ -34,7 +41,9 @@ class FeatureGenerator(nn.Module):
 
     def __init__(self, size: int, scale: float, residual: bool):
         super().__init__()
-        self.linear = nn.Linear(size, size, bias=False)  # its F blocks of d rows are the fields' matrices
+        self.linear = nn.Linear(
+            size, size, bias=False
+        )  # its F blocks of d rows are the fields' matrices
         self.scale, self.residual = scale, residual
 
     def forward(self, fields):
@@ -43,7 +52,9 @@ class FeatureGenerator(nn.Module):
 
 
 class GenerativeCrossLayer(nn.Module):
-    """x + generate(x) * W x, elementwise, ``[B, F * d]`` to ``[B, F * d]``: the cross layer of DCN V2 made generative."""
+    """x + generate(x) * W x, elementwise, ``[B, F * d]`` to ``[B, F * d]``: the cross layer of DCN
+    V2 made generative.
+    """
 
     def __init__(self, size: int, scale: float, dropout: float):
         super().__init__()
@@ -77,9 +88,11 @@ class SFG(ClickModel):
         if self.base == "dcnv2":
             del self.first_order_linear  # of the FM family
             self.cross_network = nn.Sequential(
-                *(GenerativeCrossLayer(size, config["generation_scale"], config["cross_dropout"])
-                  for _ in range(config["cross_layer_num"]))
-            )  # fmt: skip
+                *(
+                    GenerativeCrossLayer(size, config["generation_scale"], config["cross_dropout"])
+                    for _ in range(config["cross_layer_num"])
+                )
+            )
             self.predict_layer = nn.Linear(size + hidden[-1], 1)
         else:
             self.generator = FeatureGenerator(size, config["generation_scale"], residual=False)
@@ -100,6 +113,10 @@ class SFG(ClickModel):
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]
         flat = fields.flatten(1)
         if self.base == "dcnv2":
-            return self.predict_layer(torch.cat([self.cross_network(flat), self.mlp(flat)], dim=1)).squeeze(1)
+            return self.predict_layer(
+                torch.cat([self.cross_network(flat), self.mlp(flat)], dim=1)
+            ).squeeze(1)
         pairs = generated_pairs(self.generator(flat).view_as(fields), fields)
-        return (self.first_order_linear(interaction) + pairs + self.predict_layer(self.mlp(flat))).squeeze(1)
+        return (
+            self.first_order_linear(interaction) + pairs + self.predict_layer(self.mlp(flat))
+        ).squeeze(1)

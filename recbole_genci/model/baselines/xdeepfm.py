@@ -8,8 +8,10 @@ from recbole_genci.model.base import ModelContract
 
 
 class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
-    """RecBole's xDeepFM ends its deep network in a ReLU (xdeepfm.py:70): that branch can only raise a score, and is 0 for nearly
-    every row after some initialisations. In the paper the output unit is linear in the last hidden layer, as here."""
+    """RecBole's xDeepFM ends its deep network in a ReLU (xdeepfm.py:70): that branch can only raise
+    a score, and is 0 for nearly every row after some initialisations. In the paper the output unit
+    is linear in the last hidden layer, as here.
+    """
 
     #: Tells runs of this class from those of RecBole's (registry.py).
     revision = 2

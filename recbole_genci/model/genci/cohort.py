@@ -1,6 +1,7 @@
 """Interest cohorts and their refinement, HCAIM (Eq. 7-9).
 
-Symbols: V rows of the item table (row 0 padding), d item embedding size, N levels, K_n codes, U distinct histories,
+Symbols: V rows of the item table (row 0 padding), d item embedding size, N levels, K_n codes, U
+    distinct histories,
 k beams, S encoder positions, m encoder width, B rows to score.
 """
 
@@ -20,12 +21,14 @@ VARIANTS = ("hierarchical", "mean", "target", "literal")
 class _CohortMean(torch.autograd.Function):
     """The mean over each code's items as one fused gather, and its transpose as another.
 
-    Every item is in exactly N-1 cohorts, so the gradient of an item is a sum of N-1 rows: a gather as well, in fixed
-    order, with no atomic additions.
+    Every item is in exactly N-1 cohorts, so the gradient of an item is a sum of N-1 rows: a gather
+    as well, in fixed order, with no atomic additions.
     """
 
     @staticmethod
-    def forward(ctx, items: Tensor, members: Tensor, starts: Tensor, weight: Tensor, cohorts: Tensor) -> Tensor:
+    def forward(
+        ctx, items: Tensor, members: Tensor, starts: Tensor, weight: Tensor, cohorts: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(weight, cohorts)
         return F.embedding_bag(members, items, starts, mode="mean")
 
@@ -37,34 +40,48 @@ class _CohortMean(torch.autograd.Function):
 
 
 class CohortTable(nn.Module):
-    """Which items share a code, for every code of levels 1..N-1 (the collision digit carries no cohort).
+    """Which items share a code, for every code of levels 1..N-1 (the collision digit carries no
+    cohort).
 
     Args:
-        codes: ``[V, N]`` int64, aligned with the item embedding table; row 0 is padding, and any row of -1 is in no
-            cohort.
+        codes: ``[V, N]`` int64, aligned with the item embedding table; row 0 is padding, and any
+            row of -1 is in no cohort.
         level_sizes: K_n of all N levels.
     Raises:
-        ValueError: wrong shape or type, a non-padding row 0, a partly padded row, or a code out of range.
+        ValueError: wrong shape or type, a non-padding row 0, a partly padded row, or a code out of
+            range.
     """
 
     def __init__(self, codes: Tensor, level_sizes: Sequence[int]):
         super().__init__()
         sizes = [int(size) for size in level_sizes]
-        if codes.dim() != 2 or codes.dtype != torch.int64 or codes.shape[1] != len(sizes) or len(sizes) < 2:
+        if (
+            codes.dim() != 2
+            or codes.dtype != torch.int64
+            or codes.shape[1] != len(sizes)
+            or len(sizes) < 2
+        ):
             raise ValueError(
-                f"codes must be int64 [V, N] with N = len(level_sizes) >= 2, got {codes.dtype} {tuple(codes.shape)} "
+                f"codes must be int64 [V, N] with N = len(level_sizes) >= 2, got {codes.dtype} "
+                f"{tuple(codes.shape)} "
                 f"and level_sizes {sizes}"
             )
         padding = (codes == -1).all(1)
         if len(codes) == 0 or not bool(padding[0]):
             raise ValueError("row 0 of codes is the padding item and must be -1")
-        outside = ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))).any(1) & ~padding
+        outside = ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))).any(
+            1
+        ) & ~padding
         if bool(outside.any()):
             row = int(outside.nonzero()[0])
             raise ValueError(f"row {row} holds codes outside {sizes}: {codes[row].tolist()}")
-        offsets = torch.tensor([sum(sizes[:level]) for level in range(len(sizes) - 1)], device=codes.device)
+        offsets = torch.tensor(
+            [sum(sizes[:level]) for level in range(len(sizes) - 1)], device=codes.device
+        )
         self.num_cohorts, self.num_items = sum(sizes[:-1]), len(codes)
-        cohorts = torch.where(padding.unsqueeze(1), self.num_cohorts, codes[:, :-1] + offsets)  # [V, N-1]
+        cohorts = torch.where(
+            padding.unsqueeze(1), self.num_cohorts, codes[:, :-1] + offsets
+        )  # [V, N-1]
         flat = cohorts[~padding].flatten()
         counts = torch.bincount(flat, minlength=self.num_cohorts)
         rows = (~padding).nonzero().expand(-1, len(sizes) - 1).flatten()
@@ -75,22 +92,30 @@ class CohortTable(nn.Module):
         self.register_buffer("_starts", counts.cumsum(0) - counts, persistent=False)
 
     def forward(self, item_embeddings: Tensor) -> Tensor:
-        """Eq. 7 for every code: ``[V, d] -> [K_1 + ... + K_{N-1}, d]``; a code without items gives zeros.
+        """Eq. 7 for every code: ``[V, d] -> [K_1 + ... + K_{N-1}, d]``; a code without items gives
+        zeros.
 
         Raises:
             ValueError: an item table of another length than the codes.
         """
         if item_embeddings.dim() != 2 or len(item_embeddings) != self.num_items:
-            raise ValueError(f"expected item embeddings [{self.num_items}, d], got {tuple(item_embeddings.shape)}")
+            raise ValueError(
+                f"expected item embeddings [{self.num_items}, d], got "
+                f"{tuple(item_embeddings.shape)}"
+            )
         weight = self.counts.clamp(min=1).to(item_embeddings.dtype).reciprocal().unsqueeze(1)
-        return _CohortMean.apply(item_embeddings, self._members, self._starts, weight, self._cohorts)
+        return _CohortMean.apply(
+            item_embeddings, self._members, self._starts, weight, self._cohorts
+        )
 
     def epsilon(self, variance: float) -> float:
-        """What normalising cohort means may add to their mean square, if item embeddings are drawn with ``variance``.
+        """What normalising cohort means may add to their mean square, if item embeddings are drawn
+        with ``variance``.
 
-        T5's, but no more than a tenth of a drawn mean's own mean square. Xavier's variance falls with the rows of the table
-        and a mean's with the items of its cohort: on catalogues beyond ml-1m's T5's would be what is added to or more,
-        cohorts would stay small, and the attention that reads them uniform.
+        T5's, but no more than a tenth of a drawn mean's own mean square. Xavier's variance falls
+        with the rows of the table and a mean's with the items of its cohort: on catalogues beyond
+        ml-1m's T5's would be what is added to or more, cohorts would stay small, and the attention
+        that reads them uniform.
         """
         cohorts = int((self.counts > 0).sum())
         return min(EPS, variance * cohorts / int(self.counts.sum()) / 10) if cohorts else EPS
@@ -103,29 +128,39 @@ class CohortTable(nn.Module):
 
 
 class CohortAttention(nn.Module):
-    """Hierarchical candidate-aware intent modelling: cohorts read the history, the target reads the cohorts.
+    """Hierarchical candidate-aware intent modelling: cohorts read the history, the target reads the
+    cohorts.
 
-    Two things are as in a T5 block, where the paper writes the attention alone. **Cohorts and target are normalised** to unit
-    root mean square before anything reads them: an item embedding of Xavier's initialisation is a fortieth of the history
-    states it is compared with, the mean over a cohort smaller still, and the softmax of Eq. 8 would be all but uniform,
-    whatever the cohorts. **A cohort keeps what it was** beside what it reads (``residual``): by Eq. 8 alone a refined cohort
-    is made of history states only, nearly the same for all cohorts of a history, and leaves the target of Eq. 9 nothing to
-    choose from. Both together switch the short-term intent on (benchmarks/README.md, parts of GenCI).
+    Two things are as in a T5 block, where the paper writes the attention alone. **Cohorts and
+    target are normalised** to unit
+    root mean square before anything reads them: an item embedding of Xavier's initialisation is a
+        fortieth of the history
+    states it is compared with, the mean over a cohort smaller still, and the softmax of Eq. 8 would
+    be all but uniform, whatever the cohorts. **A cohort keeps what it was** beside what it reads
+    (``residual``): by Eq. 8 alone a refined cohort is made of history states only, nearly the same
+    for all cohorts of a history, and leaves the target of Eq. 9 nothing to choose from. Both
+    together switch the short-term intent on (benchmarks/README.md, parts of GenCI).
 
-    There is no output projection after the heads: H_STI goes straight into the first layer of the prediction MLP
-    (Eq. 10), whose matrix would absorb it; with one head this is Eq. 8 and 9. Several beams are weighted
-    by their probability: the log-softmax of ``beam_log_probs`` over a history's valid beams is added to the scores of
+    There is no output projection after the heads: H_STI goes straight into the first layer of the
+        prediction MLP
+    (Eq. 10), whose matrix would absorb it; with one head this is Eq. 8 and 9. Several beams are
+    weighted
+    by their probability: the log-softmax of ``beam_log_probs`` over a history's valid beams is
+        added to the scores of
     Eq. 9, which for a single beam adds 0.
 
     Args:
         item_size: d, which ``num_heads`` must divide.
         history_size: m.
         dropout: on the attention weights.
-        variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts), ``mean`` (the
-            probability-weighted mean of the unrefined cohorts), or ``literal`` (Eq. 8 and 9 to the letter: nothing is
-            normalised, and there is no residual). A variant owns only the parameters it uses.
-        residual: of ``hierarchical``: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is Eq. 8, of normalised cohorts.
-        eps: added to the mean squares that cohorts and target are normalised by (``CohortTable.epsilon``).
+        variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts),
+            ``mean`` (the probability-weighted mean of the unrefined cohorts), or ``literal`` (Eq. 8
+            and 9 to the letter: nothing is normalised, and there is no residual). A variant owns
+            only the parameters it uses.
+        residual: of ``hierarchical``: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is
+            Eq. 8, of normalised cohorts.
+        eps: added to the mean squares that cohorts and target are normalised by
+            (``CohortTable.epsilon``).
     Raises:
         ValueError: an argument outside its range.
     """
@@ -144,7 +179,10 @@ class CohortAttention(nn.Module):
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
         if num_heads < 1 or item_size % num_heads:
-            raise ValueError(f"num_heads must divide item_size, got num_heads={num_heads} and item_size={item_size}")
+            raise ValueError(
+                f"num_heads must divide item_size, got num_heads={num_heads} and "
+                f"item_size={item_size}"
+            )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         self.num_heads, self.p, self.variant, self.eps = num_heads, dropout, variant, eps
@@ -156,7 +194,9 @@ class CohortAttention(nn.Module):
                 nn.Linear(size, d, bias=False) for size in (d, history_size, history_size)
             )
         if variant != "mean":
-            self.target_query, self.target_key, self.target_value = (nn.Linear(d, d, bias=False) for _ in range(3))
+            self.target_query, self.target_key, self.target_value = (
+                nn.Linear(d, d, bias=False) for _ in range(3)
+            )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -198,26 +238,40 @@ class CohortAttention(nn.Module):
         if self.refines:
             read = self.refine(cohorts, history_states, history_mask)
             cohorts = cohorts + read if self.residual else read
-        return self._extract(cohorts, weight.repeat_interleave(levels, 1), beam_valid.any(1), target, history_index)
+        return self._extract(
+            cohorts, weight.repeat_interleave(levels, 1), beam_valid.any(1), target, history_index
+        )
 
     def refine(self, cohorts: Tensor, history_states: Tensor, history_mask: Tensor) -> Tensor:
-        """Attention of Eq. 8, once per distinct history: ``[U, C, d]`` cohorts attend to ``[U, S, m]``; ``[U, C, d]``.
+        """Attention of Eq. 8, once per distinct history: ``[U, C, d]`` cohorts attend to ``[U, S,
+        m]``; ``[U, C, d]``.
 
-        Query and key projections are composed per head, so that S keys and values per history need not be made for
-        the few cohorts that read them.
+        Query and key projections are composed per head, so that S keys and values per history need
+        not be made for the few cohorts that read them.
         """
         (rows, count, d), h = cohorts.shape, self.num_heads
         m = history_states.shape[2]
-        query, key = self.refine_query.weight.view(h, d // h, d), self.refine_key.weight.view(h, d // h, m)
+        query, key = (
+            self.refine_query.weight.view(h, d // h, d),
+            self.refine_key.weight.view(h, d // h, m),
+        )
         score = torch.bmm(key.transpose(1, 2), query).reshape(h * m, d) / math.sqrt(d // h)
         seeking = F.linear(cohorts, score).view(rows, count * h, m)
         bias = padding_bias(history_mask, cohorts.dtype)
         weights = torch.baddbmm(bias, seeking, history_states.transpose(1, 2)).softmax(-1)
-        context = torch.bmm(drop(weights, self.p, self.training), history_states).view(rows, count, h, m)
-        return torch.einsum("uchm,hem->uche", context, self.refine_value.weight.view(h, d // h, m)).flatten(2)
+        context = torch.bmm(drop(weights, self.p, self.training), history_states).view(
+            rows, count, h, m
+        )
+        return torch.einsum(
+            "uchm,hem->uche", context, self.refine_value.weight.view(h, d // h, m)
+        ).flatten(2)
 
-    def _extract(self, refined: Tensor, weight: Tensor, known: Tensor, target: Tensor, index: Tensor) -> Tensor:
-        """H_STI (Eq. 9): ``target [B, d]`` attends to its history's ``refined [U, C, d]``, log-weighted ``[U, C]``."""
+    def _extract(
+        self, refined: Tensor, weight: Tensor, known: Tensor, target: Tensor, index: Tensor
+    ) -> Tensor:
+        """H_STI (Eq. 9): ``target [B, d]`` attends to its history's ``refined [U, C, d]``,
+        log-weighted ``[U, C]``.
+        """
         rows, count, h = len(target), refined.shape[1], self.num_heads
         projections = torch.cat([self.target_key.weight, self.target_value.weight])
         both = F.linear(refined, projections).index_select(0, index)  # [B, C, 2d]
@@ -230,9 +284,17 @@ class CohortAttention(nn.Module):
 
 
 def _beam_log_weights(log_probs: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """Log-softmax ``[U, k]`` over each row's valid beams; invalid ones get the most negative finite number.
+    """Log-softmax ``[U, k]`` over each row's valid beams; invalid ones get the most negative finite
+    number.
 
-    Finite, so that a row without any valid beam stays free of NaN (its intent is set to zero afterwards).
+    Finite, so that a row without any valid beam stays free of NaN (its intent is set to zero
+    afterwards).
     """
     lowest = torch.finfo(dtype).min
-    return log_probs.detach().to(dtype).masked_fill(~valid, lowest).log_softmax(1).masked_fill(~valid, lowest)
+    return (
+        log_probs.detach()
+        .to(dtype)
+        .masked_fill(~valid, lowest)
+        .log_softmax(1)
+        .masked_fill(~valid, lowest)
+    )

@@ -1,8 +1,9 @@
 """Trie-constrained beam search (Eq. 6): every beam that comes back is an item of the corpus.
 
-Probabilities are normalised over the codes that the trie allows after a prefix. A beam's probability is then its exact
-probability under the model *restricted to the corpus*, and those of all items sum to 1, so beams can be weighted by
-them. (Normalising over all codes first would leave part of the mass on identifiers that no item has.)
+Probabilities are normalised over the codes that the trie allows after a prefix. A beam's
+probability is then its exact probability under the model *restricted to the corpus*, and those of
+all items sum to 1, so beams can be weighted by them. (Normalising over all codes first would leave
+part of the mass on identifiers that no item has.)
 
 Symbols: U rows, k beams, N levels, K_n codes at level n, I items.
 """
@@ -27,46 +28,72 @@ class Beams(NamedTuple):
 
 
 class Trie(nn.Module):
-    """All prefixes of an item code table: a dense transition table, or CSR where that would be too large.
+    """All prefixes of an item code table: a dense transition table, or CSR where that would be too
+    large.
 
-    State 0 is the root; the states of one depth are numbered consecutively *in lexicographic order of their prefix*,
-    which is what makes ties in the search deterministic. Dense: ``next_state [states above the leaves, max K]`` (int32)
-    is -1 where the corpus has no such code; a transition is one look-up. CSR: the children of state s are the states
-    ``first_child[s] .. first_child[s + 1] - 1``, and ``code_of [states]`` is the code that leads to each, so that memory
-    grows with the number of prefixes only. No buffer is saved: the semantic-ID artifact is their source.
+    State 0 is the root; the states of one depth are numbered consecutively *in lexicographic order
+    of their prefix*, which is what makes ties in the search deterministic. Dense: ``next_state
+    [states above the leaves, max K]`` (int32) is -1 where the corpus has no such code; a transition
+    is one look-up. CSR: the children of state s are the states ``first_child[s] .. first_child[s +
+    1] - 1``, and ``code_of [states]`` is the code that leads to each, so that memory grows with the
+    number of prefixes only. No buffer is saved: the semantic-ID artifact is their source.
 
     Args:
         codes: ``[I, N]`` int64, one unique row per item.
         level_sizes: K_n per level; by default the largest code of each level plus one.
         max_cells: the largest dense table; beyond it the trie is kept as CSR.
     Raises:
-        ValueError: wrong shape or type, no item, a code out of range, or two items with the same codes.
+        ValueError: wrong shape or type, no item, a code out of range, or two items with the same
+            codes.
     """
 
-    def __init__(self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS):
+    def __init__(
+        self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS
+    ):
         super().__init__()
         if codes.dim() != 2 or codes.dtype != torch.int64 or codes.numel() == 0:
-            raise ValueError(f"codes must be a non-empty int64 [I, N], got {codes.dtype} {tuple(codes.shape)}")
+            raise ValueError(
+                f"codes must be a non-empty int64 [I, N], got {codes.dtype} {tuple(codes.shape)}"
+            )
         items, levels = codes.shape
-        sizes = (codes.amax(0) + 1).tolist() if level_sizes is None else [int(size) for size in level_sizes]
+        sizes = (
+            (codes.amax(0) + 1).tolist()
+            if level_sizes is None
+            else [int(size) for size in level_sizes]
+        )
         if len(sizes) != levels:
-            raise ValueError(f"level_sizes has {len(sizes)} entries, but codes have {levels} levels")
-        wrong = ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))).any(1).nonzero().flatten()
+            raise ValueError(
+                f"level_sizes has {len(sizes)} entries, but codes have {levels} levels"
+            )
+        wrong = (
+            ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device)))
+            .any(1)
+            .nonzero()
+            .flatten()
+        )
         if len(wrong):
             row = int(wrong[0])
-            raise ValueError(f"{len(wrong)} rows hold codes outside {sizes}, first row {row}: {codes[row].tolist()}")
+            raise ValueError(
+                f"{len(wrong)} rows hold codes outside {sizes}, first row {row}: "
+                f"{codes[row].tolist()}"
+            )
 
-        prefix = torch.zeros(items, dtype=torch.int64, device=codes.device)  # number of the row's prefix in its depth
+        prefix = torch.zeros(
+            items, dtype=torch.int64, device=codes.device
+        )  # number of the row's prefix in its depth
         edges, counts = [], [1]
         for level, size in enumerate(sizes):
-            key, prefix = torch.unique(prefix * size + codes[:, level], return_inverse=True)  # sorted: lexicographic
+            key, prefix = torch.unique(
+                prefix * size + codes[:, level], return_inverse=True
+            )  # sorted: lexicographic
             edges.append((key // size, key % size))
             counts.append(len(key))
         if counts[-1] < items:
             leaf = int((torch.bincount(prefix) > 1).nonzero()[0])
             rows = (prefix == leaf).nonzero().flatten()[:2].tolist()
             raise ValueError(
-                f"{items - counts[-1]} items repeat another item's codes, e.g. rows {rows}: {codes[rows[0]].tolist()}"
+                f"{items - counts[-1]} items repeat another item's codes, e.g. rows {rows}: "
+                f"{codes[rows[0]].tolist()}"
             )
         inner, width = sum(counts[:-1]), max(sizes)
         starts = [sum(counts[:depth]) for depth in range(levels + 1)]
@@ -74,32 +101,48 @@ class Trie(nn.Module):
         item[prefix] = torch.arange(items, device=codes.device)
         self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
         self.register_buffer("leaf_item", item, persistent=False)
-        # Numbered depth by depth and in lexicographic order, the edges are the states they lead to, 1, 2, 3, ...
+        # Numbered depth by depth and in lexicographic order, the edges are the states they lead to,
+        # 1, 2, 3, ...
         parents = torch.cat([starts[level] + parent for level, (parent, _) in enumerate(edges)])
         code_of = torch.cat([codes.new_full((1,), -1), *(code for _, code in edges)])
         self.is_dense = inner * width <= max_cells
         if self.is_dense:
             table = torch.full((inner, width), -1, dtype=torch.int32, device=codes.device)
-            table[parents, code_of[1:]] = torch.arange(1, len(code_of), dtype=torch.int32, device=codes.device)
+            table[parents, code_of[1:]] = torch.arange(
+                1, len(code_of), dtype=torch.int32, device=codes.device
+            )
             self.register_buffer("next_state", table, persistent=False)
         else:
             children = torch.bincount(parents, minlength=inner)
-            self.most_children = [int(children[starts[depth] : starts[depth + 1]].max()) for depth in range(levels)]
+            self.most_children = [
+                int(children[starts[depth] : starts[depth + 1]].max()) for depth in range(levels)
+            ]
             first = 1 + torch.cat([children.new_zeros(1), children.cumsum(0)])
             self.register_buffer("first_child", first.int(), persistent=False)
             self.register_buffer("code_of", code_of.int(), persistent=False)
 
     def following(self, states: Tensor, level: int) -> Tensor:
-        """Next states ``[..., K_level]`` (int32, -1 = not allowed) of ``states [...]`` at depth ``level``."""
+        """Next states ``[..., K_level]`` (int32, -1 = not allowed) of ``states [...]`` at depth
+        ``level``.
+        """
         size = self.level_sizes[level]
         if self.is_dense:
-            table = self.next_state if size == self.next_state.shape[1] else self.next_state[:, :size]
+            table = (
+                self.next_state if size == self.next_state.shape[1] else self.next_state[:, :size]
+            )
             return table[states]
-        first, end = self.first_child[states].unsqueeze(-1), self.first_child[states + 1].unsqueeze(-1)
-        child = first + torch.arange(self.most_children[level], dtype=torch.int32, device=states.device)
+        first, end = (
+            self.first_child[states].unsqueeze(-1),
+            self.first_child[states + 1].unsqueeze(-1),
+        )
+        child = first + torch.arange(
+            self.most_children[level], dtype=torch.int32, device=states.device
+        )
         real = child < end
         child = torch.where(real, child, 0)
-        code = torch.where(real, self.code_of[child], size).long()  # what is no child goes into a last column, cut off
+        code = torch.where(
+            real, self.code_of[child], size
+        ).long()  # what is no child goes into a last column, cut off
         result = torch.full((*states.shape, size + 1), -1, dtype=torch.int32, device=states.device)
         return result.scatter_(-1, code, child)[..., :size]
 
@@ -114,7 +157,11 @@ class Trie(nn.Module):
         for level, size in enumerate(self.level_sizes):
             code = codes[..., level]
             found = found & (code >= 0) & (code < size)
-            following = self.following(states, level).gather(-1, torch.where(found, code, 0).unsqueeze(-1)).squeeze(-1)
+            following = (
+                self.following(states, level)
+                .gather(-1, torch.where(found, code, 0).unsqueeze(-1))
+                .squeeze(-1)
+            )
             found = found & (following >= 0)
             # A failed row walks on from some state of the next depth, and stays failed.
             states = torch.where(found, following.long(), self.starts[level + 1])
@@ -130,32 +177,41 @@ def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _ranking_key(log_probs: Tensor, states: Tensor) -> Tensor:
-    """int64 keys that order by log-probability, then by *smaller* state, so that no two different states compare equal.
+    """int64 keys that order by log-probability, then by *smaller* state, so that no two different
+    states compare equal.
 
-    The bits of a float, its sign apart, order like integers, and no log-probability is above 0. NaN, whose bits are above those
-    of infinity, are moved to the front, and state -1, a code that is not allowed, behind all others: a NaN makes NaN beams,
-    which somebody will see, rather than none.
+    The bits of a float, its sign apart, order like integers, and no log-probability is above 0.
+    NaN, whose bits are above those of infinity, are moved to the front, and state -1, a code that
+    is not allowed, behind all others: a NaN makes NaN beams, which somebody will see, rather than
+    none.
     """
     magnitude = (log_probs.view(torch.int32) & 0x7FFFFFFF).long()
-    place = (magnitude + 0x7FFFFF) & 0x7FFFFFFF  # infinity becomes the last place, and the NaN behind it the first ones
+    place = (
+        magnitude + 0x7FFFFF
+    ) & 0x7FFFFFFF  # infinity becomes the last place, and the NaN behind it the first ones
     return (states ^ 0x7FFFFFFF) - place * 2**32
 
 
 @torch.no_grad()
 def beam_search(
-    logits_fn: LogitsFn, trie: Trie, num_rows: int, num_beams: int, device: torch.device | str | None = None
+    logits_fn: LogitsFn,
+    trie: Trie,
+    num_rows: int,
+    num_beams: int,
+    device: torch.device | str | None = None,
 ) -> Beams:
     """The ``num_beams`` most probable items of each row, by level-wise beam search under ``trie``.
 
-    With ``num_beams`` at least the number of items nothing is ever pruned and the ranking is exact. Equal scores are
-    ordered by their codes, smaller first. Where a row has fewer continuations than beams the rest is marked invalid;
-    no item is invented.
+    With ``num_beams`` at least the number of items nothing is ever pruned and the ranking is exact.
+    Equal scores are ordered by their codes, smaller first. Where a row has fewer continuations than
+    beams the rest is marked invalid; no item is invented.
 
     Args:
-        logits_fn: called once per level as ``(level, prefix [U, k', level] int64, parent [U, k'] or None)`` and returns
-            float32 unnormalised scores ``[U, k', K_level]``. ``parent`` says which of the previous call's beams each
-            prefix extends (None at level 0, where k' = 1). k' grows only as far as the corpus has prefixes; slots
-            beyond a row's valid beams hold some legal prefix whose scores are ignored.
+        logits_fn: called once per level as ``(level, prefix [U, k', level] int64, parent [U, k'] or
+            None)`` and returns float32 unnormalised scores ``[U, k', K_level]``. ``parent`` says
+            which of the previous call's beams each prefix extends (None at level 0, where k' = 1).
+            k' grows only as far as the corpus has prefixes; slots beyond a row's valid beams hold
+            some legal prefix whose scores are ignored.
         trie: the corpus.
         num_rows: U.
         num_beams: k >= 1; may exceed the codes of a level and the number of items.
@@ -174,7 +230,10 @@ def beam_search(
         logits = logits_fn(level, prefix, parent)
         if logits.shape != (num_rows, states.shape[1], size) or logits.dtype != torch.float32:
             expected = (num_rows, states.shape[1], size)
-            raise ValueError(f"level {level}: expected float32 {expected}, got {logits.dtype} {tuple(logits.shape)}")
+            raise ValueError(
+                f"level {level}: expected float32 {expected}, got {logits.dtype} "
+                f"{tuple(logits.shape)}"
+            )
         following = trie.following(states, level)  # [U, k', K]
         allowed = following >= 0
         totals = (constrained_log_probs(logits, allowed) + scores.unsqueeze(-1)).flatten(1)
@@ -183,10 +242,13 @@ def beam_search(
         chosen = _ranking_key(totals, following).topk(width, 1).indices  # [U, width], sorted
         parent, code = chosen // size, chosen % size
         valid = valid.gather(1, parent) & allowed.flatten(1).gather(1, chosen)
-        # An unused slot walks along the first prefix: a state with children, so that its softmax is defined.
+        # An unused slot walks along the first prefix: a state with children, so that its softmax is
+        # defined.
         states = torch.where(valid, following.gather(1, chosen).long(), trie.starts[level + 1])
         scores = totals.gather(1, chosen).masked_fill(~valid, -torch.inf)
-        prefix = torch.cat([prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1)
+        prefix = torch.cat(
+            [prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1
+        )
     missing = num_beams - states.shape[1]
     prefix = prefix.masked_fill(~valid.unsqueeze(-1), -1)
     items = torch.where(valid, trie.items(states), -1)

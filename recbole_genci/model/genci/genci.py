@@ -1,4 +1,5 @@
-"""GenCI: generative user intent, semantic interest cohorts and CTR prediction in one model (WWW '26).
+"""GenCI: generative user intent, semantic interest cohorts and CTR prediction in one model (WWW
+'26).
 
 Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` Eq. 1, 2, 11, 12.
 """
@@ -15,20 +16,30 @@ from recbole_genci.model.base import ClickModel, contract_of
 from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
-from recbole_genci.utils.validation import check_choice, check_divides, check_dropout, check_weight, check_whole
+from recbole_genci.utils.validation import (
+    check_choice,
+    check_divides,
+    check_dropout,
+    check_weight,
+    check_whole,
+)
 
-MAX_BEAM_CELLS = 2**23  # beams times codes scored at once: 32 MB for each of the search's few arrays
+MAX_BEAM_CELLS = (
+    2**23
+)  # beams times codes scored at once: 32 MB for each of the search's few arrays
 
 
 class GenCI(ClickModel):
     """Generative Modeling of User Interest Shift via Cohort-based Intent Learning.
 
-    Sizes: B rows, U <= B distinct histories among them, H history items, N levels of a semantic ID, k beams, d embedding
+    Sizes: B rows, U <= B distinct histories among them, H history items, N levels of a semantic ID,
+        k beams, d embedding
     size, m width of the T5.
 
     Args:
         config: see ``properties/model/GenCI.yaml`` for every key.
-        dataset: a training part whose ``semantic_ids`` ``[num_items, N]`` is set, as ``CTRDataset.view`` does.
+        dataset: a training part whose ``semantic_ids`` ``[num_items, N]`` is set, as
+            ``CTRDataset.view`` does.
 
     Raises:
         ValueError: a key with an unknown choice, or widths that heads do not divide.
@@ -55,11 +66,15 @@ class GenCI(ClickModel):
         self.intent = self.trie = self.cohort_table = self.cohort_attention = None
         if self.use_long_term or self.use_short_term or self.mu > 0:
             self.intent = IntentGenerator(
-                level_sizes, width=config["intent_width"], num_layers=config["intent_layers"],
-                num_heads=config["intent_heads"], feed_forward_size=config["intent_feed_forward_size"],
-                dropout=config["intent_dropout"], max_history=config["MAX_ITEM_LIST_LENGTH"],
+                level_sizes,
+                width=config["intent_width"],
+                num_layers=config["intent_layers"],
+                num_heads=config["intent_heads"],
+                feed_forward_size=config["intent_feed_forward_size"],
+                dropout=config["intent_dropout"],
+                max_history=config["MAX_ITEM_LIST_LENGTH"],
                 history_tokens=config["history_tokens"],
-            )  # fmt: skip
+            )
         if self.use_short_term or self.mu > 0:
             self.trie = Trie(codes[1:], level_sizes)
         if self.use_long_term:
@@ -69,22 +84,37 @@ class GenCI(ClickModel):
             self.cohort_table = CohortTable(codes, level_sizes)
             xavier_variance = 2 / sum(self.token_embedding_table.embedding.weight.shape)
             self.cohort_attention = CohortAttention(
-                self.embedding_size, config["intent_width"], num_heads=config["attention_heads"],
-                dropout=config["dropout_prob"], variant=config["intent_extraction"], residual=config["cohort_residual"],
+                self.embedding_size,
+                config["intent_width"],
+                num_heads=config["attention_heads"],
+                dropout=config["dropout_prob"],
+                variant=config["intent_extraction"],
+                residual=config["cohort_residual"],
                 eps=self.cohort_table.epsilon(xavier_variance),
-            )  # fmt: skip
+            )
 
-        # Transformer states have a standard deviation of 1, freshly drawn field embeddings of a fortieth: unscaled, the
-        # intents would drown the fields in the first layer. (A learned scale of 0.01 takes two steps of Adam to change its sign.)
+        # Transformer states have a standard deviation of 1, freshly drawn field embeddings of a
+        # fortieth: unscaled, the intents would drown the fields in the first layer. (A learned
+        # scale of 0.01 takes two steps of Adam to change its sign.)
         self.intent_scale = config["intent_scale"]
-        self.mlp = MLPLayers([long_size + short_size + fields_size, *config["mlp_hidden_size"]], config["dropout_prob"])
+        self.mlp = MLPLayers(
+            [long_size + short_size + fields_size, *config["mlp_hidden_size"]],
+            config["dropout_prob"],
+        )
         self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
-        for own in (self.token_embedding_table, self.mlp, self.predict_layer, *self._other_embedding_tables()):
+        for own in (
+            self.token_embedding_table,
+            self.mlp,
+            self.predict_layer,
+            *self._other_embedding_tables(),
+        ):
             own.apply(_xavier)
 
         self.teacher, self.teacher_is_pretrained = None, False
         if self.eta > 0:
-            self.teacher = contract_of(DeepFM)(_Override(config, dropout_prob=config["sr_dropout_prob"]), dataset)
+            self.teacher = contract_of(DeepFM)(
+                _Override(config, dropout_prob=config["sr_dropout_prob"]), dataset
+            )
             self.teacher_is_pretrained = config["sr_base"] == "pretrained"
 
     @classmethod
@@ -98,7 +128,9 @@ class GenCI(ClickModel):
         check_choice(config, "intent_extraction", VARIANTS)
         check_choice(config, "sr_base", ("joint", "pretrained"))
         check_choice(config, "sr_loss", ("bce", "mse"))
-        check_whole(config, "intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size")
+        check_whole(
+            config, "intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size"
+        )
         check_whole(config, "num_beams", "attention_heads")
         check_divides(config, "intent_heads", "intent_width")
         check_divides(config, "attention_heads", "embedding_size")
@@ -126,20 +158,25 @@ class GenCI(ClickModel):
         """What Eq. 10 concatenates.
 
         Returns:
-            dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled, where the model reads them, and
-            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index`` ``[B]``, or None and None where nothing
-            reads them, and the beams of the short-term intent, or None.
+            dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled,
+                where the model reads them, and
+            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index`` ``[B]``, or
+            None and None where nothing reads them, and the beams of the short-term intent, or None.
         """
         encoded = history_index = beams = None
         if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
             encoded, history_index = self.encode_histories(interaction)  # Eq. 4
-        fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v and the context's fields
+        fields = self.concat_embed_input_fields(
+            interaction
+        )  # [B, F, d]: E_u, E_v and the context's fields
         inputs = {}
         if self.use_long_term:
             inputs["long_term"] = encoded.last[history_index] * self.intent_scale  # Eq. 5: H_LTI
         if self.use_short_term:
             beams = self.generate_beams(encoded)  # Eq. 6
-            short_term = self.short_term_intent(interaction, encoded, history_index, beams)  # Eq. 7 - 9: H_STI
+            short_term = self.short_term_intent(
+                interaction, encoded, history_index, beams
+            )  # Eq. 7 - 9: H_STI
             inputs["short_term"] = short_term * self.intent_scale
         inputs["fields"] = fields.flatten(1)
         return inputs, encoded, history_index, beams
@@ -153,12 +190,17 @@ class GenCI(ClickModel):
         _, history_index = torch.unique(interaction["history_number"], return_inverse=True)
         rows = torch.arange(len(history_index), device=history_index.device)
         # Rows of one number hold the same history, so whichever is written last represents it.
-        representative = rows.new_empty(int(history_index.max()) + 1).index_copy_(0, history_index, rows)
+        representative = rows.new_empty(int(history_index.max()) + 1).index_copy_(
+            0, history_index, rows
+        )
         codes = interaction["history_semantic_ids"][representative]  # [U, H, N]
-        return self.intent.encode(codes, interaction[self.ITEM_SEQ_LEN][representative]), history_index
+        return self.intent.encode(
+            codes, interaction[self.ITEM_SEQ_LEN][representative]
+        ), history_index
 
     def generate_beams(self, encoded):
-        """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq. 6).
+        """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq.
+        6).
 
         Free-running in training too: teacher-forced codes would tell the row's own item.
         """
@@ -172,16 +214,27 @@ class GenCI(ClickModel):
             yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
 
     def short_term_intent(self, interaction, encoded, history_index, beams):
-        """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 - 9)."""
+        """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 -
+        9).
+        """
         items = self.item_embeddings()
-        cohorts = self.cohort_table.gather(self.cohort_table(items), beams.codes)  # Eq. 7: E_C [U, k, N-1, d]
+        cohorts = self.cohort_table.gather(
+            self.cohort_table(items), beams.codes
+        )  # Eq. 7: E_C [U, k, N-1, d]
         return self.cohort_attention(
-            cohorts, beams.log_probs, beams.valid, encoded.states, encoded.mask,
-            items[interaction[self.item_field]], history_index,
-        )  # Eq. 8, 9  # fmt: skip
+            cohorts,
+            beams.log_probs,
+            beams.valid,
+            encoded.states,
+            encoded.mask,
+            items[interaction[self.item_field]],
+            history_index,
+        )  # Eq. 8, 9
 
     def item_embeddings(self):
-        """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all token fields."""
+        """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all
+        token fields.
+        """
         start = int(self.token_field_offsets[self.token_field_names.index(self.item_field)])
         return self.token_embedding_table.embedding.weight[start : start + self.num_items]
 
@@ -191,8 +244,8 @@ class GenCI(ClickModel):
         """The parts of Eq. 12, whose sum RecBole's trainer minimises.
 
         Returns:
-            L_CTR (Eq. 1), mu * L_NTP (Eq. 2), eta * L_SR (Eq. 11), and the base model's own loss, which shares no weight
-            with the rest; 0 where a part is switched off.
+            L_CTR (Eq. 1), mu * L_NTP (Eq. 2), eta * L_SR (Eq. 11), and the base model's own loss,
+            which shares no weight with the rest; 0 where a part is switched off.
         """
         label = interaction[self.LABEL]
         inputs, encoded, history_index, _ = self.prediction_inputs(interaction)
@@ -201,7 +254,9 @@ class GenCI(ClickModel):
         ntp = regularisation = base = torch.zeros_like(ctr)
         if self.mu > 0:
             clicked = label == 1
-            ntp = self.intent.ntp_loss(encoded, history_index[clicked], interaction["semantic_ids"][clicked]).mean()
+            ntp = self.intent.ntp_loss(
+                encoded, history_index[clicked], interaction["semantic_ids"][clicked]
+            ).mean()
         if self.eta > 0:
             regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
         return ctr, self.mu * ntp, self.eta * regularisation, base
@@ -236,26 +291,36 @@ class GenCI(ClickModel):
         """The items that the generator expects next (Eq. 6), whatever the rows' own items are.
 
         Args:
-            num_beams: width of the search and of the result; from ``num_items - 1`` on the ranking is exact.
+            num_beams: width of the search and of the result; from ``num_items - 1`` on the ranking
+                is exact.
         Returns:
-            item ids ``[B, num_beams]``, most probable first, 0 where the search found no more, and their
-            log-probabilities, -inf there.
+            item ids ``[B, num_beams]``, most probable first, 0 where the search found no more, and
+            their log-probabilities, -inf there.
         Raises:
-            ValueError: a model whose generator is neither trained nor read (``mu: 0`` and ``use_short_term: False``).
+            ValueError: a model whose generator is neither trained nor read (``mu: 0`` and
+                ``use_short_term: False``).
         """
         if self.trie is None:
-            raise ValueError("mu: with mu: 0 and use_short_term: False this model has no generator to recall items by.")
+            raise ValueError(
+                "mu: with mu: 0 and use_short_term: False this model has no generator to recall "
+                "items by."
+            )
         encoded, history_index = self.encode_histories(interaction)
         # Of a search as wide as the catalogue the codes would be most of the memory.
-        items, log_probs = zip(*((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)), strict=True)
+        items, log_probs = zip(
+            *((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)),
+            strict=True,
+        )
         items = torch.cat(items) + 1  # the trie's row 0 is item 1
         return items[history_index], torch.cat(log_probs)[history_index]
 
     @torch.no_grad()
     def full_sort_predict(self, interaction):
-        """Log-probability of every item's whole semantic ID given each row's history ``[B, num_items]``.
+        """Log-probability of every item's whole semantic ID given each row's history ``[B,
+        num_items]``.
 
-        Exact: nothing is pruned, every prefix of the corpus is decoded once per distinct history. Probabilities are over
+        Exact: nothing is pruned, every prefix of the corpus is decoded once per distinct history.
+            Probabilities are over
         the corpus, so that a row's sum to 1; padding, item 0, has -inf.
         """
         items, log_probs = self.generate_items(interaction, self.num_items - 1)
@@ -264,8 +329,9 @@ class GenCI(ClickModel):
 
     @torch.no_grad()
     def observe_generator(self, interaction):
-        """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq. 11; None with the generator
-        switched off."""
+        """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq.
+        11; None with the generator switched off.
+        """
         if self.trie is None:
             return None
         inputs, encoded, history_index, beams = self.prediction_inputs(interaction)
@@ -275,31 +341,46 @@ class GenCI(ClickModel):
             beams = self.generate_beams(encoded)
         clicked, codes = interaction[self.LABEL] == 1, interaction["semantic_ids"]
         seen = {
-            "label": interaction[self.LABEL], "probability": torch.sigmoid(self.click_logits(inputs)),
+            "label": interaction[self.LABEL],
+            "probability": torch.sigmoid(self.click_logits(inputs)),
             "item": interaction[self.item_field],
-            "codes": codes, "beam_items": (beams.items + 1)[history_index], "beam_codes": beams.codes[history_index],
-            "ntp_loss": self.intent.ntp_loss(encoded, history_index[clicked], codes[clicked], reduction="none"),
-        }  # fmt: skip
+            "codes": codes,
+            "beam_items": (beams.items + 1)[history_index],
+            "beam_codes": beams.codes[history_index],
+            "ntp_loss": self.intent.ntp_loss(
+                encoded, history_index[clicked], codes[clicked], reduction="none"
+            ),
+        }
         if self.teacher is not None:
             seen["teacher_probability"] = torch.sigmoid(self.teacher(interaction))
         return seen
 
     @torch.no_grad()
     def first_layer_shares(self, interaction, item_fields):
-        """What each input of Eq. 10 adds to the prediction MLP's first layer: the blocks of ``W [H_LTI; H_STI; E_u; E_v]``.
+        """What each input of Eq. 10 adds to the prediction MLP's first layer: the blocks of ``W
+        [H_LTI; H_STI; E_u; E_v]``.
 
         Args:
-            item_fields: names of the target item's fields, whose embeddings are E_v; names that are no feature are ignored.
+            item_fields: names of the target item's fields, whose embeddings are E_v; names that are
+                no feature are ignored.
 
         Returns:
-            dict of ``[B, h]``, h the width of the layer: ``long_term`` and ``short_term``, where the model reads them, ``item``
-            (E_v) and ``rest`` (E_u and the context). Their sum and the layer's bias are its output, dropout apart.
+            dict of ``[B, h]``, h the width of the layer: ``long_term`` and ``short_term``, where
+            the model reads them, ``item`` (E_v) and ``rest`` (E_u and the context). Their sum and
+            the layer's bias are its output, dropout apart.
         """
         inputs, *_ = self.prediction_inputs(interaction)
         layer = next(module for module in self.mlp.mlp_layers if isinstance(module, nn.Linear))
-        weights = dict(zip(inputs, layer.weight.split([part.shape[1] for part in inputs.values()], dim=1)))
+        weights = dict(
+            zip(inputs, layer.weight.split([part.shape[1] for part in inputs.values()], dim=1))
+        )
         # The order of concat_embed_input_fields (abstract_recommender.py:534, 609, 581).
-        names = self.token_seq_field_names + self.token_field_names + self.float_seq_field_names + self.float_field_names
+        names = (
+            self.token_seq_field_names
+            + self.token_field_names
+            + self.float_seq_field_names
+            + self.float_field_names
+        )
         of_item = torch.tensor([name in item_fields for name in names], device=layer.weight.device)
         of_item = of_item.repeat_interleave(self.embedding_size)
         fields = inputs.pop("fields")

@@ -1,6 +1,7 @@
 """The generative side of GenCI: a T5 over semantic IDs (Eq. 2, 4-6).
 
-Symbols: U distinct histories, H history items, N levels, K_n codes at level n, m width, P target rows, k beams.
+Symbols: U distinct histories, H history items, N levels, K_n codes at level n, m width, P target
+    rows, k beams.
 Codes are 0-based int64, -1 is padding; histories are right-padded with the most recent item last.
 """
 
@@ -28,21 +29,24 @@ class EncodedHistory(NamedTuple):
 class IntentGenerator(nn.Module):
     """Encodes a click history and generates the next item's semantic ID.
 
-    Token 0 is padding, code c of level n is token ``1 + offset[n] + c``, and two learned tokens follow: the only token
-    of an empty history, and the start of decoding. The output layer is tied to the code embeddings, level by level: the
-    next-item loss then trains every code's embedding even where histories rarely show it, and no level can spend
-    probability on another level's codes. Embeddings are multiplied by sqrt(m) on the way in (as in the original
-    Transformer): Xavier makes them so small that the first layer's output would drown the items themselves.
+    Token 0 is padding, code c of level n is token ``1 + offset[n] + c``, and two learned tokens
+    follow: the only token of an empty history, and the start of decoding. The output layer is tied
+    to the code embeddings, level by level: the next-item loss then trains every code's embedding
+    even where histories rarely show it, and no level can spend probability on another level's
+    codes. Embeddings are multiplied by sqrt(m) on the way in (as in the original Transformer):
+    Xavier makes them so small that the first layer's output would drown the items themselves.
 
     Args:
         level_sizes: K_n of every level.
         width: m; ``num_heads`` must divide it.
         max_history: H, the longest history accepted.
-        history_tokens: ``"code"`` reads the N codes of every item in order (the paper), S <= H*N; ``"item"`` reads one
-            position per item, the sum of its N code embeddings, S <= H, several times cheaper.
-        chunk_positions: CPU only: histories are encoded as many at a time as hold so many positions when as long as the
-            longest, sorted by length, each group cut to its own longest; 0 encodes all at once. The result is the same.
-            At 6,400 a layer's scores (2 heads) stay near 10 MB for 200 positions: larger groups leave the cache.
+        history_tokens: ``"code"`` reads the N codes of every item in order (the paper), S <= H*N;
+            ``"item"`` reads one position per item, the sum of its N code embeddings, S <= H,
+            several times cheaper.
+        chunk_positions: CPU only: histories are encoded as many at a time as hold so many positions
+            when as long as the longest, sorted by length, each group cut to its own longest; 0
+            encodes all at once. The result is the same. At 6,400 a layer's scores (2 heads) stay
+            near 10 MB for 200 positions: larger groups leave the cache.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -63,7 +67,10 @@ class IntentGenerator(nn.Module):
         super().__init__()
         sizes = tuple(int(size) for size in level_sizes)
         if not sizes or min(sizes) < 1:
-            raise ValueError(f"level_sizes must name at least one positive codebook size, got {list(level_sizes)}")
+            raise ValueError(
+                "level_sizes must name at least one positive codebook size, got "
+                f"{list(level_sizes)}"
+            )
         counts = {"width": width, "num_layers": num_layers, "feed_forward_size": feed_forward_size}
         for name, value in {**counts, "max_history": max_history}.items():
             if value < 1:
@@ -77,8 +84,14 @@ class IntentGenerator(nn.Module):
         self.level_sizes, self.width, self.max_history = sizes, width, max_history
         self.history_tokens = history_tokens
         self.chunk_positions = chunk_positions
-        starts = [1 + sum(sizes[:level]) for level in range(len(sizes) + 1)]  # first token of each level
-        self.level_starts, self.empty_token, self.start_token = tuple(starts[:-1]), starts[-1], starts[-1] + 1
+        starts = [
+            1 + sum(sizes[:level]) for level in range(len(sizes) + 1)
+        ]  # first token of each level
+        self.level_starts, self.empty_token, self.start_token = (
+            tuple(starts[:-1]),
+            starts[-1],
+            starts[-1] + 1,
+        )
         self.register_buffer("offsets", torch.tensor(starts[:-1]), persistent=False)
         self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
         self.token_embedding = nn.Embedding(starts[-1] + 2, width, padding_idx=0)
@@ -89,7 +102,9 @@ class IntentGenerator(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier for every matrix (see :class:`~recbole_genci.model.genci.t5.Attention` for the query's extra scale)."""
+        """Xavier for every matrix (see :class:`~recbole_genci.model.genci.t5.Attention` for the
+        query's extra scale).
+        """
         nn.init.xavier_uniform_(self.token_embedding.weight)
         with torch.no_grad():
             self.token_embedding.weight[0].zero_()
@@ -105,8 +120,8 @@ class IntentGenerator(nn.Module):
         Returns:
             States ``[U, S, m]``, S the longest history present (times N for ``code``), at least 1.
         Raises:
-            ValueError: wrong shape or type, a length outside 0..H, more than ``max_history`` items present, or a code
-                outside its level within the length.
+            ValueError: wrong shape or type, a length outside 0..H, more than ``max_history`` items
+                present, or a code outside its level within the length.
         """
         tokens, positions, longest = self._tokens(history_codes, length)
         rows = len(tokens)
@@ -122,29 +137,45 @@ class IntentGenerator(nn.Module):
             states.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
             last.append(end)
         states, last = torch.cat(states), torch.cat(last)
-        if not bool((ordered == positions).all()):  # batches of the dataset come in order, which saves a copy of all states
+        if not bool(
+            (ordered == positions).all()
+        ):  # batches of the dataset come in order, which saves a copy of all states
             back = torch.argsort(order)
             states, last = states[back], last[back]
         return EncodedHistory(states, last, mask)
 
     def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the longest of them."""
+        """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the
+        longest of them.
+        """
         levels = len(self.level_sizes)
         if codes.dim() != 3 or codes.shape[2] != levels or codes.dtype != torch.int64:
-            raise ValueError(f"history_codes must be int64 [U, H, {levels}], got {codes.dtype} {tuple(codes.shape)}")
+            raise ValueError(
+                f"history_codes must be int64 [U, H, {levels}], got {codes.dtype} "
+                f"{tuple(codes.shape)}"
+            )
         if length.shape != codes.shape[:1] or length.is_floating_point():
-            raise ValueError(f"length must be integer [{codes.shape[0]}], got {length.dtype} {tuple(length.shape)}")
+            raise ValueError(
+                f"length must be integer [{codes.shape[0]}], got {length.dtype} "
+                f"{tuple(length.shape)}"
+            )
         if codes.shape[0] == 0:
             raise ValueError("encode needs at least one history")
         real = torch.arange(codes.shape[1], device=codes.device) < length.unsqueeze(1)
         outside = (((codes < 0) | (codes >= self.sizes)).any(2) & real).sum()
-        shortest, longest, outside = torch.stack([length.min(), length.max(), outside]).tolist()  # the only wait
+        shortest, longest, outside = torch.stack(
+            [length.min(), length.max(), outside]
+        ).tolist()  # the only wait
         if shortest < 0 or longest > min(codes.shape[1], self.max_history):
             raise ValueError(
-                f"lengths must lie in 0..{min(codes.shape[1], self.max_history)}, got {shortest}..{longest}"
+                f"lengths must lie in 0..{min(codes.shape[1], self.max_history)}, got "
+                f"{shortest}..{longest}"
             )
         if outside:
-            raise ValueError(f"{outside} history items hold a code outside the level sizes {list(self.level_sizes)}")
+            raise ValueError(
+                f"{outside} history items hold a code outside the level sizes "
+                f"{list(self.level_sizes)}"
+            )
         items = max(longest, 1)
         if codes.shape[1] == 0:
             tokens = codes.new_zeros(codes.shape[0], 1, levels)
@@ -156,25 +187,37 @@ class IntentGenerator(nn.Module):
         return tokens.flatten(1), (length * levels).clamp(min=1).long(), max(longest * levels, 1)
 
     def _encode(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last real one's ``[U, m]``."""
+        """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last
+        real one's ``[U, m]``.
+        """
         embedded = F.embedding(tokens, self.token_embedding.weight, padding_idx=0)
         if self.history_tokens == "item":
             embedded = embedded.sum(2)
         embedded = embedded * math.sqrt(self.width)
-        if on_cpu(tokens) and bool((positions == tokens.shape[1]).all()):  # a GPU would have to be waited for
+        if on_cpu(tokens) and bool(
+            (positions == tokens.shape[1]).all()
+        ):  # a GPU would have to be waited for
             states = self.encoder(embedded)
         else:
             mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
             states = self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
         return states, states[torch.arange(len(states), device=states.device), positions - 1]
 
-    def ntp_loss(self, encoded: EncodedHistory, history_index: Tensor, target_codes: Tensor, reduction: str = "mean") -> Tensor:
-        """Next-token loss of each level (Eq. 2), ``[N]``: teacher-forced cross-entropy, mean over the P rows.
+    def ntp_loss(
+        self,
+        encoded: EncodedHistory,
+        history_index: Tensor,
+        target_codes: Tensor,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """Next-token loss of each level (Eq. 2), ``[N]``: teacher-forced cross-entropy, mean over
+        the P rows.
 
         Args:
             history_index: ``[P]`` int64, the encoded history that each row reads.
             target_codes: ``[P, N]`` int64 codes of the next item, none of them padding.
-            reduction: ``"mean"``, or ``"none"`` for each row's losses ``[P, N]``, whose order is then that of the rows.
+            reduction: ``"mean"``, or ``"none"`` for each row's losses ``[P, N]``, whose order is
+                then that of the rows.
         Returns:
             Losses ``[N]``; zeros (still attached to the graph) when P = 0.
         Raises:
@@ -187,9 +230,16 @@ class IntentGenerator(nn.Module):
             zero = self.token_embedding.weight[0].sum().mul(0)
             return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
         hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
-        losses = [F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction) for n in levels]
+        losses = [
+            F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction)
+            for n in levels
+        ]
         losses = torch.stack(losses, -1)
-        return losses if reduction == "mean" or order is None else torch.empty_like(losses).index_copy(0, order, losses)
+        return (
+            losses
+            if reduction == "mean" or order is None
+            else torch.empty_like(losses).index_copy(0, order, losses)
+        )
 
     def _check_targets(self, history_index: Tensor, codes: Tensor) -> None:
         expected = (*history_index.shape, len(self.level_sizes))
@@ -200,10 +250,11 @@ class IntentGenerator(nn.Module):
             )
 
     def _teacher_forced(self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor):
-        """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as given).
+        """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as
+        given).
 
-        Rows sorted by history read the encoder states in place when every history has as many targets; otherwise each
-        row's states are gathered once for the whole stack.
+        Rows sorted by history read the encoder states in place when every history has as many
+        targets; otherwise each row's states are gathered once for the whole stack.
         """
         memory, mask, order = encoded.states, encoded.mask, None
         if len(codes) % len(memory) == 0:
@@ -212,8 +263,14 @@ class IntentGenerator(nn.Module):
                 order = torch.argsort(history_index, stable=True)
                 codes = codes[order]
         if order is None:
-            memory, mask = memory.index_select(0, history_index), mask.index_select(0, history_index)
-        tokens = torch.cat([codes.new_full((len(codes), 1), self.start_token), codes[:, :-1] + self.offsets[:-1]], 1)
+            memory, mask = (
+                memory.index_select(0, history_index),
+                mask.index_select(0, history_index),
+            )
+        tokens = torch.cat(
+            [codes.new_full((len(codes), 1), self.start_token), codes[:, :-1] + self.offsets[:-1]],
+            1,
+        )
         hidden, _ = self.decoder(self._embed(tokens), memory, mask)
         return hidden, codes, order
 
@@ -221,22 +278,29 @@ class IntentGenerator(nn.Module):
         return F.embedding(tokens, self.token_embedding.weight) * math.sqrt(self.width)
 
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
-        """Scores ``[..., K_level]`` of ``hidden [..., m]`` over one level's codes (tied embeddings)."""
+        """Scores ``[..., K_level]`` of ``hidden [..., m]`` over one level's codes (tied
+        embeddings).
+        """
         start = self.level_starts[level]
-        return F.linear(hidden, self.token_embedding.weight[start : start + self.level_sizes[level]])
+        return F.linear(
+            hidden, self.token_embedding.weight[start : start + self.level_sizes[level]]
+        )
 
     @torch.no_grad()
     def generate(self, encoded: EncodedHistory, trie: Trie, num_beams: int) -> Beams:
-        """The ``num_beams`` most probable items of each history (Eq. 6), without teacher forcing, gradient or dropout.
+        """The ``num_beams`` most probable items of each history (Eq. 6), without teacher forcing,
+        gradient or dropout.
 
-        Each step decodes one position per beam; the module's training mode is restored. ``encoded`` is used as it is:
-        from training mode it carries that pass's dropout.
+        Each step decodes one position per beam; the module's training mode is restored. ``encoded``
+        is used as it is: from training mode it carries that pass's dropout.
 
         Raises:
             ValueError: a trie of other level sizes, or ``num_beams`` < 1.
         """
         if trie.level_sizes != self.level_sizes:
-            raise ValueError(f"the trie has level sizes {trie.level_sizes}, the generator {self.level_sizes}")
+            raise ValueError(
+                f"the trie has level sizes {trie.level_sizes}, the generator {self.level_sizes}"
+            )
         rows, past, width = len(encoded.states), None, 1
 
         def logits(level: int, prefix: Tensor, parent: Tensor | None) -> Tensor:
@@ -246,7 +310,9 @@ class IntentGenerator(nn.Module):
             else:
                 tokens = prefix[:, :, -1].reshape(-1, 1) + self.offsets[level - 1]
                 if width > 1 or parent.shape[1] > 1:
-                    source = (parent + width * torch.arange(rows, device=parent.device).unsqueeze(1)).flatten()
+                    source = (
+                        parent + width * torch.arange(rows, device=parent.device).unsqueeze(1)
+                    ).flatten()
                     past = past.of_rows(source)
                 width = parent.shape[1]
             hidden, past = self.decoder(self._embed(tokens), encoded.states, encoded.mask, past)

@@ -1,16 +1,20 @@
-"""A small T5 encoder and decoder: RMSNorm, pre-normalisation, a relative position bias shared by the layers.
+"""A small T5 encoder and decoder: RMSNorm, pre-normalisation, a relative position bias shared by
+the layers.
 
-The mathematics is that of ``transformers``' ``T5Stack`` (same parameters under the same short names, parity tested);
-the order of the multiplications is chosen for short histories and few heads:
+The mathematics is that of ``transformers``' ``T5Stack`` (same parameters under the same short
+names, parity tested); the order of the multiplications is chosen for short histories and few heads:
 
-* **The decoder's projections are composed.** ``(x Wq)(y Wk)' = (x Wq Wk') y'``: the composed ``[m, m]`` matrix of a head
-  is built once per pass (all steps of a generation share it), keys and values are never materialised, heads need no
-  transposition, and a decoder reads a history directly from its encoder states however many beams share it. It costs h
-  times the score products, which are few there. The encoder, whose positions all read all others, has queries, keys
-  and values of its own, as in any T5: at 2 heads a seventh faster over 200 positions, and even over 50.
-* **Gains are folded.** The gain of a norm is multiplied into the matrices that read it, not into every position.
-* **Dropout on CPU** draws 8 random bits per element instead of one Bernoulli call, which otherwise is the most
-  expensive operation of the whole encoder.
+* **The decoder's projections are composed.** ``(x Wq)(y Wk)' = (x Wq Wk') y'``: the composed ``[m,
+  m]`` matrix of a head is built once per pass (all steps of a generation share it), keys and values
+  are never materialised, heads need no transposition, and a decoder reads a history directly from
+  its encoder states however many beams share it. It costs h times the score products, which are few
+  there. The encoder, whose positions all read all others, has queries, keys
+  and values of its own, as in any T5: at 2 heads a seventh faster over 200 positions, and even over
+  50.
+* **Gains are folded.** The gain of a norm is multiplied into the matrices that read it, not into
+  every position.
+* **Dropout on CPU** draws 8 random bits per element instead of one Bernoulli call, which otherwise
+  is the most expensive operation of the whole encoder.
 
 Shapes: R query rows, U memory rows (R = U·G, row-major), T queries, S keys, h heads, m width.
 """
@@ -29,14 +33,17 @@ from recbole_genci.model.layers.device import on_cpu
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 EPS = 1e-6
-LONG = 128  # positions from which fused attention, which knows no gradient of the bias, predicts faster than matrix products
+# Positions from which fused attention, which knows no gradient of the bias, predicts faster than
+# matrix products
+LONG = 128
 
 
 def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) -> Tensor:
     """Bucket numbers (int64, same shape) of key position minus query position, as in T5.
 
-    Half of the buckets are exact, the other half grows logarithmically up to ``MAX_DISTANCE``. ``bidirectional`` spends
-    half of all buckets on keys after the query; otherwise those keys fall into bucket 0 (a causal mask hides them).
+    Half of the buckets are exact, the other half grows logarithmically up to ``MAX_DISTANCE``.
+    ``bidirectional`` spends half of all buckets on keys after the query; otherwise those keys fall
+    into bucket 0 (a causal mask hides them).
     """
     buckets, offset = NUM_BUCKETS, torch.zeros_like(relative_position)
     if bidirectional:
@@ -52,7 +59,9 @@ def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) 
 
 
 class _RMSNormalize(torch.autograd.Function):
-    """x / rms(x), one reduction and one product each way: autograd's own chain takes three to four times longer."""
+    """x / rms(x), one reduction and one product each way: autograd's own chain takes three to four
+    times longer.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, eps: float) -> Tensor:
@@ -69,18 +78,24 @@ class _RMSNormalize(torch.autograd.Function):
 
 
 def rms_normalize(x: Tensor, eps: float = EPS) -> Tensor:
-    """``x`` with unit root mean square over its last dimension (the gain is applied by whoever reads the result).
+    """``x`` with unit root mean square over its last dimension (the gain is applied by whoever
+    reads the result).
 
     ``eps`` is added to the mean square.
     """
-    # A GPU waits for launches and gets torch's single kernel (since torch 2.9); on a CPU torch has a chain of operations.
+    # A GPU waits for launches and gets torch's single kernel (since torch 2.9); on a CPU torch has
+    # a chain of operations.
     return _RMSNormalize.apply(x, eps) if on_cpu(x) else F.rms_norm(x, x.shape[-1:], eps=eps)
 
 
 def _keep_scale(x: Tensor, p: float) -> Tensor:
-    """A dropout multiplier like ``x``: 0 with probability p (to 1/256, and at least so much), else 1 / (1 - p)."""
+    """A dropout multiplier like ``x``: 0 with probability p (to 1/256, and at least so much), else
+    1 / (1 - p).
+    """
     threshold = min(max(round(p * 256), 1), 255)  # at 256 nothing would be kept
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(
+        -(2**63), None
+    )
     bits = words.view(torch.int8)[: x.numel()].view(x.shape)
     keep = torch.ge(bits, threshold - 128, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
     return keep.mul_(256 / (256 - threshold))
@@ -103,7 +118,8 @@ def dropout_add(residual: Tensor, x: Tensor, p: float, training: bool) -> Tensor
 
 
 def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive bias ``[U, 1, S]`` of a mask ``[U, S]`` (True = real position): 0, or the most negative finite number.
+    """Additive bias ``[U, 1, S]`` of a mask ``[U, S]`` (True = real position): 0, or the most
+    negative finite number.
 
     Finite, so that no row can turn into NaN; its exponential is exactly 0 beside any real position.
     """
@@ -120,7 +136,8 @@ class Gain(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head T5 attention, no bias terms and no 1/sqrt(d_k), by composed projections (see the module docstring).
+    """Multi-head T5 attention, no bias terms and no 1/sqrt(d_k), by composed projections (see the
+    module docstring).
 
     Raises:
         ValueError: ``num_heads`` does not divide ``width``.
@@ -129,7 +146,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, num_heads: int, p: float):
         super().__init__()
         if num_heads < 1 or width % num_heads:
-            raise ValueError(f"num_heads must divide width, got num_heads={num_heads} and width={width}")
+            raise ValueError(
+                f"num_heads must divide width, got num_heads={num_heads} and width={width}"
+            )
         self.num_heads, self.p = num_heads, p
         self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
 
@@ -144,23 +163,29 @@ class Attention(nn.Module):
             self.q.weight.div_(math.sqrt(self.q.weight.shape[0] // self.num_heads))
 
     def compose(self, query_gain: Tensor, memory_gain: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Per-head ``gain Wq Wk' gain [h*m, m]`` and ``gain Wv Wo [m, h*m]``, both in ``F.linear`` layout.
+        """Per-head ``gain Wq Wk' gain [h*m, m]`` and ``gain Wv Wo [m, h*m]``, both in ``F.linear``
+        layout.
 
-        The gains ``[m]`` are those of the norms before query and memory; None where the memory has its own already.
+        The gains ``[m]`` are those of the norms before query and memory; None where the memory has
+        its own already.
         """
         h, m = self.num_heads, self.q.weight.shape[1]
         q, k, v = (linear.weight.view(h, m // h, m) for linear in (self.q, self.k, self.v))
         score = torch.bmm(k.transpose(1, 2), q * query_gain)  # [h, m (memory), m (query)]
-        value = torch.bmm(self.o.weight.view(m, h, m // h).transpose(0, 1), v)  # [h, m (output), m (memory)]
+        value = torch.bmm(
+            self.o.weight.view(m, h, m // h).transpose(0, 1), v
+        )  # [h, m (output), m (memory)]
         if memory_gain is not None:
             score, value = score * memory_gain[:, None], value * memory_gain
         return score.reshape(h * m, m), value.transpose(0, 1).reshape(m, h * m)
 
-    def forward(self, query: Tensor, memory: Tensor, bias: Tensor, matrices: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, query: Tensor, memory: Tensor, bias: Tensor, matrices: tuple[Tensor, Tensor]
+    ) -> Tensor:
         """Attend from ``query [R, T, m]`` to ``memory [U, S, m]``, R = U*G; returns ``[R, T, m]``.
 
-        ``bias`` is added to the scores ``[U, G*T*h, S]`` and broadcasts; its rows run (beam, position, head).
-        ``matrices`` are those of :meth:`compose`.
+        ``bias`` is added to the scores ``[U, G*T*h, S]`` and broadcasts; its rows run (beam,
+        position, head). ``matrices`` are those of :meth:`compose`.
         """
         (rows, _, m), h = query.shape, self.num_heads
         score, value = matrices
@@ -171,20 +196,30 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """The same attention of all positions to all positions, with queries, keys and values of each head."""
+    """The same attention of all positions to all positions, with queries, keys and values of each
+    head.
+    """
 
     def forward(self, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-        """``x [U, S, m]`` to ``[U, S, m]``; ``gain [m]`` is that of the norm before it, ``bias [1 or U, h, S, S]``."""
-        query, key, value = (self._heads(x, linear.weight * gain) for linear in (self.q, self.k, self.v))
+        """``x [U, S, m]`` to ``[U, S, m]``; ``gain [m]`` is that of the norm before it, ``bias [1
+        or U, h, S, S]``.
+        """
+        query, key, value = (
+            self._heads(x, linear.weight * gain) for linear in (self.q, self.k, self.v)
+        )
         if not self.training and x.shape[1] >= LONG:
-            context = F.scaled_dot_product_attention(query, key, value, bias.expand(len(x), -1, -1, -1), scale=1.0)
+            context = F.scaled_dot_product_attention(
+                query, key, value, bias.expand(len(x), -1, -1, -1), scale=1.0
+            )
         else:
             weights = torch.matmul(query, key.transpose(2, 3)).add_(bias).softmax(-1)
             context = torch.matmul(dropout(weights, self.p, self.training), value)
         return self.o(context.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x, weight).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [U, h, S, m / h]
+        return (
+            F.linear(x, weight).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        )  # [U, h, S, m / h]
 
 
 class FeedForward(nn.Module):
@@ -192,7 +227,11 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, p: float):
         super().__init__()
-        self.wi, self.wo, self.p = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False), p
+        self.wi, self.wo, self.p = (
+            nn.Linear(width, hidden, bias=False),
+            nn.Linear(hidden, width, bias=False),
+            p,
+        )
 
     def reset_parameters(self) -> None:
         """Xavier."""
@@ -205,13 +244,17 @@ class FeedForward(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """Learned bias of a head for the bucketed distance between two positions; buckets are computed once."""
+    """Learned bias of a head for the bucketed distance between two positions; buckets are computed
+    once.
+    """
 
     def __init__(self, num_heads: int, max_length: int, *, bidirectional: bool):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(NUM_BUCKETS, num_heads))
         position = torch.arange(max_length)
-        buckets = relative_position_bucket(position[None, :] - position[:, None], bidirectional=bidirectional)
+        buckets = relative_position_bucket(
+            position[None, :] - position[:, None], bidirectional=bidirectional
+        )
         self.register_buffer("buckets", buckets, persistent=False)
 
     def reset_parameters(self) -> None:
@@ -219,7 +262,9 @@ class RelativePositionBias(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, start: int, stop: int) -> Tensor:
-        """Bias ``[stop - start, stop, h]`` of the queries at positions start..stop-1 for the keys 0..stop-1."""
+        """Bias ``[stop - start, stop, h]`` of the queries at positions start..stop-1 for the keys
+        0..stop-1.
+        """
         return F.embedding(self.buckets[start:stop, :stop], self.weight)
 
 
@@ -229,7 +274,10 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, num_heads: int, feed_forward_size: int, p: float):
         super().__init__()
         self.attention_norm, self.attention = Gain(width), SelfAttention(width, num_heads, p)
-        self.feed_forward_norm, self.feed_forward = Gain(width), FeedForward(width, feed_forward_size, p)
+        self.feed_forward_norm, self.feed_forward = (
+            Gain(width),
+            FeedForward(width, feed_forward_size, p),
+        )
         self.p = p
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -247,7 +295,10 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.attention_norm, self.attention = Gain(width), Attention(width, num_heads, p)
         self.cross_norm, self.cross = Gain(width), Attention(width, num_heads, p)
-        self.feed_forward_norm, self.feed_forward = Gain(width), FeedForward(width, feed_forward_size, p)
+        self.feed_forward_norm, self.feed_forward = (
+            Gain(width),
+            FeedForward(width, feed_forward_size, p),
+        )
         self.p = p
 
     def compose(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -255,10 +306,20 @@ class DecoderLayer(nn.Module):
         gain = self.attention_norm.weight
         return self.attention.compose(gain, gain), self.cross.compose(self.cross_norm.weight, None)
 
-    def forward(self, x: Tensor, bias: Tensor, memory: Tensor, memory_bias: Tensor, matrices: tuple, seen: Tensor | None):
-        """``x [R, T, m]``, ``seen [R, t, m]``, ``matrices`` of :meth:`compose`; ``[R, T, m]`` and the new ``seen [R, t + T, m]``.
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        memory: Tensor,
+        memory_bias: Tensor,
+        matrices: tuple,
+        seen: Tensor | None,
+    ):
+        """``x [R, T, m]``, ``seen [R, t, m]``, ``matrices`` of :meth:`compose`; ``[R, T, m]`` and
+        the new ``seen [R, t + T, m]``.
 
-        ``seen`` holds the normalised inputs of this layer, all that composed attention needs of earlier positions.
+        ``seen`` holds the normalised inputs of this layer, all that composed attention needs of
+        earlier positions.
         """
         normal, (own, cross) = rms_normalize(x), matrices
         seen = normal if seen is None else torch.cat([seen, normal], 1)
@@ -272,10 +333,24 @@ class DecoderLayer(nn.Module):
 class _Stack(nn.Module):
     """What encoder and decoder share: the layers, one position bias, and the closing norm."""
 
-    def __init__(self, layer: type, width, num_layers, num_heads, feed_forward_size, p, max_length, bidirectional):
+    def __init__(
+        self,
+        layer: type,
+        width,
+        num_layers,
+        num_heads,
+        feed_forward_size,
+        p,
+        max_length,
+        bidirectional,
+    ):
         super().__init__()
-        self.position_bias = RelativePositionBias(num_heads, max_length, bidirectional=bidirectional)
-        self.layers = nn.ModuleList(layer(width, num_heads, feed_forward_size, p) for _ in range(num_layers))
+        self.position_bias = RelativePositionBias(
+            num_heads, max_length, bidirectional=bidirectional
+        )
+        self.layers = nn.ModuleList(
+            layer(width, num_heads, feed_forward_size, p) for _ in range(num_layers)
+        )
         self.final_norm, self.p = Gain(width), p
         self.reset_parameters()
 
@@ -295,16 +370,23 @@ class T5Encoder(_Stack):
     """Bidirectional stack (Eq. 4)."""
 
     def __init__(self, width, num_layers, num_heads, feed_forward_size, p, max_length):
-        super().__init__(EncoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, True)
+        super().__init__(
+            EncoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, True
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Final hidden states ``[U, S, m]`` of embeddings ``x [U, S, m]``; ``mask [U, S]`` is True at real positions.
+        """Final hidden states ``[U, S, m]`` of embeddings ``x [U, S, m]``; ``mask [U, S]`` is True
+        at real positions.
 
         ``mask=None`` says that every position is real, which saves a pass over the scores.
         """
-        bias = self.position_bias(0, x.shape[1]).permute(2, 0, 1).contiguous().unsqueeze(0)  # [1, h, S, S]
+        bias = (
+            self.position_bias(0, x.shape[1]).permute(2, 0, 1).contiguous().unsqueeze(0)
+        )  # [1, h, S, S]
         if mask is not None:
-            bias = bias + padding_bias(mask, x.dtype).unsqueeze(1)  # [U, h, S, S], built once and shared by the layers
+            bias = bias + padding_bias(mask, x.dtype).unsqueeze(
+                1
+            )  # [U, h, S, S], built once and shared by the layers
         x = dropout(x, self.p, self.training)
         for layer in self.layers:
             x = layer(x, bias)
@@ -319,7 +401,9 @@ class Past(NamedTuple):
     memory_bias: Tensor  # [U, 1, S]
 
     def of_rows(self, rows: Tensor) -> Past:
-        """The past with rows ``rows [R']`` of each layer's inputs: the beams that later positions extend."""
+        """The past with rows ``rows [R']`` of each layer's inputs: the beams that later positions
+        extend.
+        """
         return self._replace(seen=[each.index_select(0, rows) for each in self.seen])
 
 
@@ -327,16 +411,20 @@ class T5Decoder(_Stack):
     """Causal stack with cross-attention (Eq. 6)."""
 
     def __init__(self, width, num_layers, num_heads, feed_forward_size, p, max_length):
-        super().__init__(DecoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, False)
+        super().__init__(
+            DecoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, False
+        )
 
     def forward(
         self, x: Tensor, memory: Tensor, memory_mask: Tensor, past: Past | None = None
     ) -> tuple[Tensor, Past]:
-        """Decode ``x [R, T, m]`` against ``memory [U, S, m]``, where rows u*G..u*G+G-1 read memory row u.
+        """Decode ``x [R, T, m]`` against ``memory [U, S, m]``, where rows u*G..u*G+G-1 read memory
+        row u.
 
         Args:
             memory_mask: ``[U, S]``, True at real positions.
-            past: as returned for the t earlier positions, of the same parameters and memory; None at the first one.
+            past: as returned for the t earlier positions, of the same parameters and memory; None
+                at the first one.
         Returns:
             Final hidden states ``[R, T, m]`` and the past for the next call.
         """
@@ -348,7 +436,9 @@ class T5Decoder(_Stack):
         bias = self.position_bias(start, stop).transpose(1, 2).reshape(-1, stop)  # [T*h, t + T]
         if x.shape[1] > 1:
             future = torch.ones(x.shape[1], stop, dtype=torch.bool, device=x.device).triu(start + 1)
-            bias = bias.masked_fill(future.repeat_interleave(bias.shape[0] // x.shape[1], 0), torch.finfo(x.dtype).min)
+            bias = bias.masked_fill(
+                future.repeat_interleave(bias.shape[0] // x.shape[1], 0), torch.finfo(x.dtype).min
+            )
         x = dropout(x, self.p, self.training)
         new = []
         for layer, matrices, seen in zip(self.layers, past.matrices, past.seen, strict=True):

@@ -8,28 +8,35 @@ from recbole.model.layers import SequenceAttLayer
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.mended import Mended
 
-#: Clicks that pass the MLP at a time on a CPU, so that what it leaves between its layers stays in the processor's caches.
+#: Clicks that pass the MLP at a time on a CPU, so that what it leaves between its layers stays in
+#: the processor's caches.
 GROUP = 4096
 
 
 class ClickAttention(Mended, SequenceAttLayer):
-    """RecBole's layer runs its MLP over padding too, and masks what comes out (layers.py:336, 350): on ml-100k 4 of 10 positions.
+    """RecBole's layer runs its MLP over padding too, and masks what comes out (layers.py:336, 350):
+    on ml-100k 4 of 10 positions.
 
-    Here the MLP reads the clicks alone. Output and gradients are RecBole's, up to the order of sums.
+    Here the MLP reads the clicks alone. Output and gradients are RecBole's, up to the order of
+    sums.
 
     Sizes: B rows, H history positions, E width of an item's features.
     """
 
     def forward(self, queries, keys, keys_length):
-        """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of which the first ``keys_length``
-        ``[B]`` are clicks: its weights ``[B, 1, H]``, or the weighted sum ``[B, 1, E]`` where ``return_seq_weight`` is off."""
+        """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of
+        which the first ``keys_length`` ``[B]`` are clicks: its weights ``[B, 1, H]``, or the
+        weighted sum ``[B, 1, E]`` where ``return_seq_weight`` is off.
+        """
         is_click = self.mask_mat < keys_length.unsqueeze(1)  # [B, H]
         clicks = keys[is_click]  # [clicks, E]
         targets = queries.repeat_interleave(keys_length, dim=0)  # [clicks, E]
         size = GROUP if on_cpu(clicks) else max(len(clicks), 1)
         groups = zip(targets.split(size), clicks.split(size))
         scores = torch.cat([self._scores(*group) for group in groups])
-        weights = keys.new_full(is_click.shape, float("-inf") if self.softmax_stag else 0.0).masked_scatter(is_click, scores)
+        weights = keys.new_full(
+            is_click.shape, float("-inf") if self.softmax_stag else 0.0
+        ).masked_scatter(is_click, scores)
         weights = weights.unsqueeze(1) / queries.shape[-1] ** 0.5
         if self.softmax_stag:
             weights = weights.softmax(dim=-1)

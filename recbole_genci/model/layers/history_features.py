@@ -8,8 +8,10 @@ from recbole_genci.model.layers.mended import Mended
 
 
 class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):
-    """RecBole joins (value, bucket) pairs of several numerical features end to end (layers.py:1139), where its own
-    embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail."""
+    """RecBole joins (value, bucket) pairs of several numerical features end to end
+    (layers.py:1139), where its own
+    embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail.
+    """
 
     def embed_float_fields(self, float_fields, type, embed=True):
         """Embeddings ``[B, (H,) F, d]`` of pairs that come as ``[B, (H,) 1, 2 * F]``."""

@@ -6,7 +6,9 @@ from torch import nn
 
 
 class Mended:
-    """Base of subclasses that change what a layer of RecBole or torch computes with, not what it holds."""
+    """Base of subclasses that change what a layer of RecBole or torch computes with, not what it
+    holds.
+    """
 
     @classmethod
     def mend(cls, layer: nn.Module) -> None:

@@ -1,8 +1,10 @@
-"""Gated recurrences over packed sequences for a CPU: torch's GRU, and DIEN's two whose gates the attention moves.
+"""Gated recurrences over packed sequences for a CPU: torch's GRU, and DIEN's two whose gates the
+attention moves.
 
-torch's GRU and RecBole's ``DynamicRNN`` cut their packed input step by step (dien.py:505), so that backwards every step makes a
-gradient as large as all steps together. Here the input is projected and split once: the time grows with the clicks, no longer
-with clicks times steps. Results are those of the originals, up to the order of sums.
+torch's GRU and RecBole's ``DynamicRNN`` cut their packed input step by step (dien.py:505), so that
+backwards every step makes a gradient as large as all steps together. Here the input is projected
+and split once: the time grows with the clicks, no longer with clicks times steps. Results are those
+of the originals, up to the order of sums.
 
 Shapes: ``clicks`` is the number of all steps of all sequences, E the width.
 """
@@ -19,27 +21,35 @@ from torch.nn.utils.rnn import PackedSequence
 
 from recbole_genci.model.layers.mended import Mended
 
-#: (hidden state, update gate, candidate state, number of the step) -> next hidden state, all ``[sequences, E]``.
+#: (hidden state, update gate, candidate state, number of the step) -> next hidden state, all
+#: ``[sequences, E]``.
 Combine = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
-def states_of(packed: PackedSequence, weights: tuple[Tensor, Tensor, Tensor, Tensor], combine: Combine) -> list[Tensor]:
-    """The hidden states after each step, from 0 before the first: tensors ``[sequences that have this step, E]``.
+def states_of(
+    packed: PackedSequence, weights: tuple[Tensor, Tensor, Tensor, Tensor], combine: Combine
+) -> list[Tensor]:
+    """The hidden states after each step, from 0 before the first: tensors ``[sequences that have
+    this step, E]``.
 
     Args:
         packed: ``[clicks, input width]``.
-        weights: ``W_input [3 E, input width], W_hidden [3 E, E], b_input [3 E], b_hidden [3 E]``, the gates in torch's order:
-            reset, update, candidate.
+        weights: ``W_input [3 E, input width], W_hidden [3 E, E], b_input [3 E], b_hidden [3 E]``,
+            the gates in torch's order: reset, update, candidate.
         combine: what a step does with its gate.
     """
     weight_input, weight_hidden, bias_input, bias_hidden = weights
     width = weight_hidden.shape[1]
     hidden = packed.data.new_zeros(int(packed.batch_sizes[0]), width)
     states = []
-    for number, inputs in enumerate(F.linear(packed.data, weight_input, bias_input).split(packed.batch_sizes.tolist())):
+    for number, inputs in enumerate(
+        F.linear(packed.data, weight_input, bias_input).split(packed.batch_sizes.tolist())
+    ):
         hidden = hidden[: len(inputs)]
         input_gates, input_candidate = inputs.split([2 * width, width], dim=1)
-        hidden_gates, hidden_candidate = F.linear(hidden, weight_hidden, bias_hidden).split([2 * width, width], dim=1)
+        hidden_gates, hidden_candidate = F.linear(hidden, weight_hidden, bias_hidden).split(
+            [2 * width, width], dim=1
+        )
         reset, update = (input_gates + hidden_gates).sigmoid().chunk(2, dim=1)
         candidate = torch.addcmul(input_candidate, reset, hidden_candidate).tanh()
         hidden = combine(hidden, update, candidate, number)
@@ -52,23 +62,38 @@ class PackedGRU(Mended, nn.GRU):
 
     def forward(self, input, hx=None):
         """As ``torch.nn.GRU``; whatever is not packed or not on a CPU is left to it."""
-        if hx is not None or not isinstance(input, PackedSequence) or input.data.device.type != "cpu":
+        if (
+            hx is not None
+            or not isinstance(input, PackedSequence)
+            or input.data.device.type != "cpu"
+        ):
             return super().forward(input, hx)
         weights = (self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
-        states = states_of(input, weights, lambda hidden, update, candidate, _: torch.lerp(candidate, hidden, update))
-        # Sequences are sorted by length, longest first: those that end at a step are the last of its states.
+        states = states_of(
+            input,
+            weights,
+            lambda hidden, update, candidate, _: torch.lerp(candidate, hidden, update),
+        )
+        # Sequences are sorted by length, longest first: those that end at a step are the last of
+        # its states.
         following = [len(state) for state in states[1:]] + [0]
-        last = torch.cat([state[number:] for state, number in zip(reversed(states), reversed(following))])
+        last = torch.cat(
+            [state[number:] for state, number in zip(reversed(states), reversed(following))]
+        )
         if input.unsorted_indices is not None:
             last = last.index_select(0, input.unsorted_indices)
         return input._replace(data=torch.cat(states)), last.unsqueeze(0)
 
 
 class PackedAttentionGRU(Mended, DynamicRNN):
-    """RecBole's AGRU, whose update gate is the attention, and AUGRU, whose update gate the attention scales."""
+    """RecBole's AGRU, whose update gate is the attention, and AUGRU, whose update gate the
+    attention scales.
+    """
 
     def forward(self, input, att_scores=None, hidden_output=None):
-        """States after all steps from packed interests ``[clicks, E]`` and their packed attention ``[clicks]``."""
+        """States after all steps from packed interests ``[clicks, E]`` and their packed attention
+        ``[clicks]``.
+        """
         attention = att_scores.data.unsqueeze(1).split(input.batch_sizes.tolist())
         scaled = isinstance(self.rnn, AUGRUCell)
 

@@ -1,4 +1,6 @@
-"""Adding items to published semantic IDs: new items get IDs from the frozen tokenizer, published ones never move."""
+"""Adding items to published semantic IDs: new items get IDs from the frozen tokenizer, published
+ones never move.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,14 @@ from recbole_genci.tokenizer.quantization.spread import spread_codes
 
 
 def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """For each new item the first published one of the same text, or vector where a file has those, or -1; ``[J]``."""
+    """For each new item the first published one of the same text, or vector where a file has those,
+    or -1; ``[J]``.
+    """
     published, new = artifact.texts, texts
     if is_array_file(artifact.settings["text_encoder"]):
-        vectors = vectors_of_file(artifact.settings, [*artifact.ids.item_tokens, *tokens]) + 0.0  # of -0 and 0 makes one
+        vectors = (
+            vectors_of_file(artifact.settings, [*artifact.ids.item_tokens, *tokens]) + 0.0
+        )  # of -0 and 0 makes one
         contents = [vector.tobytes() for vector in vectors]
         published, new = contents[: -len(tokens)], contents[-len(tokens) :]
     first = {content: row for row, content in reversed(list(enumerate(published)))}
@@ -39,36 +45,51 @@ def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> n
 
 
 def _check_texts(artifact: Artifact, given: Mapping[str, str], folder: Path | str) -> None:
-    """Warn where published items have other texts by now; refuse where most have, as equal ids then mean other items.
+    """Warn where published items have other texts by now; refuse where most have, as equal ids then
+    mean other items.
 
     With vectors from a file texts say nothing.
     """
     if is_array_file(artifact.settings["text_encoder"]):
         return
-    both = [(token, text) for token, text in zip(artifact.ids.item_tokens, artifact.texts, strict=True) if token in given]
+    both = [
+        (token, text)
+        for token, text in zip(artifact.ids.item_tokens, artifact.texts, strict=True)
+        if token in given
+    ]
     changed = [(token, text) for token, text in both if given[token] != text]
     if not changed:
         return
     token, text = changed[0]
     told = (
-        f"{len(changed)} of the {len(both)} items given that {folder} has already have other texts there, first {token!r}: "
+        f"{len(changed)} of the {len(both)} items given that {folder} has already have other texts "
+        f"there, first {token!r}: "
         f"{shorten(text)!r} there, {shorten(given[token])!r} now"
     )
     if 2 * len(changed) > len(both):
         raise ValueError(
-            f"{told}. The artifact seems to be of another dataset: name the one of this dataset, or build all IDs anew."
+            f"{told}. The artifact seems to be of another dataset: name the one of this dataset, "
+            "or build all IDs anew."
         )
-    getLogger().warning(f"{told}. They keep the codes of their published texts; build all IDs anew to change that.")
+    getLogger().warning(
+        f"{told}. They keep the codes of their published texts; build all IDs anew to change that."
+    )
 
 
 def append_items(
-    folder: Path | str, output: Path | str, item_tokens: Sequence[str], texts: Sequence[str], device: str = "cpu"
+    folder: Path | str,
+    output: Path | str,
+    item_tokens: Sequence[str],
+    texts: Sequence[str],
+    device: str = "cpu",
 ) -> SemanticIDs:
-    """Give the items that an artifact lacks their semantic IDs, and write all of them as a new artifact.
+    """Give the items that an artifact lacks their semantic IDs, and write all of them as a new
+    artifact.
 
-    A new item whose text (or vector, where a file has those) equals a published one's takes its codes; the others are
-    encoded and quantised by the frozen tokenizer (Eq. 3). Collision digits go on from the published ones. What is added does
-    not depend on the order of rows; items added in two steps have IDs that those of the first step keep in the second.
+    A new item whose text (or vector, where a file has those) equals a published one's takes its
+    codes; the others are encoded and quantised by the frozen tokenizer (Eq. 3). Collision digits go
+    on from the published ones. What is added does not depend on the order of rows; items added in
+    two steps have IDs that those of the first step keep in the second.
 
     Args:
         folder: the published artifact; stays as it is.
@@ -81,9 +102,9 @@ def append_items(
         SemanticIDs: the published items in their order, then the new ones sorted by id.
 
     Raises:
-        ValueError: nothing to add, ids given twice, most published ones with other texts than the artifact's, an encoder or
-            tokenizer that is not the artifact's any more, or more items of the same codes than the collision level holds;
-            the number is named.
+        ValueError: nothing to add, ids given twice, most published ones with other texts than the
+            artifact's, an encoder or tokenizer that is not the artifact's any more, or more items
+            of the same codes than the collision level holds; the number is named.
         FileNotFoundError: the artifact, or its weights or texts, are missing.
         FileExistsError: ``output`` holds something else.
     """
@@ -91,17 +112,26 @@ def append_items(
     ids = artifact.ids
     given = dict(zip(item_tokens, texts, strict=True))
     if len(given) != len(item_tokens):
-        raise ValueError(f"append_items was given {len(item_tokens) - len(given)} items more than once; give each once.")
+        raise ValueError(
+            f"append_items was given {len(item_tokens) - len(given)} items more than once; give "
+            "each once."
+        )
     _check_texts(artifact, given, folder)
     tokens = sorted(given.keys() - set(ids.item_tokens))
     if not tokens:
-        raise ValueError(f"{folder} has semantic IDs for all of the {len(given)} items already; there is nothing to add.")
+        raise ValueError(
+            f"{folder} has semantic IDs for all of the {len(given)} items already; there is "
+            "nothing to add."
+        )
     new_texts = [given[token] for token in tokens]
 
     rows, vectors = encode_with(artifact, tokens, new_texts, device)
     model = quantizer_from_weights(artifact.weights)
     if vectors.shape[1] != len(model.input_mean):
-        raise ValueError(f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads {len(model.input_mean)}.")
+        raise ValueError(
+            f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads "
+            f"{len(model.input_mean)}."
+        )
     codes, residuals = quantize_vectors(model, vectors)
     codes = codes.numpy()
     check_agreement(artifact, rows, codes[: len(rows)])
@@ -111,10 +141,14 @@ def append_items(
     twin = twins >= 0
     if artifact.settings["spread_collisions"] and not twin.all():
         residual = residuals[len(rows) :, -1]
-        codes[~twin] = spread_codes(codes[~twin], residual[~twin], model.codebooks[-1].codes, published[:, :-1])
+        codes[~twin] = spread_codes(
+            codes[~twin], residual[~twin], model.codebooks[-1].codes, published[:, :-1]
+        )
     codes[twin] = published[twins[twin], :-1]
     all_texts = [*artifact.texts, *new_texts]
-    digit = resolve_collisions(codes, tokens, ids.level_sizes[-1], published, telling_texts(artifact.settings, all_texts))
+    digit = resolve_collisions(
+        codes, tokens, ids.level_sizes[-1], published, telling_texts(artifact.settings, all_texts)
+    )
 
     all_codes = np.concatenate([published, np.column_stack([codes, digit])])
     quality = codes_quality(all_codes[:, :-1], ids.level_sizes[:-1])
@@ -127,9 +161,13 @@ def append_items(
     extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
     extended.save(output, artifact.weights, all_texts)
     getLogger().info(
-        f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); {twin.sum()} have the text of a "
+        f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); "
+        f"{twin.sum()} have the text of a "
         f"published item, collision rate now {quality['collision_rate']:.2%}."
     )
     if not all(is_balanced(level) for level in quality["levels"]):
-        getLogger().warning("A level of the semantic IDs is unbalanced by now: build all IDs anew when it is possible.")
+        getLogger().warning(
+            "A level of the semantic IDs is unbalanced by now: build all IDs anew when it is "
+            "possible."
+        )
     return extended

@@ -1,4 +1,6 @@
-"""The collision digit: the last level, which tells apart items that the quantiser gives the same codes."""
+"""The collision digit: the last level, which tells apart items that the quantiser gives the same
+codes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def _stable_hash(token: str) -> bytes:
 
 
 def _first_free(codes: np.ndarray, published: np.ndarray) -> np.ndarray:
-    """For each row of ``codes [I, L]`` one more than the largest digit of its bucket in ``published [P, L + 1]``."""
+    """For each row of ``codes [I, L]`` one more than the largest digit of its bucket in ``published
+    [P, L + 1]``.
+    """
     both = np.concatenate([published[:, :-1], codes])
     _, bucket = np.unique(both, axis=0, return_inverse=True)
     bucket = bucket.reshape(-1)
@@ -27,17 +31,18 @@ def _first_free(codes: np.ndarray, published: np.ndarray) -> np.ndarray:
 
 
 def _remedy(needed: int, capacity: int, texts: Sequence[str]) -> str:
-    """What helps a bucket of ``needed`` items, of which these are the texts: nothing but a larger level parts equal ones."""
+    """What helps a bucket of ``needed`` items, of which these are the texts: nothing but a larger
+    level parts equal ones.
+    """
     text, equal = Counter(texts).most_common(1)[0] if texts else ("", 0)
     larger = f"Raise `collision_codebook_size` to at least {needed}"
     if equal > capacity:
         return (
-            f"{equal} of them have equal texts ({shorten(text)!r}), which no codebooks can part. {larger}, or tell the items "
+            f"{equal} of them have equal texts ({shorten(text)!r}), which no codebooks can part. "
+            f"{larger}, or tell the items "
             f"apart by richer `item_text_fields`."
         )
-    return (
-        f"{larger}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
-    )
+    return f"{larger}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
 
 
 def resolve_collisions(
@@ -49,48 +54,66 @@ def resolve_collisions(
 ) -> np.ndarray:
     """Number the items of each bucket 0, 1, ... in the order of a stable hash of their tokens.
 
-    The number depends on the bucket's items alone, not on the order of rows. An item alone in its bucket gets 0. Where IDs
-    are published already, numbers go on from theirs, so that no published ID is given twice.
+    The number depends on the bucket's items alone, not on the order of rows. An item alone in its
+    bucket gets 0. Where IDs are published already, numbers go on from theirs, so that no published
+    ID is given twice.
 
     Args:
         codes: ``[I, L]`` the quantiser's codes; rows that are equal form a bucket.
         item_tokens: I distinct raw item ids.
-        capacity: how many items one bucket may hold (the size of the last codebook); None for no limit.
+        capacity: how many items one bucket may hold (the size of the last codebook); None for no
+            limit.
         published: ``[P, L + 1]`` full IDs of other items, which stay as they are.
-        texts: of the published items and then of the I others, for the error alone; None where vectors do not come from them.
+        texts: of the published items and then of the I others, for the error alone; None where
+            vectors do not come from them.
 
     Returns:
         ``[I]`` int64.
 
     Raises:
-        ValueError: lengths differ, a token is listed twice, or a bucket holds more items than ``capacity``.
+        ValueError: lengths differ, a token is listed twice, or a bucket holds more items than
+            ``capacity``.
     """
     codes = np.asarray(codes)
     tokens = np.asarray(item_tokens, dtype=object)
     if codes.ndim != 2 or len(codes) != len(tokens):
-        raise ValueError(f"{len(tokens)} item tokens for codes of shape {codes.shape}; give [I, L] codes of I items.")
+        raise ValueError(
+            f"{len(tokens)} item tokens for codes of shape {codes.shape}; give [I, L] codes of I "
+            "items."
+        )
     if len(set(item_tokens)) != len(tokens):
-        raise ValueError("Item tokens must be distinct: two equal tokens in one bucket have no stable order.")
+        raise ValueError(
+            "Item tokens must be distinct: two equal tokens in one bucket have no stable order."
+        )
     if len(codes) == 0:
         return np.zeros(0, dtype=np.int64)
     _, bucket, size = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
     bucket = bucket.reshape(-1)
-    first_free = np.zeros(len(codes), dtype=np.int64) if published is None else _first_free(codes, published)
+    first_free = (
+        np.zeros(len(codes), dtype=np.int64) if published is None else _first_free(codes, published)
+    )
     needed = size[bucket] + first_free
     if capacity is not None and needed.max() > capacity:
         crowded = np.flatnonzero(bucket == bucket[needed.argmax()])
         bucket_texts = []
         if texts is not None:
             everyone = codes if published is None else np.concatenate([published[:, :-1], codes])
-            bucket_texts = [texts[row] for row in np.flatnonzero((everyone == codes[crowded[0]]).all(axis=1))]
+            bucket_texts = [
+                texts[row] for row in np.flatnonzero((everyone == codes[crowded[0]]).all(axis=1))
+            ]
         raise ValueError(
-            f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision level holds "
-            f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). {_remedy(needed.max(), capacity, bucket_texts)}"
+            f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision "
+            "level holds "
+            f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). "
+            f"{_remedy(needed.max(), capacity, bucket_texts)}"
         )
     digit = np.zeros(len(codes), dtype=np.int64)
     shared = np.flatnonzero(size[bucket] > 1)
     # Hashing only items that share a bucket; sorted by bucket, then hash, then token.
-    order = np.array(sorted(shared, key=lambda row: (bucket[row], _stable_hash(tokens[row]), tokens[row])), dtype=np.int64)
+    order = np.array(
+        sorted(shared, key=lambda row: (bucket[row], _stable_hash(tokens[row]), tokens[row])),
+        dtype=np.int64,
+    )
     if len(order):
         sorted_bucket = bucket[order]
         starts = np.flatnonzero(np.r_[True, sorted_bucket[1:] != sorted_bucket[:-1]])

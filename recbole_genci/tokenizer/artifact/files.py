@@ -1,9 +1,10 @@
-"""The artifact folder of semantic IDs on disk: written whole or not at all, checked in full when read.
+"""The artifact folder of semantic IDs on disk: written whole or not at all, checked in full when
+read.
 
-``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional), ``texts.tsv`` (optional:
-raw id and text of every item, to look at and to add items later), ``text_digests.npy`` (optional: of IDs that are
-published without their texts, see `published`), and ``manifest.json``, which is written last and holds the sha256 of the
-others.
+``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional),
+``texts.tsv`` (optional: raw id and text of every item, to look at and to add items later),
+``text_digests.npy`` (optional: of IDs that are published without their texts, see `published`), and
+``manifest.json``, which is written last and holds the sha256 of the others.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from torch import Tensor
 
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
-CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = "codes.npy", "items.txt", "tokenizer.safetensors", "texts.tsv", "manifest.json"
+CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = (
+    "codes.npy",
+    "items.txt",
+    "tokenizer.safetensors",
+    "texts.tsv",
+    "manifest.json",
+)
 TEXT_DIGESTS = "text_digests.npy"
 REBUILD = "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next run builds it again."
 
@@ -58,14 +65,18 @@ def _texts_content(item_tokens: Sequence[str], texts: Sequence[str]) -> bytes:
     bad = [token for token, text in zip(item_tokens, texts) if "\n" in text or "\t" in text]
     if len(texts) != len(item_tokens) or bad:
         raise ValueError(
-            f"{TEXTS} needs one text of one line without tabs for each item; found {len(texts)} texts for "
+            f"{TEXTS} needs one text of one line without tabs for each item; found {len(texts)} "
+            "texts for "
             f"{len(item_tokens)} items{f', and tabs or line ends in that of {bad[0]!r}' if bad else ''}."
         )
     return "".join(f"{token}\t{text}\n" for token, text in zip(item_tokens, texts)).encode("utf-8")
 
 
 def write_artifact(
-    ids: Any, folder: Path, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None
+    ids: Any,
+    folder: Path,
+    weights: Mapping[str, Tensor] | None = None,
+    texts: Sequence[str] | None = None,
 ) -> None:
     """Write to a temporary sibling, then rename: the folder appears complete or not at all.
 
@@ -81,7 +92,10 @@ def write_artifact(
         FileExistsError: the folder exists and is not this artifact.
         ValueError: texts that are not one line for each item.
     """
-    contents = {CODES: array_content(ids.codes), ITEMS: "".join(f"{token}\n" for token in ids.item_tokens).encode("utf-8")}
+    contents = {
+        CODES: array_content(ids.codes),
+        ITEMS: "".join(f"{token}\n" for token in ids.item_tokens).encode("utf-8"),
+    }
     if weights is not None:
         state = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         contents[WEIGHTS] = save_safetensors(state)
@@ -108,7 +122,8 @@ def write_artifact(
         except OSError as error:
             if not (folder / MANIFEST).is_file() or not _holds(folder, ids.digest):
                 raise FileExistsError(
-                    f"The semantic-ID folder {folder} exists and holds something else ({error.strerror}). Choose "
+                    f"The semantic-ID folder {folder} exists and holds something else "
+                    f"({error.strerror}). Choose "
                     f"another folder, or delete it."
                 ) from error
     finally:
@@ -120,7 +135,10 @@ def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no semantic-ID folder {folder}.")
     if not (folder / name).is_file():
-        raise FileNotFoundError(f"The semantic-ID folder {folder} has no {name}: it is no artifact, or not complete. {REBUILD}")
+        raise FileNotFoundError(
+            f"The semantic-ID folder {folder} has no {name}: it is no artifact, or not complete. "
+            f"{REBUILD}"
+        )
     return (folder / name).read_bytes()
 
 
@@ -129,18 +147,31 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(_read(folder, MANIFEST))
     except ValueError as error:  # JSON and UTF-8 errors alike
         raise ValueError(f"{folder / MANIFEST} is not valid JSON ({error}). {REBUILD}") from error
-    expected = {"format_version": int, "digest": str, "level_sizes": list, "items": int, "files": dict}
+    expected = {
+        "format_version": int,
+        "digest": str,
+        "level_sizes": list,
+        "items": int,
+        "files": dict,
+    }
     found = manifest if isinstance(manifest, dict) else {}
     wrong = [key for key, kind in expected.items() if not isinstance(found.get(key), kind)]
     if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
         wrong = ["level_sizes"]
-    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {CODES, ITEMS, WEIGHTS, TEXTS, TEXT_DIGESTS}:
+    if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {
+        CODES,
+        ITEMS,
+        WEIGHTS,
+        TEXTS,
+        TEXT_DIGESTS,
+    }:
         wrong = ["files"]
     if wrong:
         raise ValueError(f"{folder / MANIFEST} lacks valid entries for {wrong}. {REBUILD}")
     if manifest["format_version"] not in _READABLE:
         raise ValueError(
-            f"{folder / MANIFEST} has format version {manifest['format_version']}; this version of recbole_genci reads "
+            f"{folder / MANIFEST} has format version {manifest['format_version']}; this version of "
+            "recbole_genci reads "
             f"{' and '.join(map(str, _READABLE))}. {REBUILD}"
         )
     return manifest
@@ -151,7 +182,8 @@ def _read_checked(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes
     found = hashlib.sha256(content).hexdigest()
     if found != manifest["files"][name]:
         raise ValueError(
-            f"{folder / name} is not the file that {MANIFEST} describes: sha256 {found[:12]}..., expected "
+            f"{folder / name} is not the file that {MANIFEST} describes: sha256 {found[:12]}..., "
+            "expected "
             f"{str(manifest['files'][name])[:12]}... It is damaged or was edited. {REBUILD}"
         )
     return content
@@ -179,7 +211,10 @@ def read_artifact(folder: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{folder / ITEMS} is not UTF-8 ({error}). {REBUILD}") from error
     if lines.pop() != "" or len(lines) != manifest["items"] or not isinstance(codes, np.ndarray):
-        raise ValueError(f"{folder / ITEMS} has {len(lines)} items, {MANIFEST} says {manifest['items']}. {REBUILD}")
+        raise ValueError(
+            f"{folder / ITEMS} has {len(lines)} items, {MANIFEST} says {manifest['items']}. "
+            f"{REBUILD}"
+        )
     return {
         "codes": codes,
         "item_tokens": tuple(lines),
@@ -201,11 +236,14 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return load_safetensors(_read_checked(folder, WEIGHTS, manifest))
     except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is not a safetensors file ({error}). {REBUILD}") from error
+        raise ValueError(
+            f"{folder / WEIGHTS} is not a safetensors file ({error}). {REBUILD}"
+        ) from error
 
 
 def read_texts(folder: Path) -> list[str]:
-    """The items' texts from ``texts.tsv``, in the order of ``items.txt``, checked against the manifest.
+    """The items' texts from ``texts.tsv``, in the order of ``items.txt``, checked against the
+    manifest.
 
     Raises:
         FileNotFoundError: the artifact was saved without texts, or is missing.
@@ -218,12 +256,15 @@ def read_texts(folder: Path) -> list[str]:
     tokens = _read_checked(folder, ITEMS, manifest).decode("utf-8").split("\n")[:-1]
     split = [line.rpartition("\t") for line in lines]  # an id may hold a tab, a text never does
     if [token for token, _, _ in split] != tokens:
-        raise ValueError(f"{folder / TEXTS} does not list the items of {ITEMS} in their order. {REBUILD}")
+        raise ValueError(
+            f"{folder / TEXTS} does not list the items of {ITEMS} in their order. {REBUILD}"
+        )
     return [text for _, _, text in split]
 
 
 def read_text_digests(folder: Path) -> np.ndarray:
-    """The digests of the items' texts ``[I, V]`` uint64 from ``text_digests.npy``, checked against the manifest.
+    """The digests of the items' texts ``[I, V]`` uint64 from ``text_digests.npy``, checked against
+    the manifest.
 
     Raises:
         FileNotFoundError: the artifact was saved without them, or is missing.
@@ -231,10 +272,19 @@ def read_text_digests(folder: Path) -> np.ndarray:
     """
     manifest = _read_manifest(folder)
     if TEXT_DIGESTS not in manifest["files"]:
-        raise FileNotFoundError(f"The semantic-ID folder {folder} was saved without {TEXT_DIGESTS}.")
+        raise FileNotFoundError(
+            f"The semantic-ID folder {folder} was saved without {TEXT_DIGESTS}."
+        )
     digests = _array_of(_read_checked(folder, TEXT_DIGESTS, manifest), folder / TEXT_DIGESTS)
     found = f"{getattr(digests, 'dtype', type(digests))} {list(getattr(digests, 'shape', []))}"
     items = manifest["items"]
-    if not isinstance(digests, np.ndarray) or digests.dtype != np.uint64 or digests.ndim != 2 or len(digests) != items:
-        raise ValueError(f"{folder / TEXT_DIGESTS} must hold uint64 [{items}, V]; it holds {found}. {REBUILD}")
+    if (
+        not isinstance(digests, np.ndarray)
+        or digests.dtype != np.uint64
+        or digests.ndim != 2
+        or len(digests) != items
+    ):
+        raise ValueError(
+            f"{folder / TEXT_DIGESTS} must hold uint64 [{items}, V]; it holds {found}. {REBUILD}"
+        )
     return digests

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from recbole_genci.tokenizer.artifact.files import read_texts, read_weights
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.encoding.encoders import check_encoder, encode_texts, encoder_revision, is_array_file
+from recbole_genci.tokenizer.encoding.encoders import (
+    check_encoder,
+    encode_texts,
+    encoder_revision,
+    is_array_file,
+)
 from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
@@ -21,7 +26,9 @@ from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import encode_all
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
-_CHECKED_ITEMS = 500  # published items that are encoded again, to see that this is still the same tokenizer
+_CHECKED_ITEMS = (
+    500  # published items that are encoded again, to see that this is still the same tokenizer
+)
 _LEAST_AGREEMENT = 0.99  # of their codes; the rest is left to rounding on another machine
 
 
@@ -59,18 +66,32 @@ def read_frozen(folder: Path) -> Artifact:
     ids = SemanticIDs.load(folder)
     if not {"settings", "fitted_items", "encoder_revision"} <= ids.manifest.keys():
         raise ValueError(
-            f"{folder}/manifest.json does not say how the IDs were made, so that no items can be added. Build them with this "
+            f"{folder}/manifest.json does not say how the IDs were made, so that no items can be "
+            "added. Build them with this "
             f"version of recbole_genci."
         )
     return Artifact(ids, read_texts(folder), read_weights(folder))
 
 
 def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
-    """The quantiser of an artifact, in eval mode and float64: only a tie's code could then depend on how rows are batched."""
-    books = [weights[f"codebooks.{level}.codes"].shape for level in range(sum(k.endswith(".codes") for k in weights))]
-    input_dim, sizes, latent_dim = len(weights["input_mean"]), [size for size, _ in books], books[0][1]
+    """The quantiser of an artifact, in eval mode and float64: only a tie's code could then depend
+    on how rows are batched.
+    """
+    books = [
+        weights[f"codebooks.{level}.codes"].shape
+        for level in range(sum(k.endswith(".codes") for k in weights))
+    ]
+    input_dim, sizes, latent_dim = (
+        len(weights["input_mean"]),
+        [size for size, _ in books],
+        books[0][1],
+    )
     learned = "codebooks.0.ema_count" not in weights
-    layers = sorted(int(name.split(".")[1]) for name in weights if name.startswith("encoder.") and name.endswith(".weight"))
+    layers = sorted(
+        int(name.split(".")[1])
+        for name in weights
+        if name.startswith("encoder.") and name.endswith(".weight")
+    )
     if layers:
         hidden = [len(weights[f"encoder.{layer}.weight"]) for layer in layers[:-1]]
         with torch.random.fork_rng(devices=[]):
@@ -94,8 +115,11 @@ def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Ten
     return output.codes[number], output.residuals[number]
 
 
-def encode_with(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str], device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of published items (some of them, evenly spaced) and of new ones, by the artifact's own encoder.
+def encode_with(
+    artifact: Artifact, tokens: Sequence[str], texts: Sequence[str], device: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of published items (some of them, evenly spaced) and of new ones, by the artifact's
+    own encoder.
 
     Returns:
         ``(rows [C] of the published items, vectors [C + J, D] of those and of the new items)``
@@ -110,7 +134,8 @@ def encode_with(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str],
         return rows, vectors_of_file(settings, [*(ids.item_tokens[row] for row in rows), *tokens])
     check_encoder(encoder)
     if encoder == LSA:
-        # Fitted again to the texts it was fitted to: its vocabulary and directions are functions of them.
+        # Fitted again to the texts it was fitted to: its vocabulary and directions are functions of
+        # them.
         with fixed_threads(settings["tokenizer_threads"]):
             lsa = LatentSemanticAnalysis(settings["lsa_dim"], settings["tokenizer_seed"])
             fitted = lsa.fit_transform(artifact.texts[: artifact.fitted_items])
@@ -125,7 +150,8 @@ def encode_with(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str],
     found, expected = encoder_revision(encoder), ids.manifest["encoder_revision"]
     if found != expected:
         raise ValueError(
-            f"`text_encoder: {encoder}` is now {found}, the semantic IDs were made with {expected}: new items would get "
+            f"`text_encoder: {encoder}` is now {found}, the semantic IDs were made with "
+            f"{expected}: new items would get "
             f"codes of another kind. Bring that revision back, or build all IDs anew."
         )
     return rows, vectors
@@ -148,7 +174,12 @@ def check_agreement(artifact: Artifact, rows: np.ndarray, codes: np.ndarray) -> 
     agreement = float((codes[:, :levels] == artifact.ids.codes[rows, :levels]).all(axis=1).mean())
     if agreement < _LEAST_AGREEMENT:
         raise ValueError(
-            f"The frozen tokenizer gives only {agreement:.1%} of {len(rows)} published items the codes they have: the texts' "
-            f"encoder, its library or the vectors file have changed since. Bring them back, or build all IDs anew."
+            f"The frozen tokenizer gives only {agreement:.1%} of {len(rows)} published items the "
+            "codes they have: the texts' "
+            "encoder, its library or the vectors file have changed since. Bring them back, or "
+            "build all IDs anew."
         )
-    getLogger().info(f"The frozen tokenizer gives {agreement:.1%} of {len(rows)} published items their codes again.")
+    getLogger().info(
+        f"The frozen tokenizer gives {agreement:.1%} of {len(rows)} published items their codes "
+        "again."
+    )

@@ -1,9 +1,10 @@
 """Semantic IDs that come with the package, and whether they are those of a catalogue.
 
-They lie in ``properties/semantic_ids/<name>``, artifacts like any other but for two things. Texts of items are not among
-the files, as MovieLens' licence does not allow passing its data on: digests of them say whether a catalogue is the same.
-And ``manifest.json`` has the entry ``published``, the name. To publish IDs, take ``codes.npy``, ``items.txt`` and
-``manifest.json`` of an artifact and call `publish`.
+They lie in ``properties/semantic_ids/<name>``, artifacts like any other but for two things. Texts
+of items are not among the files, as MovieLens' licence does not allow passing its data on: digests
+of them say whether a catalogue is the same. And ``manifest.json`` has the entry ``published``, the
+name. To publish IDs, take ``codes.npy``, ``items.txt`` and ``manifest.json`` of an artifact and
+call `publish`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from recbole_genci.config import properties_folder
-from recbole_genci.tokenizer.artifact.files import MANIFEST, TEXT_DIGESTS, array_content, manifest_content, read_text_digests
+from recbole_genci.tokenizer.artifact.files import (
+    MANIFEST,
+    TEXT_DIGESTS,
+    array_content,
+    manifest_content,
+    read_text_digests,
+)
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import ItemTable, read_field_names, read_items
 from recbole_genci.utils.files import write_atomically
@@ -31,19 +38,26 @@ def normalized(text: str) -> str:
 
 
 def text_digests(texts: Sequence[str]) -> np.ndarray:
-    """One digest per text, ``[I]`` uint64: the first 8 bytes are enough to tell the texts of one item apart."""
-    hashes = (hashlib.blake2b(normalized(text).encode("utf-8", "surrogatepass"), digest_size=8) for text in texts)
+    """One digest per text, ``[I]`` uint64: the first 8 bytes are enough to tell the texts of one
+    item apart.
+    """
+    hashes = (
+        hashlib.blake2b(normalized(text).encode("utf-8", "surrogatepass"), digest_size=8)
+        for text in texts
+    )
     return np.frombuffer(b"".join(each.digest() for each in hashes), dtype="<u8").astype(np.uint64)
 
 
 def publish(folder: Path, name: str, *origins: Mapping[str, str]) -> None:
-    """Add the digests of the items' texts to an artifact folder, and the name to its manifest; codes and digest stay.
+    """Add the digests of the items' texts to an artifact folder, and the name to its manifest;
+    codes and digest stay.
 
     Args:
         folder: with ``codes.npy``, ``items.txt`` and ``manifest.json``.
         name: under which the IDs are published.
-        origins: each maps raw item ids to texts, made of the fields that the manifest names (`text.read_item_texts`). More
-            than one where the same catalogue is passed on with other texts. An origin may leave items to the one before.
+        origins: each maps raw item ids to texts, made of the fields that the manifest names
+            (`text.read_item_texts`). More than one where the same catalogue is passed on with other
+            texts. An origin may leave items to the one before.
 
     Raises:
         KeyError: an item without a text.
@@ -85,7 +99,9 @@ class Published(NamedTuple):
 
 def published_folders() -> list[Path]:
     """Where the published semantic IDs lie; a folder is named as its IDs are."""
-    return sorted(file.parent for file in (properties_folder() / "semantic_ids").glob(f"*/{MANIFEST}"))
+    return sorted(
+        file.parent for file in (properties_folder() / "semantic_ids").glob(f"*/{MANIFEST}")
+    )
 
 
 def read_published(folder: Path) -> Published:
@@ -99,7 +115,8 @@ def read_published(folder: Path) -> Published:
         digests = read_text_digests(folder)
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(
-            f"The semantic IDs that come with recbole_genci are damaged: {error} Here that means: install recbole_genci again, "
+            f"The semantic IDs that come with recbole_genci are damaged: {error} Here that means: "
+            "install recbole_genci again, "
             f"or build new ones by a tokenizer key, for example --text_encoder=lsa."
         ) from error
     return Published(folder.name, folder, ids, digests)
@@ -112,7 +129,8 @@ class Fit(NamedTuple):
         published: the IDs.
         items: how many the catalogue has.
         absent: raw ids of the catalogue that have no published ID.
-        differing: items with a published ID and another text than it was made from: raw id and text.
+        differing: items with a published ID and another text than it was made from: raw id and
+            text.
     """
 
     published: Published
@@ -132,14 +150,23 @@ def _fit(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
     texts = table.texts(published.text_fields, there).texts
     known = published.digests[[row[token] for token in there]]
     same = (known == text_digests(texts)[:, None]).any(axis=1)
-    differing = [(token, text) for token, text, is_same in zip(there, texts, same, strict=True) if not is_same]
+    differing = [
+        (token, text)
+        for token, text, is_same in zip(there, texts, same, strict=True)
+        if not is_same
+    ]
     return Fit(published, len(tokens), [token for token in tokens if token not in row], differing)
 
 
 def best_fit(
-    item_file: Path, item_id_field: str, tokens: Sequence[str] | None, field_separator: str, encoding: str
+    item_file: Path,
+    item_id_field: str,
+    tokens: Sequence[str] | None,
+    field_separator: str,
+    encoding: str,
 ) -> Fit | None:
-    """The published semantic IDs that have the most of a catalogue's items, by id and text; None where none has any item.
+    """The published semantic IDs that have the most of a catalogue's items, by id and text; None
+    where none has any item.
 
     Args:
         item_file: the dataset's .item file.

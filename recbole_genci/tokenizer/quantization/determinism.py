@@ -1,4 +1,6 @@
-"""The same arithmetic on every call: how sums are split among threads decides their last bits, and so some codes."""
+"""The same arithmetic on every call: how sums are split among threads decides their last bits, and
+so some codes.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,11 @@ def _flushes_denormals() -> bool:
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Run the block with this many CPU threads in PyTorch and in BLAS, numbers below 1e-38 taken for 0; then as before.
+    """Run the block with this many CPU threads in PyTorch and in BLAS, numbers below 1e-38 taken
+    for 0; then as before.
 
-    Results inside the block do not depend on the threads the machine or the caller has. They may still differ in the
-    last bits between processors, library versions, and CPU and GPU.
+    Results inside the block do not depend on the threads the machine or the caller has. They may
+    still differ in the last bits between processors, library versions, and CPU and GPU.
     """
     before, flushed = torch.get_num_threads(), _flushes_denormals()
     torch.set_num_threads(threads)

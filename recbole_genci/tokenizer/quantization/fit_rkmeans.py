@@ -1,4 +1,6 @@
-"""Residual k-means on the embeddings themselves: no network, no training, the honest comparison to the RQ-VAE."""
+"""Residual k-means on the embeddings themselves: no network, no training, the honest comparison to
+the RQ-VAE.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ import torch
 
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
-from recbole_genci.tokenizer.quantization.fit_result import FitResult, capped_size, checked_embeddings, outcome
+from recbole_genci.tokenizer.quantization.fit_result import (
+    FitResult,
+    capped_size,
+    checked_embeddings,
+    outcome,
+)
 from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 
 RKMEANS_STAGES = 2
@@ -30,7 +37,8 @@ def fit_rkmeans(
         embeddings: ``[I, D]`` float, finite.
         num_codebooks: L, levels without the collision digit.
         codebook_size: K codes per level; capped for small catalogues, with a log line.
-        balance: ``sinkhorn`` moves centres to where they serve similar numbers of items; ``nearest`` is plain k-means.
+        balance: ``sinkhorn`` moves centres to where they serve similar numbers of items;
+            ``nearest`` is plain k-means.
         spread: see `spread.spread_codes`.
         seed: of the seeding; the global random state stays as it is.
         device: where the clustering runs.
@@ -47,6 +55,8 @@ def fit_rkmeans(
     generator = torch.Generator().manual_seed(seed)
     progress.stage(f"residual k-means of {len(data):,} items, {num_codebooks} levels")
     latent = model.encode(data)
-    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress))
+    model.init_codebooks(
+        residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress)
+    )
     progress.stage("quality of the codes")
     return outcome(model, data, spread)

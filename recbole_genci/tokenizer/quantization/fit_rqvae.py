@@ -1,4 +1,6 @@
-"""Training the RQ-VAE: a plain autoencoder first, residual k-means on all items, then codes and network together."""
+"""Training the RQ-VAE: a plain autoencoder first, residual k-means on all items, then codes and
+network together.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,16 @@ from recbole_genci.tokenizer.quantization.fit_result import (
     outcome,
 )
 from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
-from recbole_genci.tokenizer.quantization.residual_kmeans import balanced_codes, draw_rows, nearest_code, residual_kmeans
+from recbole_genci.tokenizer.quantization.residual_kmeans import (
+    balanced_codes,
+    draw_rows,
+    nearest_code,
+    residual_kmeans,
+)
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE, RQVAEOutput
 
-_PRETRAIN_SHARE = 0.25  # of the epochs, spent on the plain autoencoder: k-means then starts on latents that mean much
+# Of the epochs, spent on the plain autoencoder: k-means then starts on latents that mean much
+_PRETRAIN_SHARE = 0.25
 _EMA_DECAY = 0.95
 _MIN_STEPS = 4  # per epoch; smaller batches where the catalogue needs them
 _CHUNK = 1 << 15
@@ -33,7 +41,10 @@ _CHUNK = 1 << 15
 
 @torch.no_grad()
 def _restart_dead_codes(
-    model: RQVAE, output: QuantizeOutput, generator: torch.Generator, optimizer: torch.optim.Optimizer
+    model: RQVAE,
+    output: QuantizeOutput,
+    generator: torch.Generator,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Move codes that no item uses onto residuals their level serves badly, drawn by squared error."""
     for level, book in enumerate(model.codebooks):
@@ -45,7 +56,9 @@ def _restart_dead_codes(
         rows = draw_rows(error, len(dead), generator).to(residual.device)
         dead = dead[: len(rows)]
         book.set_codes(dead, residual[rows])
-        for name, moment in optimizer.state.get(book.codes, {}).items():  # a learned code forgets its direction too
+        for name, moment in optimizer.state.get(
+            book.codes, {}
+        ).items():  # a learned code forgets its direction too
             if name in ("exp_avg", "exp_avg_sq"):
                 moment[dead] = 0
 
@@ -53,7 +66,8 @@ def _restart_dead_codes(
 def _guard(finite: bool, stage: str, epoch: int, figures: str) -> None:
     if not finite:
         raise FloatingPointError(
-            f"RQ-VAE training stopped: the loss is not finite in {stage} epoch {epoch} ({figures}). Lower "
+            f"RQ-VAE training stopped: the loss is not finite in {stage} epoch {epoch} "
+            f"({figures}). Lower "
             f"`rqvae_learning_rate`, and check the item embeddings for outliers."
         )
 
@@ -64,19 +78,26 @@ def _score(codes: Tensor, sizes: Sequence[int], error: float) -> tuple[int, floa
     One pair of items more or less that collide must not outweigh a much better reconstruction.
     """
     quality = codes_quality(codes.cpu().numpy(), sizes)
-    return sum(not is_balanced(level) for level in quality["levels"]), round(quality["collision_rate"], 2), error
+    return (
+        sum(not is_balanced(level) for level in quality["levels"]),
+        round(quality["collision_rate"], 2),
+        error,
+    )
 
 
 def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[Tensor]:
-    """Which residuals ``[B]`` each level's codes are drawn towards: a balanced assignment, as at the start, or the nearest.
+    """Which residuals ``[B]`` each level's codes are drawn towards: a balanced assignment, as at
+    the start, or the nearest.
 
-    The nearest too where rows are fewer than codes, as in a short last batch: any assignment of those is balanced.
+    The nearest too where rows are fewer than codes, as in a short last batch: any assignment of
+        those is balanced.
     """
     return [
         balanced_codes(output.residuals[:, level], book.codes.detach())
-        if balance and len(output.codes) >= len(book.codes) else output.codes[:, level]
+        if balance and len(output.codes) >= len(book.codes)
+        else output.codes[:, level]
         for level, book in enumerate(model.codebooks)
-    ]  # fmt: skip
+    ]
 
 
 def _pretrain(
@@ -92,7 +113,12 @@ def _pretrain(
         for epoch in range(epochs):
             for rows in batches():
                 loss = model.reconstruction_loss(model.decode(model.encode(rows)), rows)
-                _guard(bool(torch.isfinite(loss)), "autoencoder", epoch, f"reconstruction {loss.item():.4g}")
+                _guard(
+                    bool(torch.isfinite(loss)),
+                    "autoencoder",
+                    epoch,
+                    f"reconstruction {loss.item():.4g}",
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -100,7 +126,12 @@ def _pretrain(
 
 
 def _train_step(
-    model: RQVAE, rows: Tensor, optimizer: torch.optim.Optimizer, epoch: int, commitment: float, balance: bool
+    model: RQVAE,
+    rows: Tensor,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    commitment: float,
+    balance: bool,
 ) -> None:
     """One step of network and codes on a batch ``[B, D]``."""
     output = model(rows)
@@ -121,7 +152,9 @@ def _train_step(
 
 
 def rqvae_stages(epochs: int) -> int:
-    """How many stages `fit_rqvae` tells of: the plain autoencoder where it has epochs, k-means, codes and network, quality."""
+    """How many stages `fit_rqvae` tells of: the plain autoencoder where it has epochs, k-means,
+    codes and network, quality.
+    """
     return 3 + (int(epochs * _PRETRAIN_SHARE) > 0)
 
 
@@ -145,9 +178,10 @@ def fit_rqvae(
 ) -> FitResult:
     """Train an RQ-VAE on all items and return their codes.
 
-    The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in whole per cent), then the
-    smallest reconstruction error. Everything random comes from a generator of ``seed``: the global random state stays as
-    it is, and the same seed and number of threads give the same codes.
+    The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in
+    whole per cent), then the smallest reconstruction error. Everything random comes from a
+    generator of ``seed``: the global random state stays as it is, and the same seed and number of
+    threads give the same codes.
 
     Args:
         embeddings: ``[I, D]`` float, finite.
@@ -159,9 +193,10 @@ def fit_rqvae(
         learning_rate: Adam's.
         batch_size: items per step, less where an epoch would have fewer than four steps.
         commitment: weight of the commitment losses beside the reconstruction loss.
-        codebook_update: ``ema``, or ``gradient`` (of the squared distance to the residuals a code serves).
-        balance: ``sinkhorn`` has codes follow a balanced assignment of the items, at the start and in training;
-            ``nearest`` as in plain k-means. Codes are always assigned by Eq. 3.
+        codebook_update: ``ema``, or ``gradient`` (of the squared distance to the residuals a code
+            serves).
+        balance: ``sinkhorn`` has codes follow a balanced assignment of the items, at the start and
+            in training; ``nearest`` as in plain k-means. Codes are always assigned by Eq. 3.
         spread: see `spread.spread_codes`.
         seed: see above.
         device: where training runs.
@@ -170,7 +205,8 @@ def fit_rqvae(
     Raises:
         ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
         FloatingPointError: the loss became NaN or infinite.
-        RuntimeError: a level collapsed into one large cohort, or training diverged without becoming infinite.
+        RuntimeError: a level collapsed into one large cohort, or training diverged without becoming
+            infinite.
     """
     embeddings = checked_embeddings(embeddings)
     if epochs < 1:
@@ -178,19 +214,30 @@ def fit_rqvae(
     generator = torch.Generator().manual_seed(seed)
     data = torch.from_numpy(embeddings).to(device)
     size = capped_size(data, codebook_size)
-    # nn.Linear draws from the global state as it is built; the draws are undone, then replaced by our own.
+    # nn.Linear draws from the global state as it is built; the draws are undone, then replaced by
+    # our own.
     with torch.random.fork_rng(devices=[]):
-        model = RQVAE(data.shape[1], [size] * num_codebooks, latent_dim, hidden_size, codebook_update == "gradient")
+        model = RQVAE(
+            data.shape[1],
+            [size] * num_codebooks,
+            latent_dim,
+            hidden_size,
+            codebook_update == "gradient",
+        )
     model.reset_parameters(generator)
     model.to(device)
     model.set_input_statistics(data)
 
     def batches() -> tuple[Tensor, ...]:
-        return data[torch.randperm(len(data), generator=generator).to(data.device)].split(batch_size)
+        return data[torch.randperm(len(data), generator=generator).to(data.device)].split(
+            batch_size
+        )
 
     # A small catalogue would else fit into one step an epoch, and the network would hardly train.
     batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
-    optimizer = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], lr=learning_rate)
+    optimizer = torch.optim.Adam(
+        [*model.encoder.parameters(), *model.decoder.parameters()], lr=learning_rate
+    )
     pretrain_epochs = int(epochs * _PRETRAIN_SHARE)
     if pretrain_epochs:
         _pretrain(model, batches, optimizer, pretrain_epochs, progress)
@@ -198,7 +245,9 @@ def fit_rqvae(
     progress.stage(f"k-means of {len(data):,} items, the start of {num_codebooks} codebooks")
     with torch.no_grad():
         latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
-    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress))
+    model.init_codebooks(
+        residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress)
+    )
     check_start(model, data, size)
     if model.learned_codes:
         optimizer.add_param_group({"params": list(model.codebooks.parameters())})

@@ -1,4 +1,6 @@
-"""How good a set of codes is: collisions, use and balance of every level, and how much of the text they keep."""
+"""How good a set of codes is: collisions, use and balance of every level, and how much of the text
+they keep.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-_BALANCED_SHARE = 0.1  # of the items in one code, or what four codes of an even level hold where there are few codes
-_NEIGHBOUR_SAMPLE = 2000  # items whose neighbours are compared: enough for two digits, quick for any catalogue
+# Of the items in one code, or what four codes of an even level hold where there are few codes
+_BALANCED_SHARE = 0.1
+_NEIGHBOUR_SAMPLE = (
+    2000  # items whose neighbours are compared: enough for two digits, quick for any catalogue
+)
 
 
 def collision_rate(codes: np.ndarray) -> float:
@@ -19,8 +24,9 @@ def collision_rate(codes: np.ndarray) -> float:
 def level_quality(codes: np.ndarray, level_size: int) -> dict[str, float]:
     """Use and balance of one level: codes ``[I]``, each below ``level_size``.
 
-    ``perplexity`` is the exponential of the entropy: how many equally large cohorts would be as diverse. ``gini`` is 0
-    where all codes serve as many items, and near 1 where one code serves them all.
+    ``perplexity`` is the exponential of the entropy: how many equally large cohorts would be as
+    diverse. ``gini`` is 0 where all codes serve as many items, and near 1 where one code serves
+    them all.
     """
     count = np.bincount(codes, minlength=level_size)
     share = count[count > 0] / len(codes)
@@ -30,12 +36,17 @@ def level_quality(codes: np.ndarray, level_size: int) -> dict[str, float]:
         "used": int(np.count_nonzero(count)),
         "perplexity": float(np.exp(-(share * np.log(share)).sum())),
         "largest_share": float(share.max()),
-        "gini": float(2 * (rank * np.sort(count)).sum() / (level_size * len(codes)) - (level_size + 1) / level_size),
+        "gini": float(
+            2 * (rank * np.sort(count)).sum() / (level_size * len(codes))
+            - (level_size + 1) / level_size
+        ),
     }
 
 
 def is_balanced(level: Mapping[str, float]) -> bool:
-    """Whether a level's cohorts say something: a perplexity of half its codes, and no code with a large share of items."""
+    """Whether a level's cohorts say something: a perplexity of half its codes, and no code with a
+    large share of items.
+    """
     largest = max(_BALANCED_SHARE, 4 / level["codes"])
     return level["perplexity"] >= level["codes"] / 2 and level["largest_share"] <= largest
 
@@ -48,14 +59,18 @@ def codes_quality(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, An
         "collision_rate": collision_rate(codes),
         "items_alone": float(np.count_nonzero(size == 1) / len(codes)),
         "largest_bucket": int(size.max()),
-        "levels": [level_quality(codes[:, level], level_sizes[level]) for level in range(codes.shape[1])],
+        "levels": [
+            level_quality(codes[:, level], level_sizes[level]) for level in range(codes.shape[1])
+        ],
     }
 
 
 def neighbor_recall(embeddings: np.ndarray, reconstruction: np.ndarray, k: int = 10) -> float:
-    """Share of each item's ``k`` nearest items by embedding that are also nearest by reconstruction, both ``[I, D]``.
+    """Share of each item's ``k`` nearest items by embedding that are also nearest by
+    reconstruction, both ``[I, D]``.
 
-    Large catalogues are thinned to evenly spaced items. NaN where there are too few items to have neighbours.
+    Large catalogues are thinned to evenly spaced items. NaN where there are too few items to have
+    neighbours.
     """
     step = max(1, len(embeddings) // _NEIGHBOUR_SAMPLE)
     nearest = []
@@ -75,12 +90,14 @@ def neighbor_recall(embeddings: np.ndarray, reconstruction: np.ndarray, k: int =
 def describe_quality(quality: Mapping[str, Any]) -> str:
     """The figures as a few lines for the log."""
     lines = [
-        f"{quality['items']} items, collision rate before the digit {quality['collision_rate']:.2%}, "
+        f"{quality['items']} items, collision rate before the digit "
+        f"{quality['collision_rate']:.2%}, "
         f"{quality['items_alone']:.1%} of items alone, largest bucket {quality['largest_bucket']}"
     ]
     for number, level in enumerate(quality["levels"], start=1):
         lines.append(
-            f"level {number}: {level['used']}/{level['codes']} codes used, perplexity {level['perplexity']:.1f}, "
+            f"level {number}: {level['used']}/{level['codes']} codes used, perplexity "
+            f"{level['perplexity']:.1f}, "
             f"largest cohort {level['largest_share']:.1%} of items, gini {level['gini']:.2f}"
             + ("" if is_balanced(level) else " (unbalanced)")
         )

@@ -1,4 +1,6 @@
-"""Residual quantisation (Eq. 3) and the residual k-means that starts its codebooks. Pure functions on tensors."""
+"""Residual quantisation (Eq. 3) and the residual k-means that starts its codebooks. Pure functions
+on tensors.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,15 @@ _SINKHORN_ITERATIONS = 8
 _LLOYD_ROUNDS = 50
 # What a round takes, in units of drawing one centre; for the time left alone.
 _LLOYD_STEPS, _BALANCE_STEPS = 20, 40
-_EXACT_WIDTH = 64  # vectors wider than this are clustered by the matrix-product distance, many times faster
+_EXACT_WIDTH = (
+    64  # vectors wider than this are clustered by the matrix-product distance, many times faster
+)
 
 
 def _distances(rows: Tensor, codebook: Tensor, exact: bool) -> Tensor:
-    """Euclidean distances ``[I, K]``; without the matrix-product shortcut equal codes are exactly equally far."""
+    """Euclidean distances ``[I, K]``; without the matrix-product shortcut equal codes are exactly
+    equally far.
+    """
     mode = "donot_use_mm_for_euclid_dist" if exact else "use_mm_for_euclid_dist"
     return torch.cdist(rows, codebook, compute_mode=mode)
 
@@ -34,7 +40,8 @@ def nearest_code(residual: Tensor, codebook: Tensor, exact: bool = True) -> tupl
     Args:
         residual: ``[I, D]``.
         codebook: ``[K, D]``.
-        exact: ties are real ties. Without it wide vectors are faster, and near-ties fall either way.
+        exact: ties are real ties. Without it wide vectors are faster, and near-ties fall either
+            way.
 
     Returns:
         ``(codes [I] int64, squared_distance [I])``.
@@ -49,16 +56,19 @@ def nearest_code(residual: Tensor, codebook: Tensor, exact: bool = True) -> tupl
     return torch.cat(codes), torch.cat(distances)
 
 
-def residual_quantize(z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-    """Quantise level by level (Eq. 3): ``z_n = argmin_k ||r_n - c_k||^2``, ``r_{n+1} = r_n - c_{z_n}``.
+def residual_quantize(
+    z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.ndarray]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantise level by level (Eq. 3): ``z_n = argmin_k ||r_n - c_k||^2``, ``r_{n+1} = r_n -
+    c_{z_n}``.
 
     Args:
         z: ``[I, D]`` vectors, the first residual.
         codebooks: one ``[K_n, D]`` per level.
 
     Returns:
-        ``(codes [I, L] int64, quantized [I, D], residual [I, D])`` where ``quantized`` is the sum of the chosen codes
-        and ``residual`` what is left of ``z`` after the last level.
+        ``(codes [I, L] int64, quantized [I, D], residual [I, D])`` where ``quantized`` is the sum
+        of the chosen codes and ``residual`` what is left of ``z`` after the last level.
 
     Raises:
         ValueError: no codebook, an empty one, or one whose width is not that of ``z``.
@@ -68,9 +78,15 @@ def residual_quantize(z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.nd
     if not books:
         raise ValueError("residual_quantize needs at least one codebook; it was given none.")
     for level, book in enumerate(books, start=1):
-        if book.ndim != 2 or len(book) == 0 or residual.ndim != 2 or book.shape[1] != residual.shape[1]:
+        if (
+            book.ndim != 2
+            or len(book) == 0
+            or residual.ndim != 2
+            or book.shape[1] != residual.shape[1]
+        ):
             raise ValueError(
-                f"The codebook of level {level} has shape {tuple(book.shape)}, the vectors {tuple(residual.shape)}; "
+                f"The codebook of level {level} has shape {tuple(book.shape)}, the vectors "
+                f"{tuple(residual.shape)}; "
                 f"expected [K, D] with K >= 1 and [I, D] of the same D."
             )
     quantized = torch.zeros_like(residual)
@@ -84,7 +100,9 @@ def residual_quantize(z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.nd
 
 
 def cluster_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
-    """Rows per code and their sum: ``(count [K], sum [K, D])``, by matrix products, which repeat bit for bit."""
+    """Rows per code and their sum: ``(count [K], sum [K, D])``, by matrix products, which repeat
+    bit for bit.
+    """
     count = rows.new_zeros(num_codes)
     total = rows.new_zeros(num_codes, rows.shape[1])
     for part, index in zip(rows.split(_CHUNK), codes.split(_CHUNK), strict=True):
@@ -95,9 +113,11 @@ def cluster_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, T
 
 
 def draw_rows(weight: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """Indices of at most ``number`` distinct rows, drawn with probability proportional to ``weight [I]``.
+    """Indices of at most ``number`` distinct rows, drawn with probability proportional to ``weight
+    [I]``.
 
-    Rows of weight zero are never drawn, so fewer may come back. The draw happens on the CPU, the same on any device.
+    Rows of weight zero are never drawn, so fewer may come back. The draw happens on the CPU, the
+    same on any device.
     """
     uniform = torch.rand(len(weight), generator=generator, dtype=torch.float64)
     # Efraimidis and Spirakis: the largest log(u) / w are a weighted sample without replacement.
@@ -107,7 +127,9 @@ def draw_rows(weight: Tensor, number: int, generator: torch.Generator) -> Tensor
 
 
 def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator, steps: Steps) -> Tensor:
-    """k-means++: each further centre is a row drawn with probability proportional to its squared distance."""
+    """k-means++: each further centre is a row drawn with probability proportional to its squared
+    distance.
+    """
     chosen = [int(torch.randint(len(z), (1,), generator=generator))]
     distance = (z - z[chosen[0]]).square().sum(dim=1)
     while len(chosen) < num_codes:
@@ -127,7 +149,8 @@ def kmeans(
     max_iterations: int = _LLOYD_ROUNDS,
     steps: Steps = NO_STEPS,
 ) -> Tensor:
-    """Lloyd's k-means with k-means++ seeding; an empty cluster restarts at one of the worst-served rows.
+    """Lloyd's k-means with k-means++ seeding; an empty cluster restarts at one of the worst-served
+    rows.
 
     Args:
         z: ``[I, D]``.
@@ -143,10 +166,15 @@ def kmeans(
         ValueError: no rows, or rows that are not finite.
     """
     if z.ndim != 2 or len(z) == 0 or not bool(torch.isfinite(z).all()):
-        raise ValueError(f"k-means needs finite rows [I, D] with I >= 1; it was given shape {tuple(z.shape)}.")
+        raise ValueError(
+            f"k-means needs finite rows [I, D] with I >= 1; it was given shape {tuple(z.shape)}."
+        )
     distinct = len(torch.unique(z, dim=0))
     if distinct < num_codes:
-        getLogger().info(f"Codebook capped at {distinct} codes instead of {num_codes}: no more rows are distinct.")
+        getLogger().info(
+            f"Codebook capped at {distinct} codes instead of {num_codes}: no more rows are "
+            "distinct."
+        )
         num_codes = distinct
     centres = _seed_centres(z, num_codes, generator, steps)
     codes = None
@@ -165,9 +193,11 @@ def kmeans(
 
 
 def balanced_codes(z: Tensor, centres: Tensor) -> Tensor:
-    """Assign rows ``[I, D]`` so that every centre ``[K, D]`` serves about I / K of them (Sinkhorn); ``[I]`` int64.
+    """Assign rows ``[I, D]`` so that every centre ``[K, D]`` serves about I / K of them (Sinkhorn);
+    ``[I]`` int64.
 
-    The cost is what a row pays beyond its nearest centre, divided by its mean, so that the kernel cannot overflow.
+    The cost is what a row pays beyond its nearest centre, divided by its mean, so that the kernel
+    cannot overflow.
     """
     cost = _distances(z, centres, exact=z.shape[1] <= _EXACT_WIDTH).square().double()
     cost -= cost.min(dim=1, keepdim=True).values
@@ -187,8 +217,10 @@ def balance_centres(
 ) -> Tensor:
     """Move k-means centres ``[K, D]`` to the means of a balanced assignment of the rows ``[I, D]``.
 
-    Plain k-means spends its codes on outliers and leaves the dense middle of a residual to one code, which then holds
-    a fifth to two thirds of a real catalogue: no cohort. Balanced centres are as dense as the rows are, and the plain
+    Plain k-means spends its codes on outliers and leaves the dense middle of a residual to one
+    code, which then holds
+    a fifth to two thirds of a real catalogue: no cohort. Balanced centres are as dense as the rows
+        are, and the plain
     nearest-code rule of Eq. 3 on them gives cohorts of similar size.
     """
     if len(z) > _BALANCE_ROWS:
@@ -223,12 +255,16 @@ def residual_kmeans(
     """
     residual = torch.as_tensor(z)
     codebooks = []
-    of_level = codebook_size + _LLOYD_ROUNDS * _LLOYD_STEPS + balance * _BALANCE_ROUNDS * _BALANCE_STEPS
+    of_level = (
+        codebook_size + _LLOYD_ROUNDS * _LLOYD_STEPS + balance * _BALANCE_ROUNDS * _BALANCE_STEPS
+    )
     with progress.steps(num_codebooks * of_level) as steps:
         for level in range(1, num_codebooks + 1):
             codebook = kmeans(residual, codebook_size, generator, steps=steps)
             if balance:
-                steps.skip_to(level * of_level - _BALANCE_ROUNDS * _BALANCE_STEPS)  # most need fewer rounds
+                steps.skip_to(
+                    level * of_level - _BALANCE_ROUNDS * _BALANCE_STEPS
+                )  # most need fewer rounds
                 codebook = balance_centres(residual, codebook, generator, steps)
             codebooks.append(codebook)
             residual = residual - codebook[nearest_code(residual, codebook)[0]]

@@ -1,7 +1,10 @@
-"""RQ-VAE (Eq. 3; TIGER): an autoencoder whose latent is replaced by a sum of codes, one code per level.
+"""RQ-VAE (Eq. 3; TIGER): an autoencoder whose latent is replaced by a sum of codes, one code per
+level.
 
-Codebooks follow an exponential moving average (EMA) of the residuals they serve, or gradients (`codebook_update`). EMA is
-the default: each code stays the centre of a cohort, which is what k-means starts it as, and there is no second learning
+Codebooks follow an exponential moving average (EMA) of the residuals they serve, or gradients
+(`codebook_update`). EMA is
+the default: each code stays the centre of a cohort, which is what k-means starts it as, and there
+    is no second learning
 rate to balance. Both can follow a balanced assignment (see `quantize.balanced_codes`).
 """
 
@@ -63,13 +66,17 @@ class RQVAE(ResidualQuantizer):
         super().__init__(input_dim, codebook_sizes, latent_dim, learned_codes)
         sizes = [input_dim, *hidden_size, latent_dim]
         if min(sizes) < 1:
-            raise ValueError(f"RQVAE needs positive widths; found {sizes}. See the key `rqvae_hidden_size`.")
+            raise ValueError(
+                f"RQVAE needs positive widths; found {sizes}. See the key `rqvae_hidden_size`."
+            )
         self.encoder = _mlp(sizes)
         self.decoder = _mlp(sizes[::-1])
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Xavier weights and zero biases from the given CPU generator (call before moving to another device)."""
+        """Xavier weights and zero biases from the given CPU generator (call before moving to
+        another device).
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
@@ -97,5 +104,7 @@ class RQVAE(ResidualQuantizer):
         )
 
     def reconstruction_loss(self, reconstruction: Tensor, embeddings: Tensor) -> Tensor:
-        """Squared error in scaled units, summed over D (a mean would be dwarfed by the commitment) and averaged."""
+        """Squared error in scaled units, summed over D (a mean would be dwarfed by the commitment)
+        and averaged.
+        """
         return ((reconstruction - embeddings) / self.input_scale).square().sum(dim=1).mean()

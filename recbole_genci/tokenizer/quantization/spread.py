@@ -1,4 +1,6 @@
-"""Fewer collisions: different items with the same codes take the nearest last-level codes that are still free."""
+"""Fewer collisions: different items with the same codes take the nearest last-level codes that are
+still free.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,16 @@ def _first_of_each(place: np.ndarray, cost: np.ndarray) -> np.ndarray:
     return order[np.r_[True, place[order][1:] != place[order][:-1]]]
 
 
-def spread_codes(codes: np.ndarray, residual: Tensor, codebook: Tensor, published: np.ndarray | None = None) -> np.ndarray:
-    """Move items that share all codes to the nearest last-level code that is free under their prefix.
+def spread_codes(
+    codes: np.ndarray, residual: Tensor, codebook: Tensor, published: np.ndarray | None = None
+) -> np.ndarray:
+    """Move items that share all codes to the nearest last-level code that is free under their
+    prefix.
 
-    Of the items that want a code the nearest gets it; the others go on to their next nearest free one. Items with equal
-    residuals (the same text) stay together: nothing but their ids tells them apart. Where a prefix has more items than the
-    last level has codes, the rest keep their nearest. The result does not depend on the order of rows.
+    Of the items that want a code the nearest gets it; the others go on to their next nearest free
+    one. Items with equal residuals (the same text) stay together: nothing but their ids tells them
+    apart. Where a prefix has more items than the last level has codes, the rest keep their nearest.
+    The result does not depend on the order of rows.
 
     Args:
         codes: ``[I, L]`` nearest codes (Eq. 3).
@@ -46,7 +52,9 @@ def spread_codes(codes: np.ndarray, residual: Tensor, codebook: Tensor, publishe
     taken = np.zeros((0, codes.shape[1]), dtype=np.int64) if published is None else published
     # A number of its own for a single-level quantiser's empty prefix.
     prefixes = np.concatenate([taken[:, :-1], wanted[:, :-1]])
-    prefix, num_prefixes = _numbered(np.column_stack([np.zeros(len(prefixes), dtype=np.int64), prefixes]))
+    prefix, num_prefixes = _numbered(
+        np.column_stack([np.zeros(len(prefixes), dtype=np.int64), prefixes])
+    )
     taken_prefix, prefix = prefix[: len(taken)], prefix[len(taken) :]
 
     occupied = np.zeros((num_prefixes, size), dtype=bool)
@@ -54,10 +62,16 @@ def spread_codes(codes: np.ndarray, residual: Tensor, codebook: Tensor, publishe
     settled = wanted[:, -1].copy()
     cost = (rows - book[torch.from_numpy(settled)]).square().sum(dim=1).numpy()
     waiting = np.flatnonzero(~occupied[prefix, settled])
-    winners = waiting[_first_of_each(prefix[waiting] * size + settled[waiting], cost[waiting])] if len(waiting) else waiting
+    winners = (
+        waiting[_first_of_each(prefix[waiting] * size + settled[waiting], cost[waiting])]
+        if len(waiting)
+        else waiting
+    )
     occupied[prefix[winners], settled[winners]] = True
     waiting = np.setdiff1d(np.arange(len(settled)), winners)
-    distance = torch.cdist(rows[torch.from_numpy(waiting)], book, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    distance = torch.cdist(
+        rows[torch.from_numpy(waiting)], book, compute_mode="donot_use_mm_for_euclid_dist"
+    ).numpy()
     while len(waiting):
         free = np.where(occupied[prefix[waiting]], np.inf, distance)
         choice = free.argmin(axis=1)

@@ -1,4 +1,6 @@
-"""Pictures of semantic IDs: how codes are used at every level, and where level-1 cohorts lie among the items."""
+"""Pictures of semantic IDs: how codes are used at every level, and where level-1 cohorts lie among
+the items.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,17 @@ def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
 
 
 def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> None:
-    """t-SNE of the items' vectors ``[I, D]``, evenly thinned; the largest level-1 cohorts in colour, the others grey."""
+    """t-SNE of the items' vectors ``[I, D]``, evenly thinned; the largest level-1 cohorts in
+    colour, the others grey.
+    """
     from sklearn.manifold import TSNE
 
     step = -(-len(vectors) // _MAPPED_ITEMS)
     codes, vectors = ids.codes[::step, 0], vectors[::step]
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    vectors = vectors / np.abs(vectors).max()  # the map has no scale, but squares of tiny numbers would all be 0
+    vectors = (
+        vectors / np.abs(vectors).max()
+    )  # the map has no scale, but squares of tiny numbers would all be 0
     place = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
     largest = np.argsort(-np.bincount(codes), kind="stable")[:_COLOURED_CODES]
     rank = np.full(codes.max() + 1, -1)
@@ -42,12 +48,18 @@ def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> 
     (figure, (axis,)), coloured = row_of_axes(1, 7, 6), rank[codes] >= 0
     axis.scatter(*place[~coloured].T, s=6, color="lightgrey", linewidths=0)
     axis.scatter(*place[coloured].T, s=10, c=rank[codes][coloured], cmap="tab20", linewidths=0)
-    axis.set(title=f"{len(codes)} items, the {len(largest)} largest level-1 cohorts in colour", xticks=[], yticks=[])
+    axis.set(
+        title=f"{len(codes)} items, the {len(largest)} largest level-1 cohorts in colour",
+        xticks=[],
+        yticks=[],
+    )
     save(figure, file, dpi=120)
 
 
 def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) -> list[str]:
-    """Write both pictures into ``folder``; returns their names, none without matplotlib, no map of what cannot be mapped."""
+    """Write both pictures into ``folder``; returns their names, none without matplotlib, no map of
+    what cannot be mapped.
+    """
     if not can_draw():
         getLogger().warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
         return []

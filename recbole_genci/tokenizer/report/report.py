@@ -1,4 +1,6 @@
-"""The quality report of semantic IDs: figures and example cohorts that a person can judge, as JSON and Markdown."""
+"""The quality report of semantic IDs: figures and example cohorts that a person can judge, as JSON
+and Markdown.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,28 @@ _TEXTS = 6  # shown per cohort
 
 def _evenly(values: Sequence[Any], number: int) -> list[Any]:
     """At most ``number`` of the values, evenly spaced, the first among them."""
-    return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, min(number, len(values))).astype(int))]
+    return [
+        values[i]
+        for i in np.unique(np.linspace(0, len(values) - 1, min(number, len(values))).astype(int))
+    ]
 
 
 def example_cohorts(ids: SemanticIDs, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Some cohorts of each level, from the largest to the median one, with some of their items, chosen by size alone."""
+    """Some cohorts of each level, from the largest to the median one, with some of their items,
+    chosen by size alone.
+    """
     cohorts = []
     for level in range(ids.num_levels - 1):
         count = np.bincount(ids.codes[:, level], minlength=ids.level_sizes[level])
         by_size = np.argsort(-count, kind="stable")[: max(1, np.count_nonzero(count) // 2)]
         for code in _evenly(by_size, _COHORTS):
             items = np.flatnonzero(ids.codes[:, level] == code)
-            shown = [{"item": ids.item_tokens[row], "text": texts[row]} for row in _evenly(items, _TEXTS)]
-            cohorts.append({"level": level + 1, "code": int(code), "items": len(items), "examples": shown})
+            shown = [
+                {"item": ids.item_tokens[row], "text": texts[row]} for row in _evenly(items, _TEXTS)
+            ]
+            cohorts.append(
+                {"level": level + 1, "code": int(code), "items": len(items), "examples": shown}
+            )
     return cohorts
 
 
@@ -63,11 +74,15 @@ def _figure(value: float | None) -> str:
 
 
 def _balanced(level: Mapping[str, float]) -> str:
-    return "-" if level["codes"] == 1 else "yes" if is_balanced(level) else "no"  # one code has nothing to balance
+    return (
+        "-" if level["codes"] == 1 else "yes" if is_balanced(level) else "no"
+    )  # one code has nothing to balance
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{character}" if character in r"\`*_[]<>|" else character for character in text)
+    return "".join(
+        f"\\{character}" if character in r"\`*_[]<>|" else character for character in text
+    )
 
 
 def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
@@ -82,7 +97,8 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
     lines = [
         f"# Semantic IDs of {report['items']} items",
         "",
-        f"Encoder {encoder} ({_escape(report['encoder_revision'])}), quantiser {quantizer}, {settings['num_codebooks']} x "
+        f"Encoder {encoder} ({_escape(report['encoder_revision'])}), quantiser {quantizer}, "
+        f"{settings['num_codebooks']} x "
         f"{settings['codebook_size']} codes, digest `{report['digest'][:12]}`.",
         "",
         "| figure | value |",
@@ -92,15 +108,18 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
     ]
     if "moved_share" in quality:
         lines += [
-            f"| collision rate of the nearest codes | {_share(quality['collision_rate_nearest'])} |",
+            f"| collision rate of the nearest codes | {_share(quality['collision_rate_nearest'])} "
+            "|",
             f"| items moved to a free last-level code | {_share(quality['moved_share'])} |",
         ]
     lines += [
         f"| items with the text of another | {_share(report['items_with_a_text_of_another'])} |",
         f"| items alone in their bucket | {_share(quality['items_alone'])} |",
         f"| largest bucket | {quality['largest_bucket']} items |",
-        f"| reconstruction error, share of the embeddings' variance | {_figure(quality['reconstruction_error'])} |",
-        f"| neighbour recall@10, decoded codes against embeddings | {_figure(quality['neighbor_recall'])} |",
+        "| reconstruction error, share of the embeddings' variance | "
+        f"{_figure(quality['reconstruction_error'])} |",
+        "| neighbour recall@10, decoded codes against embeddings | "
+        f"{_figure(quality['neighbor_recall'])} |",
         "",
         "| level | codes used | perplexity | largest code's share | gini | balanced |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -112,14 +131,25 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
         )
     for name in plots:
         lines += ["", f"![{Path(name).stem.replace('_', ' ')}]({name})"]
-    lines += ["", "## Example cohorts", "", "The largest of each level, down to those of median size.", ""]
+    lines += [
+        "",
+        "## Example cohorts",
+        "",
+        "The largest of each level, down to those of median size.",
+        "",
+    ]
     for cohort in report["cohorts"]:
         examples = "; ".join(_escape(shorten(example["text"])) for example in cohort["examples"])
-        lines.append(f"- level {cohort['level']}, code {cohort['code']} ({cohort['items']} items): {examples}")
+        lines.append(
+            f"- level {cohort['level']}, code {cohort['code']} ({cohort['items']} items): "
+            f"{examples}"
+        )
     return "\n".join(lines) + "\n"
 
 
-def write_report(ids: SemanticIDs, texts: Sequence[str], folder: Path, plots: Sequence[str] = ()) -> str:
+def write_report(
+    ids: SemanticIDs, texts: Sequence[str], folder: Path, plots: Sequence[str] = ()
+) -> str:
     """Write ``report.json`` and ``report.md`` into ``folder``; returns the Markdown."""
     report = quality_report(ids, texts)
     markdown = report_markdown(report, plots)

@@ -10,8 +10,11 @@ import pytest
 from recbole_genci.data.atomic_files import read_atomic_file, read_header
 from recbole_genci.data.prepare.__main__ import main
 
-#: A folder with ``ml-1m/`` and ``amazon-*/`` as atomic files and ``raw/`` as published; beside the checkout by default.
-REAL_DATA = Path(os.environ.get("RECBOLE_GENCI_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+#: A folder with ``ml-1m/`` and ``amazon-*/`` as atomic files and ``raw/`` as published; beside the
+#: checkout by default.
+REAL_DATA = Path(
+    os.environ.get("RECBOLE_GENCI_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")
+)
 
 
 def real(*parts):
@@ -24,7 +27,9 @@ def real(*parts):
 
 def write_lines(file, lines, zipped=False, encoding="utf-8"):
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines).encode(encoding)
+    content = "".join(
+        f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines
+    ).encode(encoding)
     file.write_bytes(gzip.compress(content) if zipped else content)
     return file
 
@@ -33,24 +38,37 @@ HEADER_2023 = "user_id,parent_asin,rating,timestamp"
 
 
 def ratings_2023(num_users=30, rows_per_user=8, num_items=12):
-    """Lines of a ratings CSV: all times of a user within one second, so that float32 could not tell them apart."""
+    """Lines of a ratings CSV: all times of a user within one second, so that float32 could not tell
+    them apart.
+    """
     lines = [HEADER_2023]
     for user in range(num_users):
         for row in range(rows_per_user):
             item = (user * 5 + row) % num_items
-            lines.append(f"U{user},I{item},{1 + (user + row * 3) % 5}.0,{1_600_000_000_000 + user * 1000 + (row * 37) % 1000}")
+            lines.append(
+                f"U{user},I{item},{1 + (user + row * 3) % 5}.0,{1_600_000_000_000 + user * 1000 + (row * 37) % 1000}"
+            )
     return lines
 
 
 def metadata_2023(num_items=12):
     """Metadata of the items of ``ratings_2023``, and of one more that nobody rated."""
     return [
-        {"main_category": "Musical Instruments", "title": f"Guitar &amp; Bass\t{item}", "average_rating": 4.5,
-         "rating_number": 12, "features": ["Solid top", "Bone nut"], "description": ["A <b>fine</b> guitar.", "Loud."],
-         "price": 12.5, "store": "Fender", "categories": ["Musical Instruments", f"Guitars & More {item % 3}"],
-         "images": [], "parent_asin": f"I{item}"}
+        {
+            "main_category": "Musical Instruments",
+            "title": f"Guitar &amp; Bass\t{item}",
+            "average_rating": 4.5,
+            "rating_number": 12,
+            "features": ["Solid top", "Bone nut"],
+            "description": ["A <b>fine</b> guitar.", "Loud."],
+            "price": 12.5,
+            "store": "Fender",
+            "categories": ["Musical Instruments", f"Guitars & More {item % 3}"],
+            "images": [],
+            "parent_asin": f"I{item}",
+        }
         for item in range(num_items + 1)
-    ]  # fmt: skip
+    ]
 
 
 def prepare(*words, **keys):

@@ -1,4 +1,6 @@
-"""The same catalogue from its two origins, RecBole's atomic files and MovieLens' own, fits the published semantic IDs."""
+"""The same catalogue from its two origins, RecBole's atomic files and MovieLens' own, fits the
+published semantic IDs.
+"""
 
 import shutil
 from pathlib import Path
@@ -31,7 +33,10 @@ def test_the_digests_of_ml1m_can_be_made_again():
 
 def test_movielens_own_files_fit_after_our_preparation(tmp_path):
     rows = [line.split("\t") for line in ML100K.read_text(encoding="utf-8").split("\n")[1:] if line]
-    odd = {"267": "unknown", "1412": "Land Before Time III: The Time of the Great Giving (1995) (V)"}
+    odd = {
+        "267": "unknown",
+        "1412": "Land Before Time III: The Time of the Great Giving (1995) (V)",
+    }
     movies = []
     for movie, title, year, genres in rows:
         flags = "|".join("01"[genre in genres.split()] for genre in _GENRES_100K)

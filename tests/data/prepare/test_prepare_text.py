@@ -38,14 +38,45 @@ def test_cleaning(raw, cleaned):
 
 
 hostile = st.lists(
-    st.sampled_from([
-        "&", "amp;", "lt;", "gt;", "<", ">", "b", "/", "#9;", "#x110000;", "\t", "\n", "\r", '"', "'", "\\", " ", "\ud800",
-        "\u037e", "\u0338", "\ufeff", "\u2028", "NA", "é", "e\u0301",
-    ])
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "&",
+            "amp;",
+            "lt;",
+            "gt;",
+            "<",
+            ">",
+            "b",
+            "/",
+            "#9;",
+            "#x110000;",
+            "\t",
+            "\n",
+            "\r",
+            '"',
+            "'",
+            "\\",
+            " ",
+            "\ud800",
+            "\u037e",
+            "\u0338",
+            "\ufeff",
+            "\u2028",
+            "NA",
+            "é",
+            "e\u0301",
+        ]
+    )
+)
 
 
-@given(st.one_of(st.text(), hostile.map("".join), st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs", "Mn"]))))
+@given(
+    st.one_of(
+        st.text(),
+        hostile.map("".join),
+        st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs", "Mn"])),
+    )
+)
 @example("&lt\u037e")
 @settings(max_examples=300)
 def test_cleaned_text_is_one_cell_and_stays_as_it_is(raw):
@@ -64,11 +95,16 @@ def test_any_titles_come_back_as_their_cleaned_form(tmp_path_factory, titles):
     reviews = write_lines(folder / "ratings.csv", ratings_2023())
     metadata = [record | {"title": title} for record, title in zip(metadata_2023(), titles)]
     meta = write_lines(folder / "meta.jsonl", [json.dumps(record) for record in metadata])
-    assert prepare(format="amazon-2023", interactions=reviews, meta=meta, dataset="d", output=folder) == 0
+    assert (
+        prepare(format="amazon-2023", interactions=reviews, meta=meta, dataset="d", output=folder)
+        == 0
+    )
     items = read_back(folder / "d", "item").set_index("item_id")
     for number, title in enumerate(titles):
         assert items.title.fillna("")[f"I{number}"] == clean_text(title)
-    texts = item_text.read_item_texts(folder / "d/d.item", "item_id", ["title", "store"], [f"I{n}" for n in range(len(titles))])
+    texts = item_text.read_item_texts(
+        folder / "d/d.item", "item_id", ["title", "store"], [f"I{n}" for n in range(len(titles))]
+    )
     assert texts == [". ".join(filter(None, (clean_text(title), "Fender"))) for title in titles]
 
 
@@ -86,7 +122,10 @@ def test_an_id_that_cannot_be_read_is_malformed_not_merged_with_another(tmp_path
     lines = [*ratings_2023()[:3], "Uö,I1,5.0,1600000000000"]
     reviews = write_lines(tmp_path / "ratings.csv", lines, encoding="latin-1")
     assert prepare(format="amazon-2023", interactions=reviews, dataset="d") == 2
-    assert "line 4: user id 'U\ufffd' holds white space or characters that cannot be read" in capsys.readouterr().err
+    assert (
+        "line 4: user id 'U\ufffd' holds white space or characters that cannot be read"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_header(tmp_path):

@@ -1,4 +1,6 @@
-"""A dataset folder is whole or absent; bad files and bad words are one sentence and status 2; memory stays flat."""
+"""A dataset folder is whole or absent; bad files and bad words are one sentence and status 2;
+memory stays flat.
+"""
 
 import gzip
 import hashlib
@@ -29,7 +31,11 @@ def failure(capsys, **keys):
     """The one line that a refused request prints; nothing may be left behind."""
     assert prepare(**keys) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.startswith("recbole_genci: ") and printed.err.count("\n") == 1
+    assert (
+        printed.out == ""
+        and printed.err.startswith("recbole_genci: ")
+        and printed.err.count("\n") == 1
+    )
     assert not Path("dataset").exists() or list(Path("dataset").iterdir()) == []
     return printed.err
 
@@ -40,19 +46,47 @@ def failure(capsys, **keys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--dataset=d"], "--format must be movielens, amazon-2023 or amazon-2014; it is missing.*Example: python -m"),
+        (
+            ["--dataset=d"],
+            "--format must be movielens, amazon-2023 or amazon-2014; it is missing.*Example: "
+            "python -m",
+        ),
         (["--format=amazon-2032"], "'amazon-2032' is none. Did you mean 'amazon-2023'"),
-        (["--format=movielens", "--dataset=d"], "--input is missing.*--format=movielens --input=ml-1m"),
+        (
+            ["--format=movielens", "--dataset=d"],
+            "--input is missing.*--format=movielens --input=ml-1m",
+        ),
         (["--format=movielens", "--input=x"], "--dataset is missing"),
-        (["--format=movielens", "--interactions=x"], "--interactions is no argument of --format=movielens"),
-        (["--format=amazon-2023", "--interaction=x"], "Did you mean 'interactions'.*meta_Musical_Instruments.jsonl.gz"),
-        (["--format=amazon-2014", "--dataset=d"], "--interactions is missing.*--format=amazon-2014"),
-        (["--format=movielens", "--input=x", "--dataset=../d"], "--dataset=../d is a name, not a path"),
+        (
+            ["--format=movielens", "--interactions=x"],
+            "--interactions is no argument of --format=movielens",
+        ),
+        (
+            ["--format=amazon-2023", "--interaction=x"],
+            "Did you mean 'interactions'.*meta_Musical_Instruments.jsonl.gz",
+        ),
+        (
+            ["--format=amazon-2014", "--dataset=d"],
+            "--interactions is missing.*--format=amazon-2014",
+        ),
+        (
+            ["--format=movielens", "--input=x", "--dataset=../d"],
+            "--dataset=../d is a name, not a path",
+        ),
         (["--format=movielens", "--input=x", "--dataset=.d"], "is a name, not a path"),
-        (["--format=movielens", "--input=x", "--dataset=d", "--max_malformed=2"], "--max_malformed=2 is not a share"),
-        (["--format=movielens", "--input=x", "--dataset=d", "--overwrite=maybe"], "--overwrite=maybe is neither"),
+        (
+            ["--format=movielens", "--input=x", "--dataset=d", "--max_malformed=2"],
+            "--max_malformed=2 is not a share",
+        ),
+        (
+            ["--format=movielens", "--input=x", "--dataset=d", "--overwrite=maybe"],
+            "--overwrite=maybe is neither",
+        ),
         (["movielens"], "'movielens' is not of the form --key=value"),
-        (["--format=amazon-2023", "--interactions=nowhere.csv", "--dataset=d"], "nowhere.csv does not exist"),
+        (
+            ["--format=amazon-2023", "--interactions=nowhere.csv", "--dataset=d"],
+            "nowhere.csv does not exist",
+        ),
     ],
 )
 def test_words_that_make_no_sense_are_named_with_an_example(capsys, words, message):
@@ -65,7 +99,17 @@ def test_words_that_make_no_sense_are_named_with_an_example(capsys, words, messa
 def test_help_says_what_there_is(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("--format", "--input", "--interactions", "--meta", "--overwrite", "--max_malformed"))
+    assert all(
+        word in printed
+        for word in (
+            "--format",
+            "--input",
+            "--interactions",
+            "--meta",
+            "--overwrite",
+            "--max_malformed",
+        )
+    )
     assert main([]) == 2
 
 
@@ -74,7 +118,9 @@ def test_a_name_without_properties_of_its_own_is_given_those_that_fit(tmp_path, 
     assert prepare(**GOOD, interactions=reviews, output=tmp_path / "out") == 0
     command = capsys.readouterr().out.splitlines()[-1]
     assert f"--dataset=d --data_path={tmp_path}/out --config_files=" in command
-    config = Config("LR", "d", [command.rpartition("--config_files=")[2]], {"data_path": str(tmp_path / "out")})
+    config = Config(
+        "LR", "d", [command.rpartition("--config_files=")[2]], {"data_path": str(tmp_path / "out")}
+    )
     assert config["MAX_ITEM_LIST_LENGTH"] == 20 and config["seq_separator"] == " > "
 
 
@@ -85,27 +131,51 @@ def test_a_name_without_properties_of_its_own_is_given_those_that_fit(tmp_path, 
     ("content", "message"),
     [
         (b"", "r.csv is empty"),
-        (b"user,item,rating,time\n1,2,3,4\n", "starts with 'user,item,rating,time'; --format=amazon-2023 needs a CSV header with "
-         "user_id, parent_asin, rating, timestamp, or one JSON object"),
+        (
+            b"user,item,rating,time\n1,2,3,4\n",
+            "starts with 'user,item,rating,time'; --format=amazon-2023 needs a CSV header with "
+            "user_id, parent_asin, rating, timestamp, or one JSON object",
+        ),
         (f"{HEADER_2023}\n".encode(), "has a header but no rows"),
-        (f"{HEADER_2023}\nu,i,5.0\n".encode(), r"1 of 1 lines are malformed \(100.00%\).*line 2: 3 values, not 4"),
+        (
+            f"{HEADER_2023}\nu,i,5.0\n".encode(),
+            r"1 of 1 lines are malformed \(100.00%\).*line 2: 3 values, not 4",
+        ),
         (f"{HEADER_2023}\nu,i,great,5\n".encode(), "line 2: rating 'great' is not a number"),
         (f"{HEADER_2023}\nu,i,5,NaN\n".encode(), "line 2: timestamp 'NaN' is not a number"),
         (f"{HEADER_2023}\nu,i,5,inf\n".encode(), "line 2: timestamp 'inf' is not a number"),
         (f"{HEADER_2023}\nu,i,5,1_0\n".encode(), "line 2: timestamp '1_0' is not a number"),
-        (f"{HEADER_2023}\nu,i,5,1e300\n".encode(), "line 2: timestamp '1e300' is not a whole number"),
+        (
+            f"{HEADER_2023}\nu,i,5,1e300\n".encode(),
+            "line 2: timestamp '1e300' is not a whole number",
+        ),
         (f"{HEADER_2023}\nu,,5,1\n".encode(), "line 2: no item id"),
         (f"{HEADER_2023}\nu,i,,1\n".encode(), "line 2: no rating"),
-        (b'{"user_id": "u", "asin": "i", "rating": 5, "timestamp": 1}\n', "line 1: no field 'parent_asin'"),
-        (b'{"user_id": ["u"], "parent_asin": "i", "rating": 5, "timestamp": 1}\n', "line 1: user id \\['u'\\] is not an id"),
-        (b'{"user_id": "u", "parent_asin": "i", "rating": NaN, "timestamp": 1}\n', "line 1: rating nan is not a number"),
-        (b'{"user_id": "u", "parent_asin": "i", "rating": true, "timestamp": 1}\n', "line 1: rating True is not a number"),
+        (
+            b'{"user_id": "u", "asin": "i", "rating": 5, "timestamp": 1}\n',
+            "line 1: no field 'parent_asin'",
+        ),
+        (
+            b'{"user_id": ["u"], "parent_asin": "i", "rating": 5, "timestamp": 1}\n',
+            "line 1: user id \\['u'\\] is not an id",
+        ),
+        (
+            b'{"user_id": "u", "parent_asin": "i", "rating": NaN, "timestamp": 1}\n',
+            "line 1: rating nan is not a number",
+        ),
+        (
+            b'{"user_id": "u", "parent_asin": "i", "rating": true, "timestamp": 1}\n',
+            "line 1: rating True is not a number",
+        ),
         (b'{"user_id": "u", "parent_asin"\n', "line 1: not a JSON object"),
         (b'{"a": ' + b"[" * 100_000, "line 1: not a JSON object"),
-        (gzip.compress("\n".join(ratings_2023(300)).encode())[:3000], "r.csv breaks off or is damaged after line .*again"),
+        (
+            gzip.compress("\n".join(ratings_2023(300)).encode())[:3000],
+            "r.csv breaks off or is damaged after line .*again",
+        ),
         (b"\x1f\x8bnot gzip at all", "r.csv breaks off or is damaged after line 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_interactions_are_named_by_file_and_line(tmp_path, capsys, content, message):
     (tmp_path / "r.csv").write_bytes(content)
     printed = failure(capsys, **GOOD, interactions=tmp_path / "r.csv")
@@ -114,14 +184,19 @@ def test_bad_interactions_are_named_by_file_and_line(tmp_path, capsys, content, 
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("[1, 2]", "starts with '\\[1, 2\\]': metadata need one JSON object a line"), ('{"title": "x"}', "line 1: no parent_asin"),
-     ("{'parent_asin': 'I1'}", "line 1: not a JSON object"),
-     ('{"parent_asin": "I1", "title": {}}', "title holds a dict, not text"),
-     (HEADER_2023, "metadata need one JSON object")],
-)  # fmt: skip
+    [
+        ("[1, 2]", "starts with '\\[1, 2\\]': metadata need one JSON object a line"),
+        ('{"title": "x"}', "line 1: no parent_asin"),
+        ("{'parent_asin': 'I1'}", "line 1: not a JSON object"),
+        ('{"parent_asin": "I1", "title": {}}', "title holds a dict, not text"),
+        (HEADER_2023, "metadata need one JSON object"),
+    ],
+)
 def test_bad_metadata_are_named_by_file_and_line(tmp_path, capsys, line, message):
     reviews = write_lines(tmp_path / "r.csv", ratings_2023())
-    printed = failure(capsys, **GOOD, interactions=reviews, meta=write_lines(tmp_path / "meta.jsonl", [line]))
+    printed = failure(
+        capsys, **GOOD, interactions=reviews, meta=write_lines(tmp_path / "meta.jsonl", [line])
+    )
     assert "meta.jsonl" in printed and re.search(message, printed), printed
 
 
@@ -131,10 +206,16 @@ def test_malformed_lines_stop_the_run_only_past_the_stated_share(tmp_path, capsy
         lines.insert(place, f"broken,{place}")
     reviews = write_lines(tmp_path / "r.csv", lines)  # 7 of 247
     printed = failure(capsys, **GOOD, interactions=reviews, max_malformed=0.028)
-    assert "7 of 247 lines are malformed (2.83%), more than max_malformed=0.028 allows. line 4: 2 values, not 4" in printed
+    assert (
+        "7 of 247 lines are malformed (2.83%), more than max_malformed=0.028 allows. line 4: 2 "
+        "values, not 4" in printed
+    )
     assert "line 151" in printed and "line 201" not in printed  # the first five
     assert prepare(**GOOD, interactions=reviews, max_malformed=0.029) == 0
-    assert "247 lines, 7 malformed and left out\n    line 4: 2 values, not 4\n" in capsys.readouterr().out
+    assert (
+        "247 lines, 7 malformed and left out\n    line 4: 2 values, not 4\n"
+        in capsys.readouterr().out
+    )
     assert Path("dataset/d/d.inter").read_text().count("\n") == len(ratings_2023())
 
 
@@ -156,11 +237,20 @@ def test_provenance_tells_sources_and_counts(tmp_path):
         assert source["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
         assert source["bytes"] == file.stat().st_size and source["malformed_lines"] == 0
     assert [s["lines"] for s in provenance["sources"]] == [240, 13]
-    assert {k: provenance["counts"][k] for k in ("rows", "users", "items")} == {"rows": 240, "users": 30, "items": 12}
-    assert provenance["format"] == "amazon-2023" and provenance["fields"]["inter"]["timestamp"] == "float"
+    assert {k: provenance["counts"][k] for k in ("rows", "users", "items")} == {
+        "rows": 240,
+        "users": 30,
+        "items": 12,
+    }
+    assert (
+        provenance["format"] == "amazon-2023"
+        and provenance["fields"]["inter"]["timestamp"] == "float"
+    )
 
 
-def test_an_existing_folder_is_replaced_only_when_asked_and_only_if_it_is_a_dataset(tmp_path, capsys):
+def test_an_existing_folder_is_replaced_only_when_asked_and_only_if_it_is_a_dataset(
+    tmp_path, capsys
+):
     reviews = write_lines(tmp_path / "r.csv", ratings_2023())
     assert prepare(**GOOD, interactions=reviews) == 0
     before = Path("dataset/d/d.inter").read_bytes()
@@ -199,7 +289,9 @@ def test_a_run_that_stops_in_the_middle_leaves_nothing(tmp_path, stop):
 
     reviews = write_lines(tmp_path / "r.csv", ratings_2023())
     with pytest.raises(type(stop) if isinstance(stop, OSError) else stop):
-        build_dataset(Stopping("amazon-2023", reviews, None, 0.0), "amazon-2023", tmp_path / "out/d")
+        build_dataset(
+            Stopping("amazon-2023", reviews, None, 0.0), "amazon-2023", tmp_path / "out/d"
+        )
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -16,14 +16,19 @@ def normalise(norm, x, channel):
 
 
 def crossed_by_definition(layer, fields):
-    """One row's cross features ``[K, d]``: per neuron and dimension, the product over fields of |e| to a power."""
+    """One row's cross features ``[K, d]``: per neuron and dimension, the product over fields of |e|
+    to a power.
+    """
     orders = weights(layer.orders)["weight"]
     result = np.zeros((orders.shape[0], fields.shape[1]))
     for k, powers in enumerate(orders):
         for c in range(fields.shape[1]):
             product = 1.0
             for i, power in enumerate(powers):
-                product *= np.exp(normalise(layer.log_norm, np.log(max(abs(fields[i, c]), 1e-5)), i)) ** power
+                product *= (
+                    np.exp(normalise(layer.log_norm, np.log(max(abs(fields[i, c]), 1e-5)), i))
+                    ** power
+                )
             result[k, c] = normalise(layer.exp_norm, product, k)
     return result
 
@@ -75,11 +80,15 @@ def test_afn_plus_joins_a_dnn_with_its_own_embeddings(tiny_parts):
         crossed = crossed_by_definition(model.transformation, fields)
         afn = linear(model.predict_layer, perceptron(model.mlp, crossed.reshape(-1)))
         dnn = linear(model.dnn_predict_layer, perceptron(model.dnn, own[row].reshape(-1)))
-        np.testing.assert_allclose(logits[row], linear(model.ensemble, np.concatenate([afn, dnn]))[0], rtol=1e-8)
+        np.testing.assert_allclose(
+            logits[row], linear(model.ensemble, np.concatenate([afn, dnn]))[0], rtol=1e-8
+        )
 
 
 def test_afn_has_no_branch_and_orders_start_small(tiny_parts):
     parts, base = tiny_parts
     model, _ = make_model("AFN", parts, base | {"logarithmic_neurons": 400})
-    assert model.dnn is None and not any("dnn" in name or "first_order" in name for name in model.state_dict())
+    assert model.dnn is None and not any(
+        "dnn" in name or "first_order" in name for name in model.state_dict()
+    )
     assert abs(model.transformation.orders.weight.std() - 0.1) < 0.01

@@ -1,4 +1,6 @@
-"""What holds for all of the plugin's baselines: AFN, AFN+, RFM, MIRRN and SFG over both of its bases."""
+"""What holds for all of the plugin's baselines: AFN, AFN+, RFM, MIRRN and SFG over both of its
+bases.
+"""
 
 import json
 from pathlib import Path
@@ -16,10 +18,19 @@ from recbole_genci.model.registry import ALIASES, get_model, known_models
 from recbole_genci.quick_start import run
 from recbole_genci.serving.saved_run import load
 
-VARIANTS = [("AFN", {}), ("AFN+", {}), ("RFM", {}), ("RFM", {"first_order_residual": False}), ("MIRRN", {}),
-            ("MIRRN", {"fourier_mixing": "diagonal", "short_interest": True}), ("SFG", {}),
-            ("SFG", {"sfg_base": "deepfm"})]  # fmt: skip
-variants = pytest.mark.parametrize(("name", "keys"), VARIANTS, ids=[f"{name}-{keys or ''}" for name, keys in VARIANTS])
+VARIANTS = [
+    ("AFN", {}),
+    ("AFN+", {}),
+    ("RFM", {}),
+    ("RFM", {"first_order_residual": False}),
+    ("MIRRN", {}),
+    ("MIRRN", {"fourier_mixing": "diagonal", "short_interest": True}),
+    ("SFG", {}),
+    ("SFG", {"sfg_base": "deepfm"}),
+]
+variants = pytest.mark.parametrize(
+    ("name", "keys"), VARIANTS, ids=[f"{name}-{keys or ''}" for name, keys in VARIANTS]
+)
 
 
 @variants
@@ -37,15 +48,23 @@ def test_batch_order_and_batch_size_never_change_a_prediction(tiny_parts, name, 
 
 
 @variants
-def test_loss_is_the_cross_entropy_of_the_logits_and_reaches_every_parameter(tiny_parts, name, keys):
+def test_loss_is_the_cross_entropy_of_the_logits_and_reaches_every_parameter(
+    tiny_parts, name, keys
+):
     parts, base = tiny_parts
     model, (train, _, _) = make_model(name, parts, base | keys)
     batch = train[np.arange(len(train))]
     logits = model.forward(batch)
-    assert ((logits < 0) | (logits > 1)).any() and torch.equal(model.predict(batch), torch.sigmoid(logits))
-    torch.testing.assert_close(model.calculate_loss(batch), F.binary_cross_entropy(torch.sigmoid(logits), batch["label"]))
+    assert ((logits < 0) | (logits > 1)).any() and torch.equal(
+        model.predict(batch), torch.sigmoid(logits)
+    )
+    torch.testing.assert_close(
+        model.calculate_loss(batch), F.binary_cross_entropy(torch.sigmoid(logits), batch["label"])
+    )
     model.train().calculate_loss(batch).backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    without = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert without == []
 
 
@@ -63,8 +82,12 @@ def test_weights_alone_bring_a_model_back(tiny_parts, name, keys):
 
 
 @variants
-def test_rows_of_a_user_without_history_and_a_batch_of_one_row_train_and_score(tmp_path, name, keys):
-    base = write_dataset(tmp_path, tiny_rows(num_users=1, num_items=3, rows_per_user=30), num_items=3, num_users=1)
+def test_rows_of_a_user_without_history_and_a_batch_of_one_row_train_and_score(
+    tmp_path, name, keys
+):
+    base = write_dataset(
+        tmp_path, tiny_rows(num_users=1, num_items=3, rows_per_user=30), num_items=3, num_users=1
+    )
     parts = create_dataset(Config(name, "tiny", config_dict=base)).build()
     model, (train, _, _) = make_model(name, parts, base | keys)
     model.train().calculate_loss(train[np.arange(1)]).backward()
@@ -74,15 +97,29 @@ def test_rows_of_a_user_without_history_and_a_batch_of_one_row_train_and_score(t
 
 @pytest.mark.parametrize(
     ("name", "keys"),
-    [("AFN", {"logarithmic_neurons": 0}), ("AFN", {"dnn_hidden_size": 256}),
-     ("AFN+", {"dnn_dropout_prob": 1.0}), ("AFN", {"ensemble_dnn": "yes"}), ("RFM", {"rotation_heads": 3}),
-     ("RFM", {"group_size": 48}), ("RFM", {"rotation_layers": True}), ("RFM", {"rotation_dropout": -0.1}),
-     ("RFM", {"first_order_residual": 1}), ("MIRRN", {"hash_bits": 0}), ("MIRRN", {"retrieval_topk": 2.5}),
-     ("MIRRN", {"fourier_blocks": 5}), ("MIRRN", {"fourier_mixing": "full"}), ("MIRRN", {"target_attention_heads": 3}),
-     ("MIRRN", {"fourier_dropout": "high"}), ("SFG", {"sfg_base": "fm"}), ("SFG", {"cross_layer_num": 0}),
-     ("GE4Rec", {"generation_scale": 0}), ("SFG", {"cross_dropout": 1})],
+    [
+        ("AFN", {"logarithmic_neurons": 0}),
+        ("AFN", {"dnn_hidden_size": 256}),
+        ("AFN+", {"dnn_dropout_prob": 1.0}),
+        ("AFN", {"ensemble_dnn": "yes"}),
+        ("RFM", {"rotation_heads": 3}),
+        ("RFM", {"group_size": 48}),
+        ("RFM", {"rotation_layers": True}),
+        ("RFM", {"rotation_dropout": -0.1}),
+        ("RFM", {"first_order_residual": 1}),
+        ("MIRRN", {"hash_bits": 0}),
+        ("MIRRN", {"retrieval_topk": 2.5}),
+        ("MIRRN", {"fourier_blocks": 5}),
+        ("MIRRN", {"fourier_mixing": "full"}),
+        ("MIRRN", {"target_attention_heads": 3}),
+        ("MIRRN", {"fourier_dropout": "high"}),
+        ("SFG", {"sfg_base": "fm"}),
+        ("SFG", {"cross_layer_num": 0}),
+        ("GE4Rec", {"generation_scale": 0}),
+        ("SFG", {"cross_dropout": 1}),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_settings_that_cannot_work_are_refused_by_their_key(name, keys):
     with pytest.raises(ValueError, match=f"^{next(iter(keys))}: "):
         get_model(name).check_settings(Config(name, "ml-100k", config_dict=keys))
@@ -98,7 +135,10 @@ def test_shipped_settings_are_the_papers_and_are_listed(name):
 
 def test_an_alias_changes_defaults_only():
     assert Config("AFN", "ml-100k")["ensemble_dnn"] is False
-    assert Config("AFN+", "ml-100k")["ensemble_dnn"] is True and Config("AFN+", "ml-100k")["model"] == "AFN+"
+    assert (
+        Config("AFN+", "ml-100k")["ensemble_dnn"] is True
+        and Config("AFN+", "ml-100k")["model"] == "AFN+"
+    )
     assert Config("AFN+", "ml-100k", config_dict={"ensemble_dnn": False})["ensemble_dnn"] is False
     assert Config("AFN+", "ml-100k", argv=["--ensemble_dnn=False"])["ensemble_dnn"] is False
     assert get_model("GE4Rec") is get_model("SFG") and set(ALIASES) <= set(known_models())
@@ -109,7 +149,9 @@ def test_an_alias_changes_defaults_only():
 
 
 def test_all_baselines_stand_in_one_table_under_the_names_asked_for(tmp_path):
-    base = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | SMALL["RFM"] | SMALL["AFN+"]
+    base = (
+        write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | SMALL["RFM"] | SMALL["AFN+"]
+    )
     names = ["AFN", "AFN+", "RFM", "MIRRN", "SFG", "GE4Rec"]
     runs = run(names, "tiny", config_dict=base)
     assert [r["model"] for r in runs] == names and len({r["data_fingerprint"] for r in runs}) == 1

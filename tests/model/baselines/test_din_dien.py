@@ -1,4 +1,6 @@
-"""DIN and DIEN are RecBole's: the same scores, losses and gradients from the same weights, but for what they mend."""
+"""DIN and DIEN are RecBole's: the same scores, losses and gradients from the same weights, but for
+what they mend.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ CASES = [("DIN", {}), *(("DIEN", {"gru_type": kind}) for kind in ("GRU", "AIGRU"
 
 @pytest.fixture
 def pair(tmp_path):
-    """Makes a model of ours, RecBole's with the same weights, and all training rows as both read them."""
+    """Makes a model of ours, RecBole's with the same weights, and all training rows as both read
+    them.
+    """
 
     def make(name, more=None):
         keys = write_dataset(tmp_path, tiny_rows()) | (more or {})
@@ -51,7 +55,9 @@ def test_scores_losses_and_gradients_are_recboles(pair, monkeypatch, name, more,
     for parameter_name, parameter in model.named_parameters():
         wanted = expected[parameter_name].grad
         assert (parameter.grad is None) == (wanted is None), parameter_name
-        assert wanted is None or torch.allclose(parameter.grad, wanted, rtol=1e-4, atol=2e-6), parameter_name
+        assert wanted is None or torch.allclose(parameter.grad, wanted, rtol=1e-4, atol=2e-6), (
+            parameter_name
+        )
     assert sum(p.grad.abs().sum() for p in model.parameters() if p.grad is not None) > 0
 
 
@@ -61,14 +67,18 @@ def test_dien_trains_on_a_batch_without_two_clicks_in_any_history(pair):
     assert torch.isnan(reference.train().calculate_loss(short))  # what is mended
     loss = model.train().calculate_loss(short)
     loss.backward()
-    assert torch.isfinite(loss) and all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert torch.isfinite(loss) and all(
+        torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None
+    )
 
 
 @pytest.mark.parametrize("name", RECBOLE)
 def test_what_lies_in_the_padding_reaches_nothing(pair, name):
     model, _, batch = pair(name)
     before = model.predict(batch)
-    padding = torch.arange(batch["item_id_list"].shape[1]) >= batch["item_length"].clamp(min=1).unsqueeze(1)
+    padding = torch.arange(batch["item_id_list"].shape[1]) >= batch["item_length"].clamp(
+        min=1
+    ).unsqueeze(1)
     assert padding.any()
     batch["item_id_list"][padding] = 7
     assert torch.equal(model.predict(batch), before)

@@ -1,4 +1,6 @@
-"""xDeepFM, DCNV2 and AutoInt: what ours have that RecBole's have not, and that the rest is RecBole's."""
+"""xDeepFM, DCNV2 and AutoInt: what ours have that RecBole's have not, and that the rest is
+RecBole's.
+"""
 
 import numpy as np
 import pytest
@@ -27,7 +29,9 @@ def test_xdeepfms_deep_network_lowers_scores_too(tiny_parts):
     assert -1 in signs and 1 in signs
 
 
-@pytest.mark.parametrize("keys", [{"cin_layer_size": [8, 6, 5]}, {"direct": True, "cin_layer_size": [5, 3]}])
+@pytest.mark.parametrize(
+    "keys", [{"cin_layer_size": [8, 6, 5]}, {"direct": True, "cin_layer_size": [5, 3]}]
+)
 def test_xdeepfm_is_recboles_but_for_the_relu(tiny_parts, keys):
     parts, base = tiny_parts
     model, views = make_model("xDeepFM", parts, base | keys)
@@ -38,24 +42,34 @@ def test_xdeepfm_is_recboles_but_for_the_relu(tiny_parts, keys):
     reference.mlp_layers.mlp_layers[-1] = torch.nn.Identity()
     torch.testing.assert_close(model.forward(batch), reference.forward(batch))
     # Penalties of weights are weight decay's, with which every model is searched; RecBole's is off.
-    assert torch.equal(model.calculate_loss(batch), model.loss(model.forward(batch), batch["label"]))
+    assert torch.equal(
+        model.calculate_loss(batch), model.loss(model.forward(batch), batch["label"])
+    )
 
 
-@pytest.mark.parametrize("keys", [{}, {"mixed": True, "expert_num": 3, "low_rank": 8}], ids=["full", "mixed"])
+@pytest.mark.parametrize(
+    "keys", [{}, {"mixed": True, "expert_num": 3, "low_rank": 8}], ids=["full", "mixed"]
+)
 def test_dcnv2s_cross_layers_start_as_xaviers(tiny_parts, keys):
     parts, base = tiny_parts
     model, views = make_model("DCNV2", parts, base | keys)
     size = model.in_feature_num
     if keys:
         expected = {"u": size + 8, "v": size + 8, "c": 16}
-        layers = [(fans, layer) for name, fans in expected.items() for layer in getattr(model, f"cross_layer_{name}")]
+        layers = [
+            (fans, layer)
+            for name, fans in expected.items()
+            for layer in getattr(model, f"cross_layer_{name}")
+        ]
         found = [(fans, expert) for fans, layer in layers for expert in layer]
         assert len(found) == 3 * 3 * model.cross_layer_num
     else:
         found = [(2 * size, weight) for weight in model.cross_layer_w]
         assert len(found) == model.cross_layer_num
     for fans, weight in found:
-        error = 5 / (2 * weight.numel()) ** 0.5  # five standard errors of an estimated standard deviation
+        error = (
+            5 / (2 * weight.numel()) ** 0.5
+        )  # five standard errors of an estimated standard deviation
         assert weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=error)
     reference = RecBoleDCNV2(Config("DCNV2", "tiny", config_dict=base | keys), views[0]).eval()
     assert model.forward(rows(views)).std() > 0
@@ -70,18 +84,26 @@ def test_autoints_layers_are_eq_7_of_its_paper(tiny_parts):
     fields, (heads, width) = model.att_embedding(embeddings), (2, model.attention_size // 2)
     for attention, residual in zip(model.self_attns, model.residuals):
         query, key, value = (
-            (fields @ weight.T + bias).unflatten(-1, (heads, width)).transpose(1, 2)  # [B, heads, F, width]
-            for weight, bias in zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3))
+            (fields @ weight.T + bias)
+            .unflatten(-1, (heads, width))
+            .transpose(1, 2)  # [B, heads, F, width]
+            for weight, bias in zip(
+                attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+            )
         )
         weights = (query @ key.transpose(-1, -2) / width**0.5).softmax(-1)
         attended = attention.out_proj((weights @ value).transpose(1, 2).flatten(-2))
         fields = (attended + fields @ residual.weight.T + residual.bias).relu()
-    expected = model.attn_fc(fields.flatten(1)) + model.deep_predict_layer(model.mlp_layers(embeddings.flatten(1)))
+    expected = model.attn_fc(fields.flatten(1)) + model.deep_predict_layer(
+        model.mlp_layers(embeddings.flatten(1))
+    )
     torch.testing.assert_close(model.autoint_layer(embeddings), expected)
 
 
 def test_a_residual_in_each_layer_keeps_autoints_fields_apart(tiny_parts):
-    """Attention averages fields: without residuals inside, three layers leave little that tells one field from another."""
+    """Attention averages fields: without residuals inside, three layers leave little that tells one
+    field from another.
+    """
     parts, base = tiny_parts
 
     def spread(model, batch):
@@ -110,6 +132,10 @@ def test_the_loss_reaches_every_parameter(tiny_parts, name):
     parts, base = tiny_parts
     model, views = make_model(name, parts, base)
     model.train().calculate_loss(rows(views)).backward()
-    without = [part for part, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    without = [
+        part for part, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     # RecBole gives every context-aware model a first-order part, which its DCNV2 does not read.
-    assert [part for part in without if name != "DCNV2" or not part.startswith("first_order_linear")] == []
+    assert [
+        part for part in without if name != "DCNV2" or not part.startswith("first_order_linear")
+    ] == []

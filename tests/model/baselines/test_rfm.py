@@ -37,8 +37,10 @@ def logit_by_definition(model, fields):
     for function, norm in ((np.cos, "real_norm"), (np.sin, "imaginary_norm")):
         part = [function(angle) for angle in angles]
         if model.projection is not None:
-            part = [layer_norm(getattr(model, norm), p + function(linear(model.projection, field)))
-                    for p, field in zip(part, fields)]  # fmt: skip
+            part = [
+                layer_norm(getattr(model, norm), p + function(linear(model.projection, field)))
+                for p, field in zip(part, fields)
+            ]
         part = np.concatenate(part)
         for layer in model.amplifications:
             part = np.maximum(linear(layer.linear, part), 0).reshape(-1, layer.group_size)
@@ -47,7 +49,11 @@ def logit_by_definition(model, fields):
     return (parts[0] + parts[1])[0]
 
 
-@pytest.mark.parametrize("keys", [{}, {"first_order_residual": False, "rotation_heads": 1, "rotation_layers": 1}], ids=str)
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"first_order_residual": False, "rotation_heads": 1, "rotation_layers": 1}],
+    ids=str,
+)
 def test_rfm_equals_its_definition(tiny_parts, keys):
     parts, base = tiny_parts
     model, (train, _, _) = make_model("RFM", parts, base | {"mlp_hidden_size": [16, 8]} | keys)
@@ -69,13 +75,19 @@ def test_a_field_gathers_the_values_of_the_fields_it_attends_to():
     with torch.no_grad():
         layer.query[0] += 1.0  # only what field 0 asks for changes
     after = layer.gates(angles)
-    assert torch.equal(after[0, 0, 1:], before[0, 0, 1:]) and not torch.allclose(after[0, 0, 0], before[0, 0, 0])
+    assert torch.equal(after[0, 0, 1:], before[0, 0, 1:]) and not torch.allclose(
+        after[0, 0, 0], before[0, 0, 0]
+    )
 
 
 def test_turning_queries_and_keys_by_one_angle_changes_nothing():
-    layer = SelfAttentiveRotation(num_fields=4, in_size=3, out_size=6, num_heads=2, dropout=0.0).double()
+    layer = SelfAttentiveRotation(
+        num_fields=4, in_size=3, out_size=6, num_heads=2, dropout=0.0
+    ).double()
     layer.reset_parameters()
-    angles = torch.cat([torch.randn(5, 4, 2), torch.ones(5, 4, 1)], dim=-1).double()  # a constant input, so a bias
+    angles = torch.cat(
+        [torch.randn(5, 4, 2), torch.ones(5, 4, 1)], dim=-1
+    ).double()  # a constant input, so a bias
     before = layer.gates(angles)
     with torch.no_grad():
         for matrices in (layer.query, layer.key):
@@ -87,5 +99,11 @@ def test_parts_share_the_linear_maps_but_not_the_norms(tiny_parts):
     parts, base = tiny_parts
     model, _ = make_model("RFM", parts, base)
     names = set(dict(model.amplifications[0].named_parameters()))
-    assert names == {"linear.weight", "linear.bias", "real_norm.weight", "real_norm.bias", "imaginary_norm.weight",
-                     "imaginary_norm.bias"}  # fmt: skip
+    assert names == {
+        "linear.weight",
+        "linear.bias",
+        "real_norm.weight",
+        "real_norm.bias",
+        "imaginary_norm.weight",
+        "imaginary_norm.bias",
+    }

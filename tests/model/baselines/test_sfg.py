@@ -1,4 +1,6 @@
-"""SFG by hand, against its formulas as loops over pairs, and against the models that it makes generative."""
+"""SFG by hand, against its formulas as loops over pairs, and against the models that it makes
+generative.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,11 @@ from conftest import make_model
 from recbole.model.layers import BaseFactorizationMachine
 from references import embedded, linear, perceptron, randomise, weights
 
-from recbole_genci.model.baselines.sfg import FeatureGenerator, GenerativeCrossLayer, generated_pairs
+from recbole_genci.model.baselines.sfg import (
+    FeatureGenerator,
+    GenerativeCrossLayer,
+    generated_pairs,
+)
 
 
 def generated_by_definition(generator, fields):
@@ -25,7 +31,9 @@ def logit_by_definition(model, fields, first_order):
     deep = perceptron(model.mlp, fields.reshape(-1))
     if model.base == "deepfm":
         generated = generated_by_definition(model.generator, fields)
-        pairs = sum(generated[i] @ fields[j] for i in range(len(fields)) for j in range(i + 1, len(fields)))
+        pairs = sum(
+            generated[i] @ fields[j] for i in range(len(fields)) for j in range(i + 1, len(fields))
+        )
         return first_order + pairs + linear(model.predict_layer, deep)[0]
     crossed = fields
     for layer in model.cross_network:
@@ -33,12 +41,16 @@ def logit_by_definition(model, fields, first_order):
         generated, new = generated_by_definition(layer.generator, crossed), np.zeros_like(crossed)
         for i in range(len(fields)):
             for j, field in enumerate(crossed):
-                new[i] += generated[i] * (matrix[i * size : (i + 1) * size, j * size : (j + 1) * size] @ field)
+                new[i] += generated[i] * (
+                    matrix[i * size : (i + 1) * size, j * size : (j + 1) * size] @ field
+                )
         crossed = crossed + new
     return linear(model.predict_layer, np.concatenate([crossed.reshape(-1), deep]))[0]
 
 
-@pytest.mark.parametrize("keys", [{}, {"generation_scale": 0.3, "cross_layer_num": 1}, {"sfg_base": "deepfm"}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{}, {"generation_scale": 0.3, "cross_layer_num": 1}, {"sfg_base": "deepfm"}], ids=str
+)
 def test_sfg_equals_its_definition(tiny_parts, keys):
     parts, base = tiny_parts
     model, (train, _, _) = make_model("SFG", parts, base | keys)
@@ -49,7 +61,9 @@ def test_sfg_equals_its_definition(tiny_parts, keys):
     first_order = np.zeros(9)
     if model.base == "deepfm":
         first_order = model.first_order_linear(batch).squeeze(1).detach().numpy()
-    expected = [logit_by_definition(model, *row) for row in zip(embedded(model, batch), first_order)]
+    expected = [
+        logit_by_definition(model, *row) for row in zip(embedded(model, batch), first_order)
+    ]
     np.testing.assert_allclose(logits, expected, rtol=1e-8)
     assert logits.std() > 0.01
 
@@ -57,25 +71,36 @@ def test_sfg_equals_its_definition(tiny_parts, keys):
 def test_two_fields_of_two_dimensions_by_hand():
     generator = FeatureGenerator(4, scale=0.5, residual=False)
     with torch.no_grad():
-        generator.linear.weight.copy_(torch.tensor([[1.0, 0, 0, 1], [0, 1, -1, 0], [0, 0, 0, 0], [2, 0, 0, 0]]))
+        generator.linear.weight.copy_(
+            torch.tensor([[1.0, 0, 0, 1], [0, 1, -1, 0], [0, 0, 0, 0], [2, 0, 0, 0]])
+        )
     fields = torch.tensor([[[1.0, 2], [3, 4]]])
     generated = generator(fields.flatten(1)).view_as(fields)
-    # W x = [1 + 4, 2 - 3, 0, 2], ReLU = [5, 0, 0, 2], halved; only field 0 generates a later one: <[2.5, 0], [3, 4]> = 7.5.
+    # W x = [1 + 4, 2 - 3, 0, 2], ReLU = [5, 0, 0, 2], halved; only field 0 generates a later one:
+    # <[2.5, 0], [3, 4]> = 7.5.
     assert generated.tolist() == [[[2.5, 0], [0, 1]]]
     assert generated_pairs(generated, fields).tolist() == [[7.5]]
 
 
 def test_generating_itself_gives_the_factorization_machine_back():
     fields = torch.randn(5, 7, 4)
-    torch.testing.assert_close(generated_pairs(fields, fields), BaseFactorizationMachine()(fields), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        generated_pairs(fields, fields), BaseFactorizationMachine()(fields), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_over_deepfm_an_identity_generator_gives_recboles_deepfm_back(tiny_parts):
     parts, base = tiny_parts
-    model, (train, _, _) = make_model("SFG", parts, base | {"sfg_base": "deepfm", "generation_scale": 1})
+    model, (train, _, _) = make_model(
+        "SFG", parts, base | {"sfg_base": "deepfm", "generation_scale": 1}
+    )
     deepfm, _ = make_model("DeepFM", parts, base, seed=1)
-    own = {name.replace("deep_predict_layer", "predict_layer").replace("mlp_layers.mlp_layers", "mlp.mlp_layers"): tensor
-           for name, tensor in deepfm.state_dict().items()}  # fmt: skip
+    own = {
+        name.replace("deep_predict_layer", "predict_layer").replace(
+            "mlp_layers.mlp_layers", "mlp.mlp_layers"
+        ): tensor
+        for name, tensor in deepfm.state_dict().items()
+    }
     missing = model.load_state_dict(own, strict=False)
     assert missing.missing_keys == ["generator.linear.weight"] and not missing.unexpected_keys
     with torch.no_grad():

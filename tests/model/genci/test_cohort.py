@@ -26,7 +26,9 @@ def loop_means(embeddings, codes):
     for level in range(len(SIZES) - 1):
         for code in range(SIZES[level]):
             members = [embeddings[row] for row in range(len(codes)) if codes[row, level] == code]
-            means.append(torch.stack(members).mean(0) if members else torch.zeros_like(embeddings[0]))
+            means.append(
+                torch.stack(members).mean(0) if members else torch.zeros_like(embeddings[0])
+            )
     return torch.stack(means)
 
 
@@ -47,7 +49,9 @@ def test_cohort_means_equal_a_loop_over_items_with_gradients(rows, seed):
 
 def test_cohort_means_pass_gradcheck():
     table = CohortTable(item_codes(), SIZES)
-    assert torch.autograd.gradcheck(table, (torch.randn(12, 3, dtype=torch.float64, requires_grad=True),))
+    assert torch.autograd.gradcheck(
+        table, (torch.randn(12, 3, dtype=torch.float64, requires_grad=True),)
+    )
 
 
 def test_table_without_items_gives_zero_means():
@@ -130,10 +134,14 @@ def by_definition(model, inputs, heads, residual):
                 refined.append(cohort)
                 extra.append(np.log(weight))
         if model.variant == "mean":
-            rows.append((np.exp(extra)[:, None] * np.array(refined)).sum(0) / values["cohorts"].shape[2])
+            rows.append(
+                (np.exp(extra)[:, None] * np.array(refined)).sum(0) / values["cohorts"].shape[2]
+            )
         else:
             projections = model.target_query, model.target_key, model.target_value
-            rows.append(attend(normal(target), np.array(refined), projections, heads, np.array(extra)))
+            rows.append(
+                attend(normal(target), np.array(refined), projections, heads, np.array(extra))
+            )
     return torch.tensor(np.array(rows))
 
 
@@ -147,32 +155,43 @@ def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams,
         inputs["beam_valid"][1, 2] = False
         inputs["beam_log_probs"][1, 2] = -torch.inf
         inputs["cohorts"][1, 2] = 0
-    torch.testing.assert_close(model(**inputs).detach(), by_definition(model, inputs, heads, residual))
+    torch.testing.assert_close(
+        model(**inputs).detach(), by_definition(model, inputs, heads, residual)
+    )
 
 
 def test_small_embeddings_choose_as_well_as_large_ones():
     model, inputs = attention(), batch()
     expected = model(**inputs)
-    inputs["cohorts"], inputs["target"] = inputs["cohorts"] / 50, inputs["target"] / 50  # as Xavier draws them
+    inputs["cohorts"], inputs["target"] = (
+        inputs["cohorts"] / 50,
+        inputs["target"] / 50,
+    )  # as Xavier draws them
     torch.testing.assert_close(model(**inputs), expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("items", [3_000, 80_000, 1_000_000])
 def test_fresh_cohorts_of_any_catalogue_are_normalised(items):
     source = torch.Generator().manual_seed(0)
-    codes = torch.stack([torch.randint(size, (items,), generator=source) for size in (256, 256, 2)], 1)
+    codes = torch.stack(
+        [torch.randint(size, (items,), generator=source) for size in (256, 256, 2)], 1
+    )
     codes[0] = -1
     table, variance = CohortTable(codes, [256, 256, 2]), 2 / (items + 16)
     means = table(torch.randn(items, 16, generator=source) * variance**0.5)
     normal = rms_normalize(means, table.epsilon(variance))
     assert 0.93 < normal.square().mean().sqrt() <= 1  # with T5's epsilon 0.27 and 0.02
-    assert table.epsilon(1.0) == EPS == 1e-6  # T5's, wherever it is small enough: the published runs
+    assert (
+        table.epsilon(1.0) == EPS == 1e-6
+    )  # T5's, wherever it is small enough: the published runs
 
 
 def test_masked_history_positions_never_matter():
     model, inputs = attention(), batch()
     expected = model(**inputs)
-    inputs["history_states"] = torch.where(inputs["history_mask"].unsqueeze(-1), inputs["history_states"], 1e3)
+    inputs["history_states"] = torch.where(
+        inputs["history_mask"].unsqueeze(-1), inputs["history_states"], 1e3
+    )
     torch.testing.assert_close(model(**inputs), expected)
 
 
@@ -196,9 +215,16 @@ def test_invalid_beams_never_matter_and_rows_without_any_give_zero_with_finite_g
     assert (intent[[0, 3]] == 0).all() and (intent[[1, 2]] != 0).any()
     intent.sum().backward()
     grad = inputs["cohorts"].grad
-    assert torch.isfinite(grad).all() and (grad[~inputs["beam_valid"]] == 0).all() and (grad[2] != 0).any()
+    assert (
+        torch.isfinite(grad).all()
+        and (grad[~inputs["beam_valid"]] == 0).all()
+        and (grad[2] != 0).any()
+    )
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-    changed = {**inputs, "cohorts": torch.where(inputs["beam_valid"][..., None, None], inputs["cohorts"], 50.0)}
+    changed = {
+        **inputs,
+        "cohorts": torch.where(inputs["beam_valid"][..., None, None], inputs["cohorts"], 50.0),
+    }
     torch.testing.assert_close(model(**changed), intent)
     alone = {name: inputs[name][1:2, :1] for name in ("cohorts", "beam_log_probs", "beam_valid")}
     alone.update({name: inputs[name][1:2] for name in ("history_states", "history_mask")})
@@ -218,10 +244,16 @@ def test_gradient_passes_to_history_cohorts_target_and_every_parameter_but_not_t
 
 
 def test_variants_own_only_the_parameters_they_use():
-    names = {variant: {name for name, _ in attention(variant).named_children()} for variant in VARIANTS}
+    names = {
+        variant: {name for name, _ in attention(variant).named_children()} for variant in VARIANTS
+    }
     assert names["mean"] == set()
     assert names["target"] == {"target_query", "target_key", "target_value"}
-    assert names["hierarchical"] == names["literal"] == names["target"] | {"refine_query", "refine_key", "refine_value"}
+    assert (
+        names["hierarchical"]
+        == names["literal"]
+        == names["target"] | {"refine_query", "refine_key", "refine_value"}
+    )
 
 
 def test_dropout_acts_on_attention_weights_in_training_only():
@@ -233,7 +265,11 @@ def test_dropout_acts_on_attention_weights_in_training_only():
 
 @pytest.mark.parametrize(
     "options, message",
-    [({"variant": "max"}, "variant must be one of"), ({"heads": 3}, "num_heads=3"), ({"dropout": 1.0}, "dropout")],
+    [
+        ({"variant": "max"}, "variant must be one of"),
+        ({"heads": 3}, "num_heads=3"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
 )
 def test_impossible_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

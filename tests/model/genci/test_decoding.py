@@ -20,14 +20,18 @@ def catalogues(draw):
 
 
 def table_model(sizes, seed):
-    """A model that scores every code by an arbitrary function of its prefix, as logits_fn and as a plain function."""
+    """A model that scores every code by an arbitrary function of its prefix, as logits_fn and as a
+    plain function.
+    """
 
     def weights(prefix):
         generator = torch.Generator().manual_seed(seed + hash(prefix) % 100003)
         return torch.randn(sizes[len(prefix)], generator=generator)
 
     def logits_fn(level, prefix, parent):
-        return torch.stack([torch.stack([weights(tuple(beam)) for beam in row.tolist()]) for row in prefix])
+        return torch.stack(
+            [torch.stack([weights(tuple(beam)) for beam in row.tolist()]) for row in prefix]
+        )
 
     return logits_fn, weights
 
@@ -65,7 +69,9 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_
                 assert (state >= 0) == ((*prefix, code) in {row[: level + 1] for row in rows})
                 states[(*prefix, code)] = state
         numbers = [states[prefix] for prefix in sorted({row[: level + 1] for row in rows})]
-        assert numbers == list(range(trie.starts[level + 1], trie.starts[level + 1] + trie.counts[level + 1]))
+        assert numbers == list(
+            range(trie.starts[level + 1], trie.starts[level + 1] + trie.counts[level + 1])
+        )
     index = {row: number for number, row in enumerate(rows)}
     every = list(itertools.product(*(range(-1, size + 1) for size in sizes)))
     assert trie(torch.tensor(every)).tolist() == [index.get(codes, -1) for codes in every]
@@ -76,15 +82,21 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_
 def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra, max_cells):
     sizes, rows = catalogue
     logits_fn, weights = table_model(sizes, seed)
-    beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes, max_cells=max_cells), 3, len(rows) + extra)
+    beams = beam_search(
+        logits_fn, Trie(torch.tensor(rows), sizes, max_cells=max_cells), 3, len(rows) + extra
+    )
     exact = exhaustive(sizes, rows, weights)
     ranking = sorted(rows, key=lambda row: (-exact[row], row))
     assert beams.codes.shape == (3, len(rows) + extra, len(sizes))
     assert beams.valid.sum(1).tolist() == [len(rows)] * 3
     found = beams.codes[0, : len(rows)].tolist()
-    assert [exact[tuple(codes)] for codes in found] == pytest.approx([exact[row] for row in ranking], abs=1e-5)
+    assert [exact[tuple(codes)] for codes in found] == pytest.approx(
+        [exact[row] for row in ranking], abs=1e-5
+    )
     assert sorted(map(tuple, found)) == sorted(rows)
-    assert beams.log_probs[0, : len(rows)].tolist() == pytest.approx([exact[tuple(codes)] for codes in found], abs=1e-5)
+    assert beams.log_probs[0, : len(rows)].tolist() == pytest.approx(
+        [exact[tuple(codes)] for codes in found], abs=1e-5
+    )
     assert beams.items[0, : len(rows)].tolist() == [rows.index(tuple(codes)) for codes in found]
     assert beams.log_probs.exp().sum(1).tolist() == pytest.approx([1.0] * 3, abs=1e-5)
     assert (beams.codes[:, len(rows) :] == -1).all() and (beams.items[:, len(rows) :] == -1).all()
@@ -102,25 +114,38 @@ def test_narrow_beam_equals_a_plain_python_beam_search(catalogue, seed, width):
         for prefix, score in frontier:
             allowed = sorted({row[level] for row in rows if row[:level] == prefix})
             log_probs = weights(prefix)[allowed].double().log_softmax(0).tolist()
-            grown += [((*prefix, code), score + gain) for code, gain in zip(allowed, log_probs, strict=True)]
+            grown += [
+                ((*prefix, code), score + gain)
+                for code, gain in zip(allowed, log_probs, strict=True)
+            ]
         frontier = sorted(grown, key=lambda beam: (-beam[1], beam[0]))[:width]
     beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes), 1, width)
-    assert [tuple(codes) for codes in beams.codes[0][beams.valid[0]].tolist()] == [prefix for prefix, _ in frontier]
-    assert beams.log_probs[0][beams.valid[0]].tolist() == pytest.approx([score for _, score in frontier], abs=1e-5)
+    assert [tuple(codes) for codes in beams.codes[0][beams.valid[0]].tolist()] == [
+        prefix for prefix, _ in frontier
+    ]
+    assert beams.log_probs[0][beams.valid[0]].tolist() == pytest.approx(
+        [score for _, score in frontier], abs=1e-5
+    )
 
 
 @settings(max_examples=60)
 @given(catalogues(), st.integers(0, 1000), st.integers(1, 30), st.integers(1, 4))
-def test_csr_and_dense_tries_give_the_same_transitions_and_the_same_beams(catalogue, seed, width, num_rows):
+def test_csr_and_dense_tries_give_the_same_transitions_and_the_same_beams(
+    catalogue, seed, width, num_rows
+):
     sizes, rows = catalogue
     dense, csr = (Trie(torch.tensor(rows), sizes, max_cells=cells) for cells in (2**27, 0))
-    assert (dense.counts, dense.starts) == (csr.counts, csr.starts) and torch.equal(dense.leaf_item, csr.leaf_item)
+    assert (dense.counts, dense.starts) == (csr.counts, csr.starts) and torch.equal(
+        dense.leaf_item, csr.leaf_item
+    )
     for level in range(len(sizes)):
         states = torch.arange(dense.starts[level], dense.starts[level + 1])
         one, other = dense.following(states, level), csr.following(states, level)
         assert torch.equal(one, other) and one.dtype == other.dtype == torch.int32
     logits_fn, _ = table_model(sizes, seed)
-    for one, other in zip(*(beam_search(logits_fn, trie, num_rows, width) for trie in (dense, csr)), strict=True):
+    for one, other in zip(
+        *(beam_search(logits_fn, trie, num_rows, width) for trie in (dense, csr)), strict=True
+    ):
         assert torch.equal(one, other)
 
 
@@ -133,7 +158,9 @@ def test_the_layout_follows_the_size_of_the_dense_table():
 
 
 def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other():
-    rows = torch.tensor([[2, 1], [0, 1], [2, 0], [0, 0]])  # balanced: every item has probability 1/4
+    rows = torch.tensor(
+        [[2, 1], [0, 1], [2, 0], [0, 0]]
+    )  # balanced: every item has probability 1/4
 
     def flat(level, prefix, parent):
         return torch.zeros(*prefix.shape[:2], 3)
@@ -147,7 +174,9 @@ def test_equal_scores_from_unequal_parents_are_still_ordered_by_code():
     rows = torch.tensor([[2, 0], [1, 1], [1, 0], [0, 0]])  # 1/4; 1/2 * 1/2 twice; 1/4
 
     def logits(level, prefix, parent):
-        return torch.tensor([0.0, math.log(2) if level == 0 else 0.0, 0.0]).expand(*prefix.shape[:2], 3)
+        return torch.tensor([0.0, math.log(2) if level == 0 else 0.0, 0.0]).expand(
+            *prefix.shape[:2], 3
+        )
 
     beams = beam_search(logits, Trie(rows, [3, 3]), 1, 4)
     assert len(set(beams.log_probs[0].tolist())) == 1
@@ -176,8 +205,12 @@ def test_pruned_branch_that_dies_leaves_invalid_beams_not_invented_items():
 
 @pytest.mark.parametrize("value", [float("nan"), -float("nan")])
 def test_nan_scores_stay_visible(value):
-    trie = Trie(torch.tensor([[1, 0], [2, 2]]), [4, 3])  # most codes are not allowed, and their scores are NaN as well
-    beams = beam_search(lambda level, prefix, parent: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2)
+    trie = Trie(
+        torch.tensor([[1, 0], [2, 2]]), [4, 3]
+    )  # most codes are not allowed, and their scores are NaN as well
+    beams = beam_search(
+        lambda level, prefix, parent: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2
+    )
     assert beams.log_probs.isnan().all() and beams.valid.all() and beams.items.tolist() == [[0, 1]]
 
 

@@ -15,8 +15,12 @@ from recbole_genci.model.genci.genci import GenCI
 from recbole_genci.model.genci.intent import IntentGenerator
 from recbole_genci.model.genci.t5 import T5Decoder
 
-VARIANTS = [{}, {"history_tokens": "code"}, {"num_beams": 1},
-            *({"intent_extraction": name} for name in ("mean", "target", "literal"))]  # fmt: skip
+VARIANTS = [
+    {},
+    {"history_tokens": "code"},
+    {"num_beams": 1},
+    *({"intent_extraction": name} for name in ("mean", "target", "literal")),
+]
 
 
 @pytest.mark.parametrize("keys", VARIANTS, ids=str)
@@ -31,7 +35,9 @@ def test_padding_batch_order_and_batch_size_never_change_a_prediction(tiny_parts
         alone = torch.cat([model.predict(test[rows[i : i + 1]]) for i in rows])
         torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
         wider = test[rows]
-        wider.interaction["history_semantic_ids"] = F.pad(wider["history_semantic_ids"], (0, 0, 0, 3), value=-1)
+        wider.interaction["history_semantic_ids"] = F.pad(
+            wider["history_semantic_ids"], (0, 0, 0, 3), value=-1
+        )
         torch.testing.assert_close(model.predict(wider), together, atol=1e-5, rtol=0)
         # Rows of one history need not be recognised as such.
         apart = test[rows]
@@ -46,16 +52,24 @@ def test_history_numbers_are_shared_by_equal_histories_and_grow_with_length(tiny
     assert len(views[0][np.arange(len(views[0]))]["item_length"].unique()) > 2
     for part in views:
         rows = part[np.arange(len(part))]
-        histories, length, number = rows["item_id_list"], rows["item_length"], rows["history_number"]
+        histories, length, number = (
+            rows["item_id_list"],
+            rows["item_length"],
+            rows["history_number"],
+        )
         assert (length[number.argsort()].diff() >= 0).all()
         for one in number.unique():
             assert (histories[number == one] == histories[number == one][0]).all()
-        assert len(number[length == 0].unique()) == int((length == 0).any())  # one for all empty histories
+        assert len(number[length == 0].unique()) == int(
+            (length == 0).any()
+        )  # one for all empty histories
 
 
 def test_normalisation_adds_little_to_cohorts_as_they_are_drawn(tiny_parts, monkeypatch):
     parts, base = tiny_parts
-    assert make_model("GenCI", parts, base)[0].cohort_attention.eps == 1e-6  # T5's, that of the published runs
+    assert (
+        make_model("GenCI", parts, base)[0].cohort_attention.eps == 1e-6
+    )  # T5's, that of the published runs
     # these few items' cohorts, as if they were too small for T5's
     monkeypatch.setattr("recbole_genci.model.genci.cohort.EPS", 1e9)
     model, _ = make_model("GenCI", parts, base)
@@ -67,16 +81,24 @@ WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring eve
 
 
 @pytest.mark.parametrize(
-    "keys", [WIDE, WIDE | {"history_tokens": "code"}, WIDE | {"intent_extraction": "literal"}, WIDE | {"cohort_residual": False}],
+    "keys",
+    [
+        WIDE,
+        WIDE | {"history_tokens": "code"},
+        WIDE | {"intent_extraction": "literal"},
+        WIDE | {"cohort_residual": False},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     parts, base = tiny_parts
     model, (train, _, test) = make_model("GenCI", parts, base | keys)
     randomise(model, scale=0.4)
     everything, batch = train[np.arange(len(train))], test[np.arange(0, len(test), 2)]
     place = len(model.token_seq_field_names) + model.token_field_names.index("item_id")
-    item_of = dict(zip(everything["item_id"].tolist(), embedded(model, everything)[:, place], strict=True))
+    item_of = dict(
+        zip(everything["item_id"].tolist(), embedded(model, everything)[:, place], strict=True)
+    )
     fields, codes = embedded(model, batch), test.semantic_ids
     assert len(item_of) == 20 and model.cohort_attention.eps == 1e-6
     normal = (lambda vector: vector) if keys.get("intent_extraction") == "literal" else unit
@@ -85,22 +107,34 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     expected = []
     for row in range(len(batch)):
         with torch.no_grad():
-            encoded = model.intent.encode(batch["history_semantic_ids"][row : row + 1], batch["item_length"][row : row + 1])
+            encoded = model.intent.encode(
+                batch["history_semantic_ids"][row : row + 1], batch["item_length"][row : row + 1]
+            )
             zeros = torch.zeros(20, dtype=torch.int64)
             log_probs = score_codes(model.intent, encoded, zeros, codes[1:], model.trie)  # Eq. 6
         history, chance = encoded.states[0].double().numpy(), softmax(log_probs.double().numpy())
         refined, extra = [], []
         for code, weight in zip(codes[1:], chance, strict=True):
             for level in range(3):
-                cohort = np.mean([item_of[item] for item in item_of if codes[item, level] == code[level]], axis=0)  # Eq. 7
+                cohort = np.mean(
+                    [item_of[item] for item in item_of if codes[item, level] == code[level]], axis=0
+                )  # Eq. 7
                 attention, cohort = model.cohort_attention, normal(cohort)
                 projections = attention.refine_query, attention.refine_key, attention.refine_value
-                kept = cohort if "intent_extraction" not in keys and "cohort_residual" not in keys else 0
-                refined.append(attend(cohort, history, projections, attention.num_heads) + kept)  # Eq. 8
+                kept = (
+                    cohort
+                    if "intent_extraction" not in keys and "cohort_residual" not in keys
+                    else 0
+                )
+                refined.append(
+                    attend(cohort, history, projections, attention.num_heads) + kept
+                )  # Eq. 8
                 extra.append(np.log(weight))
         projections = attention.target_query, attention.target_key, attention.target_value
         target = normal(item_of[int(batch["item_id"][row])])
-        short_term = attend(target, np.array(refined), projections, attention.num_heads, np.array(extra))  # Eq. 9
+        short_term = attend(
+            target, np.array(refined), projections, attention.num_heads, np.array(extra)
+        )  # Eq. 9
         long_term = history[-1]  # Eq. 5
         joined = np.concatenate([0.1 * long_term, 0.1 * short_term, fields[row].flatten()])
         expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
@@ -118,12 +152,16 @@ def test_the_short_term_intent_trains_items_that_are_no_target(tiny_parts):
     reached = model.token_embedding_table.embedding.weight.grad.abs().sum(1) > 0
     start = int(model.token_field_offsets[model.token_field_names.index("item_id")])
     codes, generated = train.semantic_ids[:, :3], beams.codes[..., :3].flatten(0, 1)
-    member = (codes[:, None] == generated).any(2).any(1)  # shares a cohort with a generated item (Eq. 7)
+    member = (
+        (codes[:, None] == generated).any(2).any(1)
+    )  # shares a cohort with a generated item (Eq. 7)
     member[0] = False
     expected = member.clone()
     expected[batch["item_id"]] = True
     assert torch.equal(reached[start : start + model.num_items], expected)
-    assert reached.sum() == expected.sum() and 4 < member.sum() < model.num_items - 1  # neither the targets alone nor all
+    assert (
+        reached.sum() == expected.sum() and 4 < member.sum() < model.num_items - 1
+    )  # neither the targets alone nor all
 
 
 @pytest.mark.parametrize("keys", [*VARIANTS, {"sr_loss": "mse"}], ids=str)
@@ -134,13 +172,21 @@ def test_gradients_reach_every_parameter(tiny_parts, keys):
     losses = model.calculate_loss(train[np.arange(len(train))])
     assert len(losses) == len(model.loss_names) and all(loss > 0 for loss in losses)
     sum(losses).backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    without = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert without == []
 
 
 def test_the_loss_is_eq_12_part_by_part(tiny_parts):
     parts, base = tiny_parts
-    no_dropout = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0, "mu": 0.3, "eta": 0.7}
+    no_dropout = {
+        "dropout_prob": 0.0,
+        "intent_dropout": 0.0,
+        "sr_dropout_prob": 0.0,
+        "mu": 0.3,
+        "eta": 0.7,
+    }
     model, (train, _, _) = make_model("GenCI", parts, base | no_dropout)
     batch = train[np.arange(len(train))]
     label = batch["label"]
@@ -150,9 +196,14 @@ def test_the_loss_is_eq_12_part_by_part(tiny_parts):
     torch.testing.assert_close(ctr, F.binary_cross_entropy(torch.sigmoid(logits), label))  # Eq. 1
     clicked = label == 1
     per_row = -score_codes(model.intent, encoded, index[clicked], batch["semantic_ids"][clicked])
-    torch.testing.assert_close(ntp, 0.3 * per_row.mean() / 4, atol=1e-5, rtol=1e-4)  # Eq. 2, mean over its 4 levels
+    torch.testing.assert_close(
+        ntp, 0.3 * per_row.mean() / 4, atol=1e-5, rtol=1e-4
+    )  # Eq. 2, mean over its 4 levels
     teacher = model.teacher(batch).detach()
-    soft = -(torch.sigmoid(teacher) * F.logsigmoid(logits) + torch.sigmoid(-teacher) * F.logsigmoid(-logits))
+    soft = -(
+        torch.sigmoid(teacher) * F.logsigmoid(logits)
+        + torch.sigmoid(-teacher) * F.logsigmoid(-logits)
+    )
     torch.testing.assert_close(regularisation, 0.7 * soft.mean())  # Eq. 11
     torch.testing.assert_close(base_loss, F.binary_cross_entropy_with_logits(teacher, label))
 
@@ -168,7 +219,9 @@ def test_regularisation_never_trains_its_teacher(tiny_parts):
 
 def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
     parts, base = tiny_parts
-    model, (train, _, _) = make_model("GenCI", parts, base | {"intent_dropout": 0.0, "dropout_prob": 0.0})
+    model, (train, _, _) = make_model(
+        "GenCI", parts, base | {"intent_dropout": 0.0, "dropout_prob": 0.0}
+    )
     batch = train[np.arange(len(train))]
     before = model.train().calculate_loss(batch)[1]
     negative = batch["label"] == 0
@@ -178,7 +231,12 @@ def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
     assert (model.calculate_loss(batch)[1] - before).abs() > 1e-4
 
 
-SHORT_TERM = [(IntentGenerator, "generate"), (CohortTable, "forward"), (CohortTable, "gather"), (CohortAttention, "forward")]
+SHORT_TERM = [
+    (IntentGenerator, "generate"),
+    (CohortTable, "forward"),
+    (CohortTable, "gather"),
+    (CohortAttention, "forward"),
+]
 NEXT_ITEM = [(IntentGenerator, "ntp_loss")]
 REGULARISATION = [(DeepFM, "forward"), (GenCI, "self_supervised_regularisation")]
 ENCODING = [(GenCI, "encode_histories"), (IntentGenerator, "encode")]
@@ -190,8 +248,16 @@ ENCODING = [(GenCI, "encode_histories"), (IntentGenerator, "encode")]
         ({"use_short_term": False}, SHORT_TERM, []),
         ({"mu": 0}, NEXT_ITEM, [1]),
         ({"eta": 0}, REGULARISATION, [2, 3]),
-        ({"use_short_term": False, "mu": 0}, [*SHORT_TERM, *NEXT_ITEM, (T5Decoder, "forward")], [1]),
-        ({"use_short_term": False, "use_long_term": False, "mu": 0}, [*SHORT_TERM, *NEXT_ITEM, *ENCODING], [1]),
+        (
+            {"use_short_term": False, "mu": 0},
+            [*SHORT_TERM, *NEXT_ITEM, (T5Decoder, "forward")],
+            [1],
+        ),
+        (
+            {"use_short_term": False, "use_long_term": False, "mu": 0},
+            [*SHORT_TERM, *NEXT_ITEM, *ENCODING],
+            [1],
+        ),
     ],
     ids=["w/o ST", "w/o NTP", "w/o SR", "w/o ST and NTP", "w/o all intent"],
 )
@@ -209,7 +275,9 @@ def test_ablation_keys_remove_their_computation(tiny_parts, monkeypatch, keys, g
     model.eval().predict(train[np.arange(32)])
     assert called == set()
     full.train().calculate_loss(train[np.arange(32)])
-    assert called == {name for _, name in gone}  # the watch works: the whole model does run all of it
+    assert called == {
+        name for _, name in gone
+    }  # the watch works: the whole model does run all of it
 
 
 def watch(monkeypatch, owner, name, called):
@@ -237,9 +305,13 @@ def test_without_the_long_term_intent_its_state_is_never_read(tiny_parts, monkey
         assert any(loss.isnan() for loss in losses) == read
 
 
-def test_evaluation_without_intents_encodes_nothing_though_next_item_prediction_trains_the_encoder(tiny_parts, monkeypatch):
+def test_evaluation_without_intents_encodes_nothing_though_next_item_prediction_trains_the_encoder(
+    tiny_parts, monkeypatch
+):
     parts, base = tiny_parts
-    model, (train, _, test) = make_model("GenCI", parts, base | {"use_short_term": False, "use_long_term": False})
+    model, (train, _, test) = make_model(
+        "GenCI", parts, base | {"use_short_term": False, "use_long_term": False}
+    )
     called = set()
     watch(monkeypatch, IntentGenerator, "encode", called)
     model.predict(test[np.arange(5)])
@@ -251,18 +323,28 @@ def test_without_next_item_prediction_nothing_but_the_decoder_is_left_untrained(
     parts, base = tiny_parts
     model, (train, _, _) = make_model("GenCI", parts, base | {"mu": 0})
     sum(model.train().calculate_loss(train[np.arange(len(train))])).backward()
-    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    assert without == {name for name, _ in model.named_parameters() if name.startswith("intent.decoder.")}
+    without = {
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    }
+    assert without == {
+        name for name, _ in model.named_parameters() if name.startswith("intent.decoder.")
+    }
 
 
 def test_on_32_users_the_generator_overfits_to_perfect_greedy_recall(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
-    for user in range(32):  # whose first click is theirs alone, so that no two non-empty histories are equal
+    for user in range(
+        32
+    ):  # whose first click is theirs alone, so that no two non-empty histories are equal
         items = [user, *rng.choice(np.arange(32, 48), size=3, replace=False)]
         rows += [[f"u{user}", f"i{item}", 1, 100 * n] for n, item in enumerate(items)]
         rows.append([f"u{user}", f"i{rng.integers(48)}", 0, 1])
-    keys = write_dataset(tmp_path, rows, num_items=48, num_users=32) | {"eta": 0, "intent_width": 32, "num_beams": 1}
+    keys = write_dataset(tmp_path, rows, num_items=48, num_users=32) | {
+        "eta": 0,
+        "intent_width": 32,
+        "num_beams": 1,
+    }
     parts = create_dataset(Config("GenCI", "tiny", config_dict=keys)).build()
     model, (train, _, _) = make_model("GenCI", parts, keys | {"intent_dropout": 0.0})
     batch = train[np.flatnonzero((train[np.arange(len(train))]["item_length"] > 0).numpy())]
@@ -300,7 +382,9 @@ def test_generated_codes_are_those_of_items(tiny_parts):
         encoded, _ = model.encode_histories(test[np.arange(len(test))])
         beams = model.intent.generate(encoded, model.trie, 6)
     real = {tuple(code) for code in item_codes(parts[0].item_num)[1:].tolist()}
-    assert beams.valid.all() and all(tuple(code) in real for code in beams.codes.flatten(0, 1).tolist())
+    assert beams.valid.all() and all(
+        tuple(code) in real for code in beams.codes.flatten(0, 1).tolist()
+    )
 
 
 def test_empty_histories_one_user_and_fewer_items_than_beams_work(tmp_path):
@@ -319,10 +403,20 @@ def test_empty_histories_one_user_and_fewer_items_than_beams_work(tmp_path):
 
 @pytest.mark.parametrize(
     "keys",
-    [{"sr_loss": "kl"}, {"sr_base": "lr"}, {"history_tokens": "word"}, {"intent_extraction": "max"}, {"intent_heads": 3},
-     {"attention_heads": 5}, {"num_beams": 0}, {"mu": -1}, {"eta": "high"}, {"dropout_prob": 1.0}],
+    [
+        {"sr_loss": "kl"},
+        {"sr_base": "lr"},
+        {"history_tokens": "word"},
+        {"intent_extraction": "max"},
+        {"intent_heads": 3},
+        {"attention_heads": 5},
+        {"num_beams": 0},
+        {"mu": -1},
+        {"eta": "high"},
+        {"dropout_prob": 1.0},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_settings_that_cannot_work_are_refused_by_their_key(keys):
     with pytest.raises(ValueError, match=f"^{next(iter(keys))}: "):
         GenCI.check_settings(Config("GenCI", "ml-100k", config_dict=keys))

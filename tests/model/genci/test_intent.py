@@ -1,4 +1,6 @@
-"""The generator: encoding, next-item loss, scoring and generation agree with each other and with definitions."""
+"""The generator: encoding, next-item loss, scoring and generation agree with each other and with
+definitions.
+"""
 
 import pytest
 import torch
@@ -14,12 +16,16 @@ SIZES = [5, 7, 3]
 def generator(history_tokens="item", dropout=0.0, **options):
     torch.manual_seed(0)
     options = {"width": 16, "num_heads": 2, "feed_forward_size": 32, "max_history": 12, **options}
-    return IntentGenerator(options.pop("sizes", SIZES), history_tokens=history_tokens, dropout=dropout, **options)
+    return IntentGenerator(
+        options.pop("sizes", SIZES), history_tokens=history_tokens, dropout=dropout, **options
+    )
 
 
 def random_histories(rows, width=12, sizes=SIZES, seed=1):
     source = torch.Generator().manual_seed(seed)
-    codes = torch.stack([torch.randint(size, (rows, width), generator=source) for size in sizes], -1)
+    codes = torch.stack(
+        [torch.randint(size, (rows, width), generator=source) for size in sizes], -1
+    )
     length = torch.randint(0, width + 1, (rows,), generator=source)
     length[0] = 0
     return codes.masked_fill((torch.arange(width) >= length[:, None]).unsqueeze(-1), -1), length
@@ -43,13 +49,17 @@ def test_encoding_depends_on_neither_padding_nor_batch_order_nor_batch_size(hist
     shuffled = model.encode(codes[order], length[order])
     torch.testing.assert_close(shuffled.states, together.states[order], atol=1e-5, rtol=0)
     junk = torch.where(codes < 0, 99, codes)  # what lies beyond the length is never read
-    torch.testing.assert_close(model.encode(junk, length).states, together.states, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        model.encode(junk, length).states, together.states, atol=1e-5, rtol=0
+    )
     for row in range(9):
         alone = model.encode(codes[row : row + 1, : length[row]], length[row : row + 1])
         positions = alone.states.shape[1]
         step = len(SIZES) if history_tokens == "code" else 1
         assert positions == max(int(length[row]) * step, 1) and bool(alone.mask.all())
-        torch.testing.assert_close(alone.states[0], together.states[row, :positions], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            alone.states[0], together.states[row, :positions], atol=1e-5, rtol=0
+        )
         torch.testing.assert_close(alone.last[0], together.last[row], atol=1e-5, rtol=0)
         assert together.mask[row].sum() == positions
         assert (together.states[row, positions:] == 0).all()
@@ -59,19 +69,26 @@ def test_encoding_depends_on_neither_padding_nor_batch_order_nor_batch_size(hist
 @both
 @pytest.mark.parametrize("in_order_of_length", [True, False])
 @pytest.mark.parametrize("chunk_positions", [1, 40, 100])
-def test_chunked_encoding_equals_unchunked_in_value_and_gradient(history_tokens, chunk_positions, in_order_of_length):
+def test_chunked_encoding_equals_unchunked_in_value_and_gradient(
+    history_tokens, chunk_positions, in_order_of_length
+):
     codes, length = random_histories(10)
     if in_order_of_length:
         order = length.argsort()
         codes, length = codes[order], length[order]
-    whole, chunked = generator(history_tokens, chunk_positions=0), generator(history_tokens, chunk_positions=chunk_positions)
+    whole, chunked = (
+        generator(history_tokens, chunk_positions=0),
+        generator(history_tokens, chunk_positions=chunk_positions),
+    )
     results = [model.encode(codes, length) for model in (whole, chunked)]
     torch.testing.assert_close(results[0].states, results[1].states, atol=1e-6, rtol=1e-5)
     assert torch.equal(results[0].mask, results[1].mask)
     probe = torch.randn_like(results[0].states)
     for result in results:
         ((result.states * probe).sum() + result.last.sum()).backward()
-    for (name, first), second in zip(whole.encoder.named_parameters(), chunked.encoder.parameters(), strict=True):
+    for (name, first), second in zip(
+        whole.encoder.named_parameters(), chunked.encoder.parameters(), strict=True
+    ):
         torch.testing.assert_close(first.grad, second.grad, atol=1e-4, rtol=1e-4, msg=name)
 
 
@@ -80,7 +97,9 @@ def test_batch_of_empty_histories_reads_only_the_start_token(history_tokens):
     model = generator(history_tokens).eval()
     encoded = model.encode(torch.full((3, 12, 3), -1), torch.zeros(3, dtype=torch.int64))
     assert encoded.states.shape == (3, 1, 16) and bool(encoded.mask.all())
-    without_columns = model.encode(torch.empty(3, 0, 3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+    without_columns = model.encode(
+        torch.empty(3, 0, 3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    )
     assert torch.equal(encoded.last, without_columns.last)
     with torch.no_grad():
         model.token_embedding.weight[model.empty_token].normal_()
@@ -94,7 +113,9 @@ def test_item_mode_reads_the_sum_and_code_mode_the_order_of_the_codes():
         model = generator(history_tokens).eval()
         length = torch.tensor([2])
         assert model.encode(codes, length).states.shape[1] == (2 if history_tokens == "item" else 6)
-        assert not torch.allclose(model.encode(codes, length).last, model.encode(swapped, length).last, atol=1e-3)
+        assert not torch.allclose(
+            model.encode(codes, length).last, model.encode(swapped, length).last, atol=1e-3
+        )
     model = generator("item").eval()
     seen = []
     model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -128,7 +149,9 @@ def test_ntp_loss_is_the_cross_entropy_of_each_level_by_hand():
         embedded = model.token_embedding(torch.tensor([tokens])) * 4.0
         memory, mask = encoded.states[row : row + 1], encoded.mask[row : row + 1]
         for level in range(3):
-            hidden, _ = model.decoder(embedded[:, : level + 1], memory, mask)  # later codes are not even given
+            hidden, _ = model.decoder(
+                embedded[:, : level + 1], memory, mask
+            )  # later codes are not even given
             table = model.token_embedding.weight[starts[level] : starts[level] + SIZES[level]]
             by_hand[level] -= (hidden[0, -1] @ table.T).log_softmax(0)[codes[level]].detach() / 5
     torch.testing.assert_close(losses, by_hand, atol=1e-5, rtol=1e-5)
@@ -139,7 +162,9 @@ def test_ntp_loss_is_the_cross_entropy_of_each_level_by_hand():
 def test_ntp_loss_of_no_rows_is_zero_and_differentiable():
     model = generator()
     encoded = model.encode(*random_histories(2))
-    losses = model.ntp_loss(encoded, torch.empty(0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64))
+    losses = model.ntp_loss(
+        encoded, torch.empty(0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64)
+    )
     assert losses.tolist() == [0.0, 0.0, 0.0]
     losses.mean().backward()
     assert (model.token_embedding.weight.grad == 0).all()
@@ -158,7 +183,9 @@ def test_equal_target_counts_take_the_shared_path_with_the_same_result():
     encoded, targets = model.encode(*random_histories(4)), random_items(8)
     index = torch.tensor([3, 1, 0, 2, 2, 0, 3, 1])
     shared = score_codes(model, encoded, index, targets)
-    single = torch.stack([score_codes(model, encoded, index[i : i + 1], targets[i : i + 1])[0] for i in range(8)])
+    single = torch.stack(
+        [score_codes(model, encoded, index[i : i + 1], targets[i : i + 1])[0] for i in range(8)]
+    )
     torch.testing.assert_close(shared, single, atol=1e-5, rtol=1e-5)
     a, b = model.ntp_loss(encoded, index, targets), model.ntp_loss(encoded, index[:7], targets[:7])
     last = model.ntp_loss(encoded, index[7:], targets[7:])
@@ -181,7 +208,9 @@ def test_wide_beam_search_equals_exact_scoring_of_every_item(history_tokens, siz
     assert beams.valid.sum(1).tolist() == [count] * rows
     ranked = exact.detach().sort(dim=1, descending=True, stable=True)
     torch.testing.assert_close(beams.log_probs[:, :count], ranked.values, atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(exact.detach().gather(1, beams.items[:, :count]), ranked.values, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(
+        exact.detach().gather(1, beams.items[:, :count]), ranked.values, atol=1e-4, rtol=1e-5
+    )
     assert torch.equal(items[beams.items[:, :count]], beams.codes[:, :count])
     assert (beams.items[:, count:] == -1).all() and (beams.log_probs[:, count:] == -torch.inf).all()
     if len(items) > 1:
@@ -198,8 +227,13 @@ def test_one_beam_is_greedy_decoding():
         prefix = ()
         for level in range(3):
             allowed = sorted({other[level] for other in rows if other[:level] == prefix})
-            full = [next(other for other in rows if other[: level + 1] == (*prefix, code)) for code in allowed]
-            tokens = [model.start_token] + [int(model.offsets[n]) + code for n, code in enumerate(prefix)]
+            full = [
+                next(other for other in rows if other[: level + 1] == (*prefix, code))
+                for code in allowed
+            ]
+            tokens = [model.start_token] + [
+                int(model.offsets[n]) + code for n, code in enumerate(prefix)
+            ]
             memory = encoded.states[row : row + 1], encoded.mask[row : row + 1]
             hidden, _ = model.decoder(model.token_embedding(torch.tensor([tokens])) * 4.0, *memory)
             table = model.token_embedding.weight[model.level_starts[level] :]
@@ -212,7 +246,9 @@ def test_score_of_codes_outside_the_trie_is_minus_infinity():
     model = generator().eval()
     encoded = model.encode(*random_histories(2))
     trie = Trie(torch.tensor([[0, 0, 0], [1, 1, 1]]), SIZES)
-    scores = score_codes(model, encoded, torch.tensor([1, 1]), torch.tensor([[0, 0, 1], [1, 1, 1]]), trie)
+    scores = score_codes(
+        model, encoded, torch.tensor([1, 1]), torch.tensor([[0, 0, 1], [1, 1, 1]]), trie
+    )
     assert scores[0] == -torch.inf and torch.isfinite(scores[1])
     outside = score_codes(model, encoded, torch.tensor([1]), torch.tensor([[2, 0, 1]]), trie)
     assert outside.tolist() == [-torch.inf]
@@ -245,10 +281,15 @@ def test_dropout_is_active_in_training_and_absent_in_evaluation():
 @both
 def test_generator_overfits_distinct_targets_to_perfect_greedy_recall(history_tokens):
     sizes = [8, 8, 8, 2]
-    model = generator(history_tokens, dropout=0.1, sizes=sizes, width=32, feed_forward_size=64, max_history=8)
+    model = generator(
+        history_tokens, dropout=0.1, sizes=sizes, width=32, feed_forward_size=64, max_history=8
+    )
     items = random_items(60, sizes)
     source = torch.Generator().manual_seed(4)
-    codes, length = items[torch.randint(60, (32, 6), generator=source)], torch.randint(1, 7, (32,), generator=source)
+    codes, length = (
+        items[torch.randint(60, (32, 6), generator=source)],
+        torch.randint(1, 7, (32,), generator=source),
+    )
     targets, trie = items[:32], Trie(items, sizes)
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     for _ in range(150):

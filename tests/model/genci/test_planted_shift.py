@@ -1,9 +1,11 @@
-"""Planted data whose only signal is the shift between cohorts: what the short-term intent and next-item prediction bring.
+"""Planted data whose only signal is the shift between cohorts: what the short-term intent and
+next-item prediction bring.
 
-A user's next click is in the cohort that follows the cohort of the last one; which item of it is chance, and a row that is no
-click shows an item of another cohort. Users, single items and popularity tell nothing. The long-term intent reads the same
-history and, given enough rows, learns this shift as well. So the whole model is compared with its ablations where rows are few
-and items many, and what the short-term intent can do alone is seen without it.
+A user's next click is in the cohort that follows the cohort of the last one; which item of it is
+chance, and a row that is no click shows an item of another cohort. Users, single items and
+popularity tell nothing. The long-term intent reads the same history and, given enough rows, learns
+this shift as well. So the whole model is compared with its ablations where rows are few and items
+many, and what the short-term intent can do alone is seen without it.
 """
 
 from typing import NamedTuple
@@ -30,10 +32,17 @@ class Planted(NamedTuple):
 
 PLENTY, SCARCE = Planted(12, 6, 100, 20, 15), Planted(24, 20, 80, 12, 20)
 KEYS = TINY | {
-    "load_col": {"inter": ["user_id", "item_id", "label", "timestamp"]}, "MAX_ITEM_LIST_LENGTH": 5, "eta": 0,
-    "mlp_hidden_size": [64, 64], "dropout_prob": 0.0, "intent_dropout": 0.0, "intent_width": 32, "intent_layers": 1,
-    "intent_feed_forward_size": 64, "num_beams": 1,
-}  # fmt: skip
+    "load_col": {"inter": ["user_id", "item_id", "label", "timestamp"]},
+    "MAX_ITEM_LIST_LENGTH": 5,
+    "eta": 0,
+    "mlp_hidden_size": [64, 64],
+    "dropout_prob": 0.0,
+    "intent_dropout": 0.0,
+    "intent_width": 32,
+    "intent_layers": 1,
+    "intent_feed_forward_size": 64,
+    "num_beams": 1,
+}
 
 
 def shifting_rows(seed, planted):
@@ -76,14 +85,19 @@ def held_out_auc(folder, seed, keys, planted=PLENTY):
     model.eval()
     with torch.no_grad():
         batches = [part[np.arange(len(part))] for part in held_out]
-        scores, labels = torch.cat([model.predict(batch) for batch in batches]), torch.cat([b["label"] for b in batches])
+        scores, labels = (
+            torch.cat([model.predict(batch) for batch in batches]),
+            torch.cat([b["label"] for b in batches]),
+        )
     return roc_auc_score(labels, scores)
 
 
 @pytest.mark.timeout(600)
 def test_the_whole_model_beats_its_own_ablations(tmp_path):
     variants = {}, {"use_short_term": False}, {"mu": 0}  # as it is, w/o ST, w/o NTP
-    whole, *ablations = np.array([[held_out_auc(tmp_path, seed, keys, SCARCE) for seed in range(3)] for keys in variants])
+    whole, *ablations = np.array(
+        [[held_out_auc(tmp_path, seed, keys, SCARCE) for seed in range(3)] for keys in variants]
+    )
     assert whole.mean() > 0.65
     for ablated in ablations:
         assert (whole > ablated).all() and (whole - ablated).mean() > 0.04
@@ -92,13 +106,16 @@ def test_the_whole_model_beats_its_own_ablations(tmp_path):
 @pytest.mark.timeout(600)
 def test_the_short_term_intent_alone_carries_the_shift(tmp_path):
     keys = {"use_long_term": False}
-    whole, without = (held_out_auc(tmp_path, 0, keys | {"use_short_term": used}) for used in (True, False))
+    whole, without = (
+        held_out_auc(tmp_path, 0, keys | {"use_short_term": used}) for used in (True, False)
+    )
     assert whole > 0.9 and without < 0.6
 
 
 @pytest.mark.timeout(600)
 def test_generated_cohorts_carry_the_shift_once_next_item_prediction_trains_the_generator(tmp_path):
-    # Unrefined cohorts: Eq. 8 reads the encoded history, and learns the shift from there even if the generator is not trained.
+    # Unrefined cohorts: Eq. 8 reads the encoded history, and learns the shift from there even if
+    # the generator is not trained.
     keys = {"use_long_term": False, "intent_extraction": "target"}
     whole, without = (held_out_auc(tmp_path, 0, keys | {"mu": mu}) for mu in (1, 0))
     assert whole > 0.9 and without < 0.7

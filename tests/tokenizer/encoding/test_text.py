@@ -30,7 +30,9 @@ def test_windows_line_ends_and_a_byte_order_mark_do_not_reach_the_texts(item_fil
     path = item_file("1\tToy Story\t1995\tComedy", end="\r\n", header="\ufeff" + HEADER)
     assert read_item_texts(path, "item_id", FIELDS, ["1"]) == ["Toy Story. Comedy. 1995"]
     # With the id in the last column a stray carriage return would make it another item.
-    path = item_file("Toy Story\t1", "", "Up\t2", end="\r\n", header="title:token_seq\titem_id:token")
+    path = item_file(
+        "Toy Story\t1", "", "Up\t2", end="\r\n", header="title:token_seq\titem_id:token"
+    )
     assert read_item_texts(path, "item_id", ["title"], ["1", "2"]) == ["Toy Story", "Up"]
 
 
@@ -56,7 +58,9 @@ def test_items_without_text_get_a_stand_in_that_is_counted(item_file, caplog):
 
 def test_a_missing_column_names_file_columns_and_key(item_file):
     path = item_file("1\tHeat\t1995\tCrime")
-    with pytest.raises(ValueError, match=r"toy\.item.*'plot'.*item_text_fields.*'release_year', 'class'"):
+    with pytest.raises(
+        ValueError, match=r"toy\.item.*'plot'.*item_text_fields.*'release_year', 'class'"
+    ):
         read_item_texts(path, "item_id", ["plot"], ["1"])
     with pytest.raises(ValueError, match="no column `asin`"):
         read_item_texts(path, "asin", ["class"], ["1"])
@@ -75,4 +79,6 @@ def test_ragged_lines_repeated_items_and_wrong_encodings_are_refused(item_file):
     latin = item_file("1\tAm\u00e9lie\t2001\tComedy", encoding="latin-1")
     with pytest.raises(ValueError, match="not valid utf-8.*`encoding`"):
         read_item_texts(latin, "item_id", FIELDS, ["1"])
-    assert read_item_texts(latin, "item_id", ["movie_title"], ["1"], encoding="latin-1") == ["Am\u00e9lie"]
+    assert read_item_texts(latin, "item_id", ["movie_title"], ["1"], encoding="latin-1") == [
+        "Am\u00e9lie"
+    ]

@@ -28,7 +28,10 @@ def test_rows_come_in_the_order_of_the_items_asked_for(files):
     array_file, ids_file = files(VECTORS, "a\nb\nc d\n[x]\n")
     read = read_item_vectors(array_file, ids_file, ["c d", "a"])
     assert read.dtype == np.float32 and read.tolist() == [[4, 5], [0, 1]]
-    assert ids_file_of(array_file, None) == ids_file and ids_file_of(array_file, "o.txt").name == "o.txt"
+    assert (
+        ids_file_of(array_file, None) == ids_file
+        and ids_file_of(array_file, "o.txt").name == "o.txt"
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,12 @@ def test_rows_come_in_the_order_of_the_items_asked_for(files):
         (VECTORS, "a\nb\nc\nd\n", ["a", "x", "y"], r"no row for 2 of 3 items, first \['x', 'y'\]"),
         (VECTORS[:, 0], "a\nb\nc\nd\n", ["a"], r"numbers \[items, D\]"),
         (np.array([["x"]] * 4), "a\nb\nc\nd\n", ["a"], r"numbers \[items, D\]"),
-        (np.where(VECTORS == 2, np.nan, VECTORS), "a\nb\nc\nd\n", ["a", "b"], "not finite for 1 items, first 'b'"),
+        (
+            np.where(VECTORS == 2, np.nan, VECTORS),
+            "a\nb\nc\nd\n",
+            ["a", "b"],
+            "not finite for 1 items, first 'b'",
+        ),
     ],
 )
 def test_files_that_do_not_fit_are_refused(files, vectors, ids, items, message):
@@ -62,7 +70,16 @@ def test_missing_damaged_and_pickled_files_are_refused(files, tmp_path):
 def test_a_revision_changes_with_either_file(files):
     first = file_revision(*files(VECTORS, "a\nb\nc\nd\n"))
     assert first == file_revision(*files(VECTORS, "a\nb\nc\nd\n"))
-    assert len({first, file_revision(*files(VECTORS + 1, "a\nb\nc\nd\n")), file_revision(*files(VECTORS, "a\nb\nc\ne\n"))}) == 3
+    assert (
+        len(
+            {
+                first,
+                file_revision(*files(VECTORS + 1, "a\nb\nc\nd\n")),
+                file_revision(*files(VECTORS, "a\nb\nc\ne\n")),
+            }
+        )
+        == 3
+    )
 
 
 def test_cached_vectors_come_back_and_a_damaged_file_is_refused(tmp_path):

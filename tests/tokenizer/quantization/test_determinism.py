@@ -35,7 +35,9 @@ def test_codes_do_not_depend_on_the_threads_of_the_caller():
     from recbole_genci.tokenizer.settings import tokenizer_settings
 
     rows = np.random.default_rng(0).normal(size=(600, 96)).astype(np.float32)
-    settings = tokenizer_settings({"item_text_fields": ["title"], "codebook_size": 16, "rqvae_epochs": 4})
+    settings = tokenizer_settings(
+        {"item_text_fields": ["title"], "codebook_size": 16, "rqvae_epochs": 4}
+    )
     codes = []
     for threads in (1, 2):
         before = torch.get_num_threads()

@@ -17,10 +17,14 @@ def embeddings():
 def test_codes_are_equation_3_on_the_centred_embeddings_and_repeat_bit_for_bit(embeddings):
     result = fit_rkmeans(embeddings, codebook_size=16)
     books = [book.codes for book in result.model.codebooks]
-    expected, quantized, _ = residual_quantize(result.model.encode(torch.from_numpy(embeddings)), books)
+    expected, quantized, _ = residual_quantize(
+        result.model.encode(torch.from_numpy(embeddings)), books
+    )
     np.testing.assert_array_equal(result.codes, expected.numpy())
     reconstruction = result.model.decode(quantized).numpy()
-    error = ((reconstruction - embeddings) ** 2).sum() / ((embeddings - embeddings.mean(axis=0)) ** 2).sum()
+    error = ((reconstruction - embeddings) ** 2).sum() / (
+        (embeddings - embeddings.mean(axis=0)) ** 2
+    ).sum()
     assert result.quality["reconstruction_error"] == pytest.approx(float(error), rel=1e-4)
     np.testing.assert_array_equal(result.codes, fit_rkmeans(embeddings, codebook_size=16).codes)
     assert not np.array_equal(result.codes, fit_rkmeans(embeddings, codebook_size=16, seed=1).codes)
@@ -28,13 +32,17 @@ def test_codes_are_equation_3_on_the_centred_embeddings_and_repeat_bit_for_bit(e
 
 def test_it_says_of_itself_what_the_rqvae_says(embeddings):
     theirs = fit_rqvae(embeddings, codebook_size=16, latent_dim=8, hidden_size=(16,), epochs=4)
-    assert set(fit_rkmeans(embeddings, codebook_size=16).quality) == set(theirs.quality) - {"best_epoch"}
+    assert set(fit_rkmeans(embeddings, codebook_size=16).quality) == set(theirs.quality) - {
+        "best_epoch"
+    }
 
 
 def test_plain_kmeans_collapses_on_a_small_catalogue_where_balanced_does_not():
     # A dense middle with outliers, as the residuals of a small catalogue are.
     rng = np.random.default_rng(5)
-    rows = np.concatenate([0.05 * rng.normal(size=(600, 16)), rng.normal(size=(200, 16))]).astype(np.float32)
+    rows = np.concatenate([0.05 * rng.normal(size=(600, 16)), rng.normal(size=(200, 16))]).astype(
+        np.float32
+    )
     with pytest.raises(RuntimeError, match="collapsed.*codebook_balance: sinkhorn"):
         fit_rkmeans(rows, codebook_size=32, balance="nearest")
     balanced = fit_rkmeans(rows, codebook_size=32)
@@ -47,5 +55,9 @@ def test_spreading_leaves_no_collisions_but_equal_embeddings(embeddings):
     after = fit_rkmeans(rows, codebook_size=8, num_codebooks=3, spread=True)
     assert before.quality["collision_rate"] > after.quality["collision_rate"]
     np.testing.assert_array_equal(after.codes[:10], after.codes[400:])
-    assert after.quality["collision_rate_nearest"] >= after.quality["collision_rate"] >= after.quality["equal_embeddings"]
+    assert (
+        after.quality["collision_rate_nearest"]
+        >= after.quality["collision_rate"]
+        >= after.quality["equal_embeddings"]
+    )
     assert after.quality["equal_embeddings"] == pytest.approx(10 / 410)

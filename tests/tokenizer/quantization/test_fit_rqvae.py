@@ -8,7 +8,13 @@ from recbole_genci.tokenizer.quantization.fit_result import check_error
 from recbole_genci.tokenizer.quantization.fit_rqvae import _codebook_targets, _score, fit_rqvae
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
-QUICK = {"codebook_size": 16, "latent_dim": 8, "hidden_size": (16,), "epochs": 40, "learning_rate": 5e-3}
+QUICK = {
+    "codebook_size": 16,
+    "latent_dim": 8,
+    "hidden_size": (16,),
+    "epochs": 40,
+    "learning_rate": 5e-3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,9 @@ def test_codes_are_of_use_and_the_figures_describe_them(embeddings):
         assert figures["largest_share"] == count.max() / 240 < 0.3
         assert figures["perplexity"] > 8
     with torch.no_grad():
-        np.testing.assert_array_equal(result.model(torch.from_numpy(embeddings)).codes.numpy(), result.codes)
+        np.testing.assert_array_equal(
+            result.model(torch.from_numpy(embeddings)).codes.numpy(), result.codes
+        )
 
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
@@ -81,7 +89,9 @@ def test_equal_embeddings_share_their_codes_without_being_called_a_collapse(embe
 
 
 def test_a_diverging_run_stops_with_figures(embeddings):
-    with pytest.raises(FloatingPointError, match=r"not finite.*reconstruction.*rqvae_learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"not finite.*reconstruction.*rqvae_learning_rate"
+    ):
         fit_rqvae(embeddings, **QUICK | {"learning_rate": 1e30})
 
 
@@ -90,7 +100,9 @@ def test_a_collapsed_level_stops_the_run_with_figures(embeddings, monkeypatch):
         return [torch.full((codebook_size, z.shape[1]), 100.0) for _ in range(num_codebooks)]
 
     monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae.residual_kmeans", one_place)
-    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae._restart_dead_codes", lambda *_: None)
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.quantization.fit_rqvae._restart_dead_codes", lambda *_: None
+    )
     with pytest.raises(RuntimeError, match=r"collapsed: level \d puts .*% of 240 items"):
         fit_rqvae(embeddings, **QUICK | {"epochs": 1})  # no time to recover
 
@@ -105,7 +117,8 @@ def test_unusable_embeddings_are_refused(bad):
 @pytest.mark.parametrize("balance", ["sinkhorn", "nearest"])
 def test_both_ways_to_move_codes_learn(embeddings, update, balance):
     short, long = (
-        fit_rqvae(embeddings, codebook_update=update, balance=balance, **QUICK | {"epochs": epochs}) for epochs in (8, 60)
+        fit_rqvae(embeddings, codebook_update=update, balance=balance, **QUICK | {"epochs": epochs})
+        for epochs in (8, 60)
     )
     assert long.quality["reconstruction_error"] < 0.8 * short.quality["reconstruction_error"]
     assert long.quality["reconstruction_error"] < 0.4
@@ -130,14 +143,18 @@ def test_learned_codes_are_trained_by_gradients_and_averaged_ones_are_not(embedd
     averaged = fit_rqvae(embeddings, **QUICK | {"epochs": 4}).model
     assert all(book.codes.requires_grad for book in learned.codebooks)
     assert not any(name.startswith("codebooks") for name, _ in averaged.named_parameters())
-    assert {n for n in averaged.state_dict() if "ema" in n} and not {n for n in learned.state_dict() if "ema" in n}
+    assert {n for n in averaged.state_dict() if "ema" in n} and not {
+        n for n in learned.state_dict() if "ema" in n
+    }
 
 
 def test_the_best_epoch_is_balanced_before_it_is_free_of_collisions():
     even = torch.arange(64).repeat(2)
     lopsided = torch.cat([torch.zeros(90, dtype=torch.int64), torch.arange(38)])
     balanced_colliding = torch.stack([even, even], dim=1)
-    unbalanced_unique = torch.stack([lopsided, torch.cat([torch.arange(64), torch.arange(64)])], dim=1)
+    unbalanced_unique = torch.stack(
+        [lopsided, torch.cat([torch.arange(64), torch.arange(64)])], dim=1
+    )
     score = _score(balanced_colliding, [64, 64], 0.9)
     assert score == (0, 0.5, 0.9)
     assert score < _score(unbalanced_unique, [64, 64], 0.1)
@@ -146,7 +163,9 @@ def test_the_best_epoch_is_balanced_before_it_is_free_of_collisions():
 
 def test_a_level_out_of_balance_is_named_with_its_remedy(embeddings, caplog):
     rng = np.random.default_rng(5)
-    rows = np.concatenate([0.05 * rng.normal(size=(60, 12)), rng.normal(size=(240, 12))]).astype(np.float32)
+    rows = np.concatenate([0.05 * rng.normal(size=(60, 12)), rng.normal(size=(240, 12))]).astype(
+        np.float32
+    )
     fit_rqvae(rows, balance="nearest", **QUICK | {"codebook_size": 32, "epochs": 2})
     assert "unbalanced" in caplog.text and "codebook_balance: sinkhorn" in caplog.text
 
@@ -157,25 +176,36 @@ def _blind_encoder(self, embeddings):
 
 @pytest.mark.parametrize("size", [4, 16])
 def test_a_network_that_gives_all_items_one_latent_has_collapsed(embeddings, monkeypatch, size):
-    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae.RQVAE.encode", _blind_encoder)
-    with pytest.raises(RuntimeError, match=rf"collapsed.* of 240 items in 1 place, too few for {size} codes"):
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.quantization.fit_rqvae.RQVAE.encode", _blind_encoder
+    )
+    with pytest.raises(
+        RuntimeError, match=rf"collapsed.* of 240 items in 1 place, too few for {size} codes"
+    ):
         fit_rqvae(embeddings, **QUICK | {"epochs": 2, "codebook_size": size})
 
 
 def test_equal_embeddings_may_share_one_code_whatever_rounding_says_of_them(monkeypatch):
-    monkeypatch.setattr("recbole_genci.tokenizer.quantization.fit_rqvae.RQVAE.encode", _blind_encoder)
+    monkeypatch.setattr(
+        "recbole_genci.tokenizer.quantization.fit_rqvae.RQVAE.encode", _blind_encoder
+    )
     rows = np.ones((40, 12), dtype=np.float32)
     rows[::2] += np.float32(2e-7)
     assert fit_rqvae(rows, **QUICK | {"epochs": 2}).codes.max() == 0
 
 
 def test_a_diverged_network_is_refused_and_a_doubtful_one_warned_of(embeddings, caplog):
-    with pytest.raises(RuntimeError, match="diverged.*of the embeddings' variance.*`rqvae_learning_rate`"):
+    with pytest.raises(
+        RuntimeError, match="diverged.*of the embeddings' variance.*`rqvae_learning_rate`"
+    ):
         fit_rqvae(embeddings, **QUICK | {"learning_rate": 10.0, "epochs": 8})
     model, data = fit_rqvae(embeddings, **QUICK | {"epochs": 8}).model, torch.from_numpy(embeddings)
     assert "variance" not in caplog.text
     check_error(1.05, model, data)
     assert "variance" not in caplog.text
     check_error(1.2, model, data)
-    assert "is 1.2 of the embeddings' variance" in caplog.text and "`rqvae_learning_rate`" in caplog.text
+    assert (
+        "is 1.2 of the embeddings' variance" in caplog.text
+        and "`rqvae_learning_rate`" in caplog.text
+    )
     check_error(1e9, model, data[:1].expand(3, -1))  # one text alone: no variance to compare with

@@ -13,7 +13,12 @@ def _both(learned, levels=4, size=19, dim=7):
     generator = torch.Generator().manual_seed(0)
     books = [torch.randn(size, dim, generator=generator) / (level + 1) for level in range(levels)]
     theirs = reference.ResidualVQ(
-        dim=dim, num_quantizers=levels, codebook_size=size, kmeans_init=False, rotation_trick=False, commitment_weight=1.0
+        dim=dim,
+        num_quantizers=levels,
+        codebook_size=size,
+        kmeans_init=False,
+        rotation_trick=False,
+        commitment_weight=1.0,
     )
     for layer, book in zip(theirs.layers, books, strict=True):
         layer._codebook.embed.data.copy_(book[None])
@@ -32,7 +37,9 @@ def test_codes_and_sums_are_those_of_residual_vq(learned):
     torch.testing.assert_close(output.quantized, expected[0], atol=1e-5, rtol=1e-5)
     codes, quantized, _ = residual_quantize(z, books)
     assert torch.equal(codes, indices[0])
-    torch.testing.assert_close(quantized, theirs.get_output_from_indices(indices)[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        quantized, theirs.get_output_from_indices(indices)[0], atol=1e-5, rtol=1e-5
+    )
 
 
 def test_commitment_losses_and_their_gradients_are_those_of_residual_vq():

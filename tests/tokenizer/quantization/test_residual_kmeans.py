@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_genci.tokenizer.quantization.quality import level_quality
-from recbole_genci.tokenizer.quantization.residual_kmeans import kmeans, nearest_code, residual_kmeans, residual_quantize
+from recbole_genci.tokenizer.quantization.residual_kmeans import (
+    kmeans,
+    nearest_code,
+    residual_kmeans,
+    residual_quantize,
+)
 
 
 def _generator(seed=0):

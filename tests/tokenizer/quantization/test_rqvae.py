@@ -47,7 +47,9 @@ def test_reconstruction_and_commitment_gradients_are_of_one_scale(model, data):
 
 def test_codes_are_those_of_equation_3_on_the_latents(model, data):
     with torch.no_grad():
-        expected, quantized, _ = residual_quantize(model.encode(data), [book.codes for book in model.codebooks])
+        expected, quantized, _ = residual_quantize(
+            model.encode(data), [book.codes for book in model.codebooks]
+        )
         output = model(data)
     assert torch.equal(output.codes, expected)
     torch.testing.assert_close(output.reconstruction, model.decode(quantized).detach())

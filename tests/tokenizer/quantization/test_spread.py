@@ -12,7 +12,9 @@ def _case(seed, items, size, prefixes=2, dim=3):
     # Small integers: many equal residuals, and many ties.
     residual = torch.from_numpy(rng.integers(-2, 3, (items, dim)).astype(np.float64))
     book = torch.from_numpy(rng.normal(size=(size, dim)))
-    codes = np.column_stack([rng.integers(0, prefixes, items), nearest_code(residual, book)[0].numpy()])
+    codes = np.column_stack(
+        [rng.integers(0, prefixes, items), nearest_code(residual, book)[0].numpy()]
+    )
     return codes, residual, book
 
 
@@ -40,7 +42,9 @@ def test_equal_items_stay_together_and_the_order_of_rows_does_not_matter(seed, i
     codes, residual, book = _case(seed, items, 6)
     result = spread_codes(codes, residual, book)
     rows = np.column_stack([codes[:, 0], residual.numpy()])
-    assert len(np.unique(np.column_stack([rows, result[:, 1]]), axis=0)) == len(np.unique(rows, axis=0))
+    assert len(np.unique(np.column_stack([rows, result[:, 1]]), axis=0)) == len(
+        np.unique(rows, axis=0)
+    )
     order = np.random.default_rng(seed).permutation(items)
     np.testing.assert_array_equal(spread_codes(codes[order], residual[order], book), result[order])
 

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.quantization.quality import codes_quality, describe_quality, is_balanced, level_quality
+from recbole_genci.tokenizer.quantization.quality import (
+    codes_quality,
+    describe_quality,
+    is_balanced,
+    level_quality,
+)
 from recbole_genci.tokenizer.report.plots import CODE_USAGE, ITEM_MAP, write_plots
 from recbole_genci.tokenizer.report.report import example_cohorts, write_report
 
@@ -15,8 +20,10 @@ def ids():
     rng = np.random.default_rng(0)
     codes = np.column_stack([rng.integers(0, 5, 60), rng.integers(0, 7, 60), np.arange(60)])
     quality = codes_quality(codes[:, :2], (5, 7)) | {
-        "equal_embeddings": 0.1, "reconstruction_error": 0.25, "neighbor_recall": None,
-    }  # fmt: skip
+        "equal_embeddings": 0.1,
+        "reconstruction_error": 0.25,
+        "neighbor_recall": None,
+    }
     settings = {"text_encoder": "lsa", "quantizer": "rqvae", "num_codebooks": 2, "codebook_size": 7}
     manifest = {"settings": settings, "encoder_revision": "1", "versions": {}, "quality": quality}
     return SemanticIDs(codes, tuple(f"i{n}" for n in range(60)), (5, 7, 60), manifest)
@@ -29,7 +36,9 @@ def test_figures_of_a_level_are_those_of_a_hand_calculation():
     level = level_quality(np.array([0, 0, 1, 3]), 4)
     assert (level["used"], level["largest_share"]) == (3, 0.5)
     assert level["perplexity"] == pytest.approx(2**1.5)
-    assert level["gini"] == pytest.approx(0.375)  # mean absolute difference over twice the mean of 2, 1, 0, 1
+    assert level["gini"] == pytest.approx(
+        0.375
+    )  # mean absolute difference over twice the mean of 2, 1, 0, 1
     assert level_quality(np.arange(4), 4)["gini"] == pytest.approx(0)
     assert is_balanced(level_quality(np.arange(64), 64))
     assert not is_balanced(level_quality(np.r_[np.zeros(20, dtype=int), np.arange(64)], 64))
@@ -56,7 +65,13 @@ def test_the_report_is_saved_as_json_and_markdown(ids, tmp_path):
     assert report["digest"] == ids.digest and report["quality"] == ids.manifest["quality"]
     assert "level 1, code " in markdown and "![code usage](code_usage.png)" in markdown
     assert r"\| of\_a \*film\*" in markdown  # titles cannot break the page
-    for word in ("perplexity", "gini", "largest bucket", "neighbour recall@10", "collision rate before the digit"):
+    for word in (
+        "perplexity",
+        "gini",
+        "largest bucket",
+        "neighbour recall@10",
+        "collision rate before the digit",
+    ):
         assert word in markdown
     assert "unbalanced" not in describe_quality(ids.manifest["quality"] | {"neighbor_recall": 0.5})
 
@@ -74,7 +89,9 @@ def test_plots_are_pictures(ids, tmp_path):
 
 def test_without_matplotlib_a_line_says_what_is_missing(ids, tmp_path, monkeypatch, caplog):
     find = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "matplotlib" else find(name))
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "matplotlib" else find(name)
+    )
     assert write_plots(ids, np.ones((60, 8)), tmp_path, 0) == []
     assert "recbole_genci[plots]" in caplog.text and not list(tmp_path.iterdir())
 
