@@ -72,7 +72,7 @@ def get_model(name: str):
     """
     name, _ = resolve(name)
     if name in PLUGIN_MODELS:
-        with compat.anomaly_detection_as_it_was():
+        with compat.anomaly_detection_as_it_was(), compat.without_syntax_warnings():
             return getattr(importlib.import_module(PLUGIN_MODELS[name]), name)
     known = known_models()
     if name not in known:
