@@ -14,6 +14,7 @@ CHOICES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 4).map(lambda 
 MIXED = {"rate": LogUniform(-8, -3), "drop": Uniform(0, 0.5), "sizes": Choice(([64], [64, 32]))}
 
 
+@settings(deadline=None)
 @given(CHOICES, st.integers(0, 9))
 def test_a_grid_is_the_product_of_its_choices(space, seed):
     points = list(grid_points(space, seed))
@@ -22,7 +23,7 @@ def test_a_grid_is_the_product_of_its_choices(space, seed):
     assert all(list(point) == list(space) for point in points)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(CHOICES, st.integers(0, 9), st.integers(1, 10))
 def test_random_points_of_choices_are_different_and_of_the_grid(space, seed, number):
     points = list(map(canonical, random_points(space, number, seed)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recbole_genci
@@ -30,12 +30,14 @@ FLOATS = st.floats(-50, 50, allow_subnormal=False)  # training flushes subnormal
 BOUNDS = st.tuples(FLOATS, FLOATS).map(sorted).filter(lambda pair: pair[0] < pair[1])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.lists(VALUES, min_size=1, max_size=5, unique_by=canonical), min_size=1, max_size=4))
 def test_choices_come_back_as_they_were_written(choices):
     text = "# a comment of more than three words\n\n" + "\n".join(f"{name}  choice {v!r}" for name, v in choices.items())
     assert parse_space(text, "file") == {name: Choice(tuple(values)) for name, values in choices.items()}
 
 
+@settings(deadline=None)
 @given(BOUNDS, st.sampled_from(["uniform", "loguniform"]), st.integers(0, 99))
 def test_ranges_hold_every_value_that_is_drawn(bounds, kind, seed):
     low, high = bounds
@@ -46,6 +48,7 @@ def test_ranges_hold_every_value_that_is_drawn(bounds, kind, seed):
     assert least <= value <= most and isinstance(value, float)
 
 
+@settings(deadline=None)
 @given(st.integers(-20, 20), st.integers(1, 20), st.sampled_from([1, 2, 0.5, 0.1]), st.integers(0, 99))
 def test_steps_are_multiples_and_whole_where_the_step_is(low, width, step, seed):
     parameter = parse_space(f"x quniform {low},{low + width},{step}", "file")["x"]
@@ -55,6 +58,7 @@ def test_steps_are_multiples_and_whole_where_the_step_is(low, width, step, seed)
     assert isinstance(value, int) == isinstance(step, int)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_by_its_line(text):
     try:
