@@ -16,6 +16,7 @@ so ``recbole_genci.training.trainer`` saves and loads without pickle.
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 import numpy as np
 
@@ -94,6 +95,16 @@ def anomaly_detection_as_it_was():
         yield
     finally:
         torch.autograd.set_detect_anomaly(enabled)
+
+
+@contextlib.contextmanager
+def without_syntax_warnings():
+    """model/sequential_recommender/dien.py:394, 439 write ``\\p`` in docstrings. Python 3.12 and later warn of it when they first
+    compile the file, which after an installation by uv is in the user's first run.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        yield
 
 
 def use_current_grad_scaler() -> None:

@@ -134,6 +134,7 @@ print(json.dumps([module.__file__ for name, module in sys.modules.items()
 """
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # of RecBole's docstrings, from Python 3.12 on
 def test_whatever_recbole_imports_is_required(built_wheel):
     """RecBole's modules that this package loads, all of them: what they import when they are
     loaded.

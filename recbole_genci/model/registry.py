@@ -166,7 +166,7 @@ def _named(name: str) -> type:
     """The class called ``name``, or that an alias stands for: the plugin's first, then RecBole's."""
     name, _ = resolve(name)
     if name in PLUGIN_MODELS:
-        with compat.anomaly_detection_as_it_was():
+        with compat.anomaly_detection_as_it_was(), compat.without_syntax_warnings():
             return contract_of(getattr(importlib.import_module(PLUGIN_MODELS[name]), name))
     known = known_models()
     if name not in known:
