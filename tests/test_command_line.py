@@ -19,7 +19,7 @@ from recbole_genci.tuning.command import main as tune
 KEYS = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,12}", fullmatch=True).filter(
     lambda key: key != "group_offset"
 )
-NUMBERS = st.one_of(st.integers(), st.floats(allow_nan=False)).map(str)
+NUMBERS = st.one_of(st.integers(), st.floats(allow_nan=False, allow_subnormal=False)).map(str)
 VALUES = st.one_of(NUMBERS, st.text(max_size=12).filter(lambda text: not text.startswith("-")))
 
 

@@ -69,7 +69,7 @@ ALLOWED = {
     ): "modules of RecBole's own folder",
     (
         "recbole_genci.model.registry",
-        "get_model",
+        "_named",
         "importlib.import_module",
     ): "a value of PLUGIN_MODELS, or a name among known_models",
     (
@@ -77,13 +77,18 @@ ALLOWED = {
         "_report_module",
         "importlib.import_module",
     ): "named by the package's own files",
+    (
+        "recbole_genci.utils.own_code",
+        "_import_module",
+        "importlib.import_module",
+    ): "a module that the user has named; of a run's folder only with permission",
     ("recbole_genci.training.checkpoint", "", "import pickle"): "for the name of an error",
     (
         "recbole_genci.training.checkpoint",
         "load_training_state",
         "torch.load",
     ): "with weights_only=True, see below",
-    ("recbole_genci.utils.files", "", "import subprocess"): "git, with fixed words",
+    ("recbole_genci.utils.provenance", "", "import subprocess"): "git, with fixed words",
 }
 
 
@@ -114,7 +119,7 @@ def is_harmless(name: str, call: ast.Call) -> bool:
     if name == "yaml.load":
         return any(
             keyword.arg == "Loader"
-            and dotted(keyword.value) in ("self.yaml_loader", "yaml.SafeLoader")
+            and dotted(keyword.value) in ("self.yaml_loader", "yaml.SafeLoader", "Loader")
             for keyword in call.keywords
         )
     return False

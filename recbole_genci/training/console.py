@@ -154,7 +154,7 @@ class EpochLines:
 
     def _in_words(self, losses) -> str:
         parts = losses if isinstance(losses, tuple) else (losses,)
-        names = getattr(self.trainer.model, "loss_names", None)
+        names = self.trainer.model.loss_names
         if names is None or len(parts) == 1:
             names = (
                 ["loss"]

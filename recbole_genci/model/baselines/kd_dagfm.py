@@ -11,6 +11,7 @@ from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBole
 from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
+from recbole_genci.model.base import ModelContract
 from recbole_genci.utils.layout import WEIGHTS_FILE
 from recbole_genci.utils.weights import load_weights
 
@@ -21,7 +22,7 @@ _CHOICES = {
 }
 
 
-class KD_DAGFM(RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
+class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
     """RecBole's KD_DAGFM takes its key ``teacher`` for Python and evaluates it (kd_dagfm.py:44),
     and unpickles the file ``warm_up`` (kd_dagfm.py:56), which RecBole's trainer cannot write under
     torch >= 2.6 either. Here the teacher is one of RecBole's two by its name, and ``warm_up`` is
@@ -75,6 +76,10 @@ class KD_DAGFM(RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
             )
         # Processes that train together have other current folders.
         config["warm_up"] = str(file.resolve())
+
+    def predict(self, interaction):
+        """Click probabilities ``[B]``; RecBole's are ``[B, 1]`` (kd_dagfm.py:113)."""
+        return super().predict(interaction).flatten()
 
     def load_initial_weights(self) -> None:
         """Start from the weights of the phase before; a run that is resumed or loaded has its own.
