@@ -1,21 +1,47 @@
-"""The documents: every link into the repository leads somewhere."""
+"""The documents: links lead somewhere, and what they name of the code is there."""
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+from conftest import tiny_rows, write_dataset
+from test_architecture import PACKAGE, ROOMS, modules_of
+
+from recbole_genci import load, run
+from recbole_genci.config.help import help_text
+from recbole_genci.config.kind import parse_kind
+from recbole_genci.data.prepare import __main__ as prepare
+from recbole_genci.experiments.command import USAGE as EXPERIMENT_USAGE
+from recbole_genci.model.registry import known_models
+from recbole_genci.tokenizer.command import usage as tokenizer_usage
+from recbole_genci.tuning.command import USAGE as TUNING_USAGE
+from recbole_genci.utils import layout
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
     for pattern in (
         "*.md",
+        "docs/*.md",
         "benchmarks/*.md",
         "benchmarks/tuning/*.md",
         "benchmarks/experiments/*/*.md",
     )
     for path in ROOT.glob(pattern)
 )
+#: Documents about the code, in which every name in backticks must exist.
+GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Files that a reader makes: their folder must be there.
+EXAMPLES = {"my_models", "MyNet", "my_net", "test_my_net", "<Class>", "NAME", "dropout", "ml-1m"}
+OPTIONS_OF_EXAMPLES = {"my_width"}
+#: Words in backticks that are neither names of the code nor keys.
+OTHER_WORDS = {"mypy", "MyNet", "my_width", "Unreleased"}
+
+
+def identified(path: Path) -> str:
+    return str(path.relative_to(ROOT))
 
 
 def anchors(document: Path) -> set[str]:
@@ -24,7 +50,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=identified)
 def test_links_lead_to_files_and_headings(document):
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", link):
@@ -33,3 +59,178 @@ def test_links_lead_to_files_and_headings(document):
         target = (document.parent / name).resolve() if name else document
         assert target.exists(), f"{link} leads nowhere"
         assert not anchor or anchor in anchors(target), f"{link} names no heading of {target.name}"
+
+
+# ---------------------------------------------------------------- names in backticks
+
+
+def prose(document: Path) -> str:
+    """A document without its blocks of code, each paragraph's lines joined."""
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
+def spans(document: Path) -> set[str]:
+    """What stands in backticks."""
+    return set(re.findall(r"`([^`]+)`", prose(document)))
+
+
+def is_path(span: str) -> bool:
+    return bool(
+        re.fullmatch(
+            r"[\w<>./*-]+(/|\.(py|md|yaml|txt|json|pt|safetensors))|[\w.-]+/[\w./-]+", span
+        )
+    )
+
+
+def found(path: str) -> bool:
+    """Whether a path is there, in the repository or below the package; of an example its folder."""
+    places = [ROOT / path, PACKAGE / path]
+    if Path(path).stem in EXAMPLES:
+        return any(place.parent.is_dir() for place in places)
+    names = {value for key, value in vars(layout).items() if key.endswith(("_FILE", "_FOLDER"))}
+    return path in names or any(place.exists() for place in places)
+
+
+def defined(file: Path) -> set[str]:
+    """Names that a file defines, those of a class behind its name."""
+    names = set()
+
+    def collect(body, prefix):
+        for node in body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                names.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                collect(node.body, f"{prefix}{node.name}.")
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names.update(prefix + each.id for each in targets if isinstance(each, ast.Name))
+
+    collect(ast.parse(file.read_text(encoding="utf-8")).body, "")
+    return names
+
+
+@cache
+def definitions() -> set[str]:
+    """``Class.method``, and ``package.module.name`` with each of its endings."""
+    names = set()
+    for module, file in modules_of(PACKAGE).items():
+        parts = module.split(".")
+        for name in defined(file):
+            names |= {".".join([*parts[start:], name]) for start in range(len(parts) + 1)}
+    return names
+
+
+@cache
+def words_of_the_code() -> set[str]:
+    """Every word of the package, its tests and its properties."""
+    files = [*PACKAGE.rglob("*.py"), *(ROOT / "properties").rglob("*.yaml")]
+    files += [file for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__)]
+    return {word for file in files for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))}
+
+
+@cache
+def options() -> set[str]:
+    """Every ``--option`` that a command's ``--help`` shows."""
+    shown = [help_text(known_models()), EXPERIMENT_USAGE, TUNING_USAGE, tokenizer_usage()]
+    return {each for text in [*shown, prepare.__doc__] for each in re.findall(r"--(\w+)", text)}
+
+
+def misnamed(document: Path) -> list[str]:
+    """What a document names that is not there."""
+    wrong = []
+    for span in spans(document):
+        if is_path(span):
+            if not found(span):
+                wrong.append(f"there is no {span}")
+        elif re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", span):
+            if span not in definitions():
+                wrong.append(f"nothing defines {span}")
+        elif re.fullmatch(r"[A-Za-z_]\w*", span):
+            if span not in words_of_the_code() | OTHER_WORDS:
+                wrong.append(f"the code has no {span}")
+    text = prose(document)
+    pairs = re.findall(r"`([\w.]+)` \(`([\w./]+\.py)`\)", text)
+    pairs += re.findall(r"\([^()`]*`([\w.]+)`, `([\w./]+\.py)`\)", text)
+    for name, path in pairs:
+        file = PACKAGE / path if (PACKAGE / path).is_file() else ROOT / path
+        if not file.is_file() or name not in defined(file):
+            wrong.append(f"{path} does not define {name}")
+    return wrong
+
+
+def unknown_options(document: Path) -> set[str]:
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = r"^.*(?:run_recbole_genci|run_hyper|-m recbole_genci\.).*$|`-{2}[^`]+`"
+    named = {
+        each for line in re.findall(commands, text, re.M) for each in re.findall(r"--(\w+)", line)
+    }
+    return named - options() - OPTIONS_OF_EXAMPLES
+
+
+@pytest.mark.parametrize("document", GUIDES, ids=identified)
+def test_what_a_guide_names_is_there(document):
+    assert misnamed(document) == []
+    assert unknown_options(document) == set()
+
+
+def test_a_wrong_name_is_found(tmp_path):
+    document = tmp_path / "guide.md"
+    document.write_text(
+        "`prepare` (`plan.py`), `Config.source_of`, `config/keys.py`, `--num_beams=2`, "
+        "`properties/dataset/NAME.yaml`, `metrics.json`\n"
+    )
+    assert misnamed(document) == [] and unknown_options(document) == set()
+    document.write_text(
+        "`prepare` (`cli.py`), `Config.origin_of`, `plan.prepares`, `config/key.py`, "
+        "`zzz_unheard_of`, `properties/data/NAME.yaml`\n\n`--num_beam=2`\n\n"
+        "```bash\npython run_hyper.py --model=GenCI \\\n    --algorithm=bayes\n```\n"
+    )
+    assert len(misnamed(document)) == 6
+    assert unknown_options(document) == {"num_beam", "algorithm"}
+
+
+def test_the_kinds_in_the_guide_are_kinds():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.partition("\n## A key\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`\(([^`]+)\)`", section.replace("\\|", "|"))
+    assert len(named) > 10 and [words for words in named if parse_kind(words) is None] == []
+
+
+def test_python_files_that_readme_names_are_there():
+    files = {span for span in spans(ROOT / "README.md") if re.fullmatch(r"[\w/]+/\w+\.py", span)}
+    assert len(files) > 10 and [file for file in files if not found(file)] == []
+
+
+def test_the_table_of_rooms_is_that_of_the_imports():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.partition("\n## The rooms\n")[2].partition("\n## ")[0]
+    rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", table, re.M)
+    assert ["" if room == "__init__" else room for room in reversed(rooms)] == list(ROOMS)
+
+
+def test_the_changelog_names_modules_as_they_are_now():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w.]+)`[^|]* \| `([\w.]+)`[^|]* \|$", text, re.M)
+    modules = modules_of(PACKAGE)
+    assert len(rows) > 60
+    for before, now in rows:
+        assert f"recbole_genci.{now}" in modules or now in definitions(), now
+        assert not (PACKAGE / f"{before.replace('.', '/')}.py").exists(), f"{before} is still there"
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_the_model_of_a_document_trains_and_loads(document, tmp_path):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(# my_models\.py\n.*?)^```$", text, re.M | re.S)
+    (keys,) = re.findall(r"^```yaml\n((?:#[^\n]*\n)?my_width:.*?)^```$", text, re.M | re.S)
+    (tmp_path / "my_models.py").write_text(code)
+    (tmp_path / "MyNet.yaml").write_text(keys)
+    config = write_dataset(tmp_path, tiny_rows()) | {"my_width": 4}
+    del config["mlp_hidden_size"]  # no key of LR, nor of MyNet
+    reference = f"{tmp_path}/my_models.py:MyNet"
+    linear, net = run(f"LR,{reference}", "tiny", config_dict=config)
+    assert (linear["model"], net["model"]) == ("LR", "MyNet")
+    assert load(net["folder"], model=reference).evaluate("test") == net["test"]
+    with pytest.raises(ValueError, match="my_width: 0 is not a whole number of at least 1"):
+        run(reference, "tiny", config_dict=config | {"my_width": 0})
