@@ -26,7 +26,16 @@ _EXPORTS = {
     "run": "recbole_genci.quick_start",
     "resume": "recbole_genci.quick_start",
     "load": "recbole_genci.serving.saved_run",
+    "tune": "recbole_genci.tuning.search",
+    "resume_search": "recbole_genci.tuning.search",
+    "experiment": "recbole_genci.experiments.command",
+    "tokenize": "recbole_genci.tokenizer.command",
     "Ranker": "recbole_genci.serving.ranker",
+    "SavedRun": "recbole_genci.serving.saved_run",
+    "RunResult": "recbole_genci.results",
+    "Results": "recbole_genci.results",
+    "SearchResult": "recbole_genci.results",
+    "ExperimentResult": "recbole_genci.results",
 }
 __all__ = [*_EXPORTS, "__version__"]
 
@@ -35,3 +44,7 @@ def __getattr__(name):
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'recbole_genci' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

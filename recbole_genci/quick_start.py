@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recbole_genci.plan import Plan, prepare, prepare_resumed
 from recbole_genci.report import aligned, save_comparison
+from recbole_genci.results import Results, RunResult
 from recbole_genci.training import stopped
 from recbole_genci.training.callbacks import Callback, check_callbacks
 from recbole_genci.training.console import Heading, legend
@@ -31,7 +32,7 @@ def run(
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
     callbacks: Sequence[Callback] = (),
-) -> list[dict]:
+) -> Results:
     """Train and evaluate one model or several on the same rows, one after another.
 
     Args:
@@ -47,11 +48,18 @@ def run(
             in one ends the run.
 
     Returns:
-        list of dict: what each run wrote to its ``metrics.json``, seed by seed and model by model.
+        Results: a sequence of ``RunResult``, seed by seed and model by model; ``.table`` compares
+        them. See ``recbole_genci.results``.
 
     Raises:
         ValueError, FileNotFoundError: anything wrong with models, keys, files or columns; before
             any training.
+
+    Example:
+        >>> runs = run("DeepFM,GenCI", "ml-100k", config_dict={"epochs": 5})
+        >>> runs.table                       # a line a model, as results/ml-100k-<time>/table.csv
+        >>> runs[-1].test["auc"], runs[-1].folder
+        >>> runs.best("auc").load().predict("test")     # the best by validation, brought back
     """
     check_callbacks(callbacks)
     plan = prepare(model, dataset, config_files, config_dict, argv)
@@ -63,7 +71,7 @@ def run(
     return execute(plan, callbacks)
 
 
-def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
+def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
     """Train and evaluate the plan's models, seed by seed, and save their table; returns what
     ``run`` returns.
     """
@@ -95,10 +103,9 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> list[dict]:
     finally:
         for config in plan.configs.values():
             config["seed"] = seeds.start
-    if first["offset"]:  # another machine has the first process, and the results
-        return runs
-    _save_table(runs, first, plan.command)
-    return runs
+    # With an offset, another machine has the first process, and the results.
+    table = None if first["offset"] else _save_table(runs, first, plan.command)
+    return Results(tuple(map(RunResult.of, runs)), table, plan.command)
 
 
 def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
@@ -109,10 +116,11 @@ def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
     )
 
 
-def _save_table(runs: list[dict], config, command: str) -> None:
+def _save_table(runs: list[dict], config, command: str) -> Path:
     folder = new_folder(Path(config["results_dir"]), config["dataset"])
     table = save_comparison(runs, folder, command)
     logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
+    return folder
 
 
 def _train(
@@ -131,7 +139,7 @@ def _train(
     return metrics | {"folder": str(folder)}
 
 
-def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
+def resume(folder: str | Path, model=None, trust_code: bool = False) -> RunResult:
     """Go on with a run that was stopped, from its last evaluated epoch, as if it had never stopped.
 
     Args:
@@ -139,7 +147,7 @@ def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
         model, trust_code: of a run of one's own model, as of ``recbole_genci.load``.
 
     Returns:
-        dict: the content of ``metrics.json``.
+        RunResult: the finished run.
 
     Raises:
         FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed
@@ -149,7 +157,7 @@ def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
     return execute_resumed(prepare_resumed(folder, (), model, trust_code), folder)
 
 
-def execute_resumed(plan: Plan, folder: str | Path) -> dict:
+def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     """Train the epochs that are left, and leave the table that ``execute`` leaves."""
     (config,) = plan.configs.values()
     logging.getLogger().info(legend(config))
@@ -159,4 +167,4 @@ def execute_resumed(plan: Plan, folder: str | Path) -> dict:
         stop.add_note(stopped.of_runs([(config["model"], config["seed"])], [], Path(folder)))
         raise
     _save_table([run], config, plan.command)
-    return run
+    return RunResult.of(run)

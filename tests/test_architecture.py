@@ -25,6 +25,7 @@ ROOMS = (
     "training",
     "serving",
     "report",
+    "results",
     "plan",
     "quick_start",
     "tuning",

@@ -354,18 +354,16 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
         | {"metrics": ["AUC", "LogLoss", f"{model_folder / 'my_metrics.py'}:Brier"]},
     }
     (first,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
-    assert not first.failed() and [line.name for line in first.request.lines] == ["LR", "MyLR"]
-    assert "| Brier |" in (first.request.folder / "table.md").read_text().splitlines()[4]
+    assert not first.failed and list(first.lines) == ["LR", "MyLR"]
+    assert "| Brier |" in (first.folder / "table.md").read_text().splitlines()[4]
     (again,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
-    assert [r["config_hash"] for r in again.runs.values()] == [
-        r["config_hash"] for r in first.runs.values()
-    ]
-    assert [r["folder"] for r in again.runs.values()] == [r["folder"] for r in first.runs.values()]
+    assert [r["config_hash"] for r in again.runs] == [r["config_hash"] for r in first.runs]
+    assert [r.folder for r in again.runs] == [r.folder for r in first.runs]
     file.write_text(PLAIN.replace("squeeze(-1)", "squeeze(-1) * 2"))
     own_code._KNOWN.clear()
     sys.modules.pop(own_code._module_name(file))
     (edited,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
-    (lr, mine), (lr_before, mine_before) = edited.runs.values(), first.runs.values()
+    (lr, mine), (lr_before, mine_before) = edited.runs, first.runs
     assert lr["folder"] == lr_before["folder"] and mine["config_hash"] != mine_before["config_hash"]
     assert mine["model"] == "MyLR" and mine["test"] != mine_before["test"]
 

@@ -10,6 +10,8 @@ on this dataset), so that every model of a comparison gets the same rows.
 from __future__ import annotations
 
 import ast
+import copy
+import functools
 import os
 import sys
 from collections.abc import Iterable
@@ -25,7 +27,8 @@ from recbole_genci.config.key_source import KeySource, key_source
 from recbole_genci.config.keys import (
     RECBOLE_FOLDER as RECBOLE_FOLDER,
 )  # read by others through this module
-from recbole_genci.config.keys import Key, key_table, known_keys, properties_folder
+from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
+from recbole_genci.config.keys import known_keys as known_keys
 from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.config.metric_names import RECBOLE_METRICS, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
@@ -125,6 +128,22 @@ def config_files_words(config_files) -> list[str]:
     return [f"--config_files={' '.join(map(str, files))}"] if files else []
 
 
+@functools.cache
+def _yaml_loader() -> type:
+    """RecBole's loader of YAML (configurator.py:106), which also makes Python's functions and
+    modules of a file's tags; a file needs none. Made once: RecBole's adds to yaml's own class each
+    time, and reads more slowly with each.
+    """
+    resolvers = RecBoleConfig._build_yaml_loader(None).yaml_implicit_resolvers  # 1e-3 is a number
+    copied = {first: list(each) for first, each in resolvers.items()}
+    return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": copied})
+
+
+@functools.lru_cache(maxsize=256)
+def _content(text: str):
+    return yaml.load(text, Loader=_yaml_loader())
+
+
 class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
@@ -154,8 +173,8 @@ class Config(RecBoleConfig):
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
+        self._known_keys = self._key_table.keys() | UNLISTED_KEYS
         self._files, self._properties = [], []
-        self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
         except TypeError as error:  # RecBole's own word for a value of the wrong kind
@@ -167,13 +186,7 @@ class Config(RecBoleConfig):
         compat.add_numpy_aliases()
 
     def _build_yaml_loader(self):
-        """RecBole's (configurator.py:106) also makes Python's functions and modules of a file's
-        tags; a file needs none.
-        """
-        resolvers = (
-            super()._build_yaml_loader().yaml_implicit_resolvers
-        )  # which read 1e-3 as a number
-        return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": resolvers})
+        return _yaml_loader()
 
     def _init_parameters_category(self):
         super()._init_parameters_category()
@@ -244,10 +257,10 @@ class Config(RecBoleConfig):
         self._properties.append((Path(entry.base), entry.changed_defaults))
 
     def _update_internal_config_dict(self, file):
-        before = dict(self.internal_config_dict)
-        content = super()._update_internal_config_dict(file)
-        self._properties.append((file, content or {}))
-        self.internal_config_dict |= _merged_eval_args(before, content or {})
+        # RecBole's (configurator.py:231) parses the file again for every Config.
+        content = copy.deepcopy(_content(Path(file).read_text(encoding="utf-8"))) or {}
+        self._properties.append((file, content))
+        self.internal_config_dict |= content | _merged_eval_args(self.internal_config_dict, content)
         return content
 
     def _get_final_config_dict(self):
@@ -255,7 +268,13 @@ class Config(RecBoleConfig):
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self):
-        check_values(self._key_table, self.final_config_dict, self.external_config_dict)
+        own_files, written = set(map(str, self._entry.own_files)), {}
+        for file, content in self._properties:
+            written |= content if str(file) in own_files else {}
+        # Our own defaults are of their kinds, as a test shows; those beside a person's model may
+        # not be.
+        written |= self.external_config_dict
+        check_values(self._key_table, self.final_config_dict, written)
         metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         self.final_config_dict["use_gpu"] = (

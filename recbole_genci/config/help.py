@@ -97,7 +97,11 @@ def _sections(entries: dict[str, Key]) -> dict[str, dict[str, Key]]:
 def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> list[str]:
     """The sections of a model: its own keys, and what tuning has found for it on the dataset."""
     table = key_table([entry.reference], dataset)
-    own = {key: table[key] for key in table if key not in entries and key not in _LEFT_OUT}
+    own = {
+        name: key
+        for name, key in table.items()
+        if name not in _LEFT_OUT and (name not in entries or key.default != entries[name].default)
+    }
     own |= {
         key: replace(table[key], default=default) for key, default in entry.changed_defaults.items()
     }

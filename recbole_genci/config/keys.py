@@ -7,6 +7,7 @@ documents read it. The same holds for the YAML file beside a model of your own.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # what RecBole's own files do not say of its keys
 
 #: Keys that RecBole or a loader reads although no properties file lists them.
-_UNLISTED_KEYS = {
+UNLISTED_KEYS = {
     "model",
     "dataset",
     "config_files",
@@ -34,9 +35,11 @@ _UNLISTED_KEYS = {
 }
 
 # The brackets of a kind may hold an interval, [0, 1), and a mapping, {rating: 4}.
-_LINE = re.compile(
-    r"^(?P<key>\w+):[^#]*(?:#\s*(?:\((?P<kind>(?:in [\[(][^\])]*[\])]|[^()])*)\)\s*)?(?P<meaning>.*))?$"
+_COMMENT = re.compile(
+    r"(?:\((?P<kind>(?:in [\[(][^\])]*[\])]|[^()])*)\)\s*)?(?P<meaning>.*)", re.DOTALL
 )
+#: Heading of the supplement's keys that count for a model only if RecBole's file of it has them.
+_OF_MODELS = "Keys of RecBole's models"
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,8 @@ class Key:
         Raises:
             ValueError: names the key, the value and what is expected.
         """
-        if self.kind is None or value is None and self.default is None or self.kind.accepts(value):
-            return
-        raise ValueError(self.kind.refusal(self.name, value))
+        if self.kind is not None and not (value is None and self.default is None):
+            self.kind.check(self.name, value)
 
 
 def properties_folder() -> Path:
@@ -91,7 +93,7 @@ def read_keys(files: Iterable[Path]) -> dict[str, Key]:
     """
     table: dict[str, Key] = {}
     for file in files:
-        for key in _keys_of(file):
+        for key in _keys_of(file) if file.is_file() else ():
             table[key.name] = _joined(table[key.name], key) if key.name in table else key
     return table
 
@@ -122,9 +124,10 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     theirs, ours = RECBOLE_FOLDER / "properties", properties_folder()
     entries = [entry_of(model) for model in models]
     datasets = [f"dataset/{dataset}"] if dataset else []
-    host = ["overall", "dataset/sample", *datasets, *(f"model/{entry.base}" for entry in entries)]
-    own = [ours / f"{name}.yaml" for name in ("overall", *datasets)]
-    own += [file for entry in entries for file in model_files(entry)]
+    # A dataset's defaults beat a model's, as in `Config`.
+    host = ["overall", *(f"model/{entry.base}" for entry in entries), "dataset/sample", *datasets]
+    own = [ours / "overall.yaml", *(file for entry in entries for file in model_files(entry))]
+    own += [ours / f"{name}.yaml" for name in datasets]
     table = _supplemented(read_keys(theirs / f"{name}.yaml" for name in host), ours / SUPPLEMENT)
     for key in read_keys(own).values():
         table[key.name] = _joined(table[key.name], key) if key.name in table else key
@@ -133,14 +136,13 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
 
 def known_keys(models: Sequence, dataset: str) -> set[str]:
     """The names of ``key_table``, and of the keys that the command line alone knows."""
-    return set(key_table(models, dataset)) | _UNLISTED_KEYS
+    return set(key_table(models, dataset)) | UNLISTED_KEYS
 
 
 def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
     """RecBole's keys with what our supplement says of them; of its models' keys only those that are
     in the table.
     """
-    of_models = "Keys of RecBole's models"
     for key in read_keys([file]).values():
         if key.name in table:
             before = table[key.name]
@@ -149,7 +151,7 @@ def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
             table[key.name] = replace(
                 before, kind=key.kind or before.kind, meaning=meaning, section=section
             )
-        elif key.section != of_models:
+        elif key.section != _OF_MODELS:
             table[key.name] = key
     return table
 
@@ -164,21 +166,52 @@ def _joined(before: Key, key: Key) -> Key:
     )
 
 
-def _keys_of(file: Path) -> Iterable[Key]:
-    if not file.is_file():
-        return
-    text, section = file.read_text(encoding="utf-8"), ""
-    values = yaml.load(text, Loader=Loader) or {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("# "):
-            section = re.split(r"[.,:(]", line[2:])[0].strip()
-        match = _LINE.match(line)
-        if match and match["key"] in values:
-            meaning = (match["meaning"] or "").strip()
-            kind = _kind_of(match["kind"], file, number)
-            if match["kind"] and kind is None and not _is_recboles(file):
-                meaning = f"({match['kind']}) {meaning}"  # brackets that are part of a sentence
-            yield Key(match["key"], values[match["key"]], kind, meaning, section)
+def _keys_of(file: Path) -> tuple[Key, ...]:
+    return _keys_of_text(file, file.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=256)  # of trials and hints: each asks for the same dozen files
+def _keys_of_text(file: Path, text: str) -> tuple[Key, ...]:
+    loader = Loader(text)
+    try:
+        root = loader.get_single_node()
+        values = loader.construct_document(root) if root else {}
+    finally:
+        loader.dispose()
+    headings, keys = _headings(text), []
+    for name, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if name.value not in values:  # not a text: `on`, `1`
+            continue
+        line = name.start_mark.line
+        said = _COMMENT.fullmatch(_comment(text, name, value))
+        kind, meaning = _kind_of(said["kind"], file, line + 1), said["meaning"].strip()
+        if said["kind"] and kind is None and not _is_recboles(file):
+            meaning = f"({said['kind']}) {meaning}"  # brackets that are part of a sentence
+        keys.append(Key(name.value, values[name.value], kind, meaning, headings[line]))
+    return tuple(keys)
+
+
+def _comment(text: str, name: yaml.Node, value: yaml.Node) -> str:
+    """What stands behind a value on its last line; of a value on lines of its own, behind the
+    name.
+    """
+    is_flow = isinstance(value, yaml.CollectionNode) and value.flow_style
+    inline = is_flow or isinstance(value, yaml.ScalarNode) and value.style not in ("|", ">")
+    end = (value if inline else name).end_mark.index
+    rest = text[end:].partition("\n")[0]
+    return rest.partition("#")[2].strip()
+
+
+def _headings(text: str) -> list[str]:
+    """The heading above each line: how the last block of comment lines begins."""
+    headings, heading, in_block = [], "", False
+    for line in text.splitlines():
+        is_comment = line.startswith("# ")
+        if is_comment and not in_block:
+            heading = re.split(r"[.,:(]", line[2:])[0].strip()
+        in_block = is_comment
+        headings.append(heading)
+    return headings
 
 
 def _kind_of(words: str | None, file: Path, number: int) -> Kind | None:

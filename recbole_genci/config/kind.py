@@ -23,7 +23,7 @@ from recbole_genci.utils.validation import LIST_HINT
 #: The kind of a key that nothing here reads.
 NO_EFFECT = "no effect"
 _BASES = ("bool", "int", "float", "str", "list", "dict", "any", NO_EFFECT)
-_NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e-?\d+)?|inf)"
+_NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|inf)"
 _BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
 _INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}),\s*({_NUMBER})([\])])")
 
@@ -55,6 +55,18 @@ class Kind:
     optional: bool = False
     words: str = ""
 
+    @classmethod
+    def of(cls, words: str) -> Kind:
+        """The kind that ``words`` say, for options that no properties file lists.
+
+        Raises:
+            ValueError: they say none.
+        """
+        kind = parse_kind(words)
+        if kind is None:
+            raise ValueError(f"'({words})' says no kind of value.")
+        return kind
+
     def accepts(self, value) -> bool:
         """Whether ``value`` is of this kind; numpy's numbers count as Python's."""
         if self.base in ("any", NO_EFFECT):
@@ -77,7 +89,11 @@ class Kind:
         return isinstance(value, Mapping)
 
     def _in_range(self, value) -> bool:
-        if not math.isfinite(value):
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number beyond all floats
+            finite = self.base == "int"
+        if not finite:
             return False
         above = self.low is None or value > self.low or self.holds_low and value == self.low
         below = self.high is None or value < self.high or self.holds_high and value == self.high
@@ -104,25 +120,30 @@ class Kind:
         return f"of the form {self.example}" if self.example else "a mapping {name: value}"
 
     def _range(self) -> str:
-        low = f"{self.low:g}" if self.low is not None else ""
+        low = _shown(self.low)
         if self.high is not None:
-            start = f"from {low}" if self.holds_low else f"above {low}"
-            return f" {start} to {'' if self.holds_high else 'below '}{self.high:g}"
+            end = f"{'' if self.holds_high else 'below '}{_shown(self.high)}"
+            if self.low is None:
+                return f" of at most {end}" if self.holds_high else f" {end}"
+            return f" {'from' if self.holds_low else 'above'} {low} to {end}"
         return "" if not low else f" of at least {low}" if self.holds_low else f" above {low}"
 
     def refusal(self, key: str, value) -> str:
         """The sentence that refuses ``value``."""
-        hint = (
-            LIST_HINT
-            if self.base == "list" and isinstance(value, str) and value.startswith("[")
-            else ""
-        )
-        said = (
-            "neither True nor False"
-            if self == Kind("bool", words=self.words)
-            else f"not {self.expected()}"
-        )
+        is_written_list = self.base == "list" and isinstance(value, str) and value.startswith("[")
+        hint = LIST_HINT if is_written_list else ""
+        is_switch = self.base == "bool" and not self.optional
+        said = "neither True nor False" if is_switch else f"not {self.expected()}"
         return f"{key}: {value!r} is {said}.{hint}"
+
+    def check(self, key: str, value) -> None:
+        """Refuse a value of another kind.
+
+        Raises:
+            ValueError: names the key, the value and what is expected.
+        """
+        if not self.accepts(value):
+            raise ValueError(self.refusal(key, value))
 
 
 def parse_kind(text: str) -> Kind | None:
@@ -144,11 +165,10 @@ def _parsed(text: str) -> Kind | None:
     if base not in _BASES:
         return None
     rest = (tail + " " + rest).strip() if colon else rest.strip()
-    if colon and base == "str":
-        return Kind(
-            "str", choices=tuple(word.strip() for word in rest.split("|")), optional=optional
-        )
-    if not rest:
+    choices = tuple(word.strip() for word in rest.split("|"))
+    if colon and base == "str" and all(choices):
+        return Kind("str", choices=choices, optional=optional)
+    if not rest and not colon:
         return Kind(base, optional=optional)
     if base in ("int", "float"):
         return Kind(base, **_range_of(rest, text), optional=optional)
@@ -159,7 +179,8 @@ def _parsed(text: str) -> Kind | None:
     if base == "dict" and rest.startswith("like "):
         return Kind("dict", example=rest[5:], optional=optional)
     raise ValueError(
-        f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element."
+        f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element. "
+        "Write for example (int >= 1), (str: a | b) or (list of float), or begin with other words."
     )
 
 
@@ -171,13 +192,24 @@ def _without_suffix(words: str) -> tuple[str, bool]:
 
 
 def _range_of(words: str, text: str) -> dict:
+    low, high, holds_low, holds_high = None, None, True, True
     if match := _BOUND.fullmatch(words):
-        return {"low": float(match[2]), "holds_low": match[1] == ">="}
-    if match := _INTERVAL.fullmatch(words):
-        return {
-            "low": float(match[2]),
-            "holds_low": match[1] == "[",
-            "high": float(match[3]),
-            "holds_high": match[4] == "]",
-        }
-    raise ValueError(f"'({text})': '{words}' is no range; write >= 1, > 0 or in [0, 1).")
+        low, holds_low = float(match[2]), match[1] == ">="
+    elif match := _INTERVAL.fullmatch(words):
+        low, holds_low = float(match[2]), match[1] == "["
+        high, holds_high = float(match[3]), match[4] == "]"
+    if match is None or (high is not None and low > high):
+        raise ValueError(f"'({text})': '{words}' is no range; write >= 1, > 0 or in [0, 1).")
+    # Infinity is open: no kind of number takes it.
+    return {
+        "low": None if low == -math.inf else low,
+        "high": None if high == math.inf else high,
+        "holds_low": holds_low,
+        "holds_high": holds_high,
+    }
+
+
+def _shown(end: float | None) -> str:
+    if end is None:
+        return ""
+    return str(int(end)) if end.is_integer() else str(end)

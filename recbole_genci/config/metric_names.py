@@ -18,6 +18,8 @@ RECBOLE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
 #: ``recbole_genci.evaluation.gauc``.
 GAUC = "GAUC"
 KNOWN = (*RECBOLE_METRICS, GAUC)
+#: Of ``KNOWN``, in lower case.
+SMALLER_IS_BETTER = frozenset(name.lower() for name in KNOWN if name.lower() in smaller_metrics)
 #: What RecBole's collector gives a metric of labelled rows.
 _GIVEN = {"rec.score", "data.label"}
 
@@ -68,7 +70,7 @@ def _metric(asked) -> Metric:
                 "Choose among "
                 f"{', '.join(KNOWN)}, or give one of your own as module:function."
             )
-        return Metric(name, name.lower() in smaller_metrics)
+        return Metric(name, name.lower() in SMALLER_IS_BETTER)
     own, name = load_object(asked, "metrics"), name_of(asked)
     if name.lower() in metrics_dict:
         raise ValueError(

@@ -28,7 +28,8 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     Args:
         table: of ``key_table``.
         final: all keys.
-        given: those that the user gave, by file, dict or command line.
+        given: those that the user gave, by file, dict or command line, or as defaults of a model of
+            their own.
 
     Raises:
         ValueError: names the key, its value and what it may be.

@@ -17,6 +17,7 @@ from recbole_genci.experiments.request import Asked, Request, check_request, par
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.report import aligned
+from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
 from recbole_genci.training import stopped, tracking
 from recbole_genci.utils import interrupts
@@ -44,7 +45,7 @@ def experiment(
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
-) -> list[Outcome]:
+) -> list[ExperimentResult]:
     """Run an experiment of ``properties/experiment/``, or ``all`` of them, and write
     ``results/NAME-DATASET/``.
 
@@ -58,18 +59,25 @@ def experiment(
             beat them.
 
     Returns:
-        list: the outcome of each experiment. Failed runs are in ``outcome.failed()``; they end
-            nothing.
+        list of ExperimentResult: one of each experiment, see ``recbole_genci.results``. Failed runs
+            are in its ``failed``; they end nothing.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
             training.
+
+    Example:
+        >>> (result,) = experiment("ablation", "ml-100k", seeds=3)
+        >>> result.table                               # as results/ablation-ml-100k/table.csv
+        >>> result.lines["w/o SR"][0].test["auc"]      # of its first seed
     """
     models = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, models, seeds, config_files, words)
     asked = Asked(dataset, models, parse_seeds(seeds), config_files, config_dict, argv, command)
-    return [execute(request, preparation) for request, preparation in _prepare(name, asked)]
+    return [
+        execute(request, preparation).result() for request, preparation in _prepare(name, asked)
+    ]
 
 
 def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:

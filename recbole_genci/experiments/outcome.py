@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from recbole_genci.evaluation.calibration import calibration
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
+from recbole_genci.results import ExperimentResult, FailedRun, RunResult
 
 CALIBRATION = (
     Column("LogLoss recalibrated", error="sd"),
@@ -58,6 +60,24 @@ class Outcome:
     def failed(self) -> list[dict]:
         """The runs that failed."""
         return [run for run in self.runs.values() if run["status"] != FINISHED]
+
+    def result(self) -> ExperimentResult:
+        """What ``experiment`` returns, once the tables are written."""
+        folder = self.request.folder
+        lines = {
+            line.name: tuple(
+                RunResult.of(run, self.store.run_folder(run)) for run in self.of_line(line)
+            )
+            for line in self.request.lines
+        }
+        failed = tuple(
+            FailedRun(line, run["model"], run["seed"], run["error"])
+            for (line, _), run in self.runs.items()
+            if run["status"] != FINISHED
+        )
+        tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+        name, command = self.request.definition.name, self.request.command
+        return ExperimentResult(name, lines, failed, tables, folder, command)
 
     def complete(self, line: Line) -> bool:
         """Whether every seed of a line has finished, so that it may be averaged."""

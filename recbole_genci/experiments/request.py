@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_genci.config import Config, parse_argv, parse_value
+from recbole_genci.config.kind import Kind
 from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Line
 from recbole_genci.experiments.identity import effective_keys
@@ -19,8 +20,8 @@ from recbole_genci.tokenizer.source import needs_no_settings
 from recbole_genci.training.launch import world_size
 from recbole_genci.utils.figures import INSTALL, can_draw
 from recbole_genci.utils.files import check_writable
-from recbole_genci.utils.validation import is_whole
 
+_SEEDS = Kind.of("int >= 1 or ~")
 _ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained
 
 
@@ -188,6 +189,5 @@ def parse_seeds(value) -> int | None:
         ValueError: anything else.
     """
     value = parse_value(value)
-    if value is not None and not is_whole(value):
-        raise ValueError(f"seeds: {value!r} is not a whole number of at least 1.")
+    _SEEDS.check("seeds", value)
     return value

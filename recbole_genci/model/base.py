@@ -60,8 +60,8 @@ class ModelContract:
 
     @classmethod
     def check_settings(cls, config) -> None:
-        """Refuse settings of the model's own that cannot work, by their keys; ``Config`` has
-        checked what all models share.
+        """Refuse settings of the model's own that do not fit together; ``Config`` has checked each
+        key on its own, by the kind and range that the properties files give.
 
         Called by every command before any data is read.
 

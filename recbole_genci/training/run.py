@@ -80,106 +80,166 @@ def train_and_evaluate(
             process, what of it is known.
     """
     folder = resume_folder or folder or new_run_folder(config)
+    is_new = resume_folder is None
     with contextlib.ExitStack() as stack:
-        if processes.is_first:
-            stack.enter_context(only_process(folder))
-            remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
-            stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
-            asked = config_as_yaml(config, semantic_ids)
-            write_text(folder / CONFIG_FILE, asked)
-            stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
-        else:
-            config["log_wandb"] = False
-        logger = logging.getLogger()
+        _open_folder(stack, config, semantic_ids, folder, processes)
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
-        model_reads_ids = train.dataset.semantic_ids is not None
+        ids = semantic_ids if train.dataset.semantic_ids is not None else None
         processes.share_training(train)
-        if resume_folder is None and processes.is_first:
-            store_parts(parts, folder / DATA_FILE)
-            if model_reads_ids:
-                semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
-
-        init_seed(config["seed"], config["reproducibility"])
-        model = processes.shared_model(
-            config.model_class(config, train.dataset).to(config["device"])
+        if is_new and processes.is_first:
+            _store_inputs(parts, ids, folder)
+        model = _initialised(config, train.dataset, is_new, processes)
+        logging.getLogger().info(
+            (heading or Heading.of(config)).line(model, config["device"], processes)
         )
-        if resume_folder is None:
-            model.load_initial_weights()
-        logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
-        if not processes.is_first:
-            torch.manual_seed(
-                config["seed"] + processes.rank
-            )  # dropout of other rows is drawn apart; weights are the same
-        identity = {
-            "rows": data_fingerprint(parts),
-            "features": rows_fingerprint(parts),
-            "semantic IDs": semantic_ids.digest if model_reads_ids else None,
-        }
-        source = source_digest(config.model_class)
-        if config.model_class.revision > 1:
-            identity["model revision"] = config.model_class.revision
-        if source:
-            identity["model source"] = source
+        _draw_dropout_apart(config, processes)
+        identity = _identity(config, parts, ids)
         started = time.perf_counter()
-        if resume_folder is None and model.teacher_is_pretrained:
+        if is_new and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, processes)
         trainer = CTRTrainer(
             config, model, folder, identity if processes.size == 1 else None, processes
         )
-        if resume_folder is not None:
+        if not is_new:
             trainer.resume(train)
-        callback_fn = callback_fn or calling(callbacks, config, folder)
         _, best_valid = trainer.fit(
-            train, valid, show_progress=config["show_progress"], callback_fn=callback_fn
+            train,
+            valid,
+            show_progress=config["show_progress"],
+            callback_fn=callback_fn or calling(callbacks, config, folder),
         )
         training_s = time.perf_counter() - started
-        tested = {}
-        if test:
-            tested["test"] = _without_nan(
-                trainer.evaluate(test_loader, show_progress=config["show_progress"])
-            )
-            if processes.is_first:
-                tested |= measure_latency(
-                    model, test_loader, config["device"], config["latency_repeats"]
-                )
         metrics = {
-            "model": config["model"],
-            "model_reference": config.model_reference,
-            "dataset": config["dataset"],
-            "seed": config["seed"],
-            **tested,
+            **_names(config),
+            **(_tested(trainer, test_loader, processes) if test else {}),
             "best_valid": _without_nan(best_valid),
             "best_epoch": trainer.best_epoch + 1,
             "epochs": trainer.epochs_trained,
             "training_s": training_s,
             "nproc": processes.size,
-            "model_revision": config.model_class.revision,
-            "model_source": source,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "data_fingerprint": identity["rows"],
-            "rows_fingerprint": identity["features"],
-            "semantic_ids": identity["semantic IDs"],
-            "resumed": resume_folder is not None,  # training_s then counts the last stretch only
+            **_origin(config, model, identity),
+            "resumed": not is_new,  # training_s then counts the last stretch only
             "folder": str(folder),
             **provenance(),
         }
-        if not test or not processes.is_first:
-            return metrics
-        if config["diagnostic_rows"]:
-            loaders = {"valid": valid, "test": test_loader}
-            save_diagnostics(
-                model, loaders, train.dataset, config["device"], folder / DIAGNOSTICS_FILE
-            )
-        metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
-        write_json(folder / METRICS_FILE, metrics)
-        (folder / STATE_FILE).unlink(
-            missing_ok=True
-        )  # two copies of the weights and the optimiser's moments
-        logger.info(last_line(config, metrics))
-        if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
-            logger.info(hint)
+        if test and processes.is_first:
+            _leave_results(config, model, train.dataset, valid, test_loader, folder, metrics)
     return metrics
+
+
+def _open_folder(
+    stack: contextlib.ExitStack,
+    config,
+    semantic_ids: SemanticIDs | None,
+    folder: Path,
+    processes: Processes,
+) -> None:
+    """Let the first process alone write into ``folder``: the configuration, the log and W&B's run,
+    which end with ``stack``.
+    """
+    if not processes.is_first:
+        config["log_wandb"] = False
+        return
+    stack.enter_context(only_process(folder))
+    remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
+    stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
+    asked = config_as_yaml(config, semantic_ids)
+    write_text(folder / CONFIG_FILE, asked)
+    stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
+
+
+def _store_inputs(parts, semantic_ids: SemanticIDs | None, folder: Path) -> None:
+    """Leave what the model reads in the run's folder."""
+    store_parts(parts, folder / DATA_FILE)
+    if semantic_ids is not None:
+        semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
+
+
+def _initialised(config, training_rows, is_new: bool, processes: Processes):
+    """The model before its first step, the same in all processes."""
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, training_rows).to(config["device"])
+    model = processes.shared_model(model)
+    if is_new:
+        model.load_initial_weights()
+    return model
+
+
+def _draw_dropout_apart(config, processes: Processes) -> None:
+    """Let processes after the first, whose rows are others, draw other dropout; weights are the
+    same by now.
+    """
+    if not processes.is_first:
+        torch.manual_seed(config["seed"] + processes.rank)
+
+
+def _identity(config, parts, semantic_ids: SemanticIDs | None) -> dict:
+    """What a run that is resumed must have unchanged."""
+    model_class = config.model_class
+    identity = {
+        "rows": data_fingerprint(parts),
+        "features": rows_fingerprint(parts),
+        "semantic IDs": semantic_ids.digest if semantic_ids is not None else None,
+    }
+    if model_class.revision > 1:
+        identity["model revision"] = model_class.revision
+    if source := source_digest(model_class):
+        identity["model source"] = source
+    return identity
+
+
+def _names(config) -> dict:
+    """Which run this is, as ``metrics.json`` says it."""
+    return {
+        "model": config["model"],
+        "model_reference": config.model_reference,
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+    }
+
+
+def _origin(config, model, identity: dict) -> dict:
+    """What the figures were made with, as ``metrics.json`` says it."""
+    return {
+        "model_revision": config.model_class.revision,
+        "model_source": identity.get("model source"),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "data_fingerprint": identity["rows"],
+        "rows_fingerprint": identity["features"],
+        "semantic_ids": identity["semantic IDs"],
+    }
+
+
+def _tested(trainer: CTRTrainer, test_loader, processes: Processes) -> dict:
+    """Test metrics of the best epoch and, of the first process, the latency."""
+    config = trainer.config
+    metrics = trainer.evaluate(test_loader, show_progress=config["show_progress"])
+    tested = {"test": _without_nan(metrics)}
+    if processes.is_first:
+        tested |= measure_latency(
+            trainer.model, test_loader, config["device"], config["latency_repeats"]
+        )
+    return tested
+
+
+def _leave_results(
+    config, model, training_rows, valid, test_loader, folder: Path, metrics: dict
+) -> None:
+    """Write what a finished run has, ``metrics.json`` last; adds the weights' digest to
+    ``metrics``.
+    """
+    logger = logging.getLogger()
+    if config["diagnostic_rows"]:
+        loaders = {"valid": valid, "test": test_loader}
+        save_diagnostics(model, loaders, training_rows, config["device"], folder / DIAGNOSTICS_FILE)
+    metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
+    write_json(folder / METRICS_FILE, metrics)
+    # Two copies of the weights and the optimiser's moments
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    logger.info(last_line(config, metrics))
+    if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
+        logger.info(hint)
 
 
 def _without_nan(metrics: dict) -> dict:

@@ -17,6 +17,7 @@ from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
 from recbole_genci.report import aligned
+from recbole_genci.results import RunResult, SearchResult
 from recbole_genci.training import stopped
 from recbole_genci.training.console import legend
 from recbole_genci.training.launch import world_size
@@ -24,7 +25,7 @@ from recbole_genci.training.own_checks import check_importable
 from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.points import grid_points
-from recbole_genci.tuning.result import best_trials, write_plot, write_result
+from recbole_genci.tuning.result import best_trials, trial_table, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
@@ -98,7 +99,7 @@ def tune(
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
     **settings,
-) -> dict:
+) -> SearchResult:
     """Search the values of some keys for one model.
 
     Args:
@@ -109,12 +110,18 @@ def tune(
         settings: as of ``Settings``.
 
     Returns:
-        dict: the content of ``hyper_result.json``.
+        SearchResult: the selected values, their tested run, and all trials as a table; see
+        ``recbole_genci.results``.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
             training.
         NoTrialFinished: every trial has failed.
+
+    Example:
+        >>> search = tune("GenCI", "ml-100k", "hyper.test", algo="random", max_evals=20)
+        >>> search.params, search.score, search.run.test
+        >>> search.trials.sort_values("score")
     """
     return execute(
         prepare_search(
@@ -123,7 +130,9 @@ def tune(
     )
 
 
-def resume_search(folder: str | Path, model=None, trust_code: bool = False, **changes) -> dict:
+def resume_search(
+    folder: str | Path, model=None, trust_code: bool = False, **changes
+) -> SearchResult:
     """Go on with a search that was stopped, or give a finished one more trials.
 
     Args:
@@ -282,7 +291,7 @@ def _check_before_reading(space: Space, source, argv: Iterable[str], settings: S
     return check
 
 
-def execute(search: Search) -> dict:
+def execute(search: Search) -> SearchResult:
     """Run the trials that are left, select one by validation, test it, and write the results;
     returns as ``tune``.
     """
@@ -294,7 +303,7 @@ def execute(search: Search) -> dict:
         raise
 
 
-def _execute(search: Search) -> dict:
+def _execute(search: Search) -> SearchResult:
     config, folder, logger = search.config, search.folder, logging.getLogger()
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
@@ -345,7 +354,7 @@ def _execute(search: Search) -> dict:
             f"{aligned(best_trials(records, metric, bigger))}\n"
             f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}"
         )
-    return result
+    return SearchResult(result, RunResult.of(run), trial_table(records), folder)
 
 
 def _run_trials(search: Search, study: Study) -> None:

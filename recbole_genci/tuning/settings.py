@@ -6,12 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from recbole_genci.config.kind import Kind
 from recbole_genci.tuning.points import grid_points, grid_size, random_points
 from recbole_genci.tuning.space import Space
-from recbole_genci.utils.validation import is_whole
 
-ALGORITHMS = ("exhaustive", "random", "bayes")
-TOOLS = ("Hyperopt", "Ray")
+_KINDS = {
+    name: Kind.of(words)
+    for name, words in {
+        "algo": "str: exhaustive | random | bayes",
+        "tool": "str: Hyperopt | Ray",
+        "max_evals": "int >= 1 or ~",
+        "early_stop": "int >= 1 or ~",
+        "ray_address": "str or ~",
+        "cpus_per_trial": "float >= 0.01 or ~",
+        "gpus_per_trial": "float >= 0 or ~",
+        "grace_epochs": "int >= 1 or ~",
+    }.items()
+}
+_OF_RAY = ("ray_address", "cpus_per_trial", "gpus_per_trial", "grace_epochs")
 _DEFAULT_TRIALS = 100  # as RecBole's
 
 
@@ -46,20 +58,13 @@ class Settings:
     grace_epochs: int | None = None
 
     def __post_init__(self):
-        for name, choices in (("algo", ALGORITHMS), ("tool", TOOLS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name}: '{getattr(self, name)}' is not one of {', '.join(choices)}."
-                )
-        for name in ("ray_address", "cpus_per_trial", "gpus_per_trial", "grace_epochs"):
+        for name, kind in _KINDS.items():
+            kind.check(name, getattr(self, name))
+        for name in _OF_RAY:
             if self.tool != "Ray" and getattr(self, name) is not None:
                 raise ValueError(f"{name}: only --tool=Ray reads it.")
-        for name, least in (("cpus_per_trial", 0.01), ("gpus_per_trial", 0)):
+        for name in ("cpus_per_trial", "gpus_per_trial"):
             value = getattr(self, name)
-            if value is not None and (
-                not isinstance(value, (int, float)) or isinstance(value, bool) or value < least
-            ):
-                raise ValueError(f"{name}: {value!r} is not a number of at least {least}.")
             if value is not None and value > 1 and value != int(value):
                 raise ValueError(
                     f"{name}: {value!r} is above 1 and not whole, which Ray cannot give."
@@ -75,10 +80,6 @@ class Settings:
                 "early_stop: with --tool=Ray hopeless trials are stopped one by one, after "
                 "--grace_epochs. Leave it out."
             )
-        for name in ("max_evals", "early_stop", "grace_epochs"):
-            value = getattr(self, name)
-            if value is not None and not is_whole(value):
-                raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
 
     def num_trials(self, space: Space) -> int:
         """Trials that the search has at most, each of a point of its own."""

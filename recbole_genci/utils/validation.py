@@ -31,62 +31,6 @@ def is_number(value) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_whole(config, *keys: str) -> None:
-    """Refuse values that are not whole numbers of at least 1."""
-    for key in keys:
-        if not is_whole(config[key]):
-            raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least 1.")
-
-
-def check_weight(config, *keys: str) -> None:
-    """Refuse values that are not numbers of at least 0."""
-    for key in keys:
-        if (
-            isinstance(config[key], bool)
-            or not isinstance(config[key], (int, float))
-            or not 0 <= config[key]
-        ):
-            raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
-
-
-def check_layers(config, *keys: str) -> None:
-    """Refuse values that are not a list of one or more layer widths."""
-    for key in keys:
-        if (
-            not isinstance(config[key], (list, tuple))
-            or not config[key]
-            or not all(is_whole(size) for size in config[key])
-        ):
-            raise ValueError(
-                f"{key}: {config[key]!r} is not a list of one or more layer widths, for example "
-                "[256, 256]."
-            )
-
-
-def check_dropout(config, *keys: str) -> None:
-    """Refuse values that are not probabilities below 1."""
-    for key in keys:
-        if (
-            isinstance(config[key], bool)
-            or not isinstance(config[key], (int, float))
-            or not 0 <= config[key] < 1
-        ):
-            raise ValueError(f"{key}: {config[key]!r} is not a number from 0 to below 1.")
-
-
-def check_switch(config, *keys: str) -> None:
-    """Refuse values that are not True or False."""
-    for key in keys:
-        if not isinstance(config[key], bool):
-            raise ValueError(f"{key}: {config[key]!r} is neither True nor False.")
-
-
-def check_choice(config, key: str, choices: tuple) -> None:
-    """Refuse a value that is not one of ``choices``."""
-    if config[key] not in choices:
-        raise ValueError(f"{key}: {config[key]!r} is not one of {', '.join(map(str, choices))}.")
-
-
 def check_divides(config, key: str, width_key: str) -> None:
     """Refuse a number of heads, blocks or the like that does not divide a width."""
     if config[width_key] % config[key]:

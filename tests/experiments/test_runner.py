@@ -16,7 +16,7 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from sklearn.metrics import roc_auc_score
 
 from recbole_genci import load
-from recbole_genci.experiments import experiment, paper
+from recbole_genci.experiments import command, experiment, paper
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.records import read_runs
@@ -71,6 +71,14 @@ def data(shared, monkeypatch):
 
 
 @pytest.fixture
+def outcomes(monkeypatch):
+    """What reports have made of each experiment that was carried out, in order."""
+    seen, original = [], command.execute
+    monkeypatch.setattr(command, "execute", lambda *work: seen.append(original(*work)) or seen[-1])
+    return seen
+
+
+@pytest.fixture
 def trained(monkeypatch):
     """The models and seeds that are trained, in order."""
     seen, original = [], unfinished.train_and_evaluate
@@ -99,7 +107,7 @@ def cells(table):
 
 
 def test_a_table_says_what_the_runs_say(data):
-    (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM", "GenCI"], 2, config_dict=data)
+    (result,) = experiment("compare", "tiny", ["LR", "DeepFM", "GenCI"], 2, config_dict=data)
     folder = Path("results/compare-tiny")
     assert {path.name for path in folder.iterdir()} == {
         "table.md",
@@ -161,7 +169,7 @@ def test_a_table_says_what_the_runs_say(data):
     assert (tested["first"], tested["second"]) == (first, second) and tested[
         "paired t-test over seeds, p"
     ] == ""
-    assert outcome.failed() == [] and (folder / "compare.png").read_bytes()[:4] == b"\x89PNG"
+    assert result.failed == () and (folder / "compare.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypatch):
@@ -424,9 +432,13 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     assert len(read_runs(Path("results/compare-tiny"))) == 6
 
 
-def test_a_line_that_lacks_a_seed_is_not_averaged(data, monkeypatch):
+def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     failing("DeepFM", {2021}, monkeypatch)
-    (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
+    (result,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
+    (outcome,) = outcomes
+    (failed,) = result.failed
+    assert (failed.line, failed.model, failed.seed) == ("DeepFM", "DeepFM", 2021)
+    assert [run.seed for run in result.lines["DeepFM"]] == [2020, 2022] and len(result.runs) == 5
     line = Line("DeepFM", "DeepFM")
     assert (
         not outcome.complete(line)
@@ -463,12 +475,12 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     small = definition.Definition(**vars(original) | {"lines": tuple(swept)})
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: [small])
     keys = data | {"text_encoder": "lsa"}
-    (outcome,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)
-    (failed,) = outcome.failed()
-    assert (
-        failed["settings"] == {"text_encoder": "sentence-transformers/sentence-t5-base"}
-        and "cannot be loaded" in failed["error"]
-    )
+    (result,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)
+    (failed,) = result.failed
+    (line,) = [line for line in swept if line.name == failed.line]
+    assert line.keys == {"text_encoder": "sentence-transformers/sentence-t5-base"}
+    assert "cannot be loaded" in failed.error and result.lines[failed.line] == ()
+    assert len(result.lines) == 4 and len(result.runs) == 2
     rows = list(csv.DictReader(Path("results/cohorts-tiny/table.csv").open()))
     assert [bool(row["AUC"]) for row in rows] == [True, False, True, True]
     assert (
@@ -477,8 +489,9 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     assert len(list(Path("results/cohorts-tiny/runs").iterdir())) == 2
 
 
-def test_volatility_measures_each_group_on_the_stored_scores(data):
-    (outcome,) = experiment("volatility", "tiny", ["LR", "DeepFM"], 2, config_dict=data)
+def test_volatility_measures_each_group_on_the_stored_scores(data, outcomes):
+    experiment("volatility", "tiny", ["LR", "DeepFM"], 2, config_dict=data)
+    (outcome,) = outcomes
     from recbole_genci.evaluation.volatility import groups, user_volatility
 
     row = list(csv.DictReader(Path("results/volatility-tiny/table.csv").open()))[1]
@@ -536,11 +549,11 @@ def test_all_runs_each_experiment_and_shares_the_full_model(data, trained, monke
 
     few = [definition.read(name) for name in ("statistics", "compare", "extraction", "intents")]
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
-    outcomes = experiment("all", "tiny", ["LR", "GenCI"], 1, config_dict=data)
-    assert [outcome.request.definition.name for outcome in outcomes] == [each.name for each in few]
+    results = experiment("all", "tiny", ["LR", "GenCI"], 1, config_dict=data)
+    assert [result.name for result in results] == [each.name for each in few]
     # LR, the full model once, and four variants of extraction.
     assert len(trained) == 6 and trained.count(("LR", 2020)) == 1
-    assert all((outcome.request.folder / "table.md").is_file() for outcome in outcomes)
+    assert all((result.folder / "table.md").is_file() for result in results)
 
 
 def test_of_all_experiments_one_that_the_items_do_not_allow_is_left_out(
@@ -551,10 +564,8 @@ def test_of_all_experiments_one_that_the_items_do_not_allow_is_left_out(
     few = [definition.read(name) for name in ("volatility", "statistics")]
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: few)
     data["load_col"] = data["load_col"] | {"item": ["item_id", "year"]}
-    outcomes = experiment("all", "tiny", ["LR"], 1, config_dict=data)
-    assert [outcome.request.definition.name for outcome in outcomes] == [
-        "statistics"
-    ] and not trained
+    results = experiment("all", "tiny", ["LR"], 1, config_dict=data)
+    assert [result.name for result in results] == ["statistics"] and not trained
     assert (
         "Experiment volatility is left out. volatility_field: dataset tiny has no loaded item field"
         in caplog.text

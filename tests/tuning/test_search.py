@@ -71,7 +71,8 @@ def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatc
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
     assert (
-        json.loads((folder / "hyper_result.json").read_text()) == json.loads(json.dumps(result))
+        json.loads((folder / "hyper_result.json").read_text())
+        == json.loads(json.dumps(dict(result)))
         and len(built) == 1
     )
     assert len(result["trials"]) == 4 and {r["status"] for r in result["trials"]} == {"finished"}

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.kind import Kind
 from recbole_genci.data.prepare.amazon import VINTAGES, Amazon
 from recbole_genci.data.prepare.build import build_dataset
 from recbole_genci.data.prepare.movielens import MovieLens
@@ -33,6 +34,11 @@ from recbole_genci.utils import interrupts
 from recbole_genci.utils.validation import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
+#: Default and kind of the options that are no names.
+_OPTIONS = {
+    "overwrite": (False, Kind.of("bool")),
+    "max_malformed": (0.001, Kind.of("float in [0, 1)")),
+}
 _COMMAND = "python -m recbole_genci.data.prepare"
 
 
@@ -86,15 +92,8 @@ def read_arguments(argv: Sequence[str]) -> dict:
             "is made. "
             f"Example: {example}"
         )
-    share = words.setdefault("max_malformed", 0.001)
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
-        raise ValueError(
-            f"command line: --max_malformed={share} is not a share from 0 to 1, such as 0.001."
-        )
-    if not isinstance(words.setdefault("overwrite", False), bool):
-        raise ValueError(
-            f"command line: --overwrite={words['overwrite']} is neither True nor False."
-        )
+    for key, (default, kind) in _OPTIONS.items():
+        kind.check(key, words.setdefault(key, default))
     return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
 
 

@@ -18,7 +18,6 @@ from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
-from recbole_genci.utils.validation import check_dropout, check_layers, check_switch, check_whole
 
 SMALLEST_MAGNITUDE = 1e-5
 ORDER_STD = 0.1
@@ -76,13 +75,6 @@ class AFN(ClickModel):
             self.ensemble = nn.Linear(2, 1)
         self.apply(xavier_normal_initialization)
         self.transformation.reset_orders()
-
-    @classmethod
-    def check_settings(cls, config) -> None:
-        check_whole(config, "logarithmic_neurons")
-        check_layers(config, "dnn_hidden_size")
-        check_dropout(config, "dnn_dropout_prob")
-        check_switch(config, "ensemble_dnn")
 
     def forward(self, interaction):
         """Click logits ``[B]``."""

@@ -30,20 +30,13 @@ from torch import nn
 
 from recbole_genci.model.base import ClickModel
 from recbole_genci.model.baselines.mirrn_layers import (
-    MIXINGS,
     FourierLayer,
     TargetAttention,
     masked_mean,
     retrieve,
     sim_hash,
 )
-from recbole_genci.utils.validation import (
-    check_choice,
-    check_divides,
-    check_dropout,
-    check_switch,
-    check_whole,
-)
+from recbole_genci.utils.validation import check_divides
 
 POSITION_SCALE = 0.02
 
@@ -117,20 +110,8 @@ class MIRRN(ClickModel):
 
     @classmethod
     def check_settings(cls, config) -> None:
-        check_whole(
-            config,
-            "hash_bits",
-            "retrieval_topk",
-            "local_length",
-            "fourier_blocks",
-            "target_attention_size",
-            "target_attention_heads",
-        )
         check_divides(config, "target_attention_heads", "target_attention_size")
         check_divides(config, "fourier_blocks", "embedding_size")
-        check_choice(config, "fourier_mixing", MIXINGS)
-        check_dropout(config, "fourier_dropout", "target_attention_dropout")
-        check_switch(config, "short_interest")
 
     def embed_items(self, items):
         """Vectors ``[n, D]`` of item ids ``[n]``: the embeddings of all their fields, from the

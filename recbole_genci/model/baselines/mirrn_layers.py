@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MIXINGS = ("block", "diagonal")
 FILTER_STD = 0.02
 
 

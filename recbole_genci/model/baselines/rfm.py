@@ -14,7 +14,7 @@ from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
-from recbole_genci.utils.validation import check_divides, check_dropout, check_switch, check_whole
+from recbole_genci.utils.validation import check_divides
 
 ROTATION_GAIN = 1.414
 AMPLIFICATION_STD = 0.01
@@ -142,7 +142,6 @@ class RFM(ClickModel):
 
     @classmethod
     def check_settings(cls, config) -> None:
-        check_whole(config, "rotation_size", "rotation_layers", "rotation_heads", "group_size")
         check_divides(config, "rotation_heads", "rotation_size")
         uneven = [size for size in config["mlp_hidden_size"] if size % config["group_size"]]
         if uneven:
@@ -150,8 +149,6 @@ class RFM(ClickModel):
                 f"group_size: {config['group_size']} does not divide a width of mlp_hidden_size, "
                 f"{uneven[0]}."
             )
-        check_dropout(config, "rotation_dropout")
-        check_switch(config, "first_order_residual")
 
     def forward(self, interaction):
         """Click logits ``[B]``."""

@@ -24,9 +24,6 @@ from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
-from recbole_genci.utils.validation import check_choice, check_dropout, check_whole
-
-BASES = ("dcnv2", "deepfm")
 
 
 class FeatureGenerator(nn.Module):
@@ -98,15 +95,6 @@ class SFG(ClickModel):
             self.generator = FeatureGenerator(size, config["generation_scale"], residual=False)
             self.predict_layer = nn.Linear(hidden[-1], 1)
         self.apply(xavier_normal_initialization)
-
-    @classmethod
-    def check_settings(cls, config) -> None:
-        check_choice(config, "sfg_base", BASES)
-        check_whole(config, "cross_layer_num")
-        check_dropout(config, "cross_dropout")
-        scale = config["generation_scale"]
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or scale <= 0:
-            raise ValueError(f"generation_scale: {scale!r} is not a number above 0.")
 
     def forward(self, interaction):
         """Click logits ``[B]``."""

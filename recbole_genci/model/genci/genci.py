@@ -13,16 +13,10 @@ from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel, contract_of
-from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
+from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
-from recbole_genci.utils.validation import (
-    check_choice,
-    check_divides,
-    check_dropout,
-    check_weight,
-    check_whole,
-)
+from recbole_genci.utils.validation import check_divides
 
 MAX_BEAM_CELLS = (
     2**23
@@ -42,7 +36,7 @@ class GenCI(ClickModel):
             ``CTRDataset.view`` does.
 
     Raises:
-        ValueError: a key with an unknown choice, or widths that heads do not divide.
+        ValueError: widths that heads do not divide.
     """
 
     reads_semantic_ids = generates_items = has_intents = True
@@ -119,25 +113,13 @@ class GenCI(ClickModel):
 
     @classmethod
     def check_settings(cls, config) -> None:
-        """Refuse settings that cannot work, by their keys; called before any data is read.
+        """Refuse widths that heads do not divide; called before any data is read.
 
         Raises:
-            ValueError: names the key, its value and what it may be.
+            ValueError: names the key, its value and the width.
         """
-        check_choice(config, "history_tokens", ("item", "code"))
-        check_choice(config, "intent_extraction", VARIANTS)
-        check_choice(config, "sr_base", ("joint", "pretrained"))
-        check_choice(config, "sr_loss", ("bce", "mse"))
-        check_whole(
-            config, "intent_width", "intent_layers", "intent_heads", "intent_feed_forward_size"
-        )
-        check_whole(config, "num_beams", "attention_heads")
         check_divides(config, "intent_heads", "intent_width")
         check_divides(config, "attention_heads", "embedding_size")
-        check_dropout(config, "dropout_prob", "intent_dropout", "sr_dropout_prob")
-        if not isinstance(config["intent_scale"], (int, float)) or not config["intent_scale"] > 0:
-            raise ValueError(f"intent_scale: {config['intent_scale']!r} is not a number above 0.")
-        check_weight(config, "mu", "eta")
 
     def _other_embedding_tables(self):
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")

@@ -5,7 +5,9 @@ network together.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -214,61 +216,127 @@ def fit_rqvae(
     generator = torch.Generator().manual_seed(seed)
     data = torch.from_numpy(embeddings).to(device)
     size = capped_size(data, codebook_size)
-    # nn.Linear draws from the global state as it is built; the draws are undone, then replaced by
-    # our own.
-    with torch.random.fork_rng(devices=[]):
-        model = RQVAE(
-            data.shape[1],
-            [size] * num_codebooks,
-            latent_dim,
-            hidden_size,
-            codebook_update == "gradient",
-        )
-    model.reset_parameters(generator)
-    model.to(device)
-    model.set_input_statistics(data)
-
-    def batches() -> tuple[Tensor, ...]:
-        return data[torch.randperm(len(data), generator=generator).to(data.device)].split(
-            batch_size
-        )
-
-    # A small catalogue would else fit into one step an epoch, and the network would hardly train.
-    batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
+    model = _initial_model(
+        data, [size] * num_codebooks, latent_dim, hidden_size, codebook_update, generator
+    )
+    batches = _shuffled_batches(data, batch_size, generator)
     optimizer = torch.optim.Adam(
         [*model.encoder.parameters(), *model.decoder.parameters()], lr=learning_rate
     )
     pretrain_epochs = int(epochs * _PRETRAIN_SHARE)
     if pretrain_epochs:
         _pretrain(model, batches, optimizer, pretrain_epochs, progress)
+    _start_codebooks(model, data, size, generator, balance == "sinkhorn", progress)
+    if model.learned_codes:
+        optimizer.add_param_group({"params": list(model.codebooks.parameters())})
+    train_step = functools.partial(
+        _train_step,
+        model,
+        optimizer=optimizer,
+        commitment=commitment,
+        balance=balance == "sinkhorn",
+    )
+    restart = functools.partial(
+        _restart_dead_codes, model, generator=generator, optimizer=optimizer
+    )
+    best = _train_together(
+        model, data, batches, range(pretrain_epochs, epochs), train_step, restart, progress
+    )
+    model.load_state_dict(best.state)
+    progress.stage("quality of the codes")
+    fitted = outcome(model, data, spread, best_epoch=best.epoch)
+    check_error(best.error, model, data)  # the nearest codes' error: spreading adds some of its own
+    return fitted
 
+
+def _initial_model(
+    data: Tensor,
+    sizes: Sequence[int],
+    latent_dim: int,
+    hidden_size: Sequence[int],
+    codebook_update: str,
+    generator: torch.Generator,
+) -> RQVAE:
+    """The network before its first step, with the input's mean and scale."""
+    # nn.Linear draws from the global state as it is built; the draws are undone, then replaced by
+    # our own.
+    with torch.random.fork_rng(devices=[]):
+        model = RQVAE(
+            data.shape[1], list(sizes), latent_dim, hidden_size, codebook_update == "gradient"
+        )
+    model.reset_parameters(generator)
+    model.to(data.device)
+    model.set_input_statistics(data)
+    return model
+
+
+def _shuffled_batches(
+    data: Tensor, batch_size: int, generator: torch.Generator
+) -> Callable[[], tuple[Tensor, ...]]:
+    """A function that gives one epoch's batches, in a new order with each call."""
+    # A small catalogue would else fit into one step an epoch, and the network would hardly train.
+    batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
+
+    def batches() -> tuple[Tensor, ...]:
+        order = torch.randperm(len(data), generator=generator)
+        return data[order.to(data.device)].split(batch_size)
+
+    return batches
+
+
+def _start_codebooks(
+    model: RQVAE,
+    data: Tensor,
+    size: int,
+    generator: torch.Generator,
+    balance: bool,
+    progress: BuildProgress,
+) -> None:
+    """Place the codes by residual k-means on all items' latents."""
+    num_codebooks = len(model.codebooks)
     progress.stage(f"k-means of {len(data):,} items, the start of {num_codebooks} codebooks")
     with torch.no_grad():
         latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
-    model.init_codebooks(
-        residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress)
-    )
+    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance, progress))
     check_start(model, data, size)
-    if model.learned_codes:
-        optimizer.add_param_group({"params": list(model.codebooks.parameters())})
 
-    progress.stage(f"codes and autoencoder together, {epochs - pretrain_epochs} epochs")
-    best: tuple[tuple[int, float, float], int, dict[str, Any]] | None = None
-    with progress.steps(epochs - pretrain_epochs) as steps:
-        for epoch in range(pretrain_epochs, epochs):
-            if epoch > pretrain_epochs:  # the start itself is the first candidate
+
+@dataclass(frozen=True)
+class _Best:
+    """The best epoch so far: its score as of `_score`, its number and its weights."""
+
+    score: tuple[int, float, float]
+    epoch: int
+    state: dict[str, Any]
+
+    @property
+    def error(self) -> float:
+        return self.score[2]
+
+
+def _train_together(
+    model: RQVAE,
+    data: Tensor,
+    batches: Callable[[], tuple[Tensor, ...]],
+    epochs: range,
+    train_step: Callable[..., None],
+    restart_dead_codes: Callable[[QuantizeOutput], None],
+    progress: BuildProgress,
+) -> _Best:
+    """Train codes and network; the best epoch, of which the start is the first candidate."""
+    progress.stage(f"codes and autoencoder together, {len(epochs)} epochs")
+    best = None
+    with progress.steps(len(epochs)) as steps:
+        for epoch in epochs:
+            if epoch > epochs.start:
                 for rows in batches():
-                    _train_step(model, rows, optimizer, epoch, commitment, balance == "sinkhorn")
+                    train_step(rows, epoch=epoch)
             _, quantized, error = encode_all(model, data)
             _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
             score = _score(quantized.codes, model.codebook_sizes, error)
-            if best is None or score < best[0]:
-                best = (score, epoch, copy.deepcopy(model.state_dict()))
+            if best is None or score < best.score:
+                best = _Best(score, epoch, copy.deepcopy(model.state_dict()))
             steps.advance(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
-            _restart_dead_codes(model, quantized, generator, optimizer)
-
-    model.load_state_dict(best[2])
-    progress.stage("quality of the codes")
-    fitted = outcome(model, data, spread, best_epoch=best[1])
-    check_error(best[0][2], model, data)  # the nearest codes' error: spreading adds some of its own
-    return fitted
+            restart_dead_codes(quantized)
+    assert best is not None  # epochs is at least one: a quarter of it is never all
+    return best

@@ -76,11 +76,11 @@ def failure(capsys, **keys):
         (["--format=movielens", "--input=x", "--dataset=.d"], "is a name, not a path"),
         (
             ["--format=movielens", "--input=x", "--dataset=d", "--max_malformed=2"],
-            "--max_malformed=2 is not a share",
+            "max_malformed: 2 is not a number from 0 to below 1",
         ),
         (
             ["--format=movielens", "--input=x", "--dataset=d", "--overwrite=maybe"],
-            "--overwrite=maybe is neither",
+            "overwrite: 'maybe' is neither True nor False",
         ),
         (["movielens"], "'movielens' is not of the form --key=value"),
         (

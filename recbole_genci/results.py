@@ -1,0 +1,280 @@
+"""What ``run``, ``resume``, ``tune`` and ``experiment`` return.
+
+- ``run``: ``Results``, a sequence of ``RunResult``, with the comparison as a table.
+- ``resume``: one ``RunResult``.
+- ``tune``, ``resume_search``: ``SearchResult``, with the tested ``RunResult`` of the selected
+  values.
+- ``experiment``: for each experiment an ``ExperimentResult``, with the runs of each line of its
+  table.
+
+A ``RunResult`` is also the content of its ``metrics.json``, and a ``SearchResult`` that of its
+``hyper_result.json``: ``result["test"]``, ``result["folder"]``, ``dict(result)``. All can be
+pickled; for JSON write ``dict(result)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from recbole_genci.config.metric_names import SMALLER_IS_BETTER
+from recbole_genci.report import comparison_table
+from recbole_genci.serving.saved_run import SavedRun, load
+from recbole_genci.utils.validation import nearest
+
+
+class _Content(Mapping):
+    """A result that is also the mapping that its file holds."""
+
+    _content: dict
+
+    def __getitem__(self, key):
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RunResult(_Content):
+    """One trained and tested model; also the mapping ``metrics``.
+
+    Attributes:
+        metrics: the whole content of the run's ``metrics.json``.
+        folder: where the run lies. On machines after the first, where several train one model, it
+            is gone by the time the result is there.
+    """
+
+    metrics: dict
+    folder: Path
+
+    @classmethod
+    def of(cls, metrics: Mapping, folder: str | Path | None = None) -> RunResult:
+        """The result with this ``metrics.json``.
+
+        Args:
+            metrics: its content.
+            folder: where the run lies now; by default where it was trained.
+        """
+        folder = Path(folder if folder is not None else metrics["folder"])
+        return cls({**metrics, "folder": str(folder)}, folder)
+
+    @property
+    def _content(self) -> dict:
+        return self.metrics
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.metrics["model"]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.metrics["dataset"]
+
+    @property
+    def seed(self) -> int:
+        """Seed of initialisation, batches and dropout."""
+        return self.metrics["seed"]
+
+    @property
+    def test(self) -> dict[str, float | None]:
+        """Metrics of the test rows by name in lower case, None where undefined."""
+        return self.metrics["test"]
+
+    @property
+    def best_valid(self) -> dict[str, float | None]:
+        """Metrics of the validation rows in the best epoch."""
+        return self.metrics["best_valid"]
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were tested, counting from 1."""
+        return self.metrics["best_epoch"]
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return self.metrics["epochs"]
+
+    def load(self, model=None, trust_code: bool = False) -> SavedRun:
+        """The model, rows and configuration of the run; arguments and errors as of
+        ``recbole_genci.load``.
+        """
+        return load(self.folder, model, trust_code)
+
+    def __repr__(self) -> str:
+        return (
+            f"RunResult({self.model} on {self.dataset}, seed {self.seed}: "
+            f"test {_in_words(self.test)}; {self.folder})"
+        )
+
+
+@dataclass(frozen=True)
+class Results(Sequence):
+    """The runs of one command, seed by seed and model by model; a sequence of ``RunResult``.
+
+    Attributes:
+        runs: the runs.
+        folder: where their table lies, ``results/<dataset>-<time>``; None on machines after the
+            first, where several train one model.
+        command: the command line that does the same.
+    """
+
+    runs: tuple[RunResult, ...]
+    folder: Path | None
+    command: str
+
+    def __getitem__(self, index):
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The comparison as in ``table.csv``: a line a model, with means over the seeds and their
+        standard deviations.
+        """
+        return comparison_table(list(self.runs))
+
+    def best(self, metric: str = "auc", smaller_is_better: bool | None = None) -> RunResult:
+        """The run with the best *validation* value of a metric, the first of equals; test figures
+        choose nothing.
+
+        Args:
+            metric: its name, in any case.
+            smaller_is_better: by default known of AUC, GAUC, LogLoss, MAE and RMSE; of your own
+                metrics False.
+
+        Raises:
+            ValueError: no run has the metric, or it is undefined in all of them.
+        """
+        name = metric.lower()
+        if smaller_is_better is None:
+            smaller_is_better = name in SMALLER_IS_BETTER
+        known = sorted({each for run in self.runs for each in run.best_valid})
+        if name not in known:
+            raise ValueError(
+                f"metric: '{metric}' was not measured; the runs have {', '.join(known)}."
+                f"{nearest(name, known)}"
+            )
+        defined = [run for run in self.runs if run.best_valid.get(name) is not None]
+        if not defined:
+            raise ValueError(f"metric: {metric} of the validation rows is undefined in all runs.")
+        sign = 1 if smaller_is_better else -1
+        return min(defined, key=lambda run: sign * run.best_valid[name])
+
+    def __repr__(self) -> str:
+        return "\n".join(["Results(", *(f"  {run!r}," for run in self.runs), f"  {self.folder})"])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SearchResult(_Content):
+    """A finished search; also the mapping ``content``.
+
+    Attributes:
+        content: the whole content of ``hyper_result.json``.
+        run: the run of the selected values, the only one that was tested.
+        trials: one line a trial, by number, as in ``hyper_result.csv``.
+        folder: of the search, ``results/hyper-<model>-<dataset>-<time>``.
+    """
+
+    content: dict
+    run: RunResult
+    trials: pd.DataFrame
+    folder: Path
+
+    @property
+    def _content(self) -> dict:
+        return self.content
+
+    @property
+    def params(self) -> dict:
+        """The selected values of the keys that were searched."""
+        return self.content["selected"]["params"]
+
+    @property
+    def score(self) -> float:
+        """Their validation score, of ``valid_metric``."""
+        return self.content["selected"]["score"]
+
+    @property
+    def command(self) -> str:
+        """The command line that does the same."""
+        return self.content["command"]
+
+    def __repr__(self) -> str:
+        return (
+            f"SearchResult({self.content['model']} on {self.content['dataset']}, best of "
+            f"{len(self.trials)} trials by validation {self.content['valid_metric']}: "
+            f"{self.params}, {self.score:.4f}; test {_in_words(self.run.test)}; {self.folder})"
+        )
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run of an experiment that failed; the others went on.
+
+    Attributes:
+        line: of the table.
+        model: its model.
+        seed: of the run.
+        error: what it died of, in one sentence.
+    """
+
+    line: str
+    model: str
+    seed: int
+    error: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExperimentResult:
+    """A finished experiment.
+
+    Attributes:
+        name: of the experiment.
+        lines: the finished runs, by line of the table and by seed; their ``metrics`` are those of
+            ``runs.jsonl``, which also have GAUC and the line's own keys (``settings``).
+        failed: the runs that failed.
+        tables: by the name of their CSV file; ``table`` is the one of ``table.md``.
+        folder: ``results/NAME-DATASET``.
+        command: the command line that does the same.
+    """
+
+    name: str
+    lines: dict[str, tuple[RunResult, ...]]
+    failed: tuple[FailedRun, ...]
+    tables: dict[str, pd.DataFrame]
+    folder: Path
+    command: str
+
+    @property
+    def runs(self) -> tuple[RunResult, ...]:
+        """The finished runs; two lines of a sweep that are one run have it once."""
+        found = {run.folder: run for runs in self.lines.values() for run in runs}
+        return tuple(found.values())
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The table of ``table.md``, with all digits."""
+        return self.tables["table"]
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"ExperimentResult({self.name}: {len(self.runs)} runs{failed}; {self.folder})"
+
+
+def _in_words(metrics: Mapping[str, float | None]) -> str:
+    return ", ".join(
+        f"{name} {'undefined' if value is None else format(value, '.4f')}"
+        for name, value in metrics.items()
+    )

@@ -1,0 +1,376 @@
+"""The table of keys: what properties files say of each key is what checks, help and documents use."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import yaml
+from conftest import TINY, tiny_rows, write_dataset
+
+from recbole_genci.config import Config
+from recbole_genci.config.help import help_text
+from recbole_genci.config.keys import (
+    RECBOLE_FOLDER,
+    SUPPLEMENT,
+    key_table,
+    properties_folder,
+    read_keys,
+)
+from recbole_genci.config.kind import Kind, parse_kind
+from recbole_genci.data import create_dataset
+from recbole_genci.model.genci.cohort import VARIANTS
+from recbole_genci.model.registry import known_models
+
+
+@pytest.mark.parametrize(
+    ("words", "taken", "refused", "expected"),
+    [
+        ("bool", [True, False], [1, "True", None], "True or False"),
+        (
+            "int >= 1",
+            [1, 7, np.int64(3)],
+            [0, 1.0, True, "1", None],
+            "a whole number of at least 1",
+        ),
+        (
+            "float > 0",
+            [1, 0.5, np.float32(2)],
+            [0, -1.0, math.inf, math.nan, "1", True],
+            "a number above 0",
+        ),
+        ("float in [0, 1)", [0, 0.99], [1, 1.0, -0.1], "a number from 0 to below 1"),
+        ("float in (0, 1]", [1, 0.01], [0, 1.1], "a number above 0 to 1"),
+        ("int in [1, 65535]", [1, 65535], [0, 65536], "a whole number from 1 to 65535"),
+        ("int >= 1234567", [10**400], [1234566], "a whole number of at least 1234567"),
+        ("float >= 0", [10**300], [10**400], "a number of at least 0"),
+        ("float in [.5, inf)", [0.5, 1e9], [0.4, math.inf], "a number of at least 0.5"),
+        ("float in (-inf, 1E+1]", [-1e9, 10], [11, -math.inf], "a number of at most 10"),
+        ("bool or ~", [True, None], ["True", 0], "True or False, or None (~)"),
+        ("str", ["", "a"], [1, None, ["a"]], "a text"),
+        ("str: a | b", ["a", "b"], ["c", "", 1], "one of a, b"),
+        ("str or ~", ["a", None], [1], "a text, or None (~)"),
+        (
+            "list of int >= 1",
+            [[1], (2, 3)],
+            [[], [0], 1, "[1]", None],
+            "each a whole number of at least 1",
+        ),
+        ("list", [[], ["a"]], ["a", {}, None], "a list"),
+        ("dict like {rating: 4}", [{"rating": 4}, {}], [4, [1]], "of the form {rating: 4}"),
+        ("any", [None, 1, "a", []], [], ""),
+    ],
+)
+def test_a_kind_takes_what_it_says(words, taken, refused, expected):
+    kind = parse_kind(words)
+    assert all(map(kind.accepts, taken)) and not any(map(kind.accepts, refused))
+    assert expected in kind.expected() and kind.words == words
+    for value in refused:
+        said = kind.refusal("key", value)
+        assert (
+            said.startswith(f"key: {value!r} is not {kind.expected()}.")
+            or words == "bool"
+            and said == f"key: {value!r} is neither True nor False."
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+            kind.check("key", value)
+    for value in taken:
+        kind.check("key", value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "int >= many",
+        "float between 0 and 1",
+        "list of > 0",
+        "str a b",
+        "bool: x",
+        "str:",
+        "str: a |",
+        "int in [5, 1]",
+        "str or bool",
+    ],
+)
+def test_brackets_that_begin_like_a_kind_must_go_on_like_one(words):
+    with pytest.raises(ValueError, match="begins like the kind of a key|is no range"):
+        parse_kind(words)
+    assert parse_kind("see README") is None and parse_kind("authors' name") is None
+    assert Kind.of("int >= 1") == parse_kind("int >= 1")
+    with pytest.raises(ValueError, match="says no kind of value"):
+        Kind.of("see README")
+
+
+def test_every_key_of_every_model_has_a_kind_and_a_default_of_it():
+    table = key_table(known_models(), "ml-100k")
+    without = {key.name for key in table.values() if key.kind is None}
+    assert without == {"order_list", "fields"} & without, f"no kind: {without}"
+    for model in known_models():
+        for key in key_table([model], "ml-1m").values():
+            key.check(key.default)
+
+
+def test_every_line_of_ours_says_what_its_key_takes_and_means():
+    ours = properties_folder()
+    for file in [ours / "overall.yaml", *sorted((ours / "model").glob("*.yaml"))]:
+        for key in read_keys([file]).values():
+            whole = key_table([file.stem] if file.parent.name == "model" else [])[key.name]
+            assert whole.kind is not None, (file.name, key.name)
+            assert whole.meaning or whole.kind.words, (file.name, key.name)
+
+
+def test_a_line_with_a_kind_replaces_the_meaning_and_a_remark_joins_it(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "rate: 1  # (float > 0) Of learning.\nsize: 2  # (int >= 1) Wide.\n"
+    )
+    (tmp_path / "b.yaml").write_text("rate: 3  # By tuning.\nsize: 4  # (int >= 2) Wider.\n")
+    table = read_keys([tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "absent.yaml"])
+    assert (table["rate"].default, table["rate"].meaning) == (3, "Of learning. By tuning.")
+    assert (table["size"].kind.words, table["size"].meaning) == ("int >= 2", "Wider.")
+    (tmp_path / "c.yaml").write_text("# Of mine\n\nrate: 1  # (float over 0) Of learning.\n")
+    with pytest.raises(ValueError, match="c.yaml, line 3: .*'over 0' is no range"):
+        read_keys([tmp_path / "c.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"mu": "-1e999"}, "mu: -inf is not a number of at least 0."),
+        ({"learning_rate": float("inf")}, "learning_rate: inf is not a number above 0."),
+        ({"encoding": 64}, "encoding: 64 is not a text."),
+        ({"ITEM_ID_FIELD": ["a"]}, "ITEM_ID_FIELD: ['a'] is not a text."),
+        ({"NEG_PREFIX": 1}, "NEG_PREFIX: 1 is not a text."),
+        ({"alias_of_item_id": "x"}, "alias_of_item_id: 'x' is not a list."),
+        ({"worker": -1}, "worker: -1 is not a whole number of at least 0."),
+        ({"port": 70000}, "port: 70000 is not a whole number from 1 to 65535."),
+        (
+            {"item_text_fields": "[title]"},
+            "item_text_fields: '[title]' is not a list of one or more entries",
+        ),
+        ({"sr_loss": None}, "sr_loss: None is not one of bce, mse."),
+    ],
+)
+def test_a_value_of_another_kind_is_one_sentence(keys, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Config(
+            "GenCI",
+            "ml-100k",
+            argv=[f"--{key}={value}" for key, value in keys.items()]
+            if isinstance(next(iter(keys.values())), str)
+            else (),
+            config_dict=keys,
+        )
+
+
+def test_what_stands_behind_a_value_is_its_comment_however_it_is_written(tmp_path):
+    file = tmp_path / "Mine.yaml"
+    file.write_text(
+        """# Colours of plots, and other things. This goes on
+# in a second line.
+colour: '#fff'  # (str) Of lines.
+"quoted": 1  # (int >= 1) A key in quotation marks.
+with-dash: ~  # (int or ~) A name with a dash.
+before_colon : 2.5  # (float) A blank before the colon.
+nested:  # (dict) A mapping on lines of its own.
+  inner: 1  # (bool) No key of its own.
+flow: {a: 1,
+       b: 2}  # (dict) Of two lines.
+listed:
+- 1  # (int) No key either.
+text: |  # (str) Of two lines.
+  a # b
+  c
+plain: a#b
+"""
+    )
+    table = read_keys([file])
+    assert {name: (key.default, key.kind and key.kind.words) for name, key in table.items()} == {
+        "colour": ("#fff", "str"),
+        "quoted": (1, "int >= 1"),
+        "with-dash": (None, "int or ~"),
+        "before_colon": (2.5, "float"),
+        "nested": ({"inner": 1}, "dict"),
+        "flow": ({"a": 1, "b": 2}, "dict"),
+        "listed": ([1], None),
+        "text": ("a # b\nc\n", "str"),
+        "plain": ("a#b", None),
+    }
+    assert table["colour"].meaning == "Of lines." and table["text"].meaning == "Of two lines."
+    assert {key.section for key in table.values()} == {"Colours of plots"}
+    file.write_text("colour: red  # (str) Of lines, edited.\n")
+    assert read_keys([file])["colour"].default == "red"
+    (tmp_path / "Empty.yaml").write_text("# Nothing yet\n")
+    assert read_keys([tmp_path / "Empty.yaml"]) == {}
+
+
+@pytest.mark.parametrize("model", ["GenCI", "LR", "DIEN", "xDeepFM", "AFN"])
+def test_the_tables_defaults_are_those_of_a_run(model):
+    computed = {"use_gpu", "gpu_id", "data_path", "show_progress", "history_source"}
+    computed |= {"eval_args", "train_neg_sample_args"}
+    config = Config(model, "ml-1m", config_dict={"gpu_id": ""})  # for which nothing is tuned
+    for name, key in key_table([model], "ml-1m").items():
+        assert name in computed or config[name] == key.default, name
+
+
+def test_the_supplement_tells_the_truth_of_recboles_keys():
+    folder = RECBOLE_FOLDER / "properties"
+    theirs = read_keys(
+        [
+            folder / "overall.yaml",
+            *(folder / "model").glob("*.yaml"),
+            folder / "dataset/sample.yaml",
+        ]
+    )
+    supplement = read_keys([properties_folder() / SUPPLEMENT])
+    assert set(supplement) - set(theirs) == {"encoding"}
+    for name, key in supplement.items():
+        assert key.kind is not None, name
+        if name in theirs and key.default is not None:
+            assert key.default == theirs[name].default, name
+    # Of models' keys a model has its own alone.
+    assert "cin_layer_size" in key_table(["xDeepFM"])
+    assert "cin_layer_size" not in key_table(["LR"])
+
+
+def test_help_shows_a_models_own_default_of_a_common_key():
+    shared, own = help_text(["GenCI"]).split("GenCI's own:")
+    assert "--group_rows_by_history [False]" in shared
+    assert "--group_rows_by_history [True]" in own and "--mu [1.0]" in own
+    assert help_text(["LR"]).count("--group_rows_by_history ") == 1
+
+
+def test_a_wrong_default_of_ones_own_model_is_refused(tmp_path):
+    module = tmp_path / "my_rates.py"
+    module.write_text(
+        "from recbole_genci.model.baselines.afn import AFN\n\n\nclass MyRates(AFN):\n    pass\n"
+    )
+    defaults = tmp_path / "MyRates.yaml"
+    for wrong, said in {
+        "logarithmic_neurons: 0": "logarithmic_neurons: 0 is not a whole number of at least 1.",
+        "my-rate: fast  # (float > 0) Mine.": "my-rate: 'fast' is not a number above 0.",
+    }.items():
+        defaults.write_text(f"{wrong}\n")
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+            Config(f"{module}:MyRates", "ml-100k")
+    given = {"my-rate": 0.5, "logarithmic_neurons": 3}
+    config = Config(f"{module}:MyRates", "ml-100k", config_dict=given)
+    assert (config["my-rate"], config["logarithmic_neurons"]) == (0.5, 3)
+
+
+def test_many_configs_read_each_properties_file_once(monkeypatch):
+    Config("GenCI", "ml-100k")
+    resolvers = {
+        first: len(each) for first, each in yaml.FullLoader.yaml_implicit_resolvers.items()
+    }
+
+    def parse(*args, **kwargs):
+        raise AssertionError("a file was parsed again")
+
+    monkeypatch.setattr(yaml.SafeLoader, "get_single_node", parse)
+    first, second = (Config("GenCI", "ml-100k", config_dict={"mu": mu}) for mu in (0.1, 0.2))
+    assert (first["mu"], second["mu"]) == (0.1, 0.2)
+    first["mlp_hidden_size"].append(7)
+    first["eval_args"]["split"]["RS"].append(7)
+    third = Config("GenCI", "ml-100k")
+    assert third["mlp_hidden_size"] == [256, 256, 256]
+    assert third["eval_args"]["split"]["RS"] == [0.8, 0.1, 0.1]
+    # RecBole adds some to yaml's own class each time.
+    now = yaml.FullLoader.yaml_implicit_resolvers
+    assert {name: len(each) for name, each in now.items()} == resolvers
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("AFN", "logarithmic_neurons", 0),
+        ("AFN", "dnn_hidden_size", []),
+        ("AFN", "dnn_dropout_prob", 1),
+        ("AFN", "ensemble_dnn", "yes"),
+        ("MIRRN", "hash_bits", 2.5),
+        ("MIRRN", "retrieval_topk", 0),
+        ("MIRRN", "local_length", -1),
+        ("MIRRN", "fourier_blocks", 0),
+        ("MIRRN", "fourier_mixing", "rows"),
+        ("MIRRN", "fourier_dropout", 1.0),
+        ("MIRRN", "target_attention_size", 0),
+        ("MIRRN", "target_attention_heads", True),
+        ("MIRRN", "target_attention_dropout", -0.1),
+        ("MIRRN", "short_interest", 1),
+        ("RFM", "rotation_size", 0),
+        ("RFM", "rotation_layers", 0),
+        ("RFM", "rotation_heads", 0),
+        ("RFM", "group_size", 0),
+        ("RFM", "rotation_dropout", 1),
+        ("RFM", "first_order_residual", 0),
+        ("SFG", "sfg_base", "fm"),
+        ("SFG", "cross_layer_num", 0),
+        ("SFG", "cross_dropout", 1),
+        ("SFG", "generation_scale", 0),
+        ("GenCI", "history_tokens", "codes"),
+        ("GenCI", "intent_extraction", "max"),
+        ("GenCI", "sr_base", "none"),
+        ("GenCI", "sr_loss", "ce"),
+        ("GenCI", "intent_width", 0),
+        ("GenCI", "intent_layers", 0),
+        ("GenCI", "intent_heads", 0),
+        ("GenCI", "intent_feed_forward_size", 0),
+        ("GenCI", "num_beams", 0),
+        ("GenCI", "attention_heads", 0),
+        ("GenCI", "dropout_prob", 1),
+        ("GenCI", "intent_dropout", 1),
+        ("GenCI", "sr_dropout_prob", 1),
+        ("GenCI", "intent_scale", 0),
+        ("GenCI", "mu", -1),
+        ("GenCI", "eta", "much"),
+    ],
+)
+def test_the_table_refuses_what_models_need_not_check(model, key, value):
+    with pytest.raises(ValueError, match=f"^{key}: .* is (not|neither) "):
+        Config(model, "ml-100k", config_dict={key: value})
+
+
+def test_the_tables_choices_of_the_cohort_attention_are_all_there_are():
+    assert key_table(["GenCI"])["intent_extraction"].kind.choices == VARIANTS
+
+
+def test_keys_that_do_nothing_are_said_to(tmp_path, caplog):
+    from recbole_genci.plan import prepare
+
+    keys = write_dataset(tmp_path, tiny_rows()) | {"topk": 10, "loss_type": "CE"}
+    prepare(
+        "LR,DeepFM",
+        "tiny",
+        config_dict={k: v for k, v in keys.items() if k in {*LR_KEYS, "topk", "loss_type"}},
+    )
+    said = [record.message for record in caplog.records if "does nothing here" in record.message]
+    assert said == [
+        "topk: this key does nothing here. AUC and LogLoss look at all rows, not at the first k.",
+        "loss_type: this key does nothing here. Models of clicks have the binary cross-entropy.",
+    ]
+
+
+LR_KEYS = {
+    "load_col",
+    "MAX_ITEM_LIST_LENGTH",
+    "epochs",
+    "train_batch_size",
+    "eval_batch_size",
+    "metrics",
+    "gpu_id",
+    "data_path",
+    "latency_repeats",
+}
+
+
+def test_a_star_loads_every_column_of_a_file(tmp_path):
+    keys = {k: v for k, v in write_dataset(tmp_path, tiny_rows()).items() if k in LR_KEYS}
+    named = create_dataset(Config("LR", "tiny", config_dict=keys))
+    star = TINY["load_col"] | {"inter": "*", "item": "*"}
+    every = create_dataset(Config("LR", "tiny", config_dict=keys | {"load_col": star}))
+    assert set(every.field2type) - set(named.field2type) == {"title"}
+    for field in named.inter_feat.columns:
+        assert np.array_equal(named.inter_feat[field], every.inter_feat[field])
+    none = create_dataset(Config("LR", "tiny", config_dict=keys | {"load_col": None}))
+    assert set(none.field2type) == set(every.field2type)
+    with pytest.raises(ValueError, match=r"unload_col: '\*' for 'inter' is not a list of columns"):
+        Config("LR", "tiny", config_dict=keys | {"unload_col": {"inter": "*"}})
