@@ -71,9 +71,19 @@ def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], 
 def _say(stop: KeyboardInterrupt) -> int:
     status = exit_status(stop)
     said = " ".join(getattr(stop, "__notes__", None) or [_AGAIN])
-    start = "\n" if sys.stderr.isatty() else ""  # after a progress bar, or the terminal's ^C
-    print(f"{start}recbole_genci: {_WORDS[status - 128]}. {said}", file=sys.stderr, flush=True)
+    start = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
+    with _bars_cleared():
+        print(f"{start}recbole_genci: {_WORDS[status - 128]}. {said}", file=sys.stderr, flush=True)
     return status
+
+
+def _bars_cleared():
+    """Take progress bars off their line, which a sentence would otherwise end."""
+    if "tqdm" not in sys.modules:
+        return contextlib.nullcontext()
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode(file=sys.stderr)
 
 
 @contextlib.contextmanager
