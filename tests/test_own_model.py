@@ -42,8 +42,8 @@ class MyNet(ClickModel):
 
     @classmethod
     def check_settings(cls, config):
-        if config["my_width"] % 2:
-            raise ValueError(f"my_width: {config['my_width']} is odd.")
+        if config["my_width"] > 1000:
+            raise ValueError(f"my_width: {config['my_width']} is above 1000.")
 
     def forward(self, interaction):
         clicks = interaction["item_length"].float().log1p()
@@ -69,7 +69,7 @@ class MyLR(ContextRecommender):
         return torch.sigmoid(self.forward(interaction))
 """
 DEFAULTS = (
-    "my_width: 8       # (int) Units of the hidden layer.\n"
+    "my_width: 8       # (int >= 1) Units of the hidden layer.\n"
     "my_dropout: 0.1   # (float) Share left out in training.\n"
 )
 METRIC = """
@@ -200,7 +200,7 @@ def test_help_and_keys_come_from_the_file_beside_the_module(model_folder, monkey
     assert Config("my_models:MyNet", "ml-100k", argv=["--my_width=3"])["my_width"] == 3
     for wrong, said in (
         ("my_widht=3", "Did you mean 'my_width'"),
-        ("my_width=wide", "my_width: 'wide' is not a whole number"),
+        ("my_width=wide", "my_width: 'wide' is not a whole number of at least 1"),
     ):
         assert main(["--model=my_models:MyNet", "--dataset=ml-100k", f"--{wrong}"]) == 2
         assert said in capsys.readouterr().err

@@ -236,11 +236,14 @@ def fit_rqvae(
         commitment=commitment,
         balance=balance == "sinkhorn",
     )
-    restart = functools.partial(
-        _restart_dead_codes, model, generator=generator, optimizer=optimizer
-    )
     best = _train_together(
-        model, data, batches, range(pretrain_epochs, epochs), train_step, restart, progress
+        model,
+        data,
+        batches,
+        range(pretrain_epochs, epochs),
+        train_step,
+        lambda output: _restart_dead_codes(model, output, generator, optimizer),
+        progress,
     )
     model.load_state_dict(best.state)
     progress.stage("quality of the codes")
