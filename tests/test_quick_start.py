@@ -41,6 +41,7 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
             "metrics.json",
             "run.log",
             "tensorboard",
+            ".lock",
         }
         own = {"semantic_ids", "diagnostics.json"} if result["model"] == "GenCI" else set()
         assert {p.name for p in folder.iterdir()} == expected | own

@@ -186,7 +186,7 @@ def lines_of(monkeypatch, console, scores, epochs, stopping_step, eval_step=1, s
     config = {"metrics": ["AUC"], "loss_decimal_place": None}
     state = SimpleNamespace(
         config=config,
-        model=object(),
+        model=SimpleNamespace(loss_names=None),
         epochs=epochs,
         stopping_step=stopping_step,
         eval_step=eval_step,
@@ -243,7 +243,7 @@ def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
     [(1, 4, True), (2, 3, True), (3, 6, False), (2, 2, False), (1, 1, False)],
 )
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
-    hint = early_best_hint(Config("LR", "tiny", config_dict={"data_path": "."}), (), best, epochs)
+    hint = early_best_hint(Config("LR", "tiny", config_dict={"data_path": "."}), best, epochs)
     assert (hint is not None) == hinted
     if hinted:
         assert hint == (

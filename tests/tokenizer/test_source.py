@@ -46,10 +46,8 @@ def house(tmp_path, monkeypatch):
     folder = properties / "semantic_ids/tiny"
     SemanticIDs(codes, TOKENS, (4, 5, 2), {"settings": {"item_text_fields": FIELDS}}).save(folder)
     publish(folder, "tiny", dict(zip(TOKENS, texts, strict=True)))
-    monkeypatch.setattr("recbole_genci.config.properties_folder", lambda: properties)
-    monkeypatch.setattr(
-        "recbole_genci.tokenizer.artifact.published.properties_folder", lambda: properties
-    )
+    for module in ("config.config", "config.keys", "tokenizer.artifact.published"):
+        monkeypatch.setattr(f"recbole_genci.{module}.properties_folder", lambda: properties)
     return properties
 
 
@@ -147,7 +145,7 @@ def test_the_name_of_the_dataset_does_not_matter_nor_do_texts_fields_need_a_key(
     assert prepare("GenCI", "mine", config_dict=keys).semantic_ids.digest == published.digest
     file = tmp_path / "data/mine/mine.item"
     file.write_text(file.read_text().replace("Story", "Tale"))
-    with pytest.raises(ValueError, match="`item_text_fields` is not set"):
+    with pytest.raises(ValueError, match="item_text_fields: not set"):
         prepare("GenCI", "mine", config_dict=keys)
 
 
