@@ -27,15 +27,16 @@ class DIEN(ModelContract, RecBoleDIEN):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        HistoryFeatureEmbedding.mend(self.embedding_layer)
-        InterestExtractor.mend(self.interset_extractor)
+        self.embedding_layer = HistoryFeatureEmbedding.from_layer(self.embedding_layer)
+        extractor = InterestExtractor.from_layer(self.interset_extractor)
+        extractor.gru = PackedGRU.from_layer(extractor.gru)
+        self.interset_extractor = extractor
         evolution = self.interest_evolution
-        ClickAttention.mend(evolution.attention_layer)
-        PackedGRU.mend(self.interset_extractor.gru)
-        attends = isinstance(
-            evolution.dynamic_rnn, DynamicRNN
-        )  # AGRU and AUGRU; the other gru_types are torch's GRU
-        (PackedAttentionGRU if attends else PackedGRU).mend(evolution.dynamic_rnn)
+        evolution.attention_layer = ClickAttention.from_layer(evolution.attention_layer)
+        # AGRU and AUGRU; the other gru_types are torch's GRU
+        attends = isinstance(evolution.dynamic_rnn, DynamicRNN)
+        recurrence = PackedAttentionGRU if attends else PackedGRU
+        evolution.dynamic_rnn = recurrence.from_layer(evolution.dynamic_rnn)
 
 
 class InterestExtractor(Mended, InterestExtractorNetwork):

@@ -24,8 +24,8 @@ class DIN(ModelContract, RecBoleDIN):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        HistoryFeatureEmbedding.mend(self.embedding_layer)
-        ClickAttention.mend(self.attention)
+        self.embedding_layer = HistoryFeatureEmbedding.from_layer(self.embedding_layer)
+        self.attention = ClickAttention.from_layer(self.attention)
         self.use_user_features = config["use_user_features"]
         if self.use_user_features:
             fields = self.embedding_layer
