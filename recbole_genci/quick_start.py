@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.config import Config
 from recbole_genci.plan import Plan, prepare, prepare_resumed
 from recbole_genci.report import aligned, save_comparison
 from recbole_genci.training import stopped
@@ -109,14 +110,14 @@ def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
     )
 
 
-def _save_table(runs: list[dict], config, command: str) -> None:
+def _save_table(runs: list[dict], config: Config, command: str) -> None:
     folder = new_folder(Path(config["results_dir"]), config["dataset"])
     table = save_comparison(runs, folder, command)
     logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
 
 
 def _train(
-    config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading
+    config: Config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading
 ) -> dict:
     train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:
@@ -131,7 +132,7 @@ def _train(
     return metrics | {"folder": str(folder)}
 
 
-def resume(folder: str | Path, model=None, trust_code: bool = False) -> dict:
+def resume(folder: str | Path, model: str | type | None = None, trust_code: bool = False) -> dict:
     """Go on with a run that was stopped, from its last evaluated epoch, as if it had never stopped.
 
     Args:

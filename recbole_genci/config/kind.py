@@ -55,7 +55,7 @@ class Kind:
     optional: bool = False
     words: str = ""
 
-    def accepts(self, value) -> bool:
+    def accepts(self, value: object) -> bool:
         """Whether ``value`` is of this kind; numpy's numbers count as Python's."""
         if self.base in ("any", NO_EFFECT):
             return True
@@ -76,7 +76,7 @@ class Kind:
             )
         return isinstance(value, Mapping)
 
-    def _in_range(self, value) -> bool:
+    def _in_range(self, value: object) -> bool:
         if not math.isfinite(value):
             return False
         above = self.low is None or value > self.low or self.holds_low and value == self.low
@@ -110,7 +110,7 @@ class Kind:
             return f" {start} to {'' if self.holds_high else 'below '}{self.high:g}"
         return "" if not low else f" of at least {low}" if self.holds_low else f" above {low}"
 
-    def refusal(self, key: str, value) -> str:
+    def refusal(self, key: str, value: object) -> str:
         """The sentence that refuses ``value``."""
         hint = (
             LIST_HINT

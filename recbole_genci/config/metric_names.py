@@ -4,7 +4,7 @@ each is better."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recbole.evaluator.base_metric import AbstractMetric
@@ -58,7 +58,7 @@ def metrics_asked(asked: Sequence) -> list[Metric]:
     return found
 
 
-def _metric(asked) -> Metric:
+def _metric(asked: str) -> Metric:
     if not is_reference(asked):
         known = {name.lower(): name for name in KNOWN}
         name = known.get(str(asked).lower())
@@ -101,6 +101,6 @@ def written(asked: Sequence | str | None) -> list:
     return [reference_of(each) if is_reference(each) or callable(each) else each for each in listed]
 
 
-def takes_users(function) -> bool:
+def takes_users(function: Callable) -> bool:
     """Whether a person's function has a parameter ``users``."""
     return "users" in inspect.signature(function).parameters

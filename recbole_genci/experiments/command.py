@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.experiments.cache import Preparation
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
@@ -116,7 +117,7 @@ def _check_semantic_ids(request: Request) -> None:
             )
 
 
-def _can_be_reported(request: Request, parts, alone: bool) -> bool:
+def _can_be_reported(request: Request, parts: Sequence[CTRDataset], alone: bool) -> bool:
     """Whether models and rows have what the experiment measures. One among many that lacks it is
     left out, with a warning.
     """
@@ -152,7 +153,14 @@ def _execute(request: Request, preparation: Preparation) -> Outcome:
     return outcome
 
 
-def _command(name, dataset, models, seeds, config_files, argv) -> str:
+def _command(
+    name: str,
+    dataset: str,
+    models: str | None,
+    seeds: object,
+    config_files: Sequence[str],
+    argv: Sequence[str],
+) -> str:
     words = [f"--experiment={name}", f"--dataset={dataset}"]
     words += [f"--models={','.join(models)}"] if models else []
     words += [f"--seeds={seeds}"] if seeds is not None else []

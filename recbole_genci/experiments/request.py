@@ -54,7 +54,7 @@ class Request:
         return results_folder(self.config, self.definition.name)
 
 
-def results_folder(config, name: str) -> Path:
+def results_folder(config: Config, name: str) -> Path:
     """Where an experiment of that name leaves its results."""
     return Path(config["results_dir"]) / f"{name}-{config['dataset']}"
 
@@ -181,7 +181,7 @@ def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> No
         seen[facts] = line.name
 
 
-def parse_seeds(value) -> int | None:
+def parse_seeds(value: object) -> int | None:
     """``--seeds`` as a number of at least 1, or None where it is not given.
 
     Raises:

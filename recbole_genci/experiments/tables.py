@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Estimate:
         return cls._of(values, np.sqrt(len(values)))
 
     @classmethod
-    def _of(cls, values, divisor) -> Estimate | None:
+    def _of(cls, values: Sequence[float], divisor: float) -> Estimate | None:
         values = np.asarray(values, dtype=float)
         if len(values) == 0 or not np.isfinite(values).all():
             return None
@@ -73,7 +74,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: list[list]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -125,7 +126,7 @@ def _csv_names(column: Column) -> list[str]:
     return [column.name, f"{column.name} {column.error}"] if column.error else [column.name]
 
 
-def _csv_entries(value, column: Column) -> list:
+def _csv_entries(value: Any, column: Column) -> list:
     if not column.error:
         return ["" if value is None else value]
     if value is None:
@@ -133,7 +134,7 @@ def _csv_entries(value, column: Column) -> list:
     return [value.value, "" if value.error is None else value.error]
 
 
-def _shown(value, column: Column) -> str:
+def _shown(value: Any, column: Column) -> str:
     if value is None:
         return MISSING
     if isinstance(value, Estimate):

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import recbole
 import recbole.model.context_aware_recommender as context_aware
@@ -101,7 +102,7 @@ class Entry:
     own_files: tuple[Path, ...] = ()
 
 
-def entry_of(model) -> Entry:
+def entry_of(model: str | type) -> Entry:
     """What a name, a reference (``module:Class``, ``file.py:Class``) or a class stands for.
 
     Raises:
@@ -135,7 +136,7 @@ def entry_of(model) -> Entry:
     return Entry(name, reference, contract_of(found), base, own_files=files)
 
 
-def _check_kind(found, reference: str) -> None:
+def _check_kind(found: Any, reference: str) -> None:
     """Refuse what is no CTR model."""
     needed = (
         "A model of your own is a subclass of recbole_genci.model.base.ClickModel, of RecBole's "
@@ -157,7 +158,7 @@ def _check_kind(found, reference: str) -> None:
         )
 
 
-def get_model(name):
+def get_model(name: str | type) -> type:
     """The model class, with the contract, of what ``entry_of`` takes; raises as it does."""
     return entry_of(name).model_class
 

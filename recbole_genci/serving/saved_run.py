@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
@@ -49,7 +50,7 @@ class SavedRun:
     metrics: dict
     semantic_ids: SemanticIDs | None
 
-    def loader(self, part: str = "test"):
+    def loader(self, part: str = "test") -> AbstractDataLoader:
         """RecBole's loader over the ``train``, ``valid`` or ``test`` rows, in their order."""
         if part not in PARTS:
             raise ValueError(f"part: '{part}' is not one of {', '.join(PARTS)}.")
@@ -87,7 +88,7 @@ class SavedRun:
         )
 
 
-def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
+def load(folder: str | Path, model: str | type | None = None, trust_code: bool = False) -> SavedRun:
     """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
 
     Args:

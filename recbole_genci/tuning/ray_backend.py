@@ -12,12 +12,14 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from recbole_genci.config import Config
 from recbole_genci.data.storage import store_parts
 from recbole_genci.training.run import config_as_yaml
 from recbole_genci.tuning import trial
@@ -52,7 +54,7 @@ def check_cluster(settings: Settings) -> None:
         _check_resources(settings.cpus_per_trial or 1, settings.gpus_per_trial or 0, _nodes())
 
 
-def run_trials(study: Study, points: Iterable[dict], settings: Settings, config) -> None:
+def run_trials(study: Study, points: Iterable[dict], settings: Settings, config: Config) -> None:
     """Run every point that the journal does not have; trials that end are added to the study.
 
     Args:
@@ -122,7 +124,7 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
                 ray.cancel(task_left, force=True)
 
 
-def _add(study: Study, ended, number: int, point: dict) -> None:
+def _add(study: Study, ended: Any, number: int, point: dict) -> None:
     """Write what a trial has left into the search's folder, and its outcome into the journal."""
     try:
         outcome = ray.get(ended)
@@ -178,7 +180,7 @@ def _check_resources(cpus: float, gpus: float, nodes: list[dict]) -> None:
 
 
 @contextlib.contextmanager
-def _connected(address: str | None):
+def _connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at ``address``, else to a new one of this machine that ends with
     the block.
     """

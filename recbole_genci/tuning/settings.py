@@ -45,7 +45,7 @@ class Settings:
     gpus_per_trial: float | None = None
     grace_epochs: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in (("algo", ALGORITHMS), ("tool", TOOLS)):
             if getattr(self, name) not in choices:
                 raise ValueError(

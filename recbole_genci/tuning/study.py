@@ -166,7 +166,7 @@ def read_journal(file: Path) -> list[dict]:
     return read_json_lines(file, "resume_search", remedy, _wrong_with)
 
 
-def _wrong_with(record) -> str | None:
+def _wrong_with(record: object) -> str | None:
     if not isinstance(record, dict):
         return f"{str(record)[:40]} is no record of a trial"
     if missing := [name for name in empty_record(0, {}) if name not in record]:
@@ -178,7 +178,7 @@ def _wrong_with(record) -> str | None:
     return None
 
 
-def _is_number(value, kinds=(int, float)) -> bool:
+def _is_number(value: object, kinds: tuple[type, ...] = (int, float)) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 

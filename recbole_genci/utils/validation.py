@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from numbers import Integral, Real
+
+from recbole_genci.utils.config_like import ConfigLike
 
 #: RecBole's name of id 0, which no user, item or word of a dataset may have.
 PAD_TOKEN = "[PAD]"
@@ -12,33 +15,33 @@ PAD_TOKEN = "[PAD]"
 LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
 
 
-def nearest(name: str, known) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest of ``known``, or an empty string."""
     known = {str(k).lower(): str(k) for k in known}
     match = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
     return f" Did you mean '{known[match[0]]}'?" if match else ""
 
 
-def is_whole(value, minimum: int = 1) -> bool:
+def is_whole(value: object, minimum: int = 1) -> bool:
     """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are
     not.
     """
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
 
 
-def is_number(value) -> bool:
+def is_number(value: object) -> bool:
     """Whether ``value`` is a number, numpy's too; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_whole(config, *keys: str) -> None:
+def check_whole(config: ConfigLike, *keys: str) -> None:
     """Refuse values that are not whole numbers of at least 1."""
     for key in keys:
         if not is_whole(config[key]):
             raise ValueError(f"{key}: {config[key]!r} is not a whole number of at least 1.")
 
 
-def check_weight(config, *keys: str) -> None:
+def check_weight(config: ConfigLike, *keys: str) -> None:
     """Refuse values that are not numbers of at least 0."""
     for key in keys:
         if (
@@ -49,7 +52,7 @@ def check_weight(config, *keys: str) -> None:
             raise ValueError(f"{key}: {config[key]!r} is not a number of at least 0.")
 
 
-def check_layers(config, *keys: str) -> None:
+def check_layers(config: ConfigLike, *keys: str) -> None:
     """Refuse values that are not a list of one or more layer widths."""
     for key in keys:
         if (
@@ -63,7 +66,7 @@ def check_layers(config, *keys: str) -> None:
             )
 
 
-def check_dropout(config, *keys: str) -> None:
+def check_dropout(config: ConfigLike, *keys: str) -> None:
     """Refuse values that are not probabilities below 1."""
     for key in keys:
         if (
@@ -74,20 +77,20 @@ def check_dropout(config, *keys: str) -> None:
             raise ValueError(f"{key}: {config[key]!r} is not a number from 0 to below 1.")
 
 
-def check_switch(config, *keys: str) -> None:
+def check_switch(config: ConfigLike, *keys: str) -> None:
     """Refuse values that are not True or False."""
     for key in keys:
         if not isinstance(config[key], bool):
             raise ValueError(f"{key}: {config[key]!r} is neither True nor False.")
 
 
-def check_choice(config, key: str, choices: tuple) -> None:
+def check_choice(config: ConfigLike, key: str, choices: tuple) -> None:
     """Refuse a value that is not one of ``choices``."""
     if config[key] not in choices:
         raise ValueError(f"{key}: {config[key]!r} is not one of {', '.join(map(str, choices))}.")
 
 
-def check_divides(config, key: str, width_key: str) -> None:
+def check_divides(config: ConfigLike, key: str, width_key: str) -> None:
     """Refuse a number of heads, blocks or the like that does not divide a width."""
     if config[width_key] % config[key]:
         raise ValueError(

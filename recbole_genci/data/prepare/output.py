@@ -189,7 +189,7 @@ def write_table(
     with file.open("w", encoding="utf-8", newline="\n") as output:
         output.write(_header(fields))
 
-        def write(row):
+        def write(row: Iterable[object]) -> None:
             output.write("\t".join(row.get(field, "") for field in fields) + "\n")
             written.add(row[id_field])
 

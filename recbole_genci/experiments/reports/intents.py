@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.intent_sensitivity import short_term_sensitivity
 from recbole_genci.evaluation.intents import check_intents, intent_vectors, plot_intents, spread
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -15,7 +17,7 @@ from recbole_genci.serving.saved_run import load
 PICTURE = "intents.png"
 
 
-def check(request: Request, parts) -> None:
+def check(request: Request, parts: Sequence[CTRDataset]) -> None:
     """Raises ValueError for a model without both intents, or too few rows to compare."""
     check_intents(request.config, min(request.definition.rows, len(parts[2])))
 

@@ -12,12 +12,15 @@ Where sources differ:
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.validation import check_dropout, check_layers, check_switch, check_whole
 
 SMALLEST_MAGNITUDE = 1e-5
@@ -43,7 +46,7 @@ class LogarithmicTransformation(nn.Module):
         """Start near order 0: products of many powers near 1 would overflow."""
         nn.init.normal_(self.orders.weight, std=ORDER_STD)
 
-    def forward(self, fields):
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
         """Cross features ``[B, K, d]`` of embeddings ``[B, F, d]``: BN(exp(W BN(ln |e|)))."""
         logarithms = self.log_norm(fields.abs().clamp(min=SMALLEST_MAGNITUDE).log())
         return self.exp_norm(self.orders(logarithms.transpose(1, 2)).exp().transpose(1, 2))
@@ -57,7 +60,7 @@ class AFN(ClickModel):
         dataset: a training part.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # a neuron of one order of 1 is the first-order term
         neurons, hidden = config["logarithmic_neurons"], config["mlp_hidden_size"]
@@ -78,13 +81,13 @@ class AFN(ClickModel):
         self.transformation.reset_orders()
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         check_whole(config, "logarithmic_neurons")
         check_layers(config, "dnn_hidden_size")
         check_dropout(config, "dnn_dropout_prob")
         check_switch(config, "ensemble_dnn")
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         crossed = self.transformation(self.concat_embed_input_fields(interaction))  # [B, K, d]
         logits = self.predict_layer(self.mlp(crossed.flatten(1)))  # [B, 1]

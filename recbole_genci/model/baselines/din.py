@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
 from recbole_genci.model.base import ModelContract
 from recbole_genci.model.layers.click_attention import ClickAttention
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class DIN(ModelContract, RecBoleDIN):
@@ -22,7 +24,7 @@ class DIN(ModelContract, RecBoleDIN):
 
     reads_history = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.embedding_layer = HistoryFeatureEmbedding.from_layer(self.embedding_layer)
         self.attention = ClickAttention.from_layer(self.attention)
@@ -36,7 +38,13 @@ class DIN(ModelContract, RecBoleDIN):
             )
             self.dnn_mlp_layers.apply(self._init_weights)
 
-    def forward(self, user, item_seq, item_seq_len, next_items):
+    def forward(
+        self,
+        user: torch.Tensor,
+        item_seq: torch.Tensor,
+        item_seq_len: torch.Tensor,
+        next_items: torch.Tensor,
+    ) -> torch.Tensor:
         """Click logits ``[B]`` from user ids ``[B]``, history ``[B, H]``, its length ``[B]``, and
         target items ``[B]``.
         """

@@ -10,10 +10,13 @@ here, as in the paper, a field gathers the values of the fields that it attends 
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.validation import check_divides, check_dropout, check_switch, check_whole
 
 ROTATION_GAIN = 1.414
@@ -48,7 +51,7 @@ class SelfAttentiveRotation(nn.Module):
         for parameter in (self.query, self.key, self.value, self.weight, self.linear.weight):
             nn.init.xavier_normal_(parameter, gain=ROTATION_GAIN)
 
-    def gates(self, angles):
+    def gates(self, angles: torch.Tensor) -> torch.Tensor:
         """How much field i attends to field j, ``[B, heads, F, F]``: sigmoid(sum over c of weight_c
         cos(q_ic - k_jc)).
 
@@ -62,14 +65,14 @@ class SelfAttentiveRotation(nn.Module):
             (query.cos() * self.weight) @ key.cos() + (query.sin() * self.weight) @ key.sin()
         )
 
-    def forward(self, angles):
+    def forward(self, angles: torch.Tensor) -> torch.Tensor:
         gathered = self.gates(angles) @ self.dropout(
             self._heads(angles, self.value)
         )  # [B, heads, F, out / heads]
         gathered = gathered.transpose(1, 2).flatten(2)  # [B, F, out]
         return self.norm(gathered + self.linear(self.dropout(angles)))
 
-    def _heads(self, angles, matrices):
+    def _heads(self, angles: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
         projected = torch.einsum("bfi,fio->bfo", angles, matrices)
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(
             1, 2
@@ -91,10 +94,12 @@ class ModulusAmplification(nn.Module):
         self.linear = nn.Linear(in_size, out_size)
         self.real_norm, self.imaginary_norm = nn.LayerNorm(group_size), nn.LayerNorm(group_size)
 
-    def forward(self, real, imaginary):
+    def forward(
+        self, real: torch.Tensor, imaginary: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return self._amplify(real, self.real_norm), self._amplify(imaginary, self.imaginary_norm)
 
-    def _amplify(self, part, norm):
+    def _amplify(self, part: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
         amplified = self.linear(self.dropout(part)).relu()
         return norm(amplified.unflatten(1, (-1, self.group_size))).flatten(1)
 
@@ -107,7 +112,7 @@ class RFM(ClickModel):
         dataset: a training part.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # the residual of the angles takes its place
         size, num_fields = config["rotation_size"], self.num_feature_field
@@ -141,7 +146,7 @@ class RFM(ClickModel):
                 nn.init.normal_(linear.weight, std=AMPLIFICATION_STD)
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         check_whole(config, "rotation_size", "rotation_layers", "rotation_heads", "group_size")
         check_divides(config, "rotation_heads", "rotation_size")
         uneven = [size for size in config["mlp_hidden_size"] if size % config["group_size"]]
@@ -153,7 +158,7 @@ class RFM(ClickModel):
         check_dropout(config, "rotation_dropout")
         check_switch(config, "first_order_residual")
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d], read as angles
         angles = self.rotations(fields)

@@ -19,11 +19,14 @@ published results, decides the following:
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.validation import check_choice, check_dropout, check_whole
 
 BASES = ("dcnv2", "deepfm")
@@ -46,7 +49,7 @@ class FeatureGenerator(nn.Module):
         )  # its F blocks of d rows are the fields' matrices
         self.scale, self.residual = scale, residual
 
-    def forward(self, fields):
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
         generated = self.scale * self.linear(fields).relu()
         return generated + fields if self.residual else generated
 
@@ -62,11 +65,11 @@ class GenerativeCrossLayer(nn.Module):
         self.linear = nn.Linear(size, size, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, fields):
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
         return self.dropout(fields + self.generator(fields) * self.linear(fields))
 
 
-def generated_pairs(generated, fields):
+def generated_pairs(generated: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
     """Sum over i < j of <generated_i, field_j>, ``[B, 1]``, of two ``[B, F, d]``; linear in F."""
     later = fields.sum(dim=1, keepdim=True) - fields.cumsum(dim=1)  # sum over j > i of field_j
     return (generated * later).sum(dim=(1, 2)).unsqueeze(1)
@@ -80,7 +83,7 @@ class SFG(ClickModel):
         dataset: a training part.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.base = config["sfg_base"]
         size, hidden = self.num_feature_field * self.embedding_size, config["mlp_hidden_size"]
@@ -100,7 +103,7 @@ class SFG(ClickModel):
         self.apply(xavier_normal_initialization)
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         check_choice(config, "sfg_base", BASES)
         check_whole(config, "cross_layer_num")
         check_dropout(config, "cross_dropout")
@@ -108,7 +111,7 @@ class SFG(ClickModel):
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or scale <= 0:
             raise ValueError(f"generation_scale: {scale!r} is not a number above 0.")
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]
         flat = fields.flatten(1)

@@ -6,8 +6,13 @@ Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` E
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.context_aware_recommender.deepfm import DeepFM
 from recbole.model.layers import MLPLayers
 from torch import nn
@@ -16,6 +21,7 @@ from recbole_genci.model.base import ClickModel, contract_of
 from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.validation import (
     check_choice,
     check_divides,
@@ -48,7 +54,7 @@ class GenCI(ClickModel):
     reads_semantic_ids = generates_items = has_intents = True
     loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
         self.mu, self.eta = config["mu"], config["eta"]
@@ -118,7 +124,7 @@ class GenCI(ClickModel):
             self.teacher_is_pretrained = config["sr_base"] == "pretrained"
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         """Refuse settings that cannot work, by their keys; called before any data is read.
 
         Raises:
@@ -139,22 +145,24 @@ class GenCI(ClickModel):
             raise ValueError(f"intent_scale: {config['intent_scale']!r} is not a number above 0.")
         check_weight(config, "mu", "eta")
 
-    def _other_embedding_tables(self):
+    def _other_embedding_tables(self) -> list[nn.Module]:
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
         return [getattr(self, name) for name in names if hasattr(self, name)]
 
     # ------------------------------------------------------------------ Eq. 4 - 10
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         inputs, *_ = self.prediction_inputs(interaction)
         return self.click_logits(inputs)
 
-    def click_logits(self, inputs):
+    def click_logits(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits ``[B]`` of what ``prediction_inputs`` gives (Eq. 10)."""
         return self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)
 
-    def prediction_inputs(self, interaction):
+    def prediction_inputs(
+        self, interaction: Interaction
+    ) -> tuple[dict[str, torch.Tensor], EncodedHistory | None, torch.Tensor | None, Beams | None]:
         """What Eq. 10 concatenates.
 
         Returns:
@@ -181,7 +189,7 @@ class GenCI(ClickModel):
         inputs["fields"] = fields.flatten(1)
         return inputs, encoded, history_index, beams
 
-    def encode_histories(self, interaction):
+    def encode_histories(self, interaction: Interaction) -> tuple[EncodedHistory, torch.Tensor]:
         """Encode each distinct history of the batch once (Eq. 4).
 
         Returns:
@@ -198,7 +206,7 @@ class GenCI(ClickModel):
             codes, interaction[self.ITEM_SEQ_LEN][representative]
         ), history_index
 
-    def generate_beams(self, encoded):
+    def generate_beams(self, encoded: EncodedHistory) -> Beams:
         """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq.
         6).
 
@@ -207,13 +215,19 @@ class GenCI(ClickModel):
         parts = list(self._search(encoded, self.num_beams))
         return parts[0] if len(parts) == 1 else Beams(*map(torch.cat, zip(*parts, strict=True)))
 
-    def _search(self, encoded, num_beams: int):
+    def _search(self, encoded: EncodedHistory, num_beams: int) -> Iterator[Beams]:
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
         for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
             yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
 
-    def short_term_intent(self, interaction, encoded, history_index, beams):
+    def short_term_intent(
+        self,
+        interaction: Interaction,
+        encoded: EncodedHistory,
+        history_index: torch.Tensor,
+        beams: Beams,
+    ) -> torch.Tensor:
         """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 -
         9).
         """
@@ -231,7 +245,7 @@ class GenCI(ClickModel):
             history_index,
         )  # Eq. 8, 9
 
-    def item_embeddings(self):
+    def item_embeddings(self) -> torch.Tensor:
         """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all
         token fields.
         """
@@ -240,7 +254,7 @@ class GenCI(ClickModel):
 
     # ------------------------------------------------------------------ Eq. 1, 2, 11, 12
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """The parts of Eq. 12, whose sum RecBole's trainer minimises.
 
         Returns:
@@ -261,7 +275,9 @@ class GenCI(ClickModel):
             regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
         return ctr, self.mu * ntp, self.eta * regularisation, base
 
-    def self_supervised_regularisation(self, interaction, logits, label):
+    def self_supervised_regularisation(
+        self, interaction: Interaction, logits: torch.Tensor, label: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pull the model's logits ``[B]`` towards those of a DeepFM on the raw fields (Eq. 11).
 
         Returns:
@@ -280,14 +296,16 @@ class GenCI(ClickModel):
             return F.mse_loss(logits, teacher_logits), base
         return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits)), base
 
-    def freeze_teacher(self):
+    def freeze_teacher(self) -> None:
         """Stop training the base model of Eq. 11, once it has been pretrained."""
         self.teacher.requires_grad_(False)
 
     # ------------------------------------------------------------------ the generator by itself
 
     @torch.no_grad()
-    def generate_items(self, interaction, num_beams: int):
+    def generate_items(
+        self, interaction: Interaction, num_beams: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The items that the generator expects next (Eq. 6), whatever the rows' own items are.
 
         Args:
@@ -315,7 +333,7 @@ class GenCI(ClickModel):
         return items[history_index], torch.cat(log_probs)[history_index]
 
     @torch.no_grad()
-    def full_sort_predict(self, interaction):
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Log-probability of every item's whole semantic ID given each row's history ``[B,
         num_items]``.
 
@@ -328,7 +346,7 @@ class GenCI(ClickModel):
         return scores.scatter_(1, items, log_probs)
 
     @torch.no_grad()
-    def observe_generator(self, interaction):
+    def observe_generator(self, interaction: Interaction) -> dict[str, torch.Tensor] | None:
         """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq.
         11; None with the generator switched off.
         """
@@ -356,7 +374,9 @@ class GenCI(ClickModel):
         return seen
 
     @torch.no_grad()
-    def first_layer_shares(self, interaction, item_fields):
+    def first_layer_shares(
+        self, interaction: Interaction, item_fields: Collection[str]
+    ) -> dict[str, torch.Tensor]:
         """What each input of Eq. 10 adds to the prediction MLP's first layer: the blocks of ``W
         [H_LTI; H_STI; E_u; E_v]``.
 
@@ -393,17 +413,17 @@ class GenCI(ClickModel):
 class _Override:
     """A Config with some keys replaced, without touching the original."""
 
-    def __init__(self, config, **overrides):
+    def __init__(self, config: ConfigLike, **overrides: object) -> None:
         self._config, self._overrides = config, overrides
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         return self._overrides[key] if key in self._overrides else self._config[key]
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
         return key in self._overrides or key in self._config
 
 
-def _xavier(module):
+def _xavier(module: nn.Module) -> None:
     if isinstance(module, (nn.Embedding, nn.Linear)):
         nn.init.xavier_normal_(module.weight)
         if getattr(module, "bias", None) is not None:

@@ -249,7 +249,9 @@ class IntentGenerator(nn.Module):
                 f"got {tuple(history_index.shape)} and {tuple(codes.shape)}"
             )
 
-    def _teacher_forced(self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor):
+    def _teacher_forced(
+        self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as
         given).
 

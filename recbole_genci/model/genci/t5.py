@@ -22,7 +22,7 @@ Shapes: R query rows, U memory rows (R = U·G, row-major), T queries, S keys, h 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,14 +64,14 @@ class _RMSNormalize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         scale = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         y, scale = ctx.saved_tensors
         projection = torch.linalg.vecdot(grad, y).div_(y.shape[-1]).unsqueeze(-1)
         return torch.addcmul(grad, y, projection, value=-1).mul_(scale), None
@@ -314,7 +314,7 @@ class DecoderLayer(nn.Module):
         memory_bias: Tensor,
         matrices: tuple,
         seen: Tensor | None,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """``x [R, T, m]``, ``seen [R, t, m]``, ``matrices`` of :meth:`compose`; ``[R, T, m]`` and
         the new ``seen [R, t + T, m]``.
 
@@ -336,14 +336,14 @@ class _Stack(nn.Module):
     def __init__(
         self,
         layer: type,
-        width,
-        num_layers,
-        num_heads,
-        feed_forward_size,
-        p,
-        max_length,
-        bidirectional,
-    ):
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        p: float,
+        max_length: int,
+        bidirectional: bool,
+    ) -> None:
         super().__init__()
         self.position_bias = RelativePositionBias(
             num_heads, max_length, bidirectional=bidirectional
@@ -369,7 +369,15 @@ class _Stack(nn.Module):
 class T5Encoder(_Stack):
     """Bidirectional stack (Eq. 4)."""
 
-    def __init__(self, width, num_layers, num_heads, feed_forward_size, p, max_length):
+    def __init__(
+        self,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        p: float,
+        max_length: int,
+    ) -> None:
         super().__init__(
             EncoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, True
         )
@@ -410,7 +418,15 @@ class Past(NamedTuple):
 class T5Decoder(_Stack):
     """Causal stack with cross-attention (Eq. 6)."""
 
-    def __init__(self, width, num_layers, num_heads, feed_forward_size, p, max_length):
+    def __init__(
+        self,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        p: float,
+        max_length: int,
+    ) -> None:
         super().__init__(
             DecoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, False
         )

@@ -23,7 +23,9 @@ class ClickAttention(Mended, SequenceAttLayer):
     Sizes: B rows, H history positions, E width of an item's features.
     """
 
-    def forward(self, queries, keys, keys_length):
+    def forward(
+        self, queries: torch.Tensor, keys: torch.Tensor, keys_length: torch.Tensor
+    ) -> torch.Tensor:
         """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of
         which the first ``keys_length`` ``[B]`` are clicks: its weights ``[B, 1, H]``, or the
         weighted sum ``[B, 1, E]`` where ``return_seq_weight`` is off.

@@ -52,7 +52,7 @@ class SemanticIDs:
     level_sizes: tuple[int, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         codes = np.array(self.codes)  # a copy, which nobody else can write to
         codes.setflags(write=False)
         object.__setattr__(self, "codes", codes)
