@@ -93,8 +93,8 @@ def prepare(
             check(config)
     tracking.check(first)
     check_dataset(first)
-    for key in ("checkpoint_dir", "results_dir"):
-        check_writable(Path(first[key]), key)
+    for folder in ("checkpoint_dir", "results_dir"):
+        check_writable(Path(first[folder]), folder)
     reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
     if reader:
         check_source(reader)

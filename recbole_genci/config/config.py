@@ -72,7 +72,7 @@ def parse_argv(argv: Iterable[str]) -> dict:
     Raises:
         ValueError: a word that is not ``--key=value``, or one key with two values.
     """
-    parsed = {}
+    parsed: dict[str, str] = {}
     for word in argv:
         key, equals, value = word[2:].partition("=")
         if not word.startswith("--") or not equals or not key:
@@ -148,6 +148,8 @@ class Config(RecBoleConfig):
         FileNotFoundError: a missing configuration file.
     """
 
+    parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
+
     def __init__(
         self,
         model: str | type,
@@ -161,7 +163,8 @@ class Config(RecBoleConfig):
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
-        self._files, self._properties = [], []
+        self._files: list[tuple[str | Path, dict[str, Any]]] = []
+        self._properties: list[tuple[str | Path, dict[str, Any]]] = []
         self._known_keys = known_keys([model, *compared_models], dataset)
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)

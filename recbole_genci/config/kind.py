@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Any
 
 from recbole_genci.utils.validation import LIST_HINT
 
@@ -76,7 +77,7 @@ class Kind:
             )
         return isinstance(value, Mapping)
 
-    def _in_range(self, value: object) -> bool:
+    def _in_range(self, value: Any) -> bool:
         if not math.isfinite(value):
             return False
         above = self.low is None or value > self.low or self.holds_low and value == self.low

@@ -34,7 +34,7 @@ class Metric:
 
     name: str
     smaller_is_better: bool
-    own: object = None
+    own: Callable | None = None
 
     @property
     def key(self) -> str:
@@ -77,6 +77,7 @@ def _metric(asked: str) -> Metric:
             f"my_{name.lower()}."
         )
     if isinstance(own, type) and issubclass(own, AbstractMetric):
+        metric_class: type[AbstractMetric] = own
         needed = set(getattr(own, "metric_need", _GIVEN))
         if lacking := sorted(needed - _GIVEN):
             raise ValueError(
@@ -84,7 +85,7 @@ def _metric(asked: str) -> Metric:
                 "have "
                 f"{' and '.join(sorted(_GIVEN))}."
             )
-        return Metric(name, bool(own.smaller), own)
+        return Metric(name, bool(metric_class.smaller), own)
     if not callable(own):
         raise ValueError(
             f"metrics: '{asked}' is a {type(own).__name__}. A metric of your own is a function "

@@ -61,9 +61,13 @@ class CTRDataset(Dataset):
         FileNotFoundError, ValueError: missing or malformed files, columns or labels, each named.
     """
 
+    # RecBole's: rows as a table, and later as an Interaction; the name of their time.
+    inter_feat: Any
+    time_field: str
+
     def __init__(self, config: Config) -> None:
-        self.attached = frozenset()
-        self.semantic_ids = None
+        self.attached: frozenset[str] = frozenset()
+        self.semantic_ids: torch.Tensor | None = None
         super().__init__(config)
 
     # ---------------------------------------------------------------- reading (RecBole
@@ -380,6 +384,7 @@ class CTRDataset(Dataset):
             # then reads is padding.
             columns[self.config["ITEM_LIST_LENGTH_FIELD"]] = length.clamp(min=1)
         if "semantic_ids" in self.attached:
+            assert self.semantic_ids is not None
             columns[SEMANTIC_IDS] = self.semantic_ids[items]
             columns[HISTORY_SEMANTIC_IDS] = self.semantic_ids[history]
             # A non-empty history is known by where it ends; all empty ones are the same.

@@ -48,6 +48,8 @@ def rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
 
 
 def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
-    for field in sorted(features.interaction) if features is not None else ():
+    if features is None:
+        return
+    for field in sorted(features.interaction):
         digest.update(field.encode())
         digest.update(np.ascontiguousarray(features[field].numpy()).tobytes())

@@ -56,6 +56,7 @@ def create_loader(
     """
     codes = None
     if config.model_class.reads_semantic_ids:
+        assert semantic_ids is not None
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
     loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
     if shuffle and config["group_rows_by_history"]:
@@ -68,6 +69,8 @@ class CTRTrainDataLoader(TrainDataLoader):
     cannot train on: where ``train_batch_size`` leaves one, batches are as little smaller as it
     takes, for every model alike.
     """
+
+    step: int  # RecBole's name for the rows of a batch
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
@@ -105,13 +108,14 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
         self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(
             return_inverse=True
         )[1]
-        self._order = None
+        self._order: np.ndarray | None = None
 
     def __iter__(self) -> Iterator[Interaction]:
         self._order = grouped_order(self._groups, self.generator).numpy()
         return super().__iter__()
 
     def collate_fn(self, index: Any) -> Interaction:
+        assert self._order is not None  # drawn by __iter__
         return super().collate_fn(self._order[index])
 
 

@@ -40,6 +40,7 @@ def popularity(part: CTRDataset) -> Popularity:
     clicked = part.inter_feat[part.label_field] == 1
     items = part.inter_feat[part.iid_field][clicked]
     codes = part.semantic_ids
+    assert codes is not None
     sizes = (codes.max(dim=0).values + 1).tolist()
     by_level = [
         torch.bincount(codes[items, level], minlength=size) for level, size in enumerate(sizes[:-1])

@@ -122,6 +122,7 @@ def _measured(
     if metric.name in RECBOLE_METRICS:
         return _of_recbole(metrics_dict[metric.key], config, scores, labels)
     if metric.own is None:
+        assert users is not None
         value = gauc(users, labels.numpy(), scores.numpy())
     else:
         with errors_in_words("metrics", metric.name):

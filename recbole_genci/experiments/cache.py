@@ -8,6 +8,7 @@ import json
 import logging
 
 from recbole_genci.config import Config
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.plan import prepare_rows, prepare_semantic_ids
 from recbole_genci.tokenizer import SemanticIDs
@@ -20,7 +21,8 @@ class Preparation:
     """Remembers what it has prepared."""
 
     def __init__(self) -> None:
-        self._rows, self._ids = {}, {}
+        self._rows: dict[str, tuple[list[CTRDataset], str]] = {}
+        self._ids: dict[str, SemanticIDs | None] = {}
 
     def rows(self, config: Config) -> tuple[list, str]:
         """Training, validation and test part, and their fingerprint (``rows_fingerprint``)."""

@@ -66,10 +66,10 @@ def experiment(
         ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
             training.
     """
-    models = [reference_of(model) for model in models] if models else None
+    names = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
-    command = _command(name, dataset, models, seeds, config_files, words)
-    asked = Asked(dataset, models, parse_seeds(seeds), config_files, config_dict, argv, command)
+    command = _command(name, dataset, names, seeds, config_files, words)
+    asked = Asked(dataset, names, parse_seeds(seeds), config_files, config_dict, argv, command)
     return [execute(request, preparation) for request, preparation in _prepare(name, asked)]
 
 
@@ -156,9 +156,9 @@ def _execute(request: Request, preparation: Preparation) -> Outcome:
 def _command(
     name: str,
     dataset: str,
-    models: str | None,
+    models: Sequence[str] | None,
     seeds: object,
-    config_files: Sequence[str],
+    config_files: Sequence[str] | None,
     argv: Sequence[str],
 ) -> str:
     words = [f"--experiment={name}", f"--dataset={dataset}"]

@@ -48,6 +48,12 @@ class Line:
     keys: dict[str, Any] = field(default_factory=dict)
     swept: str | None = None
 
+    @property
+    def swept_value(self) -> Any:
+        """The value of that key."""
+        assert self.swept is not None
+        return self.keys[self.swept]
+
 
 @dataclass(frozen=True)
 class Definition:

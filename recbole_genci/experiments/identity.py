@@ -76,7 +76,7 @@ def cell_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | 
         semantic_ids: those that the model reads; None if it reads none, or if they could not be
             made: then the settings by which they were to be made count.
     """
-    ids = None
+    ids: list | dict[str, Any] | None = None
     if semantic_ids:
         ids = [semantic_ids.digest, list(semantic_ids.level_sizes)]
     elif config.model_class.reads_semantic_ids:

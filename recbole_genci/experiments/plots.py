@@ -16,7 +16,6 @@ from recbole_genci.experiments.tables import Estimate
 from recbole_genci.utils.figures import row_of_axes, save
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -128,7 +127,7 @@ def _look(number: int, series: Series) -> dict:
     }
 
 
-def _finish(figure: Figure, axes: Axes, title: str, file: Path) -> None:
+def _finish(figure: Figure, axes: np.ndarray, title: str, file: Path) -> None:
     handles = {
         label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
     }

@@ -167,7 +167,7 @@ def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> No
     """Two lines of one model that would be one run say that a key of the request switches a variant
     on everywhere.
     """
-    seen = {}
+    seen: dict[tuple[str, str], str] = {}
     for line in lines:
         if line.swept:
             continue  # a sweep over several keys has its default value once for each of them
@@ -187,7 +187,7 @@ def parse_seeds(value: object) -> int | None:
     Raises:
         ValueError: anything else.
     """
-    value = parse_value(value)
-    if value is not None and not is_whole(value):
-        raise ValueError(f"seeds: {value!r} is not a whole number of at least 1.")
-    return value
+    number = parse_value(value)
+    if number is not None and not is_whole(number):
+        raise ValueError(f"seeds: {number!r} is not a whole number of at least 1.")
+    return number

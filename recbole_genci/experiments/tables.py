@@ -23,25 +23,24 @@ class Estimate:
     error: float | None = None
 
     @classmethod
-    def mean(cls, values: Sequence[float]) -> Estimate | None:
+    def mean(cls, values: Sequence[float] | np.ndarray) -> Estimate | None:
         """Mean and standard deviation (n - 1) of all seeds' values; None if one of them is
         undefined.
         """
         return cls._of(values, 1.0)
 
     @classmethod
-    def mean_difference(cls, values: Sequence[float]) -> Estimate | None:
+    def mean_difference(cls, values: Sequence[float] | np.ndarray) -> Estimate | None:
         """Mean of paired differences and its standard error, sd / sqrt(n)."""
         return cls._of(values, np.sqrt(len(values)))
 
     @classmethod
-    def _of(cls, values: Sequence[float], divisor: float) -> Estimate | None:
-        values = np.asarray(values, dtype=float)
-        if len(values) == 0 or not np.isfinite(values).all():
+    def _of(cls, values: Sequence[float] | np.ndarray, divisor: float) -> Estimate | None:
+        array = np.asarray(values, dtype=float)
+        if len(array) == 0 or not np.isfinite(array).all():
             return None
-        return cls(
-            float(values.mean()), float(values.std(ddof=1) / divisor) if len(values) > 1 else None
-        )
+        error = float(array.std(ddof=1) / divisor) if len(array) > 1 else None
+        return cls(float(array.mean()), error)
 
 
 @dataclass(frozen=True)

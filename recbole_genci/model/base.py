@@ -191,7 +191,7 @@ class ClickModel(ModelContract, ContextRecommender):
         self.check_settings(config)
         super().__init__(config, dataset)
 
-    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Binary cross-entropy of the batch's labels, a scalar."""
         logits = self.forward(interaction)
         return F.binary_cross_entropy_with_logits(logits, interaction[self.LABEL])

@@ -131,8 +131,11 @@ def entry_of(model: str | type) -> Entry:
         )
     library = [each for each in found.__mro__ if is_of_a_library(each)]
     base = next((each.__name__ for each in library if each.__name__ in known_models()), name)
-    own = [each for each in reversed(found.__mro__) if each not in library and source_file(each)]
-    files = tuple(source_file(each).with_name(f"{each.__name__}.yaml") for each in own)
+    files = tuple(
+        file.with_name(f"{each.__name__}.yaml")
+        for each in reversed(found.__mro__)
+        if each not in library and (file := source_file(each))
+    )
     return Entry(name, reference, contract_of(found), base, own_files=files)
 
 
@@ -150,9 +153,10 @@ def _check_kind(found: Any, reference: str) -> None:
         kinds = [each.__name__ for each in library if issubclass(each, AbstractRecommender)]
         kind = f"RecBole's {kinds[0]}" if kinds else library[0].__name__
         raise ValueError(f"model: '{reference}' is a subclass of {kind}. {needed}")
-    if found.input_type != InputType.POINTWISE:
+    model_class: type[AbstractRecommender] = found
+    if model_class.input_type != InputType.POINTWISE:
         raise ValueError(
-            f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by "
+            f"model: '{reference}' has input_type {model_class.input_type.name}, but rows come one by "
             "one, "
             "with labels. Leave input_type out."
         )

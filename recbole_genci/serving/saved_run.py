@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
@@ -45,7 +46,7 @@ class SavedRun:
     """
 
     config: Config
-    model: torch.nn.Module
+    model: AbstractRecommender
     parts: list
     metrics: dict
     semantic_ids: SemanticIDs | None
@@ -162,6 +163,6 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
         )
     init_seed(config["seed"], config["reproducibility"])
     training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
-    model = config.model_class(config, training_rows).to(config["device"])
-    load_weights(model, folder / WEIGHTS_FILE)
-    return SavedRun(config, model.eval(), parts, metrics, semantic_ids)
+    loaded = config.model_class(config, training_rows).to(config["device"])
+    load_weights(loaded, folder / WEIGHTS_FILE)
+    return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids)

@@ -38,7 +38,9 @@ def random_state(loader: AbstractDataLoader) -> dict:
     """States of all generators that training draws from: torch's, its GPU's, numpy's, Python's, and
     the loader's own.
     """
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    state = np.random.get_state()
+    assert isinstance(state, tuple)  # a dict only where it is asked for
+    name, keys, position, has_gauss, gauss = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],

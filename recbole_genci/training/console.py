@@ -113,7 +113,8 @@ class EpochLines:
         self.trainer, self.evaluates = trainer, evaluates
         self._metrics = metric_names(trainer.config)
         self._began, self._evaluations = time.perf_counter(), 0
-        self._epoch_began, self._losses, self._in_full = None, "", ()
+        self._epoch_began, self._losses = 0.0, ""
+        self._in_full: float | tuple[float, ...] = ()
 
     def trained(self, epoch: int, began: float, losses: float | tuple[float, ...]) -> str:
         """Remember an epoch's losses, and write its line if no evaluation follows.

@@ -95,12 +95,12 @@ def train_and_evaluate(
             config["log_wandb"] = False
         logger = logging.getLogger()
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
-        model_reads_ids = train.dataset.semantic_ids is not None
+        ids = semantic_ids if train.dataset.semantic_ids is not None else None
         processes.share_training(train)
         if resume_folder is None and processes.is_first:
             store_parts(parts, folder / DATA_FILE)
-            if model_reads_ids:
-                semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
+            if ids is not None:
+                ids.save(folder / SEMANTIC_ID_FOLDER)
 
         init_seed(config["seed"], config["reproducibility"])
         model = processes.shared_model(
@@ -117,7 +117,7 @@ def train_and_evaluate(
         identity = {
             "rows": data_fingerprint(parts),
             "features": rows_fingerprint(parts),
-            "semantic IDs": semantic_ids.digest if model_reads_ids else None,
+            "semantic IDs": ids.digest if ids is not None else None,
         }
         source = source_digest(config.model_class)
         if config.model_class.revision > 1:
@@ -146,6 +146,7 @@ def train_and_evaluate(
                 tested |= measure_latency(
                     model, test_loader, config["device"], config["latency_repeats"]
                 )
+        assert trainer.best_epoch is not None
         metrics = {
             "model": config["model"],
             "model_reference": config.model_reference,
@@ -208,6 +209,7 @@ def _pretrain_teacher(
     without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
+    assert trainer.best_epoch is not None
     logging.getLogger().info(
         f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} "
         "itself."
@@ -253,7 +255,7 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
         "checkpoint_dir",
     }  # which of a trial or an experiment's run is that run's own folder
     header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
-    if uses_published(config, semantic_ids):
+    if semantic_ids is not None and uses_published(config, semantic_ids):
         internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
         header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
     own = (

@@ -111,7 +111,7 @@ def count_on(trainer: Trainer) -> None:
 
     def log_on(metrics: Mapping[str, Any], **more: Any) -> None:
         log(
-            metrics | {"valid_step": metrics["valid_step"] + before}
+            {**metrics, "valid_step": metrics["valid_step"] + before}
             if "valid_step" in metrics
             else metrics,
             **more,

@@ -67,9 +67,11 @@ class CTRTrainer(Trainer):
         self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.epochs_trained = 0
-        self.best_epoch = None
-        self.shared_loss = None
-        self.lines, self._valid_result, self._explained = None, None, False
+        self.best_epoch: int | None = None
+        self.shared_loss: torch.nn.Module | None = None
+        self.lines: EpochLines | None = None
+        self._valid_result: dict[str, float] = {}
+        self._explained = False
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimiser, with the weight decay of ``weight_decay_of`` (see ``decay_groups``)."""
@@ -98,6 +100,7 @@ class CTRTrainer(Trainer):
             FileNotFoundError, ValueError: nothing to resume, or other data; see
                 ``load_training_state``.
         """
+        assert self.identity is not None
         load_training_state(self.folder, self, train_data, self.identity)
         count_on(self)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")

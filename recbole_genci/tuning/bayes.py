@@ -42,7 +42,8 @@ class BayesianSearch(HyperTuning):
     ):
         super().__init__(trial, space=_hyperopt_space(space), algo="bayes", max_evals=max_evals)
         self.parameters, self.seed, self.hopeless = space, seed, False
-        self.seen, self.repeats = set(), 0
+        self.seen: set[str] = set()
+        self.repeats = 0
         self.early_stop_fn = lambda trials, *args: (self._is_over(), args)
 
     def trial(self, params: dict[str, Any]) -> dict[str, Any]:

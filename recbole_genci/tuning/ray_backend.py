@@ -9,10 +9,12 @@ the search writes to it, and the nodes need no file system in common.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -149,7 +151,7 @@ def _add(study: Study, ended: Any, number: int, point: dict) -> None:
         folder, ignore_errors=True
     )  # of a search that was killed before this trial was in its journal
     for name, content in outcome.files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write_bytes(content))
+        write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
     for file in list(folder.glob(f"*/{CONFIG_FILE}")):
         # The worker's own folder is gone.
         write_text(

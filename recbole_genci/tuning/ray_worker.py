@@ -67,7 +67,8 @@ def run_trial(
         "show_progress": False,
     }
     config_text, parts, semantic_ids = _load_shared(inputs[0], placement["gpu_id"])
-    curve, started = [], time.perf_counter()
+    curve: list[list] = []  # epoch, best score so far
+    started = time.perf_counter()
 
     def report(epoch: int, score: float) -> None:
         scores = [float(score), *(best for _, best in curve[-1:])]

@@ -145,8 +145,10 @@ def _points(axis: Axes, records: list[dict], places: list[float]) -> None:
             (x, r["score"]) for x, r in zip(places, records) if (r["status"] == "finished") == done
         ]
         if chosen:
+            across, up = zip(*chosen)
             axis.scatter(
-                *zip(*chosen),
+                across,
+                up,
                 s=16,
                 color="#0072B2",
                 facecolors="#0072B2" if done else "none",

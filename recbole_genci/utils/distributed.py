@@ -53,7 +53,7 @@ class Processes:
         start, stop = (len(rows) * rank // self.size for rank in (self.rank, self.rank + 1))
         return rows[start:stop]
 
-    def shared_model(self, model: nn.Module) -> nn.Module:
+    def shared_model(self, model: Any) -> Any:
         """``model`` with batch normalisation over the rows of all processes, in place of the rows
         of one.
         """
@@ -119,6 +119,8 @@ class _Loss(nn.Module):
     """A model's loss, weighted by the rows that each process has, so that the processes' mean is
     the mean over all rows.
     """
+
+    model: Any  # with RecBole's calculate_loss
 
     def __init__(self, model: nn.Module, size: int):
         super().__init__()
@@ -198,6 +200,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
         )
 
     def _update(self, mean: torch.Tensor, unbiased_variance: torch.Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)

@@ -14,7 +14,7 @@ import yaml
 from recbole_genci.utils import interrupts
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary sibling of ``path`` and rename it: a reader sees the old file
     or the new one.
     """

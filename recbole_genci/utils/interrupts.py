@@ -21,8 +21,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: whatever gives way to Ctrl-C gives way to it."""
 
 
-_EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
-_WORDS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
+_EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+}
+_WORDS: dict[int, str] = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
 _AGAIN = "Nothing half-written is left; give the same command again."
 
 
@@ -59,12 +62,12 @@ def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], 
             return _say(stop)
         # Of a library that was interrupted, or of what cleared up after it; all others are raised.
         except Exception as error:
-            stop = error
-            while stop is not None and not isinstance(stop, KeyboardInterrupt):
-                stop = stop.__cause__ or stop.__context__
-            if stop is None:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, KeyboardInterrupt):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
                 raise
-            return _say(stop)
+            return _say(cause)
 
     return answering
 

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.validation import nearest
@@ -45,7 +45,7 @@ _LIBRARIES = (
 _NO_SOURCE = uuid.uuid4().hex  # stands for source that nobody can read: no other process has it
 
 
-def is_reference(text: object) -> bool:
+def is_reference(text: object) -> TypeGuard[str]:
     """Whether ``text`` names code by ``module:Name`` or ``file.py:Name``, rather than a model or
     metric that is here."""
     return isinstance(text, str) and ":" in text
@@ -71,6 +71,7 @@ def reference_of(thing: str | Callable) -> str:
             else thing.strip()
         )
     thing = vars(thing).get("__wrapped__", thing)
+    assert not isinstance(thing, str)
     place = _FILE_MODULES.get(thing.__module__, thing.__module__)
     reference = f"{place}:{thing.__qualname__.rpartition('.')[2]}"
     _KNOWN[reference] = thing
@@ -187,6 +188,7 @@ def _import_file(file: Path, key: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # of a file whose name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name], _FILE_MODULES[name] = module, str(file)
     add_search_folders(

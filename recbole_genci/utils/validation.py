@@ -26,7 +26,7 @@ def is_whole(value: object, minimum: int = 1) -> bool:
     """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are
     not.
     """
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
 
 
 def is_number(value: object) -> bool:

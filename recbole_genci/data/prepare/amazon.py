@@ -153,7 +153,7 @@ class Amazon:
 
     properties = "amazon-instruments"
     item_fields = ITEM_FIELDS
-    user_fields = None
+    user_fields: dict[str, str] | None = None
 
     def __init__(self, vintage: str, reviews: Path, metadata: Path | None, max_malformed: float):
         self._vintage = VINTAGES[vintage]
@@ -187,17 +187,22 @@ class Amazon:
         """(user, item, rating, time) in the order of the file; 2023 has milliseconds, 2014 the day
         in seconds.
         """
-        if self._columns is None:
+        columns = self._columns
+        if columns is None:
             return self._reviews.rows(self._parse_json)
-        places = [self._columns.index(name) for name in self._vintage.columns]
+        places = [columns.index(name) for name in self._vintage.columns]
 
         def parse_csv(line: str) -> tuple[str, str, float, int]:
             cells = line.split(",")  # ids and numbers: nothing is quoted
-            if len(cells) != len(self._columns):
-                raise MalformedLine(f"{len(cells)} values, not {len(self._columns)}")
+            if len(cells) != len(columns):
+                raise MalformedLine(f"{len(cells)} values, not {len(columns)}")
             return as_interaction(*(cells[place] for place in places))
 
         return self._reviews.rows(parse_csv, has_header=True)
+
+    def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
+        """None: nothing is known of users."""
+        return iter(())
 
     def _parse_json(self, line: str) -> tuple[str, str, float, int]:
         record = parse_object(line)

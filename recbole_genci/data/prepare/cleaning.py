@@ -6,6 +6,7 @@ import html
 import math
 import re
 import unicodedata
+from typing import Any
 
 # A tag starts with a letter, so that "< 5 W and > 3 W" stays; scripts and styles go with their
 # content.
@@ -74,7 +75,7 @@ def as_id(value: object, name: str) -> str:
     return text
 
 
-def as_number(value: object, name: str) -> float:
+def as_number(value: Any, name: str) -> float:
     """A finite number, given as one or as text.
 
     Raises:

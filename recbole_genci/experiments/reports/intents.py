@@ -19,7 +19,13 @@ PICTURE = "intents.png"
 
 def check(request: Request, parts: Sequence[CTRDataset]) -> None:
     """Raises ValueError for a model without both intents, or too few rows to compare."""
-    check_intents(request.config, min(request.definition.rows, len(parts[2])))
+    check_intents(request.config, min(_sample(request), len(parts[2])))
+
+
+def _sample(request: Request) -> int:
+    """How many test rows are looked at."""
+    assert request.definition.rows is not None
+    return request.definition.rows
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
@@ -32,7 +38,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         )
     (record,) = outcome.of_line(line)
     saved = load(outcome.store.run_folder(record))
-    vectors = intent_vectors(saved, request.definition.rows, record["seed"])
+    vectors = intent_vectors(saved, _sample(request), record["seed"])
     plot_intents(vectors, folder / PICTURE, record["seed"])
     numbers = spread(vectors)
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
@@ -48,7 +54,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         for kind, each in numbers.items()
     ]
     table = Table((Column("what"), *(Column(name, ".4g") for name in names)), rows)
-    shares = short_term_sensitivity(saved, request.definition.rows, record["seed"])
+    shares = short_term_sensitivity(saved, _sample(request), record["seed"])
     columns = Column("input"), Column("share of the short-term intent's variance", ".3f")
     sources = Table(columns, [list(each) for each in shares.items()])
     size = len(next(iter(vectors.values())))

@@ -28,7 +28,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     rows = [
         [
             line.swept,
-            str(line.keys[line.swept]),
+            str(line.swept_value),
             outcome.mean(line, "auc"),
             outcome.mean(line, "logloss"),
             outcome.mean(line, "gauc"),
@@ -48,10 +48,10 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     picture = f"{request.definition.name}.png"
     title = f"{request.lines[0].model} on {request.config['dataset']}: {request.definition.name}"
-    keys = list(dict.fromkeys(line.swept for line in request.lines))
+    keys = list(dict.fromkeys(line.swept for line in request.lines if line.swept))
     if len(keys) == 1:
         curve(
-            folder / picture, title, keys[0], [line.keys[keys[0]] for line in request.lines], panels
+            folder / picture, title, keys[0], [line.swept_value for line in request.lines], panels
         )
     else:
         dot_plot(folder / picture, title, [line.name for line in request.lines], panels)

@@ -86,7 +86,7 @@ def _line(outcome: Outcome, line: Line, of_rows: np.ndarray) -> dict[str, Estima
     """Each group's metrics over all seeds; None if a seed is missing or a metric undefined."""
     if not outcome.complete(line):
         return dict.fromkeys((*_NAMES, "difference"))
-    by_seed = {}
+    by_seed: dict[str, np.ndarray] = {}
     for group in GROUPS:
         chosen = of_rows == group
         values = [

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 from recbole.data.dataset import Dataset
+from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
 from recbole.model.sequential_recommender.dien import DynamicRNN, InterestExtractorNetwork
 from torch import nn
@@ -26,6 +27,8 @@ class DIEN(ModelContract, RecBoleDIEN):
     """
 
     reads_negatives = True
+    embedding_layer: HistoryFeatureEmbedding
+    interset_extractor: InterestExtractor
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -50,6 +53,9 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
     activation (dien.py:177): a chain of linear layers, which is multiplied out here into one before
     it meets a click. In evaluation mode, where nobody reads the loss, it is 0.
     """
+
+    gru: nn.Module
+    auxiliary_net: MLPLayers
 
     def auxiliary_loss(
         self,

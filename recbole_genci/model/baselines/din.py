@@ -23,6 +23,8 @@ class DIN(ModelContract, RecBoleDIN):
     """
 
     reads_history = True
+    embedding_layer: HistoryFeatureEmbedding
+    attention: ClickAttention
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)

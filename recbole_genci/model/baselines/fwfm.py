@@ -20,6 +20,8 @@ class FwFM(ModelContract, RecBoleFwFM):
             once.
     """
 
+    weight: nn.Parameter
+
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         weight = self.weight.detach()

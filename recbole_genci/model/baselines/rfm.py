@@ -9,6 +9,8 @@ here, as in the paper, a field gathers the values of the fields that it attends 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
@@ -112,6 +114,10 @@ class RFM(ClickModel):
         dataset: a training part.
     """
 
+    # Modules of modules: torch knows their elements as Module alone.
+    rotations: Any
+    amplifications: Any
+
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # the residual of the angles takes its place
@@ -125,7 +131,7 @@ class RFM(ClickModel):
                 for i, o in zip(sizes[:-1], sizes[1:])
             )
         )
-        self.projection = None
+        self.projection: nn.Linear | None = None
         if config["first_order_residual"]:
             self.projection = nn.Linear(self.embedding_size, size)
             self.real_norm, self.imaginary_norm = nn.LayerNorm(size), nn.LayerNorm(size)

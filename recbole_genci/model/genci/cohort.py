@@ -53,6 +53,12 @@ class CohortTable(nn.Module):
             range.
     """
 
+    offsets: Tensor
+    counts: Tensor
+    _cohorts: Tensor
+    _members: Tensor
+    _starts: Tensor
+
     def __init__(self, codes: Tensor, level_sizes: Sequence[int]):
         super().__init__()
         sizes = [int(size) for size in level_sizes]
@@ -202,8 +208,8 @@ class CohortAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Xavier."""
-        for linear in self.children():
-            nn.init.xavier_uniform_(linear.weight)
+        for weight in self.parameters():
+            nn.init.xavier_uniform_(weight)
 
     def forward(
         self,

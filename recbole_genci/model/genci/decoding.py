@@ -47,6 +47,11 @@ class Trie(nn.Module):
             codes.
     """
 
+    leaf_item: Tensor
+    next_state: Tensor
+    first_child: Tensor
+    code_of: Tensor
+
     def __init__(
         self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS
     ):

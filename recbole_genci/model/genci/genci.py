@@ -69,7 +69,10 @@ class GenCI(ClickModel):
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
         long_size = short_size = 0
-        self.intent = self.trie = self.cohort_table = self.cohort_attention = None
+        self.intent: IntentGenerator | None = None
+        self.trie: Trie | None = None
+        self.cohort_table: CohortTable | None = None
+        self.cohort_attention: CohortAttention | None = None
         if self.use_long_term or self.use_short_term or self.mu > 0:
             self.intent = IntentGenerator(
                 level_sizes,
@@ -179,8 +182,10 @@ class GenCI(ClickModel):
         )  # [B, F, d]: E_u, E_v and the context's fields
         inputs = {}
         if self.use_long_term:
+            assert encoded is not None
             inputs["long_term"] = encoded.last[history_index] * self.intent_scale  # Eq. 5: H_LTI
         if self.use_short_term:
+            assert encoded is not None and history_index is not None
             beams = self.generate_beams(encoded)  # Eq. 6
             short_term = self.short_term_intent(
                 interaction, encoded, history_index, beams
@@ -195,6 +200,7 @@ class GenCI(ClickModel):
         Returns:
             the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
         """
+        assert self.intent is not None
         _, history_index = torch.unique(interaction["history_number"], return_inverse=True)
         rows = torch.arange(len(history_index), device=history_index.device)
         # Rows of one number hold the same history, so whichever is written last represents it.
@@ -217,6 +223,7 @@ class GenCI(ClickModel):
 
     def _search(self, encoded: EncodedHistory, num_beams: int) -> Iterator[Beams]:
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
+        assert self.intent is not None and self.trie is not None
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
         for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
             yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
@@ -231,6 +238,7 @@ class GenCI(ClickModel):
         """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 -
         9).
         """
+        assert self.cohort_table is not None and self.cohort_attention is not None
         items = self.item_embeddings()
         cohorts = self.cohort_table.gather(
             self.cohort_table(items), beams.codes
@@ -267,6 +275,7 @@ class GenCI(ClickModel):
         ctr = F.binary_cross_entropy_with_logits(logits, label)
         ntp = regularisation = base = torch.zeros_like(ctr)
         if self.mu > 0:
+            assert self.intent is not None and encoded is not None and history_index is not None
             clicked = label == 1
             ntp = self.intent.ntp_loss(
                 encoded, history_index[clicked], interaction["semantic_ids"][clicked]
@@ -283,6 +292,7 @@ class GenCI(ClickModel):
         Returns:
             L_SR, and the DeepFM's own loss (0 when it was pretrained).
         """
+        assert self.teacher is not None
         if self.teacher_is_pretrained:
             self.teacher.eval()
             with torch.no_grad():
@@ -298,6 +308,7 @@ class GenCI(ClickModel):
 
     def freeze_teacher(self) -> None:
         """Stop training the base model of Eq. 11, once it has been pretrained."""
+        assert self.teacher is not None
         self.teacher.requires_grad_(False)
 
     # ------------------------------------------------------------------ the generator by itself
@@ -325,11 +336,11 @@ class GenCI(ClickModel):
             )
         encoded, history_index = self.encode_histories(interaction)
         # Of a search as wide as the catalogue the codes would be most of the memory.
-        items, log_probs = zip(
+        found, log_probs = zip(
             *((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)),
             strict=True,
         )
-        items = torch.cat(items) + 1  # the trie's row 0 is item 1
+        items = torch.cat(found) + 1  # the trie's row 0 is item 1
         return items[history_index], torch.cat(log_probs)[history_index]
 
     @torch.no_grad()
@@ -350,10 +361,10 @@ class GenCI(ClickModel):
         """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq.
         11; None with the generator switched off.
         """
-        if self.trie is None:
+        if self.intent is None or self.trie is None:
             return None
         inputs, encoded, history_index, beams = self.prediction_inputs(interaction)
-        if encoded is None:
+        if encoded is None or history_index is None:
             encoded, history_index = self.encode_histories(interaction)
         if beams is None:
             beams = self.generate_beams(encoded)
@@ -426,5 +437,5 @@ class _Override:
 def _xavier(module: nn.Module) -> None:
     if isinstance(module, (nn.Embedding, nn.Linear)):
         nn.init.xavier_normal_(module.weight)
-        if getattr(module, "bias", None) is not None:
+        if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

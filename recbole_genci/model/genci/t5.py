@@ -135,9 +135,8 @@ class Gain(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
 
-class Attention(nn.Module):
-    """Multi-head T5 attention, no bias terms and no 1/sqrt(d_k), by composed projections (see the
-    module docstring).
+class _Projections(nn.Module):
+    """The four matrices of an attention without bias terms.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``width``.
@@ -161,6 +160,12 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
         with torch.no_grad():
             self.q.weight.div_(math.sqrt(self.q.weight.shape[0] // self.num_heads))
+
+
+class Attention(_Projections):
+    """Multi-head T5 attention, no bias terms and no 1/sqrt(d_k), by composed projections (see the
+    module docstring).
+    """
 
     def compose(self, query_gain: Tensor, memory_gain: Tensor | None) -> tuple[Tensor, Tensor]:
         """Per-head ``gain Wq Wk' gain [h*m, m]`` and ``gain Wv Wo [m, h*m]``, both in ``F.linear``
@@ -195,7 +200,7 @@ class Attention(nn.Module):
         return F.linear(context.view(rows, -1, h * m), value)
 
 
-class SelfAttention(Attention):
+class SelfAttention(_Projections):
     """The same attention of all positions to all positions, with queries, keys and values of each
     head.
     """
@@ -247,6 +252,8 @@ class RelativePositionBias(nn.Module):
     """Learned bias of a head for the bucketed distance between two positions; buckets are computed
     once.
     """
+
+    buckets: Tensor
 
     def __init__(self, num_heads: int, max_length: int, *, bidirectional: bool):
         super().__init__()
@@ -333,6 +340,8 @@ class DecoderLayer(nn.Module):
 class _Stack(nn.Module):
     """What encoder and decoder share: the layers, one position bias, and the closing norm."""
 
+    layers: Any  # ModuleList: torch knows its elements as Module alone
+
     def __init__(
         self,
         layer: type,
@@ -357,7 +366,7 @@ class _Stack(nn.Module):
     def reset_parameters(self) -> None:
         """Xavier everywhere (the paper), gains at one, queries scaled (see :class:`Attention`)."""
         for module in self.modules():
-            if isinstance(module, (Attention, FeedForward, RelativePositionBias)):
+            if isinstance(module, (_Projections, FeedForward, RelativePositionBias)):
                 module.reset_parameters()
             elif isinstance(module, Gain):
                 nn.init.ones_(module.weight)
@@ -404,7 +413,8 @@ class T5Encoder(_Stack):
 class Past(NamedTuple):
     """What a decoder's call leaves for the positions that follow."""
 
-    seen: list[Tensor]  # per layer [R, t, m], its normalised inputs at the t earlier positions
+    # per layer [R, t, m], its normalised inputs at the t earlier positions; None before the first
+    seen: list[Tensor | None]
     matrices: list[tuple]  # per layer, composed
     memory_bias: Tensor  # [U, 1, S]
 
@@ -412,7 +422,9 @@ class Past(NamedTuple):
         """The past with rows ``rows [R']`` of each layer's inputs: the beams that later positions
         extend.
         """
-        return self._replace(seen=[each.index_select(0, rows) for each in self.seen])
+        return self._replace(
+            seen=[each if each is None else each.index_select(0, rows) for each in self.seen]
+        )
 
 
 class T5Decoder(_Stack):
@@ -445,8 +457,8 @@ class T5Decoder(_Stack):
             Final hidden states ``[R, T, m]`` and the past for the next call.
         """
         if past is None:
-            matrices = [layer.compose() for layer in self.layers]
-            past = Past([None] * len(self.layers), matrices, padding_bias(memory_mask, x.dtype))
+            composed = [layer.compose() for layer in self.layers]
+            past = Past([None] * len(self.layers), composed, padding_bias(memory_mask, x.dtype))
         start = 0 if past.seen[0] is None else past.seen[0].shape[1]
         stop = start + x.shape[1]
         bias = self.position_bias(start, stop).transpose(1, 2).reshape(-1, stop)  # [T*h, t + T]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from recbole.model.layers import SequenceAttLayer
+from recbole.model.layers import MLPLayers, SequenceAttLayer
+from torch import nn
 
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.mended import Mended
@@ -22,6 +23,10 @@ class ClickAttention(Mended, SequenceAttLayer):
 
     Sizes: B rows, H history positions, E width of an item's features.
     """
+
+    mask_mat: torch.Tensor
+    att_mlp_layers: MLPLayers
+    dense: nn.Linear
 
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor, keys_length: torch.Tensor

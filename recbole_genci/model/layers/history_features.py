@@ -14,6 +14,8 @@ class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):
     embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail.
     """
 
+    num_feature_field: dict[str, int]
+
     def embed_float_fields(
         self, float_fields: torch.Tensor | None, type: str, embed: bool = True
     ) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from recbole.model.sequential_recommender.dien import AUGRUCell, DynamicRNN
+from recbole.model.sequential_recommender.dien import AGRUCell, AUGRUCell, DynamicRNN
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -61,6 +61,11 @@ def states_of(
 class PackedGRU(Mended, nn.GRU):
     """``torch.nn.GRU`` of one layer, in one direction."""
 
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
     def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         """As ``torch.nn.GRU``; whatever is not packed or not on a CPU is left to it."""
         if (
@@ -91,10 +96,12 @@ class PackedAttentionGRU(Mended, DynamicRNN):
     attention scales.
     """
 
+    rnn: AGRUCell | AUGRUCell
+
     def forward(
         self,
         input: PackedSequence,
-        att_scores: PackedSequence | None = None,
+        att_scores: PackedSequence,
         hidden_output: Tensor | None = None,
     ) -> PackedSequence:
         """States after all steps from packed interests ``[clicks, E]`` and their packed attention

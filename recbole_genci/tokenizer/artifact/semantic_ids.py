@@ -5,6 +5,7 @@ trusted.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,8 +84,8 @@ class SemanticIDs:
             )
 
     def _check_tokens(self) -> None:
-        seen: set[str] = set()
-        repeated = [token for token in self.item_tokens if token in seen or seen.add(token)]
+        seen = Counter(self.item_tokens)
+        repeated = [token for token, times in seen.items() if times > 1]
         if repeated:
             raise ValueError(f"Semantic IDs list items more than once: {_first(repeated)}.")
         bad = [

@@ -267,6 +267,7 @@ def fit_rqvae(
             steps.advance(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
             _restart_dead_codes(model, quantized, generator, optimizer)
 
+    assert best is not None  # epochs is at least one: a quarter of it is never all
     model.load_state_dict(best[2])
     progress.stage("quality of the codes")
     fitted = outcome(model, data, spread, best_epoch=best[1])
