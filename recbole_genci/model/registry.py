@@ -156,9 +156,8 @@ def _check_kind(found: Any, reference: str) -> None:
     model_class: type[AbstractRecommender] = found
     if model_class.input_type != InputType.POINTWISE:
         raise ValueError(
-            f"model: '{reference}' has input_type {model_class.input_type.name}, but rows come one by "
-            "one, "
-            "with labels. Leave input_type out."
+            f"model: '{reference}' has input_type {model_class.input_type.name}, but rows come one "
+            "by one, with labels. Leave input_type out."
         )
 
 
@@ -168,7 +167,7 @@ def get_model(name: str | type) -> type:
 
 
 def _named(name: str) -> type:
-    """The class called ``name``, or that an alias stands for: the plugin's first, then RecBole's."""
+    """The class called ``name``, or of which it is an alias: the plugin's first, then RecBole's."""
     name, _ = resolve(name)
     if name in PLUGIN_MODELS:
         with compat.anomaly_detection_as_it_was():

@@ -1,4 +1,4 @@
-"""DIN's attention over the clicks of a history, RecBole's, without the positions that are padding."""
+"""DIN's attention over the clicks of a history, RecBole's, without positions that are padding."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class ClickAttention(Mended, SequenceAttLayer):
         return weights if self.return_seq_weight else weights @ keys
 
     def _scores(self, targets: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
-        """How much each target ``[clicks, E]`` attends to its click ``[clicks, E]``: ``[clicks]``."""
+        """How much a target ``[clicks, E]`` attends to its click ``[clicks, E]``: ``[clicks]``."""
         pairs = torch.cat([targets, clicks, targets - clicks, targets * clicks], dim=-1)
         return self.dense(self.att_mlp_layers(pairs)).squeeze(-1)

@@ -42,7 +42,10 @@ def _remedy(needed: int, capacity: int, texts: Sequence[str]) -> str:
             f"{larger}, or tell the items "
             f"apart by richer `item_text_fields`."
         )
-    return f"{larger}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
+    return (
+        f"{larger}, set `spread_collisions: True`, or tell the items apart: richer "
+        "`item_text_fields`, more or larger codebooks."
+    )
 
 
 def resolve_collisions(
