@@ -1,7 +1,7 @@
 """Rows and histories: ours against RecBole's own SequentialDataset on the same file, as ratios
 measured in one run.
 
-    python benchmarks/data_pipeline.py --dataset=ml-1m --data_path=<folder that holds ml-1m/> [--key=value ...]
+    python benchmarks/data_pipeline.py --dataset=ml-1m --data_path=<folder> [--key=value ...]
 
 Building: reading, filtering, splitting and giving every row its history; each in a process of its
     own, whose peak memory is

@@ -4,6 +4,7 @@ models on the same rows.
 
 import importlib
 import sys
+from typing import Any
 
 from recbole_genci.utils.installation import require_recbole
 
@@ -40,7 +41,7 @@ _EXPORTS = {
 __all__ = [*_EXPORTS, "__version__"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'recbole_genci' has no attribute '{name}'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from recbole_genci.utils import interrupts
@@ -65,7 +65,9 @@ def main(argv: Sequence[str]) -> int:
             plan = prepare_resumed(
                 str(words["resume"]), moved, words.get("model"), words.get("trust_code", False)
             )
-            work = functools.partial(execute_resumed, plan, str(words["resume"]))
+            work: Callable[[], object] = functools.partial(
+                execute_resumed, plan, str(words["resume"])
+            )
         else:
             work = functools.partial(execute, prepare_from_argv(argv))
     except (ValueError, OSError, ImportError, RuntimeError) as error:

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +46,7 @@ def add_numpy_aliases() -> None:
 
 
 @contextlib.contextmanager
-def tensorboard_in(folder):
+def tensorboard_in(folder: Path) -> Iterator[None]:
     """Have a trainer that is made inside the block write its curves to ``folder``.
 
     trainer/trainer.py:115 names them after the log file (utils/utils.py:222), which is ``run.log``
@@ -61,7 +64,7 @@ def tensorboard_in(folder):
 
 
 @contextlib.contextmanager
-def series_agg_len_by_row():
+def series_agg_len_by_row() -> Iterator[None]:
     """Make ``series.agg(len)`` the length of each row again, inside the block only.
 
     data/dataset/dataset.py:712, 792, 809, 1217 rely on it; since pandas 3 it is the length of the
@@ -71,7 +74,7 @@ def series_agg_len_by_row():
 
     original = pd.Series.agg
 
-    def agg(self, func=None, *args, **kwargs):
+    def agg(self: Any, func: Any = None, *args: Any, **kwargs: Any) -> Any:
         return self.map(len) if func is len else original(self, func, *args, **kwargs)
 
     pd.Series.agg = agg
@@ -82,7 +85,7 @@ def series_agg_len_by_row():
 
 
 @contextlib.contextmanager
-def anomaly_detection_as_it_was():
+def anomaly_detection_as_it_was() -> Iterator[None]:
     """model/sequential_recommender/sine.py:25 switches autograd's anomaly detection on, for the
     whole process, as soon as any
     sequential model is imported: every operation then keeps a traceback and every gradient is

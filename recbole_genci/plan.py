@@ -7,14 +7,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from recbole_genci.config import Config, config_files_words
 from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.model.registry import entry_of
@@ -48,11 +50,11 @@ class Plan:
 
 
 def prepare(
-    model,
-    dataset,
-    config_files=None,
-    config_dict=None,
-    argv=(),
+    model: str | type | Sequence[str | type],
+    dataset: str,
+    config_files: str | Path | Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
     check: Callable[[Config], None] | None = None,
 ) -> Plan:
     """Check the request, read the rows and give the items semantic IDs; arguments and errors as of
@@ -91,8 +93,8 @@ def prepare(
             check(config)
     tracking.check(first)
     check_dataset(first)
-    for key in ("checkpoint_dir", "results_dir"):
-        check_writable(Path(first[key]), key)
+    for folder in ("checkpoint_dir", "results_dir"):
+        check_writable(Path(first[folder]), folder)
     reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
     if reader:
         check_source(reader)
@@ -147,7 +149,7 @@ def check_same_rows(configs: dict[str, Config]) -> None:
                 )
 
 
-def prepare_rows(config) -> list:
+def prepare_rows(config: Config) -> list:
     """Training, validation and test part, summarised on the console, and the arithmetic that every
     run uses.
     """
@@ -159,7 +161,7 @@ def prepare_rows(config) -> list:
     return parts
 
 
-def prepare_semantic_ids(config, part, published: bool = True) -> SemanticIDs:
+def prepare_semantic_ids(config: Config, part: CTRDataset, published: bool = True) -> SemanticIDs:
     """The semantic IDs of the dataset's items; ``published`` as of `find_semantic_ids`."""
     ids = find_semantic_ids(
         config, part.item_file, part.field2id_token[part.iid_field][1:], published
@@ -170,7 +172,10 @@ def prepare_semantic_ids(config, part, published: bool = True) -> SemanticIDs:
 
 
 def prepare_resumed(
-    folder: str | Path, moved: Sequence[str] = (), model=None, trust_code: bool = False
+    folder: str | Path,
+    moved: Sequence[str] = (),
+    model: str | type | None = None,
+    trust_code: bool = False,
 ) -> Plan:
     """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the
     word ``--data_path=...``.

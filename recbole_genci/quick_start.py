@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.config import Config
 from recbole_genci.plan import Plan, prepare, prepare_resumed
 from recbole_genci.report import aligned, save_comparison
 from recbole_genci.results import Results, RunResult
@@ -124,7 +125,7 @@ def _save_table(runs: list[dict], config, command: str) -> Path:
 
 
 def _train(
-    config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading
+    config: Config, plan: Plan, folder: Path | None, callbacks: Sequence[Callback], heading: Heading
 ) -> dict:
     train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:

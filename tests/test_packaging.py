@@ -1,4 +1,4 @@
-"""The installation: what each Python version requires, and what is said where RecBole is missing."""
+"""The installation: what each Python requires, and what is said where RecBole is missing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from email.parser import Parser
 from pathlib import Path
 
@@ -28,15 +29,26 @@ LATER = PYTHONS[1:]  # where pip cannot install RecBole with what it requires
 
 
 @pytest.fixture(scope="module")
-def built_wheel(tmp_path_factory):
-    """The wheel's METADATA and its commands, as (message, {name: "module:function"})."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory):
+    """A copy of what a wheel is built from."""
+    folder = tmp_path_factory.mktemp("source")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+        shutil.copy(ROOT / name, folder)
     for name in ("recbole_genci", "properties"):
-        shutil.copytree(ROOT / name, source / name)
-    build = f"from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel({str(target)!r})"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+def build(hook: str, source: Path, target: Path) -> None:
+    program = f"from setuptools import build_meta; build_meta.{hook}({str(target)!r})"
+    subprocess.run([sys.executable, "-c", program], cwd=source, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def built_wheel(source, tmp_path_factory):
+    """The wheel's METADATA and its commands, as (message, {name: "module:function"})."""
+    target = tmp_path_factory.mktemp("wheel")
+    build("prepare_metadata_for_build_wheel", source, target)
     (folder,) = target.glob("*.dist-info")
     commands = configparser.ConfigParser()
     commands.read(folder / "entry_points.txt", encoding="utf-8")
@@ -57,6 +69,28 @@ def required(requirements, python: str, extra: str = "") -> dict[str, Requiremen
 def recbole_requirements() -> list[str]:
     # RecBole's metadata are of setuptools' old form, "numpy (>=1.17.2)".
     return [re.sub(r"\((.*?)\)", r"\1", text) for text in importlib.metadata.requires("recbole")]
+
+
+def test_a_wheel_holds_the_modules_their_types_and_all_data(source, tmp_path):
+    build("build_wheel", source, tmp_path)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        found = {name for name in wheel.namelist() if name.startswith("recbole_genci/")}
+    package = [
+        file.relative_to(ROOT)
+        for pattern in ("*.py", "*.pyi", "*.yaml", "py.typed")
+        for file in (ROOT / "recbole_genci").rglob(pattern)
+    ]
+    properties = [
+        Path("recbole_genci") / file.relative_to(ROOT)
+        for file in (ROOT / "properties").rglob("*")
+        if file.is_file()
+    ]
+    assert found == {file.as_posix() for file in package + properties}
+    assert {
+        "recbole_genci/py.typed",
+        "recbole_genci/experiments/paper.yaml",
+        "recbole_genci/properties/semantic_ids/ml-100k/codes.npy",
+    } <= found
 
 
 def test_recbole_is_required_on_311_alone(built_wheel):
@@ -127,7 +161,8 @@ _IMPORTED = """
 import importlib, json, pkgutil, sys
 import recbole_genci
 for module in pkgutil.walk_packages(recbole_genci.__path__, "recbole_genci."):
-    if not module.name.endswith("__main__") and ".tuning.ray_" not in module.name and not module.name.endswith(".asha"):
+    needs_ray = ".tuning.ray_" in module.name or module.name.endswith(".asha")
+    if not module.name.endswith("__main__") and not needs_ray:
         importlib.import_module(module.name)
 print(json.dumps([module.__file__ for name, module in sys.modules.items()
                   if name.split(".")[0] == "recbole" and getattr(module, "__file__", None)]))

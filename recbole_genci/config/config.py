@@ -14,8 +14,9 @@ import copy
 import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -30,7 +31,7 @@ from recbole_genci.config.keys import (
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
 from recbole_genci.config.keys import known_keys as known_keys
 from recbole_genci.config.kind import NO_EFFECT
-from recbole_genci.config.metric_names import RECBOLE_METRICS, written
+from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.values import check_values
 from recbole_genci.config.yaml_files import read_yaml
@@ -42,7 +43,7 @@ _NOTHING = ("none", "~", "null")
 _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
 
 
-def parse_value(text):
+def parse_value(text: object) -> Any:
     """Read a command-line or dict string as a Python literal or true/false; anything else stays a
     string.
 
@@ -61,7 +62,7 @@ def parse_value(text):
         return text
 
 
-def lists_for_tuples(value):
+def lists_for_tuples(value: Any) -> Any:
     """A literal with lists for its tuples: RecBole's models add lists to sizes."""
     if isinstance(value, dict):
         return {key: lists_for_tuples(each) for key, each in value.items()}
@@ -74,7 +75,7 @@ def parse_argv(argv: Iterable[str]) -> dict:
     Raises:
         ValueError: a word that is not ``--key=value``, or one key with two values.
     """
-    parsed = {}
+    parsed: dict[str, str] = {}
     for word in argv:
         key, equals, value = word[2:].partition("=")
         if not word.startswith("--") or not equals or not key:
@@ -90,7 +91,7 @@ def parse_argv(argv: Iterable[str]) -> dict:
     return {key: _value(key, value) for key, value in parsed.items()}
 
 
-def _value(key: str, value):
+def _value(key: str, value: Any) -> Any:
     """``parse_value``, but a name or path is never a number: a folder 2024_01_02 is not 20240102."""
     if isinstance(value, np.generic):  # which no YAML or JSON file of the run could hold
         value = value.item()
@@ -111,7 +112,7 @@ def _merged_eval_args(*dicts: dict) -> dict:
     )
 
 
-def listed_files(config_files) -> list:
+def listed_files(config_files: str | Path | Sequence[str | Path] | None) -> list:
     """Configuration files as a list; from Python they may also be one path or, as on the command
     line, one text.
     """
@@ -122,7 +123,7 @@ def listed_files(config_files) -> list:
     )
 
 
-def config_files_words(config_files) -> list[str]:
+def config_files_words(config_files: str | Path | Sequence[str | Path] | None) -> list[str]:
     """The words of a command line that name these configuration files."""
     files = listed_files(config_files)
     return [f"--config_files={' '.join(map(str, files))}"] if files else []
@@ -166,9 +167,17 @@ class Config(RecBoleConfig):
         FileNotFoundError: a missing configuration file.
     """
 
+    parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
+
     def __init__(
-        self, model, dataset, config_file_list=None, config_dict=None, argv=(), compared_models=()
-    ):
+        self,
+        model: str | type,
+        dataset: str,
+        config_file_list: str | Path | Sequence[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        argv: Sequence[str] = (),
+        compared_models: Sequence[str | type] = (),
+    ) -> None:
         self._argv = list(argv)
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
@@ -182,18 +191,18 @@ class Config(RecBoleConfig):
         gpus.check_there(self, self._by_hand)
         check(self)
 
-    def compatibility_settings(self):
+    def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()
 
     def _build_yaml_loader(self):
         return _yaml_loader()
 
-    def _init_parameters_category(self):
+    def _init_parameters_category(self) -> None:
         super()._init_parameters_category()
         # RecBole appends to these module-level lists; work on copies.
         self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
 
-    def _load_config_files(self, file_list):
+    def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
         for file in file_list or []:
             if not os.path.isfile(file):
                 raise FileNotFoundError(
@@ -202,16 +211,16 @@ class Config(RecBoleConfig):
             self._files.append((file, read_yaml(Path(file), "config_files")))
         return super()._load_config_files(file_list)
 
-    def _convert_config_dict(self, config_dict):
+    def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
         converted = {key: _value(key, value) for key, value in config_dict.items()}
         if "metrics" in converted:  # whose functions no file could hold
             converted["metrics"] = written(converted["metrics"])
         return converted
 
-    def _load_cmd_line(self):
+    def _load_cmd_line(self) -> dict[str, Any]:
         return parse_argv(self._argv)
 
-    def _merge_external_config_dict(self):
+    def _merge_external_config_dict(self) -> None:
         super()._merge_external_config_dict()
         sources = (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict)
         self.external_config_dict |= _merged_eval_args(*sources)
@@ -229,7 +238,7 @@ class Config(RecBoleConfig):
                     "plugin's properties/."
                 )
 
-    def _get_model_and_dataset(self, model, dataset):
+    def _get_model_and_dataset(self, model: str | type, dataset: str) -> tuple[str, type, str]:
         if "/" in dataset:
             raise ValueError(
                 f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: "
@@ -237,7 +246,7 @@ class Config(RecBoleConfig):
             )
         return self._entry.name, self._entry.model_class, dataset
 
-    def _load_internal_config_dict(self, model, model_class, dataset):
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         entry, ours = self._entry, properties_folder()
         super()._load_internal_config_dict(entry.base, model_class, dataset)
         files = [
@@ -263,7 +272,7 @@ class Config(RecBoleConfig):
         self.internal_config_dict |= content | _merged_eval_args(self.internal_config_dict, content)
         return content
 
-    def _get_final_config_dict(self):
+    def _get_final_config_dict(self) -> dict[str, Any]:
         final = super()._get_final_config_dict()
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
@@ -294,7 +303,9 @@ class Config(RecBoleConfig):
                 "past" if split_is_in_time_order(self.final_config_dict) else "training"
             )
 
-    def _set_metrics(self, metrics, set_default_parameters) -> None:
+    def _set_metrics(
+        self, metrics: Sequence[Metric], set_default_parameters: Callable[[], None]
+    ) -> None:
         """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is
         better.
         """
@@ -306,7 +317,7 @@ class Config(RecBoleConfig):
         chosen = next(metric for metric in metrics if metric.key == valid.lower())
         final["valid_metric_bigger"] = not chosen.smaller_is_better
 
-    def _init_device(self):
+    def _init_device(self) -> None:
         super()._init_device()
         gpus.show(self.final_config_dict["gpu_id"])
 

@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-_at_start = os.environ.get(VARIABLE)  # the user's or a scheduler's
-_shown: str | None = None  # what the first Config of this process has shown to CUDA
 
 
-def choose(config: Mapping, by_hand: Mapping) -> str:
+@dataclass
+class VisibleGPUs:
+    """Values of CUDA_VISIBLE_DEVICES in one process.
+
+    Attributes:
+        at_start: the user's or a scheduler's.
+        shown: what the first Config of the process has shown to CUDA.
+    """
+
+    at_start: str | None
+    shown: str | None = None
+
+
+_process = VisibleGPUs(os.environ.get(VARIABLE))
+
+
+def choose(config: Mapping[str, Any], by_hand: Mapping[str, Any]) -> str:
     """The GPUs that a Config computes on, as CUDA_VISIBLE_DEVICES has them; the empty string is the
     CPU.
 
@@ -34,10 +50,10 @@ def choose(config: Mapping, by_hand: Mapping) -> str:
         return ""
     if "gpu_id" not in by_hand:
         return _settled(asked)
-    if _shown not in (None, asked) and torch.cuda.is_available():
+    if _process.shown not in (None, asked) and torch.cuda.is_available():
         raise ValueError(
             f"gpu_id: {by_hand['gpu_id']!r} was asked for, but this process began with GPU "
-            f"{_shown!r}, and CUDA lets a process "
+            f"{_process.shown!r}, and CUDA lets a process "
             "choose once. Start another process for it."
         )
     return asked
@@ -47,13 +63,12 @@ def show(gpus: str) -> None:
     """Set CUDA_VISIBLE_DEVICES. A Config on the CPU hides nothing, or a later one would find no
     GPU.
     """
-    global _shown
     os.environ[VARIABLE] = gpus or _settled("0")  # 0 is RecBole's default
-    if _shown is None:
-        _shown = os.environ[VARIABLE]
+    if _process.shown is None:
+        _process.shown = os.environ[VARIABLE]
 
 
-def check_there(config: Mapping, by_hand: Mapping) -> None:
+def check_there(config: Mapping[str, Any], by_hand: Mapping[str, Any]) -> None:
     """Refuse a GPU that was asked for by hand and is not there.
 
     Who names one wants it; a saved run's file names one too, and loads where there is none.
@@ -68,10 +83,10 @@ def check_there(config: Mapping, by_hand: Mapping) -> None:
 
 def _settled(otherwise: str) -> str:
     """What this process has been shown, or was started with, or else ``otherwise``."""
-    return next(gpus for gpus in (_shown, _at_start, otherwise) if gpus is not None)
+    return next(gpus for gpus in (_process.shown, _process.at_start, otherwise) if gpus is not None)
 
 
-def _joined(gpu_id) -> str:
+def _joined(gpu_id: Any) -> str:
     """``0,1`` for a list too, of which RecBole makes ``[0, 1]`` (configurator.py:482), which is no
     GPU.
     """

@@ -139,7 +139,7 @@ def section(title: str, keys: dict[str, Key]) -> str:
     return "\n".join(lines) + "\n" if keys else ""
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     if isinstance(value, str):
         return value if value.strip() else repr(value)
     return (

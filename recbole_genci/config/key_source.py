@@ -24,6 +24,7 @@ class KeySource(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind == TUNED:
+            assert self.file is not None
             return "/".join(self.file.parts[-3:])
         return {FILE: str(self.file), DICT: "config_dict"}.get(self.kind, self.kind)
 
@@ -32,8 +33,8 @@ def key_source(
     key: str,
     argv: Mapping,
     values: Mapping,
-    files: Iterable[tuple[Path, Mapping]],
-    properties: Iterable[tuple[Path, Mapping]],
+    files: Iterable[tuple[str | Path, Mapping]],
+    properties: Iterable[tuple[str | Path, Mapping]],
 ) -> KeySource:
     """The strongest source that holds ``key``.
 

@@ -60,7 +60,7 @@ class Key:
     meaning: str
     section: str
 
-    def check(self, value) -> None:
+    def check(self, value: object) -> None:
         """Refuse a value of another kind.
 
         Raises:

@@ -128,7 +128,7 @@ class Kind:
             return f" {'from' if self.holds_low else 'above'} {low} to {end}"
         return "" if not low else f" of at least {low}" if self.holds_low else f" above {low}"
 
-    def refusal(self, key: str, value) -> str:
+    def refusal(self, key: str, value: object) -> str:
         """The sentence that refuses ``value``."""
         is_written_list = self.base == "list" and isinstance(value, str) and value.startswith("[")
         hint = LIST_HINT if is_written_list else ""

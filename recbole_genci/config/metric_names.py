@@ -4,7 +4,7 @@ each is better."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recbole.evaluator.base_metric import AbstractMetric
@@ -36,7 +36,7 @@ class Metric:
 
     name: str
     smaller_is_better: bool
-    own: object = None
+    own: Callable | None = None
 
     @property
     def key(self) -> str:
@@ -60,7 +60,7 @@ def metrics_asked(asked: Sequence) -> list[Metric]:
     return found
 
 
-def _metric(asked) -> Metric:
+def _metric(asked: str) -> Metric:
     if not is_reference(asked):
         known = {name.lower(): name for name in KNOWN}
         name = known.get(str(asked).lower())
@@ -79,6 +79,7 @@ def _metric(asked) -> Metric:
             f"my_{name.lower()}."
         )
     if isinstance(own, type) and issubclass(own, AbstractMetric):
+        metric_class: type[AbstractMetric] = own
         needed = set(getattr(own, "metric_need", _GIVEN))
         if lacking := sorted(needed - _GIVEN):
             raise ValueError(
@@ -86,7 +87,7 @@ def _metric(asked) -> Metric:
                 "have "
                 f"{' and '.join(sorted(_GIVEN))}."
             )
-        return Metric(name, bool(own.smaller), own)
+        return Metric(name, bool(metric_class.smaller), own)
     if not callable(own):
         raise ValueError(
             f"metrics: '{asked}' is a {type(own).__name__}. A metric of your own is a function "
@@ -103,6 +104,6 @@ def written(asked: Sequence | str | None) -> list:
     return [reference_of(each) if is_reference(each) or callable(each) else each for each in listed]
 
 
-def takes_users(function) -> bool:
+def takes_users(function: Callable) -> bool:
     """Whether a person's function has a parameter ``users``."""
     return "users" in inspect.signature(function).parameters

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from recbole_genci.config.metric_names import Metric, metrics_asked, written
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.own_code import name_of
 from recbole_genci.utils.validation import nearest
 
@@ -19,7 +20,7 @@ _LEARNERS = (
 )  # sparse_adam takes no dense gradient, and all of these are
 
 
-def check(config) -> None:
+def check(config: ConfigLike) -> None:
     """Refuse what would make a comparison meaningless or a run crash later.
 
     Args:
@@ -70,7 +71,7 @@ def check_evaluation(final: Mapping) -> list[Metric]:
     return _checked_metrics(written(final["metrics"]), final["valid_metric"])
 
 
-def _check_caches(config) -> None:
+def _check_caches(config: ConfigLike) -> None:
     for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
         if config[key]:
             raise ValueError(
@@ -80,7 +81,7 @@ def _check_caches(config) -> None:
             )
 
 
-def _check_protocol(config) -> None:
+def _check_protocol(config: ConfigLike) -> None:
     args = config["eval_args"]
     if config["train_neg_sample_args"]["distribution"] != "none":
         raise ValueError(
@@ -126,7 +127,7 @@ def _check_protocol(config) -> None:
         )
 
 
-def split_is_in_time_order(config) -> bool:
+def split_is_in_time_order(config: ConfigLike) -> bool:
     """Whether the split is known to hold no training row that is later than a held-out row of the
     same user.
     """
@@ -146,7 +147,7 @@ def _checked_metrics(asked: Sequence[str], valid_metric: str) -> list[Metric]:
     return metrics
 
 
-def _check_numbers(config) -> None:
+def _check_numbers(config: ConfigLike) -> None:
     for key in ("seed", "data_seed"):
         if config[key] + config["seeds"] > 2**32:
             raise ValueError(
@@ -154,13 +155,13 @@ def _check_numbers(config) -> None:
             )
 
 
-def _check_heads(config) -> None:
+def _check_heads(config: ConfigLike) -> None:
     heads, size = config["num_heads"], config["attention_size"]  # AutoInt, FiGNN
     if heads and size and size % heads:
         raise ValueError(f"num_heads: {heads} heads do not divide attention_size, which is {size}.")
 
 
-def _check_processes(config) -> None:
+def _check_processes(config: ConfigLike) -> None:
     nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
     if world_size != -1 and world_size < offset + nproc:
         raise ValueError(

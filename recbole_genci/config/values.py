@@ -135,7 +135,7 @@ def _check_filters(final: Mapping) -> None:
             )
 
 
-def _is_intervals(value) -> bool:
+def _is_intervals(value: object) -> bool:
     for interval in str(value).split(";"):
         interval = interval.strip()
         ends = interval[1:-1].split(",")

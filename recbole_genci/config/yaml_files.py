@@ -45,7 +45,7 @@ def read_yaml(file: Path, key: str) -> dict:
     return content
 
 
-def _repeated_key(node: yaml.Node | None):
+def _repeated_key(node: yaml.Node | None) -> yaml.Node | None:
     """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes
     the last in silence.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def read_atomic_file(
     return frame
 
 
-def _short_line(file, cells: int, field_separator: str, encoding: str) -> str | None:
+def _short_line(file: Path, cells: int, field_separator: str, encoding: str) -> str | None:
     """Which line is the first to lack cells."""
     with open(file, encoding=_codec(encoding)) as lines:
         for number, line in enumerate(lines, start=1):
@@ -118,7 +119,13 @@ def _short_line(file, cells: int, field_separator: str, encoding: str) -> str | 
     return None
 
 
-def _first_word_for_a_number(file, fields, header, field_separator, encoding) -> str | None:
+def _first_word_for_a_number(
+    file: Path,
+    fields: Sequence[str],
+    header: Mapping[str, str],
+    field_separator: str,
+    encoding: str,
+) -> str | None:
     """Where a float column holds no number; the reader's own error does not say."""
     numbers = [
         f"{field}:{kind}" for field, kind in header.items() if kind == "float" and field in fields

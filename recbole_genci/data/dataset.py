@@ -5,15 +5,19 @@ histories by pointer.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureType
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci import compat
+from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
 from recbole_genci.data.atomic_files import read_atomic_file, read_header, split_sequences
 from recbole_genci.data.download import find_or_download
@@ -57,15 +61,19 @@ class CTRDataset(Dataset):
         FileNotFoundError, ValueError: missing or malformed files, columns or labels, each named.
     """
 
-    def __init__(self, config):
-        self.attached = frozenset()
-        self.semantic_ids = None
+    # RecBole's: rows as a table, and later as an Interaction; the name of their time.
+    inter_feat: Any
+    time_field: str
+
+    def __init__(self, config: Config) -> None:
+        self.attached: frozenset[str] = frozenset()
+        self.semantic_ids: torch.Tensor | None = None
         super().__init__(config)
 
     # ---------------------------------------------------------------- reading (RecBole
     # dataset.py:252, 458-535)
 
-    def _load_data(self, token, dataset_path):
+    def _load_data(self, token: str, dataset_path: str) -> None:
         find_or_download(self, Path(dataset_path))
         check_files(self, token, Path(dataset_path))
         super()._load_data(token, dataset_path)
@@ -80,7 +88,7 @@ class CTRDataset(Dataset):
         }
         check_loaded(self, token, Path(dataset_path), attached)
 
-    def _load_feat(self, filepath, source):
+    def _load_feat(self, filepath: str, source: FeatureSource) -> pd.DataFrame | None:
         load_col, unload_col = self._get_load_and_unload_col(source)
         if load_col == set():
             return None
@@ -112,7 +120,7 @@ class CTRDataset(Dataset):
 
     # ---------------------------------------------------------------- processing
 
-    def _data_processing(self):
+    def _data_processing(self) -> None:
         with compat.series_agg_len_by_row():
             super()._data_processing()
         label = self.inter_feat[self.label_field]
@@ -126,7 +134,7 @@ class CTRDataset(Dataset):
                 "this one."
             )
 
-    def _filter_nan_user_or_item(self):
+    def _filter_nan_user_or_item(self) -> None:
         # RecBole drops rows twice, the second time by labels that it takes for positions
         # (dataset.py:834): others would go.
         missing = self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1).to_numpy()
@@ -139,7 +147,7 @@ class CTRDataset(Dataset):
             self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
         super()._filter_nan_user_or_item()
 
-    def _remove_duplication(self):
+    def _remove_duplication(self) -> None:
         # RecBole sorts by time with a sort that may swap rows of one instant, from one processor to
         # the next (dataset.py:853).
         keep, feat = self.config["rm_dup_inter"], self.inter_feat
@@ -153,7 +161,7 @@ class CTRDataset(Dataset):
                 [self.uid_field, self.iid_field], keep=keep
             ).sort_index()
 
-    def _filter_inter_by_user_or_item(self):
+    def _filter_inter_by_user_or_item(self) -> None:
         rows = len(self.inter_feat)
         super()._filter_inter_by_user_or_item()
         if len(self.inter_feat) < rows:
@@ -164,7 +172,7 @@ class CTRDataset(Dataset):
                 "for features."
             )
 
-    def _reset_index(self):
+    def _reset_index(self) -> None:
         for name in self.feat_name_list:
             if getattr(self, name).empty:
                 raise ValueError(
@@ -175,7 +183,7 @@ class CTRDataset(Dataset):
                 )
         super()._reset_index()
 
-    def _fill_nan(self):
+    def _fill_nan(self) -> None:
         # dataset.py:648, 650 fill a copy since pandas 3, which leaves NaN to become -2**63 as an
         # id.
         for name in self.feat_name_list:
@@ -198,11 +206,11 @@ class CTRDataset(Dataset):
                     )
                     feat[field] = [empty if isinstance(row, float) else row for row in feat[field]]
 
-    def _set_label_by_threshold(self):
+    def _set_label_by_threshold(self) -> None:
         check_label(self)
         super()._set_label_by_threshold()
 
-    def _normalize(self):
+    def _normalize(self) -> None:
         check_scaled(self)
         # The last moment at which time is exact: normalising and float32 come next.
         self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
@@ -210,7 +218,7 @@ class CTRDataset(Dataset):
         super()._normalize()
         warn_of_large_numbers(self)
 
-    def _change_feat_format(self):
+    def _change_feat_format(self) -> None:
         super()._change_feat_format()
         self.inter_feat = _Rows(self.inter_feat.interaction)
         self.inter_feat[TIME_RANK] = torch.from_numpy(self._time_rank)
@@ -219,16 +227,16 @@ class CTRDataset(Dataset):
     # ---------------------------------------------------------------- ordering and splitting by
     # exact time
 
-    def sort(self, by, ascending=True):
+    def sort(self, by: str | Sequence[str], ascending: bool | Sequence[bool] = True) -> None:
         super().sort(TIME_RANK if by == self.time_field else by, ascending)
 
-    def shuffle(self):
+    def shuffle(self) -> None:
         # RecBole draws from the global generator (interaction.py:303): one draw elsewhere would
         # change the split.
         generator = torch.Generator().manual_seed(self.config["data_seed"])
         self.inter_feat._reindex(torch.randperm(len(self.inter_feat), generator=generator))
 
-    def time_based_split(self, ratios, group_by):
+    def time_based_split(self, ratios: Sequence[float], group_by: str | None) -> list[CTRDataset]:
         # A percentile picks the same rows by rank as by time, and ranks are exact.
         field, self.time_field = self.time_field, TIME_RANK
         try:
@@ -239,7 +247,7 @@ class CTRDataset(Dataset):
             part.time_field = field
         return parts
 
-    def _grouped_index(self, group_by_list):
+    def _grouped_index(self, group_by_list: np.ndarray) -> list[np.ndarray]:
         """Row numbers of each group, groups by first appearance, as RecBole's loop
         (dataset.py:1591), vectorised.
         """
@@ -249,7 +257,7 @@ class CTRDataset(Dataset):
         rows = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
         return [rows[group] for group in np.argsort(first)]
 
-    def build(self):
+    def build(self) -> list[CTRDataset]:
         """Order and split the rows, then give each its history.
 
         Returns:
@@ -266,7 +274,7 @@ class CTRDataset(Dataset):
         self.attach_histories(parts, self.history_source)
         return parts
 
-    def attach_histories(self, parts, history_source: str) -> None:
+    def attach_histories(self, parts: Sequence[CTRDataset], history_source: str) -> None:
         """Give each row of ``parts`` the pointers to its history, from rows of all parts or
         (``training``) of the first.
         """
@@ -309,7 +317,9 @@ class CTRDataset(Dataset):
 
     # ---------------------------------------------------------------- what one model reads
 
-    def view(self, config, semantic_ids=None):
+    def view(
+        self, config: Config, semantic_ids: np.ndarray | torch.Tensor | None = None
+    ) -> CTRDataset:
         """This part as one model reads it: the same rows and features, with the columns the model
         needs attached.
 
@@ -330,7 +340,7 @@ class CTRDataset(Dataset):
         part.semantic_ids = torch.as_tensor(semantic_ids) if reads.reads_semantic_ids else None
         return part
 
-    def __getitem__(self, index, join=True):
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         index = (
             torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(index)
         )
@@ -352,7 +362,9 @@ class CTRDataset(Dataset):
             columns |= self._attach(columns[self.iid_field], start, end)
         return Interaction(columns)
 
-    def _attach(self, items, start, end) -> dict[str, torch.Tensor]:
+    def _attach(
+        self, items: torch.Tensor, start: torch.Tensor, end: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """History columns of a batch, under RecBole's names: ``item_id_list`` [B, H],
         ``item_length`` [B], and ``neg_item_id_list`` [B, H] for models that read negatives.
 
@@ -372,6 +384,7 @@ class CTRDataset(Dataset):
             # then reads is padding.
             columns[self.config["ITEM_LIST_LENGTH_FIELD"]] = length.clamp(min=1)
         if "semantic_ids" in self.attached:
+            assert self.semantic_ids is not None
             columns[SEMANTIC_IDS] = self.semantic_ids[items]
             columns[HISTORY_SEMANTIC_IDS] = self.semantic_ids[history]
             # A non-empty history is known by where it ends; all empty ones are the same.
@@ -394,7 +407,7 @@ class _Rows(Interaction):
     every column (interaction.py:137): most of the time that building a dataset takes.
     """
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Interaction:
         if not isinstance(index, list):
             return super().__getitem__(index)
         rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
@@ -403,6 +416,6 @@ class _Rows(Interaction):
         )
 
 
-def create_dataset(config) -> CTRDataset:
+def create_dataset(config: Config) -> CTRDataset:
     """Read and filter the rows that ``config`` describes."""
     return CTRDataset(config)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from recbole.data.interaction import Interaction
 
-from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK, CTRDataset
 
 
-def data_fingerprint(parts) -> str:
+def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
     """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if
     every model's rows are.
     """
@@ -33,7 +34,7 @@ def data_fingerprint(parts) -> str:
     return digest.hexdigest()
 
 
-def rows_fingerprint(parts) -> str:
+def rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
     """SHA-256 over rows, labels, splits and histories, as ``data_fingerprint``, and over all
     features besides.
     """
@@ -46,7 +47,9 @@ def rows_fingerprint(parts) -> str:
     return digest.hexdigest()
 
 
-def _add_features(digest, features: Interaction | None) -> None:
-    for field in sorted(features.interaction) if features is not None else ():
+def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
+    if features is None:
+        return
+    for field in sorted(features.interaction):
         digest.update(field.encode())
         digest.update(np.ascontiguousarray(features[field].numpy()).tobytes())

@@ -46,7 +46,9 @@ class History:
         end = np.searchsorted(self.keys, users * (self.num_ranks + 1) + ranks, side="left")
         return np.maximum(first_of_user, end - max_length), end
 
-    def gather(self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False):
+    def gather(
+        self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Fetch histories by pointer.
 
         Args:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
-from recbole.data.dataloader import TrainDataLoader
+from recbole.data.dataloader import AbstractDataLoader, TrainDataLoader
+from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
-from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
+from recbole_genci.config import Config
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
 
 PARTS = ("train", "valid", "test")
 
 
-def create_loaders(config, parts, semantic_ids=None):
+class AlignedCodes(Protocol):
+    """What a loader asks of ``SemanticIDs``."""
+
+    def aligned(self, id_tokens: Sequence[str], /) -> np.ndarray:
+        """Codes ``[V, N]`` in the order of RecBole's ids; row 0, the padding, is -1."""
+
+
+def create_loaders(
+    config: Config, parts: Sequence[CTRDataset], semantic_ids: AlignedCodes | None = None
+) -> list[AbstractDataLoader]:
     """Training, validation and test loader of one model, all over the same rows.
 
     Args:
@@ -31,12 +44,19 @@ def create_loaders(config, parts, semantic_ids=None):
     ]
 
 
-def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False):
+def create_loader(
+    config: Config,
+    part: CTRDataset,
+    semantic_ids: AlignedCodes | None,
+    phase: str,
+    shuffle: bool = False,
+) -> AbstractDataLoader:
     """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments
     as above.
     """
     codes = None
     if config.model_class.reads_semantic_ids:
+        assert semantic_ids is not None
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
     loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
     if shuffle and config["group_rows_by_history"]:
@@ -50,7 +70,9 @@ class CTRTrainDataLoader(TrainDataLoader):
     takes, for every model alike.
     """
 
-    def _init_batch_size_and_step(self):
+    step: int  # RecBole's name for the rows of a batch
+
+    def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         asked = self.step
         self.step = next(
@@ -74,7 +96,9 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
     from the loader's generator.
     """
 
-    def __init__(self, config, dataset, sampler, shuffle=True):
+    def __init__(
+        self, config: Config, dataset: CTRDataset, sampler: None, shuffle: bool = True
+    ) -> None:
         super().__init__(
             config, dataset, sampler, shuffle=False
         )  # positions in order; collate_fn says which rows they are
@@ -84,13 +108,14 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
         self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(
             return_inverse=True
         )[1]
-        self._order = None
+        self._order: np.ndarray | None = None
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Interaction]:
         self._order = grouped_order(self._groups, self.generator).numpy()
         return super().__iter__()
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: Any) -> Interaction:
+        assert self._order is not None  # drawn by __iter__
         return super().collate_fn(self._order[index])
 
 
@@ -106,7 +131,7 @@ def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Ten
     return rows[torch.argsort(places[groups[rows]], stable=True)]
 
 
-def summarise(parts) -> pd.DataFrame:
+def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
     """One line per part: rows, users, items, share of positives, history lengths."""
     rows = []
     for name, part in zip(PARTS, parts):
@@ -129,7 +154,7 @@ def summarise(parts) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("part")
 
 
-def log_summary(parts) -> None:
+def log_summary(parts: Sequence[CTRDataset]) -> None:
     """Print the summary and warn about what would spoil the metrics.
 
     Raises:

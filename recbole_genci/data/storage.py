@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from recbole.utils import FeatureSource, FeatureType
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from recbole_genci.config import Config
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
 from recbole_genci.utils.files import write_atomically
 
@@ -23,7 +26,7 @@ _TABLES = ("inter_feat", "user_feat", "item_feat")
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def store_parts(parts, file: Path) -> None:
+def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
     """Write the parts of ``CTRDataset.build()`` to ``file``, whole or not at all.
 
     Histories are not written: they follow from the rows. Parts that have been stored before are
@@ -76,7 +79,7 @@ def store_parts(parts, file: Path) -> None:
         part.stored_file = file
 
 
-def load_parts(file: Path, config) -> list[CTRDataset]:
+def load_parts(file: Path, config: Config) -> list[CTRDataset]:
     """The parts that ``store_parts`` wrote, with their histories.
 
     Raises:
@@ -108,12 +111,14 @@ def load_parts(file: Path, config) -> list[CTRDataset]:
 class _StoredDataset(CTRDataset):
     """A CTRDataset whose tables come from a file of ``store_parts`` instead of atomic files."""
 
-    def __init__(self, config, facts, tensors):
+    def __init__(
+        self, config: Config, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    ) -> None:
         self._facts, self._tensors = facts, tensors
         super().__init__(config)
         del self._facts, self._tensors
 
-    def _from_scratch(self):
+    def _from_scratch(self) -> None:
         self._get_preset()
         self._get_field_from_config()
         for field, (kind, source, length, buckets) in self._facts["fields"].items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config.values import ALL_COLUMNS
@@ -18,17 +19,17 @@ EXACT_UP_TO = 2**53  # of whole numbers in float64, as which RecBole reads times
 LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
 
 
-def ordered_fields(dataset) -> set[str]:
+def ordered_fields(dataset: Dataset) -> set[str]:
     """Columns of the rows whose values are compared: time, label, and what the label is made of."""
     return {dataset.time_field, dataset.label_field, *(dataset.config["threshold"] or ())}
 
 
-def _id_fields(dataset) -> dict[FeatureSource, str]:
+def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
     """By kind of file, the column that says whom or what a line describes."""
     return {FeatureSource.USER: dataset.uid_field, FeatureSource.ITEM: dataset.iid_field}
 
 
-def check_files(dataset, token: str, folder: Path) -> None:
+def check_files(dataset: Dataset, token: str, folder: Path) -> None:
     """Refuse a folder that lacks the rows, or a file of which ``load_col`` asks for features.
 
     Raises:
@@ -58,7 +59,11 @@ def check_files(dataset, token: str, folder: Path) -> None:
 
 
 def check_header(
-    dataset, file: Path, source: FeatureSource, header: Mapping[str, str], asked: Iterable[str]
+    dataset: Dataset,
+    file: Path,
+    source: FeatureSource,
+    header: Mapping[str, str],
+    asked: Iterable[str],
 ) -> None:
     """Refuse a header that lacks a column asked for, or declares one of another type than its use
     needs.
@@ -90,7 +95,9 @@ def check_header(
             )
 
 
-def check_described_once(dataset, file: Path, source: FeatureSource, frame: pd.DataFrame) -> None:
+def check_described_once(
+    dataset: Dataset, file: Path, source: FeatureSource, frame: pd.DataFrame
+) -> None:
     """Refuse a user or item with two lines, of which RecBole keeps the first."""
     own = _id_fields(dataset).get(source)
     if own in frame and (again := frame[own].duplicated()).any():
@@ -102,7 +109,7 @@ def check_described_once(dataset, file: Path, source: FeatureSource, frame: pd.D
         )
 
 
-def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
+def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str]) -> None:
     """Refuse columns that are missing, that a key cannot mean, or whose values cannot be used.
 
     Args:
@@ -196,7 +203,7 @@ def check_loaded(dataset, token: str, folder: Path, attached: set[str]) -> None:
         )
 
 
-def check_label(dataset) -> None:
+def check_label(dataset: Dataset) -> None:
     """Refuse rows without a label, or without what ``threshold`` makes it of."""
     columns, threshold = dataset.inter_feat, dataset.config["threshold"]
     if threshold is None and dataset.label_field not in columns:
@@ -215,7 +222,7 @@ def check_label(dataset) -> None:
             )
 
 
-def check_scaled(dataset) -> None:
+def check_scaled(dataset: Dataset) -> None:
     """Refuse rows without a time, and ``normalize_field`` of what is no number."""
     if dataset.time_field not in dataset.inter_feat:
         raise ValueError(
@@ -233,7 +240,7 @@ def check_scaled(dataset) -> None:
             )
 
 
-def warn_of_large_numbers(dataset) -> None:
+def warn_of_large_numbers(dataset: Dataset) -> None:
     """Point out numerical features that would drown what they are summed with."""
     numbers = set(dataset.config["numerical_features"] or ()) - set(
         dataset.config["discretization"] or ()

@@ -13,12 +13,16 @@ Symbols: R rows, P clicked rows, N levels (the last one tells collisions apart a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.files import write_json
 
 WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
@@ -31,11 +35,12 @@ class Popularity(NamedTuple):
     items: Tensor  # [num_items], padding last
 
 
-def popularity(part) -> Popularity:
+def popularity(part: CTRDataset) -> Popularity:
     """Count codes and items over the clicked rows of a training part that has ``semantic_ids``."""
     clicked = part.inter_feat[part.label_field] == 1
     items = part.inter_feat[part.iid_field][clicked]
     codes = part.semantic_ids
+    assert codes is not None
     sizes = (codes.max(dim=0).values + 1).tolist()
     by_level = [
         torch.bincount(codes[items, level], minlength=size) for level, size in enumerate(sizes[:-1])
@@ -131,7 +136,13 @@ def _mean(values: Tensor) -> float | None:
 
 
 @torch.no_grad()
-def diagnose(model, loader, training_part, device, max_rows: int | None = None) -> dict | None:
+def diagnose(
+    model: AbstractRecommender,
+    loader: AbstractDataLoader,
+    training_part: CTRDataset,
+    device: torch.device,
+    max_rows: int | None = None,
+) -> dict | None:
     """One pass over a loader's rows; draws no random number, so that it changes no training.
 
     Args:
@@ -158,7 +169,13 @@ def diagnose(model, loader, training_part, device, max_rows: int | None = None) 
     return summarise(seen, popularity(training_part))
 
 
-def save_diagnostics(model, loaders: dict, training_part, device, file: Path) -> None:
+def save_diagnostics(
+    model: AbstractRecommender,
+    loaders: dict,
+    training_part: CTRDataset,
+    device: torch.device,
+    file: Path,
+) -> None:
     """Write ``file`` over all rows of the loaders, by their names; nothing for a model without a
     generator.
     """
@@ -177,7 +194,7 @@ def in_words(found: dict) -> str:
         return f"generator: no clicks among {found['rows']:,} validation rows."
     beams, every = found["beams"], found["all_beams"]
 
-    def share(hit, kind):
+    def share(hit: Mapping[str, Any], kind: str) -> str:
         return f"{100 * hit[kind]:.1f}%"
 
     item, code = every["items"], every["codes"][0]
@@ -195,13 +212,13 @@ def as_line(found: dict) -> str:
     guesses by popularity.
     """
 
-    def levels(values, form="{:.2f}"):
+    def levels(values: Iterable[float | None], form: str = "{:.2f}") -> str:
         return "/".join("-" if value is None else form.format(value) for value in values)
 
-    def shares(hits_of, kind):
+    def shares(hits_of: Sequence[Mapping[str, Any]], kind: str) -> str:
         return levels([None if hit[kind] is None else 100 * hit[kind] for hit in hits_of], "{:.1f}")
 
-    def hit(name, hits_of):
+    def hit(name: str, hits_of: Sequence[Mapping[str, Any]]) -> str:
         return f"{name} {shares(hits_of, 'generated')} % (popular {shares(hits_of, 'popular')} %)"
 
     first, every = found["first_beam"], found["all_beams"]

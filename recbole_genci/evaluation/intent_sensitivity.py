@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 
-from recbole_genci.evaluation.intents import choose_rows
+from recbole_genci.evaluation.intents import LoadedRun, choose_rows
 
 TARGET_ITEM, COHORTS, HISTORY = "target item", "generated cohorts", "history"
 
 
 @torch.no_grad()
-def short_term_sensitivity(saved_run, rows: int, seed: int) -> dict[str, float]:
+def short_term_sensitivity(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, float]:
     """Share of the variance of H_STI that comes from each of its inputs.
 
     Args:

@@ -17,13 +17,31 @@ is the same model, and moves H_LTI but not ``W_L H_LTI``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import FeatureSource
 
+from recbole_genci.config import Config
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
+
+
+class LoadedRun(Protocol):
+    """What ``recbole_genci.load`` returns, as far as it is read here."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def model(self) -> AbstractRecommender: ...
+
+    def loader(self, part: str = "test") -> AbstractDataLoader: ...
+
 
 LONG_TERM, SHORT_TERM, TARGET = "long-term intent", "short-term intent", "target item"
 _SHARES = {LONG_TERM: "long_term", SHORT_TERM: "short_term", TARGET: "item"}
@@ -37,7 +55,7 @@ NEGLIGIBLE = (
 _STYLES = ((LONG_TERM, "#0072B2", "o"), (SHORT_TERM, "#E69F00", "^"), (TARGET, "#000000", "+"))
 
 
-def intent_vectors(saved_run, rows: int, seed: int) -> dict[str, np.ndarray]:
+def intent_vectors(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, np.ndarray]:
     """``W_L H_LTI``, ``W_S H_STI`` and ``W_v E_v`` (see above) of test rows chosen at random.
 
     Args:
@@ -75,7 +93,7 @@ def intent_vectors(saved_run, rows: int, seed: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in _SHARES}
 
 
-def check_intents(config, rows: int) -> None:
+def check_intents(config: Config, rows: int) -> None:
     """Raises ValueError for a GenCI without both intents, or fewer than three rows to compare."""
     for key in ("use_long_term", "use_short_term"):
         if not config[key]:
@@ -216,7 +234,7 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
     save(figure, file)
 
 
-def _sets_that_vary(vectors) -> list[str]:
+def _sets_that_vary(vectors: Mapping[str, np.ndarray]) -> list[str]:
     """Names of the sets whose rows differ by more than rounding; of the others t-SNE would spread
     the rounding errors out.
     """
@@ -224,7 +242,7 @@ def _sets_that_vary(vectors) -> list[str]:
     return [name for name, size in ranges.items() if size > NEGLIGIBLE * max(ranges.values())]
 
 
-def _check(vectors) -> None:
+def _check(vectors: Mapping[str, np.ndarray]) -> None:
     if set(vectors) != set(_SHARES):
         raise ValueError(
             f"intents: expected the sets {', '.join(_SHARES)}, got {', '.join(vectors) or 'none'}."

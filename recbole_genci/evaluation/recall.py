@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from numbers import Integral
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import popularity
 from recbole_genci.utils.validation import is_whole
 
@@ -55,10 +58,10 @@ def ranking_metrics(ranks: Tensor, k: Sequence[int]) -> dict[str, float]:
 
 @torch.no_grad()
 def recall(
-    model,
-    loader,
-    training_part,
-    device,
+    model: AbstractRecommender,
+    loader: AbstractDataLoader,
+    training_part: CTRDataset,
+    device: torch.device,
     k: Sequence[int] = (10, 20),
     num_beams: int | None = None,
     exclude_history: bool = False,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metrics_dict
+from recbole.model.abstract_recommender import AbstractRecommender
 from tqdm import tqdm
 
+from recbole_genci.config import Config
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_asked, takes_users
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.own_code import errors_in_words
@@ -19,7 +24,11 @@ from recbole_genci.utils.own_code import errors_in_words
 
 @torch.no_grad()
 def score_rows(
-    model, loader, device, show_progress: bool = False, processes: Processes = ALONE
+    model: AbstractRecommender,
+    loader: AbstractDataLoader,
+    device: torch.device,
+    show_progress: bool = False,
+    processes: Processes = ALONE,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predict every row of a loader.
 
@@ -57,7 +66,7 @@ def score_rows(
     return scores, labels
 
 
-def check_probabilities(model, scores: torch.Tensor, rows: int) -> None:
+def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: int) -> None:
     """Raises ValueError for scores that are not one number from 0 to 1 a row: LogLoss would cut
     them off without a word.
     """
@@ -75,18 +84,18 @@ def check_probabilities(model, scores: torch.Tensor, rows: int) -> None:
         )
 
 
-def users_of(loader) -> np.ndarray:
+def users_of(loader: AbstractDataLoader) -> np.ndarray:
     """User id of each row ``[R]`` of a loader that keeps the rows' order."""
     return users_of_part(loader.dataset)
 
 
-def users_of_part(part) -> np.ndarray:
+def users_of_part(part: CTRDataset) -> np.ndarray:
     """User id of each row ``[R]`` of a part."""
     return part.inter_feat[part.uid_field].numpy()
 
 
 def metrics_of(
-    config, scores: torch.Tensor, labels: torch.Tensor, users: np.ndarray | None = None
+    config: Config, scores: torch.Tensor, labels: torch.Tensor, users: np.ndarray | None = None
 ) -> dict[str, float]:
     """The configuration's ``metrics`` of scores ``[R]`` against labels ``[R]``, by their names in
     lower case.
@@ -103,10 +112,17 @@ def metrics_of(
     }
 
 
-def _measured(metric: Metric, config, scores, labels, users) -> float:
+def _measured(
+    metric: Metric,
+    config: Config,
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    users: np.ndarray | None,
+) -> float:
     if metric.name in RECBOLE_METRICS:
         return _of_recbole(metrics_dict[metric.key], config, scores, labels)
     if metric.own is None:
+        assert users is not None
         value = gauc(users, labels.numpy(), scores.numpy())
     else:
         with errors_in_words("metrics", metric.name):
@@ -114,7 +130,13 @@ def _measured(metric: Metric, config, scores, labels, users) -> float:
     return round(value, config["metric_decimal_place"])
 
 
-def _own(own, config, scores, labels, users) -> float:
+def _own(
+    own: Callable,
+    config: Config,
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    users: np.ndarray | None,
+) -> float:
     if isinstance(own, type) and issubclass(own, AbstractMetric):
         return _of_recbole(own, config, scores, labels)
     function = own() if isinstance(own, type) else own
@@ -122,7 +144,9 @@ def _own(own, config, scores, labels, users) -> float:
     return float(function(labels.numpy(), scores.double().numpy(), **more))
 
 
-def _of_recbole(metric_class, config, scores, labels) -> float:
+def _of_recbole(
+    metric_class: type, config: Config, scores: torch.Tensor, labels: torch.Tensor
+) -> float:
     collected = DataStruct()
     collected.set("rec.score", scores)
     collected.set("data.label", labels)

@@ -8,13 +8,14 @@ open is chosen here, and said by ``DEFINITION``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import csr_array
 
-from recbole_genci.data.dataset import ROW_NUMBER, TIME_RANK
+from recbole_genci.data.dataset import ROW_NUMBER, TIME_RANK, CTRDataset
 from recbole_genci.utils.validation import nearest
 
 FAST, SLOW, UNDEFINED = "fast", "slow", ""
@@ -51,7 +52,7 @@ class UserVolatility:
         return float(np.median(known)) if len(known) else float("nan")
 
 
-def user_volatility(parts, training_only: bool = True) -> UserVolatility:
+def user_volatility(parts: Sequence[CTRDataset], training_only: bool = True) -> UserVolatility:
     """Volatility of every user of a run.
 
     Args:
@@ -117,7 +118,7 @@ def jaccard_distance(sets: csr_array, first: np.ndarray, second: np.ndarray) -> 
     return 1 - shared / (size[first] + size[second] - shared)
 
 
-def _item_sets(part) -> csr_array:
+def _item_sets(part: CTRDataset) -> csr_array:
     """Which item has which genre: ``[num_items, num_genres]`` of ones, row 0 (padding) empty."""
     field = set_field(part)
     values = part.item_feat[field].numpy().reshape(part.item_num, -1)
@@ -130,7 +131,7 @@ def _item_sets(part) -> csr_array:
     return sets
 
 
-def set_field(part) -> str:
+def set_field(part: CTRDataset) -> str:
     """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq``
     field of items.
 

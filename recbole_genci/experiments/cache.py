@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import logging
 
+from recbole_genci.config import Config
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.plan import prepare_rows, prepare_semantic_ids
 from recbole_genci.tokenizer import SemanticIDs
@@ -18,10 +20,11 @@ from recbole_genci.utils.logs import start_console
 class Preparation:
     """Remembers what it has prepared."""
 
-    def __init__(self):
-        self._rows, self._ids = {}, {}
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[list[CTRDataset], str]] = {}
+        self._ids: dict[str, SemanticIDs | None] = {}
 
-    def rows(self, config) -> tuple[list, str]:
+    def rows(self, config: Config) -> tuple[list, str]:
         """Training, validation and test part, and their fingerprint (``rows_fingerprint``)."""
         keys = [
             *config.parameters["Dataset"],
@@ -38,7 +41,7 @@ class Preparation:
             self._rows[key] = parts, rows_fingerprint(parts)
         return self._rows[key]
 
-    def semantic_ids(self, config, published: bool = True) -> SemanticIDs | None:
+    def semantic_ids(self, config: Config, published: bool = True) -> SemanticIDs | None:
         """Those that the configuration's model reads; None if it reads none. ``published`` as of
         `find_semantic_ids`.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.experiments.cache import Preparation
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
@@ -71,7 +72,7 @@ def experiment(
         >>> result.table                               # as results/ablation-ml-100k/table.csv
         >>> result.lines["w/o SR"][0].test["auc"]      # of its first seed
     """
-    models = [reference_of(model) for model in models] if models else None
+    names = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, models, seeds, config_files, words)
     asked = Asked(dataset, models, parse_seeds(seeds), config_files, config_dict, argv, command)
@@ -124,7 +125,7 @@ def _check_semantic_ids(request: Request) -> None:
             )
 
 
-def _can_be_reported(request: Request, parts, alone: bool) -> bool:
+def _can_be_reported(request: Request, parts: Sequence[CTRDataset], alone: bool) -> bool:
     """Whether models and rows have what the experiment measures. One among many that lacks it is
     left out, with a warning.
     """
@@ -160,7 +161,14 @@ def _execute(request: Request, preparation: Preparation) -> Outcome:
     return outcome
 
 
-def _command(name, dataset, models, seeds, config_files, argv) -> str:
+def _command(
+    name: str,
+    dataset: str,
+    models: Sequence[str] | None,
+    seeds: object,
+    config_files: Sequence[str] | None,
+    argv: Sequence[str],
+) -> str:
     words = [f"--experiment={name}", f"--dataset={dataset}"]
     words += [f"--models={','.join(models)}"] if models else []
     words += [f"--seeds={seeds}"] if seeds is not None else []

@@ -4,7 +4,7 @@ properties/experiment/.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class Line:
     model: str
     keys: dict[str, Any] = field(default_factory=dict)
     swept: str | None = None
+
+    @property
+    def swept_value(self) -> Any:
+        """The value of that key."""
+        assert self.swept is not None
+        return self.keys[self.swept]
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ def chosen(name: str) -> list[Definition]:
     return [read(each) for each in (known_experiments() if name == ALL else [name])]
 
 
-def _lines(content: dict):
+def _lines(content: dict) -> Iterator[Line]:
     for model in content.get("models", ()):
         yield Line(model, model)
     for line in content.get("lines", ()):

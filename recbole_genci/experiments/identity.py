@@ -7,8 +7,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from typing import Any
 
-from recbole_genci.config import known_keys
+from recbole_genci.config import Config, known_keys
 from recbole_genci.config.metric_names import metrics_asked
 from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
@@ -52,7 +53,7 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
 }
 
 
-def effective_keys(config) -> dict:
+def effective_keys(config: Config) -> dict:
     """The keys of a Config that decide what its model learns from given rows and semantic IDs, in a
     form that JSON can hold.
     """
@@ -65,7 +66,7 @@ def _keys_that_matter(model: str, dataset: str) -> list[str]:
     return sorted(known_keys([model], dataset) - _NOT_RESULTS)
 
 
-def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) -> str:
+def cell_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | None) -> str:
     """SHA-256 that is equal for runs which are the same run.
 
     Args:
@@ -75,7 +76,7 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
         semantic_ids: those that the model reads; None if it reads none, or if they could not be
             made: then the settings by which they were to be made count.
     """
-    ids = None
+    ids: list | dict[str, Any] | None = None
     if semantic_ids:
         ids = [semantic_ids.digest, list(semantic_ids.level_sizes)]
     elif config.model_class.reads_semantic_ids:
@@ -96,7 +97,7 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """A value as JSON has it, with 1.0 and 1 as one number."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -118,7 +119,9 @@ class Outcome:
         seeds = len(self.request.seeds)
         return f"test {metric}" + (f" (mean ± sd of {seeds} seeds)" if seeds > 1 else "")
 
-    def number(self, line: Line, key: str, combine=np.median) -> float | None:
+    def number(
+        self, line: Line, key: str, combine: Callable[[Sequence[float]], float] = np.median
+    ) -> float | None:
         """A number of the runs' records over all seeds, as ``latency_s``; None if a seed is
         missing.
         """

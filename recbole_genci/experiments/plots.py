@@ -8,11 +8,15 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recbole_genci.experiments.tables import Estimate
 from recbole_genci.utils.figures import row_of_axes, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _WIDEST_NAME = 32
@@ -123,7 +127,7 @@ def _look(number: int, series: Series) -> dict:
     }
 
 
-def _finish(figure, axes, title: str, file: Path) -> None:
+def _finish(figure: Figure, axes: np.ndarray, title: str, file: Path) -> None:
     handles = {
         label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
     }

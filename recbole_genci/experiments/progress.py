@@ -37,7 +37,7 @@ class Timer:
     runs.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._times: list[tuple[str, str, float]] = []
 
     def add(self, line: str, model: str, seconds: float | None) -> None:

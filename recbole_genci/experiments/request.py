@@ -55,7 +55,7 @@ class Request:
         return results_folder(self.config, self.definition.name)
 
 
-def results_folder(config, name: str) -> Path:
+def results_folder(config: Config, name: str) -> Path:
     """Where an experiment of that name leaves its results."""
     return Path(config["results_dir"]) / f"{name}-{config['dataset']}"
 
@@ -168,7 +168,7 @@ def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> No
     """Two lines of one model that would be one run say that a key of the request switches a variant
     on everywhere.
     """
-    seen = {}
+    seen: dict[tuple[str, str], str] = {}
     for line in lines:
         if line.swept:
             continue  # a sweep over several keys has its default value once for each of them
@@ -182,7 +182,7 @@ def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> No
         seen[facts] = line.name
 
 
-def parse_seeds(value) -> int | None:
+def parse_seeds(value: object) -> int | None:
     """``--seeds`` as a number of at least 1, or None where it is not given.
 
     Raises:

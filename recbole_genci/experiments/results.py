@@ -5,8 +5,10 @@ pictures.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -17,7 +19,7 @@ from recbole_genci.utils.provenance import provenance
 TABLE = "table.md"
 
 
-def check_report(request: Request, parts) -> None:
+def check_report(request: Request, parts: Sequence[CTRDataset]) -> None:
     """Check, before anything is trained, that models and the dataset's parts have what the
     experiment's report measures.
 

@@ -74,12 +74,13 @@ class Runner:
         """Train what is not there yet; the records by line and seed."""
         cells = self._cells()
         done = {
-            (cell.line.name, cell.seed): self.records.finished(cell.config_hash) for cell in cells
+            (cell.line.name, cell.seed): record
+            for cell in cells
+            if (record := self.records.finished(cell.config_hash))
         }
-        done = {key: record for key, record in done.items() if record}
         for cell in cells:
-            if record := done.get((cell.line.name, cell.seed)):
-                self._note_time(cell, record)
+            if there := done.get((cell.line.name, cell.seed)):
+                self._note_time(cell, there)
         left = [cell for cell in cells if (cell.line.name, cell.seed) not in done]
         name = self.request.definition.name
         logger = logging.getLogger()

@@ -113,21 +113,23 @@ def user_bootstrap(
         return None
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // len(labels))
-    drawn = []
+    chunks = []
     for start in range(0, draws, chunk):
         counts = generator.multinomial(
             number, np.full(number, 1 / number), size=min(chunk, draws - start)
         )
-        drawn.append(difference(counts[:, user].astype(float)))
-    drawn = np.concatenate(drawn)
+        chunks.append(difference(counts[:, user].astype(float)))
+    drawn = np.concatenate(chunks)
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < 2:
         return None
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return Bootstrap(
         float(observed),
         float(drawn.std(ddof=1)),
-        *(float(q) for q in np.quantile(drawn, [0.025, 0.975])),
+        float(low),
+        float(high),
         float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1))),
         len(drawn),
     )

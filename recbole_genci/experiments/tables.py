@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,25 +23,24 @@ class Estimate:
     error: float | None = None
 
     @classmethod
-    def mean(cls, values: Sequence[float]) -> Estimate | None:
+    def mean(cls, values: Sequence[float] | np.ndarray) -> Estimate | None:
         """Mean and standard deviation (n - 1) of all seeds' values; None if one of them is
         undefined.
         """
         return cls._of(values, 1.0)
 
     @classmethod
-    def mean_difference(cls, values: Sequence[float]) -> Estimate | None:
+    def mean_difference(cls, values: Sequence[float] | np.ndarray) -> Estimate | None:
         """Mean of paired differences and its standard error, sd / sqrt(n)."""
         return cls._of(values, np.sqrt(len(values)))
 
     @classmethod
-    def _of(cls, values, divisor) -> Estimate | None:
-        values = np.asarray(values, dtype=float)
-        if len(values) == 0 or not np.isfinite(values).all():
+    def _of(cls, values: Sequence[float] | np.ndarray, divisor: float) -> Estimate | None:
+        array = np.asarray(values, dtype=float)
+        if len(array) == 0 or not np.isfinite(array).all():
             return None
-        return cls(
-            float(values.mean()), float(values.std(ddof=1) / divisor) if len(values) > 1 else None
-        )
+        error = float(array.std(ddof=1) / divisor) if len(array) > 1 else None
+        return cls(float(array.mean()), error)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: list[list]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
@@ -125,7 +125,7 @@ def _csv_names(column: Column) -> list[str]:
     return [column.name, f"{column.name} {column.error}"] if column.error else [column.name]
 
 
-def _csv_entries(value, column: Column) -> list:
+def _csv_entries(value: Any, column: Column) -> list:
     if not column.error:
         return ["" if value is None else value]
     if value is None:
@@ -133,7 +133,7 @@ def _csv_entries(value, column: Column) -> list:
     return [value.value, "" if value.error is None else value.error]
 
 
-def _shown(value, column: Column) -> str:
+def _shown(value: Any, column: Column) -> str:
     if value is None:
         return MISSING
     if isinstance(value, Estimate):

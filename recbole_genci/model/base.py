@@ -10,11 +10,16 @@ Sizes: B rows of a batch, H history items, N levels of a semantic ID, k beams.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import InputType
+
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class ModelContract:
@@ -81,7 +86,7 @@ class ModelContract:
         """Stop training ``teacher``; called by ``train_and_evaluate`` once it has been
         pretrained."""
 
-    def observe_generator(self, interaction) -> dict[str, torch.Tensor] | None:
+    def observe_generator(self, interaction: Interaction) -> dict[str, torch.Tensor] | None:
         """What ``recbole_genci.evaluation.diagnostics`` judges a generator by, of a batch; None for
         a model without one.
 
@@ -93,7 +98,9 @@ class ModelContract:
         """
         return None
 
-    def generate_items(self, interaction, num_beams: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def generate_items(
+        self, interaction: Interaction, num_beams: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The items that the model expects next, whatever the rows' own items are; asked for where
         ``generates_items``.
 
@@ -105,7 +112,9 @@ class ModelContract:
         """
         raise ValueError(f"{type(self).__name__} generates no items.")
 
-    def first_layer_shares(self, interaction, item_fields) -> dict[str, torch.Tensor]:
+    def first_layer_shares(
+        self, interaction: Interaction, item_fields: Collection[str]
+    ) -> dict[str, torch.Tensor]:
         """What each input adds to the prediction network's first layer of h units; asked for where
         ``has_intents``.
 
@@ -178,15 +187,15 @@ class ClickModel(ModelContract, ContextRecommender):
 
     input_type = InputType.POINTWISE
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         self.check_settings(config)
         super().__init__(config, dataset)
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Binary cross-entropy of the batch's labels, a scalar."""
         logits = self.forward(interaction)
         return F.binary_cross_entropy_with_logits(logits, interaction[self.LABEL])
 
-    def predict(self, interaction):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Click probabilities ``[B]``."""
         return torch.sigmoid(self.forward(interaction))

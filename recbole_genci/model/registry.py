@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import recbole
 import recbole.model.context_aware_recommender as context_aware
@@ -101,7 +102,7 @@ class Entry:
     own_files: tuple[Path, ...] = ()
 
 
-def entry_of(model) -> Entry:
+def entry_of(model: str | type) -> Entry:
     """What a name, a reference (``module:Class``, ``file.py:Class``) or a class stands for.
 
     Raises:
@@ -130,12 +131,15 @@ def entry_of(model) -> Entry:
         )
     library = [each for each in found.__mro__ if is_of_a_library(each)]
     base = next((each.__name__ for each in library if each.__name__ in known_models()), name)
-    own = [each for each in reversed(found.__mro__) if each not in library and source_file(each)]
-    files = tuple(source_file(each).with_name(f"{each.__name__}.yaml") for each in own)
+    files = tuple(
+        file.with_name(f"{each.__name__}.yaml")
+        for each in reversed(found.__mro__)
+        if each not in library and (file := source_file(each))
+    )
     return Entry(name, reference, contract_of(found), base, own_files=files)
 
 
-def _check_kind(found, reference: str) -> None:
+def _check_kind(found: Any, reference: str) -> None:
     """Refuse what is no CTR model."""
     needed = (
         "A model of your own is a subclass of recbole_genci.model.base.ClickModel, of RecBole's "
@@ -149,21 +153,21 @@ def _check_kind(found, reference: str) -> None:
         kinds = [each.__name__ for each in library if issubclass(each, AbstractRecommender)]
         kind = f"RecBole's {kinds[0]}" if kinds else library[0].__name__
         raise ValueError(f"model: '{reference}' is a subclass of {kind}. {needed}")
-    if found.input_type != InputType.POINTWISE:
+    model_class: type[AbstractRecommender] = found
+    if model_class.input_type != InputType.POINTWISE:
         raise ValueError(
-            f"model: '{reference}' has input_type {found.input_type.name}, but rows come one by "
-            "one, "
-            "with labels. Leave input_type out."
+            f"model: '{reference}' has input_type {model_class.input_type.name}, but rows come one "
+            "by one, with labels. Leave input_type out."
         )
 
 
-def get_model(name):
+def get_model(name: str | type) -> type:
     """The model class, with the contract, of what ``entry_of`` takes; raises as it does."""
     return entry_of(name).model_class
 
 
 def _named(name: str) -> type:
-    """The class called ``name``, or that an alias stands for: the plugin's first, then RecBole's."""
+    """The class called ``name``, or of which it is an alias: the plugin's first, then RecBole's."""
     name, _ = resolve(name)
     if name in PLUGIN_MODELS:
         with compat.anomaly_detection_as_it_was(), compat.without_syntax_warnings():

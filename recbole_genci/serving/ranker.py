@@ -9,10 +9,12 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
@@ -68,7 +70,9 @@ class Ranker:
         >>> ranker.recommend(["196"], histories={"196": ["242", "302"]})          # as if these were the clicks, oldest first
     """
 
-    def __init__(self, run: SavedRun | str | Path, model=None, trust_code: bool = False):
+    def __init__(
+        self, run: SavedRun | str | Path, model: str | type | None = None, trust_code: bool = False
+    ) -> None:
         self.run = run if isinstance(run, SavedRun) else load(run, model, trust_code)
         self._whole = self.run.parts[0]
         self._num_items = self._whole.item_num
@@ -186,7 +190,13 @@ class Ranker:
 
     # ---------------------------------------------------------------- what a request reads
 
-    def _requests(self, users, histories, context, width: int) -> list[_Request]:
+    def _requests(
+        self,
+        users: Sequence[str],
+        histories: Mapping[str, Sequence[str]] | None,
+        context: Mapping[str, object] | None,
+        width: int,
+    ) -> list[_Request]:
         """The request, checked as a whole and cut into users whose pairs with ``width`` items fit
         into memory.
         """
@@ -226,7 +236,7 @@ class Ranker:
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def _history(
-        self, users, ids: np.ndarray, given: Mapping[str, np.ndarray]
+        self, users: Sequence[str], ids: np.ndarray, given: Mapping[str, np.ndarray]
     ) -> tuple[History, np.ndarray, np.ndarray]:
         """The run's histories with the given ones behind them, and each user's pointers ``[U]``
         into both.
@@ -278,7 +288,7 @@ class Ranker:
             )
         return {field: self._value(field, context[field]) for field in own}
 
-    def _value(self, field: str, value) -> torch.Tensor:
+    def _value(self, field: str, value: Any) -> torch.Tensor:
         kind = self._whole.field2type[field]
         if kind == FeatureType.TOKEN:
             return (
@@ -308,7 +318,7 @@ class Ranker:
 
     # ---------------------------------------------------------------- scoring
 
-    def _rows(self, request: _Request, user: np.ndarray, item: np.ndarray):
+    def _rows(self, request: _Request, user: np.ndarray, item: np.ndarray) -> AbstractDataLoader:
         """A part of the dataset whose rows are these pairs ``[R]``, of places in the request and
         item ids.
         """
@@ -369,7 +379,7 @@ class Ranker:
         return seen
 
 
-def _listed(names, field: str) -> list:
+def _listed(names: Iterable, field: str) -> list:
     """A collection of names as a list; raises ValueError for one name alone and for what is no
     collection.
     """

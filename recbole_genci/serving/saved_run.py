@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
@@ -44,12 +46,12 @@ class SavedRun:
     """
 
     config: Config
-    model: torch.nn.Module
+    model: AbstractRecommender
     parts: list
     metrics: dict
     semantic_ids: SemanticIDs | None
 
-    def loader(self, part: str = "test"):
+    def loader(self, part: str = "test") -> AbstractDataLoader:
         """RecBole's loader over the ``train``, ``valid`` or ``test`` rows, in their order."""
         if part not in PARTS:
             raise ValueError(f"part: '{part}' is not one of {', '.join(PARTS)}.")
@@ -87,7 +89,7 @@ class SavedRun:
         )
 
 
-def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
+def load(folder: str | Path, model: str | type | None = None, trust_code: bool = False) -> SavedRun:
     """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
 
     Args:
@@ -161,6 +163,6 @@ def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
         )
     init_seed(config["seed"], config["reproducibility"])
     training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
-    model = config.model_class(config, training_rows).to(config["device"])
-    load_weights(model, folder / WEIGHTS_FILE)
-    return SavedRun(config, model.eval(), parts, metrics, semantic_ids)
+    loaded = config.model_class(config, training_rows).to(config["device"])
+    load_weights(loaded, folder / WEIGHTS_FILE)
+    return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids)

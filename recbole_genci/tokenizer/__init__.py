@@ -1,12 +1,21 @@
 """Items to semantic IDs: text, encoder, quantiser, codes, collision digit, artifact."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import load_or_build_semantic_ids
 from recbole_genci.tokenizer.settings import tokenizer_settings
 
 
-def tokenize(dataset, config_files=None, config_dict=None, argv=()):
+def tokenize(
+    dataset: str,
+    config_files: str | Path | Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+) -> SemanticIDs:
     """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of
     `recbole_genci.run`.
     """

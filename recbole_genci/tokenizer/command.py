@@ -13,7 +13,7 @@ run use it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +100,11 @@ def usage(dataset: str | None = None) -> str:
 
 
 def read_catalogue(
-    dataset: str, config_files=None, config_dict=None, argv=(), builds: bool = True
+    dataset: str,
+    config_files: str | Path | Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+    builds: bool = True,
 ) -> Catalogue:
     """Read a dataset's items; arguments and errors as of `recbole_genci.run`.
 
@@ -131,7 +135,12 @@ def _build(catalogue: Catalogue) -> SemanticIDs:
     )
 
 
-def tokenize(dataset: str, config_files=None, config_dict=None, argv=()) -> SemanticIDs:
+def tokenize(
+    dataset: str,
+    config_files: str | Path | Sequence[str | Path] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    argv: Sequence[str] = (),
+) -> SemanticIDs:
     """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of
     `recbole_genci.run`.
     """

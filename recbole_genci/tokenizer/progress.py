@@ -55,7 +55,7 @@ class Steps:
     def __enter__(self) -> Steps:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -90,7 +90,7 @@ class BuildProgress:
 
 
 class _SilentSteps(Steps):
-    def __init__(self):
+    def __init__(self) -> None:
         self.total = self.done = 0
 
     def advance(self, steps: int = 1, **figures: str) -> None:
@@ -99,7 +99,7 @@ class _SilentSteps(Steps):
     def skip_to(self, step: int) -> None:
         pass
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
 

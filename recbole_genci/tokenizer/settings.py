@@ -61,7 +61,8 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: a value of the wrong type or range, or two that exclude each other; key, value
             and what is expected are named.
     """
-    table, settings = key_table(), {}
+    table = key_table()
+    settings: dict[str, Any] = {}
     for name in sorted(TOKENIZER_KEYS):
         value = config[name] if name in config else None
         value = table[name].default if value is None else value

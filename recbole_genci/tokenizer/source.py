@@ -13,6 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from recbole_genci.config import Config
 from recbole_genci.tokenizer.artifact.files import MANIFEST
 from recbole_genci.tokenizer.artifact.published import PUBLISHED, Fit, best_fit, published_folders
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
@@ -32,14 +33,14 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, t
 _BUILDS = "A tokenizer key, for example --text_encoder=lsa, builds new ones"
 
 
-def asks_for_settings(config) -> bool:
+def asks_for_settings(config: Config) -> bool:
     """Whether a person has given a key of the tokenizer, on the command line, in a dict or in a
     file.
     """
     return bool(TOKENIZER_KEYS & config.external_config_dict.keys())
 
 
-def uses_published(config, semantic_ids: SemanticIDs | None) -> bool:
+def uses_published(config: Config, semantic_ids: SemanticIDs | None) -> bool:
     """Whether semantic IDs are those that come with the package and nobody has named them."""
     return (
         semantic_ids is not None
@@ -51,7 +52,7 @@ def uses_published(config, semantic_ids: SemanticIDs | None) -> bool:
 # ---------------------------------------------------------------- before rows are read
 
 
-def check_source(config, published: bool = True) -> None:
+def check_source(config: Config, published: bool = True) -> None:
     """Refuse, before any row is read, settings that are wrong and an encoder or vectors that cannot
     be had.
 
@@ -86,7 +87,7 @@ def check_source(config, published: bool = True) -> None:
         check_encoder(settings["text_encoder"])
 
 
-def needs_no_settings(config, published: bool = True) -> bool:
+def needs_no_settings(config: Config, published: bool = True) -> bool:
     """Whether published semantic IDs may do, as far as is known before rows are read.
 
     Raises:
@@ -104,7 +105,7 @@ def needs_no_settings(config, published: bool = True) -> bool:
     return fit is not None and fit.equal > 0  # filters may leave out the items that do not fit
 
 
-def _is_cached(config, settings: Mapping[str, Any]) -> bool:
+def _is_cached(config: Config, settings: Mapping[str, Any]) -> bool:
     """Whether the cache has anything of these settings for the dataset, or vectors of the encoder."""
     cache_dir = Path(config["semantic_id_dir"])
     wanted = content_settings(settings)
@@ -133,7 +134,7 @@ def _encoder_of(file: Path) -> str | None:
 
 
 def find_semantic_ids(
-    config, item_file: Path, item_tokens: Sequence[str], published: bool = True
+    config: Config, item_file: Path, item_tokens: Sequence[str], published: bool = True
 ) -> SemanticIDs:
     """The semantic IDs of a catalogue, for runs, experiments, searches and the tokenizer's command
     alike.
@@ -185,7 +186,9 @@ def _given(folder: str) -> SemanticIDs:
     return ids
 
 
-def _published(config, item_file: Path, tokens: Sequence[str], allowed: bool) -> SemanticIDs | None:
+def _published(
+    config: Config, item_file: Path, tokens: Sequence[str], allowed: bool
+) -> SemanticIDs | None:
     """Those of the package, if they fit and may be used; says in one line what comes of them."""
     if not item_file.is_file():
         return None
@@ -238,7 +241,7 @@ def _difference(fit: Fit) -> str | None:
     return ", and ".join(parts)
 
 
-def _is_in_cache_by_hand(config, item_file: Path, tokens: Sequence[str]) -> bool:
+def _is_in_cache_by_hand(config: Config, item_file: Path, tokens: Sequence[str]) -> bool:
     """Whether a ``semantic_id_dir`` that a person has named holds exactly what the settings ask
     for.
     """
@@ -260,11 +263,11 @@ def _is_in_cache_by_hand(config, item_file: Path, tokens: Sequence[str]) -> bool
     ).exists()
 
 
-def _encoding(config) -> str:
+def _encoding(config: Config) -> str:
     return config["encoding"] or "utf-8"
 
 
-def _best_fit(config, item_file: Path, tokens: Sequence[str] | None = None) -> Fit | None:
+def _best_fit(config: Config, item_file: Path, tokens: Sequence[str] | None = None) -> Fit | None:
     return best_fit(
         item_file, config["ITEM_ID_FIELD"], tokens, config["field_separator"], _encoding(config)
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_genci.config import Config
 from recbole_genci.utils.own_code import described
 
 
@@ -35,7 +36,7 @@ Callback = Callable[[EvaluatedEpoch], object]
 
 
 def calling(
-    callbacks: Sequence[Callback], config, folder: Path
+    callbacks: Sequence[Callback], config: Config, folder: Path
 ) -> Callable[[int, float], None] | None:
     """What RecBole's trainer calls with its epoch, from 0, and score: every callback in turn; None
     without callbacks.

@@ -9,12 +9,17 @@ from __future__ import annotations
 import pickle
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.layout import METRICS_FILE, STATE_FILE
+
+if TYPE_CHECKING:
+    from recbole.trainer import Trainer
 
 _STATE = {
     "model",
@@ -29,11 +34,13 @@ _STATE = {
 }
 
 
-def random_state(loader) -> dict:
+def random_state(loader: AbstractDataLoader) -> dict:
     """States of all generators that training draws from: torch's, its GPU's, numpy's, Python's, and
     the loader's own.
     """
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    state = np.random.get_state()
+    assert isinstance(state, tuple)  # a dict only where it is asked for
+    name, keys, position, has_gauss, gauss = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
@@ -43,7 +50,7 @@ def random_state(loader) -> dict:
     }
 
 
-def set_random_state(state: dict, loader) -> None:
+def set_random_state(state: dict, loader: AbstractDataLoader) -> None:
     """Undo what has been drawn since ``random_state``."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
@@ -55,7 +62,9 @@ def set_random_state(state: dict, loader) -> None:
     loader.generator.set_state(state["loader"])
 
 
-def save_training_state(folder: Path, trainer, epoch: int, loader, identity: dict) -> None:
+def save_training_state(
+    folder: Path, trainer: Trainer, epoch: int, loader: AbstractDataLoader, identity: dict
+) -> None:
     """Write ``training.pt`` whole or not at all, after an epoch and its evaluation.
 
     Args:
@@ -96,7 +105,9 @@ def training_state_file(folder: Path) -> Path:
     return file
 
 
-def load_training_state(folder: Path, trainer, loader, identity: dict) -> None:
+def load_training_state(
+    folder: Path, trainer: Trainer, loader: AbstractDataLoader, identity: dict
+) -> None:
     """Put the trainer where ``save_training_state`` left it; its next epoch is the one that would
     have followed.
 

@@ -8,15 +8,22 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from logging import getLogger
+from typing import TYPE_CHECKING
 
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 from recbole.utils import get_gpu_usage, set_color
+from torch import nn
 from tqdm import tqdm
 
+from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
+
+if TYPE_CHECKING:
+    from recbole.trainer import Trainer
 
 _EARLY = 2  # a best epoch up to this one is worth a hint
 _KEYS = ("learning_rate", "weight_decay")
@@ -41,7 +48,7 @@ class Heading:
 
     @classmethod
     def of(
-        cls, config, place: str | None = None, sources: Mapping[str, str] | None = None
+        cls, config: Config, place: str | None = None, sources: Mapping[str, str] | None = None
     ) -> Heading:
         """The heading of one run.
 
@@ -66,7 +73,7 @@ class Heading:
         place = place or f"seed {config['seed']}"
         return cls(f"{config['model']}, {place}", ", ".join(map(setting, _KEYS)))
 
-    def line(self, model, device, processes: Processes = ALONE) -> str:
+    def line(self, model: nn.Module, device: torch.device, processes: Processes = ALONE) -> str:
         """The whole line."""
         parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
         where = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
@@ -77,7 +84,7 @@ class Heading:
         )
 
 
-def legend(config) -> str:
+def legend(config: Config) -> str:
     """How to read an epoch's line."""
     metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
     return (
@@ -102,13 +109,14 @@ class EpochLines:
         evaluates: whether there are validation rows.
     """
 
-    def __init__(self, trainer, evaluates: bool = True):
+    def __init__(self, trainer: Trainer, evaluates: bool = True) -> None:
         self.trainer, self.evaluates = trainer, evaluates
         self._metrics = metric_names(trainer.config)
         self._began, self._evaluations = time.perf_counter(), 0
-        self._epoch_began, self._losses, self._in_full = None, "", ()
+        self._epoch_began, self._losses = 0.0, ""
+        self._in_full: float | tuple[float, ...] = ()
 
-    def trained(self, epoch: int, began: float, losses) -> str:
+    def trained(self, epoch: int, began: float, losses: float | tuple[float, ...]) -> str:
         """Remember an epoch's losses, and write its line if no evaluation follows.
 
         Args:
@@ -152,7 +160,7 @@ class EpochLines:
             and (epoch + 1) % self.trainer.eval_step == 0
         )
 
-    def _in_words(self, losses) -> str:
+    def _in_words(self, losses: float | tuple[float, ...]) -> str:
         parts = losses if isinstance(losses, tuple) else (losses,)
         names = self.trainer.model.loss_names
         if names is None or len(parts) == 1:
@@ -181,12 +189,12 @@ def _epoch(epoch: int) -> str:
     return set_color(f"epoch {epoch + 1}", "green")
 
 
-def metric_names(config) -> dict[str, str]:
+def metric_names(config: Config) -> dict[str, str]:
     """The metrics as the user has written them, by the names of RecBole's results."""
     return {str(name).lower(): str(name) for name in config["metrics"]}
 
 
-def with_bar(loader, description: str, device) -> Iterator:
+def with_bar(loader: AbstractDataLoader, description: str, device: torch.device) -> Iterator:
     """The batches of a loader behind a bar that is gone when they end; RecBole's counts epochs from
     0, in colour.
     """
@@ -197,7 +205,7 @@ def with_bar(loader, description: str, device) -> Iterator:
                 shown.set_postfix_str(f"GPU RAM: {get_gpu_usage(device)}", refresh=False)
 
 
-def last_line(config, metrics: Mapping) -> str:
+def last_line(config: Config, metrics: Mapping) -> str:
     """What a finished run came to, from the content of its ``metrics.json``."""
     names = metric_names(config)
     shown = ", ".join(
@@ -212,7 +220,7 @@ def last_line(config, metrics: Mapping) -> str:
     )
 
 
-def early_best_hint(config, best_epoch: int, epochs: int) -> str | None:
+def early_best_hint(config: Config, best_epoch: int, epochs: int) -> str | None:
     """What to try where the best epoch came first or second and training went on after it; else
     None.
 

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ import torch.multiprocessing
 import yaml
 
 from recbole_genci.config import Config
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.storage import load_parts, store_parts
 from recbole_genci.tokenizer import SemanticIDs
@@ -27,13 +28,18 @@ from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEM
 from recbole_genci.utils.logs import start_console
 
 
-def world_size(config) -> int:
+def world_size(config: Config) -> int:
     """How many processes train a model together, on all machines."""
     return config["nproc"] if config["world_size"] == -1 else config["world_size"]
 
 
 def train_together(
-    train: Callable, config, config_text: str, parts, semantic_ids, folder: Path
+    train: Callable,
+    config: Config,
+    config_text: str,
+    parts: Sequence[CTRDataset],
+    semantic_ids: SemanticIDs | None,
+    folder: Path,
 ) -> dict:
     """Train and evaluate one model by ``nproc`` processes of this machine, and others where
     ``world_size`` is larger.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from recbole_genci.config import Config
 from recbole_genci.config.metric_names import RECBOLE_METRICS
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
 from recbole_genci.training.launch import world_size
 from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
@@ -12,13 +14,13 @@ from recbole_genci.utils.own_code import errors_in_words, is_importable, is_refe
 _ROWS = 32
 
 
-def check_for_processes(config) -> None:
+def check_for_processes(config: Config) -> None:
     """Refuse what the processes of ``nproc`` could not import."""
     if world_size(config) > 1:
         check_importable(config, f"nproc: {config['nproc']}")
 
 
-def check_importable(config, setting: str) -> None:
+def check_importable(config: Config, setting: str) -> None:
     """Refuse a model or metric that another process, which ``setting`` asks for, cannot import.
 
     Raises:
@@ -38,7 +40,7 @@ def check_importable(config, setting: str) -> None:
                 )
 
 
-def try_model(config, training_part) -> None:
+def try_model(config: Config, training_part: CTRDataset) -> None:
     """Make the model, and have one of a person's own predict and learn from some rows, so that its
     errors come before training.
 
@@ -66,7 +68,7 @@ def try_model(config, training_part) -> None:
                 )
 
 
-def try_metrics(config, valid_part) -> None:
+def try_metrics(config: Config, valid_part: CTRDataset) -> None:
     """Measure made-up scores of the validation rows by GAUC and metrics of one's own, so that
     errors come before training.
 

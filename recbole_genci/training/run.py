@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 import yaml
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
-from recbole_genci.config import known_keys
+from recbole_genci.config import Config, known_keys
 from recbole_genci.data import create_loaders
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
@@ -46,8 +49,8 @@ from recbole_genci.utils.provenance import provenance
 
 
 def train_and_evaluate(
-    config,
-    parts,
+    config: Config,
+    parts: Sequence[CTRDataset],
     semantic_ids: SemanticIDs | None = None,
     resume_folder: Path | None = None,
     test: bool = True,
@@ -247,7 +250,14 @@ def _without_nan(metrics: dict) -> dict:
     return {name: float(value) if value == value else None for name, value in metrics.items()}
 
 
-def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Processes) -> None:
+def _pretrain_teacher(
+    config: Config,
+    model: AbstractRecommender,
+    train: AbstractDataLoader,
+    valid: AbstractDataLoader,
+    folder: Path,
+    processes: Processes,
+) -> None:
     """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early
     stopping.
     """
@@ -258,6 +268,7 @@ def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Proc
     without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
+    assert trainer.best_epoch is not None
     logging.getLogger().info(
         f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} "
         "itself."
@@ -265,7 +276,7 @@ def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Proc
     model.freeze_teacher()
 
 
-def new_run_folder(config) -> Path:
+def new_run_folder(config: Config) -> Path:
     """Make ``<checkpoint_dir>/<model>-<dataset>-<time>``."""
     return new_folder(Path(config["checkpoint_dir"]), f"{config['model']}-{config['dataset']}")
 
@@ -283,7 +294,7 @@ def new_folder(parent: Path, name: str) -> Path:
     raise FileExistsError(f"{stem} and 998 more of that name exist already; wait a second.")
 
 
-def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
+def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> str:
     """The final configuration as YAML that a later run can be given by ``--config_files``.
 
     With the ``semantic_ids`` of the package the tokenizer's keys are left out: they had no effect,
@@ -303,7 +314,7 @@ def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
         "checkpoint_dir",
     }  # which of a trial or an experiment's run is that run's own folder
     header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
-    if uses_published(config, semantic_ids):
+    if semantic_ids is not None and uses_published(config, semantic_ids):
         internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
         header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
     own = (

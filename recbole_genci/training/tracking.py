@@ -12,16 +12,22 @@ import contextlib
 import importlib.util
 import secrets
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from recbole_genci.config import Config
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.interrupts import exit_status
+
+if TYPE_CHECKING:
+    from recbole.trainer import Trainer
 
 #: A stopped run goes on in its W&B run, and a trial is tested in the one it was trained in.
 ID_FILE = "wandb_id.txt"
 
 
-def check(config) -> None:
+def check(config: Config) -> None:
     """Refuse ``log_wandb`` where it cannot work, before anything is read.
 
     Raises:
@@ -46,7 +52,7 @@ def check(config) -> None:
 
 
 @contextlib.contextmanager
-def wandb_run(config, folder: Path, keys: dict):
+def wandb_run(config: Config, folder: Path, keys: dict) -> Iterator[None]:
     """Keep a W&B run open inside the block, named after ``folder``; it ends with the block, as
     failed if that raises.
 
@@ -92,20 +98,20 @@ def wandb_run(config, folder: Path, keys: dict):
     wandb.finish()
 
 
-def without_curves(trainer) -> None:
+def without_curves(trainer: Trainer) -> None:
     """Keep a trainer of something that is no run of its own, such as a teacher, out of the W&B
     run."""
     trainer.wandblogger.log_wandb = False
 
 
-def count_on(trainer) -> None:
+def count_on(trainer: Trainer) -> None:
     """Have a trainer that was resumed number its validations on; RecBole (trainer.py:428) begins at
     0 again."""
     log, before = trainer.wandblogger.log_metrics, trainer.start_epoch // trainer.eval_step
 
-    def log_on(metrics, **more):
+    def log_on(metrics: Mapping[str, Any], **more: Any) -> None:
         log(
-            metrics | {"valid_step": metrics["valid_step"] + before}
+            {**metrics, "valid_step": metrics["valid_step"] + before}
             if "valid_step" in metrics
             else metrics,
             **more,

@@ -5,15 +5,20 @@ before they are measured.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer
 from safetensors.torch import save_file
 from torch import nn
 
 from recbole_genci import compat
+from recbole_genci.config import Config
 from recbole_genci.config.metric_names import RECBOLE_METRICS
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
@@ -46,12 +51,12 @@ class CTRTrainer(Trainer):
 
     def __init__(
         self,
-        config,
-        model,
+        config: Config,
+        model: AbstractRecommender,
         folder: Path,
         identity: dict | None = None,
         processes: Processes = ALONE,
-    ):
+    ) -> None:
         with (
             compat.tensorboard_in(folder / TENSORBOARD_FOLDER)
             if processes.is_first
@@ -62,17 +67,19 @@ class CTRTrainer(Trainer):
         self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.epochs_trained = 0
-        self.best_epoch = None
-        self.shared_loss = None
-        self.lines, self._valid_result, self._explained = None, None, False
+        self.best_epoch: int | None = None
+        self.shared_loss: torch.nn.Module | None = None
+        self.lines: EpochLines | None = None
+        self._valid_result: dict[str, float] = {}
+        self._explained = False
 
-    def _build_optimizer(self, **kwargs):
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimiser, with the weight decay of ``weight_decay_of`` (see ``decay_groups``)."""
         if self.config["weight_decay_of"] == "embeddings" and "params" not in kwargs:
             kwargs["params"] = decay_groups(self.model)
         return super()._build_optimizer(**kwargs)
 
-    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         self.best_epoch = epoch
         if not self.processes.is_first:
             return
@@ -86,18 +93,19 @@ class CTRTrainer(Trainer):
             lambda path: save_file(_without_shared_memory(weights), path),
         )
 
-    def resume(self, train_data) -> None:
+    def resume(self, train_data: AbstractDataLoader) -> None:
         """Continue the run whose folder this is: the next ``fit`` trains the epochs that are left.
 
         Raises:
             FileNotFoundError, ValueError: nothing to resume, or other data; see
                 ``load_training_state``.
         """
+        assert self.identity is not None
         load_training_state(self.folder, self, train_data, self.identity)
         count_on(self)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 
-    def resume_checkpoint(self, resume_file):
+    def resume_checkpoint(self, resume_file: object) -> None:
         """RecBole's pickled checkpoints are not read; use ``resume``."""
         raise ValueError(
             f"{resume_file}: this trainer resumes a run's folder, by --resume=<folder> or "
@@ -106,13 +114,13 @@ class CTRTrainer(Trainer):
 
     def fit(
         self,
-        train_data,
-        valid_data=None,
-        verbose=True,
-        saved=True,
-        show_progress=False,
-        callback_fn=None,
-    ):
+        train_data: AbstractDataLoader,
+        valid_data: AbstractDataLoader | None = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict[str, float]]:
         """As RecBole's, with one line an epoch (``EpochLines``) for its four; ``verbose=False``
         writes none. A run that had stopped early or trained its last epoch before it was resumed
         trains no more.
@@ -122,7 +130,7 @@ class CTRTrainer(Trainer):
         ):
             return self.best_valid_score, self.best_valid_result
 
-        def after_evaluation(epoch, score):
+        def after_evaluation(epoch: int, score: float) -> None:
             if (
                 saved and self.identity is not None
             ):  # first of all, as the best weights have just been written
@@ -144,7 +152,7 @@ class CTRTrainer(Trainer):
         self.lines = EpochLines(self, bool(valid_data)) if verbose else None
         return super().fit(train_data, valid_data, False, saved, show_progress, after_evaluation)
 
-    def load_weights(self, file) -> None:
+    def load_weights(self, file: str | Path) -> None:
         """Load weights saved by a run of the same model on the same data.
 
         Raises:
@@ -154,7 +162,13 @@ class CTRTrainer(Trainer):
             load_weights(self.model, Path(file))
         self.processes.share_weights(self.model)
 
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: Callable | None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
         batches = len(train_data)
         if show_progress:
             train_data, show_progress = (
@@ -176,14 +190,24 @@ class CTRTrainer(Trainer):
             tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
         )
 
-    def _valid_epoch(self, valid_data, show_progress=False):
+    def _valid_epoch(
+        self, valid_data: AbstractDataLoader, show_progress: bool = False
+    ) -> tuple[float, dict[str, float]]:
         score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
         return score, self._valid_result
 
-    def _generate_train_loss_output(self, epoch_idx, s_time, e_time, losses):
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: float | tuple[float, ...]
+    ) -> str:
         return self.lines.trained(epoch_idx, s_time, losses) if self.lines else ""
 
-    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | Path | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float]:
         """Metrics of a loader's rows; the best model is read from the run's safetensors file."""
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
@@ -199,7 +223,7 @@ class CTRTrainer(Trainer):
 
 
 @contextlib.contextmanager
-def _metrics_of_recbole(config):
+def _metrics_of_recbole(config: Config) -> Iterator[None]:
     """RecBole's trainer makes an evaluator of its own (trainer.py:127), which nothing asks, and
     which knows only its metrics.
     """
@@ -213,7 +237,7 @@ def _metrics_of_recbole(config):
         config["metrics"] = asked
 
 
-def decay_groups(model) -> list[dict]:
+def decay_groups(model: nn.Module) -> list[dict]:
     """A model's parameters for an optimiser that decays its embedding tables alone, whatever the
     model calls them.
 
@@ -239,7 +263,9 @@ def _without_shared_memory(tensors: dict) -> dict:
     return separate
 
 
-def measure_latency(model, loader, device, repeats: int) -> dict:
+def measure_latency(
+    model: AbstractRecommender, loader: AbstractDataLoader, device: torch.device, repeats: int
+) -> dict:
     """Time whole passes over a split: attaching the batch's columns, and predicting.
 
     Returns:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from recbole_genci.config import Config
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
 from recbole_genci.training.run import train_and_evaluate
@@ -16,8 +18,8 @@ from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE, STATE_FILE, WEIG
 
 
 def train_or_go_on(
-    config,
-    parts,
+    config: Config,
+    parts: Sequence[CTRDataset],
     semantic_ids: SemanticIDs | None,
     folder: Path,
     test: bool = True,

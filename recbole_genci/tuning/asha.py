@@ -31,7 +31,7 @@ class Judge:
             grace_period=grace_epochs,
             max_t=_NO_LAST_EPOCH,
         )
-        self.trials = {}
+        self.trials: dict[int, SimpleNamespace] = {}
 
     def is_hopeless(self, number: int, epoch: int, score: float) -> bool:
         """Whether trial ``number``, whose best score after ``epoch`` epochs is ``score``, should

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from recbole.trainer import HyperTuning
@@ -41,10 +42,11 @@ class BayesianSearch(HyperTuning):
     ):
         super().__init__(trial, space=_hyperopt_space(space), algo="bayes", max_evals=max_evals)
         self.parameters, self.seed, self.hopeless = space, seed, False
-        self.seen, self.repeats = set(), 0
+        self.seen: set[str] = set()
+        self.repeats = 0
         self.early_stop_fn = lambda trials, *args: (self._is_over(), args)
 
-    def trial(self, params):
+    def trial(self, params: dict[str, Any]) -> dict[str, Any]:
         """Run what hyperopt proposes; a failed trial is told to it as such."""
         from hyperopt import STATUS_FAIL, STATUS_OK
 
@@ -54,7 +56,7 @@ class BayesianSearch(HyperTuning):
         score, self.hopeless = self.objective_function(point)
         return {"status": STATUS_FAIL} if score is None else {"status": STATUS_OK, "loss": score}
 
-    def run(self):
+    def run(self) -> None:
         """Search; the same seed and scores give the same proposals."""
         from hyperopt import fmin
 

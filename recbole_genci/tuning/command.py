@@ -11,6 +11,7 @@ from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.tuning.search import (
     NoTrialFinished,
+    Search,
     execute,
     prepare_resumed_search,
     prepare_search,
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _prepare(argv: Sequence[str], words: dict):
+def _prepare(argv: Sequence[str], words: dict) -> Search:
     settings = {name: words[name] for name in _OWN if words.get(name) is not None}
     if "resume_search" in words:
         ours = {"resume_search", "model", "trust_code", *_ON_RESUMING}

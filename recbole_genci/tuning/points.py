@@ -4,6 +4,7 @@ before the first trial.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,9 +19,18 @@ DRAWS_PER_POINT = 1000
 
 def grid_size(space: Space) -> int | None:
     """Number of combinations; None where a parameter is not a ``choice``."""
-    if not all(isinstance(parameter, Choice) for parameter in space.values()):
-        return None
-    return int(np.prod([len(parameter.values) for parameter in space.values()], dtype=object))
+    choices = _choices(space)
+    return None if choices is None else math.prod(map(len, choices.values()))
+
+
+def _choices(space: Space) -> dict[str, list] | None:
+    """The values of every parameter; None where one is not a ``choice``."""
+    choices = {
+        name: list(parameter.values)
+        for name, parameter in space.items()
+        if isinstance(parameter, Choice)
+    }
+    return choices if len(choices) == len(space) else None
 
 
 def grid_points(space: Space, seed: int) -> Iterator[dict]:
@@ -30,26 +40,28 @@ def grid_points(space: Space, seed: int) -> Iterator[dict]:
     Raises:
         ValueError: a parameter that is no choice, or more combinations than can ever be tried.
     """
-    size = grid_size(space)
-    if size is None:
+    choices = _choices(space)
+    if choices is None:
         name = next(name for name, parameter in space.items() if not isinstance(parameter, Choice))
         raise ValueError(
             f"algo: exhaustive search tries every value, but '{name}' is {space[name]}. Use "
             "--algo=random or bayes."
         )
+    size = math.prod(map(len, choices.values()))
     if size > _LARGEST_GRID:
         raise ValueError(
             f"algo: exhaustive search would have {size:,} combinations to try. Use --algo=random "
             "or bayes."
         )
-    grid = ParameterGrid({name: list(parameter.values) for name, parameter in space.items()})
+    grid = ParameterGrid(choices)
     order = np.random.RandomState(seed).permutation(size)
     return ({name: grid[int(i)][name] for name in space} for i in order)
 
 
 def random_points(space: Space, number: int, seed: int) -> Iterator[dict]:
     """Up to ``number`` different random points; the first of them do not depend on ``number``."""
-    seen, size = set(), grid_size(space)
+    seen: set[str] = set()
+    size = grid_size(space)
     for drawn in ParameterSampler(space, DRAWS_PER_POINT * number, random_state=seed):
         point = {name: drawn[name] for name in space}
         if canonical(point) not in seen:

@@ -9,15 +9,19 @@ the search writes to it, and the nodes need no file system in common.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from recbole_genci.config import Config
 from recbole_genci.data.storage import store_parts
 from recbole_genci.training.run import config_as_yaml
 from recbole_genci.tuning import trial
@@ -52,7 +56,7 @@ def check_cluster(settings: Settings) -> None:
         _check_resources(settings.cpus_per_trial or 1, settings.gpus_per_trial or 0, _nodes())
 
 
-def run_trials(study: Study, points: Iterable[dict], settings: Settings, config) -> None:
+def run_trials(study: Study, points: Iterable[dict], settings: Settings, config: Config) -> None:
     """Run every point that the journal does not have; trials that end are added to the study.
 
     Args:
@@ -122,7 +126,7 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
                 ray.cancel(task_left, force=True)
 
 
-def _add(study: Study, ended, number: int, point: dict) -> None:
+def _add(study: Study, ended: Any, number: int, point: dict) -> None:
     """Write what a trial has left into the search's folder, and its outcome into the journal."""
     try:
         outcome = ray.get(ended)
@@ -147,7 +151,7 @@ def _add(study: Study, ended, number: int, point: dict) -> None:
         folder, ignore_errors=True
     )  # of a search that was killed before this trial was in its journal
     for name, content in outcome.files.items():
-        write_atomically(folder / name, lambda file, content=content: file.write_bytes(content))
+        write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
     for file in list(folder.glob(f"*/{CONFIG_FILE}")):
         # The worker's own folder is gone.
         write_text(
@@ -178,7 +182,7 @@ def _check_resources(cpus: float, gpus: float, nodes: list[dict]) -> None:
 
 
 @contextlib.contextmanager
-def _connected(address: str | None):
+def _connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at ``address``, else to a new one of this machine that ends with
     the block.
     """

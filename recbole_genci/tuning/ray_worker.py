@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -41,7 +42,7 @@ class _Hopeless(Exception):
 
 
 def run_trial(
-    inputs: list, judge, number: int, params: dict, cpus: float, gpus: float, bigger: bool
+    inputs: list, judge: Any, number: int, params: dict, cpus: float, gpus: float, bigger: bool
 ) -> Outcome:
     """Train and validate one trial. Its own errors are its outcome; nothing is raised for them.
 
@@ -66,9 +67,10 @@ def run_trial(
         "show_progress": False,
     }
     config_text, parts, semantic_ids = _load_shared(inputs[0], placement["gpu_id"])
-    curve, started = [], time.perf_counter()
+    curve: list[list] = []  # epoch, best score so far
+    started = time.perf_counter()
 
-    def report(epoch: int, score: float):
+    def report(epoch: int, score: float) -> None:
         scores = [float(score), *(best for _, best in curve[-1:])]
         curve.append([epoch + 1, max(scores) if bigger else min(scores)])
         if ray.get(judge.is_hopeless.remote(number, *curve[-1])):
@@ -109,7 +111,7 @@ def run_trial(
 
 
 @functools.lru_cache(maxsize=1)
-def _load_shared(inputs, gpu_id: str) -> tuple[bytes, list, SemanticIDs | None]:
+def _load_shared(inputs: Any, gpu_id: str) -> tuple[bytes, list, SemanticIDs | None]:
     """Configuration, parts and semantic IDs of a search: read once for all trials of this worker
     process.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from logging import getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ import yaml
 
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
 from recbole_genci.utils.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TABLE, RESULT, SELECTED, PLOT = (
     "hyper_result.csv",
@@ -134,15 +138,17 @@ def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> N
     save(figure, file, dpi=120)
 
 
-def _points(axis, records: list[dict], places: list[float]) -> None:
+def _points(axis: Axes, records: list[dict], places: list[float]) -> None:
     """The records' scores at their places, ``finished`` filled and others hollow."""
     for done, label in ((True, "finished"), (False, "stopped early")):
         chosen = [
             (x, r["score"]) for x, r in zip(places, records) if (r["status"] == "finished") == done
         ]
         if chosen:
+            across, up = zip(*chosen)
             axis.scatter(
-                *zip(*chosen),
+                across,
+                up,
                 s=16,
                 color="#0072B2",
                 facecolors="#0072B2" if done else "none",

@@ -8,11 +8,12 @@ import dataclasses
 import importlib.util
 import logging
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from recbole_genci.config import config_files_words, parse_argv
+from recbole_genci.config import Config, config_files_words, parse_argv
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
@@ -64,7 +65,7 @@ class Search:
     command: str
 
     @property
-    def config(self):
+    def config(self) -> Config:
         """The configuration that trials start from."""
         return next(iter(self.plan.configs.values()))
 
@@ -147,7 +148,13 @@ def resume_search(
 
 
 def prepare_search(
-    model, dataset, params_file, config_files, config_dict, argv, settings: Settings
+    model: str | type,
+    dataset: str,
+    params_file: str | Path,
+    config_files: str | Path | Sequence[str | Path] | None,
+    config_dict: Mapping[str, Any] | None,
+    argv: Sequence[str],
+    settings: Settings,
 ) -> Search:
     """Check a new search, prepare its rows and semantic IDs, and make its folder; arguments as of
     ``tune``.
@@ -225,7 +232,7 @@ def _require(library: str, option: str, package: str, otherwise: str) -> None:
 
 
 def prepare_resumed_search(
-    folder: str | Path, model=None, trust_code: bool = False, **changes
+    folder: str | Path, model: str | type | None = None, trust_code: bool = False, **changes: Any
 ) -> Search:
     """Prepare the search of ``folder`` again; arguments as of ``resume_search``."""
     folder = Path(folder)
@@ -271,8 +278,10 @@ def _read_search_file(file: Path) -> dict:
     return saved
 
 
-def _check_before_reading(space: Space, source, argv: Iterable[str], settings: Settings):
-    def check(config):
+def _check_before_reading(
+    space: Space, source: str | Path, argv: Iterable[str], settings: Settings
+) -> Callable[[Config], None]:
+    def check(config: Config) -> None:
         if settings.tool == "Ray":
             check_importable(config, "tool: Ray")
         check_space(space, config, str(source), parse_argv(argv))

@@ -84,8 +84,9 @@ class Settings:
     def num_trials(self, space: Space) -> int:
         """Trials that the search has at most, each of a point of its own."""
         size = grid_size(space)
-        most = self.max_evals or (size if self.algo == "exhaustive" else _DEFAULT_TRIALS)
-        return most if size is None else min(most, size)
+        if size is None:  # not exhaustive: a parameter has no list of values
+            return self.max_evals or _DEFAULT_TRIALS
+        return min(self.max_evals or (size if self.algo == "exhaustive" else _DEFAULT_TRIALS), size)
 
     def points(self, space: Space, seed: int) -> Iterator[dict]:
         """The points of ``exhaustive`` and ``random`` search, in their order."""

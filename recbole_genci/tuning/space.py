@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.config import known_keys, lists_for_tuples, parse_value
+from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_value
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.utils.validation import nearest
 
@@ -86,7 +86,7 @@ class Choice:
         """One value, drawn by a generator of numpy; as scikit-learn's ParameterSampler asks for."""
         return self.values[random_state.randint(len(self.values))]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"one of {list(self.values)}"
 
 
@@ -101,7 +101,7 @@ class Uniform:
         """One value, drawn by a generator of numpy."""
         return float(random_state.uniform(self.low, self.high))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"uniform from {self.low:g} to {self.high:g}"
 
 
@@ -116,7 +116,7 @@ class LogUniform:
         """One value, drawn by a generator of numpy."""
         return math.exp(random_state.uniform(self.low, self.high))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"log-uniform from e^{self.low:g} = {math.exp(self.low):.3g} to e^{self.high:g} = {math.exp(self.high):.3g}"
 
 
@@ -139,7 +139,7 @@ class QUniform:
         """One value, drawn by a generator of numpy."""
         return self.rounded(random_state.uniform(self.low, self.high))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"uniform from {self.low:g} to {self.high:g} in steps of {self.q:g}"
 
 
@@ -226,7 +226,7 @@ def _choice(text: str, where: str) -> Choice:
     return Choice(tuple(values))
 
 
-def _as_sequence(value):
+def _as_sequence(value: Any) -> Any:
     if not isinstance(value, (list, tuple)):
         raise TypeError("not a list")
     return value
@@ -256,12 +256,12 @@ def _range(kind: str, text: str, where: str) -> Parameter:
     return parameter
 
 
-def canonical(value) -> str:
+def canonical(value: object) -> str:
     """One string for equal values, whatever the order of their keys; refuses what JSON cannot hold."""
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()) -> None:
+def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[str] = ()) -> None:
     """Refuse parameters that a search cannot vary.
 
     Args:
@@ -305,7 +305,7 @@ def check_space(space: Space, config, source: str, argv_keys: Iterable[str] = ()
             )
 
 
-def _why_fixed(name: str, config) -> str | None:
+def _why_fixed(name: str, config: Config) -> str | None:
     if name == "seed":
         return "the best of several seeds is luck"
     if name in TOKENIZER_KEYS or name.startswith("semantic_id_"):

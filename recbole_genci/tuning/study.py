@@ -41,7 +41,9 @@ class Study:
         self.records = {
             canonical(record["params"]): record for record in read_journal(folder / JOURNAL)
         }
-        self._best_seen, self._without_improvement, self._proposed = None, 0, set()
+        self._best_seen: float | None = None
+        self._without_improvement = 0
+        self._proposed: set[str] = set()
         self.clean()
 
     def run(self, params: dict) -> tuple[float | None, bool]:
@@ -104,12 +106,14 @@ class Study:
         """The finished trial with the best validation score, the first of equals; None as long as
         none has finished.
         """
-        finished = [record for record in self.ordered() if record["status"] == "finished"]
-        return min(finished, key=self.loss) if finished else None
+        finished = [(self.loss(record), record) for record in self.ordered()]
+        losses = [(loss, record) for loss, record in finished if loss is not None]
+        return min(losses, key=lambda each: each[0])[1] if losses else None
 
     def test_best(self) -> dict:
         """Test the selected trial, the only one that is: the content of its ``metrics.json``."""
         best = self.best()
+        assert best is not None
         return trial.finish(
             self.shared, best["params"], trial.folder_of(self.folder, best["trial"])
         )
@@ -166,7 +170,7 @@ def read_journal(file: Path) -> list[dict]:
     return read_json_lines(file, "resume_search", remedy, _wrong_with)
 
 
-def _wrong_with(record) -> str | None:
+def _wrong_with(record: object) -> str | None:
     if not isinstance(record, dict):
         return f"{str(record)[:40]} is no record of a trial"
     if missing := [name for name in empty_record(0, {}) if name not in record]:
@@ -178,7 +182,7 @@ def _wrong_with(record) -> str | None:
     return None
 
 
-def _is_number(value, kinds=(int, float)) -> bool:
+def _is_number(value: object, kinds: type | tuple[type, ...] = (int, float)) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 

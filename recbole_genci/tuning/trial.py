@@ -41,7 +41,7 @@ class MachineFailed(RuntimeError):
         super().__init__(number, reason)
         self.number, self.reason = number, reason
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"trial {self.number} could not be run here ({self.reason}). The search has kept the "
             "trials before it: mend the "
@@ -156,7 +156,7 @@ def finish(shared: Shared, params: dict, folder: Path) -> dict:
     return train_or_go_on(config, shared.parts, shared.semantic_ids, folder, heading=heading)
 
 
-def _heading(config, which: str) -> Heading:
+def _heading(config: Config, which: str) -> Heading:
     return Heading.of(
         config, f"{which}, seed {config['seed']}", {DICT: "this trial", FILE: "the search"}
     )

@@ -10,6 +10,7 @@ rows with repeats, and average the processes' AUCs (trainer.py:632).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -35,7 +36,7 @@ class Processes:
         """Whether this process writes files, logs and measures latency."""
         return self.rank == 0
 
-    def share_training(self, loader) -> None:
+    def share_training(self, loader: Any) -> None:
         """Let a training loader give this process's rows of each batch only; no row is left out.
 
         Shares are contiguous: rows of one history, which lie together, are encoded by one process.
@@ -48,11 +49,11 @@ class Processes:
                 self._share(rows) if len(rows) >= self.size else rows
             )
 
-    def _share(self, rows):
+    def _share(self, rows: Any) -> Any:
         start, stop = (len(rows) * rank // self.size for rank in (self.rank, self.rank + 1))
         return rows[start:stop]
 
-    def shared_model(self, model: nn.Module) -> nn.Module:
+    def shared_model(self, model: Any) -> Any:
         """``model`` with batch normalisation over the rows of all processes, in place of the rows
         of one.
         """
@@ -62,7 +63,7 @@ class Processes:
             return nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return _convert(model, dist.new_group())
 
-    def shared_loss(self, model: nn.Module):
+    def shared_loss(self, model: nn.Module) -> DistributedDataParallel:
         """``model.calculate_loss`` through DistributedDataParallel, with the same gradients in all
         processes: those of the whole batch's loss, where that is a mean over rows. The two that are
         means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary one, are taken over each process's
@@ -105,7 +106,7 @@ class Processes:
             for tensor in model.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
-    def _gather(self, value) -> list:
+    def _gather(self, value: object) -> list:
         values = [None] * self.size
         dist.all_gather_object(values, value)
         return values
@@ -119,11 +120,13 @@ class _Loss(nn.Module):
     the mean over all rows.
     """
 
+    model: Any  # with RecBole's calculate_loss
+
     def __init__(self, model: nn.Module, size: int):
         super().__init__()
         self.model, self.size = model, size
 
-    def forward(self, interaction):
+    def forward(self, interaction: Any) -> torch.Tensor | tuple[torch.Tensor, ...]:
         rows = torch.tensor(float(len(interaction)), device=next(self.model.parameters()).device)
         total = rows.clone()
         dist.all_reduce(total)
@@ -142,14 +145,14 @@ class _Sum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, tensor, group):
+    def forward(ctx: Any, tensor: torch.Tensor, group: dist.ProcessGroup) -> torch.Tensor:
         ctx.group = group
         total = tensor.clone()
         dist.all_reduce(total, group=group)
         return total
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient, group=ctx.group)
         return gradient, None
@@ -163,7 +166,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
     takes over.
     """
 
-    def __init__(self, original: nn.BatchNorm1d, group):
+    def __init__(self, original: nn.BatchNorm1d, group: dist.ProcessGroup) -> None:
         super().__init__(
             original.num_features,
             original.eps,
@@ -174,7 +177,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
         self.group = group  # of its own: its sums must not get between the gradients'
         self._parameters, self._buffers = original._parameters, original._buffers
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
         over, shape = (
@@ -196,14 +199,16 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             else normalised
         )
 
-    def _update(self, mean, unbiased_variance):
+    def _update(self, mean: torch.Tensor, unbiased_variance: torch.Tensor) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(unbiased_variance, share)
 
 
-def _convert(module: nn.Module, group) -> nn.Module:
+def _convert(module: nn.Module, group: dist.ProcessGroup) -> nn.Module:
     if isinstance(module, nn.BatchNorm1d):
         return GlobalBatchNorm1d(module, group)
     for name, child in module.named_children():

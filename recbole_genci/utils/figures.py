@@ -6,8 +6,13 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from recbole_genci.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
 
 INSTALL = "pip install 'recbole_genci[plots]'"
 
@@ -17,7 +22,9 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def row_of_axes(columns: int, width: float, height: float, **options):
+def row_of_axes(
+    columns: int, width: float, height: float, **options: Any
+) -> tuple[Figure, np.ndarray]:
     """``(figure, axes [columns])``, ``width`` x ``height`` inches; ``options`` as of
     ``Figure.subplots``.
     """
@@ -29,7 +36,7 @@ def row_of_axes(columns: int, width: float, height: float, **options):
     return figure, figure.subplots(1, columns, squeeze=False, **options)[0]
 
 
-def save(figure, file: str | Path, dpi: int = 150) -> None:
+def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
     """Write a figure as PNG; the same figure gives the same bytes."""
     write_atomically(
         Path(file),

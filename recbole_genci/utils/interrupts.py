@@ -13,15 +13,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: whatever gives way to Ctrl-C gives way to it."""
 
 
-_EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
-_WORDS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
+_EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+}
+_WORDS: dict[int, str] = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped by SIGTERM"}
 _AGAIN = "Nothing half-written is left; give the same command again."
 
 
@@ -58,12 +62,12 @@ def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], 
             return _say(stop)
         # Of a library that was interrupted, or of what cleared up after it; all others are raised.
         except Exception as error:
-            stop = error
-            while stop is not None and not isinstance(stop, KeyboardInterrupt):
-                stop = stop.__cause__ or stop.__context__
-            if stop is None:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, KeyboardInterrupt):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
                 raise
-            return _say(stop)
+            return _say(cause)
 
     return answering
 
@@ -87,7 +91,7 @@ def _bars_cleared():
 
 
 @contextlib.contextmanager
-def as_exceptions():
+def as_exceptions() -> Iterator[None]:
     """Turn SIGINT and SIGTERM into KeyboardInterrupt and ``Terminated``, inside the block only; a
     second one ends the process at once. Does nothing outside the main thread, and leaves a signal
     alone that the process was started to ignore.
@@ -99,12 +103,12 @@ def as_exceptions():
     show_ignored = sys.unraisablehook
     _Signals.received = _Signals.waiting = None
 
-    def install():
+    def install() -> None:
         for each, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(each, _receive)
 
-    def deliver_again(unraisable):
+    def deliver_again(unraisable: sys.UnraisableHookArgs) -> None:
         """Python drops an exception that a signal raises within __del__ or a callback: the signal
         would be lost."""
         if not isinstance(unraisable.exc_value, KeyboardInterrupt) or _Signals.received is None:
@@ -127,7 +131,7 @@ def as_exceptions():
             signal.signal(each, signal.SIG_DFL if handler in (None, _leave) else handler)
 
 
-def _receive(signum, frame):
+def _receive(signum: int, frame: FrameType | None) -> None:
     for each in _EXCEPTIONS:
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, signal.SIG_DFL)
@@ -139,7 +143,7 @@ def _receive(signum, frame):
 
 
 @contextlib.contextmanager
-def deferred():
+def deferred() -> Iterator[None]:
     """Let a first signal wait until the block, a short one, has ended. Only of commands: see
     ``as_exceptions``."""
     if threading.current_thread() is not threading.main_thread():
@@ -157,7 +161,7 @@ def deferred():
 
 
 @contextlib.contextmanager
-def handlers_kept():
+def handlers_kept() -> Iterator[None]:
     """Put the handlers back that a library replaces inside the block, as ray.init does
     (ray/_private/worker.py, sigterm_handler)."""
     before = {each: signal.getsignal(each) for each in _EXCEPTIONS}
@@ -171,7 +175,7 @@ def handlers_kept():
 
 
 @contextlib.contextmanager
-def not_inherited():
+def not_inherited() -> Iterator[None]:
     """Start processes inside the block that do not hear Ctrl-C, which a terminal sends to all of a
     command's processes: their parent hears it and ends them. One that comes inside the block
     waits."""
@@ -192,11 +196,11 @@ def follow_parent() -> None:
     """
     parent = os.getppid()
 
-    def orphaned(signum, frame):
+    def orphaned(signum: int, frame: FrameType | None) -> None:
         if os.getppid() != parent:
             os._exit(128 + signum)
 
-    def terminate(signum, frame):
+    def terminate(signum: int, frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)
         raise Terminated
 
@@ -227,6 +231,6 @@ def end_at_once() -> None:
             signal.signal(each, _leave)
 
 
-def _leave(signum, frame):
+def _leave(signum: int, frame: FrameType | None) -> None:
     os.write(2, f"recbole_genci: {_WORDS[signum]}. {_AGAIN}\n".encode())
     os._exit(128 + signum)

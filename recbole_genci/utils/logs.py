@@ -10,8 +10,9 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 from recbole.utils.logger import RemoveColorFilter, log_colors_config, set_color
 from tqdm import tqdm
@@ -39,7 +40,7 @@ def start_console(level: str | None) -> None:
         root.addHandler(_Console(sys.stderr))
 
 
-def shows_colours(stream, environ: Mapping[str, str] = os.environ) -> bool:
+def shows_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether to write colour codes to ``stream``: to terminals only, never with ``NO_COLOR``
     (no-color.org), always with ``FORCE_COLOR``; an empty variable counts as none.
     """
@@ -77,7 +78,7 @@ def _without_colours(text: str) -> str:
     return record.msg
 
 
-def _width(terminal) -> int:
+def _width(terminal: TextIO) -> int:
     try:
         columns = os.get_terminal_size(terminal.fileno()).columns
     except OSError:
@@ -90,7 +91,7 @@ class _Console(logging.StreamHandler):
     line a record.
     """
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.terminal = stream.isatty()
         if self.terminal:
@@ -102,16 +103,16 @@ class _Console(logging.StreamHandler):
             (_ColourFormatter if shows_colours(stream) else _PlainFormatter)(form, date)
         )
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return fold(text, _width(self.stream)) if self.terminal else text
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
 
 
-def _prefix_level(record) -> bool:
+def _prefix_level(record: logging.LogRecord) -> bool:
     record.level_prefix = "" if record.levelno == logging.INFO else f"{record.levelname}: "
     return True
 
@@ -121,7 +122,7 @@ class _ColourFormatter(logging.Formatter):
     too from version 6 on.
     """
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         colour = log_colors_config.get(record.levelname)
         text = super().format(record)
         return set_color(text, colour, highlight=False) if colour else text
@@ -130,14 +131,14 @@ class _ColourFormatter(logging.Formatter):
 class _PlainFormatter(logging.Formatter):
     """Formats a copy without colours; RecBole's own filter would strip them from the console too."""
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         plain = logging.makeLogRecord(record.__dict__ | {"msg": record.getMessage(), "args": None})
         RemoveColorFilter().filter(plain)
         return super().format(plain)
 
 
 @contextlib.contextmanager
-def log_file(file: Path, with_details: bool = False):
+def log_file(file: Path, with_details: bool = False) -> Iterator[None]:
     """Also write the root logger to ``file``, and if asked ``details()``, inside the block only."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file, encoding="utf-8")

@@ -18,9 +18,10 @@ import os
 import sys
 import traceback
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeGuard
 
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.validation import nearest
@@ -44,7 +45,7 @@ _LIBRARIES = (
 _NO_SOURCE = uuid.uuid4().hex  # stands for source that nobody can read: no other process has it
 
 
-def is_reference(text) -> bool:
+def is_reference(text: object) -> TypeGuard[str]:
     """Whether ``text`` names code by ``module:Name`` or ``file.py:Name``, rather than a model or
     metric that is here."""
     return isinstance(text, str) and ":" in text
@@ -55,7 +56,7 @@ def name_of(reference: str) -> str:
     return reference.rpartition(":")[2].strip()
 
 
-def reference_of(thing) -> str:
+def reference_of(thing: str | Callable) -> str:
     """The reference of a class or function; a text is a reference, or a name, already. File paths
     become absolute.
 
@@ -70,6 +71,7 @@ def reference_of(thing) -> str:
             else thing.strip()
         )
     thing = vars(thing).get("__wrapped__", thing)
+    assert not isinstance(thing, str)
     place = _FILE_MODULES.get(thing.__module__, thing.__module__)
     reference = f"{place}:{thing.__qualname__.rpartition('.')[2]}"
     _KNOWN[reference] = thing
@@ -86,7 +88,7 @@ def is_importable(reference: str) -> bool:
     return known is None or getattr(module, name, None) is known
 
 
-def load_object(reference: str, key: str):
+def load_object(reference: str, key: str) -> Any:
     """Import what ``reference`` names; this runs the code of its module.
 
     Args:
@@ -186,6 +188,7 @@ def _import_file(file: Path, key: str) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None  # of a file whose name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name], _FILE_MODULES[name] = module, str(file)
     add_search_folders(
@@ -223,7 +226,7 @@ def _is_own(file: str) -> bool:
 
 
 @contextlib.contextmanager
-def errors_in_words(key: str, what: str):
+def errors_in_words(key: str, what: str) -> Iterator[None]:
     """Errors that a person's own code raises inside the block, other than ValueError, as one
     sentence of ValueError."""
     try:
@@ -241,20 +244,20 @@ def _shown(module: ModuleType) -> str:
 # ---------------------------------------------------------------- where code lies, and which it is
 
 
-def source_file(thing) -> Path | None:
+def source_file(thing: Callable) -> Path | None:
     """The file that defines a class or function; None of what a notebook defines."""
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
     return Path(file).resolve() if file else None
 
 
-def is_of_a_library(thing) -> bool:
+def is_of_a_library(thing: Callable) -> bool:
     """Whether a class or function is RecBole's, this package's or another library's, rather than a
     person's own."""
     return thing.__module__.partition(".")[0] in _LIBRARIES
 
 
 @functools.cache
-def source_digest(thing) -> str | None:
+def source_digest(thing: Callable) -> str | None:
     """SHA-256 of the files that define a person's own class, with its own bases, or function; None
     of a library's.
 
@@ -299,7 +302,11 @@ def own_references(asked: Mapping) -> dict[str, str]:
 
 
 def permitted_model(
-    asked: Mapping, folder: Path, model=None, trust_code: bool = False, way: str = "load"
+    asked: Mapping,
+    folder: Path,
+    model: str | type | None = None,
+    trust_code: bool = False,
+    way: str = "load",
 ) -> str:
     """The reference or name of a run's model, once its folder's own code may be imported.
 

@@ -24,7 +24,7 @@ def git_revision() -> str | None:
     if not (folder / ".git").exists():
         return None
 
-    def git(*words):
+    def git(*words: str) -> str:
         command = [
             "git",
             "--no-optional-locks",

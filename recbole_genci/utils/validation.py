@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from numbers import Integral, Real
 
 #: RecBole's name of id 0, which no user, item or word of a dataset may have.
@@ -12,21 +13,21 @@ PAD_TOKEN = "[PAD]"
 LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
 
 
-def nearest(name: str, known) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest of ``known``, or an empty string."""
     known = {str(k).lower(): str(k) for k in known}
     match = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
     return f" Did you mean '{known[match[0]]}'?" if match else ""
 
 
-def is_whole(value, minimum: int = 1) -> bool:
+def is_whole(value: object, minimum: int = 1) -> bool:
     """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are
     not.
     """
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= minimum
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
 
 
-def is_number(value) -> bool:
+def is_number(value: object) -> bool:
     """Whether ``value`` is a number, numpy's too; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 
-def load_weights(model, file: Path) -> None:
+def load_weights(model: nn.Module, file: Path) -> None:
     """Give ``model`` the weights that a run saved in ``file``.
 
     Raises:

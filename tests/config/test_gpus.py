@@ -15,8 +15,7 @@ def machine(monkeypatch):
 
     def begin(there: bool, variable: str | None = None):
         monkeypatch.setenv(gpus.VARIABLE, variable or "")  # so that it is put back
-        monkeypatch.setattr(gpus, "_at_start", variable)
-        monkeypatch.setattr(gpus, "_shown", None)
+        monkeypatch.setattr(gpus, "_process", gpus.VisibleGPUs(at_start=variable))
         monkeypatch.setattr(
             "torch.cuda.is_available", lambda: there and os.environ[gpus.VARIABLE] != ""
         )

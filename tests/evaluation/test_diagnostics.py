@@ -1,4 +1,4 @@
-"""The generator's diagnostics against plain Python over single rows, and what a run does with them."""
+"""The generator's diagnostics against plain Python over single rows, and what runs do with them."""
 
 import json
 from collections import Counter

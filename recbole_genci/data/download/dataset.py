@@ -11,12 +11,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from recbole_genci.config import Config
 from recbole_genci.data.download.convert import from_atomic, from_movielens
 from recbole_genci.data.download.http import Expected, SourceError, fetch, readable
 from recbole_genci.data.download.sources import Download, Source, known_downloads
 from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.validation import nearest
+
+if TYPE_CHECKING:
+    from recbole.data.dataset import Dataset
 
 #: How often each host is asked, and seconds between.
 TRIES, PAUSE = 2, 1.0
@@ -27,7 +32,7 @@ SPACE_RATIO = 12
 _logger = logging.getLogger()
 
 
-def check_dataset(config) -> None:
+def check_dataset(config: Config) -> None:
     """Refuse an unknown dataset before any work.
 
     Raises:
@@ -46,7 +51,7 @@ def check_dataset(config) -> None:
     )
 
 
-def find_or_download(dataset, folder: Path) -> None:
+def find_or_download(dataset: Dataset, folder: Path) -> None:
     """Make sure ``folder`` holds the dataset's atomic files, downloading them whole or not at all.
 
     Raises:

@@ -88,7 +88,8 @@ def known_downloads() -> dict[str, Download]:
 
 
 def _source(host: dict, entry: dict, recbole_url: str | None) -> Source:
-    url: str = host.get("url", recbole_url)
+    url = host.get("url", recbole_url)
+    assert url is not None  # the store is the host of what RecBole lists alone
     # As huggingface_hub reads it: another hub, such as a mirror of it.
     hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     url = url.replace("$HF_ENDPOINT", hub).replace("{archive}", entry["archive"])

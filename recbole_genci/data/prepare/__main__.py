@@ -26,7 +26,7 @@ from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.kind import Kind
 from recbole_genci.data.prepare.amazon import VINTAGES, Amazon
-from recbole_genci.data.prepare.build import build_dataset
+from recbole_genci.data.prepare.build import RawDataset, build_dataset
 from recbole_genci.data.prepare.movielens import MovieLens
 from recbole_genci.data.prepare.output import check_target
 from recbole_genci.data.prepare.report import describe, next_command
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         folder = Path(words["output"]) / words["dataset"]
         check_target(folder, words["overwrite"])
         if words["format"] == "movielens":
-            raw = MovieLens(Path(str(words["input"])), words["max_malformed"])
+            raw: RawDataset = MovieLens(Path(str(words["input"])), words["max_malformed"])
         else:
             metadata = Path(str(words["meta"])) if words.get("meta") else None
             raw = Amazon(

@@ -66,7 +66,7 @@ def parse_object(line: str, allows_literals: bool = False) -> dict:
     return value
 
 
-def _price(value) -> str:
+def _price(value: object) -> str:
     """A price in dollars; ranges such as ``from 9.99`` and dashes stay empty."""
     if isinstance(value, str):
         match = _PRICE.fullmatch(value.strip())
@@ -76,7 +76,7 @@ def _price(value) -> str:
     return number_text(value)
 
 
-def _categories(value, name: str) -> str:
+def _categories(value: object, name: str) -> str:
     if not isinstance(value, (list, tuple)):
         value = [value]
     # The separator must not occur inside a category.
@@ -153,7 +153,7 @@ class Amazon:
 
     properties = "amazon-instruments"
     item_fields = ITEM_FIELDS
-    user_fields = None
+    user_fields: dict[str, str] | None = None
 
     def __init__(self, vintage: str, reviews: Path, metadata: Path | None, max_malformed: float):
         self._vintage = VINTAGES[vintage]
@@ -187,19 +187,24 @@ class Amazon:
         """(user, item, rating, time) in the order of the file; 2023 has milliseconds, 2014 the day
         in seconds.
         """
-        if self._columns is None:
+        columns = self._columns
+        if columns is None:
             return self._reviews.rows(self._parse_json)
-        places = [self._columns.index(name) for name in self._vintage.columns]
+        places = [columns.index(name) for name in self._vintage.columns]
 
-        def parse_csv(line: str):
+        def parse_csv(line: str) -> tuple[str, str, float, int]:
             cells = line.split(",")  # ids and numbers: nothing is quoted
-            if len(cells) != len(self._columns):
-                raise MalformedLine(f"{len(cells)} values, not {len(self._columns)}")
+            if len(cells) != len(columns):
+                raise MalformedLine(f"{len(cells)} values, not {len(columns)}")
             return as_interaction(*(cells[place] for place in places))
 
         return self._reviews.rows(parse_csv, has_header=True)
 
-    def _parse_json(self, line: str):
+    def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
+        """None: nothing is known of users."""
+        return iter(())
+
+    def _parse_json(self, line: str) -> tuple[str, str, float, int]:
         record = parse_object(line)
         for name in self._vintage.columns:
             if name not in record:

@@ -6,6 +6,7 @@ import html
 import math
 import re
 import unicodedata
+from typing import Any
 
 # A tag starts with a letter, so that "< 5 W and > 3 W" stays; scripts and styles go with their
 # content.
@@ -39,7 +40,7 @@ def clean_text(text: str) -> str:
         text = once
 
 
-def as_text(value, name: str) -> str:
+def as_text(value: object, name: str) -> str:
     """Cleaned text of a JSON value: a string, a number, a list of them (joined by spaces), or null
     or NaN (empty).
 
@@ -55,7 +56,7 @@ def as_text(value, name: str) -> str:
     return " ".join(filter(None, parts))
 
 
-def as_id(value, name: str) -> str:
+def as_id(value: object, name: str) -> str:
     """A user's or item's id.
 
     Raises:
@@ -74,7 +75,7 @@ def as_id(value, name: str) -> str:
     return text
 
 
-def as_number(value, name: str) -> float:
+def as_number(value: Any, name: str) -> float:
     """A finite number, given as one or as text.
 
     Raises:
@@ -97,7 +98,9 @@ def number_text(number: float) -> str:
     return repr(float(number)).removesuffix(".0")
 
 
-def as_interaction(user, item, rating, timestamp) -> tuple[str, str, float, int]:
+def as_interaction(
+    user: object, item: object, rating: object, timestamp: object
+) -> tuple[str, str, float, int]:
     """One row: ids, a rating from 0 to 5, a whole number of seconds or milliseconds.
 
     Raises:

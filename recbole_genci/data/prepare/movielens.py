@@ -134,12 +134,13 @@ _100K = Edition(
     genre_field="class",
     parse_movie=_movie_100k,
 )
+_1M_USERS = "users.dat"
 _1M = Edition(
     name="MovieLens-1M",
     properties="ml-1m",
     ratings="ratings.dat",
     movies="movies.dat",
-    users="users.dat",
+    users=_1M_USERS,
     separator="::",
     user_separator="::",
     user_fields=("user_id", "gender", "age", "occupation", "zip_code"),
@@ -186,13 +187,13 @@ def find_edition(folder: Path) -> Edition:
             f"ratings.csv (20M, 25M, 32M, latest, latest-small), but {found}. Give the folder that "
             "holds the unpacked files by --input."
         )
-    if edition is not _1M or (folder / _1M.users).is_file():
+    if edition is not _1M or (folder / _1M_USERS).is_file():
         return edition
     # 1M and 10M name their files alike; 10M knows nothing of users and comes with tags.
     if (folder / "tags.dat").is_file() or "10m" in folder.name.lower():
         return _10M
     raise FileNotFoundError(
-        f"{folder / _1M.users} does not exist; MovieLens-1M has it, and MovieLens-10M, which does "
+        f"{folder / _1M_USERS} does not exist; MovieLens-1M has it, and MovieLens-10M, which does "
         "not, has tags.dat. Give the folder that holds all unpacked files by --input."
     )
 
@@ -251,6 +252,7 @@ class MovieLens:
 
     def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
         """All users."""
+        assert self._users is not None  # as user_fields says
         return self._users.rows(
             _user_parser(self._edition.user_separator, self._edition.user_fields)
         )

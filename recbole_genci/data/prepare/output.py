@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from recbole_genci.data.prepare.cleaning import number_text
@@ -118,7 +118,8 @@ def write_interactions(
         (dict, dict, dict): the counts; users and items in order of appearance, as the keys of a
         dict. Only these two grow in memory, with the number of users and items.
     """
-    users, items = {}, {}
+    users: dict[str, None] = {}
+    items: dict[str, None] = {}
     lines, pairs = (
         RepeatFinder(file.with_name("lines.tmp")),
         RepeatFinder(file.with_name("pairs.tmp")),
@@ -189,7 +190,7 @@ def write_table(
     with file.open("w", encoding="utf-8", newline="\n") as output:
         output.write(_header(fields))
 
-        def write(row):
+        def write(row: Mapping[str, str]) -> None:
             output.write("\t".join(row.get(field, "") for field in fields) + "\n")
             written.add(row[id_field])
 

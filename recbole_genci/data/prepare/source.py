@@ -11,7 +11,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
@@ -32,13 +32,13 @@ _BYTE_ORDER_MARK = "\ufeff"
 class _Metered(io.RawIOBase):
     """A raw file that tells a hash and a progress bar which bytes went by."""
 
-    def __init__(self, raw: io.RawIOBase, digest, progress: tqdm):
+    def __init__(self, raw: io.RawIOBase, digest: hashlib._Hash, progress: tqdm) -> None:
         self._raw, self._digest, self._progress = raw, digest, progress
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         count = self._raw.readinto(buffer)
         self._digest.update(memoryview(buffer)[:count])
         self._progress.update(count)
@@ -167,7 +167,7 @@ class SourceFile:
             )
 
     @contextlib.contextmanager
-    def _opened(self, shows_progress: bool):
+    def _opened(self, shows_progress: bool) -> Iterator[IO]:
         digest = hashlib.sha256()
         # disable=None: no bar where stderr is a file or a pipe.
         with (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.intent_sensitivity import short_term_sensitivity
 from recbole_genci.evaluation.intents import check_intents, intent_vectors, plot_intents, spread
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -15,9 +17,15 @@ from recbole_genci.serving.saved_run import load
 PICTURE = "intents.png"
 
 
-def check(request: Request, parts) -> None:
+def check(request: Request, parts: Sequence[CTRDataset]) -> None:
     """Raises ValueError for a model without both intents, or too few rows to compare."""
-    check_intents(request.config, min(request.definition.rows, len(parts[2])))
+    check_intents(request.config, min(_sample(request), len(parts[2])))
+
+
+def _sample(request: Request) -> int:
+    """How many test rows are looked at."""
+    assert request.definition.rows is not None
+    return request.definition.rows
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
@@ -30,7 +38,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         )
     (record,) = outcome.of_line(line)
     saved = load(outcome.store.run_folder(record))
-    vectors = intent_vectors(saved, request.definition.rows, record["seed"])
+    vectors = intent_vectors(saved, _sample(request), record["seed"])
     plot_intents(vectors, folder / PICTURE, record["seed"])
     numbers = spread(vectors)
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
@@ -46,7 +54,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         for kind, each in numbers.items()
     ]
     table = Table((Column("what"), *(Column(name, ".4g") for name in names)), rows)
-    shares = short_term_sensitivity(saved, request.definition.rows, record["seed"])
+    shares = short_term_sensitivity(saved, _sample(request), record["seed"])
     columns = Column("input"), Column("share of the short-term intent's variance", ".3f")
     sources = Table(columns, [list(each) for each in shares.items()])
     size = len(next(iter(vectors.values())))

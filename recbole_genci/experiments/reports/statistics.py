@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
 from recbole_genci.data.loaders import PARTS
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -47,7 +48,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     )
 
 
-def count(parts) -> list:
+def count(parts: Sequence[CTRDataset]) -> list:
     """Users, items, interactions, Avg.n, sparsity, positives, and mean, median and empty histories
     of some parts together.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_genci.experiments.definition import Line
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, curve, dot_plot
 from recbole_genci.experiments.tables import Column, Table
@@ -27,7 +28,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     rows = [
         [
             line.swept,
-            str(line.keys[line.swept]),
+            str(line.swept_value),
             outcome.mean(line, "auc"),
             outcome.mean(line, "logloss"),
             outcome.mean(line, "gauc"),
@@ -47,10 +48,10 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     picture = f"{request.definition.name}.png"
     title = f"{request.lines[0].model} on {request.config['dataset']}: {request.definition.name}"
-    keys = list(dict.fromkeys(line.swept for line in request.lines))
+    keys = list(dict.fromkeys(line.swept for line in request.lines if line.swept))
     if len(keys) == 1:
         curve(
-            folder / picture, title, keys[0], [line.keys[keys[0]] for line in request.lines], panels
+            folder / picture, title, keys[0], [line.swept_value for line in request.lines], panels
         )
     else:
         dot_plot(folder / picture, title, [line.name for line in request.lines], panels)
@@ -58,7 +59,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     return Report({"table": Table(_COLUMNS, rows)}, [remark], [picture])
 
 
-def _valid_auc(outcome: Outcome, line) -> float | None:
+def _valid_auc(outcome: Outcome, line: Line) -> float | None:
     runs = outcome.of_line(line)
     return (
         sum(run["best_valid"]["auc"] for run in runs) / len(runs)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.volatility import DEFINITION, groups, set_field, user_volatility
 from recbole_genci.experiments import paper
@@ -31,7 +33,7 @@ _COLUMNS = (
 )
 
 
-def check(request: Request, parts) -> None:
+def check(request: Request, parts: Sequence[CTRDataset]) -> None:
     """Raises ValueError where the items have no sets to take Jaccard distances of."""
     set_field(parts[0])
 
@@ -84,7 +86,7 @@ def _line(outcome: Outcome, line: Line, of_rows: np.ndarray) -> dict[str, Estima
     """Each group's metrics over all seeds; None if a seed is missing or a metric undefined."""
     if not outcome.complete(line):
         return dict.fromkeys((*_NAMES, "difference"))
-    by_seed = {}
+    by_seed: dict[str, np.ndarray] = {}
     for group in GROUPS:
         chosen = of_rows == group
         values = [

@@ -12,12 +12,14 @@ Where sources differ:
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.config_like import ConfigLike
 
 SMALLEST_MAGNITUDE = 1e-5
 ORDER_STD = 0.1
@@ -42,7 +44,7 @@ class LogarithmicTransformation(nn.Module):
         """Start near order 0: products of many powers near 1 would overflow."""
         nn.init.normal_(self.orders.weight, std=ORDER_STD)
 
-    def forward(self, fields):
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
         """Cross features ``[B, K, d]`` of embeddings ``[B, F, d]``: BN(exp(W BN(ln |e|)))."""
         logarithms = self.log_norm(fields.abs().clamp(min=SMALLEST_MAGNITUDE).log())
         return self.exp_norm(self.orders(logarithms.transpose(1, 2)).exp().transpose(1, 2))
@@ -56,7 +58,7 @@ class AFN(ClickModel):
         dataset: a training part.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # a neuron of one order of 1 is the first-order term
         neurons, hidden = config["logarithmic_neurons"], config["mlp_hidden_size"]

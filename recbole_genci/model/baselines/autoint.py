@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.context_aware_recommender.autoint import AutoInt as RecBoleAutoInt
 from torch import nn
 
 from recbole_genci.model.base import ModelContract
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class AutoInt(ModelContract, RecBoleAutoInt):
@@ -24,7 +26,7 @@ class AutoInt(ModelContract, RecBoleAutoInt):
     #: Tells runs of this class from those of RecBole's (registry.py).
     revision = 2
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         if self.has_residual:
             del self.v_res_embedding
@@ -33,7 +35,7 @@ class AutoInt(ModelContract, RecBoleAutoInt):
             )
             self.residuals.apply(self._init_weights)
 
-    def autoint_layer(self, infeature):
+    def autoint_layer(self, infeature: torch.Tensor) -> torch.Tensor:
         """Logits ``[B, 1]`` of embeddings ``[B, F, d]``, without the first-order part."""
         if not self.has_residual:
             return super().autoint_layer(infeature)

@@ -5,6 +5,8 @@ reaches no result.
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
+from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
 from recbole.model.sequential_recommender.dien import DynamicRNN, InterestExtractorNetwork
 from torch import nn
@@ -15,6 +17,7 @@ from recbole_genci.model.layers.click_attention import ClickAttention
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
 from recbole_genci.model.layers.mended import Mended
 from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class DIEN(ModelContract, RecBoleDIEN):
@@ -24,18 +27,21 @@ class DIEN(ModelContract, RecBoleDIEN):
     """
 
     reads_negatives = True
+    embedding_layer: HistoryFeatureEmbedding
+    interset_extractor: InterestExtractor
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
-        HistoryFeatureEmbedding.mend(self.embedding_layer)
-        InterestExtractor.mend(self.interset_extractor)
+        self.embedding_layer = HistoryFeatureEmbedding.from_layer(self.embedding_layer)
+        extractor = InterestExtractor.from_layer(self.interset_extractor)
+        extractor.gru = PackedGRU.from_layer(extractor.gru)
+        self.interset_extractor = extractor
         evolution = self.interest_evolution
-        ClickAttention.mend(evolution.attention_layer)
-        PackedGRU.mend(self.interset_extractor.gru)
-        attends = isinstance(
-            evolution.dynamic_rnn, DynamicRNN
-        )  # AGRU and AUGRU; the other gru_types are torch's GRU
-        (PackedAttentionGRU if attends else PackedGRU).mend(evolution.dynamic_rnn)
+        evolution.attention_layer = ClickAttention.from_layer(evolution.attention_layer)
+        # AGRU and AUGRU; the other gru_types are torch's GRU
+        attends = isinstance(evolution.dynamic_rnn, DynamicRNN)
+        recurrence = PackedAttentionGRU if attends else PackedGRU
+        evolution.dynamic_rnn = recurrence.from_layer(evolution.dynamic_rnn)
 
 
 class InterestExtractor(Mended, InterestExtractorNetwork):
@@ -48,7 +54,16 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
     it meets a click. In evaluation mode, where nobody reads the loss, it is 0.
     """
 
-    def auxiliary_loss(self, h_states, click_seq, noclick_seq, keys_length):
+    gru: nn.Module
+    auxiliary_net: MLPLayers
+
+    def auxiliary_loss(
+        self,
+        h_states: torch.Tensor,
+        click_seq: torch.Tensor,
+        noclick_seq: torch.Tensor,
+        keys_length: torch.Tensor,
+    ) -> torch.Tensor:
         """Does the state after a click tell the next click from an item that was not clicked?
 
         Args:
@@ -79,7 +94,7 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
             len(logits), 1
         )
 
-    def _linear(self):
+    def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight ``[2 E]`` and bias ``[]`` of the one linear layer that the layers of
         ``auxiliary_net`` amount to.
         """

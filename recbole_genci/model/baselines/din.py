@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
 from recbole_genci.model.base import ModelContract
 from recbole_genci.model.layers.click_attention import ClickAttention
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class DIN(ModelContract, RecBoleDIN):
@@ -21,11 +23,13 @@ class DIN(ModelContract, RecBoleDIN):
     """
 
     reads_history = True
+    embedding_layer: HistoryFeatureEmbedding
+    attention: ClickAttention
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
-        HistoryFeatureEmbedding.mend(self.embedding_layer)
-        ClickAttention.mend(self.attention)
+        self.embedding_layer = HistoryFeatureEmbedding.from_layer(self.embedding_layer)
+        self.attention = ClickAttention.from_layer(self.attention)
         self.use_user_features = config["use_user_features"]
         if self.use_user_features:
             fields = self.embedding_layer
@@ -36,7 +40,13 @@ class DIN(ModelContract, RecBoleDIN):
             )
             self.dnn_mlp_layers.apply(self._init_weights)
 
-    def forward(self, user, item_seq, item_seq_len, next_items):
+    def forward(
+        self,
+        user: torch.Tensor,
+        item_seq: torch.Tensor,
+        item_seq_len: torch.Tensor,
+        next_items: torch.Tensor,
+    ) -> torch.Tensor:
         """Click logits ``[B]`` from user ids ``[B]``, history ``[B, H]``, its length ``[B]``, and
         target items ``[B]``.
         """

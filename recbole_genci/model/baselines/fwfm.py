@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from recbole.data.dataset import Dataset
 from recbole.model.context_aware_recommender.fwfm import FwFM as RecBoleFwFM
 from torch import nn
 
 from recbole_genci.model.base import ModelContract
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class FwFM(ModelContract, RecBoleFwFM):
@@ -18,13 +20,15 @@ class FwFM(ModelContract, RecBoleFwFM):
             once.
     """
 
-    def __init__(self, config, dataset):
+    weight: nn.Parameter
+
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         weight = self.weight.detach()
         del self.weight
         self.weight = nn.Parameter(weight)  # [fields, fields, 1]
 
-    def _get_feature2field(self):
+    def _get_feature2field(self) -> None:
         # In the order of the embeddings (abstract_recommender.py:543), float sequences included;
         # RecBole's own order
         # (fwfm.py:86) gives a feature the weights of another as soon as `fields` groups them.

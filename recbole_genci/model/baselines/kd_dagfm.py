@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole.data.dataset import Dataset
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.model.context_aware_recommender.kd_dagfm import CIN, DAGFM, CrossNet
 from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBoleKD_DAGFM
@@ -12,6 +13,7 @@ from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
 from recbole_genci.model.base import ModelContract
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.layout import WEIGHTS_FILE
 from recbole_genci.utils.weights import load_weights
 
@@ -32,7 +34,7 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
     first run as ``warm_up``, then ``finetuning`` with the second.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         ContextRecommender.__init__(
             self, config, dataset
         )  # not the __init__ between, which evaluates and unpickles
@@ -48,7 +50,7 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
         self.apply(xavier_normal_initialization)
 
     @staticmethod
-    def check_settings(config) -> None:
+    def check_settings(config: ConfigLike) -> None:
         """Refuse settings that fit no phase, before rows are read.
 
         Raises:
@@ -91,12 +93,12 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
             load_weights(self, _weights_file(self.warm_up))
 
 
-def _weights_file(warm_up) -> Path:
+def _weights_file(warm_up: str) -> Path:
     path = Path(str(warm_up))
     return path / WEIGHTS_FILE if path.is_dir() else path
 
 
-def _check_choices(config) -> None:
+def _check_choices(config: ConfigLike) -> None:
     for key, choices in _CHOICES.items():
         if not isinstance(config[key], str) or config[key] not in choices:
             raise ValueError(

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
@@ -36,7 +37,10 @@ from recbole_genci.model.baselines.mirrn_layers import (
     retrieve,
     sim_hash,
 )
-from recbole_genci.utils.validation import check_divides
+from recbole_genci.utils.config_like import ConfigLike
+from recbole_genci.utils.validation import (
+    check_divides,
+)
 
 POSITION_SCALE = 0.02
 
@@ -53,7 +57,7 @@ class MIRRN(ClickModel):
 
     reads_history = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family
         self.history_field = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
@@ -89,7 +93,7 @@ class MIRRN(ClickModel):
         self.apply(xavier_normal_initialization)
         nn.init.normal_(self.position_embedding.weight)
 
-    def _register_items(self, dataset) -> None:
+    def _register_items(self, dataset: Dataset) -> None:
         """Keep the items' features, and where they stand among the fields of
         ``concat_embed_input_fields``.
         """
@@ -113,7 +117,7 @@ class MIRRN(ClickModel):
         check_divides(config, "target_attention_heads", "target_attention_size")
         check_divides(config, "fourier_blocks", "embedding_size")
 
-    def embed_items(self, items):
+    def embed_items(self, items: torch.Tensor) -> torch.Tensor:
         """Vectors ``[n, D]`` of item ids ``[n]``: the embeddings of all their fields, from the
         tables that rows read too.
         """
@@ -127,7 +131,7 @@ class MIRRN(ClickModel):
             1
         )
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]
         target = fields[:, self.item_columns].flatten(1)  # [B, D]
@@ -150,7 +154,14 @@ class MIRRN(ClickModel):
             parts.append(self.short_attention(target, sequence, mask))
         return self.predict_layer(self.mlp(torch.cat(parts, dim=1))).squeeze(1)
 
-    def interests(self, target, sequence, codes, mask, length):
+    def interests(
+        self,
+        target: torch.Tensor,
+        sequence: torch.Tensor,
+        codes: torch.Tensor,
+        mask: torch.Tensor,
+        length: torch.Tensor,
+    ) -> torch.Tensor:
         """Interest vectors ``[B, 3, D]`` by the target's, the recent and all clicks' query; zero
         for an empty history.
 

@@ -11,7 +11,7 @@ from torch import nn
 FILTER_STD = 0.02
 
 
-def masked_mean(vectors, mask):
+def masked_mean(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean ``[B, D]`` of the vectors ``[B, L, D]`` where ``mask`` ``[B, L]`` holds; zero where it
     holds nowhere.
     """
@@ -19,14 +19,16 @@ def masked_mean(vectors, mask):
     return (vectors * mask.unsqueeze(-1)).sum(dim=1) / count
 
 
-def sim_hash(vectors, projection):
+def sim_hash(vectors: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
     """SimHash codes ``[..., bits]`` of -1 and 1: the side of each random hyperplane ``[D, bits]`` a
     vector lies on.
     """
     return torch.where(vectors @ projection > 0, 1.0, -1.0)
 
 
-def retrieve(query_codes, history_codes, mask, k: int):
+def retrieve(
+    query_codes: torch.Tensor, history_codes: torch.Tensor, mask: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The k history positions most similar to the query by Hamming distance, in time order.
 
     Args:
@@ -72,7 +74,7 @@ class FourierLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(size)
 
-    def forward(self, sequence):
+    def forward(self, sequence: torch.Tensor) -> torch.Tensor:
         spectrum = torch.fft.rfft(sequence, dim=1, norm="ortho").unflatten(
             -1, (self.num_blocks, -1)
         )
@@ -99,7 +101,9 @@ class TargetAttention(nn.Module):
         )
         self.output = nn.Linear(attention_size, size, bias=False)
 
-    def forward(self, target, memory, mask=None):
+    def forward(
+        self, target: torch.Tensor, memory: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """``mask`` ``[B, S]`` is False on padding; a row without any real entry gets zeros."""
         query, key, value = (
             projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

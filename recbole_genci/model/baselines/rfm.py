@@ -9,11 +9,16 @@ here, as in the paper, a field gathers the values of the fields that it attends 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_normal_initialization
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.validation import check_divides
 
 ROTATION_GAIN = 1.414
@@ -48,7 +53,7 @@ class SelfAttentiveRotation(nn.Module):
         for parameter in (self.query, self.key, self.value, self.weight, self.linear.weight):
             nn.init.xavier_normal_(parameter, gain=ROTATION_GAIN)
 
-    def gates(self, angles):
+    def gates(self, angles: torch.Tensor) -> torch.Tensor:
         """How much field i attends to field j, ``[B, heads, F, F]``: sigmoid(sum over c of weight_c
         cos(q_ic - k_jc)).
 
@@ -62,14 +67,14 @@ class SelfAttentiveRotation(nn.Module):
             (query.cos() * self.weight) @ key.cos() + (query.sin() * self.weight) @ key.sin()
         )
 
-    def forward(self, angles):
+    def forward(self, angles: torch.Tensor) -> torch.Tensor:
         gathered = self.gates(angles) @ self.dropout(
             self._heads(angles, self.value)
         )  # [B, heads, F, out / heads]
         gathered = gathered.transpose(1, 2).flatten(2)  # [B, F, out]
         return self.norm(gathered + self.linear(self.dropout(angles)))
 
-    def _heads(self, angles, matrices):
+    def _heads(self, angles: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
         projected = torch.einsum("bfi,fio->bfo", angles, matrices)
         return projected.unflatten(-1, (self.num_heads, -1)).transpose(
             1, 2
@@ -91,10 +96,12 @@ class ModulusAmplification(nn.Module):
         self.linear = nn.Linear(in_size, out_size)
         self.real_norm, self.imaginary_norm = nn.LayerNorm(group_size), nn.LayerNorm(group_size)
 
-    def forward(self, real, imaginary):
+    def forward(
+        self, real: torch.Tensor, imaginary: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return self._amplify(real, self.real_norm), self._amplify(imaginary, self.imaginary_norm)
 
-    def _amplify(self, part, norm):
+    def _amplify(self, part: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
         amplified = self.linear(self.dropout(part)).relu()
         return norm(amplified.unflatten(1, (-1, self.group_size))).flatten(1)
 
@@ -107,7 +114,11 @@ class RFM(ClickModel):
         dataset: a training part.
     """
 
-    def __init__(self, config, dataset):
+    # Modules of modules: torch knows their elements as Module alone.
+    rotations: Any
+    amplifications: Any
+
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # the residual of the angles takes its place
         size, num_fields = config["rotation_size"], self.num_feature_field
@@ -120,7 +131,7 @@ class RFM(ClickModel):
                 for i, o in zip(sizes[:-1], sizes[1:])
             )
         )
-        self.projection = None
+        self.projection: nn.Linear | None = None
         if config["first_order_residual"]:
             self.projection = nn.Linear(self.embedding_size, size)
             self.real_norm, self.imaginary_norm = nn.LayerNorm(size), nn.LayerNorm(size)
@@ -150,7 +161,7 @@ class RFM(ClickModel):
                 f"{uneven[0]}."
             )
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d], read as angles
         angles = self.rotations(fields)

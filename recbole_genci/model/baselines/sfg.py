@@ -19,6 +19,7 @@ published results, decides the following:
 from __future__ import annotations
 
 import torch
+from recbole.data.dataset import Dataset
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
@@ -43,7 +44,7 @@ class FeatureGenerator(nn.Module):
         )  # its F blocks of d rows are the fields' matrices
         self.scale, self.residual = scale, residual
 
-    def forward(self, fields):
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
         generated = self.scale * self.linear(fields).relu()
         return generated + fields if self.residual else generated
 
@@ -59,11 +60,11 @@ class GenerativeCrossLayer(nn.Module):
         self.linear = nn.Linear(size, size, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, fields):
+    def forward(self, fields: torch.Tensor) -> torch.Tensor:
         return self.dropout(fields + self.generator(fields) * self.linear(fields))
 
 
-def generated_pairs(generated, fields):
+def generated_pairs(generated: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
     """Sum over i < j of <generated_i, field_j>, ``[B, 1]``, of two ``[B, F, d]``; linear in F."""
     later = fields.sum(dim=1, keepdim=True) - fields.cumsum(dim=1)  # sum over j > i of field_j
     return (generated * later).sum(dim=(1, 2)).unsqueeze(1)
@@ -77,7 +78,7 @@ class SFG(ClickModel):
         dataset: a training part.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.base = config["sfg_base"]
         size, hidden = self.num_feature_field * self.embedding_size, config["mlp_hidden_size"]

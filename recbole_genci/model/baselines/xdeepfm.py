@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from recbole.data.dataset import Dataset
 from recbole.model.context_aware_recommender.xdeepfm import xDeepFM as RecBolexDeepFM
 
 from recbole_genci.model.base import ModelContract
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
@@ -16,6 +18,6 @@ class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
     #: Tells runs of this class from those of RecBole's (registry.py).
     revision = 2
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.mlp_layers.mlp_layers[-1]

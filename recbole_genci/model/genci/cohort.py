@@ -7,6 +7,7 @@ k beams, S encoder positions, m encoder width, B rows to score.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +28,13 @@ class _CohortMean(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, items: Tensor, members: Tensor, starts: Tensor, weight: Tensor, cohorts: Tensor
+        ctx: Any, items: Tensor, members: Tensor, starts: Tensor, weight: Tensor, cohorts: Tensor
     ) -> Tensor:
         ctx.save_for_backward(weight, cohorts)
         return F.embedding_bag(members, items, starts, mode="mean")
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         weight, cohorts = ctx.saved_tensors
         grad_items = F.embedding_bag(cohorts, F.pad(grad * weight, (0, 0, 0, 1)), mode="sum")
         return grad_items, None, None, None, None
@@ -51,6 +52,12 @@ class CohortTable(nn.Module):
         ValueError: wrong shape or type, a non-padding row 0, a partly padded row, or a code out of
             range.
     """
+
+    offsets: Tensor
+    counts: Tensor
+    _cohorts: Tensor
+    _members: Tensor
+    _starts: Tensor
 
     def __init__(self, codes: Tensor, level_sizes: Sequence[int]):
         super().__init__()
@@ -201,8 +208,8 @@ class CohortAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Xavier."""
-        for linear in self.children():
-            nn.init.xavier_uniform_(linear.weight)
+        for weight in self.parameters():
+            nn.init.xavier_uniform_(weight)
 
     def forward(
         self,

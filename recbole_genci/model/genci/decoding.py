@@ -47,6 +47,11 @@ class Trie(nn.Module):
             codes.
     """
 
+    leaf_item: Tensor
+    next_state: Tensor
+    first_child: Tensor
+    code_of: Tensor
+
     def __init__(
         self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS
     ):
@@ -172,7 +177,7 @@ LogitsFn = Callable[[int, Tensor, Tensor | None], Tensor]
 
 
 def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Log-softmax of ``logits [..., K]`` over the codes with ``allowed [..., K]``; -inf elsewhere."""
+    """Log-softmax of ``logits [..., K]`` over codes with ``allowed [..., K]``; -inf elsewhere."""
     return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
 

@@ -6,8 +6,13 @@ Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` E
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.context_aware_recommender.deepfm import DeepFM
 from recbole.model.layers import MLPLayers
 from torch import nn
@@ -16,7 +21,10 @@ from recbole_genci.model.base import ClickModel, contract_of
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
-from recbole_genci.utils.validation import check_divides
+from recbole_genci.utils.config_like import ConfigLike
+from recbole_genci.utils.validation import (
+    check_divides,
+)
 
 MAX_BEAM_CELLS = (
     2**23
@@ -42,7 +50,7 @@ class GenCI(ClickModel):
     reads_semantic_ids = generates_items = has_intents = True
     loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
         self.mu, self.eta = config["mu"], config["eta"]
@@ -57,7 +65,10 @@ class GenCI(ClickModel):
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
         long_size = short_size = 0
-        self.intent = self.trie = self.cohort_table = self.cohort_attention = None
+        self.intent: IntentGenerator | None = None
+        self.trie: Trie | None = None
+        self.cohort_table: CohortTable | None = None
+        self.cohort_attention: CohortAttention | None = None
         if self.use_long_term or self.use_short_term or self.mu > 0:
             self.intent = IntentGenerator(
                 level_sizes,
@@ -121,22 +132,24 @@ class GenCI(ClickModel):
         check_divides(config, "intent_heads", "intent_width")
         check_divides(config, "attention_heads", "embedding_size")
 
-    def _other_embedding_tables(self):
+    def _other_embedding_tables(self) -> list[nn.Module]:
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
         return [getattr(self, name) for name in names if hasattr(self, name)]
 
     # ------------------------------------------------------------------ Eq. 4 - 10
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         inputs, *_ = self.prediction_inputs(interaction)
         return self.click_logits(inputs)
 
-    def click_logits(self, inputs):
+    def click_logits(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Logits ``[B]`` of what ``prediction_inputs`` gives (Eq. 10)."""
         return self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)
 
-    def prediction_inputs(self, interaction):
+    def prediction_inputs(
+        self, interaction: Interaction
+    ) -> tuple[dict[str, torch.Tensor], EncodedHistory | None, torch.Tensor | None, Beams | None]:
         """What Eq. 10 concatenates.
 
         Returns:
@@ -153,8 +166,10 @@ class GenCI(ClickModel):
         )  # [B, F, d]: E_u, E_v and the context's fields
         inputs = {}
         if self.use_long_term:
+            assert encoded is not None
             inputs["long_term"] = encoded.last[history_index] * self.intent_scale  # Eq. 5: H_LTI
         if self.use_short_term:
+            assert encoded is not None and history_index is not None
             beams = self.generate_beams(encoded)  # Eq. 6
             short_term = self.short_term_intent(
                 interaction, encoded, history_index, beams
@@ -163,12 +178,13 @@ class GenCI(ClickModel):
         inputs["fields"] = fields.flatten(1)
         return inputs, encoded, history_index, beams
 
-    def encode_histories(self, interaction):
+    def encode_histories(self, interaction: Interaction) -> tuple[EncodedHistory, torch.Tensor]:
         """Encode each distinct history of the batch once (Eq. 4).
 
         Returns:
             the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
         """
+        assert self.intent is not None
         _, history_index = torch.unique(interaction["history_number"], return_inverse=True)
         rows = torch.arange(len(history_index), device=history_index.device)
         # Rows of one number hold the same history, so whichever is written last represents it.
@@ -180,7 +196,7 @@ class GenCI(ClickModel):
             codes, interaction[self.ITEM_SEQ_LEN][representative]
         ), history_index
 
-    def generate_beams(self, encoded):
+    def generate_beams(self, encoded: EncodedHistory) -> Beams:
         """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq.
         6).
 
@@ -189,16 +205,24 @@ class GenCI(ClickModel):
         parts = list(self._search(encoded, self.num_beams))
         return parts[0] if len(parts) == 1 else Beams(*map(torch.cat, zip(*parts, strict=True)))
 
-    def _search(self, encoded, num_beams: int):
+    def _search(self, encoded: EncodedHistory, num_beams: int) -> Iterator[Beams]:
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
+        assert self.intent is not None and self.trie is not None
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
         for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
             yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
 
-    def short_term_intent(self, interaction, encoded, history_index, beams):
+    def short_term_intent(
+        self,
+        interaction: Interaction,
+        encoded: EncodedHistory,
+        history_index: torch.Tensor,
+        beams: Beams,
+    ) -> torch.Tensor:
         """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 -
         9).
         """
+        assert self.cohort_table is not None and self.cohort_attention is not None
         items = self.item_embeddings()
         cohorts = self.cohort_table.gather(
             self.cohort_table(items), beams.codes
@@ -213,7 +237,7 @@ class GenCI(ClickModel):
             history_index,
         )  # Eq. 8, 9
 
-    def item_embeddings(self):
+    def item_embeddings(self) -> torch.Tensor:
         """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all
         token fields.
         """
@@ -222,7 +246,7 @@ class GenCI(ClickModel):
 
     # ------------------------------------------------------------------ Eq. 1, 2, 11, 12
 
-    def calculate_loss(self, interaction):
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """The parts of Eq. 12, whose sum RecBole's trainer minimises.
 
         Returns:
@@ -235,6 +259,7 @@ class GenCI(ClickModel):
         ctr = F.binary_cross_entropy_with_logits(logits, label)
         ntp = regularisation = base = torch.zeros_like(ctr)
         if self.mu > 0:
+            assert self.intent is not None and encoded is not None and history_index is not None
             clicked = label == 1
             ntp = self.intent.ntp_loss(
                 encoded, history_index[clicked], interaction["semantic_ids"][clicked]
@@ -243,12 +268,15 @@ class GenCI(ClickModel):
             regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
         return ctr, self.mu * ntp, self.eta * regularisation, base
 
-    def self_supervised_regularisation(self, interaction, logits, label):
+    def self_supervised_regularisation(
+        self, interaction: Interaction, logits: torch.Tensor, label: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pull the model's logits ``[B]`` towards those of a DeepFM on the raw fields (Eq. 11).
 
         Returns:
             L_SR, and the DeepFM's own loss (0 when it was pretrained).
         """
+        assert self.teacher is not None
         if self.teacher_is_pretrained:
             self.teacher.eval()
             with torch.no_grad():
@@ -262,14 +290,17 @@ class GenCI(ClickModel):
             return F.mse_loss(logits, teacher_logits), base
         return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits)), base
 
-    def freeze_teacher(self):
+    def freeze_teacher(self) -> None:
         """Stop training the base model of Eq. 11, once it has been pretrained."""
+        assert self.teacher is not None
         self.teacher.requires_grad_(False)
 
     # ------------------------------------------------------------------ the generator by itself
 
     @torch.no_grad()
-    def generate_items(self, interaction, num_beams: int):
+    def generate_items(
+        self, interaction: Interaction, num_beams: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The items that the generator expects next (Eq. 6), whatever the rows' own items are.
 
         Args:
@@ -289,15 +320,15 @@ class GenCI(ClickModel):
             )
         encoded, history_index = self.encode_histories(interaction)
         # Of a search as wide as the catalogue the codes would be most of the memory.
-        items, log_probs = zip(
+        found, log_probs = zip(
             *((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)),
             strict=True,
         )
-        items = torch.cat(items) + 1  # the trie's row 0 is item 1
+        items = torch.cat(found) + 1  # the trie's row 0 is item 1
         return items[history_index], torch.cat(log_probs)[history_index]
 
     @torch.no_grad()
-    def full_sort_predict(self, interaction):
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Log-probability of every item's whole semantic ID given each row's history ``[B,
         num_items]``.
 
@@ -310,14 +341,14 @@ class GenCI(ClickModel):
         return scores.scatter_(1, items, log_probs)
 
     @torch.no_grad()
-    def observe_generator(self, interaction):
+    def observe_generator(self, interaction: Interaction) -> dict[str, torch.Tensor] | None:
         """The columns that the contract documents, ``ntp_loss`` by Eq. 2 and the teacher's by Eq.
         11; None with the generator switched off.
         """
-        if self.trie is None:
+        if self.intent is None or self.trie is None:
             return None
         inputs, encoded, history_index, beams = self.prediction_inputs(interaction)
-        if encoded is None:
+        if encoded is None or history_index is None:
             encoded, history_index = self.encode_histories(interaction)
         if beams is None:
             beams = self.generate_beams(encoded)
@@ -338,7 +369,9 @@ class GenCI(ClickModel):
         return seen
 
     @torch.no_grad()
-    def first_layer_shares(self, interaction, item_fields):
+    def first_layer_shares(
+        self, interaction: Interaction, item_fields: Collection[str]
+    ) -> dict[str, torch.Tensor]:
         """What each input of Eq. 10 adds to the prediction MLP's first layer: the blocks of ``W
         [H_LTI; H_STI; E_u; E_v]``.
 
@@ -375,18 +408,18 @@ class GenCI(ClickModel):
 class _Override:
     """A Config with some keys replaced, without touching the original."""
 
-    def __init__(self, config, **overrides):
+    def __init__(self, config: ConfigLike, **overrides: object) -> None:
         self._config, self._overrides = config, overrides
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         return self._overrides[key] if key in self._overrides else self._config[key]
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
         return key in self._overrides or key in self._config
 
 
-def _xavier(module):
+def _xavier(module: nn.Module) -> None:
     if isinstance(module, (nn.Embedding, nn.Linear)):
         nn.init.xavier_normal_(module.weight)
-        if getattr(module, "bias", None) is not None:
+        if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_genci.model.genci.decoding import Beams, Trie, beam_search, evaluation_mode
-from recbole_genci.model.genci.t5 import T5Decoder, T5Encoder
+from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
 
 
@@ -50,6 +50,9 @@ class IntentGenerator(nn.Module):
     Raises:
         ValueError: an argument outside its range.
     """
+
+    offsets: Tensor
+    sizes: Tensor
 
     def __init__(
         self,
@@ -136,13 +139,13 @@ class IntentGenerator(nn.Module):
             part, end = self._encode(tokens[chosen, :width], several)
             states.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
             last.append(end)
-        states, last = torch.cat(states), torch.cat(last)
+        all_states, all_last = torch.cat(states), torch.cat(last)
         if not bool(
             (ordered == positions).all()
         ):  # batches of the dataset come in order, which saves a copy of all states
             back = torch.argsort(order)
-            states, last = states[back], last[back]
-        return EncodedHistory(states, last, mask)
+            all_states, all_last = all_states[back], all_last[back]
+        return EncodedHistory(all_states, all_last, mask)
 
     def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
         """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the
@@ -230,11 +233,11 @@ class IntentGenerator(nn.Module):
             zero = self.token_embedding.weight[0].sum().mul(0)
             return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
         hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
-        losses = [
+        by_level = [
             F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction)
             for n in levels
         ]
-        losses = torch.stack(losses, -1)
+        losses = torch.stack(by_level, -1)
         return (
             losses
             if reduction == "mean" or order is None
@@ -249,7 +252,9 @@ class IntentGenerator(nn.Module):
                 f"got {tuple(history_index.shape)} and {tuple(codes.shape)}"
             )
 
-    def _teacher_forced(self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor):
+    def _teacher_forced(
+        self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as
         given).
 
@@ -301,7 +306,8 @@ class IntentGenerator(nn.Module):
             raise ValueError(
                 f"the trie has level sizes {trie.level_sizes}, the generator {self.level_sizes}"
             )
-        rows, past, width = len(encoded.states), None, 1
+        rows, width = len(encoded.states), 1
+        past: Past | None = None
 
         def logits(level: int, prefix: Tensor, parent: Tensor | None) -> Tensor:
             nonlocal past, width
@@ -313,6 +319,7 @@ class IntentGenerator(nn.Module):
                     source = (
                         parent + width * torch.arange(rows, device=parent.device).unsqueeze(1)
                     ).flatten()
+                    assert past is not None  # of the position before
                     past = past.of_rows(source)
                 width = parent.shape[1]
             hidden, past = self.decoder(self._embed(tokens), encoded.states, encoded.mask, past)

@@ -22,7 +22,7 @@ Shapes: R query rows, U memory rows (R = U·G, row-major), T queries, S keys, h 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,14 +64,14 @@ class _RMSNormalize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         scale = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         y, scale = ctx.saved_tensors
         projection = torch.linalg.vecdot(grad, y).div_(y.shape[-1]).unsqueeze(-1)
         return torch.addcmul(grad, y, projection, value=-1).mul_(scale), None
@@ -135,9 +135,8 @@ class Gain(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
 
-class Attention(nn.Module):
-    """Multi-head T5 attention, no bias terms and no 1/sqrt(d_k), by composed projections (see the
-    module docstring).
+class _Projections(nn.Module):
+    """The four matrices of an attention without bias terms.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``width``.
@@ -161,6 +160,12 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
         with torch.no_grad():
             self.q.weight.div_(math.sqrt(self.q.weight.shape[0] // self.num_heads))
+
+
+class Attention(_Projections):
+    """Multi-head T5 attention, no bias terms and no 1/sqrt(d_k), by composed projections (see the
+    module docstring).
+    """
 
     def compose(self, query_gain: Tensor, memory_gain: Tensor | None) -> tuple[Tensor, Tensor]:
         """Per-head ``gain Wq Wk' gain [h*m, m]`` and ``gain Wv Wo [m, h*m]``, both in ``F.linear``
@@ -195,7 +200,7 @@ class Attention(nn.Module):
         return F.linear(context.view(rows, -1, h * m), value)
 
 
-class SelfAttention(Attention):
+class SelfAttention(_Projections):
     """The same attention of all positions to all positions, with queries, keys and values of each
     head.
     """
@@ -247,6 +252,8 @@ class RelativePositionBias(nn.Module):
     """Learned bias of a head for the bucketed distance between two positions; buckets are computed
     once.
     """
+
+    buckets: Tensor
 
     def __init__(self, num_heads: int, max_length: int, *, bidirectional: bool):
         super().__init__()
@@ -314,7 +321,7 @@ class DecoderLayer(nn.Module):
         memory_bias: Tensor,
         matrices: tuple,
         seen: Tensor | None,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """``x [R, T, m]``, ``seen [R, t, m]``, ``matrices`` of :meth:`compose`; ``[R, T, m]`` and
         the new ``seen [R, t + T, m]``.
 
@@ -333,17 +340,19 @@ class DecoderLayer(nn.Module):
 class _Stack(nn.Module):
     """What encoder and decoder share: the layers, one position bias, and the closing norm."""
 
+    layers: Any  # ModuleList: torch knows its elements as Module alone
+
     def __init__(
         self,
         layer: type,
-        width,
-        num_layers,
-        num_heads,
-        feed_forward_size,
-        p,
-        max_length,
-        bidirectional,
-    ):
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        p: float,
+        max_length: int,
+        bidirectional: bool,
+    ) -> None:
         super().__init__()
         self.position_bias = RelativePositionBias(
             num_heads, max_length, bidirectional=bidirectional
@@ -357,7 +366,7 @@ class _Stack(nn.Module):
     def reset_parameters(self) -> None:
         """Xavier everywhere (the paper), gains at one, queries scaled (see :class:`Attention`)."""
         for module in self.modules():
-            if isinstance(module, (Attention, FeedForward, RelativePositionBias)):
+            if isinstance(module, (_Projections, FeedForward, RelativePositionBias)):
                 module.reset_parameters()
             elif isinstance(module, Gain):
                 nn.init.ones_(module.weight)
@@ -369,7 +378,15 @@ class _Stack(nn.Module):
 class T5Encoder(_Stack):
     """Bidirectional stack (Eq. 4)."""
 
-    def __init__(self, width, num_layers, num_heads, feed_forward_size, p, max_length):
+    def __init__(
+        self,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        p: float,
+        max_length: int,
+    ) -> None:
         super().__init__(
             EncoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, True
         )
@@ -396,7 +413,8 @@ class T5Encoder(_Stack):
 class Past(NamedTuple):
     """What a decoder's call leaves for the positions that follow."""
 
-    seen: list[Tensor]  # per layer [R, t, m], its normalised inputs at the t earlier positions
+    # per layer [R, t, m], its normalised inputs at the t earlier positions; None before the first
+    seen: list[Tensor | None]
     matrices: list[tuple]  # per layer, composed
     memory_bias: Tensor  # [U, 1, S]
 
@@ -404,13 +422,23 @@ class Past(NamedTuple):
         """The past with rows ``rows [R']`` of each layer's inputs: the beams that later positions
         extend.
         """
-        return self._replace(seen=[each.index_select(0, rows) for each in self.seen])
+        return self._replace(
+            seen=[each if each is None else each.index_select(0, rows) for each in self.seen]
+        )
 
 
 class T5Decoder(_Stack):
     """Causal stack with cross-attention (Eq. 6)."""
 
-    def __init__(self, width, num_layers, num_heads, feed_forward_size, p, max_length):
+    def __init__(
+        self,
+        width: int,
+        num_layers: int,
+        num_heads: int,
+        feed_forward_size: int,
+        p: float,
+        max_length: int,
+    ) -> None:
         super().__init__(
             DecoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, False
         )
@@ -429,8 +457,8 @@ class T5Decoder(_Stack):
             Final hidden states ``[R, T, m]`` and the past for the next call.
         """
         if past is None:
-            matrices = [layer.compose() for layer in self.layers]
-            past = Past([None] * len(self.layers), matrices, padding_bias(memory_mask, x.dtype))
+            composed = [layer.compose() for layer in self.layers]
+            past = Past([None] * len(self.layers), composed, padding_bias(memory_mask, x.dtype))
         start = 0 if past.seen[0] is None else past.seen[0].shape[1]
         stop = start + x.shape[1]
         bias = self.position_bias(start, stop).transpose(1, 2).reshape(-1, stop)  # [T*h, t + T]

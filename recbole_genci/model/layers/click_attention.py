@@ -1,9 +1,10 @@
-"""DIN's attention over the clicks of a history, RecBole's, without the positions that are padding."""
+"""DIN's attention over the clicks of a history, RecBole's, without positions that are padding."""
 
 from __future__ import annotations
 
 import torch
-from recbole.model.layers import SequenceAttLayer
+from recbole.model.layers import MLPLayers, SequenceAttLayer
+from torch import nn
 
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.mended import Mended
@@ -23,7 +24,13 @@ class ClickAttention(Mended, SequenceAttLayer):
     Sizes: B rows, H history positions, E width of an item's features.
     """
 
-    def forward(self, queries, keys, keys_length):
+    mask_mat: torch.Tensor
+    att_mlp_layers: MLPLayers
+    dense: nn.Linear
+
+    def forward(
+        self, queries: torch.Tensor, keys: torch.Tensor, keys_length: torch.Tensor
+    ) -> torch.Tensor:
         """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of
         which the first ``keys_length`` ``[B]`` are clicks: its weights ``[B, 1, H]``, or the
         weighted sum ``[B, 1, E]`` where ``return_seq_weight`` is off.
@@ -43,6 +50,6 @@ class ClickAttention(Mended, SequenceAttLayer):
         return weights if self.return_seq_weight else weights @ keys
 
     def _scores(self, targets: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
-        """How much each target ``[clicks, E]`` attends to its click ``[clicks, E]``: ``[clicks]``."""
+        """How much a target ``[clicks, E]`` attends to its click ``[clicks, E]``: ``[clicks]``."""
         pairs = torch.cat([targets, clicks, targets - clicks, targets * clicks], dim=-1)
         return self.dense(self.att_mlp_layers(pairs)).squeeze(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from recbole.model.layers import ContextSeqEmbLayer
 
 from recbole_genci.model.layers.mended import Mended
@@ -13,7 +14,11 @@ class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):
     embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail.
     """
 
-    def embed_float_fields(self, float_fields, type, embed=True):
+    num_feature_field: dict[str, int]
+
+    def embed_float_fields(
+        self, float_fields: torch.Tensor | None, type: str, embed: bool = True
+    ) -> torch.Tensor | None:
         """Embeddings ``[B, (H,) F, d]`` of pairs that come as ``[B, (H,) 1, 2 * F]``."""
         if float_fields is not None:
             float_fields = float_fields.reshape(*float_fields.shape[:-2], -1, 2)

@@ -12,10 +12,11 @@ Shapes: ``clicks`` is the number of all steps of all sequences, E the width.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from recbole.model.sequential_recommender.dien import AUGRUCell, DynamicRNN
+from recbole.model.sequential_recommender.dien import AGRUCell, AUGRUCell, DynamicRNN
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -60,7 +61,12 @@ def states_of(
 class PackedGRU(Mended, nn.GRU):
     """``torch.nn.GRU`` of one layer, in one direction."""
 
-    def forward(self, input, hx=None):
+    weight_ih_l0: Tensor
+    weight_hh_l0: Tensor
+    bias_ih_l0: Tensor
+    bias_hh_l0: Tensor
+
+    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         """As ``torch.nn.GRU``; whatever is not packed or not on a CPU is left to it."""
         if (
             hx is not None
@@ -90,7 +96,14 @@ class PackedAttentionGRU(Mended, DynamicRNN):
     attention scales.
     """
 
-    def forward(self, input, att_scores=None, hidden_output=None):
+    rnn: AGRUCell | AUGRUCell
+
+    def forward(
+        self,
+        input: PackedSequence,
+        att_scores: PackedSequence,
+        hidden_output: Tensor | None = None,
+    ) -> PackedSequence:
         """States after all steps from packed interests ``[clicks, E]`` and their packed attention
         ``[clicks]``.
         """

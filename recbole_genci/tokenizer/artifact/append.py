@@ -132,8 +132,8 @@ def append_items(
             f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads "
             f"{len(model.input_mean)}."
         )
-    codes, residuals = quantize_vectors(model, vectors)
-    codes = codes.numpy()
+    quantized, residuals = quantize_vectors(model, vectors)
+    codes = quantized.numpy()
     check_agreement(artifact, rows, codes[: len(rows)])
     codes = codes[len(rows) :]
     published = ids.codes

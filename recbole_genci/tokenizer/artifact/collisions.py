@@ -42,7 +42,10 @@ def _remedy(needed: int, capacity: int, texts: Sequence[str]) -> str:
             f"{larger}, or tell the items "
             f"apart by richer `item_text_fields`."
         )
-    return f"{larger}, set `spread_collisions: True`, or tell the items apart: richer `item_text_fields`, more or larger codebooks."
+    return (
+        f"{larger}, set `spread_collisions: True`, or tell the items apart: richer "
+        "`item_text_fields`, more or larger codebooks."
+    )
 
 
 def resolve_collisions(
@@ -99,7 +102,8 @@ def resolve_collisions(
         if texts is not None:
             everyone = codes if published is None else np.concatenate([published[:, :-1], codes])
             bucket_texts = [
-                texts[row] for row in np.flatnonzero((everyone == codes[crowded[0]]).all(axis=1))
+                texts[int(row)]
+                for row in np.flatnonzero((everyone == codes[crowded[0]]).all(axis=1))
             ]
         raise ValueError(
             f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision "
@@ -110,8 +114,9 @@ def resolve_collisions(
     digit = np.zeros(len(codes), dtype=np.int64)
     shared = np.flatnonzero(size[bucket] > 1)
     # Hashing only items that share a bucket; sorted by bucket, then hash, then token.
+    named = list(item_tokens)
     order = np.array(
-        sorted(shared, key=lambda row: (bucket[row], _stable_hash(tokens[row]), tokens[row])),
+        sorted(shared, key=lambda row: (bucket[row], _stable_hash(named[row]), named[row])),
         dtype=np.int64,
     )
     if len(order):

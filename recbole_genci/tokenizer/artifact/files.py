@@ -35,7 +35,10 @@ CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = (
     "manifest.json",
 )
 TEXT_DIGESTS = "text_digests.npy"
-REBUILD = "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next run builds it again."
+REBUILD = (
+    "Take it from a copy; if it lies in semantic_id_dir, a cache, delete the folder, and the next "
+    "run builds it again."
+)
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -66,8 +69,8 @@ def _texts_content(item_tokens: Sequence[str], texts: Sequence[str]) -> bytes:
     if len(texts) != len(item_tokens) or bad:
         raise ValueError(
             f"{TEXTS} needs one text of one line without tabs for each item; found {len(texts)} "
-            "texts for "
-            f"{len(item_tokens)} items{f', and tabs or line ends in that of {bad[0]!r}' if bad else ''}."
+            f"texts for {len(item_tokens)} items"
+            f"{f', and tabs or line ends in that of {bad[0]!r}' if bad else ''}."
         )
     return "".join(f"{token}\t{text}\n" for token, text in zip(item_tokens, texts)).encode("utf-8")
 

@@ -95,7 +95,7 @@ def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
     if layers:
         hidden = [len(weights[f"encoder.{layer}.weight"]) for layer in layers[:-1]]
         with torch.random.fork_rng(devices=[]):
-            model = RQVAE(input_dim, sizes, latent_dim, hidden, learned)
+            model: ResidualQuantizer = RQVAE(input_dim, sizes, latent_dim, hidden, learned)
     else:
         model = ResidualQuantizer(input_dim, sizes, latent_dim, learned)
     model.load_state_dict(dict(weights))
@@ -111,8 +111,8 @@ def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Ten
     distinct, number = np.unique(np.asarray(vectors, dtype=np.float64), axis=0, return_inverse=True)
     with fixed_threads(1):
         output = encode_all(model, torch.from_numpy(distinct))[1]
-    number = torch.from_numpy(number.reshape(-1))
-    return output.codes[number], output.residuals[number]
+    of_row = torch.from_numpy(number.reshape(-1))
+    return output.codes[of_row], output.residuals[of_row]
 
 
 def encode_with(

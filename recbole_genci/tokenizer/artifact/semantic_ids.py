@@ -5,6 +5,7 @@ trusted.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,7 +53,7 @@ class SemanticIDs:
     level_sizes: tuple[int, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         codes = np.array(self.codes)  # a copy, which nobody else can write to
         codes.setflags(write=False)
         object.__setattr__(self, "codes", codes)
@@ -83,8 +84,8 @@ class SemanticIDs:
             )
 
     def _check_tokens(self) -> None:
-        seen: set[str] = set()
-        repeated = [token for token in self.item_tokens if token in seen or seen.add(token)]
+        seen = Counter(self.item_tokens)
+        repeated = [token for token, times in seen.items() if times > 1]
         if repeated:
             raise ValueError(f"Semantic IDs list items more than once: {_first(repeated)}.")
         bad = [

@@ -142,7 +142,10 @@ def read_cached_vectors(file: Path, num_items: int) -> np.ndarray | None:
     """
     if not file.is_file():
         return None
-    damaged = f"The cached item vectors {file} are damaged. Delete the file, so that the texts are encoded again."
+    damaged = (
+        f"The cached item vectors {file} are damaged. Delete the file, so that the texts are "
+        "encoded again."
+    )
     try:
         with safe_open(file, framework="numpy") as stored:
             about, vectors = stored.metadata() or {}, stored.get_tensor(VECTORS)

@@ -5,7 +5,7 @@ common.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,10 @@ class Codebook(nn.Module):
         learned: codes are a parameter, moved by gradients; else a buffer, moved by ``update``
             (EMA). Either way all state survives a reload.
     """
+
+    codes: Tensor
+    ema_count: Tensor
+    ema_sum: Tensor
 
     def __init__(self, num_codes: int, dim: int, learned: bool = False):
         super().__init__()
@@ -95,6 +99,11 @@ class ResidualQuantizer(nn.Module):
         learned_codes: see `Codebook`.
     """
 
+    codebooks: Any  # ModuleList of Codebook: torch knows its elements as Module alone
+    input_mean: Tensor
+    input_scale: Tensor
+    initted: Tensor
+
     def __init__(
         self,
         input_dim: int,
@@ -145,7 +154,7 @@ class ResidualQuantizer(nn.Module):
                 f"{len(codebooks)} codebooks for {len(self.codebooks)} levels; give one per level."
             )
         for level, vectors in enumerate(codebooks):
-            book = Codebook(*vectors.shape, learned=self.learned_codes).to(vectors.device)
+            book = Codebook(len(vectors), vectors.shape[1], self.learned_codes).to(vectors.device)
             book.set_codes(slice(None), vectors)
             self.codebooks[level] = book
         self.initted.fill_(True)

@@ -91,7 +91,7 @@ class RQVAE(ResidualQuantizer):
         return super().decode(self.decoder(latent))
 
     def forward(self, embeddings: Tensor) -> RQVAEOutput:
-        """Reconstruct ``embeddings [B, D]`` through their codes, straight-through for the encoder."""
+        """Reconstruct ``embeddings [B, D]`` by their codes, straight-through for the encoder."""
         latent = self.encode(embeddings)
         output = self.quantize(latent)
         reconstruction = self.decode(latent + (output.quantized - latent).detach())

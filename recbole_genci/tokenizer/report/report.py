@@ -19,7 +19,7 @@ _COHORTS = 4  # shown per level
 _TEXTS = 6  # shown per cohort
 
 
-def _evenly(values: Sequence[Any], number: int) -> list[Any]:
+def _evenly(values: Sequence[Any] | np.ndarray, number: int) -> list[Any]:
     """At most ``number`` of the values, evenly spaced, the first among them."""
     return [
         values[i]

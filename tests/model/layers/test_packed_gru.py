@@ -33,8 +33,7 @@ def _same_gradients(ours, theirs):
 def test_gru(lengths, is_sorted):
     torch.manual_seed(0)
     theirs = nn.GRU(5, 3, batch_first=True)
-    ours = copy.deepcopy(theirs)
-    PackedGRU.mend(ours)
+    ours = PackedGRU.from_layer(copy.deepcopy(theirs))
     packed = _pack(torch.randn(len(lengths), 7, 5), lengths, is_sorted)
     outcomes = [network(packed) for network in (ours, theirs)]
     for (states, last), network in zip(outcomes, (ours, theirs)):
@@ -53,8 +52,7 @@ def test_gru(lengths, is_sorted):
 def test_attention_gru(kind, lengths):
     torch.manual_seed(0)
     theirs = DynamicRNN(5, 3, gru=kind)
-    ours = copy.deepcopy(theirs)
-    PackedAttentionGRU.mend(ours)
+    ours = PackedAttentionGRU.from_layer(copy.deepcopy(theirs))
     packed = _pack(torch.randn(len(lengths), 7, 5), lengths, False)
     attention = _pack(torch.rand(len(lengths), 7), lengths, False)
     outcomes = [network(packed, attention).data for network in (ours, theirs)]
@@ -66,7 +64,6 @@ def test_attention_gru(kind, lengths):
 
 def test_what_is_not_packed_is_left_to_torch():
     theirs = nn.GRU(5, 3, batch_first=True)
-    ours = copy.deepcopy(theirs)
-    PackedGRU.mend(ours)
+    ours = PackedGRU.from_layer(copy.deepcopy(theirs))
     rows = torch.randn(4, 7, 5)
     assert torch.equal(ours(rows)[0], theirs(rows)[0])
