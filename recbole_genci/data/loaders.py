@@ -12,6 +12,8 @@ from recbole.data.utils import get_dataloader
 
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
 
+_logger = logging.getLogger(__name__)
+
 PARTS = ("train", "valid", "test")
 
 
@@ -135,9 +137,8 @@ def log_summary(parts) -> None:
     Raises:
         ValueError: a part without rows, or a validation part of one class.
     """
-    logger = logging.getLogger()
     whole, table = parts[0], summarise(parts)
-    logger.info(
+    _logger.info(
         f"Rows of {whole.dataset_name} (histories: {whole.config['history_labels']} rows of "
         f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
         f"{whole.config['MAX_ITEM_LIST_LENGTH']} items)\n{table.round(4).to_string()}"
@@ -162,18 +163,18 @@ def log_summary(parts) -> None:
                     "is chosen, is "
                     "undefined. Change threshold or eval_args."
                 )
-            logger.warning(
+            _logger.warning(
                 f"The {name} part has one class "
                 f"only{': its AUC is undefined' if name == 'test' else ''}."
             )
         new = ~np.isin(part.inter_feat[part.iid_field].numpy(), seen)
         if name != "train" and new.any():
-            logger.warning(
+            _logger.warning(
                 f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen "
                 "in training."
             )
         without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
         if name != "train" and without.all():
-            logger.warning(
+            _logger.warning(
                 f"No {name} row has a history: models that read histories have nothing to read."
             )

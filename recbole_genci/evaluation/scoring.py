@@ -11,7 +11,7 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metrics_dict
 from tqdm import tqdm
 
-from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_asked, takes_users
+from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_named, takes_users
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.own_code import errors_in_words
@@ -99,7 +99,7 @@ def metrics_of(
     """
     return {
         metric.key: _measured(metric, config, scores, labels, users)
-        for metric in metrics_asked(config["metrics"])
+        for metric in metrics_named(config["metrics"])
     }
 
 

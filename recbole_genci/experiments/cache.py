@@ -14,6 +14,8 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import asks_for_settings
 from recbole_genci.utils.logs import start_console
 
+_logger = logging.getLogger(__name__)
+
 
 class Preparation:
     """Remembers what it has prepared."""
@@ -55,7 +57,7 @@ class Preparation:
         )
         if key not in self._ids:
             if not published:  # several are made, one after another
-                logging.getLogger().info(
+                _logger.info(
                     f"Semantic IDs for {config['model']}: {config['text_encoder']}, "
                     f"{config['quantizer']}, "
                     f"{config['num_codebooks']} x {config['codebook_size']} codes."

@@ -24,6 +24,8 @@ from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, start_console
 from recbole_genci.utils.own_code import reference_of
 
+_logger = logging.getLogger(__name__)
+
 _OWN = ("experiment", "dataset", "models", "seeds", "config_files")
 USAGE = """\
 usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N] [--models=NAME,NAME...] [--key=value ...]
@@ -111,7 +113,7 @@ def _check_semantic_ids(request: Request) -> None:
             if not makes_ids:
                 raise
             failed.add(config["text_encoder"])
-            logging.getLogger().warning(
+            _logger.warning(
                 f"Experiment {request.definition.name}: the line {line.name} will fail. {error}"
             )
 
@@ -125,7 +127,7 @@ def _can_be_reported(request: Request, parts, alone: bool) -> bool:
     except ValueError as error:
         if alone:
             raise
-        logging.getLogger().warning(f"Experiment {request.definition.name} is left out. {error}")
+        _logger.warning(f"Experiment {request.definition.name} is left out. {error}")
         return False
     return True
 
@@ -148,7 +150,7 @@ def _execute(request: Request, preparation: Preparation) -> Outcome:
         runner = Runner(request, preparation)
         outcome = Outcome(request, runner.run(), runner.parts, runner.records)
         text = write_results(outcome)
-        logging.getLogger().info(f"Everything is in {request.folder}/.\n{aligned(text)}")
+        _logger.info(f"Everything is in {request.folder}/.\n{aligned(text)}")
     return outcome
 
 

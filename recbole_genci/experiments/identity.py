@@ -9,7 +9,7 @@ import hashlib
 import json
 
 from recbole_genci.config import known_keys
-from recbole_genci.config.metric_names import metrics_asked
+from recbole_genci.config.metric_names import metrics_named
 from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
@@ -87,7 +87,7 @@ def cell_hash(config, seed: int, rows: str, semantic_ids: SemanticIDs | None) ->
         facts.append(config.model_class.revision)
     own = [
         config.model_class,
-        *(metric.own for metric in metrics_asked(config["metrics"]) if metric.own is not None),
+        *(metric.own for metric in metrics_named(config["metrics"]) if metric.own is not None),
     ]
     if sources := [
         digest for digest in map(source_digest, own) if digest

@@ -13,6 +13,8 @@ import numpy as np
 from recbole_genci.utils.files import read_json_lines, write_atomically, write_text
 from recbole_genci.utils.layout import WEIGHTS_FILE
 
+_logger = logging.getLogger(__name__)
+
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
 FINISHED, FAILED = "finished", "failed"
 _LINE = ("model", "settings", "seed")
@@ -48,7 +50,7 @@ class Records:
             gone = self._gone(self.folder, record)
             if not gone:
                 return record
-            logging.getLogger().warning(
+            _logger.warning(
                 f"{self.run_folder(record)} has lost {' and '.join(gone)}: what this run lacks is "
                 "made again."
             )

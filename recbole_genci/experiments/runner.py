@@ -26,6 +26,8 @@ from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.unfinished import train_or_go_on
 from recbole_genci.utils.provenance import provenance
 
+_logger = logging.getLogger(__name__)
+
 RUNS_FOLDER = "runs"
 
 
@@ -82,14 +84,13 @@ class Runner:
                 self._note_time(cell, record)
         left = [cell for cell in cells if (cell.line.name, cell.seed) not in done]
         name = self.request.definition.name
-        logger = logging.getLogger()
-        logger.info(
+        _logger.info(
             f"Experiment {name}: {len(cells)} runs, {len(cells) - len(left)} of them are there "
             "already; "
             f"{self._time_left(left)}. Everything goes to {self.request.folder}/."
         )
         if left:
-            logger.info(legend(self.request.config))
+            _logger.info(legend(self.request.config))
         ended = {}
         while left:
             cell = left.pop(0)
@@ -98,7 +99,7 @@ class Runner:
                 ended[cell.config_hash] = self._train(cell, f"run {number} of {len(cells)}")
             record = ended[cell.config_hash]
             done[(cell.line.name, cell.seed)] = record
-            logger.info(
+            _logger.info(
                 f"Experiment {name}: run {number} of {len(cells)}, {cell.line.name} seed "
                 f"{cell.seed}, "
                 f"{_outcome(record)}; {self._time_left(left)}."
@@ -128,7 +129,7 @@ class Runner:
         except (
             Exception
         ) as error:  # an encoder out of reach is the outcome of its lines; the others can go on
-            logging.getLogger().exception(f"{line.name} has no semantic IDs.")
+            _logger.exception(f"{line.name} has no semantic IDs.")
             return None, _sentence(error)
 
     def _train(self, cell: Cell, place: str) -> dict:
@@ -162,7 +163,7 @@ class Runner:
             except (
                 Exception
             ) as error:  # whatever a model dies of is its line in the table, and the others go on
-                logging.getLogger().exception(f"{cell.line.name} seed {cell.seed} failed.")
+                _logger.exception(f"{cell.line.name} seed {cell.seed} failed.")
                 record["error"] = _sentence(error)
         record |= {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
         if "versions" not in record:  # it failed before it could tell

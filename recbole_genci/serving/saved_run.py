@@ -30,6 +30,8 @@ from recbole_genci.utils.layout import (
 )
 from recbole_genci.utils.own_code import permitted_model, source_digest
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -127,7 +129,7 @@ def load(folder: str | Path, model=None, trust_code: bool = False) -> SavedRun:
             "run anew."
         )
     if source_digest(config.model_class) != metrics.get("model_source"):
-        logging.getLogger().warning(
+        _logger.warning(
             f"The source of {reference} is not that of the run in {folder}: where it computes "
             "something "
             "else now, so does the loaded model."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ from recbole_genci.tokenizer.quantization.quality import describe_quality
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.utils.validation import PAD_TOKEN
+
+_logger = logging.getLogger(__name__)
 
 # Raise it when the same settings would give other codes: old cache folders are then left alone
 BUILD_VERSION = 1
@@ -117,7 +119,7 @@ def item_vectors(
     file = cache_file(folder, encoder, encoder_revision(encoder), options, texts)
     vectors = read_cached_vectors(file, len(texts))
     if vectors is not None:
-        getLogger().info(f"Item vectors of {len(texts)} texts loaded from {file}.")
+        _logger.info(f"Item vectors of {len(texts)} texts loaded from {file}.")
         return vectors
     check_encoder(encoder)
 
@@ -239,7 +241,7 @@ def _build(
         (*fitted.model.codebook_sizes, settings["collision_codebook_size"]),
         build_manifest(settings, vectors, fitted.quality, device),
     )
-    getLogger().info("Semantic IDs:\n" + describe_quality(fitted.quality))
+    _logger.info("Semantic IDs:\n" + describe_quality(fitted.quality))
     return ids, fitted.model.state_dict()
 
 
@@ -299,7 +301,7 @@ def _warn_of_another_revision(ids: SemanticIDs, encoder: str, folder: Path) -> N
         return  # an optional package, which IDs that are there do not need
     made_with = ids.manifest.get("encoder_revision", now)
     if made_with != now:
-        getLogger().warning(
+        _logger.warning(
             f"The semantic IDs in {folder} were made with {made_with}; installed is {now}, which "
             "may give others. They are "
             f"used as they are: delete the folder to build them anew."
@@ -353,7 +355,7 @@ def load_or_build_semantic_ids(
                 f"{folder} holds other items than its name says. Delete the folder to build it "
                 "again."
             )
-        getLogger().info(
+        _logger.info(
             f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]})."
         )
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
@@ -365,12 +367,10 @@ def load_or_build_semantic_ids(
     except FileExistsError:
         # Another process saved this key first. Codes may differ in the last bit across devices: all
         # must use one set.
-        getLogger().info(
+        _logger.info(
             f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those."
         )
     else:
         write_report(ids, texts, folder / REPORT)
-        getLogger().info(
-            f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report."
-        )
+        _logger.info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report.")
     return SemanticIDs.load(folder)

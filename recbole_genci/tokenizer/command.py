@@ -12,9 +12,9 @@ run use it.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,8 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.logs import start_console
+
+_logger = logging.getLogger(__name__)
 
 READER = "GenCI"  # the model whose keys are the tokenizer's
 _USAGE = f"""\
@@ -153,10 +155,10 @@ def tokenize_and_report(catalogue: Catalogue) -> str:
     )
     texts = read_texts(folder)
     vectors = item_vectors(settings, ids.item_tokens, texts, folder.parent, config["device"])
-    getLogger().info("Drawing the codes and a map of the items (t-SNE).")
+    _logger.info("Drawing the codes and a map of the items (t-SNE).")
     plots = write_plots(ids, vectors, folder / REPORT, settings["tokenizer_seed"])
     markdown = write_report(ids, texts, folder / REPORT, plots)
-    getLogger().info(
+    _logger.info(
         f"The artifact is {folder}: use it with --semantic_id_path={folder}. The report is in "
         f"{folder / REPORT}."
     )
@@ -167,14 +169,14 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
     """Add the dataset's items that ``published`` lacks, write ``output`` and its report, and return
     the report.
     """
-    getLogger().info(
+    _logger.info(
         f"Added items are encoded as those of {published} were: the tokenizer's keys have no "
         "effect."
     )
     texts = catalogue.texts(read_frozen(published).settings)
     ids = append_items(published, output, catalogue.tokens, texts, catalogue.config["device"])
     markdown = write_report(ids, read_texts(output), output / REPORT)
-    getLogger().info(
+    _logger.info(
         f"The artifact is {output}: use it with --semantic_id_path={output}. The report is in "
         f"{output / REPORT}."
     )

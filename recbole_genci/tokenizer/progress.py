@@ -4,13 +4,15 @@ with the time left.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from logging import getLogger
 
 from tqdm import tqdm
 
 from recbole_genci.utils.durations import duration
+
+_logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 30.0
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
@@ -44,7 +46,7 @@ class Steps:
         if now - self._last_line >= _SECONDS_BETWEEN_LINES and 0 < self.done < self.total:
             self._last_line = now
             left = (now - self._started) * (self.total - self.done) / self.done
-            getLogger().info(
+            _logger.info(
                 f"{self.label}: {self.done / self.total:.0%} done, about {duration(left)} left."
             )
 
@@ -82,7 +84,7 @@ class BuildProgress:
     def stage(self, what: str) -> None:
         """Begin the next stage."""
         self.number += 1
-        getLogger().info(f"{self._label}: {what}.")
+        _logger.info(f"{self._label}: {what}.")
 
     def steps(self, total: int) -> Steps:
         """Count the steps of the stage that was begun."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
+
+_logger = logging.getLogger(__name__)
 
 _BUILDS = "A tokenizer key, for example --text_encoder=lsa, builds new ones"
 
@@ -177,7 +179,7 @@ def find_semantic_ids(
 
 def _given(folder: str) -> SemanticIDs:
     ids = SemanticIDs.load(Path(folder))
-    getLogger().info(
+    _logger.info(
         f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the "
         "tokenizer's keys have no "
         "effect."
@@ -195,12 +197,10 @@ def _published(config, item_file: Path, tokens: Sequence[str], allowed: bool) ->
     name, ids = fit.published.name, fit.published.ids
     if fit.equal < fit.items:
         if difference := _difference(fit):
-            getLogger().info(
-                f"Published semantic IDs ({name}) exist, but {difference}. IDs are built."
-            )
+            _logger.info(f"Published semantic IDs ({name}) exist, but {difference}. IDs are built.")
         return None
     if not allowed:
-        getLogger().info(
+        _logger.info(
             f"Published semantic IDs ({name}, digest {ids.digest[:12]}) fit these items; a run "
             "without a tokenizer key takes "
             "them. Here the tokenizer's settings count: IDs are built, or read from the cache."
@@ -208,7 +208,7 @@ def _published(config, item_file: Path, tokens: Sequence[str], allowed: bool) ->
         return None
     if _is_in_cache_by_hand(config, item_file, tokens):
         return None
-    getLogger().info(
+    _logger.info(
         f"Semantic IDs: the published ones ({name}, digest {ids.digest[:12]}) fit all "
         f"{fit.items:,} items by id and text. "
         f"{_BUILDS}."

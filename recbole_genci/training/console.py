@@ -4,10 +4,10 @@ epoch comes early.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from logging import getLogger
 
 import torch
 from recbole.utils import get_gpu_usage, set_color
@@ -17,6 +17,8 @@ from recbole_genci.config.keys import key_table
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
+
+_logger = logging.getLogger(__name__)
 
 _EARLY = 2  # a best epoch up to this one is worth a hint
 _KEYS = ("learning_rate", "weight_decay")
@@ -121,7 +123,7 @@ class EpochLines:
         """
         self._epoch_began, self._losses, self._in_full = began, self._in_words(losses), losses
         if not self._will_be_evaluated(epoch):
-            getLogger().info("  ".join([_epoch(epoch), self._losses, self._seconds()]))
+            _logger.info("  ".join([_epoch(epoch), self._losses, self._seconds()]))
         return self._losses
 
     def evaluated(self, epoch: int, result: Mapping[str, float]) -> None:
@@ -142,7 +144,7 @@ class EpochLines:
             self._seconds(),
             self._ahead(epoch),
         ]
-        getLogger().info("  ".join(groups))
+        _logger.info("  ".join(groups))
         details().info(f"epoch {epoch + 1} in full: {dict(result)}, losses {self._in_full}")
 
     def _will_be_evaluated(self, epoch: int) -> bool:

@@ -44,6 +44,8 @@ from recbole_genci.utils.logs import details, log_file
 from recbole_genci.utils.own_code import source_digest
 from recbole_genci.utils.provenance import provenance
 
+_logger = logging.getLogger(__name__)
+
 
 def train_and_evaluate(
     config,
@@ -90,7 +92,6 @@ def train_and_evaluate(
             stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
         else:
             config["log_wandb"] = False
-        logger = logging.getLogger()
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         model_reads_ids = train.dataset.semantic_ids is not None
         processes.share_training(train)
@@ -105,7 +106,7 @@ def train_and_evaluate(
         )
         if resume_folder is None:
             model.load_initial_weights()
-        logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
+        _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
         if not processes.is_first:
             torch.manual_seed(
@@ -176,9 +177,9 @@ def train_and_evaluate(
         (folder / STATE_FILE).unlink(
             missing_ok=True
         )  # two copies of the weights and the optimiser's moments
-        logger.info(last_line(config, metrics))
+        _logger.info(last_line(config, metrics))
         if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
-            logger.info(hint)
+            _logger.info(hint)
     return metrics
 
 
@@ -191,14 +192,12 @@ def _pretrain_teacher(config, model, train, valid, folder: Path, processes: Proc
     """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early
     stopping.
     """
-    logging.getLogger().info(
-        "Training the base model of the self-supervised regularisation (Eq. 11) first."
-    )
+    _logger.info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
     trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
     without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
-    logging.getLogger().info(
+    _logger.info(
         f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} "
         "itself."
     )

@@ -13,6 +13,8 @@ from recbole.trainer import HyperTuning
 from recbole_genci.tuning.points import DRAWS_PER_POINT
 from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Uniform, canonical
 
+_logger = logging.getLogger(__name__)
+
 
 class BayesianSearch(HyperTuning):
     """RecBole's HyperTuning with the algorithm ``bayes``.
@@ -72,7 +74,7 @@ class BayesianSearch(HyperTuning):
 
     def _is_over(self) -> bool:
         if self.repeats >= DRAWS_PER_POINT:
-            logging.getLogger().info(
+            _logger.info(
                 f"The search ends with {len(self.seen)} of {self.max_evals} points: the last "
                 f"{self.repeats} that TPE proposed were none of them new."
             )

@@ -30,6 +30,8 @@ from recbole_genci.utils.files import write_atomically, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.own_code import search_folders
 
+_logger = logging.getLogger(__name__)
+
 _GRACE_EPOCHS = 3
 _QUEUED = 1000  # tasks handed to Ray at a time
 
@@ -82,7 +84,7 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config)
         cpus_there, gpus_there = (
             sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")
         )
-        logging.getLogger().info(
+        _logger.info(
             f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and "
             f"{gpus_there:g} GPUs; "
             f"{cpus:g} and {gpus:g} for each trial"
@@ -134,7 +136,7 @@ def _add(study: Study, ended, number: int, point: dict) -> None:
             f"Ray's workers cannot run trials: {reason}. Is recbole_genci installed on every node?"
         ) from error
     except RayError as error:  # the worker or its node has died
-        logging.getLogger().error(f"Trial {number} was lost: {error}")
+        _logger.error(f"Trial {number} was lost: {error}")
         outcome = Outcome(
             {
                 "status": "failed",

@@ -5,7 +5,7 @@ picture.
 from __future__ import annotations
 
 import json
-from logging import getLogger
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import yaml
 
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
 from recbole_genci.utils.files import write_json, write_text
+
+_logger = logging.getLogger(__name__)
 
 TABLE, RESULT, SELECTED, PLOT = (
     "hyper_result.csv",
@@ -154,6 +156,6 @@ def _points(axis, records: list[dict], places: list[float]) -> None:
 def write_plot(records: list[dict], metric: str, bigger: bool, folder: Path) -> None:
     """Write the picture, or say why there is none."""
     if not can_draw():
-        getLogger().warning(f"No plot: matplotlib is not installed. `{INSTALL}` brings it.")
+        _logger.warning(f"No plot: matplotlib is not installed. `{INSTALL}` brings it.")
         return
     plot_search(records, metric, bigger, folder / PLOT)

@@ -36,6 +36,8 @@ from recbole_genci.utils.logs import log_file
 from recbole_genci.utils.own_code import permitted_model, source_digest
 from recbole_genci.utils.provenance import provenance
 
+_logger = logging.getLogger(__name__)
+
 SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
 _REMEDY = "Start a new search."  # where a file of the old one is damaged
 
@@ -295,7 +297,7 @@ def execute(search: Search) -> dict:
 
 
 def _execute(search: Search) -> dict:
-    config, folder, logger = search.config, search.folder, logging.getLogger()
+    config, folder = search.config, search.folder
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
         search.save_settings()
@@ -303,12 +305,12 @@ def _execute(search: Search) -> dict:
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
-        logger.info(
+        _logger.info(
             f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} "
             f"trials, in {folder}/ "
             f"({len(study.records)} are there)\n{space}"
         )
-        logger.info(legend(config))
+        _logger.info(legend(config))
         _run_trials(search, study)
         records, best = study.ordered(), study.best()
         if best is None:
@@ -340,7 +342,7 @@ def _execute(search: Search) -> dict:
         }
         write_result(result, folder)
         write_plot(records, metric, bigger, folder)
-        logger.info(
+        _logger.info(
             f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
             f"{aligned(best_trials(records, metric, bigger))}\n"
             f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}"

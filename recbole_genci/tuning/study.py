@@ -14,6 +14,8 @@ from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
 from recbole_genci.utils.files import read_json_lines, write_text
 
+_logger = logging.getLogger(__name__)
+
 JOURNAL = "trials.jsonl"
 
 
@@ -70,7 +72,7 @@ class Study:
             self._without_improvement += 1
         hopeless = self.early_stop is not None and self._without_improvement >= self.early_stop
         if hopeless:
-            logging.getLogger().info(
+            _logger.info(
                 f"The search ends after {self.early_stop} trials in a row without a better score."
             )
         return loss, hopeless
@@ -86,9 +88,7 @@ class Study:
         outcome = record["error"] or ("" if record["score"] is None else f"{record['score']:.6f}")
         best = self.best()
         shown = f" (best {best['score']:.6f}, trial {best['trial']})" if best else ""
-        logging.getLogger().info(
-            f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}"
-        )
+        _logger.info(f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}")
 
     def ordered(self) -> list[dict]:
         """The trials that ended, by number."""
@@ -127,9 +127,9 @@ class Study:
             Exception
         ) as error:  # whatever else a trial dies of is its outcome, and the search goes on
             if trial.is_of_the_machine(error):
-                logging.getLogger().exception(f"Trial {number} could not be run here.")
+                _logger.exception(f"Trial {number} could not be run here.")
                 raise trial.MachineFailed(number, trial.described(error)) from error
-            logging.getLogger().exception(f"Trial {number} failed.")
+            _logger.exception(f"Trial {number} failed.")
             return record | {"status": "failed", "error": trial.described(error)}
 
     def clean(self) -> None:

@@ -4,10 +4,10 @@ folder of its own.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from logging import getLogger
 from pathlib import Path
 
 import yaml
@@ -20,6 +20,8 @@ from recbole_genci.training.console import Heading
 from recbole_genci.training.unfinished import train_or_go_on
 from recbole_genci.tuning.space import canonical
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
+
+_logger = logging.getLogger(__name__)
 
 KEPT = (CONFIG_FILE, LOG_FILE)  # of a trial that is not the best
 
@@ -142,7 +144,7 @@ def _forget_other_values(params: dict, folder: Path) -> None:
     for file in folder.glob(f"*/{CONFIG_FILE}"):
         before = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         if canonical({name: before.get(name) for name in params}) != canonical(params):
-            getLogger().warning(
+            _logger.warning(
                 f"{file.parent} holds a stopped run of other values; it is removed, and the trial "
                 "starts anew."
             )

@@ -18,13 +18,13 @@ from recbole_genci.data.download.sources import Download, Source, known_download
 from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.validation import nearest
 
+_logger = logging.getLogger(__name__)
+
 #: How often each host is asked, and seconds between.
 TRIES, PAUSE = 2, 1.0
 
 #: Archive, unpacked, atomic and scratch files together have at most so many times its size.
 SPACE_RATIO = 12
-
-_logger = logging.getLogger()
 
 
 def check_dataset(config) -> None:

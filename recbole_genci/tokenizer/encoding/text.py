@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import codecs
 import html
+import logging
 from collections.abc import Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import NamedTuple
+
+_logger = logging.getLogger(__name__)
 
 
 def clean_text(text: str) -> str:
@@ -202,7 +204,7 @@ def read_item_texts(
         )
     texts, from_others, from_token = table.texts(text_fields, item_tokens)
     if from_others or from_token:
-        getLogger().warning(
+        _logger.warning(
             f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} "
             "of "
             f"{table.file.name}: {from_others} are described by their other fields, {from_token} "

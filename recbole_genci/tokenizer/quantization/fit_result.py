@@ -4,7 +4,7 @@ using.
 
 from __future__ import annotations
 
-from logging import getLogger
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from recbole_genci.tokenizer.quantization.quality import (
     neighbor_recall,
 )
 from recbole_genci.tokenizer.quantization.spread import spread_codes
+
+_logger = logging.getLogger(__name__)
 
 _MIN_ITEMS_PER_CODE = (
     4  # a small catalogue gets fewer codes, else its cohorts would be single items
@@ -76,7 +78,7 @@ def capped_size(data: Tensor, codebook_size: int) -> int:
     distinct = len(torch.unique(data, dim=0))
     size = min(codebook_size, max(distinct // _MIN_ITEMS_PER_CODE, min(distinct, 2)))
     if size < codebook_size:
-        getLogger().info(
+        _logger.info(
             f"Codebooks capped at {size} codes instead of {codebook_size}: the catalogue has "
             f"{distinct} distinct "
             f"embeddings, and a cohort should hold {_MIN_ITEMS_PER_CODE} items."
@@ -142,7 +144,7 @@ def check_error(error: float, model: ResidualQuantizer, data: Tensor) -> None:
     )
     if error > _DIVERGED_ERROR:
         raise RuntimeError(f"RQ-VAE training diverged: {told}.")
-    getLogger().warning(f"The semantic IDs say little about the items: {told}.")
+    _logger.warning(f"The semantic IDs say little about the items: {told}.")
 
 
 def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
@@ -154,7 +156,7 @@ def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
     """
     equal_share = float(torch.unique(data, dim=0, return_counts=True)[1].max()) / len(data)
     if equal_share > _COLLAPSED_SHARE:
-        getLogger().warning(
+        _logger.warning(
             f"{equal_share:.1%} of the items have the same text embedding and must share their "
             "codes; cohorts will "
             f"say little about them. Choose richer `item_text_fields`."
@@ -171,7 +173,7 @@ def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
                 f"{_REMEDY}; {_RQVAE_REMEDY}."
             )
         if level["codes"] >= _GUARDED_CODES and not is_balanced(level):
-            getLogger().warning(
+            _logger.warning(
                 f"Level {number} of the semantic IDs is unbalanced: perplexity "
                 f"{level['perplexity']:.1f} of "
                 f"{level['codes']} codes, {level['largest_share']:.1%} of the items in one. "

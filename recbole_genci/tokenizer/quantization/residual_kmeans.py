@@ -4,14 +4,16 @@ on tensors.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from logging import getLogger
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from recbole_genci.tokenizer.progress import NO_STEPS, SILENT, BuildProgress, Steps
+
+_logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16  # rows per distance matrix, so that memory does not grow with the catalogue
 _BALANCE_ROUNDS = 10
@@ -171,7 +173,7 @@ def kmeans(
         )
     distinct = len(torch.unique(z, dim=0))
     if distinct < num_codes:
-        getLogger().info(
+        _logger.info(
             f"Codebook capped at {distinct} codes instead of {num_codes}: no more rows are "
             "distinct."
         )

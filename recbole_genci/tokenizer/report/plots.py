@@ -4,13 +4,15 @@ the items.
 
 from __future__ import annotations
 
-from logging import getLogger
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
+
+_logger = logging.getLogger(__name__)
 
 CODE_USAGE, ITEM_MAP = "code_usage.png", "items_tsne.png"
 _MAPPED_ITEMS = 3000  # t-SNE takes minutes beyond
@@ -61,14 +63,14 @@ def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) 
     what cannot be mapped.
     """
     if not can_draw():
-        getLogger().warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
+        _logger.warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
         return []
     plot_code_usage(ids, folder / CODE_USAGE)
     if len(ids) < 4 or np.ptp(vectors, axis=0).max() == 0:
-        getLogger().info(f"No {ITEM_MAP}: there are too few different items to map.")
+        _logger.info(f"No {ITEM_MAP}: there are too few different items to map.")
         return [CODE_USAGE]
     if vectors.shape[1] < 2:
-        getLogger().info(f"No {ITEM_MAP}: item vectors of width 1 have no second dimension to map.")
+        _logger.info(f"No {ITEM_MAP}: item vectors of width 1 have no second dimension to map.")
         return [CODE_USAGE]
     plot_items(ids, vectors, folder / ITEM_MAP, seed)
     return [CODE_USAGE, ITEM_MAP]
