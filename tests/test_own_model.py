@@ -353,7 +353,7 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
         | {"metrics": ["AUC", "LogLoss", f"{model_folder / 'my_metrics.py'}:Brier"]},
     }
     (first,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
-    assert not first.failed() and [line.name for line in first.request.lines] == ["LR", "MyLR"]
+    assert not first.failed() and [line.name for line in first.request.variants] == ["LR", "MyLR"]
     assert "| Brier |" in (first.request.folder / "table.md").read_text().splitlines()[4]
     (again,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
     assert [r["config_hash"] for r in again.runs.values()] == [

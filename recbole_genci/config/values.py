@@ -126,8 +126,8 @@ def _check_filters(final: Mapping) -> None:
     for key in (*_INTERVALS, "rm_dup_inter"):
         if final.get(key) and str(final[key]).replace(" ", "") not in ("[0,inf)", "(-inf,inf)"):
             raise ValueError(
-                f"{key}: rows of benchmark_filename are not filtered, so {final[key]!r} would do "
-                f"nothing. Set {key} to None (~), and filter the files yourself."
+                f"{key}: rows of benchmark_filename are taken as they are, so {final[key]!r} would "
+                f"do nothing. Set {key} to None (~), and filter the files yourself."
             )
 
 

@@ -1,4 +1,4 @@
-"""RecBole's loaders over the parts of one CTRDataset, and the summary printed before a run."""
+"""RecBole's loaders over the parts of a CTRDataset, and the summary that is logged before a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ PARTS = ("train", "valid", "test")
 
 
 def create_loaders(config, parts, semantic_ids=None):
-    """Training, validation and test loader of one model, all over the same rows.
+    """The training, validation and test loader of one model.
 
     Args:
-        config: the model's Config; what is attached to a batch follows from its ``model_class``.
-        parts: the three parts of ``CTRDataset.build()``; shared between models, never modified.
+        config: the model's Config; its ``model_class`` decides which columns a batch gets.
+        parts: the three parts of ``CTRDataset.build()``; models share them, and nothing here
+            changes them.
         semantic_ids: ``SemanticIDs`` of the items, for models that read them.
     """
     return [
@@ -34,9 +35,7 @@ def create_loaders(config, parts, semantic_ids=None):
 
 
 def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False):
-    """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments
-    as above.
-    """
+    """RecBole's loader of ``phase`` over one part; arguments as for ``create_loaders``."""
     codes = None
     if config.model_class.reads_semantic_ids:
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
@@ -47,42 +46,42 @@ def create_loader(config, part, semantic_ids, phase: str, shuffle: bool = False)
 
 
 class CTRTrainDataLoader(TrainDataLoader):
-    """RecBole's, but for a last batch of one row, which batch normalisation (DIN, DIEN, DCNV2, NFM)
-    cannot train on: where ``train_batch_size`` leaves one, batches are as little smaller as it
-    takes, for every model alike.
+    """RecBole's training loader, which never leaves a last batch of one row.
+
+    Batch normalisation (DIN, DIEN, DCNV2, NFM) cannot train on one row. If ``train_batch_size``
+    would leave such a batch, all batches are slightly smaller, for every model alike.
     """
 
     def _init_batch_size_and_step(self):
         super()._init_batch_size_and_step()
-        asked = self.step
+        configured = self.step
         self.step = next(
-            (size for size in range(asked, 1, -1) if self.sample_size % size != 1), asked
+            (size for size in range(configured, 1, -1) if self.sample_size % size != 1), configured
         )
         self.set_batch_size(self.step)
-        if self.step != asked:
+        if self.step != configured:
             self.logger.warning(
-                f"train_batch_size: {self.sample_size} training rows in batches of {asked} leave a "
-                "last batch of one row, on "
-                f"which batch normalisation cannot train; batches have {self.step} rows instead."
+                f"train_batch_size: {self.sample_size} training rows in batches of {configured} "
+                "leave a last batch of one row, on which batch normalisation cannot train; batches "
+                f"have {self.step} rows instead."
             )
 
 
 class GroupedTrainDataLoader(CTRTrainDataLoader):
-    """Shuffles histories instead of rows (``group_rows_by_history``): the rows of one history, a
-    user's rows between two clicks, come one after another, so that a model which encodes each
-    distinct history of a batch once has fewer to encode.
+    """Shuffles histories instead of rows (``group_rows_by_history``).
 
-    Every row comes once an epoch, in batches of ``train_batch_size``, and the order is drawn anew
-    from the loader's generator.
+    Rows with the same history, a user's rows between two clicks, follow one another. A model that
+    encodes each distinct history of a batch once then has fewer histories to encode. Every row
+    comes once per epoch, in batches of ``train_batch_size``, in an order that the loader's
+    generator draws for each epoch.
     """
 
     def __init__(self, config, dataset, sampler, shuffle=True):
-        super().__init__(
-            config, dataset, sampler, shuffle=False
-        )  # positions in order; collate_fn says which rows they are
+        # The loader iterates over positions in order; collate_fn maps them to rows.
+        super().__init__(config, dataset, sampler, shuffle=False)
         start, end = (dataset.inter_feat[column] for column in (HISTORY_START, HISTORY_END))
-        # An empty history is nobody's: its rows stay apart, or those of all new users would meet in
-        # one batch.
+        # Rows with an empty history are not grouped, or those of all new users would be in one
+        # batch.
         self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(
             return_inverse=True
         )[1]
@@ -97,8 +96,7 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
 
 
 def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random order of the rows ``[R]`` that keeps rows of one group together, random within it
-    too.
+    """A random order of the rows ``[R]`` that keeps the rows of a group together, in random order.
 
     Args:
         groups: ``[R]`` group numbers from 0 on.
@@ -132,10 +130,10 @@ def summarise(parts) -> pd.DataFrame:
 
 
 def log_summary(parts) -> None:
-    """Print the summary and warn about what would spoil the metrics.
+    """Log the summary, and warn about rows that would spoil the metrics.
 
     Raises:
-        ValueError: a part without rows, or a validation part of one class.
+        ValueError: a part has no rows, or the validation part has one class only.
     """
     whole, table = parts[0], summarise(parts)
     _logger.info(
@@ -152,16 +150,15 @@ def log_summary(parts) -> None:
             )
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
+                rows = "clicks" if table.loc[name, "positive"] else "without a click"
                 raise ValueError(
-                    f"All rows are {'clicks' if table.loc[name, 'positive'] else 'without a click'}: labels must be of both "
-                    "kinds, as nothing is sampled. Check threshold and the column that the label "
-                    "is made of."
+                    f"All rows are {rows}: labels must be of both kinds, as nothing is sampled. "
+                    "Check threshold and the column that the label is made of."
                 )
             if name == "valid":  # early stopping compares its AUC
                 raise ValueError(
                     "The valid part has one class only, so that its AUC, by which the best epoch "
-                    "is chosen, is "
-                    "undefined. Change threshold or eval_args."
+                    "is chosen, is undefined. Change threshold or eval_args."
                 )
             _logger.warning(
                 f"The {name} part has one class "

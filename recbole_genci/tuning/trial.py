@@ -17,7 +17,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
-from recbole_genci.training.unfinished import train_or_go_on
+from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
 
@@ -122,7 +122,7 @@ def train(
     config = shared.config(params, folder)
     _forget_other_values(params, folder)
     heading = _heading(config, f"trial {int(folder.name)}" if folder.name.isdigit() else "a trial")
-    run = train_or_go_on(
+    run = train_or_resume(
         config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading
     )
     score = run["best_valid"][str(config["valid_metric"]).lower()]
@@ -155,7 +155,7 @@ def finish(shared: Shared, params: dict, folder: Path) -> dict:
     """Test a trained trial: the content of its ``metrics.json``."""
     config = shared.config(params, folder)
     heading = _heading(config, "the selected trial")
-    return train_or_go_on(config, shared.parts, shared.semantic_ids, folder, heading=heading)
+    return train_or_resume(config, shared.parts, shared.semantic_ids, folder, heading=heading)
 
 
 def _heading(config, which: str) -> Heading:

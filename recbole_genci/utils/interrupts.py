@@ -202,7 +202,7 @@ def follow_parent() -> None:
 
 
 def end_processes(processes: Sequence, patience: float = 5.0) -> None:
-    """End child processes by SIGTERM, or by SIGKILL after ``patience`` seconds; leaves no zombie."""
+    """End child processes by SIGTERM, or by SIGKILL after ``patience`` seconds. None stays."""
     for process in processes:
         process.terminate()
     for process in processes:

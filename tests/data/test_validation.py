@@ -160,11 +160,11 @@ def test_without_features_a_file_of_users_need_not_be_there(tmp_path):
 
 def test_what_the_label_is_made_of_is_no_feature(tmp_path):
     with pytest.raises(
-        ValueError, match="numerical_features: 'label' is what the label is, or is made of"
+        ValueError, match="numerical_features: 'label' is the label, or the label is made of it"
     ):
         build(tmp_path, numerical_features=["label"])
     with pytest.raises(
-        ValueError, match="numerical_features: 'timestamp' is what the label is, or is made of"
+        ValueError, match="numerical_features: 'timestamp' is the label, or the label is made of it"
     ):
         build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
 

@@ -18,12 +18,12 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci import load
 from recbole_genci.experiments import experiment, paper
 from recbole_genci.experiments.command import main
-from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.reports import sweep
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.training import resuming
 from recbole_genci.training import run as training
-from recbole_genci.training import unfinished
 from recbole_genci.utils.lock import LOCK_FILE, only_process
 from recbole_genci.utils.provenance import provenance
 
@@ -73,13 +73,13 @@ def data(shared, monkeypatch):
 @pytest.fixture
 def trained(monkeypatch):
     """The models and seeds that are trained, in order."""
-    seen, original = [], unfinished.train_and_evaluate
+    seen, original = [], resuming.train_and_evaluate
 
     def train(config, *args, **kwargs):
         seen.append((config["model"], config["seed"]))
         return original(config, *args, **kwargs)
 
-    monkeypatch.setattr(unfinished, "train_and_evaluate", train)
+    monkeypatch.setattr(resuming, "train_and_evaluate", train)
     return seen
 
 
@@ -370,14 +370,14 @@ def test_a_run_killed_before_its_record_is_only_read(data, trained, monkeypatch)
 
 def failing(model, seeds, monkeypatch):
     """Let a model fail with some seeds."""
-    original = unfinished.train_and_evaluate
+    original = resuming.train_and_evaluate
 
     def train(config, *args, **kwargs):
         if config["model"] == model and config["seed"] in seeds:
             raise FloatingPointError("its loss is not finite")
         return original(config, *args, **kwargs)
 
-    monkeypatch.setattr(unfinished, "train_and_evaluate", train)
+    monkeypatch.setattr(resuming, "train_and_evaluate", train)
 
 
 def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, capsys, tmp_path):
@@ -426,7 +426,7 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
 def test_a_line_that_lacks_a_seed_is_not_averaged(data, monkeypatch):
     failing("DeepFM", {2021}, monkeypatch)
     (outcome,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
-    line = Line("DeepFM", "DeepFM")
+    line = Variant("DeepFM", "DeepFM")
     assert (
         not outcome.complete(line)
         and outcome.mean(line, "auc") is None
@@ -456,7 +456,7 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     original = definition.read("cohorts")
     swept = [
         line
-        for line in original.lines
+        for line in original.variants
         if line.swept in ("text_encoder", "history_tokens") and "minilm" not in line.name
     ]
     small = definition.Definition(**vars(original) | {"lines": tuple(swept)})
@@ -486,7 +486,7 @@ def test_volatility_measures_each_group_on_the_stored_scores(data):
         chosen = of_rows == group
         aucs = [
             roc_auc_score(outcome.test_labels[chosen], scores[chosen])
-            for scores in outcome.scores(Line("DeepFM", "DeepFM"))
+            for scores in outcome.scores(Variant("DeepFM", "DeepFM"))
         ]
         assert float(row[f"{group} AUC"]) == pytest.approx(np.mean(aucs))
         assert float(row[f"{group} AUC sd"]) == pytest.approx(np.std(aucs, ddof=1))

@@ -306,7 +306,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
     error, data, monkeypatch, capsys
 ):
     Path("space.test").write_text("learning_rate choice [0.001, 0.01, 0.02]\n")
-    original, started = trial.train_or_go_on, []
+    original, started = trial.train_or_resume, []
 
     def train(*args, **kwargs):
         started.append(args)
@@ -314,7 +314,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
             raise error
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(trial, "train_or_go_on", train)
+    monkeypatch.setattr(trial, "train_or_resume", train)
     words = [f"--{key}={value}" for key, value in (data | {"epochs": 1}).items()]
     assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", *words]) == 1
     assert (
