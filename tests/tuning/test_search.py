@@ -331,7 +331,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
     [FileNotFoundError("no such file"), torch.OutOfMemoryError("batch"), RuntimeError("shapes")],
 )
 def test_values_that_name_no_file_or_need_too_much_of_a_gpu_are_failed_trials(error):
-    assert not trial.is_of_the_machine(error)
+    assert not trial.is_machine_error(error)
 
 
 def test_when_every_trial_fails_the_command_says_so(data, capsys):
