@@ -1,7 +1,8 @@
 """GenCI's training and inference time against RecBole's unmodified DIN and DIEN, as ratios measured
 in one process.
 
-    python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder that holds ml-1m/> --text_encoder=lsa [--key=value ...]
+    python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder that holds ml-1m/>
+        --text_encoder=lsa [--key=value ...]
 
 All read the same rows in batches of the same size, inference too; an epoch has the same number of
 steps for all of them, so that the time of a step, batch assembly included, is an epoch's share. The

@@ -139,7 +139,7 @@ def shares(case: TimedCase, steps: int) -> pd.Series:
 
 
 def medians(cases: Mapping[str, TimedCase], rounds: int, steps: int) -> pd.DataFrame:
-    """Median seconds over the rounds, a line for every case; in each round every case has its turn."""
+    """Median seconds over the rounds, one line per case; each round runs every case once."""
     for case in cases.values():
         case.training(2)
         case.inference()

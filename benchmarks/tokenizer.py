@@ -1,10 +1,12 @@
 """Semantic IDs at scale: the fit of a catalogue, against vector-quantize-pytorch, and the cost of
 assigning codes.
 
-    python benchmarks/tokenizer.py                                    # 24,588 items x 768, 3 x 256 codes; 10^4 to 10^6 items
-    python benchmarks/tokenizer.py --items=500 --dim=16 --codes=16 --epochs=4 --assign=1000,2000 --threads=1
+    # 24,588 items x 768, 3 x 256 codes; 10^4 to 10^6 items
+    python benchmarks/tokenizer.py
+    python benchmarks/tokenizer.py --items=500 --dim=16 --codes=16 --epochs=4 --assign=1000,2000
+        --threads=1
 
-Four parts, each row measured in a process of its own so that its peak memory is its own:
+There are four parts. Each row is measured in its own process, so that its peak memory is its own:
 
 - fit: RQ-VAE and residual k-means on synthetic items (clusters within clusters plus noise), with
   the quality reached;

@@ -27,7 +27,7 @@ _HEAD = "# Found by validation AUC: benchmarks/tuning/README.md."
 
 
 def trials(dataset: str, name: str) -> list[dict]:
-    """A search's finished trials as ``{"score": ..., "params": ...}``; none if it has not been run."""
+    """A search's finished trials as ``{"score": ..., "params": ...}``; [] if there is no search."""
     journal = FOLDER / dataset / f"{name}.jsonl"
     found = (
         [json.loads(line) for line in journal.read_text().splitlines()] if journal.is_file() else []

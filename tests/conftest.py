@@ -1,4 +1,4 @@
-"""Shared data: the real ml-100k inside RecBole, and small datasets written to a temporary folder."""
+"""Shared data: the real ml-100k inside RecBole, and small datasets in a temporary folder."""
 
 from __future__ import annotations
 

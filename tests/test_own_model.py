@@ -37,7 +37,8 @@ class MyNet(ClickModel):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.mlp = MLPLayers([self.num_feature_field * self.embedding_size, config["my_width"]], config["my_dropout"])
+        width = self.num_feature_field * self.embedding_size
+        self.mlp = MLPLayers([width, config["my_width"]], config["my_dropout"])
         self.out = torch.nn.Linear(config["my_width"], 1)
 
     @classmethod
@@ -46,7 +47,8 @@ class MyNet(ClickModel):
 
     def forward(self, interaction):
         clicks = interaction["item_length"].float().log1p()
-        return self.out(self.mlp(self.concat_embed_input_fields(interaction).flatten(1))).squeeze(1) + clicks
+        fields = self.concat_embed_input_fields(interaction).flatten(1)
+        return self.out(self.mlp(fields)).squeeze(1) + clicks
 """
 PLAIN = """
 import torch

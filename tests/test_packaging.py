@@ -1,4 +1,4 @@
-"""The installation: what each Python version requires, and what is said where RecBole is missing."""
+"""The installation: what each Python version requires, and the message if RecBole is missing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def built_wheel(tmp_path_factory):
         shutil.copy(ROOT / name, source)
     for name in ("recbole_genci", "properties"):
         shutil.copytree(ROOT / name, source / name)
-    build = f"from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel({str(target)!r})"
+    build = (
+        "from setuptools import build_meta; "
+        f"build_meta.prepare_metadata_for_build_wheel({str(target)!r})"
+    )
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (folder,) = target.glob("*.dist-info")
     commands = configparser.ConfigParser()
@@ -127,7 +130,8 @@ _IMPORTED = """
 import importlib, json, pkgutil, sys
 import recbole_genci
 for module in pkgutil.walk_packages(recbole_genci.__path__, "recbole_genci."):
-    if not module.name.endswith("__main__") and ".tuning.ray_" not in module.name and not module.name.endswith(".asha"):
+    needs_ray = ".tuning.ray_" in module.name or module.name.endswith(".asha")
+    if not module.name.endswith("__main__") and not needs_ray:
         importlib.import_module(module.name)
 print(json.dumps([module.__file__ for name, module in sys.modules.items()
                   if name.split(".")[0] == "recbole" and getattr(module, "__file__", None)]))

@@ -49,7 +49,10 @@ def test_an_epoch_is_one_line_counted_from_1(keys, console):
     for number, line in enumerate(lines, start=1):
         best = rf"best {NUMBER} \(epoch [1-{number}]\)"
         end = "end" if number == 3 else TIME
-        form = rf"epoch {number}  loss {NUMBER}  AUC {NUMBER} LogLoss {NUMBER}  {best}  {TIME}  patience [3-6] \({end}\)"
+        form = (
+            rf"epoch {number}  loss {NUMBER}  AUC {NUMBER} LogLoss {NUMBER}  {best}  {TIME}  "
+            rf"patience [3-6] \({end}\)"
+        )
         assert re.fullmatch(form, line), line
     text = "\n".join(console())
     assert not re.search(
@@ -73,14 +76,16 @@ def test_parts_of_a_loss_and_the_generator_are_named(keys, console):
     lines = epochs_of(console())
     assert len(lines) == 2
     assert re.match(
-        rf"epoch 1  L_CTR {NUMBER}  mu \* L_NTP {NUMBER}  eta \* L_SR {NUMBER}  L_base {NUMBER}  AUC ",
+        rf"epoch 1  L_CTR {NUMBER}  mu \* L_NTP {NUMBER}  eta \* L_SR {NUMBER}  "
+        rf"L_base {NUMBER}  AUC ",
         lines[0],
     )
     words = [line for line in console() if line.startswith("generator")]
     share = r"\d+\.\d%"
     assert len(words) == 2 and re.fullmatch(
-        rf"generator: its 2 guesses name the clicked item in {share} of \d+ clicks \(the most popular items: {share}\), the "
-        rf"item's kind, its first code, in {share} \(the most popular: {share}\); see README.md, .*",
+        rf"generator: its 2 guesses name the clicked item in {share} of \d+ clicks \(the most "
+        rf"popular items: {share}\), the item's kind, its first code, in {share} \(the most "
+        rf"popular: {share}\); see README.md, .*",
         words[0],
     )
     assert "README" not in words[1] and "L_NTP" not in words[1]
@@ -280,8 +285,8 @@ def test_the_last_line_of_a_run_names_figures_and_folder(keys, console):
     result = run("DeepFM", "tiny", config_dict=keys)[0]
     (line,) = [line for line in console() if "Everything is in" in line]
     assert re.fullmatch(
-        rf"DeepFM, seed 2020: test AUC {NUMBER}, LogLoss {NUMBER}; best epoch [1-3] of 3, {TIME} of training. "
-        rf"Everything is in {result['folder']}/",
+        rf"DeepFM, seed 2020: test AUC {NUMBER}, LogLoss {NUMBER}; best epoch [1-3] of 3, {TIME} "
+        rf"of training. Everything is in {result['folder']}/",
         line,
     )
 

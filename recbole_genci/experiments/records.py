@@ -51,7 +51,8 @@ class Records:
             if not missing:
                 return record
             _logger.warning(
-                f"{self.run_folder(record)} has lost {' and '.join(missing)}. They are made again."
+                f"{self.run_folder(record)} has lost {' and '.join(missing)}: what is missing is "
+                "made again."
             )
         for neighbour in self.neighbours:
             for other in read_runs(neighbour):

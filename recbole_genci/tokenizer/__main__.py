@@ -1,4 +1,4 @@
-"""Semantic IDs of a dataset: python -m recbole_genci.tokenizer --dataset=ml-100k [--key=value ...]"""
+"""The command ``python -m recbole_genci.tokenizer --dataset=ml-100k [--key=value ...]``."""
 
 import sys
 

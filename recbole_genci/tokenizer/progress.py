@@ -1,5 +1,5 @@
-"""How far the building of semantic IDs is: a line per stage, and within long stages a bar, or lines
-with the time left.
+"""Progress of building semantic IDs: a line per stage; in long stages a bar, or lines with the
+time left.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Steps:
     """The steps of one stage; a context manager that closes the bar.
 
     Args:
-        label: what the lines and the bar begin with.
-        total: how many steps, in any unit.
-        bar: show a bar; else log a line where enough time has passed.
-        clock: gives seconds.
+        label: the beginning of the lines and the bar.
+        total: number of steps, in any unit.
+        bar: whether to show a bar; else a line is logged if enough time has passed.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, label: str, total: int, bar: bool, clock: Callable[[], float]):
@@ -35,7 +35,7 @@ class Steps:
         self._bar = tqdm(total=total, desc=label, bar_format=_BAR) if bar else None
 
     def advance(self, steps: int = 1, **figures: str) -> None:
-        """Say that more steps are done; ``figures`` stand behind the bar."""
+        """Count steps as done; ``figures`` are shown behind the bar."""
         self.done += steps
         if self._bar is not None:
             if figures:
@@ -51,7 +51,7 @@ class Steps:
             )
 
     def skip_to(self, step: int) -> None:
-        """Say that the steps up to this one are done or were not needed."""
+        """Count all steps up to this one as done."""
         self.advance(step - self.done)
 
     def __enter__(self) -> Steps:
@@ -63,12 +63,12 @@ class Steps:
 
 
 class BuildProgress:
-    """Tells of the stages of one build, in their order.
+    """Reports the stages of one build in order.
 
     Args:
-        stages: how many there are.
-        bars: show bars; else lines at most every 30 s.
-        clock: gives seconds.
+        stages: number of stages.
+        bars: whether to show bars; else lines are logged at most every 30 s.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class BuildProgress:
         _logger.info(f"{self._label}: {what}.")
 
     def steps(self, total: int) -> Steps:
-        """Count the steps of the stage that was begun."""
+        """Count the steps of the current stage."""
         return Steps(self._label, total, self._bars, self._clock)
 
 
@@ -113,5 +113,5 @@ class _Silent(BuildProgress):
         return NO_STEPS
 
 
-#: For callers that build nothing whole: no lines, no bars.
+#: For callers that want neither lines nor bars.
 SILENT, NO_STEPS = _Silent(0), _SilentSteps()

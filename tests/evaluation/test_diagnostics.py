@@ -1,4 +1,4 @@
-"""The generator's diagnostics against plain Python over single rows, and what a run does with them."""
+"""The generator's diagnostics against plain Python over single rows, and their use by a run."""
 
 import json
 from collections import Counter

@@ -303,7 +303,7 @@ def test_scores_alone_make_tables_but_no_analysis_of_a_model(kept, data, trained
     experiment("intents", "tiny", config_dict=data)
     assert (
         trained == [("GenCI", 2020)]
-        and "has lost model.safetensors: what this run lacks is made again" in caplog.text
+        and "has lost model.safetensors: what is missing is made again" in caplog.text
     )
     (record,) = read_runs(Path("results/intents-tiny"))
     assert record["taken_from"] is None and Path("results/intents-tiny/intents.png").is_file()
@@ -459,7 +459,7 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
         for line in original.variants
         if line.swept in ("text_encoder", "history_tokens") and "minilm" not in line.name
     ]
-    small = definition.Definition(**vars(original) | {"lines": tuple(swept)})
+    small = definition.Definition(**vars(original) | {"variants": tuple(swept)})
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: [small])
     keys = data | {"text_encoder": "lsa"}
     (outcome,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)

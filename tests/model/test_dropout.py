@@ -1,4 +1,4 @@
-"""Every place of dropout in the generator and the cohort attention, counted in one training pass."""
+"""Every place of dropout in generator and cohort attention, counted in one training pass."""
 
 import pytest
 import torch

@@ -338,7 +338,7 @@ def test_the_tokenizers_command_builds_and_says_that_published_ones_exist(
         "--semantic_id_path=there",
     ]
     assert tokenizer_command.main(words) == 2
-    assert "semantic_id_path: here IDs are built" in capsys.readouterr().err
+    assert "semantic_id_path: this command builds IDs" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- an encoder that cannot be had

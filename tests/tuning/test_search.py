@@ -195,7 +195,7 @@ def test_a_stopped_trial_of_other_values_is_forgotten_and_one_of_the_same_kept(t
         )
     trial._forget_other_values({"mlp_hidden_size": [8, 4], "learning_rate": 0.2}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
-    assert "holds a stopped run of other values" in caplog.text
+    assert "holds a stopped run with other values" in caplog.text
 
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
@@ -633,7 +633,7 @@ def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
 
 
 def test_trials_do_not_disturb_one_another(data):
-    """A trial of a search is the run of its values alone: nothing of the trials before it is left."""
+    """A trial equals a run with its values: earlier trials leave nothing behind."""
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     torch.rand(3)
     last = result["trials"][-1]

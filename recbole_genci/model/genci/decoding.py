@@ -172,7 +172,7 @@ LogitsFn = Callable[[int, Tensor, Tensor | None], Tensor]
 
 
 def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Log-softmax of ``logits [..., K]`` over the codes with ``allowed [..., K]``; -inf elsewhere."""
+    """Log-softmax of ``logits [..., K]`` over the ``allowed [..., K]`` codes; -inf elsewhere."""
     return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
 

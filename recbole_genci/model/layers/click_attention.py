@@ -1,4 +1,4 @@
-"""DIN's attention over the clicks of a history, RecBole's, without the positions that are padding."""
+"""RecBole's DIN attention over the clicks of a history, computed without padding positions."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from recbole.model.layers import SequenceAttLayer
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.mended import Mended
 
-#: Clicks that pass the MLP at a time on a CPU, so that what it leaves between its layers stays in
-#: the processor's caches.
+#: Clicks that pass the MLP at a time on a CPU, so that its hidden layers stay in the caches.
 GROUP = 4096
 
 
 class ClickAttention(Mended, SequenceAttLayer):
-    """RecBole's layer runs its MLP over padding too, and masks what comes out (layers.py:336, 350):
-    on ml-100k 4 of 10 positions.
+    """RecBole's layer without padding: the MLP reads only the clicks.
 
-    Here the MLP reads the clicks alone. Output and gradients are RecBole's, up to the order of
-    sums.
+    RecBole's own layer runs its MLP over padding too, 4 of 10 positions on ml-100k, and masks the
+    output (layers.py:336, 350). Output and gradients are the same up to the order of sums.
 
     Sizes: B rows, H history positions, E width of an item's features.
     """
 
     def forward(self, queries, keys, keys_length):
-        """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of
-        which the first ``keys_length`` ``[B]`` are clicks: its weights ``[B, 1, H]``, or the
-        weighted sum ``[B, 1, E]`` where ``return_seq_weight`` is off.
+        """Attention of targets to the clicks of their histories.
+
+        Args:
+            queries: targets ``[B, E]``.
+            keys: histories ``[B, H, E]``.
+            keys_length: number of clicks ``[B]``; they come first in a history.
+
+        Returns:
+            the weights ``[B, 1, H]``, or if ``return_seq_weight`` is off the weighted sum
+            ``[B, 1, E]``.
         """
         is_click = self.mask_mat < keys_length.unsqueeze(1)  # [B, H]
         clicks = keys[is_click]  # [clicks, E]
@@ -43,6 +48,6 @@ class ClickAttention(Mended, SequenceAttLayer):
         return weights if self.return_seq_weight else weights @ keys
 
     def _scores(self, targets: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
-        """How much each target ``[clicks, E]`` attends to its click ``[clicks, E]``: ``[clicks]``."""
+        """Attention scores ``[clicks]`` of targets ``[clicks, E]`` to their clicks."""
         pairs = torch.cat([targets, clicks, targets - clicks, targets * clicks], dim=-1)
         return self.dense(self.att_mlp_layers(pairs)).squeeze(-1)

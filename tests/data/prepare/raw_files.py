@@ -46,7 +46,8 @@ def ratings_2023(num_users=30, rows_per_user=8, num_items=12):
         for row in range(rows_per_user):
             item = (user * 5 + row) % num_items
             lines.append(
-                f"U{user},I{item},{1 + (user + row * 3) % 5}.0,{1_600_000_000_000 + user * 1000 + (row * 37) % 1000}"
+                f"U{user},I{item},{1 + (user + row * 3) % 5}.0,"
+                f"{1_600_000_000_000 + user * 1000 + (row * 37) % 1000}"
             )
     return lines
 

@@ -20,7 +20,7 @@ from recbole_genci.model.baselines.mirrn_layers import (
 
 
 def chosen_by_definition(query, history, hyperplanes, k):
-    """Positions of the k nearest by Hamming distance, later ones first among equals, in time order."""
+    """The k nearest positions by Hamming distance, of equal ones the latest, in time order."""
 
     def code(vector):
         return vector @ hyperplanes > 0
