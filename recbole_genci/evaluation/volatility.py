@@ -41,7 +41,7 @@ class UserVolatility:
 
     @property
     def threshold(self) -> float:
-        """The median over users with a volatility; nan if there are none. Above it a user is fast."""
+        """The median over users with a volatility; nan if none has one. Users above it are fast."""
         known = self.volatility[~np.isnan(self.volatility)]
         return float(np.median(known)) if len(known) else float("nan")
 

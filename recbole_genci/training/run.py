@@ -241,10 +241,16 @@ def config_as_yaml(config, semantic_ids: SemanticIDs | None = None) -> str:
         "data_path",
         "checkpoint_dir",
     }  # which of a trial or an experiment's run is that run's own folder
-    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
+    header = (
+        f"# {config['model']} on {config['dataset']}, device {config['device']}, torch "
+        f"{torch.__version__}\n"
+    )
     if uses_published(config, semantic_ids):
         internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
-        header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
+        header += (
+            f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer "
+            "key had an effect.\n"
+        )
     own = (
         known_keys([config.model_reference], config["dataset"]) - internal
     )  # not those of models it was compared with
