@@ -1,13 +1,13 @@
 """Rows and histories: ours against RecBole's own SequentialDataset on the same file, as ratios
 measured in one run.
 
-    python benchmarks/data_pipeline.py --dataset=ml-1m --data_path=<folder> [--key=value ...]
+    python benchmarks/data_pipeline.py --dataset=ml-1m --data_path=<folder>
+        [--key=value ...]
 
-Building: reading, filtering, splitting and giving every row its history; each in a process of its
-    own, whose peak memory is
-what it takes beyond the imports. Batches: a pass over the training loader, per row; and RecBole's
-DIN on either loader's batches, in turns in one process. Attachment: the loader's share of a DeepFM
-epoch. RecBole's dataset is mended for current pandas by the same shims as ours. Run it on a quiet
+Building: reading, filtering, splitting and giving every row its history, each in its own process;
+peak memory is counted beyond the imports. Batches: a pass over the training loader, per row, and
+RecBole's DIN on either loader's batches, in turns in one process. Attachment: the loader's share of
+a DeepFM epoch. RecBole's dataset gets the same shims for current pandas as ours. Run it on a quiet
 machine; only the ratios carry over to another one.
 """
 

@@ -1,7 +1,8 @@
 """GenCI's training and inference time against RecBole's unmodified DIN and DIEN, as ratios measured
 in one process.
 
-    python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder> --text_encoder=lsa \\
+    python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder>
+        --text_encoder=lsa \\
         [--key=value ...]
 
 All read the same rows in batches of the same size, inference too; an epoch has the same number of

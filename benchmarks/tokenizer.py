@@ -7,7 +7,7 @@ assigning codes.
 
 The first measures 24,588 items x 768 with 3 x 256 codes, and assigns codes to 10^4 to 10^6 items.
 
-Four parts, each row measured in a process of its own so that its peak memory is its own:
+There are four parts. Each row is measured in its own process, so that its peak memory is its own:
 
 - fit: RQ-VAE and residual k-means on synthetic items (clusters within clusters plus noise), with
   the quality reached;

@@ -1,5 +1,6 @@
-"""GenCI (WWW '26) for RecBole: generative user intent for CTR prediction, beside RecBole's own
-models on the same rows.
+"""GenCI (WWW '26) for RecBole: CTR prediction by generative user intent.
+
+RecBole's own models train and are tested on the same rows.
 """
 
 import importlib
@@ -13,8 +14,8 @@ require_recbole()  # before anything imports RecBole, and before seconds go into
 from recbole_genci import compat  # noqa: E402
 from recbole_genci.utils import interrupts  # noqa: E402
 
-# python -m recbole_genci.tokenizer imports this package, and seconds of others, before the command
-# can say anything.
+# `python -m recbole_genci.tokenizer` imports this package, which takes seconds, before its command
+# can answer a signal.
 if sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in sys.orig_argv[:5]):
     interrupts.end_at_once()
 compat.add_numpy_aliases()

@@ -29,13 +29,18 @@ def tune() -> None:
 
 @interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """The command ``run_recbole_genci.py``: words ``--key=value``, or as ``key_value_words`` takes
-    them.
+    """Run the command ``run_recbole_genci.py``.
 
-    ``--help`` prints the keys. A request that cannot be carried out is one sentence on stderr and
-    exit status 2, before anything is trained; ``--state=DEBUG`` shows where it was raised.
+    ``--help`` prints the keys. A wrong request ends before any training, with one sentence on
+    stderr and exit status 2; ``--state=DEBUG`` shows the traceback.
+
+    Args:
+        argv: words ``--key=value``, or another form that ``key_value_words`` reads.
+
+    Returns:
+        int: the exit status.
     """
-    # Imported here, as they take seconds in which a signal would not be answered in words.
+    # These imports take seconds. Inside `answered` a signal meanwhile gets an answer in words.
     from recbole_genci.config import parse_argv
     from recbole_genci.config.command_line import key_value_words
     from recbole_genci.config.help import help_text
@@ -56,10 +61,9 @@ def main(argv: Sequence[str]) -> int:
         if "resume" in words:
             if set(words) - {"resume", "data_path", "model", "trust_code"}:
                 raise ValueError(
-                    "command line: --resume=<folder> stands alone, or beside --data_path where "
-                    "files have moved, and --model "
-                    "or --trust_code for a model of one's own; the folder's config.yaml says "
-                    "everything else."
+                    "command line: --resume=<folder> stands alone; only --data_path (where the "
+                    "files have moved) and, for a model of your own, --model or --trust_code may "
+                    "stand beside it. The folder's config.yaml says everything else."
                 )
             moved = [word for word in argv if word.startswith("--data_path=")]
             plan = prepare_resumed(
@@ -84,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def prepare_from_argv(argv: Sequence[str]) -> Plan:
-    """``prepare`` for a command line, which must name model and dataset."""
+    """Call ``prepare`` with the words of a command line, which must name model and dataset."""
     from recbole_genci.config import parse_argv
     from recbole_genci.plan import prepare
 
@@ -93,6 +97,6 @@ def prepare_from_argv(argv: Sequence[str]) -> Plan:
         if not words.get(key):
             raise ValueError(f"command line: --{key} is missing, for example {example}.")
     files = str(words["config_files"]).split() if words.get("config_files") else None
-    own = ("--model", "--dataset", "--config_files")
-    rest = [word for word in argv if word.partition("=")[0] not in own]
-    return prepare(str(words["model"]), str(words["dataset"]), files, argv=rest)
+    arguments = ("--model", "--dataset", "--config_files")
+    keys = [word for word in argv if word.partition("=")[0] not in arguments]
+    return prepare(str(words["model"]), str(words["dataset"]), files, argv=keys)

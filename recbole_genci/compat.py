@@ -1,13 +1,12 @@
-"""Every shim that RecBole 1.2.1 needs on today's numpy, pandas, torch and ray, and nothing else.
+"""Shims that RecBole 1.2.1 needs on today's numpy, pandas, torch and ray, and nothing else.
 
-Pandas, torch and RecBole are imported where they are needed: `import recbole_genci` is quick, so
-    that a command can answer Ctrl-C
-while it imports the rest.
+Each shim names the RecBole line that it mends. Nothing in site-packages is edited; a global change
+only adds what a library has dropped.
 
-Each names the RecBole line it mends. Nothing in site-packages is edited; global changes only add
-what a library dropped.
+Pandas, torch and RecBole are imported inside the functions that need them. `import recbole_genci`
+is therefore quick, and a command can answer Ctrl-C while it imports the rest.
 
-Two of RecBole's troubles need no shim, because this plugin goes round the lines in question:
+Two of RecBole's troubles need no shim, because this plugin does not use those lines:
 quick_start/quick_start.py:20 imports ray unconditionally, so nothing here imports
 ``recbole.quick_start``; trainer/trainer.py:323, 583 unpickle a Config, which torch >= 2.6 refuses,
 so ``recbole_genci.training.trainer`` saves and loads without pickle.
@@ -47,10 +46,10 @@ def add_numpy_aliases() -> None:
 
 @contextlib.contextmanager
 def tensorboard_in(folder: Path) -> Iterator[None]:
-    """Have a trainer that is made inside the block write its curves to ``folder``.
+    """Make a trainer that is built inside the block write its TensorBoard curves to ``folder``.
 
-    trainer/trainer.py:115 names them after the log file (utils/utils.py:222), which is ``run.log``
-    for every run.
+    trainer/trainer.py:115 names the curves after the log file (utils/utils.py:222), which is
+    ``run.log`` for every run.
     """
     from recbole.trainer import trainer
     from torch.utils.tensorboard import SummaryWriter
@@ -65,10 +64,10 @@ def tensorboard_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def series_agg_len_by_row() -> Iterator[None]:
-    """Make ``series.agg(len)`` the length of each row again, inside the block only.
+    """Make ``series.agg(len)`` return the length of each row again, inside the block only.
 
-    data/dataset/dataset.py:712, 792, 809, 1217 rely on it; since pandas 3 it is the length of the
-    series itself.
+    data/dataset/dataset.py:712, 792, 809, 1217 rely on it; pandas 3 returns the length of the
+    series instead.
     """
     import pandas as pd
 
@@ -86,10 +85,11 @@ def series_agg_len_by_row() -> Iterator[None]:
 
 @contextlib.contextmanager
 def anomaly_detection_as_it_was() -> Iterator[None]:
-    """model/sequential_recommender/sine.py:25 switches autograd's anomaly detection on, for the
-    whole process, as soon as any
-    sequential model is imported: every operation then keeps a traceback and every gradient is
-        searched for NaN.
+    """Restore autograd's anomaly detection after the block, in which RecBole's models are imported.
+
+    model/sequential_recommender/sine.py:25 switches it on for the whole process when any
+    sequential model is imported. Every operation then keeps a traceback and every gradient is
+    searched for NaN.
     """
     import torch
 
@@ -111,8 +111,9 @@ def without_syntax_warnings():
 
 
 def use_current_grad_scaler() -> None:
-    """trainer/trainer.py:30, 235 build ``torch.cuda.amp.GradScaler`` every epoch, which torch has
-    deprecated.
+    """Give RecBole's trainer ``torch.amp``, which has today's ``GradScaler``.
+
+    trainer/trainer.py:30, 235 build ``torch.cuda.amp.GradScaler``, now deprecated, every epoch.
     """
     import recbole.trainer.trainer as recbole_trainer
     import torch

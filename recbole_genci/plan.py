@@ -1,6 +1,4 @@
-"""Everything that a run needs, checked and read before anything is trained: configurations, rows,
-semantic IDs.
-"""
+"""The plan of a run: configurations, rows and semantic IDs, checked and read before training."""
 
 from __future__ import annotations
 
@@ -31,15 +29,17 @@ from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import start_console
 from recbole_genci.utils.own_code import permitted_model
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run needs, read and checked: nothing but training is left to do.
+    """Everything that a run needs, checked and read. Only training is left to do.
 
     Attributes:
-        configs: each model's Config, in the order asked for.
-        parts: the training, validation and test part that all of them share.
-        semantic_ids: of the dataset's items, if a model reads them.
+        configs: each model's Config, in the order in which the models were named.
+        parts: the training, validation and test part that all models share.
+        semantic_ids: those of the dataset's items; None if no model reads them.
         command: the command line that makes this plan.
     """
 
@@ -57,19 +57,20 @@ def prepare(
     argv: Sequence[str] = (),
     check: Callable[[Config], None] | None = None,
 ) -> Plan:
-    """Check the request, read the rows and give the items semantic IDs; arguments and errors as of
-    ``run``.
+    """Check the request, read the rows and give the items semantic IDs.
 
-    ``check`` may refuse each model's Config, before anything is read.
+    Args:
+        model, dataset, config_files, config_dict, argv: as for ``run``.
+        check: called with each model's Config before anything is read; may raise to refuse it.
+
+    Raises:
+        ValueError, FileNotFoundError: as for ``run``.
     """
-    asked = (
-        model.split(",")
-        if isinstance(model, str)
-        else [model]
-        if isinstance(model, type)
-        else model
-    )
-    entries = [entry_of(each) for each in asked]
+    if isinstance(model, str):
+        models = model.split(",")
+    else:
+        models = [model] if isinstance(model, type) else model
+    entries = [entry_of(each) for each in models]
     references, names = [entry.reference for entry in entries], [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise ValueError(f"model: {', '.join(references)} names a model twice.")
@@ -82,9 +83,7 @@ def prepare(
     first = configs[names[0]]
     start_console(first["state"])
     for key in first.without_effect:
-        logging.getLogger(__name__).warning(
-            f"{key.name}: this key does nothing here. {key.meaning}"
-        )
+        _logger.warning(f"{key.name}: this key does nothing here. {key.meaning}")
     check_same_rows(configs)
     for config in configs.values():
         config.model_class.check_settings(config)
@@ -101,9 +100,8 @@ def prepare(
 
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
-    for (
-        config
-    ) in configs.values():  # a wrong setting of the last model is found before the first one trains
+    # The last model is tried too before the first one trains, so that a wrong setting is found now.
+    for config in configs.values():
         try_model(config, create_loaders(config, parts, semantic_ids)[0].dataset)
     try_metrics(first, parts[1])
     command = shlex.join(
@@ -120,8 +118,7 @@ def prepare(
 
 
 def check_same_rows(configs: dict[str, Config]) -> None:
-    """Refuse configurations under which the compared models would see different rows, splits or
-    histories.
+    """Refuse configurations that would give the compared models different rows or histories.
 
     Raises:
         ValueError: names the key and both values.
@@ -144,17 +141,15 @@ def check_same_rows(configs: dict[str, Config]) -> None:
             if config[key] != other[key]:
                 raise ValueError(
                     f"{key}: {name} has {config[key]!r} but {other_name} has {other[key]!r}, so "
-                    "they would not be compared "
-                    "on the same rows. Set it once, on the command line or in a configuration file."
+                    "they would not be compared on the same rows. Set it once, on the command "
+                    "line or in a configuration file."
                 )
 
 
 def prepare_rows(config: Config) -> list:
-    """Training, validation and test part, summarised on the console, and the arithmetic that every
-    run uses.
-    """
-    # Numbers below 1e-38 (sharp attention, moments of rare features) make a CPU several times
-    # slower: take them for 0.
+    """Build the training, validation and test part, log a summary, and enable flush-to-zero."""
+    # Numbers below 1e-38 (from sharp attention, or moments of rare features) make a CPU several
+    # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
     parts = create_dataset(config).build()
     log_summary(parts)
@@ -162,11 +157,11 @@ def prepare_rows(config: Config) -> list:
 
 
 def prepare_semantic_ids(config: Config, part: CTRDataset, published: bool = True) -> SemanticIDs:
-    """The semantic IDs of the dataset's items; ``published`` as of `find_semantic_ids`."""
+    """The semantic IDs of the dataset's items; ``published`` as for ``find_semantic_ids``."""
     ids = find_semantic_ids(
         config, part.item_file, part.field2id_token[part.iid_field][1:], published
     )
-    # The encoder's, where it was on a GPU: this process keeps it while others train
+    # An encoder on a GPU leaves memory reserved, and this process lives on while others train.
     torch.cuda.empty_cache()
     return ids
 
@@ -177,8 +172,12 @@ def prepare_resumed(
     model: str | type | None = None,
     trust_code: bool = False,
 ) -> Plan:
-    """Check that ``folder`` holds a stopped run, and prepare its data again; ``moved`` may be the
-    word ``--data_path=...``.
+    """Check that ``folder`` holds a stopped run, and prepare its data again.
+
+    Args:
+        folder: the folder of the run.
+        moved: the word ``--data_path=...`` if the dataset's files have moved; else nothing.
+        model, trust_code: as for ``resume``.
     """
     folder = Path(folder)
     file = folder / CONFIG_FILE
@@ -187,18 +186,17 @@ def prepare_resumed(
             f"resume: {file} does not exist; give the folder of a run, "
             "saved/<model>-<dataset>-<time>."
         )
-    asked = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
-    if (asked.get("nproc") or 1) > 1 or (asked.get("world_size") or 1) > 1:
+    saved = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
+    if (saved.get("nproc") or 1) > 1 or (saved.get("world_size") or 1) > 1:
         raise ValueError(
-            f"resume: {folder} was trained by several processes (nproc), of which a stopped run "
-            "keeps no state. "
-            "Start it anew."
+            f"resume: {folder} was trained by several processes (nproc), and such a run keeps no "
+            "state to resume from. Start it anew."
         )
     training_state_file(folder)
-    with only_process(folder):  # which may still be training
+    with only_process(folder):  # refuses a run that another process is still training
         pass
-    reference = permitted_model(asked, folder, model, trust_code, "--resume")
+    reference = permitted_model(saved, folder, model, trust_code, "--resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     return dataclasses.replace(
-        prepare([reference], asked["dataset"], [str(file)], argv=moved), command=command
+        prepare([reference], saved["dataset"], [str(file)], argv=moved), command=command
     )

@@ -25,6 +25,8 @@ from recbole_genci.training.run import (
 )
 from recbole_genci.utils.layout import METRICS_FILE
 
+_logger = logging.getLogger(__name__)
+
 
 def run(
     model: str | type | Sequence[str | type],
@@ -37,24 +39,24 @@ def run(
     """Train and evaluate one model or several on the same rows, one after another.
 
     Args:
-        model: a name, several separated by commas, or a list of names. A model of one's own is
-            named ``module:Class`` or ``path/to/file.py:Class``, or given as the class; see
+        model: a name, several separated by commas, or a list of names. Name a model of your own
+            ``module:Class`` or ``path/to/file.py:Class``, or give its class; see
             ``recbole_genci.model.base``.
         dataset: the dataset's name.
         config_files: YAML files.
-        config_dict: keys, stronger than the files.
-        argv: ``--key=value`` words, stronger than the dict.
+        config_dict: keys that override the files.
+        argv: ``--key=value`` words that override the dict.
         callbacks: functions that are called with an ``EvaluatedEpoch``
-            (``recbole_genci.training.callbacks``) after each epoch that was evaluated. An exception
-            in one ends the run.
+            (``recbole_genci.training.callbacks``) after each evaluated epoch. An exception in one
+            ends the run.
 
     Returns:
         Results: a sequence of ``RunResult``, seed by seed and model by model; ``.table`` compares
         them. See ``recbole_genci.results``.
 
     Raises:
-        ValueError, FileNotFoundError: anything wrong with models, keys, files or columns; before
-            any training.
+        ValueError, FileNotFoundError: a model, key, file or column is wrong; raised before any
+            training.
 
     Example:
         >>> runs = run("DeepFM,GenCI", "ml-100k", config_dict={"epochs": 5})
@@ -66,37 +68,37 @@ def run(
     plan = prepare(model, dataset, config_files, config_dict, argv)
     if callbacks and world_size(next(iter(plan.configs.values()))) > 1:
         raise ValueError(
-            "callbacks: they are called in this process, and nproc asks for others. Leave one of "
-            "the two out."
+            "callbacks: they are called in this process, but nproc starts others. Leave out either "
+            "callbacks or nproc."
         )
     return execute(plan, callbacks)
 
 
 def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
-    """Train and evaluate the plan's models, seed by seed, and save their table; returns what
-    ``run`` returns.
+    """Train and evaluate the plan's models, seed by seed, and save their table.
+
+    Returns:
+        list of dict: as ``run``.
     """
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
-    runs_asked = [(name, seed) for seed in seeds for name in plan.configs]
+    planned = [(name, seed) for seed in seeds for name in plan.configs]
     folder = None
-    logging.getLogger().info(legend(first))
+    _logger.info(legend(first))
     try:
-        for name, seed in runs_asked:
+        for name, seed in planned:
             config, folder = plan.configs[name], None
             config["seed"] = seed
-            folder = (
-                None if config["offset"] else new_run_folder(config)
-            )  # which the first machine has
+            folder = None if config["offset"] else new_run_folder(config)  # on the first machine
             heading = Heading.of(config, _place(list(plan.configs), name, seeds, seed))
             runs.append(_train(config, plan, folder, callbacks, heading))
     except KeyboardInterrupt as stop:
-        stop.add_note(stopped.of_runs(runs_asked, runs, folder, world_size(first) > 1))
+        stop.add_note(stopped.of_runs(planned, runs, folder, world_size(first) > 1))
         raise
     except Exception:
         if runs:
             files = " ".join(str(Path(run["folder"]) / METRICS_FILE) for run in runs)
-            logging.getLogger().error(
+            _logger.error(
                 f"{len(runs)} runs had finished; their table: python -m recbole_genci.report "
                 f"{files}"
             )
@@ -104,13 +106,13 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
     finally:
         for config in plan.configs.values():
             config["seed"] = seeds.start
-    # With an offset, another machine has the first process, and the results.
+    # With an offset, the first machine writes the results.
     table = None if first["offset"] else _save_table(runs, first, plan.command)
     return Results(tuple(map(RunResult.of, runs)), table, plan.command)
 
 
 def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
-    """Which run of how many: ``model 2 of 3, seed 2020 (1 of 1)``."""
+    """Say which run this is: ``model 2 of 3, seed 2020 (1 of 1)``."""
     return (
         f"model {names.index(name) + 1} of {len(names)}, seed {seed} "
         f"({seeds.index(seed) + 1} of {len(seeds)})"
@@ -120,7 +122,7 @@ def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
 def _save_table(runs: list[dict], config, command: str) -> Path:
     folder = new_folder(Path(config["results_dir"]), config["dataset"])
     table = save_comparison(runs, folder, command)
-    logging.getLogger().info(f"Test results, also in {folder}/:\n{aligned(table)}")
+    _logger.info(f"Test results, also in {folder}/:\n{aligned(table)}")
     return folder
 
 
@@ -141,27 +143,27 @@ def _train(
 
 
 def resume(folder: str | Path, model=None, trust_code: bool = False) -> RunResult:
-    """Go on with a run that was stopped, from its last evaluated epoch, as if it had never stopped.
+    """Resume a stopped run after its last evaluated epoch; results are those of an unstopped run.
 
     Args:
-        folder: the run's folder; its ``config.yaml`` says what was asked for.
-        model, trust_code: of a run of one's own model, as of ``recbole_genci.load``.
+        folder: the run's folder, whose ``config.yaml`` holds the configuration.
+        model, trust_code: for a run of a model of your own, as for ``recbole_genci.load``.
 
     Returns:
         RunResult: the finished run.
 
     Raises:
-        FileNotFoundError, ValueError: no run there, nothing to resume, or data that have changed
-            since.
-        RuntimeError: another process is training it.
+        FileNotFoundError, ValueError: the folder holds no run or nothing to resume, or the data
+            have changed since.
+        RuntimeError: another process is training the run.
     """
     return execute_resumed(prepare_resumed(folder, (), model, trust_code), folder)
 
 
 def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
-    """Train the epochs that are left, and leave the table that ``execute`` leaves."""
+    """Train the remaining epochs, and save the table that ``execute`` saves."""
     (config,) = plan.configs.values()
-    logging.getLogger().info(legend(config))
+    _logger.info(legend(config))
     try:
         run = train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
     except KeyboardInterrupt as stop:

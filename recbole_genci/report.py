@@ -1,7 +1,7 @@
-"""Comparison tables: one line per model, mean and standard deviation over the seeds that ran.
+"""Comparison tables: one line per model, with mean and standard deviation over seeds.
 
 ``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started
-apart; it leaves their times out, which were taken under different loads
+separately. It leaves out their times, because they were measured under different loads
 (``benchmarks/model_speed.py`` measures ratios in one process).
 """
 
@@ -20,7 +20,7 @@ from recbole_genci.utils.files import read_mapping, write_json, write_text
 from recbole_genci.utils.layout import METRICS_FILE
 
 BASE_MODEL = "LR"
-#: What a line of the table is made of.
+#: Entries of ``metrics.json`` that the table needs.
 _READ = (
     "model",
     "dataset",
@@ -39,24 +39,25 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     """Aggregate runs into one line per model, in the order in which the models first ran.
 
     Args:
-        runs: the ``metrics.json`` contents of the runs.
+        runs: the contents of their ``metrics.json``.
 
     Raises:
-        ValueError: runs on different rows, or one model and seed twice.
+        ValueError: the runs saw different rows, or two have the same model and seed.
     """
     fingerprints = {r["data_fingerprint"]: r for r in runs}
     if len(fingerprints) > 1:
         (one, a), (other, b), *_ = fingerprints.items()
         raise ValueError(
             f"These runs cannot stand in one table: {a['folder']} saw rows {one[:12]} of "
-            f"{a['dataset']}, {b['folder']} rows "
-            f"{other[:12]} of {b['dataset']}. Run all models with the same data and protocol."
+            f"{a['dataset']}, {b['folder']} rows {other[:12]} of {b['dataset']}. Run all models "
+            "with the same data and protocol."
         )
     keys = [(r["model"], r["seed"]) for r in runs]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice:
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        one, other, *_ = [r["folder"] for r in runs if (r["model"], r["seed"]) == twice]
         raise ValueError(
-            f"{twice[0]} with seed {twice[1]} is given twice; leave one of the two runs out."
+            f"{twice[0]} with seed {twice[1]} is given twice, by {one} and by {other}. Leave one "
+            "of them out."
         )
     frame = pd.DataFrame(
         [
@@ -84,7 +85,7 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
     table = groups[["AUC", "LogLoss", *map(_title, more), "valid AUC"]].mean()
     for column in ("AUC", "LogLoss"):
         table.insert(table.columns.get_loc(column) + 1, f"{column} sd", groups[column].std(ddof=1))
-    # A whole number of one seed, a mean of several.
+    # One seed has a whole number, several have a mean.
     epochs = {
         model: int(of.iloc[0]) if len(of) == 1 else float(of.mean())
         for model, of in groups["best epoch"]
@@ -100,16 +101,12 @@ def comparison_table(runs: list[dict]) -> pd.DataFrame:
 
 
 def _title(metric: str) -> str:
-    """A further metric's column: ``GAUC`` as RecBole writes its own metrics, those of one's own as
-    ``metrics.json`` has them.
-    """
+    """The column of a further metric: ``GAUC``, or a person's own metric as in ``metrics.json``."""
     return next((name for name in KNOWN if name.lower() == metric), metric)
 
 
 def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
-    """A Markdown table with ``mean ± sd`` where there are several seeds; ``times`` adds latency and
-    training time.
-    """
+    """A Markdown table, ``mean ± sd`` for several seeds; ``times`` adds latency and training."""
     shown = pd.DataFrame(index=table.index)
     for column in ("AUC", "LogLoss"):
         sd = table[f"{column} sd"]
@@ -145,16 +142,14 @@ def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of entries that are text already."""
+    """A Markdown table of entries that are already text."""
     return "\n".join(
         "| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *rows]
     )
 
 
 def aligned(text: str) -> str:
-    """A text whose Markdown tables are padded, so that columns line up on a console; still the same
-    tables.
-    """
+    """Pad the Markdown tables of a text, so that their columns line up on a console."""
     lines = []
     for is_table, group in itertools.groupby(
         text.splitlines(), key=lambda line: line.startswith("| ")
@@ -179,11 +174,9 @@ def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
     first = runs[0]
     note = (
         f"Dataset {first['dataset']} (fingerprint {first['data_fingerprint'][:12]}), test split; "
-        "seeds "
-        f"{', '.join(str(s) for s in dict.fromkeys(r['seed'] for r in runs))}; "
-        f"{first['machine']['cpu_count']} CPU cores, "
-        f"{first['machine']['threads']} threads, GPU {first['machine']['gpu']}; revision "
-        f"{first['git_revision']}.\n"
+        f"seeds {', '.join(str(s) for s in dict.fromkeys(r['seed'] for r in runs))}; "
+        f"{first['machine']['cpu_count']} CPU cores, {first['machine']['threads']} threads, "
+        f"GPU {first['machine']['gpu']}; revision {first['git_revision']}.\n"
         f"Command: `{command}`"
     )
     write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
@@ -193,7 +186,7 @@ def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
 
 
 def main(files: list[str]) -> int:
-    """Print the table of the runs whose ``metrics.json`` files are given."""
+    """Print one table of the runs whose ``metrics.json`` files are given."""
     try:
         if not files:
             raise ValueError(

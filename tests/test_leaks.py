@@ -10,7 +10,7 @@ from recbole_genci.data import create_dataset
 from recbole_genci.data.dataset import ROW_NUMBER
 from recbole_genci.experiments import definition
 
-MODELS = [*(line.model for line in definition.read("compare").lines), "AFN"]  # those of Table 3
+MODELS = [*(line.model for line in definition.read("compare").variants), "AFN"]  # those of Table 3
 CASES = [(name, {}) for name in MODELS] + [
     ("GenCI", {"history_tokens": "code"}),
     ("GenCI", {"history_labels": "all"}),

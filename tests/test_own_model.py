@@ -37,7 +37,8 @@ class MyNet(ClickModel):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.mlp = MLPLayers([self.num_feature_field * self.embedding_size, config["my_width"]], config["my_dropout"])
+        width = self.num_feature_field * self.embedding_size
+        self.mlp = MLPLayers([width, config["my_width"]], config["my_dropout"])
         self.out = torch.nn.Linear(config["my_width"], 1)
 
     @classmethod
@@ -47,7 +48,8 @@ class MyNet(ClickModel):
 
     def forward(self, interaction):
         clicks = interaction["item_length"].float().log1p()
-        return self.out(self.mlp(self.concat_embed_input_fields(interaction).flatten(1))).squeeze(1) + clicks
+        fields = self.concat_embed_input_fields(interaction).flatten(1)
+        return self.out(self.mlp(fields)).squeeze(1) + clicks
 """
 PLAIN = """
 import torch
@@ -354,7 +356,7 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
         | {"metrics": ["AUC", "LogLoss", f"{model_folder / 'my_metrics.py'}:Brier"]},
     }
     (first,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
-    assert not first.failed and list(first.lines) == ["LR", "MyLR"]
+    assert not first.failed and list(first.variants) == ["LR", "MyLR"]
     assert "| Brier |" in (first.folder / "table.md").read_text().splitlines()[4]
     (again,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
     assert [r["config_hash"] for r in again.runs] == [r["config_hash"] for r in first.runs]

@@ -1,4 +1,4 @@
-"""The installation: what each Python requires, and what is said where RecBole is missing."""
+"""The installation: what each Python requires, and the message if RecBole is missing."""
 
 from __future__ import annotations
 

@@ -149,7 +149,8 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
 def test_importing_the_plugin_needs_no_ray():
     code = (
         "import sys; sys.modules['ray'] = None; import recbole_genci; "
-        "recbole_genci.run; recbole_genci.Config; print('ok')"
+        "recbole_genci.run; "
+        "recbole_genci.Config; print('ok')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT

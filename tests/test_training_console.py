@@ -286,8 +286,8 @@ def test_the_last_line_of_a_run_names_figures_and_folder(keys, console):
     (line,) = [line for line in console() if "Everything is in" in line]
     assert re.fullmatch(
         rf"DeepFM, seed 2020: test AUC {NUMBER}, LogLoss {NUMBER}; best epoch [1-3] of 3, "
-        rf"{TIME} of training. "
-        rf"Everything is in {result['folder']}/",
+        rf"{TIME} "
+        rf"of training. Everything is in {result['folder']}/",
         line,
     )
 

@@ -1,6 +1,4 @@
-"""The configuration of a run: keys, the words that set them, and the checks that every run passes
-first.
-"""
+"""The configuration of a run: its keys, how they are set, and the checks before a run starts."""
 
 from recbole_genci.config.config import (
     RECBOLE_FOLDER,

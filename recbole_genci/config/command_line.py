@@ -1,4 +1,4 @@
-"""A command's words in RecBole's habits, brought into the one form ``--key=value``."""
+"""Bring the words of a command line, RecBole's forms included, into the form ``--key=value``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: RecBole's run_recbole.py calls these so; ``group_offset`` is its word for the key ``offset``.
+#: Names of RecBole's run_recbole.py; it calls the key ``offset`` ``group_offset``.
 _SHORT = {"-m": "--model", "-d": "--dataset"}
 _OTHER_NAMES = {"--group_offset": "--offset"}
-_SEVERAL = ("--config_files",)  # whose values may be words of their own
+_SEVERAL = ("--config_files",)  # keys whose value may be several words
 _HELP = ("--help", "-h")
 _NEGATIVE = re.compile(r"-(\d|\.\d|(inf|nan)$)", re.IGNORECASE)
 
@@ -19,17 +19,17 @@ def key_value_words(argv: Sequence[str]) -> list[str]:
     """Write ``-m LR``, ``-d NAME`` and ``--key value`` as ``--key=value``; ``--help`` and ``-h``
     stay as they are.
 
-    A value that is a word of its own may be a negative number, but may not begin with a dash
-    otherwise: ``--key=value`` takes any value.
+    In ``--key value`` the value may begin with a dash only if it is a negative number;
+    ``--key=value`` takes any value.
 
     Args:
         argv: the words as they were typed.
 
     Returns:
-        list: words that ``parse_argv`` reads, one for each key, besides ``--help`` and ``-h``.
+        list: one word ``--key=value`` for each key, and ``--help`` or ``-h`` if given.
 
     Raises:
-        ValueError: a key without a value, a value without a key, or one dash where two belong.
+        ValueError: a key has no value, a value has no key, or a long key begins with one dash.
     """
     words, left = [], list(argv)
     while left:
@@ -56,10 +56,11 @@ def _is_value(word: str) -> bool:
 
 def _without_value(word: str, left: Sequence[str]) -> str:
     after = f"the next word is '{left[0]}'" if left else "it is the last word"
-    said = f"command line: {word} has no value; {after}. Write {word}=VALUE"
-    # A switch of other programs, or a value that begins with a dash.
+    # The next word may be the value and begin with a dash; else the key may be meant as a switch.
+    example = left[0] if left and not left[0].startswith("--") else True
     return (
-        f"{said}, for example {word}={left[0] if left and not left[0].startswith('--') else True}."
+        f"command line: {word} has no value; {after}. Write {word}=VALUE, for example "
+        f"{word}={example}."
     )
 
 
@@ -69,23 +70,23 @@ def _not_a_key(word: str, before: Sequence[str]) -> str:
             f"command line: '{word}' begins with one dash. Write -{word}; only -m NAME and -d NAME "
             "are short."
         )
-    said = (
+    message = (
         f"command line: '{word}' is not of the form --key=value or --key value, for example "
         "--learning_rate=0.001."
     )
     if before and word and before[-1].startswith("--") and "=" in before[-1]:
         key, _, value = before[-1].partition("=")
         whole = f"{key}='{value} {word}'"
-        said += f" If it belongs to {key}, put the whole value in quotation marks: {whole}."
-    return said
+        message += f" If it belongs to {key}, put the whole value in quotation marks: {whole}."
+    return message
 
 
 def as_started(script: str) -> list[str]:
-    """The words that start this process's command once more, before its keys.
+    """Return the words, without keys, that start this process's command again.
 
     Args:
-        script: its file in a checkout, such as ``run_hyper.py``. The installed command has the same
-        name without ``.py``.
+        script: the command's file in a checkout, such as ``run_hyper.py``. The installed command
+            has the same name without ``.py``.
     """
     started = Path(sys.argv[0])
     if started.name != script and started.stem == Path(script).stem:

@@ -1,10 +1,9 @@
-"""RecBole's Config, with the plugin's models and properties found first, and with unknown keys
-refused.
+"""RecBole's Config, extended by this plugin's models, properties and checks.
 
-Precedence, as in RecBole: command line > dict > files > properties. Properties, later wins:
-    RecBole's own (overall, model,
-dataset, quick start), then ours (overall, model, dataset, and tuned: what was found for this model
-on this dataset), so that every model of a comparison gets the same rows.
+An unknown key is an error. Precedence is RecBole's: command line > dict > files > properties.
+Among properties the later one wins: RecBole's (overall, model, dataset, quick start), then ours
+(overall, model, dataset, and tuned, which holds what tuning found for this model on this dataset).
+Ours come last so that every model of a comparison gets the same rows.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from recbole_genci import compat
 from recbole_genci.config import gpus
 from recbole_genci.config.key_source import KeySource, key_source
 from recbole_genci.config.keys import (
-    RECBOLE_FOLDER as RECBOLE_FOLDER,
-)  # read by others through this module
+    RECBOLE_FOLDER as RECBOLE_FOLDER,  # others import it from this module
+)
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
 from recbole_genci.config.keys import known_keys as known_keys
 from recbole_genci.config.kind import NO_EFFECT
@@ -44,8 +43,7 @@ _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_sea
 
 
 def parse_value(text: object) -> Any:
-    """Read a command-line or dict string as a Python literal or true/false; anything else stays a
-    string.
+    """Read a string as a Python literal, true/false or none; any other string stays a string.
 
     RecBole ``eval``s such strings (configurator.py:131), which runs code and turns ``os.name`` into
     ``posix``.
@@ -63,7 +61,7 @@ def parse_value(text: object) -> Any:
 
 
 def lists_for_tuples(value: Any) -> Any:
-    """A literal with lists for its tuples: RecBole's models add lists to sizes."""
+    """Turn the tuples in a value into lists, because RecBole's models add lists to sizes."""
     if isinstance(value, dict):
         return {key: lists_for_tuples(each) for key, each in value.items()}
     return [lists_for_tuples(each) for each in value] if isinstance(value, (list, tuple)) else value
@@ -73,7 +71,7 @@ def parse_argv(argv: Iterable[str]) -> dict:
     """Turn ``--key=value`` words into a dict.
 
     Raises:
-        ValueError: a word that is not ``--key=value``, or one key with two values.
+        ValueError: a word is not ``--key=value``, or one key has two values.
     """
     parsed: dict[str, str] = {}
     for word in argv:
@@ -92,30 +90,27 @@ def parse_argv(argv: Iterable[str]) -> dict:
 
 
 def _value(key: str, value: Any) -> Any:
-    """``parse_value``, but a name or path is never a number: a folder 2024_01_02 is not 20240102."""
-    if isinstance(value, np.generic):  # which no YAML or JSON file of the run could hold
+    """``parse_value``, except that a name or path stays a text: 2024_01_02 is not 20240102."""
+    if isinstance(value, np.generic):  # no YAML or JSON file of the run could hold it
         value = value.item()
     is_name = key in _NAMES or key.endswith(("_path", "_dir"))
     return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
 
 
 def _merged_eval_args(*dicts: dict) -> dict:
-    """``eval_args`` of several dicts, later entries over earlier, where RecBole lets the last dict
-    replace the others: a user who sets the split alone would get a random order and full ranking
-    (configurator.py:441).
+    """Merge the ``eval_args`` of several dicts entry by entry; a later entry wins.
+
+    RecBole lets the last dict replace the others (configurator.py:441): a user who sets only the
+    split would get a random order and full ranking.
     """
-    given = [d["eval_args"] for d in dicts if isinstance(d.get("eval_args"), dict)]
-    return (
-        {"eval_args": {key: value for args in given for key, value in args.items()}}
-        if given
-        else {}
-    )
+    parts = [d["eval_args"] for d in dicts if isinstance(d.get("eval_args"), dict)]
+    if not parts:
+        return {}
+    return {"eval_args": {key: value for args in parts for key, value in args.items()}}
 
 
 def listed_files(config_files: str | Path | Sequence[str | Path] | None) -> list:
-    """Configuration files as a list; from Python they may also be one path or, as on the command
-    line, one text.
-    """
+    """Configuration files as a list, from a list, one path, or one text with spaces between."""
     return (
         str(config_files).split()
         if isinstance(config_files, (str, Path))
@@ -124,7 +119,7 @@ def listed_files(config_files: str | Path | Sequence[str | Path] | None) -> list
 
 
 def config_files_words(config_files: str | Path | Sequence[str | Path] | None) -> list[str]:
-    """The words of a command line that name these configuration files."""
+    """The word of a command line that names these configuration files, in a list."""
     files = listed_files(config_files)
     return [f"--config_files={' '.join(map(str, files))}"] if files else []
 
@@ -149,22 +144,23 @@ class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
 
     Args:
-        model: name of a plugin or RecBole CTR model; one's own as ``module:Class``,
-            ``path/to/file.py:Class`` or the class.
+        model: name of a CTR model of this plugin or of RecBole; a model of your own as
+            ``module:Class``, ``path/to/file.py:Class`` or the class.
         dataset: name of the dataset.
         config_file_list: YAML files, later ones win.
         config_dict: keys from Python; not modified.
-        argv: ``--key=value`` words. Not read from ``sys.argv``, whose words may belong to the host
-            program.
-        compared_models: the other models of the same run, whose keys are known too.
+        argv: ``--key=value`` words. ``sys.argv`` is not read, because its words may belong to the
+            host program.
+        compared_models: the other models of the same run; their keys are accepted too.
 
     Attributes:
-        model_reference: by which the model is found again; ``config["model"]`` is its name.
+        model_reference: name or reference that finds the model again; ``config["model"]`` is its
+            name alone.
 
     Raises:
-        ValueError: unknown model or key (with the nearest name), an unreadable value, or settings
-            that cannot be compared (anything but labelled rows).
-        FileNotFoundError: a missing configuration file.
+        ValueError: an unknown model or key (the error names the nearest one), an unreadable value,
+            or an evaluation that is not of labelled rows.
+        FileNotFoundError: a configuration file is missing.
     """
 
     parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
@@ -186,7 +182,7 @@ class Config(RecBoleConfig):
         self._files, self._properties = [], []
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
-        except TypeError as error:  # RecBole's own word for a value of the wrong kind
+        except TypeError as error:  # RecBole raises it for a value of the wrong kind
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)
         check(self)
@@ -213,7 +209,7 @@ class Config(RecBoleConfig):
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
         converted = {key: _value(key, value) for key, value in config_dict.items()}
-        if "metrics" in converted:  # whose functions no file could hold
+        if "metrics" in converted:  # no file of the run could hold a function
             converted["metrics"] = written(converted["metrics"])
         return converted
 
@@ -226,16 +222,14 @@ class Config(RecBoleConfig):
         self.external_config_dict |= _merged_eval_args(*sources)
         if "local_rank" in self.external_config_dict:
             raise ValueError(
-                "local_rank: the processes number themselves; give nproc, the number of them on "
-                "this machine."
+                "local_rank: the processes number themselves. Give nproc, the number of processes "
+                "on this machine."
             )
         for key in self.external_config_dict:
             if key not in self._known_keys:
                 raise ValueError(
                     f"configuration: '{key}' is not a key of RecBole, of this plugin or of the "
-                    "models asked for."
-                    f"{nearest(key, self._known_keys)} Keys are listed in RecBole's and in this "
-                    "plugin's properties/."
+                    f"models asked for.{nearest(key, self._known_keys)} --help lists all keys."
                 )
 
     def _get_model_and_dataset(self, model: str | type, dataset: str) -> tuple[str, type, str]:
@@ -255,9 +249,8 @@ class Config(RecBoleConfig):
             *entry.own_files,
             ours / f"dataset/{dataset}.yaml",
         ]
-        if not own_code.is_reference(
-            entry.reference
-        ):  # what was found for a model is not known of what inherits from it
+        # A model of one's own does not inherit what tuning found for its base.
+        if not own_code.is_reference(entry.reference):
             files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
         for file in files:
             if file.is_file():
@@ -286,13 +279,12 @@ class Config(RecBoleConfig):
         check_values(self._key_table, self.final_config_dict, written)
         metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
-        self.final_config_dict["use_gpu"] = (
-            self.final_config_dict["gpu_id"] != ""
-        )  # RecBole's trainer asks this one
+        # RecBole's trainer reads use_gpu.
+        self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         self._set_metrics(metrics, super()._set_default_parameters)
-        # RecBole always reads its packaged ml-100k; a folder of the user's own comes first, and a
-        # download goes there too.
+        # RecBole always reads its packaged ml-100k. Here the user's own folder comes first, and a
+        # download goes there.
         packaged = Path(self.final_config_dict["data_path"])
         if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
             self.final_config_dict["data_path"] = str(folder)
@@ -306,14 +298,12 @@ class Config(RecBoleConfig):
     def _set_metrics(
         self, metrics: Sequence[Metric], set_default_parameters: Callable[[], None]
     ) -> None:
-        """Let RecBole read the metrics that it knows alone, and say how the chosen one of all is
-        better.
-        """
+        """Show RecBole only metrics that it knows, and set the direction of ``valid_metric``."""
         final = self.final_config_dict
-        asked, valid = written(final["metrics"]), own_code.name_of(final["valid_metric"])
+        names, valid = written(final["metrics"]), own_code.name_of(final["valid_metric"])
         final["metrics"] = [metric.name for metric in metrics if metric.name in RECBOLE_METRICS]
         set_default_parameters()
-        final["metrics"], final["valid_metric"] = asked, valid
+        final["metrics"], final["valid_metric"] = names, valid
         chosen = next(metric for metric in metrics if metric.key == valid.lower())
         final["valid_metric_bigger"] = not chosen.smaller_is_better
 
@@ -322,20 +312,16 @@ class Config(RecBoleConfig):
         gpus.show(self.final_config_dict["gpu_id"])
 
     def source_of(self, key: str) -> KeySource:
-        """Where the value of ``key`` comes from, as this Config was made; a later ``config[key] =
-        value`` is not told.
-        """
+        """Where this Config took the value of ``key`` from; later changes are ignored."""
         return key_source(
             key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties
         )
 
     @property
     def without_effect(self) -> list[Key]:
-        """The keys that the user gave and nothing here reads."""
-        given = (
-            self._key_table[key] for key in self.external_config_dict if key in self._key_table
-        )
-        return [key for key in given if key.kind and key.kind.base == NO_EFFECT]
+        """The keys that the user set although nothing here reads them."""
+        keys = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
+        return [key for key in keys if key.kind and key.kind.base == NO_EFFECT]
 
     @property
     def _by_hand(self) -> dict:

@@ -1,6 +1,4 @@
-"""``--help``: every key a person may want to set, its meaning and default, read from the properties
-files themselves.
-"""
+"""``--help``: every key with its default and meaning, read from the properties files."""
 
 from __future__ import annotations
 
@@ -14,33 +12,40 @@ from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.model.registry import Entry, entry_of, known_models
 from recbole_genci.utils.own_code import is_reference
 
-#: What commands that read a dataset say of it.
+#: Shown by every command that reads a dataset.
 DATASET_USAGE = """\
-  --dataset       a folder of RecBole atomic files under --data_path, a MovieLens edition or another name of RecBole's store,
-                  which is downloaded (ml-1m, ml-10m, ml-20m, ml-25m, ml-32m, ml-latest-small, ...), or ml-100k, which ships
-                  inside RecBole
-  --config_files  YAML files of keys, in one word separated by spaces"""
+  --dataset       a folder of RecBole atomic files under --data_path; or a dataset that is
+                  downloaded: a MovieLens edition (ml-1m, ml-10m, ml-20m, ml-25m, ml-32m,
+                  ml-latest-small, ...) or another name of RecBole's store; or ml-100k, which
+                  ships inside RecBole
+  --config_files  YAML files of keys, as one word with spaces between the files"""
 _USAGE = """\
 usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
        python run_recbole_genci.py --resume=FOLDER
-       python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N] [--models=NAME,NAME...] [--key=value ...]
+       python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
+                                   [--models=NAME,NAME...] [--key=value ...]
        python run_recbole_genci.py --help [--model=NAME[,NAME...]] [--dataset=NAME]
 
 Trains and evaluates each model on the same rows, and prints one table.
 
   --model         {models};
-                  a model of your own as module:Class or path/to/file.py:Class, its defaults in Class.yaml beside it
+                  a model of your own as module:Class or path/to/file.py:Class, with its defaults
+                  in Class.yaml beside that file
 {dataset}
   --experiment    {experiments}
-  --resume        folder of a run that was stopped, saved/<model>-<dataset>-<time>; goes on as if it never had. Code of one's own
-                  that the folder names runs only with --model=<module:Class> or --trust_code=True beside it
+  --resume        the folder of a stopped run, saved/<model>-<dataset>-<time>; training continues
+                  after its last evaluated epoch. If the folder names code of your own, add
+                  --model=<module:Class> or --trust_code=True to let that code run
 
-RecBole's habits, -m NAME, -d NAME and --key value, mean the same as --key=value.
-Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats config_files, which beat the
-properties files. A key that nobody knows is refused, with the nearest name.
+RecBole's forms -m NAME, -d NAME and --key value also work.
+Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats
+config_files, which beat the properties files. An unknown key is an error that names the nearest
+one.
 """
 
-#: Keys that this plugin refuses, or that the command line has words of its own for.
+_INDENT = 34  # columns before a key's meaning
+
+#: Keys that this plugin refuses, or that the command line replaces by words of its own.
 _LEFT_OUT = {
     "save_dataset",
     "dataset_save_path",
@@ -55,12 +60,12 @@ _LEFT_OUT = {
 
 
 def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) -> str:
-    """The text of ``--help`` for some models and, if given, a dataset's defaults.
+    """The text of ``--help``, with the keys of some models and, if given, a dataset's defaults.
 
     Raises:
-        ValueError: an unknown model.
+        ValueError: a model is unknown.
     """
-    asked = [entry_of(model.strip()) for model in models]
+    chosen = [entry_of(model.strip()) for model in models]
     entries = {
         name: key for name, key in key_table(dataset=dataset).items() if name not in _LEFT_OUT
     }
@@ -78,14 +83,14 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
         )
     ]
     text += [section(title, keys) for title, keys in _sections(entries).items()]
-    for entry in asked:
+    for entry in chosen:
         text += _of_model(entry, dataset, entries)
     text.append(_without_effect(entries))
     return "\n".join(part for part in text if part)
 
 
 def _sections(entries: dict[str, Key]) -> dict[str, dict[str, Key]]:
-    """Keys by section, ours first: a reader looks for what GenCI needs, and knows RecBole's."""
+    """Keys by section. Ours come first, since a reader may already know RecBole's."""
     ours = {key.section for key in read_keys([properties_folder() / "overall.yaml"]).values()}
     sections: dict[str, dict[str, Key]] = {}
     for key in sorted(entries.values(), key=lambda key: key.section not in ours):
@@ -95,7 +100,7 @@ def _sections(entries: dict[str, Key]) -> dict[str, dict[str, Key]]:
 
 
 def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> list[str]:
-    """The sections of a model: its own keys, and what tuning has found for it on the dataset."""
+    """The sections of a model: its own keys, and the values that tuning found on the dataset."""
     table = key_table([entry.reference], dataset)
     own = {
         name: key
@@ -122,21 +127,19 @@ def _without_effect(entries: dict[str, Key]) -> str:
 
 
 def section(title: str, keys: dict[str, Key]) -> str:
-    """A titled list of keys with default, meaning and kind; an empty text where there are none."""
-    lines = [f"{title}:"]
-    for key in keys.values():
-        shown = "" if key.default is None else f" [{_short(key.default)}]"
-        head = f"  --{key.name}{shown}"
-        kind = f"({key.kind.words})" if key.kind and key.kind.base != "any" else ""
-        about = _wrap(f"{key.meaning} {kind}".strip(), 34)
-        lines.append(
-            f"{head:<33} {about}"
-            if len(head) < 34 and about
-            else f"{head}\n{' ' * 34}{about}"
-            if about
-            else head
-        )
-    return "\n".join(lines) + "\n" if keys else ""
+    """A titled list of keys with default, meaning and kind; an empty text if there are no keys."""
+    return "\n".join([f"{title}:", *map(_line, keys.values())]) + "\n" if keys else ""
+
+
+def _line(key: Key) -> str:
+    default = "" if key.default is None else f" [{_short(key.default)}]"
+    head = f"  --{key.name}{default}"
+    kind = f"({key.kind.words})" if key.kind and key.kind.base != "any" else ""
+    about = _wrap(f"{key.meaning} {kind}".strip(), _INDENT)
+    if not about:
+        return head
+    gap = " " * (_INDENT - len(head)) if len(head) < _INDENT else f"\n{' ' * _INDENT}"
+    return f"{head}{gap}{about}"
 
 
 def _short(value: object) -> str:
@@ -149,7 +152,7 @@ def _short(value: object) -> str:
     )
 
 
-def _wrap(text: str, indent: int, width: int = 120) -> str:
+def _wrap(text: str, indent: int, width: int = 100) -> str:
     lines, line = [], ""
     for word in text.split():
         if line and len(line) + len(word) + 1 > width - indent:

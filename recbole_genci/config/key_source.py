@@ -10,13 +10,13 @@ DEFAULT, TUNED, FILE, DICT, COMMAND_LINE = "default", "tuned", "file", "dict", "
 
 
 class KeySource(NamedTuple):
-    """What set a key.
+    """Where the value of a key comes from.
 
     Attributes:
         kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by
-            tuning for this model and dataset), ``file`` (of ``config_files``), ``dict``
+            tuning for this model and dataset), ``file`` (one of ``config_files``), ``dict``
             (``config_dict``) or ``command line``.
-        file: the YAML file, of ``tuned`` and ``file``.
+        file: the YAML file of ``tuned`` and ``file``; None for the others.
     """
 
     kind: str
@@ -39,7 +39,7 @@ def key_source(
     """The strongest source that holds ``key``.
 
     Args:
-        key: any configuration key; one that nothing sets is a default.
+        key: any configuration key; if nothing sets it, its source is ``default``.
         argv: keys of the command line.
         values: keys of the dict.
         files: each configuration file with its keys, later ones win.

@@ -1,8 +1,7 @@
-"""The table of configuration keys: kind, range, default and meaning of each, read from the
-properties files themselves.
+"""The table of configuration keys: kind, range, default and meaning, from the properties files.
 
-A line ``key: default  # (kind) meaning`` is all that a new key needs; checks, ``--help`` and the
-documents read it. The same holds for the YAML file beside a model of your own.
+A new key needs only one line there, ``key: default  # (kind) meaning``. Checks, ``--help`` and the
+documents read that line. The YAML file beside a model of your own works in the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
-SUPPLEMENT = "recbole.yaml"  # what RecBole's own files do not say of its keys
+SUPPLEMENT = "recbole.yaml"  # kinds and meanings that RecBole's own files leave out
 
 #: Keys that RecBole or a loader reads although no properties file lists them.
 UNLISTED_KEYS = {
@@ -44,14 +43,14 @@ _OF_MODELS = "Keys of RecBole's models"
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a configuration key.
+    """A configuration key.
 
     Attributes:
         name: the key.
-        default: its value where nobody says anything.
-        kind: what it takes; None where no file says.
+        default: its value if nobody sets it.
+        kind: the values it accepts; None if no file says.
         meaning: one or two sentences.
-        section: the heading that it stands under.
+        section: the heading above it.
     """
 
     name: str
@@ -83,13 +82,13 @@ def properties_folder() -> Path:
 
 
 def read_keys(files: Iterable[Path]) -> dict[str, Key]:
-    """The keys of properties files that exist; a later file adds to an earlier one.
+    """The keys of those properties files that exist; a later file adds to an earlier one.
 
-    A line with a kind replaces kind and meaning. One without a kind keeps the kind, and its remark
-    joins the meaning.
+    A later line with a kind replaces kind and meaning. A later line without a kind keeps the kind,
+    and its comment is appended to the meaning.
 
     Raises:
-        ValueError: brackets that begin like a kind and go on otherwise; names file and line.
+        ValueError: a bracket begins like a kind but is none; names file and line.
     """
     table: dict[str, Key] = {}
     for file in files:
@@ -99,10 +98,10 @@ def read_keys(files: Iterable[Path]) -> dict[str, Key]:
 
 
 def model_files(entry: Entry) -> list[Path]:
-    """Files that may hold a model's defaults; later ones win: this plugin's, and a person's own.
+    """Files that may hold a model's defaults, this plugin's before a person's own; later ones win.
 
     Raises:
-        ValueError: a file of a person's own that holds no keys.
+        ValueError: a person's own file holds no keys.
     """
     for file in entry.own_files:
         if file.is_file():
@@ -111,15 +110,14 @@ def model_files(entry: Entry) -> list[Path]:
 
 
 def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Key]:
-    """Every key that a run of ``models`` on ``dataset`` may set; a key of one model counts for all
-    of a comparison.
+    """Every key that a run of ``models`` on ``dataset`` may set, whichever of the models reads it.
 
     Args:
-        models: as of ``entry_of``.
-        dataset: its name; None leaves datasets' own defaults out.
+        models: as for ``entry_of``.
+        dataset: name of the dataset; None leaves out the defaults of datasets.
 
     Raises:
-        ValueError: an unknown model, or a wrong line in the file of a person's own.
+        ValueError: a model is unknown, or a line in a person's own file is wrong.
     """
     theirs, ours = RECBOLE_FOLDER / "properties", properties_folder()
     entries = [entry_of(model) for model in models]
@@ -135,13 +133,14 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
 
 
 def known_keys(models: Sequence, dataset: str) -> set[str]:
-    """The names of ``key_table``, and of the keys that the command line alone knows."""
+    """The names of ``key_table`` and of the keys that only the command line knows."""
     return set(key_table(models, dataset)) | UNLISTED_KEYS
 
 
 def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
-    """RecBole's keys with what our supplement says of them; of its models' keys only those that are
-    in the table.
+    """Add the kinds and meanings of our supplement to RecBole's keys.
+
+    A key of RecBole's models is added only if the table already has it.
     """
     for key in read_keys([file]).values():
         if key.name in table:
@@ -218,7 +217,7 @@ def _kind_of(words: str | None, file: Path, number: int) -> Kind | None:
     try:
         return parse_kind(words) if words else None
     except ValueError as error:
-        if _is_recboles(file):  # `(list or int or None)`: the supplement says it
+        if _is_recboles(file):  # such as `(list or int or None)`; the supplement gives the kind
             return None
         raise ValueError(f"{file}, line {number}: {error}") from error
 

@@ -1,6 +1,7 @@
-"""What a configuration key takes, written in words that a reader and a check both understand.
+"""The kind of a configuration key: which values it accepts, in words that people and code read.
 
-A properties file says it in brackets at the start of a key's comment, as RecBole's files do:
+In a properties file the kind stands in brackets at the start of the key's comment, as in RecBole's
+own files:
 
     num_beams: 4        # (int >= 1) Generated semantic IDs per history.
     dropout_prob: 0.2   # (float in [0, 1)) Of the prediction MLP.
@@ -35,13 +36,13 @@ class Kind:
     Attributes:
         base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``any``, or ``no effect``
             for a key that nothing here reads.
-        low, high: ends of the range of a number; None where it is open on that side.
+        low, high: ends of a number's range; None if the range is open on that side.
         holds_low, holds_high: whether the ends belong to the range.
-        choices: of a text; empty where any text will do.
-        element: of a list; None where it may hold anything.
-        example: of a mapping.
-        optional: whether None (``~``) is a value too.
-        words: as the comment says it.
+        choices: the texts that are allowed; empty if any text is.
+        element: the kind of a list's entries; None if they may be anything.
+        example: an example of a mapping.
+        optional: whether None (``~``) is allowed too.
+        words: the words in the comment.
     """
 
     base: str
@@ -100,9 +101,9 @@ class Kind:
         return above and below
 
     def expected(self) -> str:
-        """What the kind takes, as the end of a sentence: ``a whole number of at least 1``."""
-        said = self._expected()
-        return f"{said}, or None (~)" if self.optional else said
+        """The accepted values as the end of a sentence: ``a whole number of at least 1``."""
+        words = self._expected()
+        return f"{words}, or None (~)" if self.optional else words
 
     def _expected(self) -> str:
         if self.base == "bool":
@@ -147,10 +148,10 @@ class Kind:
 
 
 def parse_kind(text: str) -> Kind | None:
-    """The kind that the words of a comment's brackets say; None where they say none.
+    """The kind that the words in a comment's bracket describe; None if they describe none.
 
     Raises:
-        ValueError: they begin like a kind and go on otherwise.
+        ValueError: the words begin like a kind but are none.
     """
     kind = _parsed(text)
     return kind and replace(kind, words=text.strip())
@@ -158,7 +159,7 @@ def parse_kind(text: str) -> Kind | None:
 
 def _parsed(text: str) -> Kind | None:
     words, optional = _without_suffix(text.strip())
-    if words in ("string", NO_EFFECT):  # RecBole's word, and two words
+    if words in ("string", NO_EFFECT):  # RecBole's word for a text, and a base of two words
         return Kind("str" if words == "string" else words, optional=optional)
     base, _, rest = words.partition(" ")
     base, colon, tail = base.partition(":")

@@ -1,4 +1,4 @@
-"""Settings that cannot work or cannot be compared, refused by their key before any data are read."""
+"""Checks that settings fit together and allow a comparison, made before any data are read."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from recbole_genci.config.metric_names import Metric, metrics_asked, written
+from recbole_genci.config.metric_names import Metric, metrics_named, written
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.own_code import name_of
 from recbole_genci.utils.validation import nearest
 
-_LEARNERS = (
-    "adam",
-    "adamw",
-    "sgd",
-    "adagrad",
-    "rmsprop",
-)  # sparse_adam takes no dense gradient, and all of these are
+# Without sparse_adam, which takes no dense gradient: all gradients here are dense.
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 
 
 def check(config: ConfigLike) -> None:
-    """Refuse what would make a comparison meaningless or a run crash later.
+    """Refuse settings that would make a comparison meaningless or a run crash later.
 
     Args:
         config: a Config whose keys are final.
@@ -43,16 +38,16 @@ def check(config: ConfigLike) -> None:
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(
             f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take "
-            "Adam without weight decay)."
-            f"{nearest(config['learner'], _LEARNERS)} Choose one of {', '.join(_LEARNERS)}."
+            f"Adam without weight decay).{nearest(config['learner'], _LEARNERS)} Choose one of "
+            f"{', '.join(_LEARNERS)}."
         )
 
 
 def check_evaluation(final: Mapping) -> list[Metric]:
-    """Refuse metrics and modes of evaluation that are none of labelled rows.
+    """Refuse metrics and evaluation modes that do not apply to labelled rows.
 
     Args:
-        final: all keys, before RecBole has read these: its own words name no key.
+        final: all keys. Call this before RecBole reads them, as its own errors name no key.
 
     Returns:
         list: the metrics.
@@ -65,8 +60,7 @@ def check_evaluation(final: Mapping) -> list[Metric]:
         if mode not in (None, "labeled"):
             raise ValueError(
                 f"eval_args: mode '{mode}' scores sampled or all items, where AUC and LogLoss say "
-                "nothing about clicks. Use "
-                "mode: labeled."
+                "nothing about clicks. Use mode: labeled."
             )
     return _checked_metrics(written(final["metrics"]), final["valid_metric"])
 
@@ -75,9 +69,9 @@ def _check_caches(config: ConfigLike) -> None:
     for key in ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"):
         if config[key]:
             raise ValueError(
-                f"{key}: RecBole's pickled caches come back with the configuration they were saved "
-                "under, so a changed split "
-                "would go unnoticed. Leave it unset: the rows are rebuilt in seconds."
+                f"{key}: RecBole's pickled caches keep the configuration that they were saved "
+                "with, so a changed split would go unnoticed. Leave it unset: the rows are rebuilt "
+                "in seconds."
             )
 
 
@@ -106,44 +100,38 @@ def _check_protocol(config: ConfigLike) -> None:
     if not (mode in ("RS", "TS") and ratios or mode == "LS" and value == "valid_and_test"):
         raise ValueError(
             f"eval_args: split {split} gives no training, validation and test part. Use "
-            f"{{'RS': [0.8, 0.1, 0.1]}} (ratios), "
-            "{'TS': [0.8, 0.1, 0.1]} (by points in time) or {'LS': 'valid_and_test'} (each user's "
-            "last two rows)."
+            "{'RS': [0.8, 0.1, 0.1]} (ratios), {'TS': [0.8, 0.1, 0.1]} (by points in time) or "
+            "{'LS': 'valid_and_test'} (each user's last two rows)."
         )
-    if (
-        mode == "TS" and args["order"] != "TO"
-    ):  # RecBole would apply the order of time to shuffled rows
+    # RecBole would apply the order of time to shuffled rows.
+    if mode == "TS" and args["order"] != "TO":
         raise ValueError(
             f"eval_args: split {split} is by time, order {args['order']} is not. Use order TO, or "
-            f"{{'RS': ...}}."
+            "{'RS': ...}."
         )
     if config["history_source"] == "past" and not split_is_in_time_order(config):
         raise ValueError(
-            "history_source: under a split that is not known to be in time order (eval_args: order "
-            "RO, or benchmark_filename) "
-            "the past of a row may hold clicks whose own rows are held out, which would tell their "
-            "labels. Leave history_source "
-            "unset, or set it to training."
+            "history_source: if the split is not known to be in time order (eval_args: order RO, "
+            "or benchmark_filename), the past of a row may hold clicks whose own rows are held "
+            "out, which would leak their labels. Leave history_source unset, or set it to training."
         )
 
 
 def split_is_in_time_order(config: ConfigLike) -> bool:
-    """Whether the split is known to hold no training row that is later than a held-out row of the
-    same user.
-    """
+    """Whether no training row can be later than a held-out row of the same user."""
     return config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
 
 
-def _checked_metrics(asked: Sequence[str], valid_metric: str) -> list[Metric]:
-    metrics = metrics_asked(asked)
+def _checked_metrics(names: Sequence[str], valid_metric: str) -> list[Metric]:
+    metrics = metrics_named(names)
     keys = [metric.key for metric in metrics]
     if missing := [name for name in ("AUC", "LogLoss") if name.lower() not in keys]:
         raise ValueError(
-            f"metrics: {asked} lacks {' and '.join(missing)}, which every comparison table shows. "
+            f"metrics: {names} lacks {' and '.join(missing)}, which every comparison table shows. "
             "Add it."
         )
     if name_of(valid_metric).lower() not in keys:
-        raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {asked}.")
+        raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {names}.")
     return metrics
 
 
@@ -165,9 +153,9 @@ def _check_processes(config: ConfigLike) -> None:
     nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
     if world_size != -1 and world_size < offset + nproc:
         raise ValueError(
-            f"world_size: {world_size!r} is neither -1 (nproc) nor a number of processes on all "
-            "machines that holds "
-            f"the {nproc} of this one, which begin at offset {offset}."
+            f"world_size: {world_size!r} is too small. It counts the processes on all machines, "
+            f"so it must be at least {offset + nproc}: offset {offset} and the {nproc} processes "
+            "of this machine (nproc). -1 means nproc."
         )
     if world_size == -1 and offset:
         raise ValueError(
@@ -176,8 +164,8 @@ def _check_processes(config: ConfigLike) -> None:
         )
     if world_size > nproc and config["port"] is None:
         raise ValueError(
-            "port: several machines meet at ip and port, which are those of the machine with "
-            "offset 0. Give them."
+            "port: several machines meet at the ip and port of the machine with offset 0. Give "
+            "both keys."
         )
     if (
         config["device"].type == "cuda"
@@ -186,6 +174,6 @@ def _check_processes(config: ConfigLike) -> None:
     ):
         raise ValueError(
             f"nproc: {nproc} processes need a GPU each, but gpu_id {config['gpu_id']!r} gives "
-            f"{torch.cuda.device_count()}. List more in gpu_id, or train on the CPU with gpu_id: "
-            "''."
+            f"{torch.cuda.device_count()}. List more GPUs in gpu_id, or train on the CPU with "
+            "gpu_id: ''."
         )

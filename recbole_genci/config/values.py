@@ -1,5 +1,6 @@
-"""Values of the wrong kind, refused by their key before RecBole reads them: it dies of them, or
-takes them for something else.
+"""Type checks of configuration values. Errors name the key.
+
+Without them RecBole would crash on a wrong value, or silently misread it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from recbole_genci.config.keys import Key
 from recbole_genci.utils.validation import is_number, is_whole, nearest
 
-#: Keys that RecBole lists and nothing reads, where whoever gives one expects something else.
+#: Keys that RecBole lists but never reads, and what to use instead.
 _INSTEAD = {
     "config_file": "files are given by config_files",
     "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
@@ -23,12 +24,12 @@ _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interva
 
 
 def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> None:
-    """Refuse values that are not of their key's kind.
+    """Refuse values that their keys do not accept.
 
     Args:
-        table: of ``key_table``.
+        table: as ``key_table`` returns it.
         final: all keys.
-        given: those that the user gave, by file, dict or command line, or as defaults of a model of
+        given: the keys that the user set, by file, dict or command line, or as defaults of a model of
             their own.
 
     Raises:
@@ -47,7 +48,7 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
 
 
 def _check_parts(final: Mapping) -> None:
-    """The parts of mappings: RecBole ignores those it does not know."""
+    """Check the entries of mappings, because RecBole ignores entries that it does not know."""
     sources = ["inter", "user", "item", *(final.get("additional_feat_suffix") or ())]
     for key, known in {
         "eval_args": ["split", "order", "group_by", "mode"],
@@ -85,8 +86,7 @@ def _check_parts(final: Mapping) -> None:
     if final.get("threshold") is not None and len(final["threshold"]) != 1:
         raise ValueError(
             f"threshold: {dict(final['threshold'])} does not name one column; a label is made of "
-            "one, as in "
-            "{rating: 4}."
+            "one, as in {rating: 4}."
         )
     for field, value in (final.get("threshold") or {}).items():
         if not is_number(value):
@@ -95,13 +95,12 @@ def _check_parts(final: Mapping) -> None:
         if not isinstance(value, Mapping) or value.get("method") not in ("ED", "LD"):
             raise ValueError(
                 f"discretization: {value!r} for '{field}' is neither of the form "
-                f"{{method: ED, bucket: 10}} nor "
-                "{method: LD}."
+                "{method: ED, bucket: 10} nor {method: LD}."
             )
 
 
 def _check_filters(final: Mapping) -> None:
-    """Filters: of a malformed one RecBole keeps all rows, or drops others than asked for."""
+    """Check filters, because RecBole reads a malformed one as no filter or as another one."""
     for key in _INTERVALS:
         values = final.get(key)
         for field, value in (values if isinstance(values, Mapping) else {None: values}).items():
@@ -123,15 +122,13 @@ def _check_filters(final: Mapping) -> None:
     if len(files) != 3:
         raise ValueError(
             f"benchmark_filename: {list(files)!r} does not name three files, for training, "
-            "validation and test: "
-            "[train, valid, test] reads <dataset>.train.inter and so on."
+            "validation and test: [train, valid, test] reads <dataset>.train.inter and so on."
         )
     for key in (*_INTERVALS, "rm_dup_inter"):
         if final.get(key) and str(final[key]).replace(" ", "") not in ("[0,inf)", "(-inf,inf)"):
             raise ValueError(
-                f"{key}: rows of benchmark_filename are taken as they are, so that {final[key]!r} "
-                "would do nothing. "
-                f"Set {key} to None (~), and filter the files yourself."
+                f"{key}: rows of benchmark_filename are taken as they are, so {final[key]!r} would "
+                f"do nothing. Set {key} to None (~), and filter the files yourself."
             )
 
 

@@ -1,4 +1,4 @@
-"""YAML files that people write: read as RecBole reads them, and refused in words."""
+"""Read YAML files that people write, as RecBole reads them, and say clearly what is wrong."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Loader.add_implicit_resolver(
 
 
 def read_yaml(file: Path, key: str) -> dict:
-    """The mapping that ``file`` holds.
+    """Return the mapping that ``file`` holds.
 
     Args:
-        file: exists.
-        key: what the file is for; the error begins with it.
+        file: an existing file.
+        key: the key that names the file; the error begins with it.
 
     Raises:
-        ValueError: it is not YAML in UTF-8, holds no mapping, or gives a key twice.
+        ValueError: the file is not YAML in UTF-8, holds no mapping, or gives a key twice.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -46,17 +46,18 @@ def read_yaml(file: Path, key: str) -> dict:
 
 
 def _repeated_key(node: yaml.Node | None) -> yaml.Node | None:
-    """The first key node that one mapping of a YAML document, at any depth, holds twice; YAML takes
-    the last in silence.
+    """The first key node that one mapping, at any depth, holds twice; None if there is none.
+
+    PyYAML silently takes the last one.
     """
     if isinstance(node, yaml.MappingNode):
-        seen = []  # a key that is itself a list or mapping has a value that cannot be hashed
+        seen = []  # a list, because a key that is itself a list or mapping cannot be hashed
         for key, value in node.value:
             if key.value in seen:
                 return key
             seen.append(key.value)
-            if found := _repeated_key(value):
-                return found
+            if repeated := _repeated_key(value):
+                return repeated
     if isinstance(node, yaml.SequenceNode):
         return next(filter(None, map(_repeated_key, node.value)), None)
     return None

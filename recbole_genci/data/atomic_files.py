@@ -1,4 +1,4 @@
-"""Reading RecBole's atomic files: ``field:type`` headers, one separator, no quoting."""
+"""Read RecBole's atomic files: ``field:type`` headers, one separator, no quoting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIELD_TYPES = ("token", "float", "token_seq", "float_seq")
 
 
 def _codec(encoding: str) -> str:
-    """A byte order mark, as some editors leave it in UTF-8, is no part of a field's name."""
+    """The codec to read with: in UTF-8 it skips the byte order mark that some editors write."""
     return "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
 
 
@@ -21,8 +21,8 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
     """Return ``{field: type}`` of an atomic file, in column order.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a header cell that is not ``field:type``, or one field twice.
+        FileNotFoundError: the file does not exist.
+        ValueError: a header cell is not ``field:type``, or a field stands there twice.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -37,7 +37,7 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
         ) from error
     if not first:
         raise ValueError(
-            f"{file} is empty. Its first line must name its columns as field:type, the rows follow."
+            f"{file} is empty. Its first line must name its columns as field:type; rows follow."
         )
     cells = first.rstrip("\r\n").split(field_separator)
     header = {}
@@ -46,8 +46,7 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
         if not field or ":" in field or kind not in FIELD_TYPES:
             raise ValueError(
                 f"{file}: header cell '{cell}' is not field:type with a type among "
-                f"{', '.join(FIELD_TYPES)}. "
-                f"Is field_separator ({field_separator!r}) right?"
+                f"{', '.join(FIELD_TYPES)}. Is field_separator ({field_separator!r}) right?"
             )
         if field in header:
             raise ValueError(f"{file}: the header names field '{field}' twice.")
@@ -65,12 +64,13 @@ def read_atomic_file(
     """Read ``fields`` of an atomic file: str for token, float64 for float, one str per row for
     sequences.
 
-    Only an empty cell is a missing value, so items called ``NA`` or ``None`` keep their rows, and a
-    quotation mark is a character like any other (RecBole's reader drops the former and fails on the
-    latter).
+    Only an empty cell is a missing value, so that items called ``NA`` or ``None`` keep their rows;
+    RecBole's reader drops them. A quotation mark is an ordinary character; RecBole's reader fails
+    on it.
 
     Raises:
-        ValueError: a line with another number of cells, or a float that is none; names the file.
+        ValueError: a line has another number of cells, or a float cell holds no number; names the
+            file.
     """
     dtype = {
         f"{field}:{kind}": np.float64 if kind == "float" and field in fields else object
@@ -92,13 +92,12 @@ def read_atomic_file(
         if frame.iloc[:, -1].isna().any() and (
             short := _short_line(file, len(header), field_separator, encoding)
         ):
-            raise ValueError(
-                short
-            )  # which the reader fills up without a word: an empty last cell, or a line cut off
+            # The reader silently fills a line that lacks cells; an empty last cell is allowed.
+            raise ValueError(short)
     except (ValueError, pd.errors.ParserError) as error:
+        reason = _first_word_for_a_number(file, fields, header, field_separator, encoding) or error
         raise ValueError(
-            f"{file} could not be read: "
-            f"{_first_word_for_a_number(file, fields, header, field_separator, encoding) or error}. "
+            f"{file} could not be read: {reason}. "
             f"Every line needs {len(header)} cells, float columns need numbers, and the file must "
             f"be {encoding} (key: encoding)."
         ) from error
@@ -110,12 +109,12 @@ def read_atomic_file(
 
 
 def _short_line(file: Path, cells: int, field_separator: str, encoding: str) -> str | None:
-    """Which line is the first to lack cells."""
+    """Say which line is the first that lacks cells; None if none does."""
     with open(file, encoding=_codec(encoding)) as lines:
         for number, line in enumerate(lines, start=1):
-            found = line.rstrip("\n").count(field_separator) + 1
-            if found < cells and line.strip():
-                return f"line {number} has {found} of {cells} cells"
+            present = line.rstrip("\n").count(field_separator) + 1
+            if present < cells and line.strip():
+                return f"line {number} has {present} of {cells} cells"
     return None
 
 
@@ -126,7 +125,7 @@ def _first_word_for_a_number(
     field_separator: str,
     encoding: str,
 ) -> str | None:
-    """Where a float column holds no number; the reader's own error does not say."""
+    """Say where a float column holds no number; the reader's own error does not."""
     numbers = [
         f"{field}:{kind}" for field, kind in header.items() if kind == "float" and field in fields
     ]
@@ -141,14 +140,17 @@ def _first_word_for_a_number(
             usecols=numbers,
         )
     except ValueError:
-        return None  # the lines themselves are malformed, which the reader's error tells
+        return None  # lines are malformed; the reader's error says so
     for column in numbers:
         bad = (
             pd.to_numeric(frame[column], errors="coerce").isna() & (frame[column] != "")
         ).to_numpy()
         if bad.any():
             line = int(bad.argmax())
-            return f"line {line + 2} has '{frame[column].iloc[line]}' for {column}, one of {bad.sum()} lines without a number"
+            return (
+                f"line {line + 2} has '{frame[column].iloc[line]}' for {column}, one of "
+                f"{bad.sum()} lines without a number"
+            )
     return None
 
 

@@ -1,5 +1,6 @@
-"""The one dataset class of every model: RecBole's labelled rows, ordered by exact time, with
-histories by pointer.
+"""The dataset class of every model: labelled rows in exact time order, each with its history.
+
+Rows store pointers to their history; a loader gathers the histories of a batch.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from recbole_genci.data.validation import (
     warn_of_large_numbers,
 )
 
-# Columns of inter_feat that only this class reads. They are not registered as fields: RecBole's
-# context models would take them for features (abstract_recommender.py:227). No atomic file has a
-# field whose name begins with a colon.
+# Columns of inter_feat that only this class reads. They are not registered as fields, because
+# RecBole's context models would use them as features (abstract_recommender.py:227). Their names
+# begin with a colon, which no field of an atomic file does.
 ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = (
     ":row_number",
     ":time_rank",
@@ -42,7 +43,7 @@ ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = (
     ":history_end",
 )
 
-# Columns that a batch gains for models that read semantic IDs.
+# Columns that are added to a batch for models that read semantic IDs.
 SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = (
     "semantic_ids",
     "history_semantic_ids",
@@ -51,14 +52,14 @@ SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = (
 
 
 class CTRDataset(Dataset):
-    """Labelled (user, item, label) rows for context-aware models, DIN, DIEN and GenCI alike.
+    """Labelled rows (user, item, label) for every model: context-aware models, DIN, DIEN, GenCI.
 
-    ``build()`` gives the training, validation and test parts; ``view()`` gives a part as one model
-    reads it. Every row of every part knows its history (``recbole_genci.data.history``); it is
-    attached per batch by ``__getitem__``.
+    ``build()`` returns the training, validation and test part; ``view()`` returns a part with the
+    columns that one model reads. Every row has pointers to its history
+    (``recbole_genci.data.history``), and ``__getitem__`` attaches the histories of a batch.
 
     Raises:
-        FileNotFoundError, ValueError: missing or malformed files, columns or labels, each named.
+        FileNotFoundError, ValueError: a file, column or label is missing or malformed; names it.
     """
 
     # RecBole's: rows as a table, and later as an Interaction; the name of their time.
@@ -70,8 +71,8 @@ class CTRDataset(Dataset):
         self.semantic_ids: torch.Tensor | None = None
         super().__init__(config)
 
-    # ---------------------------------------------------------------- reading (RecBole
-    # dataset.py:252, 458-535)
+    # ---------------------------------------------------------------- reading
+    # RecBole dataset.py:252, 458-535
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         find_or_download(self, Path(dataset_path))
@@ -128,28 +129,25 @@ class CTRDataset(Dataset):
             bad = label[~label.isin([0, 1])].iloc[0]
             raise ValueError(
                 f"LABEL_FIELD: column '{self.label_field}' holds {bad:g}; labels must be 0 or 1. "
-                "Change the "
-                "file, or name a new column by LABEL_FIELD, which threshold: "
-                f"{{{self.label_field}: ...}} makes of "
-                "this one."
+                "Change the file; or make labels of this column by "
+                f"threshold: {{{self.label_field}: ...}}, and give LABEL_FIELD a new name."
             )
 
     def _filter_nan_user_or_item(self) -> None:
-        # RecBole drops rows twice, the second time by labels that it takes for positions
-        # (dataset.py:834): others would go.
+        # RecBole drops rows twice and the second time treats index labels as positions
+        # (dataset.py:834), so it would drop the wrong rows.
         missing = self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1).to_numpy()
         if missing.any():
             self.logger.warning(
                 f"{missing.sum()} of {len(missing)} rows have no '{self.uid_field}' or no "
-                f"'{self.iid_field}', first in line "
-                f"{int(missing.argmax()) + 2}; they are left out."
+                f"'{self.iid_field}', first in line {int(missing.argmax()) + 2}; they are left out."
             )
             self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
         super()._filter_nan_user_or_item()
 
     def _remove_duplication(self) -> None:
-        # RecBole sorts by time with a sort that may swap rows of one instant, from one processor to
-        # the next (dataset.py:853).
+        # RecBole's sort may swap rows of equal time, differently on another processor
+        # (dataset.py:853); this one keeps their order.
         keep, feat = self.config["rm_dup_inter"], self.inter_feat
         if keep is not None:
             rows = (
@@ -167,9 +165,8 @@ class CTRDataset(Dataset):
         if len(self.inter_feat) < rows:
             self.logger.warning(
                 f"{rows - len(self.inter_feat)} of {rows} rows are left out, because their user or "
-                "item has no line in the .user "
-                "or .item file. With filter_inter_by_user_or_item: False they stay, with padding "
-                "for features."
+                "item has no line in the .user or .item file. Set filter_inter_by_user_or_item: "
+                "False to keep them, with padding for features."
             )
 
     def _reset_index(self) -> None:
@@ -177,15 +174,13 @@ class CTRDataset(Dataset):
             if getattr(self, name).empty:
                 raise ValueError(
                     f"dataset {self.dataset_name}: no row of {name.removesuffix('_feat')} passed "
-                    "the filters. Check "
-                    "val_interval, user_inter_num_interval, item_inter_num_interval and "
-                    "filter_inter_by_user_or_item."
+                    "the filters. Check val_interval, user_inter_num_interval, "
+                    "item_inter_num_interval and filter_inter_by_user_or_item."
                 )
         super()._reset_index()
 
     def _fill_nan(self) -> None:
-        # dataset.py:648, 650 fill a copy since pandas 3, which leaves NaN to become -2**63 as an
-        # id.
+        # With pandas 3 dataset.py:648, 650 fill a copy, and NaN would become the id -2**63.
         for name in self.feat_name_list:
             feat = getattr(self, name)
             for field in feat:
@@ -196,8 +191,7 @@ class CTRDataset(Dataset):
                     if feat[field].isna().all():
                         raise ValueError(
                             f"dataset {self.dataset_name}: '{field}' has no value in any row. "
-                            "Leave it out by "
-                            "load_col."
+                            "Leave it out by load_col."
                         )
                     feat[field] = feat[field].fillna(feat[field].mean())
                 else:
@@ -212,7 +206,7 @@ class CTRDataset(Dataset):
 
     def _normalize(self) -> None:
         check_scaled(self)
-        # The last moment at which time is exact: normalising and float32 come next.
+        # Time is still exact here; normalising and float32 come next.
         self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
         self.num_time_ranks = int(self._time_rank.max()) + 1
         super()._normalize()
@@ -224,14 +218,13 @@ class CTRDataset(Dataset):
         self.inter_feat[TIME_RANK] = torch.from_numpy(self._time_rank)
         self.inter_feat[ROW_NUMBER] = torch.arange(len(self._time_rank))
 
-    # ---------------------------------------------------------------- ordering and splitting by
-    # exact time
+    # ---------------------------------------------------------------- order and split
 
     def sort(self, by: str | Sequence[str], ascending: bool | Sequence[bool] = True) -> None:
         super().sort(TIME_RANK if by == self.time_field else by, ascending)
 
     def shuffle(self) -> None:
-        # RecBole draws from the global generator (interaction.py:303): one draw elsewhere would
+        # RecBole draws from the global generator (interaction.py:303), so that any other draw would
         # change the split.
         generator = torch.Generator().manual_seed(self.config["data_seed"])
         self.inter_feat._reindex(torch.randperm(len(self.inter_feat), generator=generator))
@@ -248,8 +241,9 @@ class CTRDataset(Dataset):
         return parts
 
     def _grouped_index(self, group_by_list: np.ndarray) -> list[np.ndarray]:
-        """Row numbers of each group, groups by first appearance, as RecBole's loop
-        (dataset.py:1591), vectorised.
+        """Row numbers of each group, in the order of first appearance.
+
+        The same as RecBole's loop (dataset.py:1591), but vectorised.
         """
         _, first, inverse, counts = np.unique(
             group_by_list, return_index=True, return_inverse=True, return_counts=True
@@ -258,7 +252,7 @@ class CTRDataset(Dataset):
         return [rows[group] for group in np.argsort(first)]
 
     def build(self) -> list[CTRDataset]:
-        """Order and split the rows, then give each its history.
+        """Order and split the rows, and attach pointers to their histories.
 
         Returns:
             list of CTRDataset: the training, validation and test part.
@@ -268,22 +262,25 @@ class CTRDataset(Dataset):
         if not split_is_in_time_order(self.config):
             self.logger.info(
                 "The split is not known to be in time order (eval_args: order RO, or "
-                "benchmark_filename): histories "
-                "hold training rows only, or they might contain clicks whose own rows are held out."
+                "benchmark_filename), so histories hold training rows only. Otherwise they might "
+                "contain clicks whose own rows are held out."
             )
         self.attach_histories(parts, self.history_source)
         return parts
 
     def attach_histories(self, parts: Sequence[CTRDataset], history_source: str) -> None:
-        """Give each row of ``parts`` the pointers to its history, from rows of all parts or
-        (``training``) of the first.
+        """Give each row of ``parts`` pointers to its history.
+
+        Args:
+            parts: the training, validation and test part.
+            history_source: ``past`` takes clicks from all parts, ``training`` from the first only.
         """
         sources = parts[:1] if history_source == "training" else parts
         columns = {
             c: np.concatenate([p.inter_feat[c].numpy() for p in sources])
             for c in (self.uid_field, self.iid_field, self.label_field, TIME_RANK, ROW_NUMBER)
         }
-        # Entries of one instant come in file order, whatever order the split left the rows in.
+        # Clicks of equal time stand in file order, whatever the order of rows after the split.
         keep = np.argsort(columns[ROW_NUMBER])
         if self.config["history_labels"] == "positive":
             keep = keep[columns[self.label_field][keep] == 1]
@@ -311,8 +308,7 @@ class CTRDataset(Dataset):
         if longest < cap:
             self.logger.warning(
                 f"MAX_ITEM_LIST_LENGTH: histories are padded to {cap} items, but the longest has "
-                f"{longest}. With "
-                f"{max(longest, 1)} models see as much in less time."
+                f"{longest}. With {max(longest, 1)} models see as much in less time."
             )
 
     # ---------------------------------------------------------------- what one model reads
@@ -320,24 +316,23 @@ class CTRDataset(Dataset):
     def view(
         self, config: Config, semantic_ids: np.ndarray | torch.Tensor | None = None
     ) -> CTRDataset:
-        """This part as one model reads it: the same rows and features, with the columns the model
-        needs attached.
+        """This part for one model: the same rows and features, and the columns that it reads.
 
         Args:
             config: the model's Config.
-            semantic_ids: ``[num_items, N]`` codes by RecBole item id (row 0, the padding, is -1),
-                for models that set ``reads_semantic_ids``.
+            semantic_ids: codes ``[num_items, N]`` by RecBole item id, for models that set
+                ``reads_semantic_ids``; row 0, the padding, is -1.
         """
         part = copy.copy(self)
         part.config = config
-        reads = config.model_class
-        wanted = {
-            "history": reads.reads_history or reads.reads_negatives or reads.reads_semantic_ids,
-            "negatives": reads.reads_negatives,
-            "semantic_ids": reads.reads_semantic_ids,
+        model = config.model_class
+        reads = {
+            "history": model.reads_history or model.reads_negatives or model.reads_semantic_ids,
+            "negatives": model.reads_negatives,
+            "semantic_ids": model.reads_semantic_ids,
         }
-        part.attached = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
-        part.semantic_ids = torch.as_tensor(semantic_ids) if reads.reads_semantic_ids else None
+        part.attached = frozenset(name for name, is_read in reads.items() if is_read)
+        part.semantic_ids = torch.as_tensor(semantic_ids) if model.reads_semantic_ids else None
         return part
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
@@ -365,12 +360,13 @@ class CTRDataset(Dataset):
     def _attach(
         self, items: torch.Tensor, start: torch.Tensor, end: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """History columns of a batch, under RecBole's names: ``item_id_list`` [B, H],
-        ``item_length`` [B], and ``neg_item_id_list`` [B, H] for models that read negatives.
+        """The history columns of a batch, under RecBole's names.
 
-        For models that read semantic IDs also ``semantic_ids`` [B, N] of the target,
-        ``history_semantic_ids`` [B, H, N] (-1 on padding) and ``history_number`` [B]: rows with one
-        number have one history, to be encoded once, and longer histories have larger numbers.
+        These are ``item_id_list`` [B, H], ``item_length`` [B], and ``neg_item_id_list`` [B, H] for
+        models that read negatives. Models that read semantic IDs also get ``semantic_ids`` [B, N]
+        of the target, ``history_semantic_ids`` [B, H, N] (-1 on padding) and ``history_number``
+        [B]. Rows with the same number have the same history, which a model encodes once; a longer
+        history has a larger number.
         """
         width = self.config["MAX_ITEM_LIST_LENGTH"]
         name = self.iid_field + self.config["LIST_SUFFIX"]
@@ -380,15 +376,15 @@ class CTRDataset(Dataset):
         columns = {name: history, self.config["ITEM_LIST_LENGTH_FIELD"]: length}
         if negatives is not None:
             columns[self.config["NEG_PREFIX"] + name] = negatives
-            # DIEN packs sequences, which takes no length of 0 (dien.py:212); the one position it
-            # then reads is padding.
+            # DIEN packs sequences, which must not have length 0 (dien.py:212). With length 1 the
+            # position that it reads is padding.
             columns[self.config["ITEM_LIST_LENGTH_FIELD"]] = length.clamp(min=1)
         if "semantic_ids" in self.attached:
             assert self.semantic_ids is not None
             columns[SEMANTIC_IDS] = self.semantic_ids[items]
             columns[HISTORY_SEMANTIC_IDS] = self.semantic_ids[history]
-            # A non-empty history is known by where it ends; all empty ones are the same.
-            # In order of length, as an encoder takes histories of one length together.
+            # The end of a history identifies it; all empty histories are the same. The length comes
+            # first, because an encoder batches histories of one length.
             columns[HISTORY_NUMBER] = torch.where(
                 end > start, length * (len(self.history.items) + 1) + end, -1
             )
@@ -403,8 +399,10 @@ class CTRDataset(Dataset):
 
 
 class _Rows(Interaction):
-    """Rows picked by one index tensor, where RecBole makes one of a split's list of rows anew for
-    every column (interaction.py:137): most of the time that building a dataset takes.
+    """Rows that are selected by one index tensor for all columns.
+
+    RecBole turns a split's list of rows into a tensor again for every column (interaction.py:137),
+    which takes most of the time of building a dataset.
     """
 
     def __getitem__(self, index: Any) -> Interaction:

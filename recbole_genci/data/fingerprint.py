@@ -1,4 +1,4 @@
-"""Hashes that are equal only where every model sees the same rows, or the same rows and features."""
+"""Hashes of the data: equal only if every model sees the same rows, or rows and features."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK, CT
 
 
 def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
-    """SHA-256 over the ids, labels, exact time order and histories of all parts: equal only if
-    every model's rows are.
-    """
+    """SHA-256 over the ids, labels, exact time order and histories of all parts."""
     digest = hashlib.sha256()
     whole = parts[0]
     for field in (whole.uid_field, whole.iid_field):
@@ -35,9 +33,7 @@ def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
 
 
 def rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
-    """SHA-256 over rows, labels, splits and histories, as ``data_fingerprint``, and over all
-    features besides.
-    """
+    """SHA-256 over ``data_fingerprint`` and over all features."""
     digest = hashlib.sha256(data_fingerprint(parts).encode())
     whole = parts[0]
     for features in (*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat):

@@ -1,7 +1,7 @@
-"""Who clicked what before: every row's history as two pointers into one flat, time-ordered array.
+"""Histories: each row stores two pointers into one flat array of clicks in time order.
 
-Memory grows with the number of interactions, never with rows x history length; a batch's histories
-are gathered by index.
+Memory grows with the number of interactions, not with rows x history length. The histories of a
+batch are gathered by index.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class History:
 
     Attributes:
         items: ``[P]`` item ids.
-        negatives: ``[P]`` for each entry a uniformly drawn other item, for DIEN's auxiliary loss.
-        keys: ``[P]`` sorted ``user * (T + 1) + time_rank`` of each entry.
+        negatives: ``[P]`` another item for each entry, drawn uniformly, for DIEN's auxiliary loss.
+        keys: ``[P]`` the sorted ``user * (T + 1) + time_rank`` of the entries.
         num_ranks: T, the number of distinct time ranks.
     """
 
@@ -33,11 +33,12 @@ class History:
     ) -> tuple[np.ndarray, np.ndarray]:
         """First and one-past-last entry of each row's history.
 
-        A history holds the user's entries with a time **strictly earlier** than the row's, the last
-        ``max_length`` of them: rows of one instant never see each other, nor themselves.
+        A history holds the user's last ``max_length`` entries with a time **strictly earlier** than
+        the row's. A row therefore never sees itself, nor other rows of the same time.
 
         Args:
             users, ranks: ``[R]`` user id and exact time rank of the rows.
+            max_length: the largest length of a history.
 
         Returns:
             start, end: ``[R]`` each; ``start == end`` is an empty history.
@@ -49,16 +50,16 @@ class History:
     def gather(
         self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Fetch histories by pointer.
+        """Gather the histories of a batch by their pointers.
 
         Args:
             start, end: ``[B]`` pointers.
-            width: number of columns; at least the longest history.
-            negatives: also fetch the negatives.
+            width: number of columns, at least the length of the longest history.
+            negatives: whether to gather the negatives too.
 
         Returns:
-            items ``[B, width]``, most recent last, right-padded with 0; length ``[B]``; negatives
-            ``[B, width]`` or None.
+            items ``[B, width]``, most recent last, padded with 0 on the right; length ``[B]``;
+            negatives ``[B, width]`` or None.
         """
         position = start.unsqueeze(1) + torch.arange(width)
         inside = position < end.unsqueeze(1)
@@ -78,20 +79,21 @@ def build_history(
     num_ranks: int,
     seed: int,
 ) -> History:
-    """Order entries by user, then time (entries of one instant in file order), and draw their
-    negatives.
+    """Sort entries by user and time, and draw their negatives.
+
+    Entries of equal time keep the order of the file.
 
     Args:
         users, items, ranks: ``[P]`` of the rows that may enter histories, in file order.
         num_items: item ids run from 1 to ``num_items - 1``.
         num_ranks: ranks run from 0 to ``num_ranks - 1``.
-        seed: of the negatives; they depend on it and on the entry's place alone, not on any global
-            random state.
+        seed: seed of the negatives, which depend only on it and on the entry's place, not on any
+            global random state.
     """
     keys = users.astype(np.int64) * (num_ranks + 1) + ranks
     order = np.argsort(keys, kind="stable")
     items = items[order].astype(np.int64)
-    # Uniform over the other real items: step 1 .. num_items - 2 places round the circle 1 ..
+    # Uniform over the other items: move 1 to num_items - 2 steps around the circle of ids 1 to
     # num_items - 1.
     real = num_items - 1
     step = np.random.default_rng(seed).integers(1, max(real, 2), size=len(items))
@@ -102,7 +104,7 @@ def build_history(
 def time_ranks(times: np.ndarray) -> np.ndarray:
     """Dense ranks ``[R]`` int64 of exact times; equal times share a rank.
 
-    RecBole keeps time in float32, where seconds since 1970 come in steps of 64 to 128 s: rows
-        change their order.
+    RecBole keeps time in float32, in which today's seconds since 1970 have steps of 64 to 128 s, so
+    that rows would change their order.
     """
     return np.unique(times, return_inverse=True)[1].reshape(-1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""RecBole's loaders over the parts of one CTRDataset, and the summary printed before a run."""
+"""RecBole's loaders over the parts of a CTRDataset, and the summary that is logged before a run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from recbole.data.utils import get_dataloader
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
 
+_logger = logging.getLogger(__name__)
+
 PARTS = ("train", "valid", "test")
 
 
@@ -29,11 +31,12 @@ class AlignedCodes(Protocol):
 def create_loaders(
     config: Config, parts: Sequence[CTRDataset], semantic_ids: AlignedCodes | None = None
 ) -> list[AbstractDataLoader]:
-    """Training, validation and test loader of one model, all over the same rows.
+    """The training, validation and test loader of one model.
 
     Args:
-        config: the model's Config; what is attached to a batch follows from its ``model_class``.
-        parts: the three parts of ``CTRDataset.build()``; shared between models, never modified.
+        config: the model's Config; its ``model_class`` decides which columns a batch gets.
+        parts: the three parts of ``CTRDataset.build()``; models share them, and nothing here
+            changes them.
         semantic_ids: ``SemanticIDs`` of the items, for models that read them.
     """
     return [
@@ -51,9 +54,7 @@ def create_loader(
     phase: str,
     shuffle: bool = False,
 ) -> AbstractDataLoader:
-    """RecBole's loader of ``phase`` over one part, as the configuration's model reads it; arguments
-    as above.
-    """
+    """RecBole's loader of ``phase`` over one part; arguments as for ``create_loaders``."""
     codes = None
     if config.model_class.reads_semantic_ids:
         assert semantic_ids is not None
@@ -65,46 +66,46 @@ def create_loader(
 
 
 class CTRTrainDataLoader(TrainDataLoader):
-    """RecBole's, but for a last batch of one row, which batch normalisation (DIN, DIEN, DCNV2, NFM)
-    cannot train on: where ``train_batch_size`` leaves one, batches are as little smaller as it
-    takes, for every model alike.
+    """RecBole's training loader, which never leaves a last batch of one row.
+
+    Batch normalisation (DIN, DIEN, DCNV2, NFM) cannot train on one row. If ``train_batch_size``
+    would leave such a batch, all batches are slightly smaller, for every model alike.
     """
 
     step: int  # RecBole's name for the rows of a batch
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
-        asked = self.step
+        configured = self.step
         self.step = next(
-            (size for size in range(asked, 1, -1) if self.sample_size % size != 1), asked
+            (size for size in range(configured, 1, -1) if self.sample_size % size != 1), configured
         )
         self.set_batch_size(self.step)
-        if self.step != asked:
+        if self.step != configured:
             self.logger.warning(
-                f"train_batch_size: {self.sample_size} training rows in batches of {asked} leave a "
-                "last batch of one row, on "
-                f"which batch normalisation cannot train; batches have {self.step} rows instead."
+                f"train_batch_size: {self.sample_size} training rows in batches of {configured} "
+                "leave a last batch of one row, on which batch normalisation cannot train; batches "
+                f"have {self.step} rows instead."
             )
 
 
 class GroupedTrainDataLoader(CTRTrainDataLoader):
-    """Shuffles histories instead of rows (``group_rows_by_history``): the rows of one history, a
-    user's rows between two clicks, come one after another, so that a model which encodes each
-    distinct history of a batch once has fewer to encode.
+    """Shuffles histories instead of rows (``group_rows_by_history``).
 
-    Every row comes once an epoch, in batches of ``train_batch_size``, and the order is drawn anew
-    from the loader's generator.
+    Rows with the same history, a user's rows between two clicks, follow one another. A model that
+    encodes each distinct history of a batch once then has fewer histories to encode. Every row
+    comes once per epoch, in batches of ``train_batch_size``, in an order that the loader's
+    generator draws for each epoch.
     """
 
     def __init__(
         self, config: Config, dataset: CTRDataset, sampler: None, shuffle: bool = True
     ) -> None:
-        super().__init__(
-            config, dataset, sampler, shuffle=False
-        )  # positions in order; collate_fn says which rows they are
+        # The loader iterates over positions in order; collate_fn maps them to rows.
+        super().__init__(config, dataset, sampler, shuffle=False)
         start, end = (dataset.inter_feat[column] for column in (HISTORY_START, HISTORY_END))
-        # An empty history is nobody's: its rows stay apart, or those of all new users would meet in
-        # one batch.
+        # Rows with an empty history are not grouped, or those of all new users would be in one
+        # batch.
         self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(
             return_inverse=True
         )[1]
@@ -120,8 +121,7 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
 
 
 def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A random order of the rows ``[R]`` that keeps rows of one group together, random within it
-    too.
+    """A random order of the rows ``[R]`` that keeps the rows of a group together, in random order.
 
     Args:
         groups: ``[R]`` group numbers from 0 on.
@@ -155,14 +155,13 @@ def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
 
 
 def log_summary(parts: Sequence[CTRDataset]) -> None:
-    """Print the summary and warn about what would spoil the metrics.
+    """Log the summary, and warn about rows that would spoil the metrics.
 
     Raises:
-        ValueError: a part without rows, or a validation part of one class.
+        ValueError: a part has no rows, or the validation part has one class only.
     """
-    logger = logging.getLogger()
     whole, table = parts[0], summarise(parts)
-    logger.info(
+    _logger.info(
         f"Rows of {whole.dataset_name} (histories: {whole.config['history_labels']} rows of "
         f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
         f"{whole.config['MAX_ITEM_LIST_LENGTH']} items)\n{table.round(4).to_string()}"
@@ -176,29 +175,28 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
             )
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
+                rows = "clicks" if table.loc[name, "positive"] else "without a click"
                 raise ValueError(
-                    f"All rows are {'clicks' if table.loc[name, 'positive'] else 'without a click'}: labels must be of both "
-                    "kinds, as nothing is sampled. Check threshold and the column that the label "
-                    "is made of."
+                    f"All rows are {rows}: labels must be of both kinds, as nothing is sampled. "
+                    "Check threshold and the column that the label is made of."
                 )
             if name == "valid":  # early stopping compares its AUC
                 raise ValueError(
                     "The valid part has one class only, so that its AUC, by which the best epoch "
-                    "is chosen, is "
-                    "undefined. Change threshold or eval_args."
+                    "is chosen, is undefined. Change threshold or eval_args."
                 )
-            logger.warning(
+            _logger.warning(
                 f"The {name} part has one class "
                 f"only{': its AUC is undefined' if name == 'test' else ''}."
             )
         new = ~np.isin(part.inter_feat[part.iid_field].numpy(), seen)
         if name != "train" and new.any():
-            logger.warning(
+            _logger.warning(
                 f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen "
                 "in training."
             )
         without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
         if name != "train" and without.all():
-            logger.warning(
+            _logger.warning(
                 f"No {name} row has a history: models that read histories have nothing to read."
             )

@@ -1,5 +1,5 @@
-"""The rows, features and vocabularies of a run in one file, so that it can be scored again without
-the raw data.
+"""Store a run's rows, features and vocabularies in one file, so that it can be scored without the
+raw data.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
-    """Write the parts of ``CTRDataset.build()`` to ``file``, whole or not at all.
+    """Write the parts of ``CTRDataset.build()`` to ``file`` atomically.
 
-    Histories are not written: they follow from the rows. Parts that have been stored before are
-        linked, not written again,
-    so that the models of one comparison share one file on the disk.
+    Histories are not written, since they follow from the rows. Parts that have been stored before
+    are linked instead of written again, so that the models of a comparison share one file on disk.
     """
     whole = parts[0]
     before = getattr(whole, "stored_file", None)
@@ -54,7 +53,7 @@ def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
                     torch.cat([feature[field] for feature in features])
                 )
     for field, tokens in whole.field2id_token.items():
-        # A token holds neither line break nor tab: it has been a cell of an atomic file.
+        # A token comes from a cell of an atomic file, so it holds no line break and no tab.
         tensors[f"vocabulary/{field}"] = torch.frombuffer(
             bytearray("\n".join(map(str, tokens)).encode()), dtype=torch.uint8
         )
@@ -62,7 +61,7 @@ def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
         "dataset": whole.dataset_name,
         "num_time_ranks": whole.num_time_ranks,
         "history_source": whole.history_source,
-        # In their order, which is that of a model's weights; the file sorts its tensors by name
+        # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
             field: [
@@ -80,11 +79,11 @@ def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
 
 
 def load_parts(file: Path, config: Config) -> list[CTRDataset]:
-    """The parts that ``store_parts`` wrote, with their histories.
+    """Load the parts that ``store_parts`` has written, and attach their histories.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -152,7 +151,7 @@ class _StoredDataset(CTRDataset):
 
 
 def _smallest(column: torch.Tensor) -> torch.Tensor:
-    """An integer column in the smallest type that holds it; others as they are."""
+    """Convert an integer column to the smallest type that holds it; keep other columns."""
     if column.dtype != torch.int64:
         return column.contiguous()
     low, high = (int(column.min()), int(column.max())) if column.numel() else (0, 0)
@@ -161,7 +160,7 @@ def _smallest(column: torch.Tensor) -> torch.Tensor:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system has no links."""
+    """Make a hard link to a file, or a copy if the file system has no links."""
     target.unlink()
     try:
         os.link(source, target)

@@ -1,5 +1,6 @@
-"""What a dataset's files and columns must be: refused by name where RecBole would drop, fill or
-misread them without a word.
+"""Check a dataset's files and columns. Errors name the file or column.
+
+Without these checks RecBole would silently drop, fill or misread rows.
 """
 
 from __future__ import annotations
@@ -15,46 +16,45 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
 
-EXACT_UP_TO = 2**53  # of whole numbers in float64, as which RecBole reads times
-LARGE_NUMBER = 10  # a numerical feature beyond it deserves a warning
+EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers up to here
+LARGE_NUMBER = 10  # a numerical feature with larger values gets a warning
 
 
 def ordered_fields(dataset: Dataset) -> set[str]:
-    """Columns of the rows whose values are compared: time, label, and what the label is made of."""
+    """Columns whose values are compared: time, label, and the column that the label is made of."""
     return {dataset.time_field, dataset.label_field, *(dataset.config["threshold"] or ())}
 
 
 def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
-    """By kind of file, the column that says whom or what a line describes."""
+    """The id column of each kind of file: it says which user or item a line describes."""
     return {FeatureSource.USER: dataset.uid_field, FeatureSource.ITEM: dataset.iid_field}
 
 
 def check_files(dataset: Dataset, token: str, folder: Path) -> None:
-    """Refuse a folder that lacks the rows, or a file of which ``load_col`` asks for features.
+    """Check that the folder has the rows, and each file from which ``load_col`` takes features.
 
     Raises:
-        FileNotFoundError: names the file.
+        FileNotFoundError: a file is missing; names it.
     """
     for name in dataset.benchmark_filename_list or [None]:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
         if not file.is_file():
-            found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+            files = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
             raise FileNotFoundError(
-                f"{file} does not exist; {folder} holds {found}. Put the rows there, one (user, "
-                "item, label or rating, time) a "
-                "line, or point --data_path at the folder that has them."
+                f"{file} does not exist; {folder} holds {files}. Put the rows there, one (user, "
+                "item, label or rating, time) a line, or point --data_path at the folder that has "
+                "them."
             )
     for source, own in _id_fields(dataset).items():
-        asked = (dataset.config["load_col"] or {}).get(source.value) or ()
-        features = (
-            ["all columns"] if asked == ALL_COLUMNS else [field for field in asked if field != own]
-        )
+        columns = (dataset.config["load_col"] or {}).get(source.value) or ()
+        features = [field for field in columns if field != own]
+        if columns == ALL_COLUMNS:
+            features = ["all columns"]
         file = folder / f"{token}.{source.value}"
         if features and not file.is_file():
             raise FileNotFoundError(
                 f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. "
-                "Put the file there, or leave "
-                f"{source.value} out of load_col."
+                f"Put the file there, or leave {source.value} out of load_col."
             )
 
 
@@ -63,15 +63,16 @@ def check_header(
     file: Path,
     source: FeatureSource,
     header: Mapping[str, str],
-    asked: Iterable[str],
+    columns: Iterable[str],
 ) -> None:
-    """Refuse a header that lacks a column asked for, or declares one of another type than its use
-    needs.
+    """Refuse a header that lacks one of ``columns``, or gives a column a type that its use forbids.
+
+    ``columns`` are those that ``load_col`` names for the file.
     """
     kinds = dict.fromkeys(_id_fields(dataset).values(), "token")
     if source == FeatureSource.INTERACTION:
-        # RecBole numbers the words of a token column by first appearance: times and ratings would
-        # lose their order.
+        # RecBole numbers the tokens of a column by first appearance, so that times and ratings
+        # would lose their order.
         kinds |= dict.fromkeys(ordered_fields(dataset), "float")
     for field, kind in kinds.items():
         if header.get(field, kind) != kind:
@@ -79,15 +80,14 @@ def check_header(
                 f"The header of {file} declares '{field}:{header[field]}', which must be "
                 f"'{field}:{kind}'. Change it there."
             )
-    own, asked = _id_fields(dataset).get(source), list(asked)
-    if own and asked and own not in asked:
+    own, columns = _id_fields(dataset).get(source), list(columns)
+    if own and columns and own not in columns:
+        key = "USER_ID_FIELD" if source == FeatureSource.USER else "ITEM_ID_FIELD"
         raise ValueError(
-            f"load_col: '{source.value}' lists {', '.join(asked)} without '{own}', the column that "
-            "says whom or what a line "
-            f"describes (key {'USER' if source == FeatureSource.USER else 'ITEM'}_ID_FIELD). Add "
-            "it."
+            f"load_col: '{source.value}' lists {', '.join(columns)} without '{own}', the column "
+            f"that says whom or what a line describes (key {key}). Add it."
         )
-    for field in asked:
+    for field in columns:
         if field not in header:
             raise ValueError(
                 f"load_col: field '{field}' is not a column of {file}, which has "
@@ -98,44 +98,40 @@ def check_header(
 def check_described_once(
     dataset: Dataset, file: Path, source: FeatureSource, frame: pd.DataFrame
 ) -> None:
-    """Refuse a user or item with two lines, of which RecBole keeps the first."""
+    """Refuse a user or item with two lines; RecBole would silently keep the first."""
     own = _id_fields(dataset).get(source)
     if own in frame and (again := frame[own].duplicated()).any():
         line = int(again.to_numpy().argmax())
         raise ValueError(
             f"{file} describes {again.sum()} of its {source.value}s twice, the first is "
-            f"{frame[own].iloc[line]!r}, in line "
-            f"{line + 2}. Keep one line of each."
+            f"{frame[own].iloc[line]!r}, in line {line + 2}. Keep one line of each."
         )
 
 
 def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str]) -> None:
-    """Refuse columns that are missing, that a key cannot mean, or whose values cannot be used.
+    """Refuse columns that are missing, that do not fit a key, or whose values cannot be used.
 
     Args:
-        attached: names of the columns that batches gain.
+        attached: names of the columns that this plugin adds to batches.
     """
     kinds, config = dataset.field2type, dataset.config
     for field in _id_fields(dataset).values():
         if field not in dataset.inter_feat:
             raise ValueError(
                 f"{folder}: {token}.inter gave no column '{field}'. Name the id columns by "
-                "USER_ID_FIELD and ITEM_ID_FIELD, and "
-                "load them by load_col: {inter: [...]}."
+                "USER_ID_FIELD and ITEM_ID_FIELD, and load them by load_col: {inter: [...]}."
             )
-    if taken := sorted(attached & set(kinds)):
+    if reserved := sorted(attached & set(kinds)):
         raise ValueError(
-            f"{folder}: {', '.join(taken)} is the name of a column that this plugin attaches to "
-            "every batch. Leave the field out "
-            "by load_col or unload_col, or rename it in the file."
+            f"{folder}: {', '.join(reserved)} is the name of a column that this plugin attaches to "
+            "every batch. Leave the field out by load_col or unload_col, or rename it in the file."
         )
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in set(_id_fields(dataset).values()) & set(feat if feat is not None else ()):
             if (feat[field] == PAD_TOKEN).any():
                 raise ValueError(
                     f"{folder}: '{PAD_TOKEN}' is a value of '{field}' in {token}'s files; "
-                    "RecBole's padding has "
-                    "that name. Rename it there."
+                    "RecBole's padding has that name. Rename it there."
                 )
     known = [
         name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
@@ -144,13 +140,13 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
         if field not in known:
             raise ValueError(
                 f"numerical_features: '{field}' is no loaded column of type float or float_seq; "
-                "those are "
-                f"{', '.join(known) or 'none'}.{nearest(field, known)} Load it by load_col."
+                f"those are {', '.join(known) or 'none'}.{nearest(field, known)} Load it by "
+                "load_col."
             )
         if field == dataset.label_field or field in (config["threshold"] or ()):
             raise ValueError(
-                f"numerical_features: '{field}' is what the label is, or is made of; no model may "
-                "read it."
+                f"numerical_features: '{field}' is the label, or the label is made of it; no model "
+                "may read it. Leave it out."
             )
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):
@@ -159,13 +155,10 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"{', '.join(kinds)}.{nearest(unknown[0], kinds)}"
         )
     for field, value in intervals.items():
-        is_number, is_list = (
-            kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ),
-            isinstance(value, (list, tuple)),
-        )
-        if (
-            value is not None and is_number == is_list
-        ):  # of either RecBole keeps or drops rows that nobody asked for
+        is_number = kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        is_list = isinstance(value, (list, tuple))
+        # RecBole would keep or drop the wrong rows.
+        if value is not None and is_number == is_list:
             form = (
                 "an interval such as '[3,5]'"
                 if is_number
@@ -179,18 +172,17 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     if dataset.benchmark_filename_list and (empty := ids.isna().any(axis=1)).any():
         raise ValueError(
             f"{folder}: {empty.sum()} rows of benchmark_filename have no '{dataset.uid_field}' or "
-            f"no '{dataset.iid_field}'. "
-            "Remove these lines."
+            f"no '{dataset.iid_field}'. Remove these lines."
         )
-    # RecBole fills a missing number with the column's mean: a rating or a time nobody gave. An
-    # infinite one orders nothing.
+    # RecBole fills a missing rating or time with the column's mean. An infinite one has no place in
+    # an order.
     for field in ordered_fields(dataset) & set(dataset.inter_feat):
         missing = ~np.isfinite(dataset.inter_feat[field].to_numpy(dtype=float))
         if missing.any():
             raise ValueError(
                 f"{folder}: {token}.inter lacks a finite '{field}' in {missing.sum()} of "
-                f"{len(missing)} rows, first in line "
-                f"{int(missing.argmax()) + 2}. Complete or remove these lines."
+                f"{len(missing)} rows, first in line {int(missing.argmax()) + 2}. Complete or "
+                "remove these lines."
             )
     if (
         dataset.time_field in dataset.inter_feat
@@ -198,50 +190,47 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     ):
         dataset.logger.warning(
             f"'{dataset.time_field}' reaches {latest:g}, where a number of 64 bits is no longer "
-            "exact: rows less than "
-            f"{np.spacing(latest):g} apart may count as one instant. Give it in a coarser unit."
+            f"exact: rows less than {np.spacing(latest):g} apart may count as one instant. Give it "
+            "in a coarser unit."
         )
 
 
 def check_label(dataset: Dataset) -> None:
-    """Refuse rows without a label, or without what ``threshold`` makes it of."""
+    """Refuse rows without a label, or without the column that ``threshold`` makes it of."""
     columns, threshold = dataset.inter_feat, dataset.config["threshold"]
     if threshold is None and dataset.label_field not in columns:
         raise ValueError(
             f"dataset {dataset.dataset_name}: the rows have no column '{dataset.label_field}' and "
-            "no threshold is set. Give "
-            "threshold: {rating: 4} (a rating of 4 or more is a click) or load a 0/1 column named "
-            "by LABEL_FIELD."
+            "no threshold is set. Give threshold: {rating: 4} (a rating of 4 or more is a click) "
+            "or load a 0/1 column named by LABEL_FIELD."
         )
     for field in threshold or ():
         if field not in columns:
             raise ValueError(
                 f"threshold: the rows have no column '{field}', only "
-                f"{', '.join(columns)}.{nearest(field, columns)} It must be "
-                "in load_col: {inter: [...]}."
+                f"{', '.join(columns)}.{nearest(field, columns)} It must be in load_col: "
+                "{inter: [...]}."
             )
 
 
 def check_scaled(dataset: Dataset) -> None:
-    """Refuse rows without a time, and ``normalize_field`` of what is no number."""
+    """Refuse rows without a time, and a ``normalize_field`` that is not a column of numbers."""
     if dataset.time_field not in dataset.inter_feat:
         raise ValueError(
             f"dataset {dataset.dataset_name}: histories need a time, but the rows have no column "
-            f"'{dataset.time_field}' "
-            "(key: TIME_FIELD; it must be in load_col: {inter: [...]})."
+            f"'{dataset.time_field}' (key: TIME_FIELD; it must be in load_col: {{inter: [...]}})."
         )
     known = [name for name, kind in dataset.field2type.items() if kind == FeatureType.FLOAT]
     for field in dataset.config["normalize_field"] or ():
         if field not in known:
             raise ValueError(
                 f"normalize_field: '{field}' is no loaded column of type float; those are "
-                f"{', '.join(known)}."
-                f"{nearest(field, known)}"
+                f"{', '.join(known)}.{nearest(field, known)}"
             )
 
 
 def warn_of_large_numbers(dataset: Dataset) -> None:
-    """Point out numerical features that would drown what they are summed with."""
+    """Warn of numerical features that are much larger than the embeddings they are summed with."""
     numbers = set(dataset.config["numerical_features"] or ()) - set(
         dataset.config["discretization"] or ()
     )
@@ -253,6 +242,6 @@ def warn_of_large_numbers(dataset: Dataset) -> None:
             ):
                 dataset.logger.warning(
                     f"numerical_features: '{field}' reaches {largest:g}, and models multiply its "
-                    "embedding by it. Scale it to 0 "
-                    f"to 1 by normalize_field: [{field}], or cut it into buckets by discretization."
+                    f"embedding by it. Scale it to 0 to 1 by normalize_field: [{field}], or cut it "
+                    "into buckets by discretization."
                 )

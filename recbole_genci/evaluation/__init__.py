@@ -1,1 +1,1 @@
-"""What is measured beyond RecBole's metrics."""
+"""Measurements beyond RecBole's metrics."""

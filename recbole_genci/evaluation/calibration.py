@@ -1,6 +1,4 @@
-"""How much of a LogLoss is the order of the rows, and how much is probabilities that are too high
-or too sure.
-"""
+"""Calibration: the part of a LogLoss that comes from probabilities too high or too confident."""
 
 from __future__ import annotations
 
@@ -14,26 +12,22 @@ _SMALLEST = 1e-7  # float32 scores can be exactly 0 or 1, whose logit is infinit
 _FREE = 1e10  # scikit-learn's C: no penalty, by whatever name its versions call that
 
 DEFINITION = (
-    "LogLoss depends on calibration as well as on order: 'predicted / observed clicks' is the sum "
-    "of the predicted "
-    "probabilities over the number of clicks, and 'LogLoss recalibrated' is what remains once the "
-    "best intercept and slope of "
-    "the logits (Platt), fitted on these very test rows, have been taken out. It is a diagnosis, "
-    "not a figure a model could be "
-    "credited with."
+    "LogLoss depends on calibration as well as on order. 'predicted / observed clicks' is the sum "
+    "of the predicted probabilities over the number of clicks. 'LogLoss recalibrated' is the "
+    "LogLoss with the best intercept and slope of the logits (Platt), fitted on these very test "
+    "rows: a diagnosis, not a figure to credit a model with."
 )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of probabilities on labelled rows.
+    """The calibration of probabilities on labelled rows.
 
     Attributes:
         ratio: sum of the probabilities over the number of clicks; above 1 too many clicks are
             predicted.
-        slope: by which the logits would have to be multiplied; below 1 the probabilities are too
-            sure (Cox, 1958).
-        log_loss: what it is with the best intercept and slope, fitted on the same rows: never above
+        slope: best factor of the logits; below 1 the probabilities are too confident (Cox, 1958).
+        log_loss: LogLoss with the best intercept and slope, fitted on the same rows; never above
             the LogLoss itself.
     """
 
@@ -51,7 +45,7 @@ def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
         scores: ``[R]`` probabilities.
 
     Returns:
-        Calibration: all nan where the rows are all of one class, as their fit has no end.
+        Calibration: nan everywhere if all rows have one class, as the fit then diverges.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if len(np.unique(labels)) < 2:

@@ -1,14 +1,12 @@
-"""Does the generator work? What it generates, held against clicks and against plain guesses (never
-used for selection).
+"""Diagnostics of a generator: how often it names the clicked item, compared with popularity.
 
-A model takes part by ``observe_generator`` of its contract (``recbole_genci.model.base``); one
-whose method returns None, the default, has no diagnostics. Codes are skewed, so that naming the
-most popular ones
-alone hits often: every share of hits stands beside that of *as many* guesses by popularity among
-    the training clicks.
+They never select anything. A model takes part with ``observe_generator`` of its contract
+(``recbole_genci.model.base``); if the method returns None, the default, there are no diagnostics.
+Codes are skewed, so that guessing the most popular ones hits often. Each share of hits is therefore
+given beside the share for the same number of guesses by popularity among the training clicks.
 
-Symbols: R rows, P clicked rows, N levels (the last one tells collisions apart and carries no
-    cohort), k beams.
+Symbols: R rows, P clicked rows, N levels (the last one separates collisions and has no cohorts), k
+beams.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
 
 
 class Popularity(NamedTuple):
-    """Ranks among the training clicks, 1 for the most popular; ties go to the smaller number."""
+    """Popularity ranks among the training clicks, from 1; the smaller id wins a tie."""
 
     codes: list[Tensor]  # of each level's codes [K_n], levels 1..N-1
     items: Tensor  # [num_items], padding last
@@ -56,17 +54,17 @@ def _ranks(counts: Tensor) -> Tensor:
 
 
 def hits(guesses: Tensor, target: Tensor, ranks: Tensor, padding: int) -> dict[str, float | None]:
-    """How often generated guesses, and as many guesses by popularity, name the target.
+    """How often generated guesses, and the same number of guesses by popularity, hit the target.
 
     Args:
-        guesses: ``[P, k]``; ``padding`` where there is none, and repeated guesses count once.
+        guesses: ``[P, k]``, filled up with ``padding``; a repeated guess counts once.
         target: ``[P]``.
         ranks: popularity rank of every possible target ``[K]``, from 1.
+        padding: the value that is no guess.
 
     Returns:
         dict: ``generated`` and ``popular``, shares of the P rows, and ``guesses``, the mean number
-            of distinct ones; None
-        where P = 0.
+            of distinct guesses; None if P = 0.
     """
     ordered = guesses.sort(dim=1).values
     first = torch.ones_like(ordered, dtype=torch.bool)
@@ -81,7 +79,7 @@ def hits(guesses: Tensor, target: Tensor, ranks: Tensor, padding: int) -> dict[s
 
 
 def teacher_agreement(student: Tensor, teacher: Tensor) -> dict[str, float | None]:
-    """Pearson correlation (None where either is constant) and mean absolute difference of
+    """Pearson correlation (None if either is constant) and mean absolute difference of
     probabilities ``[R]``.
     """
     student, teacher = student.double(), teacher.double()
@@ -94,18 +92,17 @@ def teacher_agreement(student: Tensor, teacher: Tensor) -> dict[str, float | Non
 
 
 def summarise(seen: dict[str, Tensor], popular: Popularity) -> dict:
-    """Diagnostics of observed rows, as ``diagnostics.json`` holds them.
+    """Diagnostics of observed rows, the content of ``diagnostics.json``.
 
     Args:
         seen: the columns that ``ModelContract.observe_generator`` documents, on the CPU.
-        popular: of the training part.
+        popular: popularity in the training part.
 
     Returns:
         dict: ``rows``, ``positives``; ``ntp_loss`` of each level in nats (Eq. 2); ``valid_beams``,
-            the share of beams that
-        hold an item; ``first_beam`` and ``all_beams``, each with the hits of the ``codes`` at
-        levels 1..N-1 (is the clicked item in the generated cohort?) and of the ``items``; and
-        ``teacher``, the agreement of Eq. 11, None without one.
+            the share of beams that hold an item; ``first_beam`` and ``all_beams``, each with the
+            hits of the ``codes`` at levels 1..N-1 (is the clicked item in the generated cohort?)
+            and of the ``items``; ``teacher``, the agreement of Eq. 11, None without a teacher.
     """
     clicked = seen["label"] == 1
     codes, item = seen["codes"][clicked], seen["item"][clicked]
@@ -143,16 +140,19 @@ def diagnose(
     device: torch.device,
     max_rows: int | None = None,
 ) -> dict | None:
-    """One pass over a loader's rows; draws no random number, so that it changes no training.
+    """Compute the diagnostics on a loader's rows, without drawing random numbers.
+
+    Training is therefore the same with and without them.
 
     Args:
-        model: any model; put into evaluation mode.
-        loader: of the rows to look at.
+        model: any model; it is put into evaluation mode.
+        loader: a loader over the rows.
         training_part: the model's view of the training rows, for popularity.
-        max_rows: look at so many rows, spread evenly over the split; None looks at all.
+        device: the model's device.
+        max_rows: number of rows, spread evenly over the split; None takes all.
 
     Returns:
-        what ``summarise`` returns; None for a model without a generator.
+        the result of ``summarise``; None for a model without a generator.
     """
     model.eval()
     part = loader.dataset
@@ -176,23 +176,25 @@ def save_diagnostics(
     device: torch.device,
     file: Path,
 ) -> None:
-    """Write ``file`` over all rows of the loaders, by their names; nothing for a model without a
-    generator.
+    """Write the diagnostics on all rows of each loader to ``file``, by the loaders' names.
+
+    Writes nothing for a model without a generator.
     """
-    found = {
+    by_name = {
         name: diagnose(model, loader, training_part, device) for name, loader in loaders.items()
     }
-    if None not in found.values():
-        write_json(file, found)
+    if None not in by_name.values():
+        write_json(file, by_name)
 
 
-def in_words(found: dict) -> str:
-    """The diagnostics that matter most, for a person who has not read the paper; in percent of the
-    clicked rows.
+def in_words(measured: dict) -> str:
+    """The most important diagnostics in words, in percent of the clicked rows.
+
+    A person needs not have read the paper to understand them.
     """
-    if not found["positives"]:
-        return f"generator: no clicks among {found['rows']:,} validation rows."
-    beams, every = found["beams"], found["all_beams"]
+    if not measured["positives"]:
+        return f"generator: no clicks among {measured['rows']:,} validation rows."
+    beams, every = measured["beams"], measured["all_beams"]
 
     def share(hit: Mapping[str, Any], kind: str) -> str:
         return f"{100 * hit[kind]:.1f}%"
@@ -200,16 +202,16 @@ def in_words(found: dict) -> str:
     item, code = every["items"], every["codes"][0]
     return (
         f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of "
-        f"{found['positives']:,} "
-        f"clicks (the most popular items: {share(item, 'popular')}), the item's kind, its first "
-        "code, in "
-        f"{share(code, 'generated')} (the most popular: {share(code, 'popular')})"
+        f"{measured['positives']:,} clicks (the most popular items: {share(item, 'popular')}), "
+        f"the item's kind, its first code, in {share(code, 'generated')} (the most popular: "
+        f"{share(code, 'popular')})"
     )
 
 
-def as_line(found: dict) -> str:
-    """Diagnostics in one line of a log, in percent; ``a/b/c`` are levels, brackets hold as many
-    guesses by popularity.
+def as_line(measured: dict) -> str:
+    """All diagnostics in one line of a log, in percent.
+
+    ``a/b/c`` are levels; a bracket holds the share for the same number of guesses by popularity.
     """
 
     def levels(values: Iterable[float | None], form: str = "{:.2f}") -> str:
@@ -221,17 +223,17 @@ def as_line(found: dict) -> str:
     def hit(name: str, hits_of: Sequence[Mapping[str, Any]]) -> str:
         return f"{name} {shares(hits_of, 'generated')} % (popular {shares(hits_of, 'popular')} %)"
 
-    first, every = found["first_beam"], found["all_beams"]
+    first, every, teacher = measured["first_beam"], measured["all_beams"], measured["teacher"]
     parts = [
-        f"generator on {found['rows']} rows, {found['positives']} clicks: L_NTP "
-        f"{levels(found['ntp_loss'])}",
+        f"generator on {measured['rows']} rows, {measured['positives']} clicks: L_NTP "
+        f"{levels(measured['ntp_loss'])}",
         hit("cohort hits of 1 beam", first["codes"]),
-        hit(f"of {found['beams']}", every["codes"]),
+        hit(f"of {measured['beams']}", every["codes"]),
         hit("item hits", [every["items"]]),
-        f"valid beams {shares([{'share': found['valid_beams']}], 'share')} %",
+        f"valid beams {shares([{'share': measured['valid_beams']}], 'share')} %",
     ]
-    if found["teacher"]:
-        agreement = [found["teacher"]["correlation"], found["teacher"]["mean_absolute_difference"]]
+    if teacher:
+        agreement = [teacher["correlation"], teacher["mean_absolute_difference"]]
         parts.append(
             "SR teacher r {}, |dp| {}".format(*(levels([value], "{:.3f}") for value in agreement))
         )

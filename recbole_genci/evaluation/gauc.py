@@ -9,14 +9,13 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
     """Mean of the users' AUC, each weighted by the user's number of rows (impressions).
 
     ``sum_u n_u * AUC_u / sum_u n_u`` over the users that have both a click and a row without one;
-    AUC_u is undefined for the others. It judges the order within a user, which is what a ranker
-    decides; users that click more or less than others move the AUC over all rows but not this.
-    Introduced by Zhu et al., "Optimized Cost per Click in Taobao Display Advertising" (KDD 2017),
-    and the metric of DIN's paper (Zhou et al., KDD 2018, section 6.3), whose weights these are.
+    AUC_u is undefined for the others. GAUC judges the order within a user, which is what a ranker
+    decides. Users who click more or less than others change the AUC over all rows, but not GAUC.
+    It was introduced by Zhu et al., "Optimized Cost per Click in Taobao Display Advertising" (KDD
+    2017); DIN's paper uses it with these weights (Zhou et al., KDD 2018, section 6.3).
 
-    RecBole's own ``gauc`` is no help here: it is a ranking metric, computed from ranks among all or
-    sampled items, so that it cannot be had of labelled rows nor beside AUC and LogLoss; and it
-    weights users by their clicks.
+    RecBole's own ``gauc`` does not fit here: it is a ranking metric, computed from ranks among all
+    or sampled items, so that labelled rows have none, and it weights users by their clicks.
 
     Args:
         users: ``[R]`` any numbers or strings that tell users apart.
@@ -27,7 +26,7 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
         float: between 0 and 1; nan if no user has rows of both classes.
 
     Raises:
-        ValueError: arrays of different lengths, labels other than 0 and 1, or scores that are not
+        ValueError: the arrays have different lengths, labels are not 0 or 1, or scores are not
             finite.
     """
     users, labels, scores = np.asarray(users), np.asarray(labels), np.asarray(scores)
@@ -51,13 +50,14 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
     user, clicked, scores = user[order], labels[order] == 1, scores[order]
     rows = np.bincount(user)
     clicks = np.bincount(user[clicked], minlength=len(rows))
-    # Ranks from 1 within each user. A run of equal scores starts where the user or the score
+    # Ranks from 1 within each user. A group of equal scores starts where the user or the score
     # changes.
     starts = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (scores[1:] != scores[:-1])])
     length = np.diff(np.r_[starts, len(user)])
     middle = np.repeat(starts + (length + 1) / 2, length)
     ranks = middle - (np.cumsum(rows) - rows)[user]
-    # Mann and Whitney: pairs in the right order, half of a tie, from the sum of the clicks' ranks.
+    # Mann and Whitney: the sum of the clicks' ranks gives the number of pairs in the right order; a
+    # tie counts half.
     pairs = (
         np.bincount(user[clicked], weights=ranks[clicked], minlength=len(rows))
         - clicks * (clicks + 1) / 2

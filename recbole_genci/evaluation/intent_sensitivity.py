@@ -1,11 +1,10 @@
-"""What a trained GenCI's short-term intent depends on: the target item, the generated cohorts, the
-history they read.
+"""How much a trained GenCI's short-term intent depends on target item, generated cohorts, history.
 
-H_STI (Eq. 6-9) can have the shape of an intent and still be one thing alone, a mean of the history
-for instance, if an attention has not learned to choose. Here each input is exchanged for another
-row's, the others kept; how far that moves H_STI, against how much it varies from row to row, is the
-input's share of its variance (Sobol's total index, by Jansen's estimator, ``E[(h - h')^2] / 2
-Var(h)``). Shares overlap where inputs act together, so that they can sum to more than 1.
+If an attention has not learned to choose, H_STI (Eq. 6-9) may depend on one input alone, and be for
+instance a mean of the history. Here one input is taken from another row, and the others stay. How
+much that changes H_STI, relative to its variation over rows, is the input's share of the variance:
+Sobol's total index, by Jansen's estimator ``E[(h - h')^2] / 2 Var(h)``. If inputs act together,
+their shares overlap, and the sum may exceed 1.
 """
 
 from __future__ import annotations
@@ -21,18 +20,17 @@ TARGET_ITEM, COHORTS, HISTORY = "target item", "generated cohorts", "history"
 
 @torch.no_grad()
 def short_term_sensitivity(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, float]:
-    """Share of the variance of H_STI that comes from each of its inputs.
+    """The share of the variance of H_STI that comes from each of its inputs.
 
     Args:
-        saved_run: what ``recbole_genci.load`` returns, of a GenCI with short-term intents.
-        rows: of the test part, as many as there are at most; chosen as by ``intent_vectors``, users
-            as different as may be.
-        seed: of the choice, and of what is exchanged.
+        saved_run: a loaded run (``recbole_genci.load``) of a GenCI with short-term intents.
+        rows: number of test rows, at most all; chosen as by ``intent_vectors``, from as many users
+            as possible.
+        seed: seed of the choice of rows, and of the exchange.
 
     Returns:
-        dict: ``'target item'``, ``'generated cohorts'`` and ``'history'``, each from 0 upwards; nan
-            where H_STI is the same for
-        all rows.
+        dict: ``'target item'``, ``'generated cohorts'`` and ``'history'``, each 0 or more; nan if
+            H_STI is the same for all rows.
     """
     model, part = saved_run.model.eval(), saved_run.loader("test").dataset
     chosen = choose_rows(part.inter_feat[part.uid_field].numpy(), rows, seed)
@@ -42,8 +40,8 @@ def short_term_sensitivity(saved_run: LoadedRun, rows: int, seed: int) -> dict[s
     other_target = Interaction(
         batch.interaction | {model.item_field: batch[model.item_field].roll(1, 0)}
     )
-    # Histories are in the order of length, then of users and time: the next one would often be the
-    # same user's, a click later.
+    # Histories are sorted by length, user and time, so that the next one would often be of the same
+    # user, one click later.
     shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(encoded.mask))).to(
         encoded.mask.device
     )
@@ -56,10 +54,9 @@ def short_term_sensitivity(saved_run: LoadedRun, rows: int, seed: int) -> dict[s
         COHORTS: (batch, encoded, other_beams),
         HISTORY: (batch, other_history, beams),
     }
-    found = {}
+    shares = {}
     for name, (rows_of, history, generated) in exchanged.items():
-        moved = model.short_term_intent(rows_of, history, index, generated).double() - intent
-        found[name] = (
-            (moved.square().sum(1).mean() / (2 * variance)).item() if variance > 0 else float("nan")
-        )
-    return found
+        change = model.short_term_intent(rows_of, history, index, generated).double() - intent
+        share = change.square().sum(1).mean() / (2 * variance)
+        shares[name] = share.item() if variance > 0 else float("nan")
+    return shares

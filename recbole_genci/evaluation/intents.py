@@ -1,18 +1,17 @@
-"""Long-term intents, short-term intents and target items (Fig. 4): in one space, in numbers, and in
-a picture.
+"""Long-term intents, short-term intents and target items (Fig. 4) in one space: numbers and a
+picture.
 
 The paper maps "the embeddings of long-term and short-term intents, together with target item
 representations" by t-SNE, and reads off that short-term intents are compact and lie around their
 targets while long-term intents spread widely.
 
-**One space.** H_LTI is a state of the T5 (width m), H_STI a sum of attention values (width d), E_v
-a concatenation of field embeddings (width d times the item's fields): no distance between them
-means anything, nor would padding or standardising give it one. The model itself brings them
-together in one place, the first layer of the prediction MLP, where Eq. 10 reads ``W [H_LTI; H_STI;
-E_u; E_v] = W_L H_LTI + W_S H_STI + W_u E_u + W_v E_v``. The vectors compared here are these
-summands, all of the layer's width and in its units. They also do not depend on how the model
-happens to write an intent down: turning or stretching H_LTI, with W_L turned and shrunk to match,
-is the same model, and moves H_LTI but not ``W_L H_LTI``.
+**One space.** H_LTI is a state of the T5 (width m), H_STI a sum of attention values (width d), and
+E_v a concatenation of field embeddings (width d times the item's fields). Distances between them
+mean nothing, and padding or standardising would not change that. The model itself brings them
+together in the first layer of the prediction MLP, where Eq. 10 is ``W [H_LTI; H_STI; E_u; E_v] =
+W_L H_LTI + W_S H_STI + W_u E_u + W_v E_v``. This module compares these summands, which have the
+layer's width and units. They do not depend on the model's internal representation of an intent: if
+H_LTI is rotated or scaled, and W_L by the inverse, the model is the same, and so is ``W_L H_LTI``.
 """
 
 from __future__ import annotations
@@ -46,31 +45,28 @@ class LoadedRun(Protocol):
 LONG_TERM, SHORT_TERM, TARGET = "long-term intent", "short-term intent", "target item"
 _SHARES = {LONG_TERM: "long_term", SHORT_TERM: "short_term", TARGET: "item"}
 
-NEGLIGIBLE = (
-    1e-6  # of the widest set's range: float32 scores cannot tell such a set from a constant
-)
+# Share of the widest set's range; in float32 a set with a smaller range is constant.
+NEGLIGIBLE = 1e-6
 
-#: Colours of Okabe and Ito, which the colour-blind tell apart, and shapes for print: name, colour,
-#: marker.
+#: Name, colour and marker. Colour-blind people can tell the colours apart (Okabe and Ito); the
+#: markers differ in print.
 _STYLES = ((LONG_TERM, "#0072B2", "o"), (SHORT_TERM, "#E69F00", "^"), (TARGET, "#000000", "+"))
 
 
 def intent_vectors(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, np.ndarray]:
-    """``W_L H_LTI``, ``W_S H_STI`` and ``W_v E_v`` (see above) of test rows chosen at random.
+    """``W_L H_LTI``, ``W_S H_STI`` and ``W_v E_v`` (see above) of randomly chosen test rows.
 
     Args:
-        saved_run: what ``recbole_genci.load`` returns, of GenCI.
-        rows: how many; all, if the test part has no more. No user comes twice before every user has
-            come once.
-        seed: of the choice.
+        saved_run: a loaded GenCI run (``recbole_genci.load``).
+        rows: number of rows, at most all. No user is chosen twice before every user is chosen once.
+        seed: seed of the choice.
 
     Returns:
         dict: ``'long-term intent'``, ``'short-term intent'`` and ``'target item'``, each float64
-            ``[R, h]``, h the width of the
-        prediction MLP's first layer, row by row of the same test rows.
+            ``[R, h]`` for the same test rows; h is the width of the prediction MLP's first layer.
 
     Raises:
-        ValueError: fewer than three rows, or a model without both intents.
+        ValueError: there are fewer than three rows, or the model lacks one of the intents.
     """
     model, part = saved_run.model, saved_run.loader("test").dataset
     name = saved_run.config["model"]
@@ -94,7 +90,7 @@ def intent_vectors(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, np.n
 
 
 def check_intents(config: Config, rows: int) -> None:
-    """Raises ValueError for a GenCI without both intents, or fewer than three rows to compare."""
+    """Raise ValueError if GenCI lacks one of the intents, or for fewer than three rows."""
     for key in ("use_long_term", "use_short_term"):
         if not config[key]:
             raise ValueError(
@@ -102,7 +98,8 @@ def check_intents(config: Config, rows: int) -> None:
             )
     if rows < 3:
         raise ValueError(
-            f"intents: {rows} rows are too few to compare; choose 3 or more of a test part as long."
+            f"intents: {rows} rows are too few to compare; choose 3 or more, from a test part with "
+            "as many."
         )
 
 
@@ -119,40 +116,40 @@ def choose_rows(users: np.ndarray, rows: int, seed: int) -> np.ndarray:
 
 
 def spread(vectors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """How compact or spread each set of ``intent_vectors`` is, and how much it follows the target
-    items.
+    """Numbers that tell how compact each set of ``intent_vectors`` is, and how much it follows the
+    target items.
 
-    t-SNE adapts to the density around every point, so that the size of a clump in the picture says
-    next to nothing (van der Maaten and Hinton, 2008, section 3). These numbers are taken before it,
-    and a common scale of all vectors changes none:
+    t-SNE adapts to the density around each point, so that the size of a cluster in the picture
+    means little (van der Maaten and Hinton, 2008, section 3). These numbers are computed from the
+    vectors themselves, and do not depend on a common scale:
 
-    - ``relative_radius``: root mean square distance from the set's mean, over that of the target
-      items. Meaningful because
-      the sets share their space: below 1, the set moves the first layer less than the items do.
-    - ``cosine_distance``: mean of ``1 - cos`` over all pairs of different rows, 0 if all point one
-      way and 1 if in all directions alike; a zero vector counts as at right angles. Unlike the
-      others it is told by what rows have in common.
+    - ``relative_radius``: root mean square distance from the set's mean, divided by that of the
+      target items. It is meaningful because the sets share their space: below 1, the set changes
+      the first layer less than the items do.
+    - ``cosine_distance``: mean of ``1 - cos`` over all pairs of different rows: 0 if all vectors
+      point in one direction, 1 if they point evenly in all. A zero vector counts as orthogonal. It
+      is the only number here that depends on the set's mean.
     - ``effective_dimension``: participation ratio ``(sum l)^2 / sum l^2`` of the covariance's
-      eigenvalues l: in how many directions the set spreads, from 1 to min(R - 1, h). It knows no
-      size, only shape.
+      eigenvalues l, the number of directions in which the set spreads, from 1 to min(R - 1, h). It
+      depends on the set's shape, not on its size.
     - ``target_alignment``: linear centred kernel alignment with the target items (Kornblith et al.,
-      2019), 1 if rows lie to one another as their targets do, whatever the place, turn and size of
-      the set; for unrelated sets of effective dimensions p and q about ``sqrt(p q) / R``. It stands
-      for "centred around their corresponding target items".
+      2019): 1 if the rows are arranged like their targets, up to shift, rotation and scale; about
+      ``sqrt(p q) / R`` for unrelated sets of effective dimensions p and q. It measures "centred
+      around their corresponding target items".
 
     Args:
-        vectors: three sets, as of ``intent_vectors``; ``[R, h]`` each.
+        vectors: three sets ``[R, h]``, from ``intent_vectors``.
 
     Returns:
-        dict: these four numbers for each set; nan where a set does not vary.
+        dict: these four numbers for each set; nan if a set does not vary.
 
     Raises:
-        ValueError: sets that are missing, too small, or not of one shape.
+        ValueError: a set is missing or too small, or the shapes differ.
     """
     _check(vectors)
     centred = {name: matrix - matrix.mean(axis=0) for name, matrix in vectors.items()}
     target = centred[TARGET]
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the nan that is promised
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 gives the documented nan
         return {
             name: {
                 "relative_radius": float(np.linalg.norm(matrix) / np.linalg.norm(target)),
@@ -168,21 +165,20 @@ def spread(vectors: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) -> None:
-    """A t-SNE map (PNG) of the three sets of ``intent_vectors``, with the numbers of ``spread`` in
-    its legend.
+    """Draw a t-SNE map (PNG) of the sets of ``intent_vectors``, with the numbers of ``spread``.
 
-    The sets are mapped together in their common space, each moved to its own mean first: a set's
-        mean is the same for every
-    row, the layer's bias could as well carry it, and left in it would show three islands whatever
-    the intents. A set that does not vary is left out, and the legend says so.
+    The sets are mapped together, each without its own mean. A mean is the same for every row, and
+    the layer's bias could carry it; with their means the sets would always be three islands. A set
+    that does not vary is left out, and the legend says so.
 
     Args:
-        file: where to write it, whole or not at all.
-        seed: of t-SNE.
+        vectors: the three sets.
+        file: the file, written atomically.
+        seed: seed of t-SNE.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: as of ``spread``, or sets of which none varies.
+        ValueError: as for ``spread``, or no set varies.
     """
     if not can_draw():
         raise ImportError(
@@ -202,7 +198,7 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
     places = dict(zip(drawn, np.split(tsne.fit_transform(points), len(drawn))))
     figure, (axis,) = row_of_axes(1, 7, 7.6)
     for name, colour, marker in _STYLES:
-        found = numbers[name]
+        measured = numbers[name]
         if name not in drawn:
             axis.scatter(
                 [],
@@ -213,10 +209,9 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
             )
             continue
         label = (
-            f"{name}: relative radius {found['relative_radius']:.2g}, cosine distance "
-            f"{found['cosine_distance']:.2f}, "
-            f"dimension {found['effective_dimension']:.1f}, alignment "
-            f"{found['target_alignment']:.2f}"
+            f"{name}: relative radius {measured['relative_radius']:.2g}, cosine distance "
+            f"{measured['cosine_distance']:.2f}, dimension {measured['effective_dimension']:.1f}, "
+            f"alignment {measured['target_alignment']:.2f}"
         )
         face = {"color": colour} if marker == "+" else {"facecolors": colour, "edgecolors": "none"}
         axis.scatter(
@@ -235,9 +230,7 @@ def plot_intents(vectors: dict[str, np.ndarray], file: str | Path, seed: int) ->
 
 
 def _sets_that_vary(vectors: Mapping[str, np.ndarray]) -> list[str]:
-    """Names of the sets whose rows differ by more than rounding; of the others t-SNE would spread
-    the rounding errors out.
-    """
+    """Names of the sets whose rows differ by more than rounding, which t-SNE would magnify."""
     ranges = {name: np.ptp(vectors[name], axis=0).max() for name in _SHARES}
     return [name for name, size in ranges.items() if size > NEGLIGIBLE * max(ranges.values())]
 

@@ -1,9 +1,8 @@
 """Recall@K and NDCG@K of the items a model generates, on the clicked rows of a split.
 
-A clicked row has one relevant item, its own: Recall@K is the share of rows that have it among the
-    first K generated, NDCG@K
-the mean of ``1 / log2(1 + rank)`` over them. Beside both stands the list of the most popular items
-of the training clicks.
+A clicked row has one relevant item, its own. Recall@K is the share of rows whose item is among the
+first K generated ones; NDCG@K is the mean of ``1 / log2(1 + rank)``, 0 for a miss. Both are also
+measured for the list of the most popular items among the training clicks.
 """
 
 from __future__ import annotations
@@ -22,27 +21,26 @@ from recbole_genci.utils.validation import is_whole
 
 
 def ranks_of(items: Tensor, target: Tensor, history: Tensor | None = None) -> Tensor:
-    """Rank ``[P]`` of each row's target among ``items [P, W]``, from 1; 0 where the list lacks it.
+    """Rank ``[P]`` of each row's target among ``items [P, W]``, from 1; 0 if the list lacks it.
 
     Args:
         items: best first; 0 stands for no item.
         target: ``[P]``.
-        history: ``[P, H]``, items that are left out of the list, also where one of them is the
-            target; 0 is padding.
+        history: ``[P, H]`` items that are removed from the list, even the target; 0 is padding.
     """
     kept = items != 0
     if history is not None:
-        for clicked in history.unbind(1):  # all at once would take [P, W, H]
+        for clicked in history.unbind(1):  # one at a time, as all would need [P, W, H]
             kept &= items != clicked.unsqueeze(1)
-    found = kept & (items == target.unsqueeze(1))
-    return (kept.cumsum(1) * found).amax(1)
+    is_target = kept & (items == target.unsqueeze(1))
+    return (kept.cumsum(1) * is_target).amax(1)
 
 
 def ranking_metrics(ranks: Tensor, k: Sequence[int]) -> dict[str, float]:
-    """``recall@K`` and ``ndcg@K`` of ranks ``[P]``, from 1, 0 for a miss.
+    """``recall@K`` and ``ndcg@K`` of ranks ``[P]``, from 1; 0 is a miss.
 
     Raises:
-        ValueError: no rows.
+        ValueError: there are no rows.
     """
     if len(ranks) == 0:
         raise ValueError("recall: the part has no clicked row, so that there is no item to recall.")
@@ -69,20 +67,23 @@ def recall(
     """Recall@K and NDCG@K of a model's ``generate_items`` over a loader's clicked rows.
 
     Args:
+        model: a model with ``generate_items``.
+        loader: a loader over the rows.
         training_part: the model's view of the training rows, for popularity.
+        device: the model's device.
         k: lengths of the list.
-        num_beams: width of the search; default the largest K, plus the longest history if that is
-            excluded. The number of items gives the exact ranking of the whole catalogue.
-        exclude_history: leave the items of the row's history (as long as the model reads it) out of
-            both lists. Off by default, as in RecBole's own evaluation of sequential recommenders: a
-            clicked item may be clicked again.
+        num_beams: width of the search; by default the largest K, plus the longest history if it is
+            excluded. With the number of items the ranking of the whole catalogue is exact.
+        exclude_history: whether to remove the items of the row's history, as the model reads it,
+            from both lists. Off by default, as in RecBole's own evaluation of sequential
+            recommenders: a clicked item may be clicked again.
 
     Returns:
         dict: ``generated`` and ``popular``, each with ``recall@K`` and ``ndcg@K``.
 
     Raises:
-        ValueError: a model that generates nothing, no clicked row, or a length or width below what
-            is needed.
+        ValueError: the model generates nothing, no row is clicked, or a length or width is too
+            small.
     """
     if not model.generates_items:
         raise ValueError(f"recall: {type(model).__name__} generates no items.")
@@ -100,7 +101,7 @@ def recall(
         )
     model.eval()
     width = num_beams or needed
-    favourites = popularity(training_part).items.argsort()[:-1]  # without padding, which ranks last
+    favourites = popularity(training_part).items.argsort()[:-1]  # padding has the last rank
     favourites = favourites[:needed].to(device)
     generated, popular = [], []
     for interaction, *_ in loader:

@@ -1,4 +1,4 @@
-"""Scoring the rows of a loader, and RecBole's metrics of those scores."""
+"""Score the rows of a loader, and compute metrics of the scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from tqdm import tqdm
 
 from recbole_genci.config import Config
-from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_asked, takes_users
+from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_named, takes_users
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -32,19 +32,16 @@ def score_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predict every row of a loader.
 
-    RecBole's collector joins the scores anew after every batch (collector.py:44), in time that
-    grows with the square of the rows; here they are joined once.
-
-    Several processes score whole batches in turn and exchange them: each row once, and as one
-        process scores it.
+    RecBole's collector joins the scores after every batch (collector.py:44), so that its time grows
+    with the square of the rows; here they are joined once. Several processes score whole batches in
+    turn and exchange them: each row is scored once, as by a single process.
 
     Returns:
         click probabilities ``[R]`` and labels ``[R]``, in the loader's order, on the CPU.
 
     Raises:
-        FloatingPointError: a score that is not finite, which scikit-learn's curve would take for
-            the best score of all.
-        ValueError: what the model predicts is not one probability a row.
+        FloatingPointError: a score is not finite; scikit-learn would take it for the best score.
+        ValueError: the model does not predict one probability per row.
     """
     model.eval()
     batches = []
@@ -59,16 +56,17 @@ def score_rows(
     if not torch.isfinite(scores).all():
         raise FloatingPointError(
             f"{type(model).__name__} predicted {int((~torch.isfinite(scores)).sum())} of "
-            f"{len(scores)} scores that are not "
-            "finite. Lower learning_rate or set clip_grad_norm: {max_norm: 5.0}."
+            f"{len(scores)} scores that are not finite. Lower learning_rate or set "
+            "clip_grad_norm: {max_norm: 5.0}."
         )
     check_probabilities(model, scores, len(labels))
     return scores, labels
 
 
 def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: int) -> None:
-    """Raises ValueError for scores that are not one number from 0 to 1 a row: LogLoss would cut
-    them off without a word.
+    """Raise ValueError for scores that are not one number from 0 to 1 per row.
+
+    LogLoss would silently clip them.
     """
     name = type(model).__name__
     if scores.shape != (rows,):
@@ -85,7 +83,7 @@ def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: 
 
 
 def users_of(loader: AbstractDataLoader) -> np.ndarray:
-    """User id of each row ``[R]`` of a loader that keeps the rows' order."""
+    """User id of each row ``[R]`` of a loader that does not shuffle."""
     return users_of_part(loader.dataset)
 
 
@@ -97,18 +95,20 @@ def users_of_part(part: CTRDataset) -> np.ndarray:
 def metrics_of(
     config: Config, scores: torch.Tensor, labels: torch.Tensor, users: np.ndarray | None = None
 ) -> dict[str, float]:
-    """The configuration's ``metrics`` of scores ``[R]`` against labels ``[R]``, by their names in
-    lower case.
+    """The configured metrics of scores ``[R]`` against labels ``[R]``, by name in lower case.
 
     Args:
-        users: ``[R]``, for GAUC and for metrics of one's own that ask for them.
+        config: the Config, whose ``metrics`` are computed.
+        scores: click probabilities ``[R]``.
+        labels: labels ``[R]``.
+        users: users ``[R]``, for GAUC and for a person's own metrics with a parameter ``users``.
 
     Raises:
-        ValueError: a metric of one's own that fails, or gives no number; names its file and line.
+        ValueError: a person's own metric fails or returns no number; names its file and line.
     """
     return {
         metric.key: _measured(metric, config, scores, labels, users)
-        for metric in metrics_asked(config["metrics"])
+        for metric in metrics_named(config["metrics"])
     }
 
 

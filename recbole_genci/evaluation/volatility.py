@@ -1,9 +1,8 @@
-"""How fast users' interests change (Table 5): the mean Jaccard distance of the genres of
-consecutive clicks.
+"""Interest volatility of users (Table 5): mean Jaccard distance of the genres of successive clicks.
 
 The paper says (A.1): users fall "into fast-changing and slow-changing groups based on interest
-volatility, calculated via the average Jaccard distance of consecutive item genres". What it leaves
-open is chosen here, and said by ``DEFINITION``.
+volatility, calculated via the average Jaccard distance of consecutive item genres". ``DEFINITION``
+states the choices that the paper leaves open.
 """
 
 from __future__ import annotations
@@ -22,13 +21,11 @@ FAST, SLOW, UNDEFINED = "fast", "slow", ""
 
 DEFINITION = (
     "A user's volatility is the mean Jaccard distance (1 - shared / all) of the genre or category "
-    "sets (volatility_field) of "
-    "consecutive clicks, over the user's training clicks in time order, clicks of one instant in "
-    "the order of the .inter file; "
-    "clicks of items without a genre are passed over, and users with fewer than two others belong "
-    "to no group. Fast-changing "
-    "users lie above the median over all users that have a volatility, slow-changing ones at or "
-    "below it."
+    "sets (volatility_field) of consecutive clicks. It is taken over the user's training clicks in "
+    "time order; clicks of equal time are in the order of the .inter file. Clicks of items without "
+    "a genre are skipped; users with fewer than two other clicks belong to no group. Fast-changing "
+    "users lie above the median over all users with a volatility, slow-changing users at or below "
+    "it."
 )
 
 
@@ -45,22 +42,18 @@ class UserVolatility:
 
     @property
     def threshold(self) -> float:
-        """The median over users that have a volatility, above which a user is fast; nan if none
-        has.
-        """
+        """The median over users with a volatility; nan if none has one. Users above it are fast."""
         known = self.volatility[~np.isnan(self.volatility)]
         return float(np.median(known)) if len(known) else float("nan")
 
 
 def user_volatility(parts: Sequence[CTRDataset], training_only: bool = True) -> UserVolatility:
-    """Volatility of every user of a run.
+    """The volatility of every user of a run.
 
     Args:
-        parts: training, validation and test part: ``Plan.parts``, or ``SavedRun.parts`` as ``load``
-            restores them.
-        training_only: count training clicks alone. A group is then settled by what was known before
-            any held-out row: with held-out clicks, users would be sorted in part by the very clicks
-            that the groups' AUC is about.
+        parts: the training, validation and test part, from ``Plan.parts`` or ``SavedRun.parts``.
+        training_only: whether to count training clicks only. Held-out clicks would sort users into
+            groups by the very clicks that the groups' AUC measures.
 
     Raises:
         ValueError: no item field holds sets, or ``volatility_field`` names one that does not.
@@ -90,12 +83,13 @@ def user_volatility(parts: Sequence[CTRDataset], training_only: bool = True) -> 
 
 
 def groups(volatility: UserVolatility, users_of_rows: np.ndarray) -> np.ndarray:
-    """Group ``[R]`` of each row by its user: ``'fast'`` above the median, ``'slow'`` at or below
-    it, ``''`` if undefined.
+    """Group ``[R]`` of each row's user: ``'fast'`` above the median, else ``'slow'``.
+
+    A user without a volatility has ``''``.
 
     Args:
-        users_of_rows: ``[R]`` internal user ids; ids that ``volatility`` does not know are
-            undefined.
+        volatility: the users' volatility.
+        users_of_rows: ``[R]`` internal user ids; ids that ``volatility`` lacks get ``''``.
     """
     names = np.where(volatility.volatility > volatility.threshold, FAST, SLOW)
     names[np.isnan(volatility.volatility)] = UNDEFINED
@@ -119,7 +113,7 @@ def jaccard_distance(sets: csr_array, first: np.ndarray, second: np.ndarray) -> 
 
 
 def _item_sets(part: CTRDataset) -> csr_array:
-    """Which item has which genre: ``[num_items, num_genres]`` of ones, row 0 (padding) empty."""
+    """The genres of each item: ``[num_items, num_genres]`` of ones; row 0, padding, is empty."""
     field = set_field(part)
     values = part.item_feat[field].numpy().reshape(part.item_num, -1)
     item, column = np.nonzero(values)  # 0 is padding
@@ -132,11 +126,10 @@ def _item_sets(part: CTRDataset) -> csr_array:
 
 
 def set_field(part: CTRDataset) -> str:
-    """The item field that holds an item's genres: ``volatility_field``, or the only ``token_seq``
-    field of items.
+    """The item field of genres: ``volatility_field``, or the only ``token_seq`` field of items.
 
     Raises:
-        ValueError: no such field, or several.
+        ValueError: there is no such field, or there are several.
     """
     tokens = [
         field
@@ -146,26 +139,24 @@ def set_field(part: CTRDataset) -> str:
         if part.item_feat is not None and field in part.item_feat
     ]
     sequences = [field for field in tokens if part.field2type[field] == FeatureType.TOKEN_SEQ]
-    asked, where = part.config["volatility_field"], f"dataset {part.dataset_name}"
+    field, where = part.config["volatility_field"], f"dataset {part.dataset_name}"
     load = "Load one by load_col: {item: [...]} and name it by volatility_field."
-    if asked is not None:
-        if asked not in tokens:
+    if field is not None:
+        if field not in tokens:
             raise ValueError(
-                f"volatility_field: '{asked}' is no loaded item field of type token_seq or token "
-                f"of {where}, which has "
-                f"{', '.join(tokens) or 'none'}.{nearest(asked, tokens)} {load}"
+                f"volatility_field: '{field}' is no loaded item field of type token_seq or token "
+                f"of {where}, which has {', '.join(tokens) or 'none'}.{nearest(field, tokens)} "
+                f"{load}"
             )
-        return asked
+        return field
     if not sequences:
         raise ValueError(
             f"volatility_field: {where} has no loaded item field of type token_seq, so that items "
-            "have no genres or categories "
-            f"whose change could be measured. {load}"
+            f"have no genres or categories whose change could be measured. {load}"
         )
     if len(sequences) > 1:
         raise ValueError(
             f"volatility_field: {where} has several item fields of type token_seq, "
-            f"{', '.join(sequences)}; say which of them "
-            "holds the genres or categories."
+            f"{', '.join(sequences)}; say which of them holds the genres or categories."
         )
     return sequences[0]

@@ -1,5 +1,6 @@
-"""Every table and figure of the paper from one command each: ``python run_recbole_genci.py
---experiment=NAME --dataset=NAME``.
+"""The paper's tables and figures, each made by one command.
+
+The command is ``python run_recbole_genci.py --experiment=NAME --dataset=NAME``.
 """
 
 from recbole_genci.experiments.command import experiment

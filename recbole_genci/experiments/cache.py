@@ -1,6 +1,4 @@
-"""Rows once per data configuration, semantic IDs once per tokenizer configuration, for all
-experiments of one command.
-"""
+"""A cache of rows and semantic IDs, which all experiments of one command share."""
 
 from __future__ import annotations
 
@@ -16,16 +14,18 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import asks_for_settings
 from recbole_genci.utils.logs import start_console
 
+_logger = logging.getLogger(__name__)
 
-class Preparation:
-    """Remembers what it has prepared."""
+
+class DataCache:
+    """Prepares rows once per data configuration, semantic IDs once per tokenizer configuration."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[list[CTRDataset], str]] = {}
         self._ids: dict[str, SemanticIDs | None] = {}
 
     def rows(self, config: Config) -> tuple[list, str]:
-        """Training, validation and test part, and their fingerprint (``rows_fingerprint``)."""
+        """The training, validation and test part, and their ``rows_fingerprint``."""
         keys = [
             *config.parameters["Dataset"],
             "eval_args",
@@ -42,12 +42,13 @@ class Preparation:
         return self._rows[key]
 
     def semantic_ids(self, config: Config, published: bool = True) -> SemanticIDs | None:
-        """Those that the configuration's model reads; None if it reads none. ``published`` as of
-        `find_semantic_ids`.
+        """The semantic IDs that the configuration's model reads; None if it reads none.
+
+        ``published`` as for ``find_semantic_ids``.
 
         Raises:
-            ValueError, FileNotFoundError, ImportError, RuntimeError: an encoder that cannot be had,
-                or a failing fit.
+            ValueError, FileNotFoundError, ImportError, RuntimeError: the encoder is not available,
+                or the fit failed.
         """
         if not config.model_class.reads_semantic_ids:
             return None
@@ -57,11 +58,11 @@ class Preparation:
             [fingerprint, keys, asks_for_settings(config), published], sort_keys=True, default=str
         )
         if key not in self._ids:
-            if not published:  # several are made, one after another
-                logging.getLogger().info(
+            if not published:  # the experiment makes several sets of IDs, one after another
+                _logger.info(
                     f"Semantic IDs for {config['model']}: {config['text_encoder']}, "
-                    f"{config['quantizer']}, "
-                    f"{config['num_codebooks']} x {config['codebook_size']} codes."
+                    f"{config['quantizer']}, {config['num_codebooks']} x "
+                    f"{config['codebook_size']} codes."
                 )
             self._ids[key] = prepare_semantic_ids(config, parts[0], published)
         return self._ids[key]

@@ -1,4 +1,4 @@
-"""``--experiment=NAME``: from the words of a command line, or one call, to tables and pictures."""
+"""``--experiment=NAME``: run an experiment from a command line or from Python."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.experiments.cache import Preparation
+from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.definition import chosen, describe
 from recbole_genci.experiments.outcome import Outcome
-from recbole_genci.experiments.request import Asked, Request, check_request, parse_seeds
+from recbole_genci.experiments.request import (
+    ExperimentArguments,
+    Request,
+    check_request,
+    parse_seeds,
+)
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.report import aligned
@@ -26,14 +31,18 @@ from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, start_console
 from recbole_genci.utils.own_code import reference_of
 
-_OWN = ("experiment", "dataset", "models", "seeds", "config_files")
-USAGE = """\
-usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N] [--models=NAME,NAME...] [--key=value ...]
+_logger = logging.getLogger(__name__)
 
-Trains what the experiment needs, and writes results/NAME-DATASET/: table.md, table.csv, pictures, and runs.jsonl with a line
-for every run. Runs that have finished are kept: the same command, started again, goes on where it was stopped. A run that
-another experiment of the same results folder needs too is trained once. --experiment=all runs all of them. Other keys as of
---help without --experiment; they count for every line of the table, a line's own keys apart.
+_ARGUMENTS = ("experiment", "dataset", "models", "seeds", "config_files")
+USAGE = """\
+usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
+                                   [--models=NAME,NAME...] [--key=value ...]
+
+Trains what the experiment needs, and writes results/NAME-DATASET/: table.md, table.csv, pictures,
+and runs.jsonl with one line for every run. Finished runs are kept: start the same command again to
+continue after a stop. If two experiments in one results folder need the same run, it is trained
+once. --experiment=all runs all experiments. All other keys are listed by --help without
+--experiment; they apply to every line of the table, except where a line sets the key itself.
 
 """
 
@@ -47,24 +56,23 @@ def experiment(
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
 ) -> list[ExperimentResult]:
-    """Run an experiment of ``properties/experiment/``, or ``all`` of them, and write
-    ``results/NAME-DATASET/``.
+    """Run an experiment of ``properties/experiment/``, or ``all``, into ``results/NAME-DATASET/``.
 
     Args:
-        name: of the experiment.
+        name: name of the experiment.
         dataset: the dataset's name.
-        models: for experiments over models, instead of the definition's; one's own as of
-            ``recbole_genci.run``.
-        seeds: how many, instead of the definition's.
-        config_files, config_dict, argv: as of ``recbole_genci.run``; for every line, whose own keys
-            beat them.
+        models: models that replace the definition's, if the experiment compares models; your own
+            as for ``recbole_genci.run``.
+        seeds: number of seeds that replaces the definition's.
+        config_files, config_dict, argv: as for ``recbole_genci.run``. They apply to every variant
+            of the experiment; keys that a variant sets itself win.
 
     Returns:
         list of ExperimentResult: one of each experiment, see ``recbole_genci.results``. Failed runs
             are in its ``failed``; they end nothing.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
+        ValueError, FileNotFoundError, ImportError: the request is wrong; raised before any
             training.
 
     Example:
@@ -74,41 +82,41 @@ def experiment(
     """
     names = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
-    command = _command(name, dataset, models, seeds, config_files, words)
-    asked = Asked(dataset, models, parse_seeds(seeds), config_files, config_dict, argv, command)
-    return [
-        execute(request, preparation).result() for request, preparation in _prepare(name, asked)
-    ]
+    command = _command(name, dataset, names, seeds, config_files, words)
+    arguments = ExperimentArguments(
+        dataset, names, parse_seeds(seeds), config_files, config_dict, argv, command
+    )
+    return [execute(request, cache).result() for request, cache in _prepare(name, arguments)]
 
 
-def _prepare(name: str, asked: Asked) -> list[tuple[Request, Preparation]]:
+def _prepare(name: str, arguments: ExperimentArguments) -> list[tuple[Request, DataCache]]:
     definitions = chosen(name)
     requests = [
-        check_request(each, asked, [other for other in definitions if other is not each])
+        check_request(each, arguments, [other for other in definitions if other is not each])
         for each in definitions
     ]
-    preparation = Preparation()
+    cache = DataCache()
     start_console(requests[0].config["state"])
     tracking.check(requests[0].config)
     for request in requests:
         _check_semantic_ids(request)
-    parts, _ = preparation.rows(
-        requests[0].config
-    )  # a missing file or column is a refused request too
+    # Reads the rows, since a missing file or column must end the command before any training.
+    parts, _ = cache.rows(requests[0].config)
     return [
-        (request, preparation)
+        (request, cache)
         for request in requests
         if _can_be_reported(request, parts, alone=len(requests) == 1)
     ]
 
 
 def _check_semantic_ids(request: Request) -> None:
-    """Say before rows are read that semantic IDs cannot be had. Where lines are about how they are
-    made, the others go on.
+    """Check before rows are read that semantic IDs can be made.
+
+    If the variants differ in how IDs are made, a variant without IDs is a warning; the others run.
     """
     makes_ids, failed = request.definition.makes_semantic_ids(), set()
-    for line in request.lines:
-        config = request.configs[line.name]
+    for variant in request.variants:
+        config = request.configs[variant.name]
         if (
             not getattr(config.model_class, "reads_semantic_ids", False)
             or config["text_encoder"] in failed
@@ -120,44 +128,45 @@ def _check_semantic_ids(request: Request) -> None:
             if not makes_ids:
                 raise
             failed.add(config["text_encoder"])
-            logging.getLogger().warning(
-                f"Experiment {request.definition.name}: the line {line.name} will fail. {error}"
+            _logger.warning(
+                f"Experiment {request.definition.name}: the line {variant.name} will fail. {error}"
             )
 
 
 def _can_be_reported(request: Request, parts: Sequence[CTRDataset], alone: bool) -> bool:
-    """Whether models and rows have what the experiment measures. One among many that lacks it is
-    left out, with a warning.
+    """Whether the models and rows allow the experiment's report.
+
+    If not, an experiment among several is left out with a warning; a single one is an error.
     """
     try:
         check_report(request, parts)
     except ValueError as error:
         if alone:
             raise
-        logging.getLogger().warning(f"Experiment {request.definition.name} is left out. {error}")
+        _logger.warning(f"Experiment {request.definition.name} is left out. {error}")
         return False
     return True
 
 
-def execute(request: Request, preparation: Preparation) -> Outcome:
-    """Train what is not there yet, and write the results.
+def execute(request: Request, cache: DataCache) -> Outcome:
+    """Train the runs that are missing, and write the results.
 
     Raises:
-        RuntimeError: another process is at it.
+        RuntimeError: another process runs the experiment in the same folder.
     """
     try:
-        return _execute(request, preparation)
+        return _execute(request, cache)
     except KeyboardInterrupt as stop:
         stop.add_note(stopped.go_on(stopped.TRAIN, shlex.split(request.command)[2:]))
         raise
 
 
-def _execute(request: Request, preparation: Preparation) -> Outcome:
+def _execute(request: Request, cache: DataCache) -> Outcome:
     with only_process(request.folder), log_file(request.folder / "experiment.log"):
-        runner = Runner(request, preparation)
+        runner = Runner(request, cache)
         outcome = Outcome(request, runner.run(), runner.parts, runner.records)
         text = write_results(outcome)
-        logging.getLogger().info(f"Everything is in {request.folder}/.\n{aligned(text)}")
+        _logger.info(f"Everything is in {request.folder}/.\n{aligned(text)}")
     return outcome
 
 
@@ -178,11 +187,10 @@ def _command(
 
 @interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """The command line with ``--experiment``.
+    """Run the command line with ``--experiment``; return the exit status.
 
-    A request that cannot be carried out is one sentence on stderr and exit status 2, before
-    anything is trained. Status 1 says that a run has failed; all others have finished, and the
-    table says which.
+    A wrong request ends before any training, with one sentence on stderr and status 2. Status 1
+    means that at least one run failed; all others have finished, and the table says which.
     """
     words = {}
     try:
@@ -192,11 +200,9 @@ def main(argv: Sequence[str]) -> int:
         if help_wanted:
             print(USAGE + describe(str(words["experiment"])))
             return 0
-        asked = _asked(argv, words)
-        work = _prepare(str(words["experiment"]), asked)
-        with (
-            contextlib.ExitStack() as stack
-        ):  # that none of them is being run is known before the first one trains
+        work = _prepare(str(words["experiment"]), _parsed(argv, words))
+        # Check all folders before the first run trains: another process may be using one.
+        with contextlib.ExitStack() as stack:
             for request, _ in work:
                 stack.enter_context(only_process(request.folder))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -204,9 +210,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"recbole_genci: {error}", file=sys.stderr)
         return 2
-    failed = [
-        run for request, preparation in work for run in execute(request, preparation).failed()
-    ]
+    failed = [run for request, cache in work for run in execute(request, cache).failed()]
     if failed:
         first = failed[0]
         print(
@@ -217,20 +221,19 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _asked(argv: Sequence[str], words: dict) -> Asked:
+def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
     name = words["experiment"]
     if not words.get("dataset"):
         raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
     if "model" in words:
         raise ValueError(
             f"model: --experiment={name} trains the models of its table; choose among them by "
-            "--models, for example "
-            "--models=LR,DeepFM,GenCI."
+            "--models, for example --models=LR,DeepFM,GenCI."
         )
     if "resume" in words:
         raise ValueError(
-            f"resume: --experiment={name} goes on by itself where it was stopped; leave --resume "
-            "out."
+            f"resume: --experiment={name} resumes by itself where it was stopped; leave out "
+            "--resume."
         )
     models = (
         [model.strip() for model in str(words["models"]).split(",")]
@@ -238,14 +241,14 @@ def _asked(argv: Sequence[str], words: dict) -> Asked:
         else None
     )
     files = str(words["config_files"]).split() if words.get("config_files") else None
-    rest = [word for word in argv if word[2:].partition("=")[0] not in _OWN]
+    keys = [word for word in argv if word[2:].partition("=")[0] not in _ARGUMENTS]
     seeds = parse_seeds(words.get("seeds"))
-    return Asked(
+    return ExperimentArguments(
         str(words["dataset"]),
         models,
         seeds,
         files,
         None,
-        rest,
-        _command(name, words["dataset"], models, seeds, files, rest),
+        keys,
+        _command(name, words["dataset"], models, seeds, files, keys),
     )

@@ -1,5 +1,6 @@
-"""What an experiment is: the lines of its table, each a model with some keys of its own, read from
-properties/experiment/.
+"""The definition of an experiment, read from properties/experiment/.
+
+Each variant, a model with some keys of its own, is one line of the experiment's table.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.utils.validation import nearest
 
 ALL = "all"
-#: `--experiment=all` runs them in this order: the cheap and the shared first.
+#: The order of `--experiment=all`: quick experiments and those with shared runs come first.
 ORDER = (
     "statistics",
     "compare",
@@ -33,14 +34,14 @@ ORDER = (
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a table.
+class Variant:
+    """A model with some keys of its own: one line of an experiment's table.
 
     Attributes:
-        name: as the table shows it, unique in an experiment.
-        model: what is trained, as ``--model`` takes it.
-        keys: configuration keys of this line alone.
-        swept: of a sweep, the key whose value this line has.
+        name: its name in the table, unique in an experiment.
+        model: the model that is trained, in the form of ``--model``.
+        keys: the configuration keys that this variant sets.
+        swept: in a sweep, the key whose value varies; else None.
     """
 
     name: str
@@ -60,34 +61,37 @@ class Definition:
     """An experiment as its file defines it.
 
     Attributes:
-        name: of the file.
-        about, paper: one sentence, and the table or figure it is after.
-        report: the module of `recbole_genci.experiments` that makes its tables and pictures.
-        lines: of the table, in order; none where nothing is trained.
+        name: name of the file.
+        about: one sentence about the experiment.
+        paper: the table or figure of the paper that it reproduces.
+        report: the module of `recbole_genci.experiments.reports` that makes tables and pictures.
+        variants: the lines of the table, in order; empty if nothing is trained.
         open_models: whether ``--models`` may name other models.
-        seeds: how many, unless ``--seeds`` says otherwise; None where one seed is all there is.
-        notes: definitions that the paper leaves open, for the table's header.
-        rows: of the test part that are looked at, where an analysis takes a sample.
+        seeds: default of ``--seeds``; None if the experiment has one seed only.
+        notes: remarks below the table, such as definitions that the paper leaves open.
+        rows: size of the sample of test rows, if the report analyses a sample; else None.
     """
 
     name: str
     about: str
     paper: str
     report: str
-    lines: tuple[Line, ...]
+    variants: tuple[Variant, ...]
     open_models: bool
     seeds: int | None
     notes: tuple[str, ...]
     rows: int | None = None
 
-    def with_models(self, models: Sequence) -> tuple[Line, ...]:
-        """The lines for other models.
+    def with_models(self, models: Sequence) -> tuple[Variant, ...]:
+        """Return variants for other models.
 
         Raises:
-            ValueError: an unknown model, one named twice, or an experiment whose lines are fixed.
+            ValueError: a model is unknown or named twice, or the experiment's variants are fixed.
         """
         if not self.open_models:
-            about = f"are variants of {self.lines[0].model}" if self.lines else "are no models"
+            about = (
+                f"are variants of {self.variants[0].model}" if self.variants else "are no models"
+            )
             raise ValueError(
                 f"models: the lines of experiment '{self.name}' {about}; leave --models out."
             )
@@ -96,24 +100,28 @@ class Definition:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"models: {', '.join(names)} names {name} twice.")
-        return tuple(Line(entry.name, entry.reference) for entry in entries)
+        return tuple(Variant(entry.name, entry.reference) for entry in entries)
 
     def own_keys(self) -> set[str]:
-        """Keys that every line sets, so that no other value of them would be read."""
-        return set.intersection(*(set(line.keys) for line in self.lines)) if self.lines else set()
+        """Keys that every variant sets, so that a person's value would never be read."""
+        return (
+            set.intersection(*(set(variant.keys) for variant in self.variants))
+            if self.variants
+            else set()
+        )
 
     def makes_semantic_ids(self) -> bool:
-        """Whether its lines are about how semantic IDs are made, so that none can be given."""
-        return any(TOKENIZER_KEYS & set(line.keys) for line in self.lines)
+        """Whether its variants differ in how semantic IDs are made, so that none can be given."""
+        return any(TOKENIZER_KEYS & set(variant.keys) for variant in self.variants)
 
 
 def folder() -> Path:
-    """Where experiments are defined."""
+    """The folder of the experiments' files."""
     return properties_folder() / "experiment"
 
 
 def known_experiments() -> list[str]:
-    """Every name that ``--experiment`` takes, ``all`` apart."""
+    """Every name that ``--experiment`` takes, except ``all``."""
     names = {file.stem for file in folder().glob("*.yaml")}
     return [name for name in ORDER if name in names] + sorted(names - set(ORDER))
 
@@ -122,7 +130,7 @@ def read(name: str) -> Definition:
     """Read an experiment's file.
 
     Raises:
-        ValueError: no such experiment; the nearest is named.
+        ValueError: there is no such experiment; names the nearest one.
     """
     known = known_experiments()
     if name not in known:
@@ -136,7 +144,7 @@ def read(name: str) -> Definition:
         content["about"],
         content["paper"],
         content["report"],
-        tuple(_lines(content)),
+        tuple(_variants(content)),
         "models" in content,
         content.get("seeds"),
         tuple(content.get("notes", ())),
@@ -145,30 +153,31 @@ def read(name: str) -> Definition:
 
 
 def chosen(name: str) -> list[Definition]:
-    """The definitions behind a name: one, or ``all`` of them."""
+    """The definition of a name, in a list, or every definition for ``all``."""
     return [read(each) for each in (known_experiments() if name == ALL else [name])]
 
 
-def _lines(content: dict) -> Iterator[Line]:
+def _variants(content: dict) -> Iterator[Variant]:
     for model in content.get("models", ()):
-        yield Line(model, model)
-    for line in content.get("lines", ()):
-        keys = {key: value for key, value in line.items() if key not in ("name", "model")}
-        yield Line(line["name"], line.get("model") or content["model"], keys)
+        yield Variant(model, model)
+    for variant in content.get("lines", ()):
+        keys = {key: value for key, value in variant.items() if key not in ("name", "model")}
+        yield Variant(variant["name"], variant.get("model") or content["model"], keys)
     for key, values in content.get("sweep", {}).items():
         for value in values:
-            yield Line(f"{key} = {value}", content["model"], {key: value}, swept=key)
+            yield Variant(f"{key} = {value}", content["model"], {key: value}, swept=key)
 
 
 def describe(name: str) -> str:
-    """What ``--help --experiment=NAME`` prints of experiments."""
+    """What ``--help --experiment=NAME`` prints about an experiment, or about ``all``."""
     parts = []
     for definition in chosen(name):
         seeds = "one seed" if definition.seeds is None else f"{definition.seeds} seeds (--seeds)"
         text = [f"{definition.name}: {definition.about} ({definition.paper})"]
-        if definition.lines:
+        if definition.variants:
             others = "; --models chooses others" if definition.open_models else ""
-            text.append(f"  lines: {', '.join(line.name for line in definition.lines)}{others}")
+            names = ", ".join(variant.name for variant in definition.variants)
+            text.append(f"  lines: {names}{others}")
             text.append(f"  trains each with {seeds}")
         text += [f"  - {note}" for note in definition.notes]
         parts.append("\n".join(text))

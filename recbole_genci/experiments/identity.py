@@ -1,5 +1,6 @@
-"""When two runs are the same run: one hash over all that decides a result, so that it is trained
-once for all experiments.
+"""The hash of a run. Runs with the same hash are the same run, trained once for all experiments.
+
+The hash covers everything that decides a result.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import json
 from typing import Any
 
 from recbole_genci.config import Config, known_keys
-from recbole_genci.config.metric_names import metrics_asked
+from recbole_genci.config.metric_names import metrics_named
 from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.utils.own_code import source_digest
 
-#: Keys that decide where files lie, what is shown or measured, or how fast: not what is learnt. The
-#: tokenizer's come in through the semantic IDs themselves, and the seed on its own.
+#: Keys that do not decide what a model learns, only where files lie, what is shown or measured, or
+#: how fast. Tokenizer keys are covered by the digest of the semantic IDs; the seed is hashed
+#: separately.
 _NOT_RESULTS = TOKENIZER_KEYS | {
     "model",
     "seed",
@@ -54,9 +56,7 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
 
 
 def effective_keys(config: Config) -> dict:
-    """The keys of a Config that decide what its model learns from given rows and semantic IDs, in a
-    form that JSON can hold.
-    """
+    """The keys that decide what a model learns from given rows and semantic IDs, as JSON values."""
     keys = _keys_that_matter(config.model_reference, config["dataset"])
     return {key: _plain(config[key]) for key in keys if config[key] is not None}
 
@@ -66,15 +66,15 @@ def _keys_that_matter(model: str, dataset: str) -> list[str]:
     return sorted(known_keys([model], dataset) - _NOT_RESULTS)
 
 
-def cell_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | None) -> str:
-    """SHA-256 that is equal for runs which are the same run.
+def run_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | None) -> str:
+    """The SHA-256 that identifies a run.
 
     Args:
-        config: the run's Config; keys of models it is compared with do not count, and neither does
-            an alias' name.
-        rows: of ``recbole_genci.data.fingerprint.rows_fingerprint``.
+        config: the run's Config. Keys of other models in the comparison do not count, nor does the
+            name of an alias.
+        rows: as ``recbole_genci.data.fingerprint.rows_fingerprint`` returns it.
         semantic_ids: those that the model reads; None if it reads none, or if they could not be
-            made: then the settings by which they were to be made count.
+            made. In that case the settings for making them count.
     """
     ids: list | dict[str, Any] | None = None
     if semantic_ids:
@@ -82,23 +82,21 @@ def cell_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | 
     elif config.model_class.reads_semantic_ids:
         ids = {key: _plain(config[key]) for key in sorted(TOKENIZER_KEYS | {"semantic_id_path"})}
     facts = [resolve(config["model"])[0], effective_keys(config), seed, rows, ids]
-    if (
-        config.model_class.revision > 1
-    ):  # hashes of models that never changed are those of before revisions
+    # Revision 1 is left out, so that models that never changed keep the hash of earlier records.
+    if config.model_class.revision > 1:
         facts.append(config.model_class.revision)
     own = [
         config.model_class,
-        *(metric.own for metric in metrics_asked(config["metrics"]) if metric.own is not None),
+        *(metric.own for metric in metrics_named(config["metrics"]) if metric.own is not None),
     ]
-    if sources := [
-        digest for digest in map(source_digest, own) if digest
-    ]:  # edited code of one's own is another run
+    # A person's own code, once edited, makes another run.
+    if sources := [digest for digest in map(source_digest, own) if digest]:
         facts.append(sources)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, with 1.0 and 1 as one number."""
+    """A value as JSON can hold it; 1.0 and 1 become the same number."""
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple, set)):

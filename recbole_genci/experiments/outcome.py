@@ -1,4 +1,4 @@
-"""What an experiment's runs came to, line by line, for the modules that make tables of it."""
+"""The results of an experiment's runs by variant, from which the reports make tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.evaluation.calibration import calibration
-from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
@@ -24,12 +24,12 @@ CALIBRATION = (
 
 @dataclass(frozen=True)
 class Report:
-    """What goes into ``table.md`` and beside it.
+    """The content of ``table.md`` and of the files beside it.
 
     Attributes:
-        tables: by the name of their CSV file; the first is ``table``.
-        remarks: sentences for the header that only the results can tell.
-        pictures: names of the PNG files written.
+        tables: each table by the name of its CSV file; the first is ``table``.
+        remarks: sentences for ``table.md`` that depend on the results.
+        pictures: names of the PNG files.
     """
 
     tables: dict[str, Table]
@@ -39,13 +39,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The runs of a request.
+    """The runs of an experiment.
 
     Attributes:
-        request: what was asked for.
-        runs: the records by line and seed, failed ones among them.
-        parts: training, validation and test part that all runs share.
-        store: where the runs' scores and folders lie.
+        request: the checked request.
+        runs: the record of each run, failed ones too, by name of the variant and seed.
+        parts: the training, validation and test part that all runs share.
+        store: gives access to the runs' scores and folders.
     """
 
     request: Request
@@ -53,9 +53,9 @@ class Outcome:
     parts: list
     store: Records
 
-    def of_line(self, line: Line) -> list[dict]:
-        """The finished runs of a line, by seed."""
-        runs = [self.runs[(line.name, seed)] for seed in self.request.seeds]
+    def of_variant(self, variant: Variant) -> list[dict]:
+        """The finished runs of a variant, in the order of seeds."""
+        runs = [self.runs[(variant.name, seed)] for seed in self.request.seeds]
         return [run for run in runs if run["status"] == FINISHED]
 
     def failed(self) -> list[dict]:
@@ -80,83 +80,81 @@ class Outcome:
         name, command = self.request.definition.name, self.request.command
         return ExperimentResult(name, lines, failed, tables, folder, command)
 
-    def complete(self, line: Line) -> bool:
-        """Whether every seed of a line has finished, so that it may be averaged."""
-        return len(self.of_line(line)) == len(self.request.seeds)
+    def complete(self, variant: Variant) -> bool:
+        """Whether every seed of a variant has finished; only then it is averaged."""
+        return len(self.of_variant(variant)) == len(self.request.seeds)
 
-    def complete_lines(self) -> list[Line]:
-        """The lines that may be averaged."""
-        return [line for line in self.request.lines if self.complete(line)]
+    def complete_variants(self) -> list[Variant]:
+        """The variants whose seeds have all finished."""
+        return [variant for variant in self.request.variants if self.complete(variant)]
 
-    def status(self, line: Line) -> str:
-        """``3 seeds``, or what is missing, with the figures of the seeds that are there: those are
-        not averaged.
-        """
-        runs, number = self.of_line(line), len(self.request.seeds)
-        if self.complete(line):
+    def status(self, variant: Variant) -> str:
+        """``3 seeds``; or the error, with the AUC of each finished seed, which are not averaged."""
+        runs, number = self.of_variant(variant), len(self.request.seeds)
+        if self.complete(variant):
             return f"{number} seed{'s' if number > 1 else ''}"
         error = next(
             run["error"]
             for seed in self.request.seeds
-            if (run := self.runs[(line.name, seed)])["status"] != FINISHED
+            if (run := self.runs[(variant.name, seed)])["status"] != FINISHED
         )
-        seen = ", ".join(f"{run['seed']}: AUC {_shown(run['test']['auc'])}" for run in runs)
-        start = "failed" if not runs else f"incomplete, {len(runs)} of {number} seeds ({seen})"
+        aucs = ", ".join(f"{run['seed']}: AUC {_shown(run['test']['auc'])}" for run in runs)
+        start = "failed" if not runs else f"incomplete, {len(runs)} of {number} seeds ({aucs})"
         return f"{start}; {error}"
 
-    def values(self, line: Line, metric: str) -> np.ndarray:
-        """A metric of a line's finished test runs ``[seeds]``, in float64; NaN where it is
-        undefined.
-        """
-        return np.array([run["test"][metric] for run in self.of_line(line)], dtype=float)
+    def values(self, variant: Variant, metric: str) -> np.ndarray:
+        """A test metric of a variant's finished runs ``[seeds]``, float64; NaN if undefined."""
+        return np.array([run["test"][metric] for run in self.of_variant(variant)], dtype=float)
 
-    def mean(self, line: Line, metric: str) -> Estimate | None:
+    def mean(self, variant: Variant, metric: str) -> Estimate | None:
         """Mean and standard deviation of a metric over all seeds; None if one is missing."""
-        return Estimate.mean(self.values(line, metric)) if self.complete(line) else None
+        return Estimate.mean(self.values(variant, metric)) if self.complete(variant) else None
 
     def axis(self, metric: str) -> str:
-        """Label of a picture's axis for the means of a metric."""
+        """Label of a picture's axis that shows means of a metric."""
         seeds = len(self.request.seeds)
         return f"test {metric}" + (f" (mean ± sd of {seeds} seeds)" if seeds > 1 else "")
 
     def number(
-        self, line: Line, key: str, combine: Callable[[Sequence[float]], float] = np.median
+        self, variant: Variant, key: str, combine: Callable[[Sequence[float]], float] = np.median
     ) -> float | None:
-        """A number of the runs' records over all seeds, as ``latency_s``; None if a seed is
-        missing.
+        """Combine a number of the runs' records, such as ``latency_s``, over all seeds; None if a
+        seed is missing.
         """
         return (
-            float(combine([run[key] for run in self.of_line(line)]))
-            if self.complete(line)
+            float(combine([run[key] for run in self.of_variant(variant)]))
+            if self.complete(variant)
             else None
         )
 
     @cached_property
     def test_users(self) -> np.ndarray:
-        """User of each test row ``[R]``, as the rows number them."""
+        """The user ID of each test row ``[R]``."""
         test = self.parts[2]
         return test.inter_feat[test.uid_field].numpy()
 
     @cached_property
     def test_labels(self) -> np.ndarray:
-        """Label of each test row ``[R]``, 0 or 1."""
+        """The label of each test row ``[R]``, 0 or 1."""
         test = self.parts[2]
         return test.inter_feat[test.label_field].numpy().astype(np.int64)
 
-    def scores(self, line: Line) -> np.ndarray:
-        """Scores of the test rows ``[seeds, R]`` in float64, of the finished runs by seed."""
-        return np.stack([self.store.scores(run) for run in self.of_line(line)]).astype(np.float64)
+    def scores(self, variant: Variant) -> np.ndarray:
+        """Scores of the test rows ``[seeds, R]``, float64, from the finished runs by seed."""
+        return np.stack([self.store.scores(run) for run in self.of_variant(variant)]).astype(
+            np.float64
+        )
 
-    def calibration(self, line: Line) -> list[Estimate | None]:
+    def calibration(self, variant: Variant) -> list[Estimate | None]:
         """The entries of the columns ``CALIBRATION`` over all seeds; None where a seed is missing
-        or undefined.
+        or a value is undefined.
         """
-        if not self.complete(line):
+        if not self.complete(variant):
             return [None] * len(CALIBRATION)
-        found = [calibration(self.test_labels, scores) for scores in self.scores(line)]
+        by_seed = [calibration(self.test_labels, scores) for scores in self.scores(variant)]
         return [
-            Estimate.mean([each.log_loss for each in found]),
-            Estimate.mean([each.ratio for each in found]),
+            Estimate.mean([each.log_loss for each in by_seed]),
+            Estimate.mean([each.ratio for each in by_seed]),
         ]
 
 

@@ -1,4 +1,4 @@
-"""The figures that the paper prints, by table, dataset and line: ``paper.yaml``."""
+"""The figures that the paper prints, by table, dataset and line; ``paper.yaml`` holds them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ def _tables() -> dict:
 
 
 def figure(table: int, dataset: str, line: str, column: str) -> float | None:
-    """What a table of the paper prints, or None where it prints nothing: another dataset, line or
-    column.
-    """
+    """The figure in a table of the paper; None if the table lacks the dataset, line or column."""
     return _tables()[f"table {table}"].get(dataset, {}).get(line, {}).get(column)
 
 
@@ -26,7 +24,8 @@ def has(table: int, dataset: str) -> bool:
 
 
 def remark(table: int, dataset: str) -> str:
-    """For a table's header: which columns are the paper's, or that there are none."""
+    """A sentence for ``table.md``: which columns are the paper's, or that there are none."""
     if has(table, dataset):
         return f"Columns named `paper` are from the paper's Table {table}."
-    return f"The paper has no figures for {dataset} (its Table {table} has {', '.join(_tables()[f'table {table}'])})."
+    datasets = ", ".join(_tables()[f"table {table}"])
+    return f"The paper has no figures for {dataset} (its Table {table} has {datasets})."

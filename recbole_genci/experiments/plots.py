@@ -1,5 +1,6 @@
-"""Pictures of results: dots with error bars, in colours that colour-blind people can tell apart
-(Okabe and Ito).
+"""Pictures of results: dots and curves with error bars.
+
+Colour-blind people can tell the colours apart (Okabe and Ito).
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _MARKERS = ("o", "s", "^", "v")
 
 @dataclass(frozen=True)
 class Series:
-    """Values of the lines of a picture.
+    """One value for each line of a picture.
 
     Attributes:
-        name: for the legend.
-        values: one a line; None leaves a gap.
-        hollow: drawn as an outline, as the paper's figures are.
-        like: the number of the series whose colour and marker an outline has; without, it is a
+        name: name in the legend.
+        values: one value per line; None leaves a gap.
+        hollow: whether markers are outlines; the paper's figures have outlines.
+        like: number of the series from which an outline takes colour and marker; None draws a
             black diamond.
     """
 
@@ -41,7 +42,7 @@ class Series:
     like: int | None = None
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values ``[lines]`` and their errors ``[lines]``; NaN for a gap and for no error."""
+        """Values ``[lines]`` and errors ``[lines]``; NaN stands for a gap or for no error."""
         whole = [
             Estimate(value) if isinstance(value, (int, float)) else value for value in self.values
         ]
@@ -53,18 +54,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: what its numbers are, and the series drawn on it."""
+    """One pair of axes: the label of its numbers, and the series drawn on it."""
 
     label: str
     series: Sequence[Series]
 
     def drawn(self) -> list[Series]:
-        """The series that have a value at all."""
+        """The series that have at least one value."""
         return [series for series in self.series if np.isfinite(series.points()[0]).any()]
 
 
 def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Panel]) -> None:
-    """One line of the picture for each name, top down, one column of it for each panel."""
+    """Draw one line for each name, from top to bottom, and one column for each panel."""
     figure, axes = row_of_axes(
         len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True
     )
@@ -89,7 +90,7 @@ def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Pane
 
 
 def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[Panel]) -> None:
-    """Each panel over the values of a key, evenly spaced as the paper's Fig. 5-7 are."""
+    """Draw each panel over the values of a key, evenly spaced as in the paper's Fig. 5-7."""
     figure, axes = row_of_axes(len(panels), 4.4 * len(panels), 3.6)
     places = np.arange(len(values))
     for axis, panel in zip(axes, panels):

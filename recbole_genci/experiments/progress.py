@@ -1,4 +1,4 @@
-"""How much is left: an estimate from the measured times of the runs that have ended."""
+"""An estimate of the time left, from the measured times of finished runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from recbole_genci.utils.durations import duration
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """An estimate.
+    """An estimate of the training time left.
 
     Attributes:
-        seconds: of training left; None as long as nothing has been timed.
-        guessed: runs whose line and model have not been timed yet, counted with the mean of all
-            others.
+        seconds: the estimate; None before the first run has been timed.
+        guessed: number of runs whose variant and model have not been timed; each counts with the
+            mean of all timed runs.
     """
 
     seconds: float | None
@@ -24,36 +24,34 @@ class TimeLeft:
     def __str__(self) -> str:
         if self.seconds is None:
             return "time left unknown until a run has been timed"
-        of = f"; {self.guessed} of the runs by the mean of other models" if self.guessed else ""
-        return (
-            f"about {duration(self.seconds)} left (an estimate from the times measured so far{of})"
-        )
+        note = f"; {self.guessed} of the runs by the mean of other models" if self.guessed else ""
+        time = duration(self.seconds)
+        return f"about {time} left (an estimate from the times measured so far{note})"
 
 
 class Timer:
-    """Remembers what runs took.
+    """Remembers how long runs took, and estimates the others.
 
-    A line's own mean is the best guess, then that of its model's other lines, then that of all
-    runs.
+    The estimate of a run is the mean time of its variant, else of its model, else of all runs.
     """
 
     def __init__(self) -> None:
         self._times: list[tuple[str, str, float]] = []
 
-    def add(self, line: str, model: str, seconds: float | None) -> None:
-        """Note a run; None, of a run that was resumed and so is known in part only, is left out."""
+    def add(self, variant: str, model: str, seconds: float | None) -> None:
+        """Add the time of a run; None, the unknown time of a resumed run, is ignored."""
         if seconds is not None:
-            self._times.append((line, model, seconds))
+            self._times.append((variant, model, seconds))
 
     def left(self, runs: Iterable[tuple[str, str]]) -> TimeLeft:
-        """The estimate for ``(line, model)`` of each run that is still to be trained."""
+        """Estimate the time left for the ``(variant, model)`` of each run still to be trained."""
         total, guessed, runs = 0.0, 0, list(runs)
         if not runs:
             return TimeLeft(0.0, 0)
         if not self._times:
             return TimeLeft(None, len(runs))
-        for line, model in runs:
-            known = [s for other, _, s in self._times if other == line] or [
+        for variant, model in runs:
+            known = [s for other, _, s in self._times if other == variant] or [
                 s for _, other, s in self._times if other == model
             ]
             guessed += not known

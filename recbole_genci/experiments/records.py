@@ -1,4 +1,4 @@
-"""``runs.jsonl``: one line of JSON for every run of an experiment that ended, whole at any moment."""
+"""``runs.jsonl``: one line of JSON for every ended run of an experiment, written atomically."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ import numpy as np
 from recbole_genci.utils.files import read_json_lines, write_atomically, write_text
 from recbole_genci.utils.layout import WEIGHTS_FILE
 
+_logger = logging.getLogger(__name__)
+
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
 FINISHED, FAILED = "finished", "failed"
-_LINE = ("model", "settings", "seed")
+_SAME_RUN = ("model", "settings", "seed")
 
 
 class Records:
-    """The runs of one experiment on one dataset, by their hash, and those of its neighbours.
+    """The runs of one experiment on one dataset, by their hash.
 
-    A finished run of another experiment in the same results folder is taken over instead of being
-    trained again.
+    A finished run of another experiment in the same results folder is reused instead of trained
+    again.
 
     Args:
         folder: ``results/NAME-DATASET``.
         neighbours: folders of the other experiments on the dataset.
-        with_model: whether a finished run must still have its model, which published records have
-            not: only scores.
+        with_model: whether a finished run must still have its weights. Published records have only
+            scores.
 
     Raises:
-        ValueError: a damaged file.
+        ValueError: a file is damaged.
     """
 
     def __init__(self, folder: Path, neighbours: Sequence[Path] = (), with_model: bool = False):
@@ -40,63 +42,63 @@ class Records:
         self._records = {record["config_hash"]: record for record in read_runs(folder)}
 
     def finished(self, config_hash: str) -> dict | None:
-        """The finished run of that hash, here or taken over from a neighbour; None if there is
-        none, or its folder is gone.
+        """The finished run with this hash, from here or from a neighbour; None if there is none, or
+        files of its folder are missing.
         """
         record = self._records.get(config_hash)
         if record and record["status"] == FINISHED:
-            gone = self._gone(self.folder, record)
-            if not gone:
+            missing = self._missing(self.folder, record)
+            if not missing:
                 return record
-            logging.getLogger().warning(
-                f"{self.run_folder(record)} has lost {' and '.join(gone)}: what this run lacks is "
+            _logger.warning(
+                f"{self.run_folder(record)} has lost {' and '.join(missing)}: what is missing is "
                 "made again."
             )
         for neighbour in self.neighbours:
             for other in read_runs(neighbour):
-                wanted = other["config_hash"] == config_hash and other["status"] == FINISHED
-                if wanted and not self._gone(neighbour, other):
+                same = other["config_hash"] == config_hash and other["status"] == FINISHED
+                if same and not self._missing(neighbour, other):
                     path = os.path.relpath(neighbour / other["folder"], self.folder)
-                    taken = other | {
+                    reused = other | {
                         "folder": Path(path).as_posix(),
                         "taken_from": other["taken_from"] or neighbour.name,
                     }
-                    self.add(taken)
-                    return taken
+                    self.add(reused)
+                    return reused
         return None
 
-    def _gone(self, folder: Path, record: dict) -> list[str]:
+    def _missing(self, folder: Path, record: dict) -> list[str]:
         return [name for name in self._needed if not (folder / record["folder"] / name).is_file()]
 
     def add(self, record: dict) -> None:
-        """Write a run that ended; it replaces an earlier one of its hash, and failures of the same
-        line and seed.
+        """Write an ended run. It replaces an earlier run with its hash, and failed runs of the same
+        variant and seed.
         """
         self._records = {
             key: each
             for key, each in self._records.items()
-            if each["status"] == FINISHED or any(each[name] != record[name] for name in _LINE)
+            if each["status"] == FINISHED or any(each[name] != record[name] for name in _SAME_RUN)
         }
         self._records[record["config_hash"]] = record
         lines = [json.dumps(each, allow_nan=False) for each in self._records.values()]
         write_text(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
 
     def scores(self, record: dict) -> np.ndarray:
-        """The click probabilities ``[R]`` that a finished run gave the test rows, in their order."""
+        """The click probabilities ``[R]`` of a finished run for the test rows, in their order."""
         return np.load(scores_file(self.folder, record), allow_pickle=False)
 
     def run_folder(self, record: dict) -> Path:
-        """Where a finished run lies: for ``recbole_genci.load``."""
+        """The folder of a finished run, for ``recbole_genci.load``."""
         return self.folder / record["folder"]
 
 
 def scores_file(folder: Path, record: dict) -> Path:
-    """Where a finished run's test scores lie."""
+    """The file of a finished run's test scores."""
     return folder / record["folder"] / SCORES_FILE
 
 
 def write_scores(folder: Path, scores: np.ndarray) -> None:
-    """Keep the test scores ``[R]`` of a run in its folder."""
+    """Save the test scores ``[R]`` of a run in its folder."""
 
     def save(path: Path) -> None:
         with open(path, "wb") as file:  # np.save would add .npy to the temporary name
@@ -106,7 +108,7 @@ def write_scores(folder: Path, scores: np.ndarray) -> None:
 
 
 def read_runs(folder: Path) -> list[dict]:
-    """The runs that an experiment has written; none where it has not begun."""
+    """The runs that an experiment has written; an empty list if it has not begun."""
     return read_json_lines(
         folder / RUNS_FILE, "experiment", "Remove the line, and its run is trained again."
     )

@@ -1,6 +1,4 @@
-"""A request for an experiment, checked: every line's configuration exists and nothing in it
-contradicts the experiment.
-"""
+"""Check the request for an experiment, and make the configuration of each variant."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from pathlib import Path
 from recbole_genci.config import Config, parse_argv, parse_value
 from recbole_genci.config.kind import Kind
 from recbole_genci.data.download import check_dataset
-from recbole_genci.experiments.definition import Definition, Line
+from recbole_genci.experiments.definition import Definition, Variant
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.model.registry import resolve
 from recbole_genci.plan import check_same_rows
@@ -22,31 +20,31 @@ from recbole_genci.utils.figures import INSTALL, can_draw
 from recbole_genci.utils.files import check_writable
 
 _SEEDS = Kind.of("int >= 1 or ~")
-_ROWS_MODEL = "LR"  # whose configuration reads the rows where nothing is trained
+_ROWS_MODEL = "LR"  # its configuration reads the rows if nothing is trained
 
 
 @dataclass(frozen=True)
 class Request:
-    """One experiment on one dataset, ready to be carried out.
+    """One experiment on one dataset, checked and ready to run.
 
     Attributes:
-        definition: what is asked for.
-        lines: of the table; the definition's, or those of ``--models``.
-        configs: each line's Config, by the line's name; one Config under an empty name where there
-            are no lines.
-        seeds: with which every line is trained.
+        definition: the experiment's definition.
+        variants: the definition's variants, or those of ``--models``.
+        configs: each variant's Config by the variant's name; one Config under an empty name if
+            there are no variants.
+        seeds: the seeds of every variant.
         command: the command line that makes this request.
     """
 
     definition: Definition
-    lines: tuple[Line, ...]
+    variants: tuple[Variant, ...]
     configs: dict[str, Config]
     seeds: tuple[int, ...]
     command: str
 
     @property
     def config(self) -> Config:
-        """Any of the Configs: for what all lines have in common."""
+        """The first Config, for keys that all variants have in common."""
         return next(iter(self.configs.values()))
 
     @property
@@ -56,14 +54,14 @@ class Request:
 
 
 def results_folder(config: Config, name: str) -> Path:
-    """Where an experiment of that name leaves its results."""
+    """The folder for the results of an experiment."""
     return Path(config["results_dir"]) / f"{name}-{config['dataset']}"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a person asked for beside the experiment's name; as of ``recbole_genci.run``, with
-    ``models`` and ``seeds``.
+class ExperimentArguments:
+    """The arguments of an experiment besides its name, as for ``experiment``; ``command`` is the
+    command line that makes them.
     """
 
     dataset: str
@@ -76,55 +74,57 @@ class Asked:
 
 
 def check_request(
-    definition: Definition, asked: Asked, others: Sequence[Definition] = ()
+    definition: Definition, arguments: ExperimentArguments, others: Sequence[Definition] = ()
 ) -> Request:
-    """Make a Request of what was asked for, reading no data.
+    """Turn the arguments of an experiment into a Request, without reading data.
 
     Args:
-        definition: of the experiment.
-        asked: the dataset, and what replaces the defaults.
-        others: experiments of the same command, whose models' keys are known too; ``--models`` and
-            ``--seeds`` then count for those experiments that take them, and a sweep's own values
-            for its own key.
+        definition: the experiment.
+        arguments: the dataset, and values that replace defaults.
+        others: the other experiments of the same command. With others, their models' keys are
+            accepted too, ``--models`` and ``--seeds`` apply only to experiments that take them, and
+            a sweep keeps its own values of its own key.
 
     Raises:
         ValueError, ImportError: names the key and what to do.
     """
     alone = not others
     takes_models = definition.open_models or alone
-    lines = (
-        definition.with_models(asked.models) if asked.models and takes_models else definition.lines
-    )
-    given = {key for key in (asked.config_dict or {})} | set(parse_argv(asked.argv))
-    if alone and (fixed := sorted(given & definition.own_keys())):
+    variants = definition.variants
+    if arguments.models and takes_models:
+        variants = definition.with_models(arguments.models)
+    keys = set(arguments.config_dict or {}) | set(parse_argv(arguments.argv))
+    if alone and (fixed := sorted(keys & definition.own_keys())):
         raise ValueError(
             f"{fixed[0]}: experiment '{definition.name}' sets it in every line; leave --{fixed[0]} "
             "out."
         )
     models = [
-        *dict.fromkeys(line.model for each in (definition, *others) for line in each.lines),
-        *(asked.models or ()),
+        *dict.fromkeys(
+            variant.model for each in (definition, *others) for variant in each.variants
+        ),
+        *(arguments.models or ()),
     ]
-    asked_seeds = asked.seeds or _seeds_written(
-        lines[0].model if lines else _ROWS_MODEL, asked, models
+    requested_seeds = arguments.seeds or _seeds_in_files(
+        variants[0].model if variants else _ROWS_MODEL, arguments, models
     )
-    if alone and definition.seeds is None and asked_seeds not in (None, 1):
+    if alone and definition.seeds is None and requested_seeds not in (None, 1):
         raise ValueError(
             f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose "
             "it by --seed."
         )
     forced = {"semantic_id_path": None} if definition.makes_semantic_ids() else {}
-    if alone and forced and "semantic_id_path" in given:
+    if alone and forced and "semantic_id_path" in keys:
         raise ValueError(
             f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, "
-            "and makes them "
-            "itself, line by line; leave --semantic_id_path out."
+            "and makes them itself, line by line; leave --semantic_id_path out."
         )
-    number = 1 if definition.seeds is None else asked_seeds or definition.seeds
+    number = 1 if definition.seeds is None else requested_seeds or definition.seeds
     configs = {
-        line.name: _config(line.model, line.keys | forced, number, asked, models) for line in lines
+        variant.name: _config(variant.model, variant.keys | forced, number, arguments, models)
+        for variant in variants
     }
-    configs = configs or {"": _config(_ROWS_MODEL, {}, number, asked, models)}
+    configs = configs or {"": _config(_ROWS_MODEL, {}, number, arguments, models)}
     check_same_rows(configs)
     first = next(iter(configs.values()))
     if world_size(first) > 1:
@@ -140,53 +140,64 @@ def check_request(
         if config.model_class.reads_semantic_ids and config["semantic_id_path"] is None:
             if not needs_no_settings(config, published):
                 tokenizer_settings(config)
-    _refuse_equal_lines(lines, configs)
-    if lines and not can_draw():
+    _refuse_equal_variants(variants, configs)
+    if variants and not can_draw():
         raise ImportError(
             f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}."
         )
     seeds = tuple(range(first["seed"], first["seed"] + number))
-    return Request(definition, tuple(lines), configs, seeds, asked.command)
+    return Request(definition, tuple(variants), configs, seeds, arguments.command)
 
 
-def _config(model: str, keys: dict, seeds: int, asked: Asked, models: Sequence[str]) -> Config:
-    """A line's Config: its own keys beat all others, the command line included."""
-    argv = [word for word in asked.argv if word[2:].partition("=")[0] not in {*keys, "seeds"}]
-    values = (asked.config_dict or {}) | keys | {"seeds": seeds}
-    return Config(model, asked.dataset, asked.config_files, values, argv, compared_models=models)
+def _config(
+    model: str, keys: dict, seeds: int, arguments: ExperimentArguments, models: Sequence[str]
+) -> Config:
+    """A variant's Config. The variant's own keys beat all others, even the command line."""
+    argv = [word for word in arguments.argv if word[2:].partition("=")[0] not in {*keys, "seeds"}]
+    values = (arguments.config_dict or {}) | keys | {"seeds": seeds}
+    return Config(
+        model, arguments.dataset, arguments.config_files, values, argv, compared_models=models
+    )
 
 
-def _seeds_written(model: str, asked: Asked, models: Sequence[str]) -> int | None:
-    """How many seeds files or a dict ask for, None where they say nothing."""
-    given = Config(
-        model, asked.dataset, asked.config_files, asked.config_dict, compared_models=models
-    ).external_config_dict
-    return given.get("seeds")
+def _seeds_in_files(
+    model: str, arguments: ExperimentArguments, models: Sequence[str]
+) -> int | None:
+    """The key ``seeds`` of configuration files or the dict; None if they do not set it."""
+    config = Config(
+        model,
+        arguments.dataset,
+        arguments.config_files,
+        arguments.config_dict,
+        compared_models=models,
+    )
+    return config.external_config_dict.get("seeds")
 
 
-def _refuse_equal_lines(lines: Sequence[Line], configs: dict[str, Config]) -> None:
-    """Two lines of one model that would be one run say that a key of the request switches a variant
-    on everywhere.
+def _refuse_equal_variants(variants: Sequence[Variant], configs: dict[str, Config]) -> None:
+    """Refuse two variants that would be the same run.
+
+    It happens if a key of the request sets for all variants what one of them is about.
     """
-    seen: dict[tuple[str, str], str] = {}
-    for line in lines:
-        if line.swept:
-            continue  # a sweep over several keys has its default value once for each of them
-        facts = resolve(line.model)[0], str(effective_keys(configs[line.name]))
-        if facts in seen:
+    names: dict[tuple[str, str], str] = {}
+    for variant in variants:
+        if variant.swept:
+            continue  # a sweep over several keys repeats the default run for each key
+        facts = resolve(variant.model)[0], str(effective_keys(configs[variant.name]))
+        if facts in names:
+            keys = f": --{', --'.join(variant.keys)}" if variant.keys else ""
             raise ValueError(
-                f"experiment: with the keys given, '{seen[facts]}' and '{line.name}' would be the "
-                "same run. Leave out what "
-                f"'{line.name}' is about{': --' + ', --'.join(line.keys) if line.keys else ''}."
+                f"experiment: with the keys given, '{names[facts]}' and '{variant.name}' would be "
+                f"the same run. Leave out what '{variant.name}' is about{keys}."
             )
-        seen[facts] = line.name
+        names[facts] = variant.name
 
 
 def parse_seeds(value: object) -> int | None:
-    """``--seeds`` as a number of at least 1, or None where it is not given.
+    """``--seeds`` as a whole number of at least 1; None if it is not given.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the value is something else.
     """
     value = parse_value(value)
     _SEEDS.check("seeds", value)

@@ -1,6 +1,4 @@
-"""What an experiment leaves: ``table.md`` with all it takes to read it, the tables as CSV, and
-pictures.
-"""
+"""Write the results of an experiment: ``table.md`` with notes, the tables as CSV, and pictures."""
 
 from __future__ import annotations
 
@@ -20,11 +18,10 @@ TABLE = "table.md"
 
 
 def check_report(request: Request, parts: Sequence[CTRDataset]) -> None:
-    """Check, before anything is trained, that models and the dataset's parts have what the
-    experiment's report measures.
+    """Check before training that the models and the dataset's parts allow the experiment's report.
 
     Raises:
-        ValueError: from the report's own ``check``, where it has one.
+        ValueError: from the report's own ``check``, if it has one.
     """
     getattr(_report_module(request.definition), "check", lambda request, parts: None)(
         request, parts
@@ -32,7 +29,7 @@ def check_report(request: Request, parts: Sequence[CTRDataset]) -> None:
 
 
 def write_results(outcome: Outcome) -> str:
-    """Write tables and pictures into the experiment's folder; return what ``table.md`` says."""
+    """Write tables and pictures into the experiment's folder; return the text of ``table.md``."""
     folder = outcome.request.folder
     folder.mkdir(parents=True, exist_ok=True)
     made = _report_module(outcome.request.definition).report(outcome, folder)
@@ -40,7 +37,7 @@ def write_results(outcome: Outcome) -> str:
     written = {TABLE, *made.pictures, *(f"{name}.csv" for name in made.tables)}
     for file in (*folder.glob("*.csv"), *folder.glob("*.png")):
         if file.name not in written:
-            file.unlink()  # of an earlier request, which had more to say
+            file.unlink()  # left by an earlier request with more tables or pictures
     for name, table in made.tables.items():
         write_text(folder / f"{name}.csv", table.csv())
     write_text(folder / TABLE, text)
@@ -71,7 +68,7 @@ def _text(outcome: Outcome, made: Report) -> str:
 def _about(outcome: Outcome) -> str:
     request = outcome.request
     text = [request.definition.about]
-    if request.lines:
+    if request.variants:
         number = len(request.seeds)
         seeds = f"seed{'s' if number > 1 else ''} {', '.join(map(str, request.seeds))}"
         mean = (
@@ -92,7 +89,7 @@ def _about(outcome: Outcome) -> str:
 
 
 def _origin(outcome: Outcome) -> list[str]:
-    """Data, command and versions; of runs that were made under different ones, all of them."""
+    """Data, command and versions, listing every version if the runs had different ones."""
     request = outcome.request
     test = outcome.parts[2]
     lines = [
@@ -119,10 +116,10 @@ def _origin(outcome: Outcome) -> list[str]:
     lines.append(
         f"Revision {' and '.join(revisions)}; {'; or '.join(machines)}; {'; or '.join(versions)}."
     )
-    taken = sorted({run["taken_from"] for run in outcome.runs.values() if run["taken_from"]})
-    if taken:
+    sources = sorted({run["taken_from"] for run in outcome.runs.values() if run["taken_from"]})
+    if sources:
         lines.append(
-            f"Some runs are those of {', '.join(taken)}: the same configuration, seed, rows and "
+            f"Some runs are those of {', '.join(sources)}: the same configuration, seed, rows and "
             "semantic IDs."
         )
     return [f"{line}  " for line in lines]  # two spaces end a line of Markdown

@@ -1,5 +1,6 @@
-"""Train what an experiment lacks: seed by seed and line by line; what has finished is kept, what
-fails is recorded.
+"""Train the missing runs of an experiment, by seed and variant.
+
+Finished runs are kept. A run that fails is recorded, and the others go on.
 """
 
 from __future__ import annotations
@@ -14,34 +15,36 @@ import torch
 from recbole_genci.config.key_source import DICT
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
-from recbole_genci.experiments.cache import Preparation
-from recbole_genci.experiments.definition import Line, known_experiments
-from recbole_genci.experiments.identity import cell_hash
+from recbole_genci.experiments.cache import DataCache
+from recbole_genci.experiments.definition import Variant, known_experiments
+from recbole_genci.experiments.identity import run_hash
 from recbole_genci.experiments.progress import Timer
 from recbole_genci.experiments.records import FAILED, FINISHED, Records, write_scores
 from recbole_genci.experiments.request import Request, results_folder
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading, legend
-from recbole_genci.training.unfinished import train_or_go_on
+from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.provenance import provenance
+
+_logger = logging.getLogger(__name__)
 
 RUNS_FOLDER = "runs"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A line of the table with one seed: what is trained once.
+class PlannedRun:
+    """One variant with one seed, which is trained once.
 
     Attributes:
-        line: of the table.
-        seed: of the run.
-        config_hash: see ``cell_hash``.
-        semantic_ids: those the model reads.
-        error: why they could not be made, so that nothing can be trained.
+        variant: the variant.
+        seed: the seed.
+        config_hash: see ``run_hash``.
+        semantic_ids: those that the model reads; None if it reads none.
+        error: why semantic IDs could not be made, so that the run cannot be trained; else None.
     """
 
-    line: Line
+    variant: Variant
     seed: int
     config_hash: str
     semantic_ids: SemanticIDs | None
@@ -49,132 +52,123 @@ class Cell:
 
 
 class Runner:
-    """Carries out one request.
+    """Runs one experiment.
 
     Args:
-        request: checked.
-        preparation: of rows and semantic IDs, shared between experiments.
+        request: the checked request.
+        cache: rows and semantic IDs, shared between experiments.
 
     Raises:
-        ValueError: a damaged ``runs.jsonl``, or no rows.
+        ValueError: ``runs.jsonl`` is damaged, or there are no rows.
     """
 
-    def __init__(self, request: Request, preparation: Preparation):
-        self.request, self.preparation = request, preparation
-        self.parts, self.rows_fingerprint = preparation.rows(request.config)
+    def __init__(self, request: Request, cache: DataCache):
+        self.request, self.cache = request, cache
+        self.parts, self.rows_fingerprint = cache.rows(request.config)
         self.data_fingerprint = data_fingerprint(self.parts)
         neighbours = [results_folder(request.config, name) for name in known_experiments()]
-        looks_inside = (
-            request.definition.rows is not None
-        )  # an analysis of a model's rows, not of its scores
-        self.records = Records(request.folder, neighbours, with_model=looks_inside)
+        # A report on a sample of rows loads the model; the others need only its scores.
+        needs_model = request.definition.rows is not None
+        self.records = Records(request.folder, neighbours, with_model=needs_model)
         self.timer = Timer()
 
     def run(self) -> dict[tuple[str, int], dict]:
-        """Train what is not there yet; the records by line and seed."""
-        cells = self._cells()
+        """Train the missing runs; return all records by variant and seed."""
+        planned = self._planned()
         done = {
-            (cell.line.name, cell.seed): record
-            for cell in cells
-            if (record := self.records.finished(cell.config_hash))
+            (run.variant.name, run.seed): record
+            for run in planned
+            if (record := self.records.finished(run.config_hash))
         }
-        for cell in cells:
-            if there := done.get((cell.line.name, cell.seed)):
-                self._note_time(cell, there)
-        left = [cell for cell in cells if (cell.line.name, cell.seed) not in done]
+        for run in planned:
+            if there := done.get((run.variant.name, run.seed)):
+                self._note_time(run, there)
+        left = [run for run in planned if (run.variant.name, run.seed) not in done]
         name = self.request.definition.name
-        logger = logging.getLogger()
-        logger.info(
-            f"Experiment {name}: {len(cells)} runs, {len(cells) - len(left)} of them are there "
-            "already; "
-            f"{self._time_left(left)}. Everything goes to {self.request.folder}/."
+        _logger.info(
+            f"Experiment {name}: {len(planned)} runs, {len(planned) - len(left)} of them are there "
+            f"already; {self._time_left(left)}. Everything goes to {self.request.folder}/."
         )
         if left:
-            logger.info(legend(self.request.config))
+            _logger.info(legend(self.request.config))
         ended = {}
         while left:
-            cell = left.pop(0)
-            number = len(cells) - len(left)
-            if cell.config_hash not in ended:  # two lines of a sweep can be one run
-                ended[cell.config_hash] = self._train(cell, f"run {number} of {len(cells)}")
-            record = ended[cell.config_hash]
-            done[(cell.line.name, cell.seed)] = record
-            logger.info(
-                f"Experiment {name}: run {number} of {len(cells)}, {cell.line.name} seed "
-                f"{cell.seed}, "
-                f"{_outcome(record)}; {self._time_left(left)}."
+            run = left.pop(0)
+            number = len(planned) - len(left)
+            if run.config_hash not in ended:  # two variants of a sweep can be the same run
+                ended[run.config_hash] = self._train(run, f"run {number} of {len(planned)}")
+            record = ended[run.config_hash]
+            done[(run.variant.name, run.seed)] = record
+            _logger.info(
+                f"Experiment {name}: run {number} of {len(planned)}, {run.variant.name} seed "
+                f"{run.seed}, {_result(record)}; {self._time_left(left)}."
             )
         return done
 
-    def _cells(self) -> list[Cell]:
-        """All cells, with their semantic IDs made: what cannot be had is known before anything is
-        trained.
-        """
-        prepared = {line.name: self._semantic_ids(line) for line in self.request.lines}
-        cells = []
+    def _planned(self) -> list[PlannedRun]:
+        """All runs with their semantic IDs, which are made now: an error shows before training."""
+        prepared = {variant.name: self._semantic_ids(variant) for variant in self.request.variants}
+        planned = []
         for seed in self.request.seeds:
-            for line in self.request.lines:
-                ids, error = prepared[line.name]
-                config_hash = cell_hash(
-                    self.request.configs[line.name], seed, self.rows_fingerprint, ids
+            for variant in self.request.variants:
+                ids, error = prepared[variant.name]
+                config_hash = run_hash(
+                    self.request.configs[variant.name], seed, self.rows_fingerprint, ids
                 )
-                cells.append(Cell(line, seed, config_hash, ids, error))
-        return cells
+                planned.append(PlannedRun(variant, seed, config_hash, ids, error))
+        return planned
 
-    def _semantic_ids(self, line: Line) -> tuple[SemanticIDs | None, str | None]:
+    def _semantic_ids(self, variant: Variant) -> tuple[SemanticIDs | None, str | None]:
         try:
-            # Lines about how IDs are made are compared to one another: all of them are made here.
+            # Variants that compare ways of making IDs make all of them here, none is published.
             published = not self.request.definition.makes_semantic_ids()
-            return self.preparation.semantic_ids(self.request.configs[line.name], published), None
-        except (
-            Exception
-        ) as error:  # an encoder out of reach is the outcome of its lines; the others can go on
-            logging.getLogger().exception(f"{line.name} has no semantic IDs.")
+            return self.cache.semantic_ids(self.request.configs[variant.name], published), None
+        except Exception as error:  # the variant fails, for example without its encoder
+            _logger.exception(f"{variant.name} has no semantic IDs.")
             return None, _sentence(error)
 
-    def _train(self, cell: Cell, place: str) -> dict:
-        config = self.request.configs[cell.line.name]
+    def _train(self, planned: PlannedRun, place: str) -> dict:
+        variant, seed = planned.variant, planned.seed
+        config = self.request.configs[variant.name]
         record = {
             "status": FAILED,
-            "config_hash": cell.config_hash,
+            "config_hash": planned.config_hash,
             "experiment": self.request.definition.name,
             "model": config["model"],
-            "settings": cell.line.keys,
+            "settings": variant.keys,
             "dataset": config["dataset"],
-            "seed": cell.seed,
+            "seed": seed,
             "data_fingerprint": self.data_fingerprint,
             "rows_fingerprint": self.rows_fingerprint,
             "taken_from": None,
-            "error": cell.error,
+            "error": planned.error,
         }
-        if cell.error is None:
-            config["seed"], config["seeds"] = cell.seed, 1
-            folder = self.request.folder / RUNS_FOLDER / cell.config_hash[:16]
+        if planned.error is None:
+            config["seed"], config["seeds"] = seed, 1
+            folder = self.request.folder / RUNS_FOLDER / planned.config_hash[:16]
             try:
-                line = f"{cell.line.name}, " if cell.line.name != cell.line.model else ""
+                name = f"{variant.name}, " if variant.name != variant.model else ""
                 heading = Heading.of(
-                    config, f"{line}{place}, seed {cell.seed}", {DICT: "the experiment"}
+                    config, f"{name}{place}, seed {seed}", {DICT: "the experiment"}
                 )
-                run = train_or_go_on(config, self.parts, cell.semantic_ids, folder, heading=heading)
+                run = train_or_resume(
+                    config, self.parts, planned.semantic_ids, folder, heading=heading
+                )
                 run = run | self._score(Path(run["folder"]), run)
                 run["folder"] = Path(run["folder"]).relative_to(self.request.folder).as_posix()
                 record = run | record | {"status": FINISHED}
-                self._note_time(cell, record)
-            except (
-                Exception
-            ) as error:  # whatever a model dies of is its line in the table, and the others go on
-                logging.getLogger().exception(f"{cell.line.name} seed {cell.seed} failed.")
+                self._note_time(planned, record)
+            except Exception as error:  # the error goes into the table, and the other runs go on
+                _logger.exception(f"{variant.name} seed {seed} failed.")
                 record["error"] = _sentence(error)
         record |= {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        if "versions" not in record:  # it failed before it could tell
+        if "versions" not in record:  # a failed run has no provenance yet
             record |= provenance()
         self.records.add(record)
         return record
 
     def _score(self, folder: Path, run: dict) -> dict:
-        """Keep the test rows' scores, from the folder as anybody can load it, and measure GAUC on
-        them.
-        """
+        """Load the run from its folder, as anybody can, save its test scores and measure GAUC."""
         scores, labels = (column.double().numpy() for column in load(folder).predict("test"))
         test = self.parts[2]
         users = test.inter_feat[test.uid_field].numpy()
@@ -183,16 +177,15 @@ class Runner:
         torch.cuda.empty_cache()
         return {"test": run["test"] | {"gauc": float(value) if value == value else None}}
 
-    def _note_time(self, cell: Cell, record: dict) -> None:
-        self.timer.add(
-            cell.line.name, cell.line.model, None if record["resumed"] else record["training_s"]
-        )
+    def _note_time(self, run: PlannedRun, record: dict) -> None:
+        seconds = None if record["resumed"] else record["training_s"]
+        self.timer.add(run.variant.name, run.variant.model, seconds)
 
-    def _time_left(self, left: list[Cell]) -> str:
+    def _time_left(self, left: list[PlannedRun]) -> str:
         runs = {
-            cell.config_hash: (cell.line.name, cell.line.model)
-            for cell in left
-            if cell.error is None
+            run.config_hash: (run.variant.name, run.variant.model)
+            for run in left
+            if run.error is None
         }
         return str(self.timer.left(runs.values()))
 
@@ -201,8 +194,9 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _outcome(record: dict) -> str:
+def _result(record: dict) -> str:
     if record["status"] == FAILED:
         return f"failed: {record['error']}"
     auc = record["test"]["auc"]
-    return f"test AUC {'undefined' if auc is None else format(auc, '.4f')}, {record['training_s']:.0f} s of training"
+    shown = "undefined" if auc is None else format(auc, ".4f")
+    return f"test AUC {shown}, {record['training_s']:.0f} s of training"

@@ -1,9 +1,8 @@
-"""Is one model better than another? Two questions, of which neither answers the other.
+"""Tests whether one model is better than another, by two independent questions.
 
-Over seeds: would the difference show again if both were trained anew? A paired t-test of the seeds'
-    differences. Over users:
-would it show on other users of the same kind? A paired bootstrap that draws whole users, since a
-user's rows are not independent.
+Over seeds: would the difference show again if both models were trained again? A paired t-test of
+the seeds' differences answers it. Over users: would the difference show for other users of the same
+kind? A paired bootstrap that draws whole users answers it, since a user's rows are not independent.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-_ROUNDING = 1e-9  # differences that spread less are one difference
+_ROUNDING = 1e-9  # differences within this range count as equal
 _LEAST_SEEDS = 3
-_CHUNK = 4_000_000  # weights of rows held at a time
+_CHUNK = 4_000_000  # how many row weights are in memory at a time
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A difference of AUC, and what a bootstrap over users says of it.
+    """A difference of AUC and its bootstrap over users.
 
     Attributes:
-        difference: of the mean AUC over seeds, on the test rows as they are.
-        standard_error: of the difference.
+        difference: difference of the mean AUC over seeds, on the test rows themselves.
+        standard_error: standard error of the difference.
         low, high: 95 % percentile interval.
-        p_value: two-sided; how often a draw's difference has the other sign, doubled, never below 2
-            / (draws + 1).
-        draws: that held both classes.
+        p_value: two-sided: twice the share of draws whose difference has the other sign, and at
+            least 2 / (draws + 1).
+        draws: number of draws with rows of both classes.
     """
 
     difference: float
@@ -40,8 +39,9 @@ class Bootstrap:
 
 
 def paired_t_test(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Two-sided p-value of a paired t-test of ``[seeds]`` against ``[seeds]``; None below 3 seeds
-    or without any variation.
+    """Two-sided p-value of a paired t-test of ``[seeds]`` against ``[seeds]``.
+
+    None if there are fewer than 3 seeds or the differences do not vary.
     """
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     if (
@@ -54,7 +54,7 @@ def paired_t_test(first: np.ndarray, second: np.ndarray) -> float | None:
 
 
 def weighted_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUC ``[D]`` under row weights ``[D, R]``; tied scores count half, NaN where a class has no
+    """AUC ``[D]`` under row weights ``[D, R]``; tied scores count half, NaN if a class has no
     weight.
 
     Args:
@@ -63,9 +63,8 @@ def weighted_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) ->
     """
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
-    starts = np.flatnonzero(
-        np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    )  # of each group of equal scores
+    # Where each group of equal scores begins.
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     weights = weights[:, order]
     positive = np.add.reduceat(weights * labels[order], starts, axis=1)
     negative = np.add.reduceat(weights * (1 - labels[order]), starts, axis=1)
@@ -83,19 +82,19 @@ def user_bootstrap(
     draws: int = 1000,
     seed: int = 0,
 ) -> Bootstrap | None:
-    """Bootstrap the difference of two models' mean AUC over seeds, drawing as many users as there
-    are, with repetition.
+    """Bootstrap the difference of two models' mean AUC over seeds.
 
-    All seeds of both models see the same draw, so that the differences are paired.
+    Each draw takes as many users as there are, with replacement. All seeds of both models see the
+    same draw, so that the differences are paired.
 
     Args:
-        users, labels: ``[R]``, of the test rows.
-        first, second: scores ``[seeds, R]``.
-        draws: how many times users are drawn.
-        seed: of the draws.
+        users, labels: of the test rows, ``[R]``.
+        first, second: scores of the two models, ``[seeds, R]``.
+        draws: number of draws.
+        seed: seed of the draws.
 
     Returns:
-        None where AUC is undefined, as the rows are all of one class.
+        None if all rows have one class, as AUC is then undefined.
     """
     labels = np.asarray(labels, dtype=float)
     _, user = np.unique(users, return_inverse=True)

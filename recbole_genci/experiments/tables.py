@@ -1,4 +1,4 @@
-"""Tables of which Markdown and CSV are two views: one list of rows makes both."""
+"""Tables: one list of rows gives both the Markdown and the CSV."""
 
 from __future__ import annotations
 
@@ -15,18 +15,14 @@ from recbole_genci.report import markdown_table
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its uncertainty: the standard deviation over seeds, or a standard error, as the
-    column's name says.
-    """
+    """A number with its uncertainty, a standard deviation or standard error as its column says."""
 
     value: float
     error: float | None = None
 
     @classmethod
     def mean(cls, values: Sequence[float] | np.ndarray) -> Estimate | None:
-        """Mean and standard deviation (n - 1) of all seeds' values; None if one of them is
-        undefined.
-        """
+        """Mean and standard deviation (n - 1) of all seeds' values; None if one is undefined."""
         return cls._of(values, 1.0)
 
     @classmethod
@@ -48,10 +44,10 @@ class Column:
     """A column.
 
     Attributes:
-        name: its heading.
-        form: format of numbers in Markdown; CSV has them in full.
-        error: name of the uncertainty of its numbers, ``sd`` or ``se``, where they have one: a
-            column of its own in CSV.
+        name: the heading.
+        form: format of numbers in Markdown; CSV has all digits.
+        error: name of the numbers' uncertainty, ``sd`` or ``se``, which is a separate column in
+            CSV; None if they have none.
     """
 
     name: str
@@ -64,10 +60,10 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text, whole numbers, floats, ``Estimate`` or None, one entry a column.
+    """Rows with one entry per column: a text, whole number, float, ``Estimate`` or None.
 
     Raises:
-        ValueError: a row of another length.
+        ValueError: a row has another number of entries.
     """
 
     columns: tuple[Column, ...]
@@ -81,7 +77,7 @@ class Table:
                 )
 
     def markdown(self) -> str:
-        """As a Markdown table; what is missing is a dash."""
+        """The Markdown table; a missing value is a dash."""
         heads = [self._head(number) for number in range(len(self.columns))]
         return markdown_table(
             heads,
@@ -99,7 +95,7 @@ class Table:
         return f"{column.name} (± {column.error})" if shows_errors else column.name
 
     def csv(self) -> str:
-        """As CSV with all digits; what is missing is empty."""
+        """The CSV with all digits; a missing value is empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([name for column in self.columns for name in _csv_names(column)])
@@ -114,7 +110,7 @@ class Table:
         return text.getvalue()
 
     def without_empty_columns(self) -> Table:
-        """The same without columns that have no entry in any row."""
+        """The same table without columns that are empty in every row."""
         kept = [i for i in range(len(self.columns)) if any(row[i] is not None for row in self.rows)]
         return Table(
             tuple(self.columns[i] for i in kept), [[row[i] for i in kept] for row in self.rows]

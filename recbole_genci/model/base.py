@@ -1,8 +1,8 @@
-"""The contract of a model: everything that the rest of the package asks of one, with defaults.
+"""The contract of a model: everything that the package asks a model, with defaults.
 
-A model of one's own is a ``ClickModel``: it gives ``forward`` and declares what it reads. A RecBole
-``ContextRecommender`` is taken as it is: ``contract_of`` gives it the defaults. Nothing else in the
-package looks a model up by its name.
+A model of your own is a subclass of ``ClickModel`` that defines ``forward`` and declares what it
+reads. A RecBole ``ContextRecommender`` works unchanged: ``contract_of`` adds the defaults. Nothing
+in the package knows a model by its name.
 
 Sizes: B rows of a batch, H history items, N levels of a semantic ID, k beams.
 """
@@ -23,32 +23,31 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class ModelContract:
-    """What a model may declare. Every name has a default, so that a model only states what is true
-    of it.
+    """What a model may declare. Every name has a default, so a model states only what differs.
 
     Attributes:
-        reads_history: batches have the row's earlier clicks, ``item_id_list`` ``[B, H]`` (0 is
-            padding, most recent last before it), and their number ``item_length`` ``[B]``, under
-            RecBole's names. Read by ``CTRDataset.view``.
-        reads_negatives: batches also have an item that was not clicked for each earlier click,
-            ``neg_item_id_list`` ``[B, H]``; ``item_length`` is then at least 1, which packed
-            sequences need. Includes the history. Read by ``CTRDataset.view``.
-        reads_semantic_ids: batches also have ``semantic_ids`` ``[B, N]`` of the row's item,
-            ``history_semantic_ids`` ``[B, H, N]`` (-1 on padding) and ``history_number`` ``[B]``,
-            one number for equal histories; the model's ``dataset`` has ``semantic_ids``
-            ``[num_items, N]``. Includes the history. Read by loaders, and by whoever prepares
-            semantic IDs.
-        revision: raised when the class computes something else than before under the same settings:
-            runs of another revision are neither loaded nor taken from an experiment's records.
-        loss_names: of the parts that ``calculate_loss`` returns as a tuple, for the log; None for
-            RecBole's own words.
-        teacher_is_pretrained: whether ``teacher`` is to be trained before the model. Read once by
+        reads_history: batches have the row's earlier clicks under RecBole's names: ``item_id_list``
+            ``[B, H]`` (most recent last, then 0 as padding) and their number ``item_length``
+            ``[B]``. Read by ``CTRDataset.view``.
+        reads_negatives: like ``reads_history``; batches also have an item that was not clicked for
+            each earlier click, ``neg_item_id_list`` ``[B, H]``, and ``item_length`` is at least 1,
+            which packed sequences need. Read by ``CTRDataset.view``.
+        reads_semantic_ids: like ``reads_history``; batches also have ``semantic_ids`` ``[B, N]`` of
+            the row's item, ``history_semantic_ids`` ``[B, H, N]`` (-1 on padding) and
+            ``history_number`` ``[B]``, which is the same number for equal histories. The model's
+            ``dataset`` has ``semantic_ids`` ``[num_items, N]``. Read by loaders, and by the code
+            that prepares semantic IDs.
+        revision: revision of what the model computes. Raise it when the class computes something
+            else under the same settings: runs of another revision are neither loaded nor reused
+            from an experiment's records.
+        loss_names: names for the log, if ``calculate_loss`` returns a tuple; None for RecBole's.
+        teacher_is_pretrained: whether ``teacher`` is trained before the model. Read once by
             ``train_and_evaluate``.
-        teacher: set by the model itself: what is trained first, by the same trainer and early
+        teacher: a module that the model sets, which is trained first by the same trainer with early
             stopping.
-        generates_items: whether there is ``generate_items``. Read by ``Ranker.recommend`` and
+        generates_items: whether the model has ``generate_items``. Read by ``Ranker.recommend`` and
             ``SavedRun.recall``.
-        has_intents: whether there is ``first_layer_shares``. Read by
+        has_intents: whether the model has ``first_layer_shares``. Read by
             ``recbole_genci.evaluation.intents``.
     """
 
@@ -58,7 +57,7 @@ class ModelContract:
     revision = 1
     loss_names: tuple[str, ...] | None = None
     teacher_is_pretrained = False
-    # No default in the class: it would hide the module that a model sets.
+    # Without a default here, which would hide the module that a model sets.
     teacher: torch.nn.Module | None
     generates_items = False
     has_intents = False
@@ -68,57 +67,56 @@ class ModelContract:
         """Refuse settings of the model's own that do not fit together; ``Config`` has checked each
         key on its own, by the kind and range that the properties files give.
 
-        Called by every command before any data is read.
+        Every command calls it before any data is read.
 
         Raises:
-            ValueError: names the key, its value and what it may be.
+            ValueError: a setting cannot work; names the key, its value and what it may be.
         """
 
     def load_initial_weights(self) -> None:
-        """Read weights to start from, if the model's settings name any; called once for a new run,
-        and before it as a trial. A run that is resumed or loaded has its own.
+        """Load initial weights, if the model's settings name a file.
+
+        Called once for a new run, and once before it to try the model. A resumed or loaded run has
+        its own weights.
 
         Raises:
-            FileNotFoundError, ValueError: names the key and the file.
+            FileNotFoundError, ValueError: the file is missing or wrong; names the key and the file.
         """
 
     def freeze_teacher(self) -> None:
-        """Stop training ``teacher``; called by ``train_and_evaluate`` once it has been
-        pretrained."""
+        """Stop training ``teacher``; called by ``train_and_evaluate`` after its pretraining."""
 
     def observe_generator(self, interaction: Interaction) -> dict[str, torch.Tensor] | None:
-        """What ``recbole_genci.evaluation.diagnostics`` judges a generator by, of a batch; None for
-        a model without one.
+        """The input of ``recbole_genci.evaluation.diagnostics`` for a batch.
 
         Returns:
-            dict: ``label`` and ``probability`` ``[B]``, the rows' ``item`` ``[B]`` and ``codes``
-            ``[B, N]``, ``beam_items`` ``[B, k]`` (0 where invalid) and ``beam_codes`` ``[B, k, N]``
-            (-1 there), ``ntp_loss`` ``[P, N]`` of the P clicked rows, and, where there is a
-            teacher, ``teacher_probability`` ``[B]``.
+            dict: ``label`` and ``probability`` ``[B]``; the rows' ``item`` ``[B]`` and ``codes``
+                ``[B, N]``; ``beam_items`` ``[B, k]`` and ``beam_codes`` ``[B, k, N]``, 0 and -1 for
+                an invalid beam; ``ntp_loss`` ``[P, N]`` of the P clicked rows; and
+                ``teacher_probability`` ``[B]``, if there is a teacher. None for a model without a
+                generator.
         """
         return None
 
     def generate_items(
         self, interaction: Interaction, num_beams: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The items that the model expects next, whatever the rows' own items are; asked for where
-        ``generates_items``.
+        """The items that the model expects next, independent of the rows' own items.
 
-        Called by ``Ranker.recommend(candidates=...)`` and by ``SavedRun.recall``.
+        Called if ``generates_items``, by ``Ranker.recommend(candidates=...)`` and
+        ``SavedRun.recall``.
 
         Returns:
-            item ids ``[B, num_beams]``, best first, 0 where there are no more, and their
-            log-probabilities.
+            item ids ``[B, num_beams]``, best first, filled up with 0, and their log-probabilities.
         """
         raise ValueError(f"{type(self).__name__} generates no items.")
 
     def first_layer_shares(
         self, interaction: Interaction, item_fields: Collection[str]
     ) -> dict[str, torch.Tensor]:
-        """What each input adds to the prediction network's first layer of h units; asked for where
-        ``has_intents``.
+        """What each input adds to the prediction network's first layer of h units.
 
-        Called by ``recbole_genci.evaluation.intents``.
+        Called if ``has_intents``, by ``recbole_genci.evaluation.intents``.
 
         Args:
             item_fields: names of the target item's fields.
@@ -130,13 +128,13 @@ class ModelContract:
 
 
 class _WithHistory:
-    """What RecBole's DIN needs, which says nothing about it."""
+    """The declaration that RecBole's DIN lacks."""
 
     reads_history = True
 
 
 class _WithNegatives:
-    """What RecBole's DIEN needs."""
+    """The declaration that RecBole's DIEN lacks."""
 
     reads_history = reads_negatives = True
 
@@ -148,23 +146,24 @@ _RECBOLES_HISTORY_MODELS = {
 
 
 def is_recboles_history_model(model_class: type) -> bool:
-    """Whether a class is RecBole's DIN or DIEN, or inherits from one: its only sequential models
-    that score labelled rows."""
+    """Whether a class is, or inherits from, RecBole's DIN or DIEN.
+
+    They are RecBole's only sequential models that score labelled rows.
+    """
     return bool(_needs_of_recboles(model_class))
 
 
 def _needs_of_recboles(model_class: type) -> list[type]:
-    # By name: importing them takes seconds, as all of RecBole's sequential models come along.
+    # Compared by name, because importing them takes seconds: it imports all sequential models.
     names = (f"{each.__module__}.{each.__qualname__}" for each in model_class.__mro__)
     return [_RECBOLES_HISTORY_MODELS[name] for name in names if name in _RECBOLES_HISTORY_MODELS]
 
 
 @functools.cache
 def contract_of(model_class: type) -> type:
-    """The class itself if it keeps the contract, else a subclass of it, of the same name, that has
-    the contract's defaults.
+    """The class itself if it has the contract, else a subclass with the contract's defaults.
 
-    What the class declares itself comes first.
+    The subclass has the same name, and the class's own declarations win.
     """
     if issubclass(model_class, ModelContract):
         return model_class
@@ -179,10 +178,9 @@ def contract_of(model_class: type) -> type:
 
 
 class ClickModel(ModelContract, ContextRecommender):
-    """A context-aware model whose ``forward`` gives click logits ``[B]``: the base of this plugin's
-    models and of your own.
+    """The base class of this plugin's models and of yours: ``forward`` gives click logits ``[B]``.
 
-    ``check_settings`` is called before any data is read, and again when the model is made.
+    ``check_settings`` is called before any data is read, and again when the model is built.
     """
 
     input_type = InputType.POINTWISE
@@ -192,7 +190,7 @@ class ClickModel(ModelContract, ContextRecommender):
         super().__init__(config, dataset)
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Binary cross-entropy of the batch's labels, a scalar."""
+        """The binary cross-entropy of the batch, a scalar."""
         logits = self.forward(interaction)
         return F.binary_cross_entropy_with_logits(logits, interaction[self.LABEL])
 

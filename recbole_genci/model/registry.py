@@ -1,4 +1,4 @@
-"""Which models there are: ours, RecBole's and a person's own; a name of none gets the nearest."""
+"""Find a model by its name, reference or class: ours, RecBole's or a person's own."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from recbole_genci.utils.own_code import (
 )
 from recbole_genci.utils.validation import nearest
 
-#: Plugin models by name: the module that holds the class of that name.
-#: Seven are thin subclasses of RecBole's (DIN to xDeepFM), each for the reason its docstring gives.
+#: The module of each plugin model; the class has the model's name.
+#: Seven are thin subclasses of RecBole's models (DIN to xDeepFM); their docstrings say why.
 PLUGIN_MODELS = {
     "GenCI": "recbole_genci.model.genci.genci",
     "DIN": "recbole_genci.model.baselines.din",
@@ -41,8 +41,8 @@ PLUGIN_MODELS = {
     "SFG": "recbole_genci.model.baselines.sfg",
 }
 
-#: Other names of a model: the model, and the defaults that the name changes.
-#: RecBole's AutoInt has AutoInt+'s feed-forward network.
+#: Other names: the model behind the name, and the defaults that the name changes.
+#: RecBole's AutoInt already has AutoInt+'s feed-forward network.
 ALIASES = {
     "AFN+": ("AFN", {"ensemble_dnn": True}),
     "AutoInt+": ("AutoInt", {}),
@@ -51,9 +51,7 @@ ALIASES = {
 
 
 def _recbole_context_models() -> list[str]:
-    """Class names of RecBole's context-aware models, found without importing each module's
-    dependencies twice.
-    """
+    """Class names of RecBole's context-aware models."""
     names = []
     for module in pkgutil.iter_modules(context_aware.__path__):
         loaded = importlib.import_module(f"{context_aware.__name__}.{module.name}")
@@ -73,9 +71,7 @@ def known_models() -> list[str]:
 
 
 def resolve(name: str) -> tuple[str, dict]:
-    """The model that ``name`` stands for, and the defaults that the name changes: itself and none,
-    unless an alias.
-    """
+    """The model behind ``name``, and the defaults that an alias changes."""
     return ALIASES.get(name, (name, {}))
 
 
@@ -84,14 +80,14 @@ class Entry:
     """A model that ``--model`` takes.
 
     Attributes:
-        name: of the model in tables, folders and logs.
-        reference: by which it is found again: its name, or ``module:Class`` of a person's own.
-        model_class: keeps the contract of ``recbole_genci.model.base``.
-        base: the model whose properties are its defaults: itself, or what a person's own model
-            inherits from.
-        changed_defaults: of an alias.
-        own_files: where a person's own model and its own bases may have defaults,
-            ``<Class>.yaml`` beside the module; later files win, and none need be there.
+        name: the model's name in tables, folders and logs.
+        reference: finds the model again: its name, or ``module:Class`` for a person's own.
+        model_class: the class, with the contract of ``recbole_genci.model.base``.
+        base: the model whose properties are the defaults: the model itself, or the one that a
+            person's own model inherits from.
+        changed_defaults: the defaults that an alias changes.
+        own_files: files in which a person's own model and its own base classes may have defaults,
+            ``<Class>.yaml`` beside the module; later files win, and all of them are optional.
     """
 
     name: str
@@ -103,11 +99,11 @@ class Entry:
 
 
 def entry_of(model: str | type) -> Entry:
-    """What a name, a reference (``module:Class``, ``file.py:Class``) or a class stands for.
+    """The model of a name, a reference (``module:Class``, ``file.py:Class``) or a class.
 
     Raises:
-        ValueError: no such model, or one that is not trained on labelled rows (SASRec, BPR, ...);
-            of a reference also what ``load_object`` raises.
+        ValueError: there is no such model (names the nearest), or it is not trained on labelled
+            rows (SASRec, BPR, ...); for a reference also as ``load_object``.
     """
     if not isinstance(model, (str, type)):
         raise ValueError(
@@ -117,43 +113,42 @@ def entry_of(model: str | type) -> Entry:
     if not is_reference(reference):
         name, changed_defaults = resolve(reference)
         return Entry(reference, reference, _named(reference), name, changed_defaults)
-    found = load_object(reference, "model")
-    _check_kind(found, reference)
-    name = found.__name__
-    if is_of_a_library(found) and name in known_models() and _named(name) is contract_of(found):
-        return Entry(name, name, contract_of(found), name)
+    own_class = load_object(reference, "model")
+    _check_kind(own_class, reference)
+    name, contract = own_class.__name__, contract_of(own_class)
+    if is_of_a_library(own_class) and name in known_models() and _named(name) is contract:
+        return Entry(name, name, contract, name)
     of_recbole = Path(recbole.__file__).parent / f"properties/model/{name}.yaml"
     if name in known_models() or of_recbole.is_file():
         raise ValueError(
             f"model: '{reference}' has the name of a model of RecBole or of this plugin, and "
-            "tables "
-            f"could not tell the two apart. Rename the class, for example My{name}."
+            f"tables could not tell the two apart. Rename the class, for example My{name}."
         )
-    library = [each for each in found.__mro__ if is_of_a_library(each)]
+    library = [each for each in own_class.__mro__ if is_of_a_library(each)]
     base = next((each.__name__ for each in library if each.__name__ in known_models()), name)
     files = tuple(
         file.with_name(f"{each.__name__}.yaml")
-        for each in reversed(found.__mro__)
+        for each in reversed(own_class.__mro__)
         if each not in library and (file := source_file(each))
     )
-    return Entry(name, reference, contract_of(found), base, own_files=files)
+    return Entry(name, reference, contract, base, own_files=files)
 
 
-def _check_kind(found: Any, reference: str) -> None:
-    """Refuse what is no CTR model."""
+def _check_kind(model: Any, reference: str) -> None:
+    """Refuse an object that is not the class of a CTR model."""
     needed = (
         "A model of your own is a subclass of recbole_genci.model.base.ClickModel, of RecBole's "
         "ContextRecommender, or of DIN or DIEN: it trains on labelled rows, and its predict gives "
         "click probabilities."
     )
-    if not isinstance(found, type):
-        raise ValueError(f"model: '{reference}' is a {type(found).__name__}, not a class. {needed}")
-    if not issubclass(found, ContextRecommender) and not is_recboles_history_model(found):
-        library = [each for each in found.__mro__ if is_of_a_library(each)]
+    if not isinstance(model, type):
+        raise ValueError(f"model: '{reference}' is a {type(model).__name__}, not a class. {needed}")
+    if not issubclass(model, ContextRecommender) and not is_recboles_history_model(model):
+        library = [each for each in model.__mro__ if is_of_a_library(each)]
         kinds = [each.__name__ for each in library if issubclass(each, AbstractRecommender)]
         kind = f"RecBole's {kinds[0]}" if kinds else library[0].__name__
         raise ValueError(f"model: '{reference}' is a subclass of {kind}. {needed}")
-    model_class: type[AbstractRecommender] = found
+    model_class: type[AbstractRecommender] = model
     if model_class.input_type != InputType.POINTWISE:
         raise ValueError(
             f"model: '{reference}' has input_type {model_class.input_type.name}, but rows come one "
@@ -162,7 +157,7 @@ def _check_kind(found: Any, reference: str) -> None:
 
 
 def get_model(name: str | type) -> type:
-    """The model class, with the contract, of what ``entry_of`` takes; raises as it does."""
+    """The class, with the contract, of a model; arguments and errors as for ``entry_of``."""
     return entry_of(name).model_class
 
 

@@ -1,1 +1,1 @@
-"""A finished run at work: loaded, scored, ranking."""
+"""Load a finished run, score rows with it, and recommend items."""

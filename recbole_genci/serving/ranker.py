@@ -1,6 +1,4 @@
-"""Serving: a finished run scores items for users, or recommends the best of them, from the clicks
-that are known now.
-"""
+"""Serve a finished run: score items for users, or recommend the best items for them."""
 
 from __future__ import annotations
 
@@ -25,19 +23,21 @@ from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.validation import is_whole, nearest
 
-ROWS_AT_ONCE = 2**20  # (user, item) pairs held in memory: some 40 MB of columns
+ROWS_AT_ONCE = 2**20  # (user, item) pairs in memory at a time: about 40 MB of columns
 
 _TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
 
 
 @dataclass(frozen=True)
 class _Request:
-    """Users ``[U]`` that are scored at once.
+    """Users ``[U]`` that are scored together.
 
     Attributes:
-        names, users: by name and by id.
-        history, start, end: a history, and where in it that of each user lies.
-        given: items ``[L]`` of the histories that were given, by user name.
+        names: the users' names.
+        users: their ids.
+        history: a flat array of clicks.
+        start, end: pointers to each user's history in it.
+        clicks: items ``[L]`` of the histories that the caller gave, by user name.
         context: the rows' own features, ``[1]`` or ``[1, L]``.
     """
 
@@ -46,28 +46,33 @@ class _Request:
     history: History
     start: np.ndarray
     end: np.ndarray
-    given: dict[str, np.ndarray]
+    clicks: dict[str, np.ndarray]
     context: dict[str, torch.Tensor]
 
 
 class Ranker:
-    """Scores items for users by any model of a finished run.
+    """Scores items for users with the model of a finished run.
 
-    A user's history is every click of the run's rows, test rows included (with ``history_source:
-    training`` of the training rows alone), or the one that ``histories`` gives; the model reads its
-    last ``MAX_ITEM_LIST_LENGTH`` items. Users and items are named as in the atomic files. Whom the
-    run has not seen has no embedding and is refused.
+    A user's history is every click in the run's rows, test rows included (with ``history_source:
+    training``, only in its training rows). ``histories`` replaces it for the users that it names.
+    The model reads the last ``MAX_ITEM_LIST_LENGTH`` items of a history. Users and items have their
+    names of the atomic files. A user or item that the run has not seen has no embedding, and is
+    refused.
 
     Args:
-        run: what ``load`` returned, or the folder of a finished run.
-        model, trust_code: of a folder, as of ``load``.
+        run: a run that ``load`` returned, or the folder of a finished run.
+        model, trust_code: for a folder, as for ``load``.
 
     Example:
         >>> ranker = Ranker("saved/GenCI-ml-100k-...")
-        >>> ranker.score(users=["196", "22"], items=["242", "302", "50"])         # [2, 3] click probabilities
-        >>> ranker.recommend(["196"], k=10)                                       # the best of the whole catalogue
-        >>> ranker.recommend(["196"], k=10, candidates=200)                       # the best of 200 that GenCI generates
-        >>> ranker.recommend(["196"], histories={"196": ["242", "302"]})          # as if these were the clicks, oldest first
+        >>> # [2, 3] click probabilities
+        >>> ranker.score(users=["196", "22"], items=["242", "302", "50"])
+        >>> # the best items of the whole catalogue
+        >>> ranker.recommend(["196"], k=10)
+        >>> # the best of 200 items that GenCI generates
+        >>> ranker.recommend(["196"], k=10, candidates=200)
+        >>> # as if the user's only clicks were these, oldest first
+        >>> ranker.recommend(["196"], histories={"196": ["242", "302"]})
     """
 
     def __init__(
@@ -94,15 +99,15 @@ class Ranker:
 
         Args:
             users: U users.
-            items: I items; all items of the run, in the order of ``items``, if None.
-            histories: clicks of some of the users, oldest first, instead of those that the run's
-                rows hold.
-            context: the value of every feature that belongs to a row rather than to its user or
-                item; the same for all rows. Numbers as the model reads them, after RecBole's
-                normalisation; None for a missing token.
+            items: I items; None means all items of the run, in the order of ``Ranker.items``.
+            histories: the clicks of some of the users, oldest first. They replace all clicks of
+                these users in the run's rows.
+            context: the value of every feature that belongs to a row, not to its user or item; all
+                rows get the same values. Give numbers as the model reads them, after RecBole's
+                normalisation, and None for a missing token.
 
         Raises:
-            ValueError: an unknown user, item or feature value, or a feature of the rows without a
+            ValueError: a user, item or feature value is unknown, or a feature of the rows has no
                 value.
         """
         columns = (
@@ -130,23 +135,23 @@ class Ranker:
         histories: Mapping[str, Sequence[str]] | None = None,
         context: Mapping[str, object] | None = None,
     ) -> pd.DataFrame:
-        """The k items of highest click probability for each of ``users``.
+        """The k items with the highest click probability for each of ``users``.
 
         Args:
-            k: how many; fewer where fewer remain.
-            candidates: GenCI only: rank as many items as its generator finds (Eq. 6) instead of the
-                whole catalogue.
-            exclude_seen: leave out the items of all of a user's rows, whatever their label, and of
-                the history given.
-            users, histories, context: as of ``score``.
+            users, histories, context: as for ``score``.
+            k: number of items for each user; fewer if fewer remain.
+            candidates: for GenCI only: rank this many items from its generator (Eq. 6) instead of
+                the whole catalogue.
+            exclude_seen: whether to leave out the items of all of a user's rows, with any label,
+                and of the user's entry in ``histories``.
 
         Returns:
-            DataFrame: ``user``, ``rank`` from 1, ``item``, ``probability``; users in the order
-                given.
+            DataFrame: ``user``, ``rank`` from 1, ``item``, ``probability``; users in the order of
+                ``users``.
 
         Raises:
-            ValueError: as ``score``; ``k`` or ``candidates`` out of range, or ``candidates`` for a
-                model that generates nothing.
+            ValueError: as for ``score``; or ``k`` or ``candidates`` is out of range, or the model
+                generates no candidates.
         """
         if not is_whole(k):
             raise ValueError(f"k: {k!r} is not a whole number of at least 1.")
@@ -188,7 +193,7 @@ class Ranker:
             )
         return pd.concat(tables, ignore_index=True)
 
-    # ---------------------------------------------------------------- what a request reads
+    # ---------------------------------------------------------------- requests
 
     def _requests(
         self,
@@ -197,7 +202,7 @@ class Ranker:
         context: Mapping[str, object] | None,
         width: int,
     ) -> list[_Request]:
-        """The request, checked as a whole and cut into users whose pairs with ``width`` items fit
+        """Check the request, and split it by users so that their pairs with ``width`` items fit
         into memory.
         """
         users = _listed([users] if isinstance(users, str) else users, self._whole.uid_field)
@@ -206,57 +211,53 @@ class Ranker:
         ids = self._ids(users, self._whole.uid_field)
         if not isinstance(histories or {}, Mapping):
             raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
-        given = {
-            user: self._ids(clicks, self._whole.iid_field)
-            for user, clicks in (histories or {}).items()
+        clicks = {
+            user: self._ids(items, self._whole.iid_field)
+            for user, items in (histories or {}).items()
         }
-        if strangers := sorted(set(given) - set(users)):
+        if strangers := sorted(set(clicks) - set(users)):
             raise ValueError(f"histories: {strangers[0]!r} is not one of the users asked for.")
         values = self._context(context or {})
-        history, start, end = self._history(users, ids, given)
+        history, start, end = self._history(users, ids, clicks)
         size = max(1, ROWS_AT_ONCE // max(width, 1))
         parts = [slice(place, place + size) for place in range(0, len(users), size)]
         return [
-            _Request(users[part], ids[part], history, start[part], end[part], given, values)
+            _Request(users[part], ids[part], history, start[part], end[part], clicks, values)
             for part in parts
         ]
 
     def _ids(self, names: Sequence[str], field: str) -> np.ndarray:
         known, names = self._whole.field2token_id[field], _listed(names, field)
-        unknown = [
-            name for name in names if not isinstance(name, Hashable) or not known.get(name)
-        ]  # 0 is padding
+        # ID 0 is padding.
+        unknown = [name for name in names if not isinstance(name, Hashable) or not known.get(name)]
         if unknown:
             others = [str(name) for name, number in known.items() if number]
             raise ValueError(
                 f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is "
-                f"{unknown[0]!r}."
-                f"{nearest(str(unknown[0]), others)} Names are strings, as in the atomic files."
+                f"{unknown[0]!r}.{nearest(str(unknown[0]), others)} Names are strings, as in the "
+                "atomic files."
             )
         return np.array([known[name] for name in names], dtype=np.int64)
 
     def _history(
-        self, users: Sequence[str], ids: np.ndarray, given: Mapping[str, np.ndarray]
+        self, users: Sequence[str], ids: np.ndarray, clicks: Mapping[str, np.ndarray]
     ) -> tuple[History, np.ndarray, np.ndarray]:
-        """The run's histories with the given ones behind them, and each user's pointers ``[U]``
-        into both.
-        """
+        """The run's histories with ``clicks`` behind them, and each user's pointers ``[U]``."""
         history, limit = self._whole.history, self.run.config["MAX_ITEM_LIST_LENGTH"]
-        start, end = history.pointers(
-            ids, np.full(len(ids), history.num_ranks), limit
-        )  # later than any of them
-        if given:
-            ends = len(history.items) + np.cumsum([len(clicks) for clicks in given.values()])
-            places = {
-                user: (last - min(len(clicks), limit), last)
-                for (user, clicks), last in zip(given.items(), ends)
+        # The rank is later than that of every row.
+        start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
+        if clicks:
+            ends = len(history.items) + np.cumsum([len(items) for items in clicks.values()])
+            pointers = {
+                user: (last - min(len(items), limit), last)
+                for (user, items), last in zip(clicks.items(), ends)
             }
             bounds = np.array(
-                [places.get(user, bounds) for user, *bounds in zip(users, start, end)]
+                [pointers.get(user, (first, last)) for user, first, last in zip(users, start, end)]
             )
             start, end = bounds[:, 0], bounds[:, 1]
-            more = torch.from_numpy(np.concatenate(list(given.values())))
-            # What DIEN's auxiliary loss would read beside them never reaches a prediction.
+            more = torch.from_numpy(np.concatenate(list(clicks.values())))
+            # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
             items, negatives = (
                 torch.cat([history.items, more]),
                 torch.cat([history.negatives, more]),
@@ -265,9 +266,7 @@ class Ranker:
         return history, start, end
 
     def _context(self, context: Mapping[str, object]) -> dict[str, torch.Tensor]:
-        """A tensor ``[1]``, or ``[1, L]`` for a sequence, of every feature that a row has of its
-        own.
-        """
+        """A tensor ``[1]``, or ``[1, L]`` for a sequence, for each of the rows' own features."""
         whole, numbers = self._whole, self.run.config["numerical_features"] or []
         own = [
             field
@@ -305,12 +304,10 @@ class Ranker:
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(
                     f"context: '{field}' is {value!r}, which is no finite number. In training a "
-                    "missing one was the "
-                    "mean of its column."
+                    "missing one was the mean of its column."
                 )
-            return torch.tensor(
-                [[float(value), 1.0]]
-            )  # RecBole's pair of number and bucket, of which there is one
+            # RecBole's pair of number and bucket; there is one bucket.
+            return torch.tensor([[float(value), 1.0]])
         raise ValueError(
             f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its "
             "value."
@@ -319,9 +316,7 @@ class Ranker:
     # ---------------------------------------------------------------- scoring
 
     def _rows(self, request: _Request, user: np.ndarray, item: np.ndarray) -> AbstractDataLoader:
-        """A part of the dataset whose rows are these pairs ``[R]``, of places in the request and
-        item ids.
-        """
+        """A loader over rows ``[R]`` of users, by their place in the request, and item ids."""
         whole = self._whole
         columns = {
             whole.uid_field: request.users[user],
@@ -342,47 +337,41 @@ class Ranker:
         return create_loader(self.run.config, part, self.run.semantic_ids, "test")
 
     def _score(self, request: _Request, items: np.ndarray) -> np.ndarray:
-        """Probabilities ``[U, C]`` of the items ``[U, C]``; those of 0, no item, are left at 0."""
+        """Probabilities ``[U, C]`` of the items ``[U, C]``; 0 for item 0, which is no item."""
         user, column = np.nonzero(items)
         scores = np.zeros(items.shape, dtype=np.float32)
         if len(user):
-            found, _ = score_rows(
+            probabilities, _ = score_rows(
                 self.run.model,
                 self._rows(request, user, items[user, column]),
                 self.run.config["device"],
             )
-            scores[user, column] = found.numpy()
+            scores[user, column] = probabilities.numpy()
         return scores
 
     @torch.no_grad()
     def _generated(self, request: _Request, candidates: int) -> np.ndarray:
-        """Item ids ``[U, candidates]`` that the generator finds; 0 where it finds no more."""
+        """Item ids ``[U, candidates]`` that the generator finds, filled up with 0."""
         users = np.arange(len(request.users))
-        loader = self._rows(
-            request, users, np.ones_like(users)
-        )  # which item is asked about does not matter
+        loader = self._rows(request, users, np.ones_like(users))  # the target item does not matter
         width = min(candidates, self._num_items - 1)
-        found = [
+        generated = [
             self.run.model.generate_items(batch.to(self.run.config["device"]), width)[0].cpu()
             for batch, *_ in loader
         ]
-        return torch.cat(found).numpy()
+        return torch.cat(generated).numpy()
 
     def _is_seen(self, request: _Request, items: np.ndarray) -> np.ndarray:
-        """Which of the items ``[U, C]`` their user has had in a row of the run or in the history
-        given.
-        """
+        """Which items ``[U, C]`` are in a row of their user, or in the user's given history."""
         seen = np.isin(request.users[:, None] * self._num_items + items, self._seen)
         for place, user in enumerate(request.names):
-            if user in request.given:
-                seen[place] |= np.isin(items[place], request.given[user])
+            if user in request.clicks:
+                seen[place] |= np.isin(items[place], request.clicks[user])
         return seen
 
 
 def _listed(names: Iterable, field: str) -> list:
-    """A collection of names as a list; raises ValueError for one name alone and for what is no
-    collection.
-    """
+    """A collection of names as a list; raises ValueError for a single name or another value."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(
             f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be."

@@ -1,6 +1,4 @@
-"""A finished run's folder, brought back to life: its model, its rows, its metrics. Nothing is
-unpickled or rebuilt.
-"""
+"""Load a finished run from its folder: model, rows and metrics. Nothing is unpickled or rebuilt."""
 
 from __future__ import annotations
 
@@ -32,17 +30,19 @@ from recbole_genci.utils.layout import (
 )
 from recbole_genci.utils.own_code import permitted_model, source_digest
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What ``load`` returns.
+    """A finished run, as ``load`` returns it.
 
     Attributes:
         config: the run's configuration.
         model: the model with the weights of its best validation epoch, in evaluation mode.
         parts: training, validation and test rows, with vocabularies and features.
         metrics: the content of ``metrics.json``.
-        semantic_ids: of the items, where the model reads them.
+        semantic_ids: those of the items; None if the model reads none.
     """
 
     config: Config
@@ -72,10 +72,10 @@ class SavedRun:
         num_beams: int | None = None,
         exclude_history: bool = False,
     ) -> dict[str, dict[str, float]]:
-        """Recall@K and NDCG@K of the items that GenCI generates for a part's clicked rows, beside
-        the most popular items'.
+        """Recall@K and NDCG@K of the items that GenCI generates for a part's clicked rows.
 
-        Arguments and errors are those of ``recbole_genci.evaluation.recall.recall``.
+        The most popular items are measured beside them. Arguments and errors are those of
+        ``recbole_genci.evaluation.recall.recall``.
         """
         training_rows = self.loader("train").dataset
         return recall(
@@ -90,49 +90,47 @@ class SavedRun:
 
 
 def load(folder: str | Path, model: str | type | None = None, trust_code: bool = False) -> SavedRun:
-    """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``, wherever it lies now.
+    """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``. It may have moved.
 
     Args:
-        folder: of the run.
-        model: of a run of one's own model, its class, or its reference ``module:Class`` or
+        folder: the run's folder.
+        model: for a run of a model of your own, the class, or its reference ``module:Class`` or
             ``path/to/file.py:Class``.
-        trust_code: import the model and metrics that the folder names as somebody's own. This runs
-            their code: only for folders and modules whose makers you trust.
+        trust_code: whether to import the models and metrics that the folder names and that belong
+            neither to RecBole nor to this plugin. This runs their code, so set it only for folders
+            and modules that you trust.
 
     Raises:
-        FileNotFoundError: no such folder, or a run that has not finished.
-        ValueError: a damaged file, files of different runs, a model that has changed since, or code
-            of one's own that was neither given nor allowed.
+        FileNotFoundError: the folder does not exist, or its run has not finished.
+        ValueError: a file is damaged, files belong to different runs, the model has changed since,
+            or the folder names code that was neither given nor allowed.
     """
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
     if not (folder / METRICS_FILE).is_file():
         raise FileNotFoundError(
-            f"{folder} has no metrics.json: the run has not finished; go on with it by "
+            f"{folder} has no metrics.json: the run has not finished. Resume it by "
             f"--resume={folder}."
         )
     remedy = "Take it from a copy of the folder, or train the run anew."
     metrics = read_mapping(folder / METRICS_FILE, ["data_fingerprint", "semantic_ids"], remedy)
-    asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
-    # However many processes trained it, and whatever this machine has: one serves it.
+    saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
+    # One process serves a run, however many have trained it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
-    reference = permitted_model(asked, folder, model, trust_code)
-    config = Config(reference, asked["dataset"], [str(folder / CONFIG_FILE)], one_process)
+    reference = permitted_model(saved, folder, model, trust_code)
+    config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], one_process)
     trained, now = metrics.get("model_revision", 1), config.model_class.revision
     if trained != now:
         raise ValueError(
             f"{folder} holds revision {trained} of {config['model']}, but this version has "
-            f"revision {now}, which computes "
-            "something else. Load it with the version that trained it, git revision "
-            f"{metrics.get('git_revision')}, or train the "
-            "run anew."
+            f"revision {now}, which computes something else. Load it with the version that trained "
+            f"it, git revision {metrics.get('git_revision')}, or train the run anew."
         )
     if source_digest(config.model_class) != metrics.get("model_source"):
-        logging.getLogger().warning(
-            f"The source of {reference} is not that of the run in {folder}: where it computes "
-            "something "
-            "else now, so does the loaded model."
+        _logger.warning(
+            f"The source of {reference} has changed since the run in {folder} was trained. If it "
+            "now computes something else, so does the loaded model."
         )
     parts = load_parts(folder / DATA_FILE, config)
     rows = data_fingerprint(parts)
@@ -145,12 +143,11 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     digests = {"rows_fingerprint": (DATA_FILE, rows_fingerprint(parts))}
     if (folder / WEIGHTS_FILE).is_file():
         digests["weights_sha256"] = (WEIGHTS_FILE, sha256_of(folder / WEIGHTS_FILE))
-    for key, (name, found) in digests.items():
-        if found != metrics.get(key, found):  # which the first versions did not write
+    for key, (name, digest) in digests.items():
+        if digest != metrics.get(key, digest):  # early versions did not save digests
             raise ValueError(
-                f"{folder / name} is damaged or of another run: its digest is {found[:12]}, that "
-                "of the run "
-                f"{metrics[key][:12]}. {remedy}"
+                f"{folder / name} is damaged or of another run: its digest is {digest[:12]}, that "
+                f"of the run {metrics[key][:12]}. {remedy}"
             )
     semantic_ids = (
         SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
@@ -158,8 +155,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     if semantic_ids and semantic_ids.digest != metrics["semantic_ids"]:
         raise ValueError(
             f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the "
-            "run was trained on "
-            f"{metrics['semantic_ids'][:12]}. The folder belongs to another run."
+            f"run was trained on {metrics['semantic_ids'][:12]}. The folder belongs to another run."
         )
     init_seed(config["seed"], config["reproducibility"])
     training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset

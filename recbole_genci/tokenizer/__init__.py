@@ -16,12 +16,12 @@ def tokenize(
     config_dict: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
 ) -> SemanticIDs:
-    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of
-    `recbole_genci.run`.
+    """Semantic IDs of a dataset's items, from the cache or built now.
+
+    Arguments and errors are those of `recbole_genci.run`.
     """
-    from recbole_genci.tokenizer.command import (
-        tokenize,
-    )  # loads RecBole's dataset code, which the parts above do not need
+    # Imported here, because it loads RecBole's dataset code, which the rest does not need.
+    from recbole_genci.tokenizer.command import tokenize
 
     return tokenize(dataset, config_files, config_dict, argv)
 

@@ -1,4 +1,4 @@
-"""Semantic IDs of a dataset: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]"""
+"""The command ``python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]``."""
 
 import sys
 

@@ -1,14 +1,14 @@
-"""Semantic IDs of a dataset: from the cache if it holds exactly these, else built and saved there."""
+"""Semantic IDs of a dataset: load them from the cache, or build them and save them there."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,12 @@ from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.utils.validation import PAD_TOKEN
 
-# Raise it when the same settings would give other codes: old cache folders are then left alone
+_logger = logging.getLogger(__name__)
+
+# Raise it when the same settings give other codes. Old cache folders are then no longer used.
 BUILD_VERSION = 1
-EMBEDDINGS = "embeddings"  # folder of the cache that holds encoded texts
-REPORT = "report"  # folder inside the artifact's that nothing reads
+EMBEDDINGS = "embeddings"  # the cache's folder of encoded texts
+REPORT = "report"  # the artifact's folder for people; no code reads it
 
 
 def catalogue_texts(
@@ -58,8 +60,9 @@ def catalogue_texts(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> list[str]:
-    """One text per item, see `text.read_item_texts`; ready vectors (.npy) need neither fields nor
-    an .item file.
+    """One text per item, see `text.read_item_texts`.
+
+    If a .npy holds the items' vectors, neither text fields nor an .item file are needed.
     """
     if is_array_file(settings["text_encoder"]) and not Path(item_file).is_file():
         return [f"item {token}" for token in tokens]
@@ -74,9 +77,7 @@ def catalogue_texts(
 
 
 def telling_texts(settings: Mapping[str, Any], texts: Sequence[str]) -> Sequence[str] | None:
-    """The texts where the items' vectors come from them, None with vectors of the user's own
-    (.npy).
-    """
+    """The texts if the items' vectors come from them; None if a .npy holds the vectors."""
     return None if is_array_file(settings["text_encoder"]) else texts
 
 
@@ -88,11 +89,10 @@ def item_vectors(
     device: str = "cpu",
     progress: BuildProgress = SILENT,
 ) -> np.ndarray:
-    """The items' vectors ``[I, D]``: from the user's file, from the cache in
-    ``<cache_dir>/embeddings``, or encoded now.
+    """The items' vectors ``[I, D]``: from the user's .npy, from the cache, or encoded now.
 
-    The cache is keyed by texts, encoder and its revision, so that trying quantiser settings encodes
-    the texts once.
+    The cache is in ``<cache_dir>/embeddings``. Texts, encoder and its revision are the key, so that
+    trying quantiser settings encodes the texts only once.
 
     Raises:
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see
@@ -101,9 +101,8 @@ def item_vectors(
     encoder = settings["text_encoder"]
     if is_array_file(encoder):
         return vectors_of_file(settings, tokens)
-    if not is_hub_name(
-        encoder
-    ):  # the hub need not be within reach for texts that were encoded before
+    # If the texts are cached, the hub need not be reachable; it is checked later.
+    if not is_hub_name(encoder):
         check_encoder(encoder)
     options = {}
     if encoder == LSA:
@@ -117,7 +116,7 @@ def item_vectors(
     file = cache_file(folder, encoder, encoder_revision(encoder), options, texts)
     vectors = read_cached_vectors(file, len(texts))
     if vectors is not None:
-        getLogger().info(f"Item vectors of {len(texts)} texts loaded from {file}.")
+        _logger.info(f"Item vectors of {len(texts)} texts loaded from {file}.")
         return vectors
     check_encoder(encoder)
 
@@ -137,9 +136,7 @@ def item_vectors(
             vectors = encode()
     else:
         vectors = encode()
-    revision = encoder_revision(
-        encoder
-    )  # a model from the hub is known by its commit once it is here
+    revision = encoder_revision(encoder)  # the commit of a hub model is known after its download
     write_cached_vectors(
         cache_file(folder, encoder, revision, options, texts), vectors, encoder, revision
     )
@@ -152,9 +149,7 @@ def fit_quantizer(
     device: str = "cpu",
     progress: BuildProgress = SILENT,
 ) -> FitResult:
-    """Fit the quantiser that the settings ask for to vectors ``[I, D]``; see `fit_rqvae` and
-    `fit_rkmeans`.
-    """
+    """Fit the configured quantiser to vectors ``[I, D]``; see `fit_rqvae` and `fit_rkmeans`."""
     shared = {
         "num_codebooks": settings["num_codebooks"],
         "codebook_size": settings["codebook_size"],
@@ -181,7 +176,7 @@ def fit_quantizer(
 
 
 def build_stages(settings: Mapping[str, Any]) -> int:
-    """How many stages a build tells of: vectors, those of the quantiser, and collision digits with
+    """The number of stages of a build: vectors, the quantiser's stages, and collision digits with
     the report.
     """
     return 2 + (
@@ -194,7 +189,7 @@ def build_stages(settings: Mapping[str, Any]) -> int:
 def build_manifest(
     settings: Mapping[str, Any], vectors: np.ndarray, quality: Mapping[str, Any], device: str
 ) -> dict:
-    """Where semantic IDs come from, for their ``manifest.json``."""
+    """The provenance of semantic IDs for their ``manifest.json``."""
     return {
         "settings": dict(settings),
         "encoder_revision": encoder_revision(
@@ -239,23 +234,22 @@ def _build(
         (*fitted.model.codebook_sizes, settings["collision_codebook_size"]),
         build_manifest(settings, vectors, fitted.quality, device),
     )
-    getLogger().info("Semantic IDs:\n" + describe_quality(fitted.quality))
+    _logger.info("Semantic IDs:\n" + describe_quality(fitted.quality))
     return ids, fitted.model.state_dict()
 
 
 def sorted_tokens(item_tokens: Sequence[str]) -> list[str]:
-    """Raw ids in the one order for any caller, as batches and hence codes depend on it.
+    """Raw ids in sorted order. Batches, and so codes, depend on the order, which must be the same.
 
     Raises:
-        ValueError: no ids, or padding among them.
+        ValueError: there are no ids, or padding is among them.
     """
     tokens = sorted(str(token) for token in item_tokens)
     if not tokens or PAD_TOKEN in tokens:
+        padding = f", {PAD_TOKEN} among them" if tokens else ""
         raise ValueError(
             "load_or_build_semantic_ids needs the catalogue's raw item ids without padding; it "
-            "was given "
-            f"{len(tokens)} ids{f', {PAD_TOKEN} among them' if tokens else ''}. Pass "
-            "`field2id_token[iid_field][1:]`."
+            f"was given {len(tokens)} ids{padding}. Pass `field2id_token[iid_field][1:]`."
         )
     return tokens
 
@@ -267,14 +261,14 @@ def semantic_id_folder(
     cache_dir: Path,
     dataset_name: str,
 ) -> Path:
-    """``<cache_dir>/<dataset_name>-<key>``; the key covers settings, items, texts, and an encoder
-    that is a file or folder.
+    """``<cache_dir>/<dataset_name>-<key>``.
+
+    The key covers settings, items, texts, and the content of an encoder that is a file or folder.
     """
     encoder = settings["text_encoder"]
-    # Only local files can change behind their name at no cost to check; hub and package revisions
-    # go to the manifest.
+    # Only local files are cheap to check. Revisions from the hub or a package go to the manifest.
     is_local = is_array_file(encoder) or Path(encoder).expanduser().is_dir()
-    if is_array_file(encoder):  # a missing file is named before its content is asked for
+    if is_array_file(encoder):  # raises a clear error if a file is missing
         vectors_of_file(settings, tokens)
     content = {
         "version": [FORMAT_VERSION, BUILD_VERSION],
@@ -290,19 +284,18 @@ def semantic_id_folder(
 
 
 def _warn_of_another_revision(ids: SemanticIDs, encoder: str, folder: Path) -> None:
-    """Tell of IDs that another release of the encoder's package made; they stay in use."""
+    """Warn if another release of the encoder's package made the IDs; they are still used."""
     if encoder not in (LSA, MINILM):
         return
     try:
         now = encoder_revision(encoder)
     except metadata.PackageNotFoundError:
-        return  # an optional package, which IDs that are there do not need
+        return  # existing IDs do not need the optional package
     made_with = ids.manifest.get("encoder_revision", now)
     if made_with != now:
-        getLogger().warning(
+        _logger.warning(
             f"The semantic IDs in {folder} were made with {made_with}; installed is {now}, which "
-            "may give others. They are "
-            f"used as they are: delete the folder to build them anew."
+            "may give others. They are used as they are: delete the folder to build them anew."
         )
 
 
@@ -318,30 +311,29 @@ def load_or_build_semantic_ids(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> SemanticIDs:
-    """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``, built and saved there
-    if need be.
+    """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``; built if missing.
 
-    The key covers settings, items, texts and the encoder, so that a change in any of them builds
-    anew; of the library or hub model behind an encoder's name the revision is kept, and where it
-    can be told without the hub another one is warned of. The result does not depend on the order of
-    ``item_tokens``.
+    The key covers settings, items, texts and the encoder, so that IDs are built again if one of
+    them changes. The revision of the library or hub model behind an encoder's name is saved; if it
+    has changed, and this can be found out without the hub, there is a warning. The result does not
+    depend on the order of ``item_tokens``.
 
     Args:
-        settings: from `tokenizer_settings`.
+        settings: the settings, from `tokenizer_settings`.
         item_file: the dataset's atomic .item file.
         item_id_field: its id column.
         item_tokens: raw ids of the catalogue, without padding.
-        cache_dir: where artifact folders live.
+        cache_dir: the folder of artifact folders.
         dataset_name: first part of the folder's name.
         device: where texts are encoded and the quantiser is fitted.
-        show_progress: show progress bars; else long stages log a line at most every 30 s.
-        field_separator: of the .item file.
-        encoding: of the .item file.
+        show_progress: whether to show progress bars; else long stages log a line at most every
+            30 s.
+        field_separator: separator of the .item file.
+        encoding: encoding of the .item file.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: from the
-            steps, each with what to do. A damaged cache folder is refused, never rebuilt in
-            silence.
+        ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: a step failed;
+            says what to do. A damaged cache folder is an error, and is never silently rebuilt.
     """
     tokens = sorted_tokens(item_tokens)
     texts = catalogue_texts(settings, item_file, item_id_field, tokens, field_separator, encoding)
@@ -353,7 +345,7 @@ def load_or_build_semantic_ids(
                 f"{folder} holds other items than its name says. Delete the folder to build it "
                 "again."
             )
-        getLogger().info(
+        _logger.info(
             f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]})."
         )
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
@@ -363,14 +355,12 @@ def load_or_build_semantic_ids(
     try:
         ids.save(folder, weights, texts)
     except FileExistsError:
-        # Another process saved this key first. Codes may differ in the last bit across devices: all
-        # must use one set.
-        getLogger().info(
+        # Another process saved this key first. Devices may round differently, so all processes must
+        # use the same IDs.
+        _logger.info(
             f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those."
         )
     else:
         write_report(ids, texts, folder / REPORT)
-        getLogger().info(
-            f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report."
-        )
+        _logger.info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report.")
     return SemanticIDs.load(folder)

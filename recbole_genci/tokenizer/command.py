@@ -1,20 +1,20 @@
 """``python -m recbole_genci.tokenizer``: semantic IDs of a dataset's items, and a report on them.
 
     python -m recbole_genci.tokenizer --dataset=ml-100k [--key=value ...]
-    python -m recbole_genci.tokenizer --dataset=ml-100k --append_to=<artifact folder> --output=<new folder>
+    python -m recbole_genci.tokenizer --dataset=ml-100k --append_to=<artifact> --output=<new folder>
     python -m recbole_genci.tokenizer --help [--dataset=ml-100k]
 
-The first line builds IDs by the tokenizer's keys: the very ones that a run of the same keys trains
-with, if one of them is given. (Without any, a run takes published IDs where there are some for its
-items.) The second adds the dataset's items that an artifact lacks; `semantic_id_path` then has a
-run use it.
+The first line builds IDs by the tokenizer's keys. A run with the same keys trains with the same
+IDs, if at least one of these keys is given; without any, a run takes published IDs if there are
+some for its items. The second line adds the dataset's items that an artifact lacks. A run uses the
+new artifact with `semantic_id_path`.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,25 +45,30 @@ from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.logs import start_console
 
-READER = "GenCI"  # the model whose keys are the tokenizer's
+_logger = logging.getLogger(__name__)
+
+READER = "GenCI"  # a model that reads semantic IDs, so that its keys include the tokenizer's
 _USAGE = f"""\
 usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
-       python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER [--key=value ...]
+       python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER
+                                         [--key=value ...]
        python -m recbole_genci.tokenizer --help [--dataset=NAME]
 
-Builds the semantic IDs of a dataset's items by the keys below, and prints a report. A run that is given one of these keys
-trains with the very same IDs; without any, it takes published IDs where there are some for its items (ml-100k, ml-1m).
+Builds the semantic IDs of a dataset's items by the keys below, and prints a report. A run with at
+least one of these keys trains with the same IDs. A run without any of them takes published IDs, if
+there are some for its items (ml-100k, ml-1m).
 
 {DATASET_USAGE}
-  --append_to     a published artifact: the items of the dataset that it lacks are added, the published ones never move
-  --output        where the artifact with the added items goes; a run uses it with --semantic_id_path
+  --append_to     an existing artifact; items of the dataset that it lacks are added, and the IDs
+                  of its own items never change
+  --output        folder for the artifact with the added items; use it with --semantic_id_path
 
-Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py, whose --help lists them.
+Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py; see its --help.
 """
 
 
 class Catalogue(NamedTuple):
-    """A dataset's items, as a run of the same keys has them after its filters.
+    """A dataset's items after its filters, the same as in a run with the same keys.
 
     Attributes:
         config: the dataset's Config.
@@ -76,7 +81,7 @@ class Catalogue(NamedTuple):
     tokens: list[str]
 
     def texts(self, settings: dict[str, Any]) -> list[str]:
-        """One per item."""
+        """One text per item."""
         encoding = self.config["encoding"] or "utf-8"
         return catalogue_texts(
             settings,
@@ -89,7 +94,7 @@ class Catalogue(NamedTuple):
 
 
 def usage(dataset: str | None = None) -> str:
-    """The text of ``--help``, with a dataset's defaults if it is given."""
+    """The text of ``--help``, with a dataset's defaults if one is given."""
     table, keys = key_table(dataset=dataset), TOKENIZER_KEYS | {"semantic_id_dir"}
     return "\n".join(
         [
@@ -106,9 +111,9 @@ def read_catalogue(
     argv: Sequence[str] = (),
     builds: bool = True,
 ) -> Catalogue:
-    """Read a dataset's items; arguments and errors as of `recbole_genci.run`.
+    """Read a dataset's items; arguments and errors as for `recbole_genci.run`.
 
-    Where IDs are to be built (``builds``), their settings and encoder are checked before.
+    If IDs will be built (``builds``), their settings and encoder are checked first.
     """
     config = Config(READER, dataset, config_files, config_dict, argv)
     start_console(config["state"])
@@ -117,7 +122,7 @@ def read_catalogue(
     if builds:
         if config["semantic_id_path"] is not None:
             raise ValueError(
-                "semantic_id_path: here IDs are built, and none of a folder are used; leave the "
+                "semantic_id_path: this command builds IDs and uses none of a folder; leave the "
                 "key out."
             )
         check_source(config, published=False)
@@ -127,9 +132,7 @@ def read_catalogue(
 
 
 def _build(catalogue: Catalogue) -> SemanticIDs:
-    """Build the IDs, or load them from the cache: who calls this asks for IDs by the tokenizer's
-    keys, published or not.
-    """
+    """Build the IDs or load them from the cache, by the tokenizer's keys; never published ones."""
     return find_semantic_ids(
         catalogue.config, catalogue.item_file, catalogue.tokens, published=False
     )
@@ -141,14 +144,15 @@ def tokenize(
     config_dict: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
 ) -> SemanticIDs:
-    """Semantic IDs of a dataset's items, built or from the cache; arguments and errors as of
-    `recbole_genci.run`.
+    """Semantic IDs of a dataset's items, from the cache or built now.
+
+    Arguments and errors are those of `recbole_genci.run`.
     """
     return _build(read_catalogue(dataset, config_files, config_dict, argv))
 
 
 def tokenize_and_report(catalogue: Catalogue) -> str:
-    """Build or load the IDs, add plots to the report in ``<artifact folder>/report``, and return
+    """Build or load the IDs, write plots and report into ``<artifact folder>/report``, and return
     the report.
     """
     ids = _build(catalogue)
@@ -162,10 +166,10 @@ def tokenize_and_report(catalogue: Catalogue) -> str:
     )
     texts = read_texts(folder)
     vectors = item_vectors(settings, ids.item_tokens, texts, folder.parent, config["device"])
-    getLogger().info("Drawing the codes and a map of the items (t-SNE).")
+    _logger.info("Drawing the codes and a map of the items (t-SNE).")
     plots = write_plots(ids, vectors, folder / REPORT, settings["tokenizer_seed"])
     markdown = write_report(ids, texts, folder / REPORT, plots)
-    getLogger().info(
+    _logger.info(
         f"The artifact is {folder}: use it with --semantic_id_path={folder}. The report is in "
         f"{folder / REPORT}."
     )
@@ -173,17 +177,16 @@ def tokenize_and_report(catalogue: Catalogue) -> str:
 
 
 def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> str:
-    """Add the dataset's items that ``published`` lacks, write ``output`` and its report, and return
+    """Add the dataset's items that ``published`` lacks, write ``output`` with a report, and return
     the report.
     """
-    getLogger().info(
-        f"Added items are encoded as those of {published} were: the tokenizer's keys have no "
-        "effect."
+    _logger.info(
+        f"Added items are encoded like those of {published}; the tokenizer's keys have no effect."
     )
     texts = catalogue.texts(read_frozen(published).settings)
     ids = append_items(published, output, catalogue.tokens, texts, catalogue.config["device"])
     markdown = write_report(ids, read_texts(output), output / REPORT)
-    getLogger().info(
+    _logger.info(
         f"The artifact is {output}: use it with --semantic_id_path={output}. The report is in "
         f"{output / REPORT}."
     )
@@ -192,9 +195,9 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
 
 @interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """The command; ``--help`` prints its keys.
+    """Run the command; return the exit status.
 
-    A request that cannot be carried out is one sentence on stderr and exit status 2.
+    ``--help`` prints the keys. A wrong request is one sentence on stderr and exit status 2.
     """
     words = {}
     try:
@@ -210,17 +213,17 @@ def main(argv: Sequence[str]) -> int:
             raise ValueError(
                 "command line: --append_to=<artifact folder> and --output=<new folder> go together."
             )
-        own = ("--dataset", "--config_files", "--append_to", "--output")
-        rest = [word for word in argv if word.partition("=")[0] not in own]
+        arguments = ("--dataset", "--config_files", "--append_to", "--output")
+        keys = [word for word in argv if word.partition("=")[0] not in arguments]
         files = str(words["config_files"]).split() if words.get("config_files") else None
         if words.get("append_to"):
             published, output = Path(str(words["append_to"])), Path(str(words["output"]))
-            # A wrong folder, or an encoder out of reach, is named before the dataset is read.
+            # A wrong folder or an encoder out of reach is an error before the dataset is read.
             check_encoder(read_frozen(published).settings["text_encoder"])
-            catalogue = read_catalogue(str(words["dataset"]), files, argv=rest, builds=False)
+            catalogue = read_catalogue(str(words["dataset"]), files, argv=keys, builds=False)
             report = append_and_report(catalogue, published, output)
         else:
-            report = tokenize_and_report(read_catalogue(str(words["dataset"]), files, argv=rest))
+            report = tokenize_and_report(read_catalogue(str(words["dataset"]), files, argv=keys))
     except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
         if str(words.get("state")).upper() == "DEBUG":
             raise

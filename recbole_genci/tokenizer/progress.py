@@ -1,16 +1,18 @@
-"""How far the building of semantic IDs is: a line per stage, and within long stages a bar, or lines
-with the time left.
+"""Progress of building semantic IDs: a line per stage; in long stages a bar, or lines with the
+time left.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
-from logging import getLogger
 
 from tqdm import tqdm
 
 from recbole_genci.utils.durations import duration
+
+_logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 30.0
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
@@ -20,10 +22,10 @@ class Steps:
     """The steps of one stage; a context manager that closes the bar.
 
     Args:
-        label: what the lines and the bar begin with.
-        total: how many steps, in any unit.
-        bar: show a bar; else log a line where enough time has passed.
-        clock: gives seconds.
+        label: the beginning of the lines and the bar.
+        total: number of steps, in any unit.
+        bar: whether to show a bar; else a line is logged if enough time has passed.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, label: str, total: int, bar: bool, clock: Callable[[], float]):
@@ -33,7 +35,7 @@ class Steps:
         self._bar = tqdm(total=total, desc=label, bar_format=_BAR) if bar else None
 
     def advance(self, steps: int = 1, **figures: str) -> None:
-        """Say that more steps are done; ``figures`` stand behind the bar."""
+        """Count steps as done; ``figures`` are shown behind the bar."""
         self.done += steps
         if self._bar is not None:
             if figures:
@@ -44,12 +46,12 @@ class Steps:
         if now - self._last_line >= _SECONDS_BETWEEN_LINES and 0 < self.done < self.total:
             self._last_line = now
             left = (now - self._started) * (self.total - self.done) / self.done
-            getLogger().info(
+            _logger.info(
                 f"{self.label}: {self.done / self.total:.0%} done, about {duration(left)} left."
             )
 
     def skip_to(self, step: int) -> None:
-        """Say that the steps up to this one are done or were not needed."""
+        """Count all steps up to this one as done."""
         self.advance(step - self.done)
 
     def __enter__(self) -> Steps:
@@ -61,12 +63,12 @@ class Steps:
 
 
 class BuildProgress:
-    """Tells of the stages of one build, in their order.
+    """Reports the stages of one build in order.
 
     Args:
-        stages: how many there are.
-        bars: show bars; else lines at most every 30 s.
-        clock: gives seconds.
+        stages: number of stages.
+        bars: whether to show bars; else lines are logged at most every 30 s.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -82,10 +84,10 @@ class BuildProgress:
     def stage(self, what: str) -> None:
         """Begin the next stage."""
         self.number += 1
-        getLogger().info(f"{self._label}: {what}.")
+        _logger.info(f"{self._label}: {what}.")
 
     def steps(self, total: int) -> Steps:
-        """Count the steps of the stage that was begun."""
+        """Count the steps of the current stage."""
         return Steps(self._label, total, self._bars, self._clock)
 
 
@@ -111,5 +113,5 @@ class _Silent(BuildProgress):
         return NO_STEPS
 
 
-#: For callers that build nothing whole: no lines, no bars.
+#: For callers that want neither lines nor bars.
 SILENT, NO_STEPS = _Silent(0), _SilentSteps()

@@ -1,5 +1,6 @@
-"""The tokenizer's configuration keys, and which of them decide the codes; `keys.py` has their kinds
-and defaults.
+"""The tokenizer's configuration keys, and which of them decide the codes.
+
+Kinds and defaults are in the table of keys (`recbole_genci.config.keys`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from recbole_genci.tokenizer.encoding.encoders import is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
 
 _FIELDS = "item_text_fields"
-#: Every key that this package reads of a configuration, `semantic_id_dir` and `semantic_id_path`
-#: apart.
+#: Every configuration key that this package reads, except `semantic_id_dir` and
+#: `semantic_id_path`.
 TOKENIZER_KEYS = frozenset(
     {
         "text_encoder",
@@ -38,7 +39,7 @@ TOKENIZER_KEYS = frozenset(
         "tokenizer_threads",
     }
 )
-#: Settings that change how fast the same codes come about, not what they are.
+#: Settings that change the speed of a build, but not its codes.
 _NOT_CONTENT = ("text_encoder_batch_size",)
 _RQVAE_ONLY = (
     "codebook_dim",
@@ -52,14 +53,15 @@ _RQVAE_ONLY = (
 
 
 def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokenizer's settings out of a configuration, checked; missing keys take their defaults.
+    """Read the tokenizer's settings from a configuration and check them; missing keys have
+    defaults.
 
     Args:
         config: a mapping, or RecBole's Config, whose ``config[key]`` is None for a missing key.
 
     Raises:
-        ValueError: a value of the wrong type or range, or two that exclude each other; key, value
-            and what is expected are named.
+        ValueError: a value has the wrong type or range, or two values exclude each other; names
+            key, value and what is expected.
     """
     table = key_table()
     settings: dict[str, Any] = {}
@@ -74,15 +76,15 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if settings["text_encoder_ids"] is not None and not own_vectors:
         raise ValueError(
             "text_encoder_ids: it names the items of a .npy file, but text_encoder is "
-            f"{settings['text_encoder']!r}. Give a "
-            ".npy file there, or leave text_encoder_ids out."
+            f"{settings['text_encoder']!r}. Give a .npy file there, or leave text_encoder_ids out."
         )
     return settings
 
 
 def content_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide the codes: all but batch sizes, paths of files known by content, and
-    what goes unread.
+    """The settings that decide the codes.
+
+    Left out are batch sizes, paths of files that are compared by content, and unused settings.
     """
     unread = set(_NOT_CONTENT)
     if settings["quantizer"] != "rqvae":

@@ -1,13 +1,11 @@
-"""Where a model's semantic IDs come from: a folder given by hand, those that come with the package,
-the cache, or a build.
-"""
+"""Find the semantic IDs for a model: a given folder, published IDs, the cache, or a new build."""
 
 from __future__ import annotations
 
 import glob
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +28,18 @@ from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
 
+_logger = logging.getLogger(__name__)
+
 _BUILDS = "A tokenizer key, for example --text_encoder=lsa, builds new ones"
 
 
 def asks_for_settings(config: Config) -> bool:
-    """Whether a person has given a key of the tokenizer, on the command line, in a dict or in a
-    file.
-    """
+    """Whether a person has set a key of the tokenizer, by command line, dict or file."""
     return bool(TOKENIZER_KEYS & config.external_config_dict.keys())
 
 
 def uses_published(config: Config, semantic_ids: SemanticIDs | None) -> bool:
-    """Whether semantic IDs are those that come with the package and nobody has named them."""
+    """Whether semantic IDs come with the package, and not from ``semantic_id_path``."""
     return (
         semantic_ids is not None
         and PUBLISHED in semantic_ids.manifest
@@ -53,19 +51,17 @@ def uses_published(config: Config, semantic_ids: SemanticIDs | None) -> bool:
 
 
 def check_source(config: Config, published: bool = True) -> None:
-    """Refuse, before any row is read, settings that are wrong and an encoder or vectors that cannot
-    be had.
+    """Check settings, encoder and vectors before any row is read.
 
-    An encoder is not asked for where published IDs, cached ones or cached vectors may do. Whether
-    they do is known as soon as the catalogue is; `find_semantic_ids` then says what this function
-    would have said.
+    The encoder is not checked if published IDs, cached IDs or cached vectors may replace it.
+    Whether they do is known only with the catalogue; `find_semantic_ids` then raises the error.
 
     Args:
-        config: of a model that reads semantic IDs.
-        published: as of `find_semantic_ids`.
+        config: the Config of a model that reads semantic IDs.
+        published: as for `find_semantic_ids`.
 
     Raises:
-        FileNotFoundError: there is no folder ``semantic_id_path``.
+        FileNotFoundError: the folder ``semantic_id_path`` does not exist.
         ValueError, FileNotFoundError, ImportError, RuntimeError: see `tokenizer_settings` and
             `check_encoder`.
     """
@@ -74,39 +70,38 @@ def check_source(config: Config, published: bool = True) -> None:
         if not Path(path).is_dir():
             raise FileNotFoundError(
                 f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, or "
-                "leave the "
-                "key out to have semantic IDs made."
+                "leave the key out to have semantic IDs made."
             )
         return
     if needs_no_settings(config, published):
         return
     settings = tokenizer_settings(config)
     if is_array_file(settings["text_encoder"]):
-        vectors_of_file(settings, [])  # whether it has all items is not known yet
+        vectors_of_file(settings, [])  # the items are not known yet
     elif settings["text_encoder"] != LSA and not _is_cached(config, settings):
         check_encoder(settings["text_encoder"])
 
 
 def needs_no_settings(config: Config, published: bool = True) -> bool:
-    """Whether published semantic IDs may do, as far as is known before rows are read.
+    """Whether published semantic IDs may be used, as far as is known before rows are read.
 
     Raises:
-        ValueError: a malformed .item file, or damaged published IDs.
+        ValueError: the .item file is malformed, or published IDs are damaged.
     """
     if not published or asks_for_settings(config):
         return False
     folder = Path(config["data_path"])
-    if not folder.is_dir():  # to be downloaded
+    if not folder.is_dir():  # the dataset will be downloaded
         return config["dataset"] in {each.name for each in published_folders()}
     item_file = folder / f"{config['dataset']}.item"
     if not item_file.is_file():
         return False
     fit = _best_fit(config, item_file)
-    return fit is not None and fit.equal > 0  # filters may leave out the items that do not fit
+    return fit is not None and fit.equal > 0  # filters may drop the items that do not fit
 
 
 def _is_cached(config: Config, settings: Mapping[str, Any]) -> bool:
-    """Whether the cache has anything of these settings for the dataset, or vectors of the encoder."""
+    """Whether the cache has IDs of these settings for the dataset, or vectors of the encoder."""
     cache_dir = Path(config["semantic_id_dir"])
     wanted = content_settings(settings)
     for file in cache_dir.glob(f"{glob.escape(config['dataset'])}-*/{MANIFEST}"):
@@ -115,7 +110,7 @@ def _is_cached(config: Config, settings: Mapping[str, Any]) -> bool:
             if content_settings(made_by) == wanted:
                 return True
         except (ValueError, KeyError, TypeError):
-            continue  # damaged, which only a run that uses it has to say
+            continue  # damaged; a run that uses it will raise the error
     return any(
         _encoder_of(file) == settings["text_encoder"]
         for file in (cache_dir / EMBEDDINGS).glob("*.safetensors")
@@ -127,7 +122,7 @@ def _encoder_of(file: Path) -> str | None:
         with safe_open(file, framework="numpy") as stored:
             return (stored.metadata() or {}).get("encoder")
     except SafetensorError:
-        return None  # damaged, which only a run that uses it has to say
+        return None  # damaged; a run that uses it will raise the error
 
 
 # ---------------------------------------------------------------- once the catalogue is known
@@ -136,19 +131,18 @@ def _encoder_of(file: Path) -> str | None:
 def find_semantic_ids(
     config: Config, item_file: Path, item_tokens: Sequence[str], published: bool = True
 ) -> SemanticIDs:
-    """The semantic IDs of a catalogue, for runs, experiments, searches and the tokenizer's command
-    alike.
+    """The semantic IDs of a catalogue, for runs, experiments, searches and the tokenizer's command.
 
-    In this order: the folder ``semantic_id_path``; what a ``semantic_id_dir`` given by hand holds
-        already; IDs that come with
-    the package, if no key of the tokenizer was given and they have every item with the very text it
-    has here; the cache in ``semantic_id_dir``; else they are built, by the tokenizer's keys.
+    The first of these is used: the folder ``semantic_id_path``; IDs that are already in a
+    ``semantic_id_dir`` that a person has set; IDs that come with the package, if no key of the
+    tokenizer is set and they have every item with the same text; the cache in ``semantic_id_dir``;
+    IDs built by the tokenizer's keys.
 
     Args:
         config: the Config of a model that reads semantic IDs.
         item_file: the dataset's .item file.
         item_tokens: raw ids of the catalogue, without padding.
-        published: False never takes those of the package.
+        published: whether IDs that come with the package may be used.
 
     Raises:
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see
@@ -178,10 +172,9 @@ def find_semantic_ids(
 
 def _given(folder: str) -> SemanticIDs:
     ids = SemanticIDs.load(Path(folder))
-    getLogger().info(
+    _logger.info(
         f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the "
-        "tokenizer's keys have no "
-        "effect."
+        "tokenizer's keys have no effect."
     )
     return ids
 
@@ -189,7 +182,7 @@ def _given(folder: str) -> SemanticIDs:
 def _published(
     config: Config, item_file: Path, tokens: Sequence[str], allowed: bool
 ) -> SemanticIDs | None:
-    """Those of the package, if they fit and may be used; says in one line what comes of them."""
+    """The package's IDs if they fit and may be used; a log line says whether."""
     if not item_file.is_file():
         return None
     fit = _best_fit(config, item_file, tokens)
@@ -198,30 +191,27 @@ def _published(
     name, ids = fit.published.name, fit.published.ids
     if fit.equal < fit.items:
         if difference := _difference(fit):
-            getLogger().info(
-                f"Published semantic IDs ({name}) exist, but {difference}. IDs are built."
-            )
+            _logger.info(f"Published semantic IDs ({name}) exist, but {difference}. IDs are built.")
         return None
     if not allowed:
-        getLogger().info(
+        _logger.info(
             f"Published semantic IDs ({name}, digest {ids.digest[:12]}) fit these items; a run "
-            "without a tokenizer key takes "
-            "them. Here the tokenizer's settings count: IDs are built, or read from the cache."
+            "without a tokenizer key takes them. Here the tokenizer's settings count: IDs are "
+            "built, or read from the cache."
         )
         return None
     if _is_in_cache_by_hand(config, item_file, tokens):
         return None
-    getLogger().info(
+    _logger.info(
         f"Semantic IDs: the published ones ({name}, digest {ids.digest[:12]}) fit all "
-        f"{fit.items:,} items by id and text. "
-        f"{_BUILDS}."
+        f"{fit.items:,} items by id and text. {_BUILDS}."
     )
     return ids
 
 
 def _difference(fit: Fit) -> str | None:
-    """In what a catalogue differs from published IDs; None where it is another one that has some
-    ids in common.
+    """How a catalogue differs from published IDs; None if it is another catalogue, with some ids in
+    common.
     """
     if fit.absent and 2 * fit.equal < fit.items:
         return None
@@ -242,13 +232,11 @@ def _difference(fit: Fit) -> str | None:
 
 
 def _is_in_cache_by_hand(config: Config, item_file: Path, tokens: Sequence[str]) -> bool:
-    """Whether a ``semantic_id_dir`` that a person has named holds exactly what the settings ask
-    for.
-    """
+    """Whether a ``semantic_id_dir`` that a person has set holds exactly the configured IDs."""
     if "semantic_id_dir" not in config.external_config_dict:
         return False
     if config["item_text_fields"] is None and not is_array_file(config["text_encoder"]):
-        return False  # the settings ask for nothing that could be built
+        return False  # without texts or vectors nothing could be built
     settings = tokenizer_settings(config)
     texts = catalogue_texts(
         settings,

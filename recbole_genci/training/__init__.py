@@ -1,1 +1,1 @@
-"""One run: its training, its folder, its processes."""
+"""Train and evaluate one model: the run, its folder, its processes."""

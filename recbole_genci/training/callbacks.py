@@ -1,5 +1,4 @@
-"""Functions of one's own that are called during training, as ``run(..., callbacks=[...])`` takes
-them."""
+"""A person's own functions that are called during training: ``run(..., callbacks=[...])``."""
 
 from __future__ import annotations
 
@@ -13,15 +12,15 @@ from recbole_genci.utils.own_code import described
 
 @dataclass(frozen=True)
 class EvaluatedEpoch:
-    """What a callback is called with, after each epoch that was evaluated.
+    """The argument of a callback, which is called after each evaluated epoch.
 
     Attributes:
         model: name of the model that is trained.
-        seed: of the run.
-        epoch: counting from 1.
+        seed: seed of the run.
+        epoch: number of the epoch, from 1.
         metric: name of ``valid_metric``.
-        score: its value over the validation rows.
-        folder: of the run.
+        score: value of ``metric`` on the validation rows.
+        folder: folder of the run.
     """
 
     model: str
@@ -38,11 +37,10 @@ Callback = Callable[[EvaluatedEpoch], object]
 def calling(
     callbacks: Sequence[Callback], config: Config, folder: Path
 ) -> Callable[[int, float], None] | None:
-    """What RecBole's trainer calls with its epoch, from 0, and score: every callback in turn; None
-    without callbacks.
+    """A function for RecBole's trainer, of epoch (from 0) and score, that calls every callback.
 
-    The function raises RuntimeError where a callback fails, which ends the run; what it returns is
-    not looked at.
+    None if there are no callbacks. If a callback fails, the function raises RuntimeError, which
+    ends the run. What a callback returns is ignored.
     """
     if not callbacks:
         return None
@@ -59,19 +57,18 @@ def calling(
         for callback in callbacks:
             try:
                 callback(event)
-            except Exception as error:  # whatever a person's own function dies of
+            except Exception as error:  # a person's own function may raise anything
                 name = getattr(callback, "__name__", type(callback).__name__)
                 raise RuntimeError(
                     f"callbacks: {name} failed after epoch {event.epoch} of {event.model}, and the "
-                    "run ended there: "
-                    f"{described(error)}"
+                    f"run ended there: {described(error)}"
                 ) from error
 
     return call
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Raises ValueError for what cannot be called."""
+    """Raise ValueError if one of ``callbacks`` cannot be called."""
     for callback in callbacks:
         if not callable(callback):
             raise ValueError(

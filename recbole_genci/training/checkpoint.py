@@ -1,7 +1,7 @@
-"""Everything that the next epoch depends on, in one file that loads without pickle: a stopped run
-goes on exactly.
+"""The training state of a run in one file without pickled objects, from which it resumes exactly.
 
-On a GPU up to the order in which its kernels add, which differs from run to run there.
+On a GPU a resumed run may differ in rounding, because the order in which its kernels add differs
+from run to run.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _STATE = {
 
 
 def random_state(loader: AbstractDataLoader) -> dict:
-    """States of all generators that training draws from: torch's, its GPU's, numpy's, Python's, and
-    the loader's own.
+    """The states of all random generators of training: torch's, its GPU's, numpy's, Python's and
+    the loader's.
     """
     state = np.random.get_state()
     assert isinstance(state, tuple)  # a dict only where it is asked for
@@ -51,10 +51,10 @@ def random_state(loader: AbstractDataLoader) -> dict:
 
 
 def set_random_state(state: dict, loader: AbstractDataLoader) -> None:
-    """Undo what has been drawn since ``random_state``."""
+    """Restore the states that ``random_state`` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"][0])  # this process's GPU, however many there are now
+        torch.cuda.set_rng_state(state["cuda"][0])  # the GPU of this process
     name, keys, position, has_gauss, gauss = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, values, gauss_next = state["python"]
@@ -65,10 +65,14 @@ def set_random_state(state: dict, loader: AbstractDataLoader) -> None:
 def save_training_state(
     folder: Path, trainer: Trainer, epoch: int, loader: AbstractDataLoader, identity: dict
 ) -> None:
-    """Write ``training.pt`` whole or not at all, after an epoch and its evaluation.
+    """Write ``training.pt`` atomically, after an epoch and its evaluation.
 
     Args:
-        identity: names and hashes of what the model was trained on; must be the same on resuming.
+        folder: the run's folder.
+        trainer: the trainer to save.
+        epoch: the epoch that ended, from 0.
+        loader: the training loader.
+        identity: names and hashes of the training data; they must be the same on resuming.
     """
     state = {
         "model": trainer.model.state_dict(),
@@ -88,14 +92,14 @@ def training_state_file(folder: Path) -> Path:
     """The file that ``save_training_state`` wrote.
 
     Raises:
-        FileNotFoundError: there is none: the run stopped before its first epoch ended, or it has
-            finished.
+        FileNotFoundError: it does not exist, because the run stopped before its first epoch ended,
+            or because it has finished.
     """
     file = folder / STATE_FILE
     if not file.is_file():
         if (folder / METRICS_FILE).is_file():
             raise FileNotFoundError(
-                f"resume: the run in {folder} has finished: its figures are in metrics.json, and "
+                f"resume: the run in {folder} has finished. Its figures are in metrics.json, and "
                 "recbole_genci.load reads its model."
             )
         raise FileNotFoundError(
@@ -108,13 +112,13 @@ def training_state_file(folder: Path) -> Path:
 def load_training_state(
     folder: Path, trainer: Trainer, loader: AbstractDataLoader, identity: dict
 ) -> None:
-    """Put the trainer where ``save_training_state`` left it; its next epoch is the one that would
-    have followed.
+    """Restore the state that ``save_training_state`` saved; the trainer continues with the next
+    epoch.
 
     Raises:
-        FileNotFoundError: the folder holds no such state.
-        ValueError: a damaged file, or rows, semantic IDs, a learning rate or a weight decay
-            that differ from those the run was trained with.
+        FileNotFoundError: the folder holds no training state.
+        ValueError: the file is damaged, or the rows, semantic IDs, learning rate or weight decay
+            differ from those that the run was trained with.
     """
     file = training_state_file(folder)
     try:
@@ -129,33 +133,29 @@ def load_training_state(
         ValueError,
         pickle.UnpicklingError,
     ) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"resume: {file} is damaged ({said}). Start the run anew.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"resume: {file} is damaged ({reason}). Start the run anew.") from error
     if missing:
         raise ValueError(
             f"resume: {file} lacks {', '.join(sorted(missing))}; it is damaged or no training "
-            "state. Start the run "
-            "anew."
+            "state. Start the run anew."
         )
     for name, now in identity.items():
         before = state["identity"].get(name)
         if before != now:
             raise ValueError(
                 f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration "
-                f"now gives {str(now)[:12]}. "
-                "Restore the files it read, or start a new run."
+                f"now gives {str(now)[:12]}. Restore the files it read, or start a new run."
             )
-    stored, asked = (
+    stored, configured = (
         each["param_groups"][0] for each in (state["optimizer"], trainer.optimizer.state_dict())
     )
     for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
-        if stored.get(key) != asked.get(
-            key
-        ):  # the optimiser's state would bring the old one back without a word
+        # The optimiser's state would silently restore the old value.
+        if stored.get(key) != configured.get(key):
             raise ValueError(
                 f"resume: {folder} was trained with {name} {stored[key]:g}, its configuration now "
-                f"says {asked[key]:g}. Restore "
-                "the value, or start a new run."
+                f"says {configured[key]:g}. Restore the value, or start a new run."
             )
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])

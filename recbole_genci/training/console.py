@@ -1,13 +1,11 @@
-"""What a person sees of a training: one line a model, one line an epoch, a hint where the best
-epoch comes early.
-"""
+"""Console output of a training: a line per model, a line per epoch, and a hint if it overfits."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from logging import getLogger
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +23,9 @@ from recbole_genci.utils.logs import details
 if TYPE_CHECKING:
     from recbole.trainer import Trainer
 
-_EARLY = 2  # a best epoch up to this one is worth a hint
+_logger = logging.getLogger(__name__)
+
+_EARLY = 2  # a best epoch up to this number leads to a hint
 _KEYS = ("learning_rate", "weight_decay")
 
 
@@ -35,12 +35,14 @@ def _short(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Heading:
-    """A model's line, made where its Config is: a process that trains it has the keys from one
-    file.
+    """The line that a model's training begins with.
+
+    It is made in the process that has the original Config; another process that trains the model
+    reads all keys from one file, and would not know their sources.
 
     Attributes:
-        name: of the model, which of how many it is, its seed.
-        settings: the keys that decide most, each with its source.
+        name: the model, which of how many it is, and its seed.
+        settings: the most important keys, each with its source.
     """
 
     name: str
@@ -50,25 +52,23 @@ class Heading:
     def of(
         cls, config: Config, place: str | None = None, sources: Mapping[str, str] | None = None
     ) -> Heading:
-        """The heading of one run.
+        """The heading of a run.
 
         Args:
-            config: of the run.
-            place: which run of how many this is, with its seed; by default the seed alone.
-            sources: words for kinds of sources (``KeySource.kind``), where a search or an
-                experiment has set them.
+            config: the run's Config.
+            place: which run of how many this is, and its seed; by default only the seed.
+            sources: words for kinds of sources (``KeySource.kind``), if a search or an experiment
+                has set the keys.
         """
 
         def setting(key: str) -> str:
             source = config.source_of(key)
             value = config[key]
-            of = (
-                f" of {config['weight_decay_of']}"
-                if key == "weight_decay" and value and config["weight_decay_of"]
-                else ""
-            )
+            which = ""
+            if key == "weight_decay" and value and config["weight_decay_of"]:
+                which = f" of {config['weight_decay_of']}"
             shown = f"{value:g}" if isinstance(value, (int, float)) else value
-            return f"{key} {shown}{of} ({(sources or {}).get(source.kind, source)})"
+            return f"{key} {shown}{which} ({(sources or {}).get(source.kind, source)})"
 
         place = place or f"seed {config['seed']}"
         return cls(f"{config['model']}, {place}", ", ".join(map(setting, _KEYS)))
@@ -85,27 +85,24 @@ class Heading:
 
 
 def legend(config: Config) -> str:
-    """How to read an epoch's line."""
+    """A sentence that says how to read the line of an epoch."""
     metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
     return (
         f"Training ends after {evaluations} evaluations in a row without a better validation "
-        f"{metric}, or after "
-        f"{config['epochs']} epochs. In an epoch's line, patience is how many of these evaluations "
-        "are left; the time "
-        "that they take is in brackets."
+        f"{metric}, or after {config['epochs']} epochs. In an epoch's line, patience is how many "
+        "of these evaluations are left; the time that they take is in brackets."
     )
 
 
 class EpochLines:
-    """Writes one line an epoch: losses by name, validation metrics, the best so far, seconds,
-    patience and time left.
+    """Writes one line per epoch: losses by name, validation metrics, best so far, time, patience.
 
-    Epochs count from 1. The time left is that of the evaluations that follow if none is better, at
-    the mean pace since this training began or was resumed; to the last epoch of ``epochs`` it would
-    be a bound that no run comes near.
+    Epochs count from 1. The time in brackets is that of the evaluations until training ends if none
+    of them is better, at the mean pace since this training began or was resumed. Time until the
+    last epoch of ``epochs`` would be much too long, as no run comes near it.
 
     Args:
-        trainer: whose training it is.
+        trainer: the trainer.
         evaluates: whether there are validation rows.
     """
 
@@ -120,22 +117,20 @@ class EpochLines:
         """Remember an epoch's losses, and write its line if no evaluation follows.
 
         Args:
-            epoch: from 0, as RecBole counts.
-            began: when, by ``time.time()``.
-            losses: a number, or a tuple of parts, which the model's ``loss_names`` name.
+            epoch: number of the epoch from 0, as RecBole counts.
+            began: when the epoch began, by ``time.time()``.
+            losses: a number, or a tuple of parts whose names are the model's ``loss_names``.
 
         Returns:
             the losses in words.
         """
         self._epoch_began, self._losses, self._in_full = began, self._in_words(losses), losses
         if not self._will_be_evaluated(epoch):
-            getLogger().info("  ".join([_epoch(epoch), self._losses, self._seconds()]))
+            _logger.info("  ".join([_epoch(epoch), self._losses, self._seconds()]))
         return self._losses
 
     def evaluated(self, epoch: int, result: Mapping[str, float]) -> None:
-        """Write the line of an epoch with its validation metrics, once the trainer knows whether it
-        is the best.
-        """
+        """Write the line of an epoch; the trainer already knows whether it is the best."""
         trainer = self.trainer
         self._evaluations += 1
         metrics = " ".join(
@@ -150,7 +145,7 @@ class EpochLines:
             self._seconds(),
             self._ahead(epoch),
         ]
-        getLogger().info("  ".join(groups))
+        _logger.info("  ".join(groups))
         details().info(f"epoch {epoch + 1} in full: {dict(result)}, losses {self._in_full}")
 
     def _will_be_evaluated(self, epoch: int) -> bool:
@@ -190,13 +185,14 @@ def _epoch(epoch: int) -> str:
 
 
 def metric_names(config: Config) -> dict[str, str]:
-    """The metrics as the user has written them, by the names of RecBole's results."""
+    """The user's spelling of each metric, by its name in RecBole's results."""
     return {str(name).lower(): str(name) for name in config["metrics"]}
 
 
 def with_bar(loader: AbstractDataLoader, description: str, device: torch.device) -> Iterator:
-    """The batches of a loader behind a bar that is gone when they end; RecBole's counts epochs from
-    0, in colour.
+    """Yield a loader's batches with a progress bar, which disappears at the end.
+
+    RecBole's own bar counts epochs from 0, and is coloured.
     """
     with tqdm(loader, desc=description, dynamic_ncols=True, leave=False) as shown:
         for batch in shown:
@@ -206,7 +202,7 @@ def with_bar(loader: AbstractDataLoader, description: str, device: torch.device)
 
 
 def last_line(config: Config, metrics: Mapping) -> str:
-    """What a finished run came to, from the content of its ``metrics.json``."""
+    """The line of a finished run, from the content of its ``metrics.json``."""
     names = metric_names(config)
     shown = ", ".join(
         f"{names.get(name, name)} {'undefined' if value is None else format(value, '.4f')}"
@@ -214,26 +210,23 @@ def last_line(config: Config, metrics: Mapping) -> str:
     )
     return (
         f"{metrics['model']}, seed {metrics['seed']}: test {shown}; best epoch "
-        f"{metrics['best_epoch']} of "
-        f"{metrics['epochs']}, {_short(metrics['training_s'])} of training. Everything is in "
-        f"{metrics['folder']}/"
+        f"{metrics['best_epoch']} of {metrics['epochs']}, {_short(metrics['training_s'])} of "
+        f"training. Everything is in {metrics['folder']}/"
     )
 
 
 def early_best_hint(config: Config, best_epoch: int, epochs: int) -> str | None:
-    """What to try where the best epoch came first or second and training went on after it; else
-    None.
+    """A hint what to try if the first or second epoch was the best and others followed; else None.
 
     Args:
-        config: of the run.
-        best_epoch: counted from 1.
-        epochs: that were trained.
+        config: the run's Config.
+        best_epoch: number of the best epoch, from 1.
+        epochs: number of epochs that were trained.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
         return None
-    own = (
-        key_table([config.model_reference]).keys() - key_table().keys()
-    )  # no other model's dropout
+    # The model's own keys: dropout of another model would not help.
+    own = key_table([config.model_reference]).keys() - key_table().keys()
     dropouts = sorted(key for key in own if "dropout" in key)
     dropouts = [key for key in dropouts if key == "dropout_prob"] or dropouts
     larger = [] if str(config["learner"]).lower() == "sparse_adam" else ["weight_decay"]
@@ -242,6 +235,5 @@ def early_best_hint(config: Config, best_epoch: int, epochs: int) -> str | None:
     listed = ", ".join(tries[:-1]) + f" or {tries[-1]}" if len(tries) > 1 else tries[0]
     return (
         f"{config['model']} was best in epoch {best_epoch} of {epochs}: it learns too fast, or "
-        f"overfits. Try {listed}; "
-        "run_hyper.py searches them by validation."
+        f"overfits. Try {listed}; run_hyper.py searches them by validation."
     )

@@ -1,5 +1,6 @@
-"""Starting the processes that train one model together, by RecBole's keys nproc, world_size, ip,
-port and offset.
+"""Start the processes that train one model together.
+
+RecBole's keys nproc, world_size, ip, port and offset describe them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from recbole_genci.utils.logs import start_console
 
 
 def world_size(config: Config) -> int:
-    """How many processes train a model together, on all machines."""
+    """The number of processes that train a model together, on all machines."""
     return config["nproc"] if config["world_size"] == -1 else config["world_size"]
 
 
@@ -41,31 +42,33 @@ def train_together(
     semantic_ids: SemanticIDs | None,
     folder: Path,
 ) -> dict:
-    """Train and evaluate one model by ``nproc`` processes of this machine, and others where
-    ``world_size`` is larger.
+    """Train and evaluate one model by ``nproc`` processes of this machine.
+
+    If ``world_size`` is larger, processes of other machines take part.
 
     Args:
-        train: ``train_and_evaluate``, called in each process.
-        config, parts, semantic_ids: as of ``train_and_evaluate``; each process reads them from
+        train: ``train_and_evaluate``, which is called in each process.
+        config, parts, semantic_ids: as for ``train_and_evaluate``; each process reads them from
             files.
         config_text: the configuration as YAML.
-        folder: of the run; on a machine whose ``offset`` is not 0 it stays empty.
+        folder: the run's folder; it stays empty on a machine whose ``offset`` is not 0.
 
     Returns:
-        dict: the content of ``metrics.json``, which the first machine has; elsewhere what of it the
-            first process has sent.
+        dict: the content of ``metrics.json`` on the first machine; on others, the part of it that
+            the first process sends.
 
     Raises:
-        torch.multiprocessing.ProcessRaisedException: what one process has raised; the others have
-        been ended. torch.multiprocessing.ProcessExitedException: a process was killed; the others
-        have been ended.
+        torch.multiprocessing.ProcessRaisedException: a process raised an error; the others have
+            been ended.
+        torch.multiprocessing.ProcessExitedException: a process was killed; the others have been
+            ended.
     """
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         shared = Path(temporary)
         write_text(shared / CONFIG_FILE, config_text)
         store_parts(parts, shared / DATA_FILE)
         for part in parts:
-            part.stored_file = None  # goes with the temporary folder
+            part.stored_file = None  # it disappears with the temporary folder
         if semantic_ids is not None:
             semantic_ids.save(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
@@ -84,16 +87,13 @@ def train_together(
 
 
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
-    """One process: the configuration and rows from ``shared``, then a run whose files the first
-    process writes.
-    """
+    """The work of one process: read configuration and rows from ``shared``, and train."""
     interrupts.follow_parent()
     try:
         _train_share(local_rank, train, shared, folder, threads)
     except KeyboardInterrupt as stop:
-        os._exit(
-            interrupts.exit_status(stop)
-        )  # nothing is left to clear up, and torch's own exit takes seconds
+        # There is nothing to clean up, and torch's own exit takes seconds.
+        os._exit(interrupts.exit_status(stop))
 
 
 def _train_share(
@@ -111,9 +111,7 @@ def _train_share(
     start_console(config["state"] if processes.is_first else "ERROR")
     parts = load_parts(shared / DATA_FILE, config)
     on_gpu = config["device"].type == "cuda"
-    if (
-        config["port"] is None
-    ):  # on this machine alone: a file is a meeting point that nobody else can have taken
+    if config["port"] is None:  # one machine: a file cannot be in use by others, as a port can
         meeting = f"file://{shared / 'meeting'}"
     else:
         meeting = f"tcp://{config['ip']}:{config['port']}"
@@ -125,18 +123,18 @@ def _train_share(
     )
     processes.check_same("rows", data_fingerprint(parts))
     processes.check_same("semantic IDs", ids.digest if ids else "")
-    # What RecBole writes to the current folder (tensorboard), only the first process shall leave.
+    # RecBole writes into the current folder (tensorboard). Only the first process keeps its files.
     own = contextlib.nullcontext(".") if processes.is_first else tempfile.TemporaryDirectory()
     with own as current, contextlib.chdir(current):
         metrics = train(config, parts, ids, folder=folder, processes=processes)
     if local_rank == 0:
         write_text(shared / METRICS_FILE, json.dumps(metrics))
-    dist.destroy_process_group()  # not after an error, when it could wait for the others for ever
+    dist.destroy_process_group()  # only without an error, or it might wait for others for ever
 
 
 def _config(file: Path, local_rank: int) -> Config:
-    asked = yaml.safe_load(file.read_text(encoding="utf-8"))
-    config = Config(asked["model"], asked["dataset"], [str(file)])
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = Config(saved["model"], saved["dataset"], [str(file)])
     if config["device"].type == "cuda":
         torch.cuda.set_device(local_rank)
         config["device"] = torch.device("cuda", local_rank)

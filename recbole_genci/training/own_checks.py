@@ -1,4 +1,4 @@
-"""A person's own model and metrics, tried on a few rows before anything is trained."""
+"""Try a person's own model and metrics on a few rows before anything is trained."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ _ROWS = 32
 
 
 def check_for_processes(config: Config) -> None:
-    """Refuse what the processes of ``nproc`` could not import."""
+    """Refuse a model or metric that the processes of ``nproc`` cannot import."""
     if world_size(config) > 1:
         check_importable(config, f"nproc: {config['nproc']}")
 
 
 def check_importable(config: Config, setting: str) -> None:
-    """Refuse a model or metric that another process, which ``setting`` asks for, cannot import.
+    """Refuse a model or metric that other processes cannot import.
+
+    Args:
+        config: the Config.
+        setting: the setting that starts other processes, for the error.
 
     Raises:
-        ValueError: it was defined in a program, a notebook or a function.
+        ValueError: the model or metric was defined in a program, a notebook or a function.
     """
     for key, references in {
         "model": [config.model_reference],
@@ -34,21 +38,22 @@ def check_importable(config: Config, setting: str) -> None:
             if is_reference(reference) and not is_importable(reference):
                 raise ValueError(
                     f"{key}: {name_of(reference)} exists in this process alone, and the other "
-                    f"processes of {setting} could not "
-                    "import it. Write it into a file and give "
+                    f"processes of {setting} could not import it. Write it into a file and give "
                     f"path/to/file.py:{name_of(reference)}."
                 )
 
 
 def try_model(config: Config, training_part: CTRDataset) -> None:
-    """Make the model, and have one of a person's own predict and learn from some rows, so that its
-    errors come before training.
+    """Build the model; if it is a person's own, also let it predict and learn from some rows.
+
+    Its errors then show before training.
 
     Args:
+        config: the model's Config.
         training_part: the model's view of the training rows.
 
     Raises:
-        ValueError: a wrong setting; or names the file and line where the code of one's own failed.
+        ValueError: a setting is wrong, or a person's own code failed; names its file and line.
     """
     if not is_reference(config.model_reference):
         config.model_class(config, training_part).load_initial_weights()
@@ -69,21 +74,21 @@ def try_model(config: Config, training_part: CTRDataset) -> None:
 
 
 def try_metrics(config: Config, valid_part: CTRDataset) -> None:
-    """Measure made-up scores of the validation rows by GAUC and metrics of one's own, so that
-    errors come before training.
+    """Try GAUC and a person's own metrics on random scores of the validation rows.
+
+    Their errors then show before training.
 
     Raises:
-        ValueError: a metric that fails, or a ``valid_metric`` that is undefined on these rows.
+        ValueError: a metric failed, or ``valid_metric`` is undefined on these rows.
     """
     if all(name in RECBOLE_METRICS for name in config["metrics"]):
         return
     labels = valid_part.inter_feat[valid_part.label_field]
     scores = torch.rand(len(labels), generator=torch.Generator().manual_seed(0))
-    found = metrics_of(config, scores, labels, users_of_part(valid_part))
+    values = metrics_of(config, scores, labels, users_of_part(valid_part))
     chosen = str(config["valid_metric"])
-    if found[chosen.lower()] != found[chosen.lower()]:
+    if values[chosen.lower()] != values[chosen.lower()]:
         raise ValueError(
             f"valid_metric: {chosen} of the validation rows is undefined, so that no epoch would "
-            "be the best. Choose another "
-            "of metrics."
+            "be the best. Choose another of metrics."
         )

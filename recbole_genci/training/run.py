@@ -47,6 +47,8 @@ from recbole_genci.utils.logs import details, log_file
 from recbole_genci.utils.own_code import source_digest
 from recbole_genci.utils.provenance import provenance
 
+_logger = logging.getLogger(__name__)
+
 
 def train_and_evaluate(
     config: Config,
@@ -92,9 +94,7 @@ def train_and_evaluate(
         if is_new and processes.is_first:
             _store_inputs(parts, ids, folder)
         model = _initialised(config, train.dataset, is_new, processes)
-        logging.getLogger().info(
-            (heading or Heading.of(config)).line(model, config["device"], processes)
-        )
+        _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
@@ -232,7 +232,7 @@ def _leave_results(
     """Write what a finished run has, ``metrics.json`` last; adds the weights' digest to
     ``metrics``.
     """
-    logger = logging.getLogger()
+    logger = _logger
     if config["diagnostic_rows"]:
         loaders = {"valid": valid, "test": test_loader}
         save_diagnostics(model, loaders, training_rows, config["device"], folder / DIAGNOSTICS_FILE)
@@ -261,15 +261,13 @@ def _pretrain_teacher(
     """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early
     stopping.
     """
-    logging.getLogger().info(
-        "Training the base model of the self-supervised regularisation (Eq. 11) first."
-    )
+    _logger.info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
     trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
     without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
     assert trainer.best_epoch is not None
-    logging.getLogger().info(
+    _logger.info(
         f"The base model is trained (best epoch {trainer.best_epoch + 1}). Now {config['model']} "
         "itself."
     )
@@ -313,10 +311,16 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
         "data_path",
         "checkpoint_dir",
     }  # which of a trial or an experiment's run is that run's own folder
-    header = f"# {config['model']} on {config['dataset']}, device {config['device']}, torch {torch.__version__}\n"
+    header = (
+        f"# {config['model']} on {config['dataset']}, device {config['device']}, torch "
+        f"{torch.__version__}\n"
+    )
     if semantic_ids is not None and uses_published(config, semantic_ids):
         internal |= TOKENIZER_KEYS | {"semantic_id_dir"}
-        header += f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer key had an effect.\n"
+        header += (
+            f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer "
+            "key had an effect.\n"
+        )
     own = (
         known_keys([config.model_reference], config["dataset"]) - internal
     )  # not those of models it was compared with

@@ -1,5 +1,4 @@
-"""What to do after Ctrl-C or SIGTERM: the very command that goes on, and what had finished by
-then."""
+"""Advice after Ctrl-C or SIGTERM: the command that resumes, and the runs that have finished."""
 
 from __future__ import annotations
 
@@ -14,29 +13,28 @@ TRAIN, TUNE = "run_recbole_genci.py", "run_hyper.py"
 
 
 def go_on(script: str, words: Sequence[str]) -> str:
-    """``Go on by: <command>``."""
+    """The advice ``Go on by: <command>``."""
     return f"Go on by: {shlex.join([*as_started(script), *words])}"
 
 
 def of_runs(
-    asked: Sequence[tuple[str, int]],
+    planned: Sequence[tuple[str, int]],
     runs: Sequence[dict],
     folder: Path | None,
     together: bool = False,
 ) -> str:
-    """What a command that trains several models can still be made of.
+    """Advice for a stopped command that trains several models.
 
     Args:
-        asked: model and seed of all its runs, in order.
-        runs: of them, what those that have finished wrote to their ``metrics.json``.
-        folder: of the run that was stopped; None if none had begun, or if it is on another machine.
-        together: whether several processes trained it, which keep no training state.
+        planned: model and seed of all its runs, in order.
+        runs: the ``metrics.json`` contents of the runs that have finished.
+        folder: the folder of the stopped run; None if none had begun, or on another machine.
+        together: whether several processes trained it; they keep no training state.
     """
     finished = [str(run["folder"]) for run in runs]
-    left = list(asked[len(runs) :])
-    if (
-        folder is not None and left and (folder / METRICS_FILE).is_file()
-    ):  # stopped right after it was written
+    left = list(planned[len(runs) :])
+    # The command may have been stopped right after it wrote the run's last file.
+    if folder is not None and left and (folder / METRICS_FILE).is_file():
         finished.append(str(folder))
         left.pop(0)
         folder = None
@@ -47,7 +45,7 @@ def of_runs(
         table = shlex.join(
             ["python", "-m", "recbole_genci.report", *(f"{each}/metrics.json" for each in finished)]
         )
-        names = ", ".join(f"{model} seed {seed}" for model, seed in asked[: len(finished)])
+        names = ", ".join(f"{model} seed {seed}" for model, seed in planned[: len(finished)])
         sentences.append(f"Finished: {names}; their table: {table}")
     if left:
         sentences.append(f"Not begun: {', '.join(f'{model} seed {seed}' for model, seed in left)}")

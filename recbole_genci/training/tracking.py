@@ -1,9 +1,8 @@
-"""Weights & Biases (``log_wandb``): one run for each run of ours, from its first epoch to its test
-metrics.
+"""Weights & Biases (``log_wandb``): one W&B run for each of our runs.
 
-RecBole opens one run for a whole process and never ends it (utils/wandblogger.py:43), so that
-models, seeds and trials share their curves, and the last one's test metrics replace the others'.
-Here the run is open before RecBole's logger looks for one.
+RecBole opens one W&B run for a whole process and never ends it (utils/wandblogger.py:43), so that
+models, seeds and trials share curves, and the last test metrics replace all others. Here a W&B run
+is already open when RecBole's logger looks for one.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from recbole_genci.utils.interrupts import exit_status
 if TYPE_CHECKING:
     from recbole.trainer import Trainer
 
-#: A stopped run goes on in its W&B run, and a trial is tested in the one it was trained in.
+#: Holds the ID of the W&B run, in which a stopped run resumes and a trained trial is tested.
 ID_FILE = "wandb_id.txt"
 
 
 def check(config: Config) -> None:
-    """Refuse ``log_wandb`` where it cannot work, before anything is read.
+    """Check before anything is read that ``log_wandb`` can work.
 
     Raises:
         ImportError: the package is not installed.
@@ -36,9 +35,9 @@ def check(config: Config) -> None:
     """
     if not config["log_wandb"]:
         return
-    found = importlib.util.find_spec("wandb")
-    # A folder wandb/, which W&B leaves where it runs, is no package.
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("wandb")
+    # W&B leaves a folder wandb/ where it runs, which is not the package.
+    if package is None or package.origin is None:
         raise ImportError(
             "log_wandb: it needs the package wandb, which is not installed: pip install wandb. Or "
             "leave log_wandb out."
@@ -53,14 +52,15 @@ def check(config: Config) -> None:
 
 @contextlib.contextmanager
 def wandb_run(config: Config, folder: Path, keys: dict) -> Iterator[None]:
-    """Keep a W&B run open inside the block, named after ``folder``; it ends with the block, as
-    failed if that raises.
+    """Keep a W&B run open inside the block, named after ``folder``.
+
+    It ends with the block, as failed if the block raises.
 
     Args:
         config: the run's Config; without ``log_wandb`` nothing happens.
-        folder: of the run. W&B's own files go to ``<folder>/wandb``. The W&B run of an earlier
-        block is gone on with.
-        keys: the configuration as W&B shows it.
+        folder: the run's folder. W&B's own files go to ``<folder>/wandb``. If an earlier block
+            opened a W&B run for this folder, that one continues.
+        keys: the configuration for W&B to show.
 
     Raises:
         ConnectionError: W&B opened no run; says why.
@@ -99,14 +99,15 @@ def wandb_run(config: Config, folder: Path, keys: dict) -> Iterator[None]:
 
 
 def without_curves(trainer: Trainer) -> None:
-    """Keep a trainer of something that is no run of its own, such as a teacher, out of the W&B
-    run."""
+    """Keep the curves of a trainer, such as a teacher's, out of the W&B run."""
     trainer.wandblogger.log_wandb = False
 
 
 def count_on(trainer: Trainer) -> None:
-    """Have a trainer that was resumed number its validations on; RecBole (trainer.py:428) begins at
-    0 again."""
+    """Make a resumed trainer continue the numbers of its validations in W&B.
+
+    RecBole (trainer.py:428) would begin at 0 again.
+    """
     log, before = trainer.wandblogger.log_metrics, trainer.start_epoch // trainer.eval_step
 
     def log_on(metrics: Mapping[str, Any], **more: Any) -> None:

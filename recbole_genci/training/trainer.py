@@ -1,6 +1,4 @@
-"""RecBole's Trainer with checkpoints that need no pickle, named loss parts, and scores checked
-before they are measured.
-"""
+"""RecBole's Trainer with checkpoints without pickle, named losses, and scores that are checked."""
 
 from __future__ import annotations
 
@@ -37,16 +35,16 @@ compat.use_current_grad_scaler()
 class CTRTrainer(Trainer):
     """Trains and evaluates any model of this plugin or of RecBole on labelled rows.
 
-    The weights of the best validation epoch are at ``<folder>/model.safetensors``, TensorBoard's
-    curves in ``<folder>/tensorboard``.
+    The weights of the best validation epoch go to ``<folder>/model.safetensors``, TensorBoard's
+    curves to ``<folder>/tensorboard``.
 
     Args:
         config: the model's Config.
         model: the model.
         folder: the run's folder.
-        identity: names and hashes of what the model is trained on. When given, each evaluated epoch
-            leaves ``<folder>/training.pt``, from which ``resume`` goes on exactly.
-        processes: that train the model together; only the first of them writes.
+        identity: names and hashes of the training data. If given, each evaluated epoch writes
+            ``<folder>/training.pt``, from which ``resume`` continues exactly.
+        processes: the processes that train the model together; only the first one writes.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class CTRTrainer(Trainer):
         self._explained = False
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        """RecBole's optimiser, with the weight decay of ``weight_decay_of`` (see ``decay_groups``)."""
+        """RecBole's optimiser; ``weight_decay_of`` says what decays (see ``decay_groups``)."""
         if self.config["weight_decay_of"] == "embeddings" and "params" not in kwargs:
             kwargs["params"] = decay_groups(self.model)
         return super()._build_optimizer(**kwargs)
@@ -83,8 +81,8 @@ class CTRTrainer(Trainer):
         self.best_epoch = epoch
         if not self.processes.is_first:
             return
-        # Weights only: RecBole pickles the Config and, for DIN and DIEN, an embedding layer that
-        # holds the whole dataset.
+        # Only weights are saved. RecBole pickles the Config and, for DIN and DIEN, an embedding
+        # layer that holds the whole dataset.
         weights = {
             name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()
         }
@@ -94,10 +92,10 @@ class CTRTrainer(Trainer):
         )
 
     def resume(self, train_data: AbstractDataLoader) -> None:
-        """Continue the run whose folder this is: the next ``fit`` trains the epochs that are left.
+        """Load the training state of the run's folder; the next ``fit`` trains the other epochs.
 
         Raises:
-            FileNotFoundError, ValueError: nothing to resume, or other data; see
+            FileNotFoundError, ValueError: there is nothing to resume, or the data differ; see
                 ``load_training_state``.
         """
         assert self.identity is not None
@@ -106,7 +104,7 @@ class CTRTrainer(Trainer):
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 
     def resume_checkpoint(self, resume_file: object) -> None:
-        """RecBole's pickled checkpoints are not read; use ``resume``."""
+        """Refuse RecBole's pickled checkpoints; use ``resume``."""
         raise ValueError(
             f"{resume_file}: this trainer resumes a run's folder, by --resume=<folder> or "
             "CTRTrainer.resume()."
@@ -121,9 +119,10 @@ class CTRTrainer(Trainer):
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, dict[str, float]]:
-        """As RecBole's, with one line an epoch (``EpochLines``) for its four; ``verbose=False``
-        writes none. A run that had stopped early or trained its last epoch before it was resumed
-        trains no more.
+        """Train as RecBole does, but log one line per epoch (``EpochLines``) instead of four.
+
+        ``verbose=False`` logs none. A resumed run that had already stopped early, or had trained
+        its last epoch, is not trained further.
         """
         if self.start_epoch and (
             self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
@@ -131,21 +130,20 @@ class CTRTrainer(Trainer):
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch: int, score: float) -> None:
-            if (
-                saved and self.identity is not None
-            ):  # first of all, as the best weights have just been written
+            # Saved before anything else, to match the best weights, which have just been written.
+            if saved and self.identity is not None:
                 save_training_state(self.folder, self, epoch, train_data, self.identity)
             if self.lines:
                 self.lines.evaluated(epoch, self._valid_result)
             rows = self.config["diagnostic_rows"]
             if rows and self.processes.is_first:
-                found = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
-                if found:
+                measured = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
+                if measured:
                     self.logger.info(
-                        in_words(found) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
+                        in_words(measured) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
                     )
                     self._explained = True
-                    details().info(as_line(found))
+                    details().info(as_line(measured))
             if callback_fn:
                 callback_fn(epoch, score)
 
@@ -153,7 +151,7 @@ class CTRTrainer(Trainer):
         return super().fit(train_data, valid_data, False, saved, show_progress, after_evaluation)
 
     def load_weights(self, file: str | Path) -> None:
-        """Load weights saved by a run of the same model on the same data.
+        """Load weights that a run of the same model on the same data has saved.
 
         Raises:
             FileNotFoundError, ValueError: see ``recbole_genci.utils.weights.load_weights``.
@@ -184,7 +182,7 @@ class CTRTrainer(Trainer):
         else:
             total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
-        # RecBole reports the sum over batches; a mean can be compared between batch sizes and
+        # RecBole reports the sum over batches. A mean can be compared across batch sizes and
         # datasets.
         return (
             tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
@@ -208,15 +206,15 @@ class CTRTrainer(Trainer):
         model_file: str | Path | None = None,
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """Metrics of a loader's rows; the best model is read from the run's safetensors file."""
+        """The metrics on a loader's rows, by default of the best model, which is loaded first."""
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
         scores, labels = score_rows(
             self.model, eval_data, self.device, show_progress, self.processes
         )
         result = metrics_of(self.config, scores, labels, users_of(eval_data))
-        # The test; RecBole (trainer.py:629) also puts each validation there, which fit logs on its
-        # own
+        # Only the test is logged here. RecBole (trainer.py:629) would also log each validation,
+        # which fit already does.
         if load_best_model:
             self.wandblogger.log_eval_metrics(result, head="eval")
         return result
@@ -224,27 +222,27 @@ class CTRTrainer(Trainer):
 
 @contextlib.contextmanager
 def _metrics_of_recbole(config: Config) -> Iterator[None]:
-    """RecBole's trainer makes an evaluator of its own (trainer.py:127), which nothing asks, and
-    which knows only its metrics.
+    """Leave only RecBole's metrics in ``config`` inside the block.
+
+    RecBole's trainer builds an evaluator (trainer.py:127), which knows no others and is never used.
     """
-    asked = config["metrics"]
+    metrics = config["metrics"]
     config["metrics"] = [
-        name for name in asked if str(name).lower() in map(str.lower, RECBOLE_METRICS)
+        name for name in metrics if str(name).lower() in map(str.lower, RECBOLE_METRICS)
     ]
     try:
         yield
     finally:
-        config["metrics"] = asked
+        config["metrics"] = metrics
 
 
 def decay_groups(model: nn.Module) -> list[dict]:
-    """A model's parameters for an optimiser that decays its embedding tables alone, whatever the
-    model calls them.
+    """A model's parameters in two groups, so that an optimiser decays only embedding tables.
 
-    Fields' embeddings overfit where rows are few; layers that act on all rows do not, and L2 within
-    Adam can switch a branch off whose gradients are small. FuxiCTR's ``embedding_regularizer``
-    makes the same cut. GenCI's code embeddings, which its generator's output shares, and the tables
-    of its teacher are among them.
+    Embeddings of fields overfit if there are few rows; layers that act on all rows do not, and L2
+    within Adam can switch off a branch whose gradients are small. FuxiCTR's
+    ``embedding_regularizer`` makes the same distinction. The tables include GenCI's code
+    embeddings, which its generator's output shares, and the tables of its teacher.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     parameters = list(model.parameters())
@@ -255,7 +253,7 @@ def decay_groups(model: nn.Module) -> list[dict]:
 
 
 def _without_shared_memory(tensors: dict) -> dict:
-    """Copy tensors that share memory with an earlier one; safetensors stores each name on its own."""
+    """Copy tensors that share memory with an earlier one, as safetensors needs separate ones."""
     seen, separate = set(), {}
     for name, tensor in tensors.items():
         separate[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
@@ -266,11 +264,11 @@ def _without_shared_memory(tensors: dict) -> dict:
 def measure_latency(
     model: AbstractRecommender, loader: AbstractDataLoader, device: torch.device, repeats: int
 ) -> dict:
-    """Time whole passes over a split: attaching the batch's columns, and predicting.
+    """Measure the time of whole passes over a split: assembling batches and predicting.
 
     Returns:
-        ``latency_s``: median of ``repeats`` passes after one warm-up; ``rows_per_s``: rows over
-        that median.
+        dict: ``latency_s``, the median of ``repeats`` passes after one warm-up, and ``rows_per_s``,
+            the number of rows divided by that median.
     """
     from time import perf_counter
 

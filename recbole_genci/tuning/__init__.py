@@ -1,3 +1,1 @@
-"""Hyper-parameter tuning: RecBole's parameter files, trials on shared rows, selection by validation
-alone.
-"""
+"""Hyper-parameter tuning by RecBole's parameter files: trials share rows; validation selects."""

@@ -1,6 +1,4 @@
-"""Which trials are hopeless: Ray's asynchronous successive halving (ASHA), asked after each epoch
-of each trial.
-"""
+"""Stop hopeless trials early by Ray's asynchronous successive halving (ASHA)."""
 
 from __future__ import annotations
 
@@ -11,16 +9,17 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 _NO_LAST_EPOCH = 10**6  # a trial ends by itself, after its last epoch
 
 
-class Judge:
+class AshaStopper:
     """Ray's ASHAScheduler without the rest of Ray Tune.
 
-    The scheduler's rule and interface are the same from Ray 2.6 to 2.60, where ``tune.run``,
-    ``tune.report`` and Tune's folders are not. At epochs ``grace_epochs * 4 ** k`` a trial goes on
-    if its best validation score so far is within the best quarter of those that have come as far.
+    The scheduler's rule and interface are the same from Ray 2.6 to 2.60, while ``tune.run``,
+    ``tune.report`` and Tune's folders have changed. At epochs ``grace_epochs * 4 ** k`` a trial
+    continues if its best validation score so far is in the best quarter of the trials that have
+    reached this epoch.
 
     Args:
         bigger: whether a higher validation score is better.
-        grace_epochs: that every trial may train.
+        grace_epochs: number of epochs that every trial may train.
     """
 
     def __init__(self, bigger: bool, grace_epochs: int):
@@ -33,10 +32,8 @@ class Judge:
         )
         self.trials: dict[int, SimpleNamespace] = {}
 
-    def is_hopeless(self, number: int, epoch: int, score: float) -> bool:
-        """Whether trial ``number``, whose best score after ``epoch`` epochs is ``score``, should
-        end.
-        """
+    def should_stop(self, number: int, epoch: int, score: float) -> bool:
+        """Whether to stop trial ``number``; ``score`` is its best one after ``epoch`` epochs."""
         if number not in self.trials:
             self.trials[number] = SimpleNamespace(trial_id=str(number))
             self.scheduler.on_trial_add(None, self.trials[number])
@@ -46,7 +43,7 @@ class Judge:
         return verdict == TrialScheduler.STOP
 
     def remember(self, records: list[dict]) -> None:
-        """Take note of trials in the journal of a search that goes on."""
+        """Add the trials in the journal of a resumed search."""
         for record in records:
             for epoch, score in record.get("curve") or []:
-                self.is_hopeless(record["trial"], epoch, score)
+                self.should_stop(record["trial"], epoch, score)

@@ -1,6 +1,4 @@
-"""Bayesian search (TPE) through RecBole's HyperTuning and hyperopt, seeded and able to go on after
-a failing trial.
-"""
+"""Bayesian search (TPE) by RecBole's HyperTuning and hyperopt, seeded, robust to failed trials."""
 
 from __future__ import annotations
 
@@ -14,23 +12,24 @@ from recbole.trainer import HyperTuning
 from recbole_genci.tuning.points import DRAWS_PER_POINT
 from recbole_genci.tuning.space import Choice, LogUniform, QUniform, Space, Uniform, canonical
 
+_logger = logging.getLogger(__name__)
+
 
 class BayesianSearch(HyperTuning):
     """RecBole's HyperTuning with the algorithm ``bayes``.
 
-    RecBole's own ``run`` draws without a seed, its ``trial`` lets one failing trial end the search
-    and takes a score of 0.0 for none, and its early stopping reads the loss that a failed trial
-    does not have. TPE proposes points again, which costs no
-    training: the search ends by the number of different points, or once so many proposals in a row
-        are repeats that no new one
-    is to be expected.
+    RecBole's own ``run`` draws without a seed. Its ``trial`` ends the search when one trial fails,
+    and reads a score of 0.0 as no score. Its early stopping reads the loss of a failed trial, which
+    has none. TPE may propose a point again, which costs no training: the search ends after
+    ``max_evals`` different points, or after so many repeats in a row that no new point is to be
+    expected.
 
     Args:
         trial: runs one point and returns ``(score or None, whether the search is hopeless)``; a
             lower score is better.
-        space: what to search.
-        max_evals: different points at most.
-        seed: of the proposals.
+        space: the parameters to search.
+        max_evals: largest number of different points.
+        seed: seed of the proposals.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class BayesianSearch(HyperTuning):
         self.early_stop_fn = lambda trials, *args: (self._is_over(), args)
 
     def trial(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Run what hyperopt proposes; a failed trial is told to it as such."""
+        """Run the point that hyperopt proposes, and report its loss or failure to hyperopt."""
         from hyperopt import STATUS_FAIL, STATUS_OK
 
         point = _point(self.parameters, params)
@@ -74,9 +73,9 @@ class BayesianSearch(HyperTuning):
 
     def _is_over(self) -> bool:
         if self.repeats >= DRAWS_PER_POINT:
-            logging.getLogger().info(
-                f"The search ends with {len(self.seen)} of {self.max_evals} points: the last "
-                f"{self.repeats} that TPE proposed were none of them new."
+            _logger.info(
+                f"The search ends with {len(self.seen)} of {self.max_evals} points: none of the "
+                f"last {self.repeats} that TPE proposed was new."
             )
         return self.hopeless or len(self.seen) >= self.max_evals or self.repeats >= DRAWS_PER_POINT
 
@@ -85,7 +84,7 @@ def _hyperopt_space(space: Space) -> dict:
     from hyperopt import hp
 
     make = {
-        # Numbers of the values: hyperopt takes lists and dicts among choices apart.
+        # hyperopt chooses the number of a value, as it would take lists and dicts apart.
         Choice: lambda name, p: hp.choice(name, list(range(len(p.values)))),
         Uniform: lambda name, p: hp.uniform(name, p.low, p.high),
         LogUniform: lambda name, p: hp.loguniform(name, p.low, p.high),

@@ -1,6 +1,4 @@
-"""The points that exhaustive and random search try, by scikit-learn's grid and sampler: known
-before the first trial.
-"""
+"""The points of exhaustive and random search, drawn by scikit-learn before the first trial."""
 
 from __future__ import annotations
 
@@ -13,12 +11,12 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from recbole_genci.tuning.space import Choice, Space, canonical
 
 _LARGEST_GRID = 1_000_000
-# As many as RecBole's own search without repeats draws before it gives up (hyper_tuning.py:117)
+# RecBole's own search without repeats gives up after as many draws (hyper_tuning.py:117).
 DRAWS_PER_POINT = 1000
 
 
 def grid_size(space: Space) -> int | None:
-    """Number of combinations; None where a parameter is not a ``choice``."""
+    """Number of combinations; None if a parameter is not a ``choice``."""
     choices = _choices(space)
     return None if choices is None else math.prod(map(len, choices.values()))
 
@@ -34,11 +32,13 @@ def _choices(space: Space) -> dict[str, list] | None:
 
 
 def grid_points(space: Space, seed: int) -> Iterator[dict]:
-    """Every combination of the choices once, in an order drawn by ``seed``: a search that is cut
-    short has seen a fair sample, as in RecBole, whose `exhaustive` draws at random without repeats.
+    """Every combination of the choices once, in a random order drawn by ``seed``.
+
+    A search that is cut short has therefore tried a fair sample. RecBole's `exhaustive` draws at
+    random without repeats too.
 
     Raises:
-        ValueError: a parameter that is no choice, or more combinations than can ever be tried.
+        ValueError: a parameter is not a choice, or there are too many combinations to try.
     """
     choices = _choices(space)
     if choices is None:
@@ -59,7 +59,7 @@ def grid_points(space: Space, seed: int) -> Iterator[dict]:
 
 
 def random_points(space: Space, number: int, seed: int) -> Iterator[dict]:
-    """Up to ``number`` different random points; the first of them do not depend on ``number``."""
+    """Up to ``number`` different random points; a larger ``number`` only adds points at the end."""
     seen: set[str] = set()
     size = grid_size(space)
     for drawn in ParameterSampler(space, DRAWS_PER_POINT * number, random_state=seed):

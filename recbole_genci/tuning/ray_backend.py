@@ -1,9 +1,9 @@
-"""Trials side by side with Ray, on one machine or a cluster; the hopeless ones stopped early.
+"""Run trials side by side with Ray, on one machine or a cluster, and stop hopeless ones early.
 
 Points, journal, selection and results are those of a search without Ray. Each trial is a Ray task.
-Rows, semantic IDs and configuration travel through Ray's object store once and are loaded once by
-each worker process; a trial's folder travels back when it ends. So only the process that started
-the search writes to it, and the nodes need no file system in common.
+Rows, semantic IDs and configuration travel through Ray's object store once, and each worker process
+loads them once. A trial's folder travels back when the trial ends. Only the process that started
+the search writes into the search's folder, so the nodes need no shared file system.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recbole_genci.config import Config
 from recbole_genci.data.storage import store_parts
 from recbole_genci.training.run import config_as_yaml
 from recbole_genci.tuning import trial
-from recbole_genci.tuning.asha import Judge
+from recbole_genci.tuning.asha import AshaStopper
 from recbole_genci.tuning.ray_worker import Outcome, run_trial
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.study import Study, empty_record
@@ -34,16 +34,18 @@ from recbole_genci.utils.files import write_atomically, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.own_code import search_folders
 
+_logger = logging.getLogger(__name__)
+
 _GRACE_EPOCHS = 3
 _QUEUED = 1000  # tasks handed to Ray at a time
 
 
 def check_cluster(settings: Settings) -> None:
-    """Refuse what could not run, before any data are read.
+    """Check before data are read that the cluster can run a trial.
 
     Raises:
         ConnectionError: there is no cluster at ``ray_address``.
-        ValueError: a trial asks for more than there is; Ray would wait for it for ever.
+        ValueError: a trial asks for more than any node has; Ray would wait for ever.
     """
     if settings.ray_address is None:
         _check_resources(
@@ -57,18 +59,18 @@ def check_cluster(settings: Settings) -> None:
 
 
 def run_trials(study: Study, points: Iterable[dict], settings: Settings, config: Config) -> None:
-    """Run every point that the journal does not have; trials that end are added to the study.
+    """Run every point that the journal lacks, and add each ended trial to the study.
 
     Args:
-        study: of the search.
-        points: of the search, in the order that numbers them.
-        settings: of the search.
-        config: that trials start from.
+        study: the study of the search.
+        points: the points of the search; their order gives the trials their numbers.
+        settings: the settings of the search.
+        config: the configuration that trials start from.
 
     Raises:
-        ConnectionError, ValueError: as ``check_cluster``; ConnectionError too where workers cannot
-            run any trial.
-        MachineFailed: a worker's disk is full, or it has no memory.
+        ConnectionError, ValueError: as for ``check_cluster``; ConnectionError also if workers
+            cannot run any trial.
+        MachineFailed: a worker's disk is full, or its memory.
     """
     done = {record["trial"] for record in study.records.values()}
     left = [(number, point) for number, point in enumerate(points, start=1) if number not in done]
@@ -86,25 +88,24 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config:
         cpus_there, gpus_there = (
             sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")
         )
-        logging.getLogger().info(
+        _logger.info(
             f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and "
-            f"{gpus_there:g} GPUs; "
-            f"{cpus:g} and {gpus:g} for each trial"
+            f"{gpus_there:g} GPUs; {cpus:g} and {gpus:g} for each trial"
         )
-        # Restarted elsewhere if its node dies; it has then forgotten the trials of before, and
-        # stops fewer.
-        judge = (
-            ray.remote(Judge)
+        # If its node dies, Ray restarts it on another one. It has then forgotten earlier trials,
+        # and stops fewer.
+        stopper = (
+            ray.remote(AshaStopper)
             .options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
             .remote(study.bigger, settings.grace_epochs or _GRACE_EPOCHS)
         )
-        judge.remember.remote(study.ordered())
+        stopper.remember.remote(study.ordered())
         config_text, rows = (
             (study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE)
         )
         inputs = ray.put((config_text, rows, study.shared.semantic_ids, search_folders()))
-        # A worker keeps the GPU it began with, so that one trial is all it may run there; 0 is as
-        # many as come.
+        # A worker keeps the GPU that it began with, so with GPUs it may run only one trial; 0 is no
+        # limit.
         task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(
             num_cpus=cpus, num_gpus=gpus, max_retries=0
         )
@@ -113,7 +114,7 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config:
             while True:
                 for number, point in waiting:
                     running[
-                        task.remote([inputs], judge, number, point, cpus, gpus, study.bigger)
+                        task.remote([inputs], stopper, number, point, cpus, gpus, study.bigger)
                     ] = number, point
                     if len(running) >= _QUEUED:
                         break
@@ -127,10 +128,10 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config:
 
 
 def _add(study: Study, ended: Any, number: int, point: dict) -> None:
-    """Write what a trial has left into the search's folder, and its outcome into the journal."""
+    """Write a trial's files into the search's folder, and its outcome into the journal."""
     try:
         outcome = ray.get(ended)
-    except RayTaskError as error:  # trials catch their own errors: this one is of the cluster
+    except RayTaskError as error:  # trials catch their own errors, so this is the cluster's
         if isinstance(error.cause, trial.MachineFailed):
             raise trial.MachineFailed(number, error.cause.reason) from error
         reason = str(error).strip().splitlines()[-1]
@@ -138,7 +139,7 @@ def _add(study: Study, ended: Any, number: int, point: dict) -> None:
             f"Ray's workers cannot run trials: {reason}. Is recbole_genci installed on every node?"
         ) from error
     except RayError as error:  # the worker or its node has died
-        logging.getLogger().error(f"Trial {number} was lost: {error}")
+        _logger.error(f"Trial {number} was lost: {error}")
         outcome = Outcome(
             {
                 "status": "failed",
@@ -147,13 +148,12 @@ def _add(study: Study, ended: Any, number: int, point: dict) -> None:
             {},
         )
     folder = trial.folder_of(study.folder, number)
-    shutil.rmtree(
-        folder, ignore_errors=True
-    )  # of a search that was killed before this trial was in its journal
+    # The folder exists if the search was killed before this trial was in the journal.
+    shutil.rmtree(folder, ignore_errors=True)
     for name, content in outcome.files.items():
         write_atomically(folder / name, functools.partial(Path.write_bytes, data=content))
     for file in list(folder.glob(f"*/{CONFIG_FILE}")):
-        # The worker's own folder is gone.
+        # The configuration names the worker's folder, which is gone.
         write_text(
             file, config_as_yaml(study.shared.config(point, folder), study.shared.semantic_ids)
         )
@@ -165,7 +165,7 @@ def _add(study: Study, ended: Any, number: int, point: dict) -> None:
 
 
 def _nodes() -> list[dict]:
-    """Resources of the cluster's nodes."""
+    """The resources of the cluster's nodes."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -176,16 +176,13 @@ def _check_resources(cpus: float, gpus: float, nodes: list[dict]) -> None:
         )
         raise ValueError(
             f"cpus_per_trial, gpus_per_trial: a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, "
-            "which no node has. "
-            f"The nodes have: {there}."
+            f"which no node has. The nodes have: {there}."
         )
 
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """A connection to the cluster at ``address``, else to a new one of this machine that ends with
-    the block.
-    """
+    """Connect to the cluster at ``address``, or to a new one on this machine, inside the block."""
     if ray.is_initialized():
         yield
         return

@@ -1,4 +1,4 @@
-"""What a Ray worker does: one trial, in a folder of its own that travels back when the trial ends."""
+"""Run one trial in a Ray worker, in a temporary folder whose files travel back at the end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from recbole_genci.utils.own_code import add_search_folders
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial sends back.
+    """What a worker sends back after a trial.
 
     Attributes:
-        record: fields of its record in the journal; ``curve`` holds ``[epochs, best validation
-            score so far]``.
-        files: contents by names below the trial's folder; without rows and semantic IDs, which the
+        record: fields of the trial's record in the journal; ``curve`` is a list of ``[epochs, best
+            validation score so far]``.
+        files: contents of the trial's files by name, without rows and semantic IDs, which the
             search has.
     """
 
@@ -42,26 +42,26 @@ class _Hopeless(Exception):
 
 
 def run_trial(
-    inputs: list, judge: Any, number: int, params: dict, cpus: float, gpus: float, bigger: bool
+    inputs: list, stopper: Any, number: int, params: dict, cpus: float, gpus: float, bigger: bool
 ) -> Outcome:
-    """Train and validate one trial. Its own errors are its outcome; nothing is raised for them.
-
-    Raises:
-        MachineFailed: it could not be run here.
+    """Train and validate one trial. An error of the trial is its outcome and is not raised.
 
     Args:
-        inputs: one reference, to what ``_load_shared`` reads.
-        judge: the actor of ``Judge``, asked after each epoch whether to go on.
-        number: of the trial.
-        params: its values.
-        cpus: threads to use.
-        gpus: whether Ray has given this process any.
+        inputs: one reference, to the inputs of ``_load_shared``.
+        stopper: the actor of ``AshaStopper``, which decides after each epoch whether to stop.
+        number: number of the trial.
+        params: values of the trial.
+        cpus: number of threads to use.
+        gpus: number of GPUs that Ray has given this process.
         bigger: whether a higher validation score is better.
+
+    Raises:
+        MachineFailed: the machine failed, not the trial.
     """
     torch.set_num_threads(max(1, int(cpus)))
     torch.set_flush_denormal(True)  # as in a run without Ray
-    # RecBole sets CUDA_VISIBLE_DEVICES to this key; without it a trial would see GPUs that it was
-    # not given.
+    # RecBole sets CUDA_VISIBLE_DEVICES to gpu_id; without it a trial would see other GPUs than its
+    # own.
     placement = {
         "gpu_id": ",".join(map(str, ray.get_gpu_ids())) if gpus else "",
         "show_progress": False,
@@ -73,11 +73,11 @@ def run_trial(
     def report(epoch: int, score: float) -> None:
         scores = [float(score), *(best for _, best in curve[-1:])]
         curve.append([epoch + 1, max(scores) if bigger else min(scores)])
-        if ray.get(judge.is_hopeless.remote(number, *curve[-1])):
+        if ray.get(stopper.should_stop.remote(number, *curve[-1])):
             raise _Hopeless
 
-    # The current folder is changed for whatever RecBole writes there; a worker runs one trial at a
-    # time.
+    # RecBole may write into the current folder. Changing it is safe, as a worker runs one trial at
+    # a time.
     with (
         tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary,
         contextlib.chdir(temporary),
@@ -98,13 +98,10 @@ def run_trial(
                 "epochs": epochs,
                 "training_s": time.perf_counter() - started,
             }
-        except (
-            Exception
-        ) as error:  # whatever else a trial dies of is its outcome, and the search goes on
-            if trial.is_of_the_machine(error):
-                raise trial.MachineFailed(
-                    number, trial.described(error)
-                ) from None  # its cause may not travel
+        except Exception as error:  # the outcome of a failed trial; the search goes on
+            if trial.is_machine_error(error):
+                # Without its cause, which may not be pickled.
+                raise trial.MachineFailed(number, trial.described(error)) from None
             record = {"status": "failed", "error": trial.described(error)}
         record |= {"curve": curve, "node": ray.get_runtime_context().get_node_id()}
         return Outcome(record, _files_of(folder, all_of_them=record["status"] == "finished"))
@@ -112,11 +109,9 @@ def run_trial(
 
 @functools.lru_cache(maxsize=1)
 def _load_shared(inputs: Any, gpu_id: str) -> tuple[bytes, list, SemanticIDs | None]:
-    """Configuration, parts and semantic IDs of a search: read once for all trials of this worker
-    process.
-    """
+    """Configuration, parts and semantic IDs of a search, loaded once per worker process."""
     config_text, rows, semantic_ids, folders = ray.get(inputs)
-    add_search_folders(folders)  # where the search found a model of one's own
+    add_search_folders(folders)  # in which the search found a person's own model
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         folder = Path(temporary)
         (folder / CONFIG_FILE).write_bytes(config_text)

@@ -1,11 +1,9 @@
-"""What a search leaves: its table, its result, the selected values as a configuration file, and a
-picture.
-"""
+"""The files of a search: table, result, the selected values as a configuration, and a picture."""
 
 from __future__ import annotations
 
 import json
-from logging import getLogger
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,8 @@ from recbole_genci.utils.files import write_json, write_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_logger = logging.getLogger(__name__)
+
 TABLE, RESULT, SELECTED, PLOT = (
     "hyper_result.csv",
     "hyper_result.json",
@@ -26,12 +26,12 @@ TABLE, RESULT, SELECTED, PLOT = (
     "hyper_result.png",
 )
 _SHOWN = 10
-_FEW = 6  # values of a key that have a place each in the picture
+_FEW = 6  # up to so many values of a key are evenly spaced in the picture
 
 
 def trial_table(records: list[dict]) -> pd.DataFrame:
-    """One line per trial, by number: status, validation score, values, all validation metrics,
-    epochs, seconds, error, folder.
+    """One line per trial in the order of numbers: status, validation score, values, all validation
+    metrics, epochs, seconds, error and folder.
     """
     lines = []
     for record in records:
@@ -66,12 +66,12 @@ def trial_table(records: list[dict]) -> pd.DataFrame:
 
 
 def write_table(records: list[dict], folder: Path) -> None:
-    """Write the table as CSV, whole or not at all."""
+    """Write the table as CSV atomically."""
     write_text(folder / TABLE, trial_table(records).to_csv(index=False))
 
 
 def best_trials(records: list[dict], metric: str, bigger: bool) -> str:
-    """Markdown lines of the best finished trials by validation."""
+    """A Markdown table of the best finished trials by validation."""
     finished = sorted(
         (r for r in records if r["status"] == "finished"),
         key=lambda r: -r["score"] if bigger else r["score"],
@@ -87,17 +87,20 @@ def best_trials(records: list[dict], metric: str, bigger: bool) -> str:
 
 
 def write_result(result: dict, folder: Path) -> None:
-    """Write ``hyper_result.json``, and the selected values as a file for ``--config_files``."""
+    """Write ``hyper_result.json``, and ``selected.yaml`` for ``--config_files``."""
     write_json(folder / RESULT, result)
     selected = result["selected"]
-    header = f"# {result['model']} on {result['dataset']}: trial {selected['trial']} of {len(result['trials'])}, selected by "
-    header += f"validation {result['valid_metric']} {selected['score']:.6f}\n"
+    header = (
+        f"# {result['model']} on {result['dataset']}: trial {selected['trial']} of "
+        f"{len(result['trials'])}, selected by validation {result['valid_metric']} "
+        f"{selected['score']:.6f}\n"
+    )
     write_text(folder / SELECTED, header + yaml.safe_dump(selected["params"], sort_keys=False))
 
 
 def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> None:
-    """Validation score by trial with the best so far, and by the values of each searched key;
-    hollow: stopped early.
+    """Draw validation scores by trial, with the best so far, and by the values of each searched
+    key. A hollow marker is a trial that was stopped early.
     """
     scored = [record for record in records if record["score"] is not None]
     finished = [record for record in scored if record["status"] == "finished"]
@@ -124,9 +127,8 @@ def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> N
             isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
         )
         distinct = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
-        if (
-            not numeric or len(distinct) <= _FEW
-        ):  # a choice: one place a value, so that no two labels meet
+        # Values of a choice are evenly spaced, so that their labels do not overlap.
+        if not numeric or len(distinct) <= _FEW:
             places = {value: place for place, value in enumerate(distinct)}
             labels = [f"{value:g}" for value in distinct] if numeric else distinct
             axis.set_xticks(range(len(distinct)), labels, rotation=30, ha="right")
@@ -139,7 +141,7 @@ def plot_search(records: list[dict], metric: str, bigger: bool, file: Path) -> N
 
 
 def _points(axis: Axes, records: list[dict], places: list[float]) -> None:
-    """The records' scores at their places, ``finished`` filled and others hollow."""
+    """Draw the records' scores at their places: finished trials filled, others hollow."""
     for done, label in ((True, "finished"), (False, "stopped early")):
         chosen = [
             (x, r["score"]) for x, r in zip(places, records) if (r["status"] == "finished") == done
@@ -158,8 +160,8 @@ def _points(axis: Axes, records: list[dict], places: list[float]) -> None:
 
 
 def write_plot(records: list[dict], metric: str, bigger: bool, folder: Path) -> None:
-    """Write the picture, or say why there is none."""
+    """Write the picture, or warn that matplotlib is missing."""
     if not can_draw():
-        getLogger().warning(f"No plot: matplotlib is not installed. `{INSTALL}` brings it.")
+        _logger.warning(f"No plot: matplotlib is not installed. `{INSTALL}` brings it.")
         return
     plot_search(records, metric, bigger, folder / PLOT)

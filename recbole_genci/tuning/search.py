@@ -1,6 +1,4 @@
-"""A search from end to end: rows and semantic IDs once, trial by trial or with Ray, the selected
-one tested.
-"""
+"""A search from start to end: prepare the data once, run the trials, test the selected one."""
 
 from __future__ import annotations
 
@@ -38,23 +36,25 @@ from recbole_genci.utils.logs import log_file
 from recbole_genci.utils.own_code import permitted_model, source_digest
 from recbole_genci.utils.provenance import provenance
 
+_logger = logging.getLogger(__name__)
+
 SEARCH_FILE, PARAMS_FILE = "search.json", "params.txt"
-_REMEDY = "Start a new search."  # where a file of the old one is damaged
+_REMEDY = "Start a new search."  # the remedy if a file of the old one is damaged
 
 
 class NoTrialFinished(RuntimeError):
-    """Every trial of a search has failed; their errors are in its table."""
+    """Every trial of a search failed; the search's table has their errors."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is checked and prepared: nothing but trials is left to do.
+    """A search that is checked and prepared. Only its trials are left to do.
 
     Attributes:
-        folder: where everything is left.
-        plan: configuration, rows and semantic IDs that trials share.
-        space: what is searched.
-        settings: how.
+        folder: the folder of all its files.
+        plan: configuration, rows and semantic IDs, which all trials share.
+        space: the parameters that are searched.
+        settings: how to search.
         command: the command line that makes this search.
     """
 
@@ -70,8 +70,8 @@ class Search:
         return next(iter(self.plan.configs.values()))
 
     def identity(self) -> dict:
-        """Hashes of the rows, of rows and features, of semantic IDs, and of the source of a model
-        of one's own; a resumed search must have the same.
+        """Hashes of the rows, of rows and features, of the semantic IDs, and of the source of a
+        person's own model. A resumed search must have the same hashes.
         """
         ids = self.plan.semantic_ids
         parts = self.plan.parts
@@ -83,7 +83,7 @@ class Search:
         }
 
     def save_settings(self) -> None:
-        """Leave in the folder what a resumed search reads."""
+        """Save the settings, from which ``resume_search`` continues."""
         settings = {
             "settings": dataclasses.asdict(self.settings),
             "command": self.command,
@@ -104,20 +104,20 @@ def tune(
     """Search the values of some keys for one model.
 
     Args:
-        model: one; as ``dataset``, ``config_files``, ``config_dict`` and ``argv`` of
-            ``recbole_genci.run``. Values of a trial beat those of ``config_files`` and
-            ``config_dict``.
+        model: one model, as for ``recbole_genci.run``.
+        dataset, config_files, config_dict, argv: as for ``recbole_genci.run``. The values of a
+            trial override ``config_files`` and ``config_dict``.
         params_file: RecBole's parameter file; see ``recbole_genci.tuning.space``.
-        settings: as of ``Settings``.
+        settings: the fields of ``Settings``.
 
     Returns:
         SearchResult: the selected values, their tested run, and all trials as a table; see
         ``recbole_genci.results``.
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: a request that cannot be carried out; before any
+        ValueError, FileNotFoundError, ImportError: the request is wrong; raised before any
             training.
-        NoTrialFinished: every trial has failed.
+        NoTrialFinished: every trial failed.
 
     Example:
         >>> search = tune("GenCI", "ml-100k", "hyper.test", algo="random", max_evals=20)
@@ -134,15 +134,19 @@ def tune(
 def resume_search(
     folder: str | Path, model=None, trust_code: bool = False, **changes
 ) -> SearchResult:
-    """Go on with a search that was stopped, or give a finished one more trials.
+    """Resume a stopped search, or give a finished one more trials.
 
     Args:
-        folder: of the search.
-        model, trust_code: of a search of one's own model, as of ``recbole_genci.load``.
-        changes: ``max_evals``, ``early_stop``, or where Ray runs trials, that replace what it was
-            started with.
+        folder: the search's folder.
+        model, trust_code: for a search of a model of your own, as for ``recbole_genci.load``.
+        changes: new values of ``max_evals``, ``early_stop``, ``ray_address``, ``cpus_per_trial`` or
+            ``gpus_per_trial``.
 
-    Returns and raises as ``tune``.
+    Returns:
+        dict: as ``tune``.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError, NoTrialFinished: as ``tune``.
     """
     return execute(prepare_resumed_search(folder, model, trust_code, **changes))
 
@@ -156,8 +160,9 @@ def prepare_search(
     argv: Sequence[str],
     settings: Settings,
 ) -> Search:
-    """Check a new search, prepare its rows and semantic IDs, and make its folder; arguments as of
-    ``tune``.
+    """Check a new search, prepare its rows and semantic IDs, and make its folder.
+
+    Arguments and errors are those of ``tune``.
     """
     if isinstance(model, str) and "," in model:
         raise ValueError(f"model: '{model}' names several models; a search tunes one.")
@@ -172,13 +177,13 @@ def prepare_search(
         for name, value in dataclasses.asdict(settings).items()
         if value is not None
     ]
-    asked = [
+    arguments = [
         f"--model={config.model_reference}",
         f"--dataset={dataset}",
         f"--params_file={params_file}",
     ]
     command = shlex.join(
-        ["python", "run_hyper.py", *asked, *config_files_words(config_files), *words, *argv]
+        ["python", "run_hyper.py", *arguments, *config_files_words(config_files), *words, *argv]
     )
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
@@ -187,10 +192,10 @@ def prepare_search(
 
 
 def check_settings(settings: Settings, space: Space) -> None:
-    """Refuse what cannot be searched in this way, or needs a library that is missing.
+    """Refuse settings that do not fit the space, or that need a missing library or cluster.
 
     Raises:
-        ValueError: see ``grid_points``; a trial asks for more than the Ray cluster has.
+        ValueError: as ``grid_points``; or a trial asks for more than the Ray cluster has.
         ImportError: hyperopt or ray is missing.
         ConnectionError: there is no Ray cluster at ``ray_address``.
     """
@@ -209,14 +214,12 @@ def check_settings(settings: Settings, space: Space) -> None:
             "--tool=Hyperopt runs trials one after another without it",
         )
         try:
-            from recbole_genci.tuning.ray_backend import (
-                check_cluster,
-            )  # the one module that needs ray
-        except AttributeError as error:  # ray 2.6 reads names that numpy 2 has not
+            # Imported here, because only this module needs ray.
+            from recbole_genci.tuning.ray_backend import check_cluster
+        except AttributeError as error:  # ray 2.6 reads names that numpy 2 lacks
             raise ImportError(
                 f"--tool=Ray: the ray that is installed does not work with this numpy ({error}); "
-                "current ray "
-                "does: pip install --upgrade 'ray[tune]'."
+                "current ray does: pip install --upgrade 'ray[tune]'."
             ) from error
         check_cluster(settings)
     if settings.algo == "exhaustive":
@@ -234,31 +237,31 @@ def _require(library: str, option: str, package: str, otherwise: str) -> None:
 def prepare_resumed_search(
     folder: str | Path, model: str | type | None = None, trust_code: bool = False, **changes: Any
 ) -> Search:
-    """Prepare the search of ``folder`` again; arguments as of ``resume_search``."""
+    """Prepare the search of ``folder`` again; arguments as for ``resume_search``."""
     folder = Path(folder)
     if not (folder / SEARCH_FILE).is_file():
         raise FileNotFoundError(
             f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}."
         )
-    with only_process(folder):  # which may still be searching
+    with only_process(folder):  # refuses a search that another process is still running
         pass
     saved = _read_search_file(folder / SEARCH_FILE)
-    asked = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
-    reference = permitted_model(asked, folder, model, trust_code, "--resume_search")
+    keys = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
+    reference = permitted_model(keys, folder, model, trust_code, "--resume_search")
     settings = Settings(**saved["settings"] | changes)
     space = read_params_file(folder / PARAMS_FILE)
     check_settings(settings, space)
-    read_journal(folder / JOURNAL)  # a damaged one is refused before rows are read
-    plan = prepare([reference], asked["dataset"], [str(folder / CONFIG_FILE)])
+    read_journal(folder / JOURNAL)  # refuses a damaged journal before rows are read
+    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)])
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
         if saved.get(name) != now:
             raise ValueError(
                 f"resume_search: the trials of {folder} ran with {name} "
-                f"{str(saved.get(name))[:12]}, but the files now give "
-                f"{str(now)[:12]}. Restore the files, or start a new search."
+                f"{str(saved.get(name))[:12]}, but the files now give {str(now)[:12]}. Restore the "
+                "files, or start a new search."
             )
-    if reference != asked["model"]:  # whose code trials would import
+    if reference != keys["model"]:  # trials import the model that config.yaml names
         write_text(folder / CONFIG_FILE, config_as_yaml(search.config))
     return search
 
@@ -288,8 +291,7 @@ def _check_before_reading(
         if config["seeds"] != 1:
             raise ValueError(
                 f"seeds: {config['seeds']} seeds a trial would multiply the search; leave it at 1, "
-                "and compare the selected "
-                "values over several seeds with run_recbole_genci.py."
+                "and compare the selected values over several seeds with run_recbole_genci.py."
             )
         if world_size(config) > 1:
             raise ValueError(
@@ -301,8 +303,10 @@ def _check_before_reading(
 
 
 def execute(search: Search) -> SearchResult:
-    """Run the trials that are left, select one by validation, test it, and write the results;
-    returns as ``tune``.
+    """Run the remaining trials, select one by validation, test it, and write the results.
+
+    Returns:
+        dict: as ``tune``.
     """
     try:
         return _execute(search)
@@ -313,7 +317,7 @@ def execute(search: Search) -> SearchResult:
 
 
 def _execute(search: Search) -> SearchResult:
-    config, folder, logger = search.config, search.folder, logging.getLogger()
+    config, folder = search.config, search.folder
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
         search.save_settings()
@@ -321,12 +325,11 @@ def _execute(search: Search) -> SearchResult:
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())
-        logger.info(
+        _logger.info(
             f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} "
-            f"trials, in {folder}/ "
-            f"({len(study.records)} are there)\n{space}"
+            f"trials, in {folder}/ ({len(study.records)} are there)\n{space}"
         )
-        logger.info(legend(config))
+        _logger.info(legend(config))
         _run_trials(search, study)
         records, best = study.ordered(), study.best()
         if best is None:
@@ -358,7 +361,7 @@ def _execute(search: Search) -> SearchResult:
         }
         write_result(result, folder)
         write_plot(records, metric, bigger, folder)
-        logger.info(
+        _logger.info(
             f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
             f"{aligned(best_trials(records, metric, bigger))}\n"
             f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}"
@@ -369,7 +372,7 @@ def _execute(search: Search) -> SearchResult:
 def _run_trials(search: Search, study: Study) -> None:
     seed = search.config["seed"]
     if search.settings.tool == "Ray":
-        from recbole_genci.tuning.ray_backend import run_trials  # the one module that needs ray
+        from recbole_genci.tuning.ray_backend import run_trials  # only this module needs ray
 
         run_trials(
             study, search.settings.points(search.space, seed), search.settings, search.config

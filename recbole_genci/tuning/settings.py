@@ -1,4 +1,4 @@
-"""How to search: algorithm, number of trials, and where they run."""
+"""The settings of a search: algorithm, number of trials, and where they run."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ _DEFAULT_TRIALS = 100  # as RecBole's
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search.
+    """The settings of a search.
 
     Attributes:
-        algo: ``exhaustive``: every combination of choices once; ``random``; ``bayes``: hyperopt's
-            TPE.
-        max_evals: different points at most; by default all for ``exhaustive``, else 100.
-        early_stop: end after so many trials in a row without a better validation score; None never.
-        tool: ``Hyperopt``: trials one after another; ``Ray``: side by side, the hopeless ones
-            stopped by ASHA.
-        ray_address: of a Ray cluster; None starts one on this machine. This and the following with
-            Ray only.
+        algo: ``exhaustive``: every combination of choices once; ``random``: random points, none
+            twice; ``bayes``: hyperopt's TPE.
+        max_evals: largest number of different points; by default all for ``exhaustive``, else 100.
+        early_stop: end after this many trials in a row without a better validation score; None
+            means never.
+        tool: ``Hyperopt``: one trial after another; ``Ray``: trials side by side, with hopeless
+            trials stopped by ASHA.
+        ray_address: address of a Ray cluster; None starts one on this machine. This and the
+            following are for Ray only.
         cpus_per_trial: cores and threads of a trial; by default 1.
-        gpus_per_trial: by default 1 where the configuration trains on a GPU, else 0.
-        grace_epochs: that every trial may train before ASHA compares it with others; by default 3.
+        gpus_per_trial: GPUs of a trial; by default 1 if the configuration trains on a GPU, else 0.
+        grace_epochs: epochs that every trial may train before ASHA compares it; by default 3.
 
     Raises:
         ValueError: names the setting and what it may be.
@@ -72,8 +73,7 @@ class Settings:
         if self.tool == "Ray" and self.algo == "bayes":
             raise ValueError(
                 "algo: bayes learns from each trial before it proposes the next, one after "
-                "another; with --tool=Ray "
-                "use exhaustive or random."
+                "another; with --tool=Ray use exhaustive or random."
             )
         if self.tool == "Ray" and self.early_stop is not None:
             raise ValueError(
@@ -82,14 +82,14 @@ class Settings:
             )
 
     def num_trials(self, space: Space) -> int:
-        """Trials that the search has at most, each of a point of its own."""
+        """The largest number of trials, each with another point."""
         size = grid_size(space)
         if size is None:  # not exhaustive: a parameter has no list of values
             return self.max_evals or _DEFAULT_TRIALS
         return min(self.max_evals or (size if self.algo == "exhaustive" else _DEFAULT_TRIALS), size)
 
     def points(self, space: Space, seed: int) -> Iterator[dict]:
-        """The points of ``exhaustive`` and ``random`` search, in their order."""
+        """The points of an ``exhaustive`` or ``random`` search, in order."""
         number = self.num_trials(space)
         points = (
             grid_points(space, seed)

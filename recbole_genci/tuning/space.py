@@ -1,7 +1,6 @@
-"""RecBole's parameter files: which keys a search varies, and over what. Read without evaluating any
-code.
+"""Read RecBole's parameter files, which say what a search varies, without evaluating any code.
 
-One parameter a line, ``#`` begins a comment:
+Each line has one parameter; ``#`` begins a comment:
 
     learning_rate loguniform -8,-3          e**-8 to e**-3: RecBole and hyperopt take exponents
     dropout_prob uniform 0,0.5
@@ -25,7 +24,7 @@ from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_val
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.utils.validation import nearest
 
-# RecBole's categories of keys of which a search can vary none, and why.
+# RecBole's categories of keys that a search cannot vary, and why.
 _FIXED_CATEGORIES = {
     "Dataset": "it changes the rows, so that trials could not be compared with one another",
     "General": "it says where and how to run, not what the model is",
@@ -61,8 +60,8 @@ _OF_THE_COMMAND = {
     "port",
 }
 
-# Read for knowledge graphs, embedding losses and pairwise models, or by logs and reports: by
-# nothing that trains or scores a CTR model. Not `transform`, which the loaders apply.
+# Nothing that trains or scores a CTR model reads these keys: they are for knowledge graphs,
+# embedding losses, pairwise models, logs and reports. `transform` is not here, as loaders apply it.
 _WITHOUT_EFFECT = {
     "diagnostic_rows",
     "volatility_field",
@@ -78,12 +77,12 @@ _WITHOUT_EFFECT = {
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, each as likely: numbers, strings, lists or dicts."""
+    """One of several equally likely values: numbers, strings, lists or dicts."""
 
     values: tuple
 
     def rvs(self, random_state: np.random.RandomState) -> Any:
-        """One value, drawn by a generator of numpy; as scikit-learn's ParameterSampler asks for."""
+        """Draw one value; scikit-learn's ParameterSampler calls this method."""
         return self.values[random_state.randint(len(self.values))]
 
     def __str__(self) -> str:
@@ -117,7 +116,8 @@ class LogUniform:
         return math.exp(random_state.uniform(self.low, self.high))
 
     def __str__(self) -> str:
-        return f"log-uniform from e^{self.low:g} = {math.exp(self.low):.3g} to e^{self.high:g} = {math.exp(self.high):.3g}"
+        low, high = math.exp(self.low), math.exp(self.high)
+        return f"log-uniform from e^{self.low:g} = {low:.3g} to e^{self.high:g} = {high:.3g}"
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ class QUniform:
     q: float
 
     def rounded(self, value: float) -> int | float:
-        """``value`` on the grid: an int where ``q`` is whole, as keys that count things ask for
-        (hyperopt gives floats).
+        """``value`` rounded to the grid; an int if ``q`` is whole, since keys that count need ints
+        and hyperopt gives floats.
         """
         steps = round(value / self.q)
         return steps * int(self.q) if float(self.q).is_integer() else round(steps * self.q, 12)
@@ -156,19 +156,19 @@ def read_params_file(file: str | Path) -> Space:
     """Read a parameter file of RecBole's format.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line that is not of the format, with its number; a name given twice; no
-            parameter at all; not UTF-8.
+        FileNotFoundError: the file does not exist.
+        ValueError: a line has another format (names its number), a name is given twice, there is no
+            parameter, or the file is not UTF-8.
     """
     return parse_space(read_params_text(file), str(file))
 
 
 def read_params_text(file: str | Path) -> str:
-    """The text of a parameter file, without the byte order mark that some editors put before it.
+    """The text of a parameter file, without the byte order mark that some editors write.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is not UTF-8.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not UTF-8.
     """
     file = Path(file)
     if not file.is_file():
@@ -184,7 +184,7 @@ def read_params_text(file: str | Path) -> str:
 
 
 def parse_space(text: str, source: str) -> Space:
-    """``read_params_file`` for the content of a file; ``source`` is its name in errors."""
+    """Parse the content of a parameter file; ``source`` is the file's name in errors."""
     space = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -194,8 +194,8 @@ def parse_space(text: str, source: str) -> Space:
         if kind != "choice" and kind not in _RANGES:
             raise ValueError(
                 f"{where} is not of the form 'name type values' with a type among choice, "
-                f"{', '.join(_RANGES)}."
-                f"{nearest(kind, ['choice', *_RANGES]) if kind else ''} Comments begin with #."
+                f"{', '.join(_RANGES)}.{nearest(kind, ['choice', *_RANGES]) if kind else ''} "
+                "Comments begin with #."
             )
         if name in space:
             raise ValueError(f"{where} gives '{name}' a second time; keep one of the two lines.")
@@ -207,8 +207,7 @@ def parse_space(text: str, source: str) -> Space:
 
 def _choice(text: str, where: str) -> Choice:
     try:
-        # RecBole's files write lists as strings inside the list, since hyperopt takes them apart
-        # otherwise.
+        # RecBole's files write an inner list as a string, because hyperopt would take a list apart.
         values = [
             lists_for_tuples(parse_value(value)) for value in _as_sequence(ast.literal_eval(text))
         ]
@@ -249,15 +248,17 @@ def _range(kind: str, text: str, where: str) -> Parameter:
         or step
         and step[0] <= 0
     ):
-        raise ValueError(
-            f"{where}: {kind} takes {form} with low below high"
-            f"{', both exponents of e' if kind == 'loguniform' else ''}{' and q above 0' if step else ''}."
-        )
+        exponents = ", both exponents of e" if kind == "loguniform" else ""
+        steps = " and q above 0" if step else ""
+        raise ValueError(f"{where}: {kind} takes {form} with low below high{exponents}{steps}.")
     return parameter
 
 
 def canonical(value: object) -> str:
-    """One string for equal values, whatever the order of their keys; refuses what JSON cannot hold."""
+    """The same string for equal values, in whatever order dicts have their keys.
+
+    Raises ValueError or TypeError for a value that JSON cannot hold.
+    """
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
@@ -265,29 +266,29 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
     """Refuse parameters that a search cannot vary.
 
     Args:
+        space: the parameters.
         config: the Config that trials start from.
         source: the parameter file's name.
-        argv_keys: keys that the command line fixes.
+        argv_keys: keys that the command line sets.
 
     Raises:
-        ValueError: an unknown key (with the nearest), one that is fixed on the command line too,
-            one under which trials would not share their rows, semantic IDs and metrics, or one that
-            changes nothing.
+        ValueError: a key is unknown (names the nearest), is set on the command line too, changes
+            rows, semantic IDs or metrics, which trials share, or changes nothing.
     """
     known = known_keys([config.model_reference], config["dataset"])
-    both = set(argv_keys)
+    fixed = set(argv_keys)
     for name in space:
         if name not in known:
             raise ValueError(
                 f"{source}: '{name}' is not a key of {config['model']}, RecBole or this "
                 f"plugin.{nearest(name, known)}"
             )
-        if name in both:
+        if name in fixed:
             raise ValueError(
                 f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "
                 "the two."
             )
-        # Of RecBole's CTR models, those that read reg_weight have it in their properties.
+        # Those of RecBole's CTR models that read reg_weight have it in their properties.
         if (
             name in _WITHOUT_EFFECT
             or name == "reg_weight"
@@ -295,8 +296,7 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
         ):
             raise ValueError(
                 f"{source}: '{name}' cannot be searched: nothing that {config['model']} learns or "
-                "scores depends on it, so "
-                "that its trials would be the same. Take it out."
+                "scores depends on it, so that its trials would be the same. Take it out."
             )
         if reason := _why_fixed(name, config):
             raise ValueError(

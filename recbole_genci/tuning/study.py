@@ -1,6 +1,4 @@
-"""The trials of one search: run or read back from its journal, ranked by validation, kept in a
-folder.
-"""
+"""The trials of one search: run them or read them from the journal, and rank them by validation."""
 
 from __future__ import annotations
 
@@ -14,24 +12,27 @@ from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
 from recbole_genci.utils.files import read_json_lines, write_text
 
+_logger = logging.getLogger(__name__)
+
 JOURNAL = "trials.jsonl"
 
 
 class Study:
     """Runs trials and remembers them.
 
-    A search is resumed by replaying it: it proposes the same points again, and those in the journal
-        are answered from there.
-    So the algorithm sees what it would have seen, and goes on as if it had never stopped.
+    To resume a search, replay it: it proposes the same points again, and points in the journal are
+    answered from there. The algorithm sees the same scores as before, and continues as if the
+    search had not stopped.
 
     Args:
-        folder: of the search; holds the journal and the trials' folders.
-        shared: what all trials share.
+        folder: the search's folder, which holds the journal and the trials' folders.
+        shared: the data and configuration that all trials share.
         bigger: whether a higher validation score is better.
-        early_stop: hopeless after so many trials in a row without a better score; None never.
+        early_stop: the search is hopeless after this many trials in a row without a better score;
+            None means never.
 
     Raises:
-        ValueError: a damaged journal.
+        ValueError: the journal is damaged.
     """
 
     def __init__(
@@ -47,23 +48,21 @@ class Study:
         self.clean()
 
     def run(self, params: dict) -> tuple[float | None, bool]:
-        """Run a trial, unless the journal or an earlier proposal has it.
+        """Run a trial, unless the journal has it.
 
         Returns:
-            its loss (lower is better; None if it failed), and whether the search is hopeless by
-            now.
+            its loss (lower is better; None if it failed), and whether the search is now hopeless.
 
         Raises:
-            MachineFailed: it could not be run here; it is not in the journal, so that a resumed
-                search runs it.
+            MachineFailed: the machine failed, not the trial. The trial is not in the journal, so
+                that a resumed search runs it again.
         """
         key = canonical(params)
         if key not in self.records:
             self.add(self._record(params))
         loss = self.loss(self.records[key])
-        if (
-            key in self._proposed
-        ):  # TPE's repeats are no trials, so that they neither end the search nor keep it going
+        # A point that TPE repeats does not count as a trial without improvement.
+        if key in self._proposed:
             return loss, False
         self._proposed.add(key)
         if loss is not None and (self._best_seen is None or loss < self._best_seen):
@@ -72,13 +71,13 @@ class Study:
             self._without_improvement += 1
         hopeless = self.early_stop is not None and self._without_improvement >= self.early_stop
         if hopeless:
-            logging.getLogger().info(
+            _logger.info(
                 f"The search ends after {self.early_stop} trials in a row without a better score."
             )
         return loss, hopeless
 
     def add(self, record: dict) -> None:
-        """Write a trial that ended into journal and table, and keep weights of the best trial only."""
+        """Write an ended trial into journal and table, and keep only the best trial's weights."""
         self.records[canonical(record["params"])] = record
         lines = [json.dumps(each, allow_nan=False) for each in self.ordered()]
         write_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
@@ -88,30 +87,28 @@ class Study:
         outcome = record["error"] or ("" if record["score"] is None else f"{record['score']:.6f}")
         best = self.best()
         shown = f" (best {best['score']:.6f}, trial {best['trial']})" if best else ""
-        logging.getLogger().info(
-            f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}"
-        )
+        _logger.info(f"Trial {record['trial']}, {values}: {record['status']}, {outcome}{shown}")
 
     def ordered(self) -> list[dict]:
-        """The trials that ended, by number."""
+        """The ended trials in the order of their numbers."""
         return sorted(self.records.values(), key=lambda record: record["trial"])
 
     def loss(self, record: dict) -> float | None:
-        """The validation score of a finished trial with the sign that makes lower better."""
+        """The validation score of a finished trial, negated if higher is better; else None."""
         if record["status"] != "finished":
             return None
         return -record["score"] if self.bigger else record["score"]
 
     def best(self) -> dict | None:
-        """The finished trial with the best validation score, the first of equals; None as long as
-        none has finished.
+        """The finished trial with the best validation score, the first of equal ones; None if no
+        trial has finished.
         """
         finished = [(self.loss(record), record) for record in self.ordered()]
         losses = [(loss, record) for loss, record in finished if loss is not None]
         return min(losses, key=lambda each: each[0])[1] if losses else None
 
     def test_best(self) -> dict:
-        """Test the selected trial, the only one that is: the content of its ``metrics.json``."""
+        """Test the selected trial and no other; return the content of its ``metrics.json``."""
         best = self.best()
         assert best is not None
         return trial.finish(
@@ -127,13 +124,11 @@ class Study:
                 | trial.train(self.shared, params, trial.folder_of(self.folder, number))
                 | {"status": "finished"}
             )
-        except (
-            Exception
-        ) as error:  # whatever else a trial dies of is its outcome, and the search goes on
-            if trial.is_of_the_machine(error):
-                logging.getLogger().exception(f"Trial {number} could not be run here.")
+        except Exception as error:  # the outcome of a failed trial; the search goes on
+            if trial.is_machine_error(error):
+                _logger.exception(f"Trial {number} could not be run here.")
                 raise trial.MachineFailed(number, trial.described(error)) from error
-            logging.getLogger().exception(f"Trial {number} failed.")
+            _logger.exception(f"Trial {number} failed.")
             return record | {"status": "failed", "error": trial.described(error)}
 
     def clean(self) -> None:
@@ -145,7 +140,7 @@ class Study:
 
 
 def empty_record(number: int, params: dict) -> dict:
-    """What the journal says of a trial, before its outcome is known."""
+    """A trial's record in the journal before its outcome is known."""
     return {
         "trial": number,
         "params": params,
@@ -161,10 +156,10 @@ def empty_record(number: int, params: dict) -> dict:
 
 
 def read_journal(file: Path) -> list[dict]:
-    """The trials that a search has written; none where there is no journal yet.
+    """The trials in a search's journal; an empty list if there is no journal yet.
 
     Raises:
-        ValueError: a line that is no record of a trial; names the file and the line.
+        ValueError: a line is not the record of a trial; names the file and the line.
     """
     remedy = "Remove the line, and its trial is run again, or start a new search."
     return read_json_lines(file, "resume_search", remedy, _wrong_with)
@@ -186,7 +181,7 @@ def _is_number(value: object, kinds: type | tuple[type, ...] = (int, float)) -> 
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-#: What the fields that a search reads from its journal hold.
+#: Checks of the fields that a search reads from its journal.
 _FITS = {
     "trial": lambda value: _is_number(value, int) and value >= 1,
     "params": lambda value: isinstance(value, dict),

@@ -1,13 +1,11 @@
-"""One trial: the search's configuration with some values changed, trained on the shared rows in a
-folder of its own.
-"""
+"""One trial: train the search's configuration with some values changed, in the trial's folder."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from logging import getLogger
 from pathlib import Path
 
 import yaml
@@ -17,25 +15,23 @@ from recbole_genci.config import Config
 from recbole_genci.config.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
-from recbole_genci.training.unfinished import train_or_go_on
+from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
 
-KEPT = (CONFIG_FILE, LOG_FILE)  # of a trial that is not the best
+_logger = logging.getLogger(__name__)
 
-_TORCH_CANNOT_WRITE = (
-    "PytorchStreamWriter failed",
-    "inline_container.cc",
-)  # its RuntimeErrors of a full disk
-# A searched value that names a file which is not there, or under which a run saves no weights, is a
-# bad value.
-_OF_VALUES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+KEPT = (CONFIG_FILE, LOG_FILE)  # files of trials that are not the best
+
+# Parts of torch's RuntimeErrors when the disk is full.
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc")
+# A searched value may name a missing file, or make a run save no weights: that is a bad value, not
+# a failure of the machine.
+_CAUSED_BY_VALUES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class MachineFailed(RuntimeError):
-    """A trial could not be run here (a full disk, no memory), whatever its values: that is no
-    outcome of theirs.
-    """
+    """The machine failed during a trial (full disk, no memory), whatever the trial's values."""
 
     def __init__(self, number: int, reason: str):
         super().__init__(number, reason)
@@ -44,36 +40,37 @@ class MachineFailed(RuntimeError):
     def __str__(self) -> str:
         return (
             f"trial {self.number} could not be run here ({self.reason}). The search has kept the "
-            "trials before it: mend the "
-            "machine and go on by --resume_search=<folder>, which runs this trial again."
+            "trials before it. Repair the machine, then go on by --resume_search=<folder>, which "
+            "runs this trial again."
         )
 
 
-def is_of_the_machine(error: Exception) -> bool:
-    """Whether a trial died of where it ran, and not of its values or its model. Memory of a GPU
-    that values are too large for is theirs, as torch's OutOfMemoryError is.
+def is_machine_error(error: Exception) -> bool:
+    """Whether the machine failed (disk, memory), not the trial's values or model.
+
+    CUDA out of memory, torch's OutOfMemoryError, counts as the values' fault.
     """
     if isinstance(error, (OSError, MemoryError, SafetensorError)):
-        return not isinstance(error, _OF_VALUES)
+        return not isinstance(error, _CAUSED_BY_VALUES)
     return isinstance(error, RuntimeError) and any(
         words in str(error) for words in _TORCH_CANNOT_WRITE
     )
 
 
 def described(error: Exception) -> str:
-    """An error as tables and journals show it."""
+    """An error in the form of tables and journals."""
     return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of a search share.
+    """The data and configuration that all trials of a search share.
 
     Attributes:
         config_file: YAML file of the configuration that trials start from.
-        parts: training, validation and test part.
-        semantic_ids: of the items, where the model reads them.
-        placement: keys that say where trials run here.
+        parts: the training, validation and test part.
+        semantic_ids: those of the items; None if the model reads none.
+        placement: keys that say on which devices trials run here.
     """
 
     config_file: Path
@@ -82,18 +79,20 @@ class Shared:
     placement: dict = field(default_factory=dict)
 
     def config(self, params: dict, folder: Path) -> Config:
-        """The Config of a trial whose run lies below ``folder``; raises ValueError where the values
-        do not fit together.
+        """The Config of a trial whose run is below ``folder``.
+
+        Raises:
+            ValueError: the values do not fit together.
         """
-        asked = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        saved = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         values = params | self.placement | {"checkpoint_dir": str(folder)}
-        config = Config(asked["model"], asked["dataset"], [str(self.config_file)], values)
+        config = Config(saved["model"], saved["dataset"], [str(self.config_file)], values)
         config.model_class.check_settings(config)
         return config
 
 
 def folder_of(search_folder: Path, number: int) -> Path:
-    """Where a trial's run lies."""
+    """The folder of a trial."""
     return search_folder / "trials" / f"{number:04d}"
 
 
@@ -103,11 +102,10 @@ def train(
     folder: Path,
     callback_fn: Callable[[int, float], None] | None = None,
 ) -> dict:
-    """Train a trial and validate it; its test rows are not looked at. A trial that was stopped goes
-    on.
+    """Train and validate a trial without its test rows. A stopped trial resumes.
 
     Args:
-        folder: of this trial alone, as ``folder_of`` names it.
+        folder: the folder of this trial, as ``folder_of`` names it.
         callback_fn: called with each evaluated epoch and its validation score.
 
     Returns:
@@ -115,12 +113,12 @@ def train(
             ``training_s``.
 
     Raises:
-        ValueError: values that do not fit together, a loss or a score that is not finite.
+        ValueError: the values do not fit together, or a loss or score is not finite.
     """
     config = shared.config(params, folder)
     _forget_other_values(params, folder)
     heading = _heading(config, f"trial {int(folder.name)}" if folder.name.isdigit() else "a trial")
-    run = train_or_go_on(
+    run = train_or_resume(
         config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading
     )
     score = run["best_valid"][str(config["valid_metric"]).lower()]
@@ -136,24 +134,26 @@ def train(
 
 
 def _forget_other_values(params: dict, folder: Path) -> None:
-    """Remove a stopped run of other values: with lines taken out of the journal, trials are
-    numbered anew.
+    """Delete a stopped run whose values differ.
+
+    If somebody removes lines from the journal, trials get new numbers, and the folder may belong to
+    another point.
     """
     for file in folder.glob(f"*/{CONFIG_FILE}"):
         before = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         if canonical({name: before.get(name) for name in params}) != canonical(params):
-            getLogger().warning(
-                f"{file.parent} holds a stopped run of other values; it is removed, and the trial "
-                "starts anew."
+            _logger.warning(
+                f"{file.parent} holds a stopped run with other values. It is removed, and the "
+                "trial starts anew."
             )
             shutil.rmtree(file.parent)
 
 
 def finish(shared: Shared, params: dict, folder: Path) -> dict:
-    """Test a trained trial: the content of its ``metrics.json``."""
+    """Test a trained trial; return the content of its ``metrics.json``."""
     config = shared.config(params, folder)
     heading = _heading(config, "the selected trial")
-    return train_or_go_on(config, shared.parts, shared.semantic_ids, folder, heading=heading)
+    return train_or_resume(config, shared.parts, shared.semantic_ids, folder, heading=heading)
 
 
 def _heading(config: Config, which: str) -> Heading:
@@ -163,7 +163,7 @@ def _heading(config: Config, which: str) -> Heading:
 
 
 def clean(folder: Path) -> None:
-    """Remove weights, rows and training state of a trial; its configuration and log stay."""
+    """Remove a trial's weights, rows and training state; keep its configuration and log."""
     for path in folder.glob("*/*"):
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,1 +1,1 @@
-"""The ground floor: what every room may use and which knows none of them."""
+"""Helpers that every other package may import; they import none of the others."""

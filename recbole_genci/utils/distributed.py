@@ -1,10 +1,9 @@
-"""Training one model by several processes on the batches of one: shares of rows, gradients, batch
-statistics, scores.
+"""Train one model by several processes: share rows, gradients, batch statistics and scores.
 
-Each process iterates over the same batches of ``train_batch_size`` rows, in the order that one
-process would have, and trains on its share of each; a batch has as many rows as without. RecBole's
-own branches for several processes (``single_spec: False``) are not used: they need NCCL, pad the
-rows with repeats, and average the processes' AUCs (trainer.py:632).
+Every process iterates over the same batches of ``train_batch_size`` rows, in the same order as a
+single process, and trains on its share of each batch. RecBole's own branches for several processes
+(``single_spec: False``) are not used: they need NCCL, pad the rows with repeats, and average the
+processes' AUCs (trainer.py:632).
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train a model together; the default is one alone, where
-    everything is the identity.
+    """This process and how many train a model together. By default it is alone, and every method
+    returns its argument.
 
     Attributes:
-        rank: 0 is the one that writes files.
-        size: how many there are. With more than one the process group is initialised.
+        rank: the number of this process; 0 writes files.
+        size: the number of processes. With more than one the process group is initialised.
     """
 
     rank: int = 0
@@ -37,11 +36,11 @@ class Processes:
         return self.rank == 0
 
     def share_training(self, loader: Any) -> None:
-        """Let a training loader give this process's rows of each batch only; no row is left out.
+        """Make a training loader return only this process's share of each batch.
 
-        Shares are contiguous: rows of one history, which lie together, are encoded by one process.
-            A batch of fewer rows than
-        processes, as the last may be, is given to all of them: its mean is the same.
+        Together the processes train on every row. Shares are contiguous, so that one process
+        encodes the rows of one history, which lie together. If a batch, such as the last, has
+        fewer rows than there are processes, each process gets all of it: the mean is the same.
         """
         if self.size > 1:
             assemble = loader.collate_fn
@@ -54,9 +53,7 @@ class Processes:
         return rows[start:stop]
 
     def shared_model(self, model: Any) -> Any:
-        """``model`` with batch normalisation over the rows of all processes, in place of the rows
-        of one.
-        """
+        """``model`` with batch normalisation over the rows of all processes."""
         if self.size == 1:
             return model
         if next(model.parameters()).is_cuda:
@@ -64,13 +61,14 @@ class Processes:
         return _convert(model, dist.new_group())
 
     def shared_loss(self, model: nn.Module) -> DistributedDataParallel:
-        """``model.calculate_loss`` through DistributedDataParallel, with the same gradients in all
-        processes: those of the whole batch's loss, where that is a mean over rows. The two that are
-        means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary one, are taken over each process's
-        clicks and weighted by its rows.
+        """``model.calculate_loss`` through DistributedDataParallel.
+
+        All processes get the same gradients. A loss that is a mean over rows has the gradients of
+        the whole batch. Two losses are means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary
+        one: each process takes the mean over its own clicks, weighted by its number of rows.
         """
-        # Buffers are the same already. A process may find no use for a parameter: GenCI's, without
-        # a click among its rows.
+        # Buffers are already the same. A process may leave parameters unused: GenCI's generator if
+        # no row of its share is a click.
         return DistributedDataParallel(
             _Loss(model, self.size), find_unused_parameters=True, broadcast_buffers=False
         )
@@ -80,8 +78,8 @@ class Processes:
         return tuple(sum(each) / self.size for each in zip(*self._gather(values)))
 
     def join_batches(self, batches: list) -> list:
-        """The batches of all processes in their order, each process having contributed every
-        ``size``-th from its ``rank``.
+        """Collect the batches of all processes in order; process ``rank`` holds every ``size``-th
+        batch from number ``rank`` on.
         """
         if self.size == 1:
             return batches
@@ -89,10 +87,10 @@ class Processes:
         return [gathered[i % self.size][i // self.size] for i in range(sum(map(len, gathered)))]
 
     def check_same(self, what: str, value: str) -> None:
-        """Refuse to train on different things.
+        """Check that all processes have the same ``value``.
 
         Raises:
-            ValueError: a process has another ``value``; raised in all of them.
+            ValueError: the values differ; raised in every process.
         """
         if self.size > 1 and len(values := set(self._gather(value))) > 1:
             raise ValueError(
@@ -116,8 +114,8 @@ ALONE = Processes()
 
 
 class _Loss(nn.Module):
-    """A model's loss, weighted by the rows that each process has, so that the processes' mean is
-    the mean over all rows.
+    """A model's loss weighted by the process's rows: the processes' mean is the mean over all
+    rows.
     """
 
     model: Any  # with RecBole's calculate_loss
@@ -140,8 +138,8 @@ class _Loss(nn.Module):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum of all processes' tensors, with its gradient: torch's own is deprecated in favour of a
-    private module.
+    """Sum of all processes' tensors, with its gradient. Torch's own version is deprecated, and what
+    replaces it is private.
     """
 
     @staticmethod
@@ -159,11 +157,10 @@ class _Sum(torch.autograd.Function):
 
 
 class GlobalBatchNorm1d(nn.BatchNorm1d):
-    """Batch normalisation by the mean and variance of all processes' rows; torch's SyncBatchNorm
-    refuses to run on a CPU.
+    """Batch normalisation with the mean and variance over all processes' rows.
 
-    Input ``[B, C]`` or ``[B, C, L]``, as of ``nn.BatchNorm1d``, whose parameters and buffers it
-    takes over.
+    Torch's SyncBatchNorm does not run on a CPU. The input is ``[B, C]`` or ``[B, C, L]``, as for
+    the ``nn.BatchNorm1d`` whose parameters and buffers this module takes over.
     """
 
     def __init__(self, original: nn.BatchNorm1d, group: dist.ProcessGroup) -> None:
@@ -174,7 +171,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             original.affine,
             original.track_running_stats,
         )
-        self.group = group  # of its own: its sums must not get between the gradients'
+        self.group = group  # a separate group, so that its sums do not mix with the gradients' sums
         self._parameters, self._buffers = original._parameters, original._buffers
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

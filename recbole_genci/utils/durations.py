@@ -1,4 +1,4 @@
-"""How people read a time span."""
+"""Time spans in words."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Pictures off screen: figures apart from those a caller has open, written as PNG whole or not at
-all.
-"""
+"""Draw figures off screen, independent of a caller's own figures, and write them as PNG files."""
 
 from __future__ import annotations
 
@@ -25,8 +23,9 @@ def can_draw() -> bool:
 def row_of_axes(
     columns: int, width: float, height: float, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """``(figure, axes [columns])``, ``width`` x ``height`` inches; ``options`` as of
-    ``Figure.subplots``.
+    """A figure of ``width`` x ``height`` inches with ``columns`` axes in one row.
+
+    ``options`` are those of ``Figure.subplots``. Returns ``(figure, axes [columns])``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Reading files, and writing them so that they are whole or absent."""
+"""Read files, and write them atomically: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from recbole_genci.utils import interrupts
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` on a temporary sibling of ``path`` and rename it: a reader sees the old file
-    or the new one.
+    """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``.
+
+    A reader sees the old file or the new one, never a part of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with interrupts.deferred():  # Ctrl-C comes before the file or after it
+    with interrupts.deferred():  # Ctrl-C waits until the file is written
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         os.close(handle)
         try:
@@ -37,8 +38,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
-    """Remove what ``write_atomically`` of a process that was killed has left of these files; no
-    process may be writing them.
+    """Remove temporary files of ``write_atomically`` that a killed process has left behind.
+
+    Call it only while no process writes the files ``names``.
     """
     for name in names:
         for temporary in folder.glob(f".{name}-*"):
@@ -46,11 +48,12 @@ def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
 
 
 def check_writable(folder: Path, key: str) -> None:
-    """Make sure, before long work, that its results can be written into ``folder``, or that it can
-    be made; leaves nothing.
+    """Check before long work that files can be written into ``folder``, which need not exist yet.
+
+    The check leaves nothing behind.
 
     Raises:
-        ValueError: names the key that says where.
+        ValueError: they cannot; names the key of the folder.
     """
     try:
         there = next(
@@ -64,25 +67,25 @@ def check_writable(folder: Path, key: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` whole or not at all."""
+    """Write ``text`` atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` as JSON whole or not at all; NaN is refused, since JSON has none."""
+    """Write ``value`` as JSON atomically. NaN raises ValueError, since JSON has no NaN."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") -> dict:
-    """The content of a ``.json`` or ``.yaml`` file that holds one mapping.
+    """Return the content of a ``.json`` or ``.yaml`` file that holds one mapping.
 
     Args:
-        needed: keys that it must hold, at least one.
-        remedy, key: what a person can do, and the setting that named the file, for the sentence of
-            an error.
+        needed: keys that the mapping must have; name at least one.
+        remedy: a sentence that tells a person what to do, for the error.
+        key: the setting that named the file, for the error.
 
     Raises:
-        ValueError: the file cannot be read or parsed, is no mapping or lacks something.
+        ValueError: the file cannot be read or parsed, is no mapping or lacks a key.
     """
     where = f"{key}: {file}" if key else str(file)
     try:
@@ -112,13 +115,13 @@ def read_json_lines(
     remedy: str,
     wrong_with: Callable[[object], str | None] = lambda value: None,
 ) -> list[dict]:
-    """The values of a journal of one JSON value a line; none where there is no such file yet.
+    """Return the values of a journal, a file with one JSON value per line; [] if there is no file.
 
     Args:
-        wrong_with: says what is wrong with a line's value, None if nothing is.
+        wrong_with: says what is wrong with the value of a line; None if it is right.
 
     Raises:
-        ValueError: a damaged line; names ``key``, the file and the line, and says the ``remedy``.
+        ValueError: a line is damaged; names ``key``, the file and the line, and the ``remedy``.
     """
     values = []
     for number, line in enumerate(

@@ -1,4 +1,4 @@
-"""RecBole itself, which pip cannot install with its requirements after Python 3.11."""
+"""Check that RecBole is installed. From Python 3.12 on pip cannot install its requirements."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import sys
 from pathlib import Path
 
 WITHOUT_RECBOLE = (
-    "RecBole is not installed; run `pip install --no-deps recbole==1.2.1` (without what it "
-    "requires: of its ray<=2.6.3 there is "
-    "no wheel after Python 3.11)."
+    "RecBole is not installed; run `pip install --no-deps recbole==1.2.1` (without its "
+    "requirements: ray<=2.6.3 among them has no wheel after Python 3.11)."
 )
 
 
 def require_recbole() -> None:
-    """Say how to install RecBole where it is missing.
+    """Check that RecBole is installed, and say how to install it if not.
 
     Raises:
-        ImportError: it is missing, and this package is imported by another program.
-        SystemExit: it is missing, and this is a command of this package: one sentence on stderr,
+        ImportError: it is missing, and another program imports this package.
+        SystemExit: it is missing, and this is a command of this package; one sentence on stderr,
             exit status 2.
     """
     try:
@@ -32,9 +31,9 @@ def require_recbole() -> None:
 
 
 def _is_own_command() -> bool:
-    # Every command imports the package before its own first line runs, so only Python's words tell
-    # which one it is.
-    if sys.argv[0] == "-m":  # what stands there while `python -m` looks for its module
+    # A command imports this package before its own first line runs, so only the command line tells
+    # which command it is.
+    if sys.argv[0] == "-m":  # while `python -m` looks for its module
         return any(
             word.removeprefix("-m").partition(".")[0] == "recbole_genci" for word in sys.orig_argv
         )

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: a command ends with one sentence that says how to go on, and never half-way
-through a file.
+"""Ctrl-C and SIGTERM: a command ends with one sentence that says how to resume.
 
-Only commands install handlers, by ``answered``; a host program or a notebook keeps its own. What
-knows how to go on adds it to the exception as a note, which a notebook shows too.
+It never ends half-way through a file. Only commands install signal handlers, by ``answered``; a
+host program or a notebook keeps its own. The code that knows how to resume says so in a note on the
+exception, which a notebook shows too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: whatever gives way to Ctrl-C gives way to it."""
+    """SIGTERM arrived. It is a KeyboardInterrupt, so all code that ends on Ctrl-C ends on it."""
 
 
 _EXCEPTIONS: dict[int, type[KeyboardInterrupt]] = {
@@ -30,8 +30,7 @@ _AGAIN = "Nothing half-written is left; give the same command again."
 
 
 class _Signals:
-    """What this process has received. ``deferrals`` counts the blocks of ``deferred`` that it is
-    in."""
+    """The signals of this process. ``deferrals`` counts the blocks of ``deferred`` around now."""
 
     received: int | None = None
     waiting: int | None = None
@@ -39,18 +38,17 @@ class _Signals:
 
 
 def exit_status(stop: KeyboardInterrupt) -> int:
-    """A shell's status of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit status of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
     by_type = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-    # Ray turns every signal that it hears into a KeyboardInterrupt.
+    # Ray turns every signal into a KeyboardInterrupt.
     return 128 + (_Signals.received or by_type)
 
 
 def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], int]:
-    """Let a command's ``main`` answer Ctrl-C and SIGTERM by one sentence on stderr and the exit
-    status of the signal.
+    """Make a command's ``main`` answer Ctrl-C and SIGTERM with one sentence on stderr.
 
-    The sentence ends with the notes of the exception, or says to give the same command again. A
-    second signal ends the process at once.
+    The sentence ends with the notes of the exception, or says to give the same command again. The
+    exit status is that of the signal. A second signal ends the process at once.
     """
 
     @functools.wraps(main)
@@ -60,7 +58,8 @@ def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], 
                 return main(argv)
         except KeyboardInterrupt as stop:
             return _say(stop)
-        # Of a library that was interrupted, or of what cleared up after it; all others are raised.
+        # An interrupted library, or the code that cleans up after it, may raise another error;
+        # errors without an interrupt behind them are raised again.
         except Exception as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, KeyboardInterrupt):
@@ -74,10 +73,12 @@ def answered(main: Callable[[Sequence[str]], int]) -> Callable[[Sequence[str]], 
 
 def _say(stop: KeyboardInterrupt) -> int:
     status = exit_status(stop)
-    said = " ".join(getattr(stop, "__notes__", None) or [_AGAIN])
+    advice = " ".join(getattr(stop, "__notes__", None) or [_AGAIN])
     start = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
     with _bars_cleared():
-        print(f"{start}recbole_genci: {_WORDS[status - 128]}. {said}", file=sys.stderr, flush=True)
+        print(
+            f"{start}recbole_genci: {_WORDS[status - 128]}. {advice}", file=sys.stderr, flush=True
+        )
     return status
 
 
@@ -92,9 +93,10 @@ def _bars_cleared():
 
 @contextlib.contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt and ``Terminated``, inside the block only; a
-    second one ends the process at once. Does nothing outside the main thread, and leaves a signal
-    alone that the process was started to ignore.
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt and ``Terminated``, inside the block only.
+
+    A second signal ends the process at once. Outside the main thread this does nothing. A signal
+    that the process was started to ignore stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -109,8 +111,7 @@ def as_exceptions() -> Iterator[None]:
                 signal.signal(each, _receive)
 
     def deliver_again(unraisable: sys.UnraisableHookArgs) -> None:
-        """Python drops an exception that a signal raises within __del__ or a callback: the signal
-        would be lost."""
+        """Send the signal again if Python dropped its exception in __del__ or a callback."""
         if not isinstance(unraisable.exc_value, KeyboardInterrupt) or _Signals.received is None:
             show_ignored(unraisable)
             return
@@ -144,8 +145,10 @@ def _receive(signum: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Let a first signal wait until the block, a short one, has ended. Only of commands: see
-    ``as_exceptions``."""
+    """Make a first signal wait until the block, which should be short, has ended.
+
+    It works inside ``as_exceptions``, that is for commands only.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -162,8 +165,9 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Put the handlers back that a library replaces inside the block, as ray.init does
-    (ray/_private/worker.py, sigterm_handler)."""
+    """Restore the signal handlers that a library replaces inside the block, as ray.init does
+    (ray/_private/worker.py, sigterm_handler).
+    """
     before = {each: signal.getsignal(each) for each in _EXCEPTIONS}
     try:
         yield
@@ -176,9 +180,11 @@ def handlers_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def not_inherited() -> Iterator[None]:
-    """Start processes inside the block that do not hear Ctrl-C, which a terminal sends to all of a
-    command's processes: their parent hears it and ends them. One that comes inside the block
-    waits."""
+    """Start processes inside the block that ignore Ctrl-C.
+
+    A terminal sends Ctrl-C to all processes of a command; here only the parent answers it, and ends
+    its children. A Ctrl-C inside the block waits for the end of the block.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -190,9 +196,10 @@ def not_inherited() -> Iterator[None]:
 
 
 def follow_parent() -> None:
-    """In a process that was started inside ``not_inherited``: SIGTERM, by which the parent ends it,
-    unwinds it without a traceback; SIGINT, which torch has the system send when the parent dies
-    (torch/multiprocessing/spawn.py, _wrap), ends it.
+    """Install the signal handlers of a process that was started inside ``not_inherited``.
+
+    SIGTERM, by which the parent ends it, raises ``Terminated``. SIGINT ends the process if its
+    parent has died; torch makes the system send it then (torch/multiprocessing/spawn.py, _wrap).
     """
     parent = os.getppid()
 
@@ -211,8 +218,7 @@ def follow_parent() -> None:
 
 
 def end_processes(processes: Sequence, patience: float = 5.0) -> None:
-    """End child processes: by SIGTERM, and where one has not ended after ``patience`` seconds, by
-    SIGKILL. None stays a zombie."""
+    """End child processes by SIGTERM, or by SIGKILL after ``patience`` seconds. None stays."""
     for process in processes:
         process.terminate()
     for process in processes:
@@ -223,8 +229,10 @@ def end_processes(processes: Sequence, patience: float = 5.0) -> None:
 
 
 def end_at_once() -> None:
-    """While a command's libraries are being imported there is nothing to clear up: end by the
-    signal's status, with a sentence. Once its ``main`` has returned, a signal ends it without one.
+    """Make a signal end the process at once, with one sentence and the signal's exit status.
+
+    For the time in which a command imports its libraries, when there is nothing to clean up. After
+    its ``main`` has returned, a signal ends the process without a sentence.
     """
     for each in _EXCEPTIONS:
         if signal.getsignal(each) is not signal.SIG_IGN:

@@ -1,5 +1,6 @@
-"""One process at a time in a folder of a run, a search or an experiment: two would train into the
-same files.
+"""A lock that keeps a second process out of the folder of a run, a search or an experiment.
+
+Two processes would train into the same files.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-LOCK_FILE = ".lock"  # stays: filelock never takes away a file that somebody may be waiting for
+LOCK_FILE = ".lock"  # filelock leaves it behind, because another process may wait for it
 
 
 @contextlib.contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process, inside the block only; the system lets go of it when the
-    process dies.
+    """Lock ``folder`` for this process, inside the block only.
+
+    The system releases the lock when the process dies.
 
     Raises:
-        RuntimeError: another process holds it.
+        RuntimeError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_FILE, timeout=0)
@@ -27,7 +29,7 @@ def only_process(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise RuntimeError(
-            f"another process is at work in {folder}/; wait for it, or end it."
+            f"another process is at work in {folder}/. Wait for it, or end it."
         ) from error
     try:
         yield

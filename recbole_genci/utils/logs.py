@@ -1,5 +1,6 @@
-"""Console and per-run log files. Colours and progress bars are for terminals, details for the run's
-file.
+"""Console and log files. Handlers sit on the root logger; loggers carry their module's name.
+
+Colours and progress bars go to terminals only, and details to a run's file only.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from recbole.utils.logger import RemoveColorFilter, log_colors_config, set_color
 from tqdm import tqdm
 
 _DETAILS = "recbole_genci.details"
-_INDENT = "    "  # of a line's continuation
+_INDENT = "    "  # before the rest of a folded line
 
 
 def details() -> logging.Logger:
-    """The logger of what only ``run.log`` shall hold: the model's modules, all digits of an epoch."""
+    """The logger for lines of ``run.log`` only: the model's modules, all digits of an epoch."""
     logger = logging.getLogger(_DETAILS)
     logger.propagate = False
     return logger
 
 
 def start_console(level: str | None) -> None:
-    """Send the root logger to the console, unless the host program has set it up already."""
+    """Send the root logger's records to the console, unless the host program has a handler.
+
+    Args:
+        level: the lowest level of the root logger, and so of RecBole's loggers and ours; INFO if
+            None.
+    """
     # RecBole converts read-only numpy views to tensors it never writes to (dataset.py:2202).
     warnings.filterwarnings(
         "ignore", message="The given NumPy array is not writable", category=UserWarning
@@ -41,8 +47,10 @@ def start_console(level: str | None) -> None:
 
 
 def shows_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether to write colour codes to ``stream``: to terminals only, never with ``NO_COLOR``
-    (no-color.org), always with ``FORCE_COLOR``; an empty variable counts as none.
+    """Whether to write colour codes to ``stream``: by default if it is a terminal.
+
+    The environment variable ``NO_COLOR`` (no-color.org) turns colours off and ``FORCE_COLOR`` turns
+    them on; an empty variable counts as unset.
     """
     if environ.get("NO_COLOR"):
         return False
@@ -52,8 +60,9 @@ def shows_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bo
 
 
 def fold(line: str, width: int) -> str:
-    """Break one long line for a terminal of ``width`` columns: between groups, which two spaces
-    separate, or else words.
+    """Break a long line for a terminal of ``width`` columns, between groups or else between words.
+
+    Two spaces separate groups.
     """
     if "\n" in line or _columns(line) <= width:
         return line
@@ -87,8 +96,9 @@ def _width(terminal: TextIO) -> int:
 
 
 class _Console(logging.StreamHandler):
-    """Writes between progress bars. A terminal gets folded lines without time; a file or a pipe one
-    line a record.
+    """A handler that writes between progress bars.
+
+    A terminal gets folded lines without the time; a file or a pipe gets one line per record.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -118,8 +128,8 @@ def _prefix_level(record: logging.LogRecord) -> bool:
 
 
 class _ColourFormatter(logging.Formatter):
-    """Levels in RecBole's colours. colorlog's formatter, which RecBole uses, asks the environment
-    too from version 6 on.
+    """Colours levels as RecBole does. RecBole uses colorlog, which from version 6 on also reads the
+    environment, so that its formatter cannot decide alone here.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -129,7 +139,7 @@ class _ColourFormatter(logging.Formatter):
 
 
 class _PlainFormatter(logging.Formatter):
-    """Formats a copy without colours; RecBole's own filter would strip them from the console too."""
+    """Formats a copy without colours; RecBole's own filter would change the console's text too."""
 
     def format(self, record: logging.LogRecord) -> str:
         plain = logging.makeLogRecord(record.__dict__ | {"msg": record.getMessage(), "args": None})
@@ -139,7 +149,9 @@ class _PlainFormatter(logging.Formatter):
 
 @contextlib.contextmanager
 def log_file(file: Path, with_details: bool = False) -> Iterator[None]:
-    """Also write the root logger to ``file``, and if asked ``details()``, inside the block only."""
+    """Also write all records to ``file``, inside the block only; ``with_details`` adds
+    ``details()``.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s  %(message)s"))

@@ -1,9 +1,9 @@
 """A person's own models and metrics, by reference: ``module:Name`` or ``path/to/file.py:Name``.
 
-A reference is what the command line takes, and what a run's folder keeps so that the code can be
-found again. Importing it runs that code. So a reference that comes out of a run's folder, which may
-be a stranger's, is imported only with permission: ``permitted_model`` is asked first by everything
-that reads such a folder.
+The command line takes references, and a run's folder keeps them so that the code can be found
+again. Importing a reference runs its code. A run's folder may come from a stranger, so its
+references are imported only with permission: code that reads such a folder first calls
+``permitted_model``.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any, TypeGuard
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.validation import nearest
 
-#: Objects that were given from Python or imported by their reference in this process.
+#: Objects by reference that this process was given from Python or has imported.
 _KNOWN: dict[str, object] = {}
-#: Folders that this process searches for modules because it was started in them.
+#: Folders that were added to this process's module search path.
 _search_folders: list[str] = []
-#: Packages whose code is no person's own.
+#: Packages whose code is not a person's own.
 _LIBRARIES = (
     "recbole",
     "recbole_genci",
@@ -46,22 +46,22 @@ _NO_SOURCE = uuid.uuid4().hex  # stands for source that nobody can read: no othe
 
 
 def is_reference(text: object) -> TypeGuard[str]:
-    """Whether ``text`` names code by ``module:Name`` or ``file.py:Name``, rather than a model or
-    metric that is here."""
+    """Whether ``text`` is ``module:Name`` or ``file.py:Name``, not the name of a known model or
+    metric.
+    """
     return isinstance(text, str) and ":" in text
 
 
 def name_of(reference: str) -> str:
-    """The name of what is referred to: ``MyNet`` of ``my_models:MyNet``."""
+    """The name in a reference: ``MyNet`` for ``my_models:MyNet``."""
     return reference.rpartition(":")[2].strip()
 
 
 def reference_of(thing: str | Callable) -> str:
-    """The reference of a class or function; a text is a reference, or a name, already. File paths
-    become absolute.
+    """The reference of a class or function; a text is returned, with file paths made absolute.
 
     A class that no other process could import (defined in a program, a notebook or a function) has
-    one too: this process remembers it by that.
+    a reference too, by which this process remembers it.
     """
     if isinstance(thing, str):
         place, colon, name = thing.strip().rpartition(":")
@@ -79,7 +79,7 @@ def reference_of(thing: str | Callable) -> str:
 
 
 def is_importable(reference: str) -> bool:
-    """Whether another process can import what ``reference`` names, and would get the same thing."""
+    """Whether another process can import ``reference`` and gets the same object."""
     place, _, name = reference.rpartition(":")
     if place == "__main__":
         return False
@@ -89,14 +89,14 @@ def is_importable(reference: str) -> bool:
 
 
 def load_object(reference: str, key: str) -> Any:
-    """Import what ``reference`` names; this runs the code of its module.
+    """Import the object that ``reference`` names; this runs the code of its module.
 
     Args:
-        key: the setting that gave the reference, for the sentence of an error.
+        key: the setting that holds the reference, for the error.
 
     Raises:
-        ValueError: no such module, file or name, or code that fails; names the file and line of a
-            person's own error.
+        ValueError: there is no such module, file or name, or the code fails; names the file and
+            line of an error in a person's own code.
     """
     reference = reference_of(reference)
     if reference in _KNOWN:
@@ -109,8 +109,7 @@ def load_object(reference: str, key: str) -> Any:
     if place == "__main__":
         raise ValueError(
             f"{key}: {name} was defined in a program or a notebook, from which it cannot be "
-            "imported. Give the "
-            "class itself, from Python, or write it into a file."
+            "imported. Give the class itself, from Python, or write it into a file."
         )
     module = (
         _import_file(Path(place), key)
@@ -156,9 +155,8 @@ def _import_module(name: str, reference: str, key: str) -> ModuleType:
             f"{key}: '{name}' of '{reference}' is not the name of a module; a file's name ends in "
             ".py."
         )
-    add_search_folders(
-        [os.getcwd()]
-    )  # as `python -m` does; a command of its own looks beside itself instead
+    # As `python -m` does; an installed command would look only beside itself.
+    add_search_folders([os.getcwd()])
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
@@ -168,11 +166,10 @@ def _import_module(name: str, reference: str, key: str) -> ModuleType:
             raise ValueError(
                 f"{key}: there is no module '{error.name}', which '{reference}' names; it was "
                 f"looked for in {os.getcwd()} and in PYTHONPATH.{nearest(error.name, here)} Or "
-                "give "
-                f"the path of its file: path/to/{error.name}.py:{name_of(reference)}."
+                f"give the path of its file: path/to/{error.name}.py:{name_of(reference)}."
             ) from error
         raise ValueError(f"{key}: {described(error)}") from error
-    except (Exception, SystemExit) as error:  # whatever a person's own module dies of
+    except (Exception, SystemExit) as error:  # a person's own module may raise anything
         raise ValueError(f"{key}: {described(error)}") from error
 
 
@@ -191,20 +188,18 @@ def _import_file(file: Path, key: str) -> ModuleType:
     assert spec is not None and spec.loader is not None  # of a file whose name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name], _FILE_MODULES[name] = module, str(file)
-    add_search_folders(
-        [str(file.parent)]
-    )  # as `python file.py` does: files beside it can be imported
+    # As `python file.py` does: files beside it can be imported.
+    add_search_folders([str(file.parent)])
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a person's own file dies of
+    except (Exception, SystemExit) as error:  # a person's own file may raise anything
         del sys.modules[name], _FILE_MODULES[name]
         raise ValueError(f"{key}: {described(error)}") from error
     return module
 
 
 def described(error: BaseException) -> str:
-    """An error of a person's own code in one line: the file and line where it arose in that code,
-    its kind and its words."""
+    """An error of a person's own code in one line: file and line in that code, type, message."""
     words = " ".join(str(error).split()) or "no words"
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}."
@@ -227,13 +222,15 @@ def _is_own(file: str) -> bool:
 
 @contextlib.contextmanager
 def errors_in_words(key: str, what: str) -> Iterator[None]:
-    """Errors that a person's own code raises inside the block, other than ValueError, as one
-    sentence of ValueError."""
+    """Turn any error of a person's own code inside the block into a ValueError of one sentence.
+
+    A ValueError passes unchanged.
+    """
     try:
         yield
     except ValueError:
         raise
-    except Exception as error:  # whatever a person's own code dies of
+    except Exception as error:  # a person's own code may raise anything
         raise ValueError(f"{key}: {what}: {described(error)}") from error
 
 
@@ -245,24 +242,22 @@ def _shown(module: ModuleType) -> str:
 
 
 def source_file(thing: Callable) -> Path | None:
-    """The file that defines a class or function; None of what a notebook defines."""
+    """The file that defines a class or function; None if a notebook defines it."""
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
     return Path(file).resolve() if file else None
 
 
 def is_of_a_library(thing: Callable) -> bool:
-    """Whether a class or function is RecBole's, this package's or another library's, rather than a
-    person's own."""
+    """Whether a class or function belongs to RecBole, this package or another library."""
     return thing.__module__.partition(".")[0] in _LIBRARIES
 
 
 @functools.cache
 def source_digest(thing: Callable) -> str | None:
-    """SHA-256 of the files that define a person's own class, with its own bases, or function; None
-    of a library's.
+    """SHA-256 of the files that define a person's own function, or class with its own base classes.
 
-    Modules that those files import do not count. What has no source to read has another digest in
-    each process.
+    None for a class or function of a library. Modules that the files import do not count. A class
+    without readable source has another digest in each process.
     """
     parts = [
         each
@@ -277,7 +272,7 @@ def source_digest(thing: Callable) -> str | None:
         if source_file(each) is None:
             try:
                 texts.append(inspect.getsource(each).encode())
-            except (OSError, TypeError):  # of a class in a notebook
+            except (OSError, TypeError):  # a class in a notebook
                 texts.append(_NO_SOURCE.encode())
     return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
@@ -285,57 +280,56 @@ def source_digest(thing: Callable) -> str | None:
 # ---------------------------------------------------------------- permission
 
 
-def own_references(asked: Mapping) -> dict[str, str]:
-    """References in a run's configuration, each with the key that holds it."""
-    metrics = asked.get("metrics")
-    found = {
-        "model": [asked.get("model")],
+def own_references(saved: Mapping) -> dict[str, str]:
+    """References in a run's saved configuration, each with the key that holds it."""
+    metrics = saved.get("metrics")
+    by_key = {
+        "model": [saved.get("model")],
         "metrics": metrics if isinstance(metrics, (list, tuple)) else [metrics],
-        "valid_metric": [asked.get("valid_metric")],
+        "valid_metric": [saved.get("valid_metric")],
     }
     return {
         reference: key
-        for key, values in found.items()
+        for key, values in by_key.items()
         for reference in values
         if is_reference(reference)
     }
 
 
 def permitted_model(
-    asked: Mapping,
+    saved: Mapping,
     folder: Path,
     model: str | type | None = None,
     trust_code: bool = False,
     way: str = "load",
 ) -> str:
-    """The reference or name of a run's model, once its folder's own code may be imported.
+    """The reference or name of a run's model, if the code that its folder names may be imported.
 
     Args:
-        asked: the content of the folder's ``config.yaml``, which may be anybody's: nothing of it is
-            imported here.
-        folder: of the run.
-        model: the class or its reference, where a person has given it.
+        saved: the content of the folder's ``config.yaml``. It may come from a stranger, so nothing
+            in it is imported here.
+        folder: the run's folder.
+        model: the class or its reference, if a person has given it.
         trust_code: whether all code that the folder names may be imported.
-        way: how the folder is being read, ``load`` or an option of the command line, for the
-            remedy.
+        way: how the folder is read, ``load`` or an option of the command line, for the error.
 
     Raises:
-        ValueError: the folder names code that this process has not imported yet and nobody has
-            allowed, or another model.
+        ValueError: the folder names code that this process has not yet imported and that nobody
+            has allowed, or its model is not ``model``.
     """
-    if not isinstance(asked["model"], str):
-        raise ValueError(f"{folder / CONFIG_FILE} is damaged: its model is {asked['model']!r}.")
+    if not isinstance(saved["model"], str):
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged: its model is {saved['model']!r}.")
     if not isinstance(trust_code, bool):
         raise ValueError(f"trust_code: {trust_code!r} is neither True nor False.")
-    chosen = asked["model"] if model is None else reference_of(model)
-    if name_of(chosen) != name_of(asked["model"]):
+    chosen = saved["model"] if model is None else reference_of(model)
+    if name_of(chosen) != name_of(saved["model"]):
         raise ValueError(
-            f"model: the run in {folder} is one of {name_of(asked['model'])}, not of "
+            f"model: the run in {folder} is one of {name_of(saved['model'])}, not of "
             f"{name_of(chosen)}."
         )
     if trust_code:
         return chosen
-    for reference, key in own_references(asked).items():
+    for reference, key in own_references(saved).items():
         if (key == "model" and model is not None) or reference_of(reference) in _KNOWN:
             continue
         if way == "load":

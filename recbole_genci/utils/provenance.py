@@ -11,27 +11,22 @@ from pathlib import Path
 
 import torch
 
-#: What a run's figures come from; records and documents of the checkout may change while
-#: experiments write them.
+#: Files that a run's figures depend on. Records and documents do not count: experiments write them.
 _SOURCES = ("recbole_genci", "properties", ":(glob)*.py", ":(glob)benchmarks/*.py")
 
 
 def git_revision() -> str | None:
-    """Revision of the checkout this package runs from, ``+changes`` if its code or properties have
-    any; None if it is none.
+    """Git revision of the checkout that this package runs from; None if it runs from none.
+
+    It ends in ``+changes`` if code or properties differ from the commit.
     """
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
 
     def git(*words: str) -> str:
-        command = [
-            "git",
-            "--no-optional-locks",
-            "-C",
-            str(folder),
-            *words,
-        ]  # a commit made meanwhile must not meet a lock
+        # Without optional locks, so that a commit made meanwhile does not meet a lock.
+        command = ["git", "--no-optional-locks", "-C", str(folder), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
@@ -39,11 +34,11 @@ def git_revision() -> str | None:
             "+changes" if git("status", "--porcelain", "--", *_SOURCES) else ""
         )
     except (OSError, subprocess.CalledProcessError):
-        return None  # no git here, or a checkout without a commit: there is no revision to tell
+        return None  # git is not installed, or the checkout has no commit
 
 
 def provenance() -> dict:
-    """Library versions, machine and revision, to be written beside every number."""
+    """Library versions, machine and revision, which are saved beside every result."""
     names = (
         "recbole_genci",
         "recbole",
@@ -56,9 +51,8 @@ def provenance() -> dict:
     )
     versions = {"python": platform.python_version()}
     for name in names:
-        with contextlib.suppress(
-            metadata.PackageNotFoundError
-        ):  # a checkout that is not installed, an extra that is not there
+        # A checkout or an extra may not be installed.
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return {
         "versions": versions,

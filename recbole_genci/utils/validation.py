@@ -1,4 +1,4 @@
-"""Whether a value may be what was asked for, and the words for one that may not."""
+"""Checks of single values, and the sentences that refuse them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-#: RecBole's name of id 0, which no user, item or word of a dataset may have.
+#: RecBole's token of ID 0; no user, item or word of a dataset may have it.
 PAD_TOKEN = "[PAD]"
 
-#: For messages about a value that is no list: ``[a, b]`` on a command line is a text.
+#: For messages about a value that should be a list: ``[a, b]`` on a command line is a text.
 LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
 
 
@@ -21,14 +21,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def is_whole(value: object, minimum: int = 1) -> bool:
-    """Whether ``value`` is a whole number, numpy's too, of at least ``minimum``; True and False are
-    not.
-    """
+    """Whether ``value`` is a whole number (Python's or numpy's, not a bool) >= ``minimum``."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
 
 
 def is_number(value: object) -> bool:
-    """Whether ``value`` is a number, numpy's too; True and False are not."""
+    """Whether ``value`` is a number, Python's or numpy's, not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

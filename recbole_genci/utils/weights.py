@@ -1,4 +1,4 @@
-"""A model's weights in the file that its run has left."""
+"""Load a model's weights from the file that its run has saved."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
     """Give ``model`` the weights that a run saved in ``file``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file, or one of another model, dataset or embedding size.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or belongs to another model, dataset or embedding size.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")

@@ -160,11 +160,11 @@ def test_without_features_a_file_of_users_need_not_be_there(tmp_path):
 
 def test_what_the_label_is_made_of_is_no_feature(tmp_path):
     with pytest.raises(
-        ValueError, match="numerical_features: 'label' is what the label is, or is made of"
+        ValueError, match="numerical_features: 'label' is the label, or the label is made of it"
     ):
         build(tmp_path, numerical_features=["label"])
     with pytest.raises(
-        ValueError, match="numerical_features: 'timestamp' is what the label is, or is made of"
+        ValueError, match="numerical_features: 'timestamp' is the label, or the label is made of it"
     ):
         build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
 
@@ -316,8 +316,11 @@ def test_rows_without_a_user_or_an_item_and_no_others_are_left_out(tmp_path, lin
     clean = build(tmp_path / "clean")
     with caplog.at_level(logging.WARNING):
         parts = build(tmp_path, damage)
-    told = f"{len(lines)} of {300 + len(lines)} rows have no 'user_id' or no 'item_id', first in line {min(lines) + 2}"
-    assert told in caplog.text
+    message = (
+        f"{len(lines)} of {300 + len(lines)} rows have no 'user_id' or no 'item_id', first in line "
+        f"{min(lines) + 2}"
+    )
+    assert message in caplog.text
     for found, expected in zip(parts, clean, strict=True):
         for column in ("user_id", "item_id", "timestamp", "label"):
             assert torch.equal(found.inter_feat[column], expected.inter_feat[column])

@@ -12,7 +12,7 @@ DATASETS = ("ml-1m", "amazon-fashion", "amazon-instruments")
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_table_3_agrees_with_itself(dataset):
     base = paper.figure(3, dataset, "LR", "AUC")
-    for line in read("compare").lines:
+    for line in read("compare").variants:
         if line.keys:  # a variant of ours, beside the paper's models
             continue
         auc, printed = (
@@ -36,7 +36,7 @@ def test_tables_2_3_and_4_agree_with_one_another(dataset):
         assert full == paper.figure(3, dataset, "GenCI", column)
     assert all(
         paper.figure(4, dataset, line.name, "AUC") <= paper.figure(4, dataset, "GenCI", "AUC")
-        for line in read("ablation").lines
+        for line in read("ablation").variants
     )
 
 

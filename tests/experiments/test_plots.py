@@ -1,4 +1,4 @@
-"""Pictures as matplotlib has them before they are files: what is on the axes, in which colours."""
+"""Pictures before they are files: what matplotlib has on the axes, in which colours."""
 
 import numpy as np
 import pytest

@@ -11,8 +11,8 @@ from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import ORDER, describe, folder, known_experiments, read
-from recbole_genci.experiments.identity import cell_hash, effective_keys
-from recbole_genci.experiments.request import Asked, check_request
+from recbole_genci.experiments.identity import effective_keys, run_hash
+from recbole_genci.experiments.request import ExperimentArguments, check_request
 from recbole_genci.model.registry import get_model
 
 
@@ -24,7 +24,7 @@ def test_every_experiment_of_the_paper_is_defined():
         assert all(
             isinstance(note, str) and note.endswith(".") for note in definition.notes
         )  # a colon makes a YAML mapping
-        assert len({line.name for line in definition.lines}) == len(definition.lines)
+        assert len({line.name for line in definition.variants}) == len(definition.variants)
         assert importlib.util.find_spec(f"recbole_genci.experiments.reports.{definition.report}")
         known = {
             "about",
@@ -44,9 +44,9 @@ def test_every_experiment_of_the_paper_is_defined():
 
 @pytest.mark.parametrize("name", ORDER)
 def test_every_line_is_a_configuration_that_ml100k_can_run(name):
-    request = check_request(read(name), Asked("ml-100k", seeds=None))
+    request = check_request(read(name), ExperimentArguments("ml-100k", seeds=None))
     assert len(request.seeds) == (read(name).seeds or 1)
-    for line in request.lines:
+    for line in request.variants:
         config = request.configs[line.name]
         assert {key: config[key] for key in line.keys} == line.keys and config[
             "model"
@@ -141,15 +141,19 @@ def test_help_tells_what_an_experiment_does(capsys):
 
 def test_a_lines_own_keys_beat_the_command_line_and_all_takes_what_one_alone_refuses():
     definition = read("ablation")
-    request = check_request(definition, Asked("ml-100k", argv=["--mu=0.5"]))
+    request = check_request(definition, ExperimentArguments("ml-100k", argv=["--mu=0.5"]))
     assert {
-        line.name: request.configs[line.name]["mu"] for line in request.lines if "mu" in line.keys
+        line.name: request.configs[line.name]["mu"]
+        for line in request.variants
+        if "mu" in line.keys
     } == {"w/o NTP": 0}
     assert request.configs["GenCI"]["mu"] == 0.5
     sweep = check_request(
-        read("mu"), Asked("ml-100k", argv=["--mu=0.5"], models=["LR"], seeds=2), [definition]
+        read("mu"),
+        ExperimentArguments("ml-100k", argv=["--mu=0.5"], models=["LR"], seeds=2),
+        [definition],
     )
-    assert [sweep.configs[line.name]["mu"] for line in sweep.lines] == [
+    assert [sweep.configs[line.name]["mu"] for line in sweep.variants] == [
         0.01,
         0.1,
         1.0,
@@ -162,20 +166,32 @@ def test_seeds_may_be_asked_for_in_a_file_or_a_dict(tmp_path):
     file = tmp_path / "more.yaml"
     file.write_text("seeds: 5\n")
     compare, intents = read("compare"), read("intents")
-    assert len(check_request(compare, Asked("ml-100k", config_files=[str(file)])).seeds) == 5
     assert (
-        len(check_request(compare, Asked("ml-100k", config_dict={"seeds": 1, "mu": 0.2})).seeds)
+        len(check_request(compare, ExperimentArguments("ml-100k", config_files=[str(file)])).seeds)
+        == 5
+    )
+    assert (
+        len(
+            check_request(
+                compare, ExperimentArguments("ml-100k", config_dict={"seeds": 1, "mu": 0.2})
+            ).seeds
+        )
         == 1
     )
     assert (
-        len(check_request(compare, Asked("ml-100k", seeds=2, config_files=[str(file)])).seeds) == 2
+        len(
+            check_request(
+                compare, ExperimentArguments("ml-100k", seeds=2, config_files=[str(file)])
+            ).seeds
+        )
+        == 2
     )
     with pytest.raises(ValueError, match="seeds: experiment 'intents' takes one seed"):
-        check_request(intents, Asked("ml-100k", config_files=[str(file)]))
+        check_request(intents, ExperimentArguments("ml-100k", config_files=[str(file)]))
 
 
 def test_among_all_experiments_the_one_about_semantic_ids_makes_its_own():
-    asked = Asked("ml-100k", argv=["--semantic_id_path=given"])
+    asked = ExperimentArguments("ml-100k", argv=["--semantic_id_path=given"])
     mu, cohorts = (
         check_request(read(name), asked, [read("intents")]) for name in ("mu", "cohorts")
     )
@@ -188,7 +204,7 @@ class IDs:
 
 
 def digest(model, ids=None, seed=1, rows="r", compared=("GenCI", "LR"), **keys):
-    return cell_hash(
+    return run_hash(
         Config(model, "ml-100k", config_dict=keys, compared_models=compared), seed, rows, ids
     )
 

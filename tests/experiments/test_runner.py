@@ -18,12 +18,12 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci import load
 from recbole_genci.experiments import command, experiment, paper
 from recbole_genci.experiments.command import main
-from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.reports import sweep
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.training import resuming
 from recbole_genci.training import run as training
-from recbole_genci.training import unfinished
 from recbole_genci.utils.lock import LOCK_FILE, only_process
 from recbole_genci.utils.provenance import provenance
 
@@ -81,13 +81,13 @@ def outcomes(monkeypatch):
 @pytest.fixture
 def trained(monkeypatch):
     """The models and seeds that are trained, in order."""
-    seen, original = [], unfinished.train_and_evaluate
+    seen, original = [], resuming.train_and_evaluate
 
     def train(config, *args, **kwargs):
         seen.append((config["model"], config["seed"]))
         return original(config, *args, **kwargs)
 
-    monkeypatch.setattr(unfinished, "train_and_evaluate", train)
+    monkeypatch.setattr(resuming, "train_and_evaluate", train)
     return seen
 
 
@@ -312,7 +312,7 @@ def test_scores_alone_make_tables_but_no_analysis_of_a_model(kept, data, trained
     experiment("intents", "tiny", config_dict=data)
     assert (
         trained == [("GenCI", 2020)]
-        and "has lost model.safetensors: what this run lacks is made again" in caplog.text
+        and "has lost model.safetensors: what is missing is made again" in caplog.text
     )
     (record,) = read_runs(Path("results/intents-tiny"))
     assert record["taken_from"] is None and Path("results/intents-tiny/intents.png").is_file()
@@ -379,14 +379,14 @@ def test_a_run_killed_before_its_record_is_only_read(data, trained, monkeypatch)
 
 def failing(model, seeds, monkeypatch):
     """Let a model fail with some seeds."""
-    original = unfinished.train_and_evaluate
+    original = resuming.train_and_evaluate
 
     def train(config, *args, **kwargs):
         if config["model"] == model and config["seed"] in seeds:
             raise FloatingPointError("its loss is not finite")
         return original(config, *args, **kwargs)
 
-    monkeypatch.setattr(unfinished, "train_and_evaluate", train)
+    monkeypatch.setattr(resuming, "train_and_evaluate", train)
 
 
 def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, capsys, tmp_path):
@@ -439,7 +439,7 @@ def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     (failed,) = result.failed
     assert (failed.line, failed.model, failed.seed) == ("DeepFM", "DeepFM", 2021)
     assert [run.seed for run in result.lines["DeepFM"]] == [2020, 2022] and len(result.runs) == 5
-    line = Line("DeepFM", "DeepFM")
+    line = Variant("DeepFM", "DeepFM")
     assert (
         not outcome.complete(line)
         and outcome.mean(line, "auc") is None
@@ -469,10 +469,10 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     original = definition.read("cohorts")
     swept = [
         line
-        for line in original.lines
+        for line in original.variants
         if line.swept in ("text_encoder", "history_tokens") and "minilm" not in line.name
     ]
-    small = definition.Definition(**vars(original) | {"lines": tuple(swept)})
+    small = definition.Definition(**vars(original) | {"variants": tuple(swept)})
     monkeypatch.setattr("recbole_genci.experiments.command.chosen", lambda name: [small])
     keys = data | {"text_encoder": "lsa"}
     (result,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)
@@ -500,7 +500,7 @@ def test_volatility_measures_each_group_on_the_stored_scores(data, outcomes):
         chosen = of_rows == group
         aucs = [
             roc_auc_score(outcome.test_labels[chosen], scores[chosen])
-            for scores in outcome.scores(Line("DeepFM", "DeepFM"))
+            for scores in outcome.scores(Variant("DeepFM", "DeepFM"))
         ]
         assert float(row[f"{group} AUC"]) == pytest.approx(np.mean(aucs))
         assert float(row[f"{group} AUC sd"]) == pytest.approx(np.std(aucs, ddof=1))

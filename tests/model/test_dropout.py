@@ -1,4 +1,4 @@
-"""Every place of dropout in the generator and the cohort attention, counted in a training pass."""
+"""Every place of dropout in generator and cohort attention, counted in a training pass."""
 
 import pytest
 import torch

@@ -112,7 +112,7 @@ def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
         (
             lambda f: (f / "metrics.json").unlink(),
             FileNotFoundError,
-            "has not finished; go on with it by --resume",
+            "has not finished. Resume it by --resume",
         ),
         (lambda f: (f / "config.yaml").unlink(), FileNotFoundError, "is not the folder of a run"),
         (

@@ -288,17 +288,17 @@ def test_a_run_that_built_its_ids_builds_them_again(keys, tmp_path):
 
 
 def test_experiments_use_them_unless_they_are_about_how_ids_are_made(keys, published, tmp_path):
-    from recbole_genci.experiments.cache import Preparation
+    from recbole_genci.experiments.cache import DataCache
     from recbole_genci.experiments.definition import read
-    from recbole_genci.experiments.request import Asked, check_request
+    from recbole_genci.experiments.request import ExperimentArguments, check_request
     from recbole_genci.experiments.runner import Runner
 
     digests = {}
-    preparation = Preparation()
+    cache = DataCache()
     for name in ("mu", "cohorts"):
-        request = check_request(read(name), Asked("tiny", seeds=1, config_dict=keys))
-        runner = Runner(request, preparation)
-        ids, error = runner._semantic_ids(request.lines[0])
+        request = check_request(read(name), ExperimentArguments("tiny", seeds=1, config_dict=keys))
+        runner = Runner(request, cache)
+        ids, error = runner._semantic_ids(request.variants[0])
         assert error is None
         digests[name] = ids.digest
     assert digests["mu"] == published.digest != digests["cohorts"]
@@ -336,7 +336,7 @@ def test_the_tokenizers_command_builds_and_says_that_published_ones_exist(
         "--semantic_id_path=there",
     ]
     assert tokenizer_command.main(words) == 2
-    assert "semantic_id_path: here IDs are built" in capsys.readouterr().err
+    assert "semantic_id_path: this command builds IDs" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- an encoder that cannot be had
@@ -361,10 +361,10 @@ def test_a_hub_out_of_reach_is_said_before_rows_are_read(keys, hub, rows_unread,
 
 
 def test_searches_and_experiments_say_so_too(keys, hub, rows_unread, capsys, monkeypatch):
-    from recbole_genci.experiments.cache import Preparation
+    from recbole_genci.experiments.cache import DataCache
     from recbole_genci.tuning.command import main as run_hyper
 
-    monkeypatch.setattr(Preparation, "rows", lambda self, config: pytest.fail("rows were read"))
+    monkeypatch.setattr(DataCache, "rows", lambda self, config: pytest.fail("rows were read"))
     Path("space.test").write_text("learning_rate choice [0.001, 0.01]\n")
     assert (
         run_hyper(
@@ -386,9 +386,9 @@ def test_searches_and_experiments_say_so_too(keys, hub, rows_unread, capsys, mon
 def test_a_comparison_of_encoders_warns_and_goes_on(keys, hub, caplog, monkeypatch):
     from recbole_genci.experiments.command import _check_semantic_ids
     from recbole_genci.experiments.definition import read
-    from recbole_genci.experiments.request import Asked, check_request
+    from recbole_genci.experiments.request import ExperimentArguments, check_request
 
-    request = check_request(read("cohorts"), Asked("tiny", seeds=1, config_dict=keys))
+    request = check_request(read("cohorts"), ExperimentArguments("tiny", seeds=1, config_dict=keys))
     with caplog.at_level("WARNING"):
         _check_semantic_ids(request)
     warned = [r.getMessage() for r in caplog.records if "will fail" in r.getMessage()]

@@ -196,7 +196,7 @@ def test_a_stopped_trial_of_other_values_is_forgotten_and_one_of_the_same_kept(t
         )
     trial._forget_other_values({"mlp_hidden_size": [8, 4], "learning_rate": 0.2}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
-    assert "holds a stopped run of other values" in caplog.text
+    assert "holds a stopped run with other values" in caplog.text
 
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
@@ -307,7 +307,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
     error, data, monkeypatch, capsys
 ):
     Path("space.test").write_text("learning_rate choice [0.001, 0.01, 0.02]\n")
-    original, started = trial.train_or_go_on, []
+    original, started = trial.train_or_resume, []
 
     def train(*args, **kwargs):
         started.append(args)
@@ -315,7 +315,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
             raise error
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(trial, "train_or_go_on", train)
+    monkeypatch.setattr(trial, "train_or_resume", train)
     words = [f"--{key}={value}" for key, value in (data | {"epochs": 1}).items()]
     assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", *words]) == 1
     assert (
@@ -332,7 +332,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
     [FileNotFoundError("no such file"), torch.OutOfMemoryError("batch"), RuntimeError("shapes")],
 )
 def test_values_that_name_no_file_or_need_too_much_of_a_gpu_are_failed_trials(error):
-    assert not trial.is_of_the_machine(error)
+    assert not trial.is_machine_error(error)
 
 
 def test_when_every_trial_fails_the_command_says_so(data, capsys):
@@ -634,7 +634,7 @@ def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
 
 
 def test_trials_do_not_disturb_one_another(data):
-    """A trial of a search is the run of its values alone: nothing of the trials before it is left."""
+    """A trial equals a run with its values: earlier trials leave nothing behind."""
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     torch.rand(3)
     last = result["trials"][-1]

@@ -1,4 +1,4 @@
-"""Datasets that are not on the disk: downloaded by name, checked, and made into atomic files."""
+"""Download a dataset by name, check it, and turn it into atomic files."""
 
 from recbole_genci.data.download.dataset import check_dataset, find_or_download
 from recbole_genci.data.download.sources import known_downloads

@@ -1,4 +1,4 @@
-"""Unpacking a zip of a stranger: nothing outside the folder, and no more than is sensible."""
+"""Unpack a zip file that is not trusted: only into one folder, and with a limit on its size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from recbole_genci.data.download.http import SourceError, readable
 
-#: What an archive may unpack to: so many times its own size, and never more bytes than this.
-#: Rating files shrink to a fourth to a tenth.
+#: Limits of the unpacked size: times the size of the archive, and bytes; and of the number of
+#: files. Zipped rating files have a fourth to a tenth of their size.
 MAX_RATIO, MAX_BYTES, MAX_MEMBERS = 50, 50 * 10**9, 10_000
 
 _CHUNK = 1 << 20
@@ -23,15 +23,15 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool])
 
     Args:
         archive: a zip file.
-        folder: exists and is empty.
-        wanted: whether a member is unpacked; all of them are checked.
+        folder: an existing empty folder.
+        wanted: whether a member is unpacked; all members are checked.
 
     Returns:
         list of Path: the files.
 
     Raises:
-        SourceError: a damaged zip, or one whose members would leave the folder, are links or are
-            too large.
+        SourceError: the zip is damaged, or a member would leave the folder, is a link or is too
+            large.
         OSError: a file cannot be written.
     """
     limit = min(MAX_RATIO * archive.stat().st_size, MAX_BYTES)
@@ -54,12 +54,13 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool])
 
 
 def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
-    """Refuse the archive by its table of contents, before anything is written."""
+    """Check the archive's table of contents before anything is written."""
     if len(members) > MAX_MEMBERS:
         raise SourceError(f"a zip file with {len(members):,} members, of at most {MAX_MEMBERS:,}")
     names = set()
     for member in members:
-        # As stored: zipfile cuts it at a NUL and turns the system's own separator into a slash.
+        # The stored name: zipfile's filename is cut at a NUL, and has slashes for the system's own
+        # separator.
         name = member.orig_filename
         parts = name.split("/")
         leaves = name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in parts
@@ -82,7 +83,7 @@ def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
 def _write_member(
     zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int
 ) -> int:
-    """Write one member and count its bytes: what its header says need not be true."""
+    """Write one member and count its bytes, because its header may state a wrong size."""
     written = 0
     with zipped.open(member) as source, target.open("xb") as output:
         while chunk := source.read(_CHUNK):

@@ -1,4 +1,4 @@
-"""A downloaded archive to a dataset's folder of atomic files, which appears whole or not at all."""
+"""Turn a downloaded archive into a dataset's folder of atomic files, complete or not at all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def from_movielens(known: Download, archive: Path, work: Path, folder: Path, ori
     """Prepare MovieLens' own files, as ``data.prepare`` does.
 
     Args:
-        known: what is known of the dataset.
+        known: the dataset's entry in the list of downloads.
         archive: the zip.
-        work: an empty folder on the disk of ``folder``, to unpack into.
-        folder: the dataset's folder, which is made.
+        work: an empty folder to unpack into, on the same disk as ``folder``.
+        folder: the dataset's folder, which this function makes.
         origin: where the archive came from, for the provenance.
 
     Raises:
@@ -48,15 +48,18 @@ def from_movielens(known: Download, archive: Path, work: Path, folder: Path, ori
 
 
 def from_atomic(known: Download, archive: Path, work: Path, folder: Path, origin: dict) -> None:
-    """Take RecBole's atomic files, under the dataset's name; arguments and errors as above."""
+    """Move RecBole's atomic files into the dataset's folder, under the dataset's name.
+
+    Arguments and errors are those of ``from_movielens``.
+    """
     files = unpack(archive, work, lambda name: name.suffix in _ATOMIC_FILES)
-    found = next((file for file in files if file.suffix == ".inter"), None)
-    if found is None:
+    unpacked = next((file for file in files if file.suffix == ".inter"), None)
+    if unpacked is None:
         raise SourceError("a zip file without a .inter file")
-    rename_atomic_files(str(found.parent), archive.stem, known.dataset)
-    interactions = found.with_name(f"{known.dataset}.inter")
+    rename_atomic_files(str(unpacked.parent), archive.stem, known.dataset)
+    interactions = unpacked.with_name(f"{known.dataset}.inter")
     if not interactions.is_file():
-        raise SourceError(f"a zip file whose {found.name} is not named after {archive.stem}")
+        raise SourceError(f"a zip file whose {unpacked.name} is not named after {archive.stem}")
     if known.counts:
         _check_counts(interactions, known.counts)
     provenance = {
@@ -73,7 +76,7 @@ def from_atomic(known: Download, archive: Path, work: Path, folder: Path, origin
 
 
 def _check_counts(interactions: Path, counts: Mapping[str, int]) -> None:
-    """Compare a ``.inter`` file with the published counts: RecBole publishes no hash."""
+    """Compare a ``.inter`` file with the published counts, because RecBole publishes no hash."""
     users, items, rows = set(), set(), 0
     with interactions.open(encoding="utf-8", errors="replace") as lines:
         next(lines, None)
@@ -82,9 +85,9 @@ def _check_counts(interactions: Path, counts: Mapping[str, int]) -> None:
             users.add(user)
             items.add(rest.partition("\t")[0])
             rows += 1
-    found = {"rows": rows, "users": len(users), "items": len(items)}
-    if found != dict(counts):
-        raise SourceError(f"a dataset with {_words(found)}, not {_words(counts)}")
+    actual = {"rows": rows, "users": len(users), "items": len(items)}
+    if actual != dict(counts):
+        raise SourceError(f"a dataset with {_words(actual)}, not {_words(counts)}")
 
 
 def _words(counts: Mapping[str, int]) -> str:

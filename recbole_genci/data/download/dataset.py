@@ -1,4 +1,4 @@
-"""Where a dataset's folder comes from: the disk, or the first host that has the right file."""
+"""Find a dataset's folder on the disk, or download it from the first host with the right file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from recbole_genci.utils.validation import nearest
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-#: How often each host is asked, and seconds between.
+_logger = logging.getLogger(__name__)
+
+#: Number of tries for each host, and seconds between two.
 TRIES, PAUSE = 2, 1.0
 
-#: Archive, unpacked, atomic and scratch files together have at most so many times its size.
+#: The archive with its unpacked, atomic and scratch files needs at most this times its size.
 SPACE_RATIO = 12
-
-_logger = logging.getLogger()
 
 
 def check_dataset(config: Config) -> None:
@@ -52,10 +52,10 @@ def check_dataset(config: Config) -> None:
 
 
 def find_or_download(dataset: Dataset, folder: Path) -> None:
-    """Make sure ``folder`` holds the dataset's atomic files, downloading them whole or not at all.
+    """Make sure that ``folder`` holds the dataset's atomic files; download them if it is missing.
 
     Raises:
-        ConnectionError: no host gives the right file.
+        ConnectionError: no host has the right file.
         OSError, ValueError: the folder cannot be written, or the disk is full.
     """
     if folder.is_dir():
@@ -81,7 +81,7 @@ def find_or_download(dataset: Dataset, folder: Path) -> None:
 
 
 def _check_space(known: Download, folder: Path) -> None:
-    """Refuse, before any host is asked, a disk that cannot hold what is known to come."""
+    """Check before any download that the disk has enough space, if the size is known."""
     place = next(path for path in folder.absolute().parents if path.exists())
     needed, free = SPACE_RATIO * (known.size or 0), shutil.disk_usage(place).free
     if free < needed:
@@ -94,7 +94,7 @@ def _check_space(known: Download, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _workplace(folder: Path) -> Iterator[Path]:
-    """A hidden sibling of ``folder``, gone after the block with the empty folders made for it."""
+    """A hidden folder beside ``folder``, removed after the block with empty parents made for it."""
     made = [path for path in folder.parents if not path.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-download-", dir=folder.parent))
@@ -108,7 +108,7 @@ def _workplace(folder: Path) -> Iterator[Path]:
 
 
 def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool) -> None:
-    said = []
+    reasons = []
     for source in known.sources:
         size = f" ({readable(known.size)})" if known.size and not source.is_atomic else ""
         _logger.info(f"Downloading {_archive_name(source)}{size} from {source.name}, {source.url}")
@@ -118,13 +118,13 @@ def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool
                 return
             except SourceError as error:
                 reason = error
-            for path in work.iterdir():  # nothing of this try reaches the next
+            for path in work.iterdir():  # the next try starts with an empty folder
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             _logger.info(f"{source.name}: {reason}.{' Trying once more.' if left else ''}")
             if left:
                 time.sleep(PAUSE)
-        said.append(f"{source.name} ({source.url}): {reason}")
-    raise ConnectionError(_no_source(known, folder, said))
+        reasons.append(f"{source.name} ({source.url}): {reason}")
+    raise ConnectionError(_no_source(known, folder, reasons))
 
 
 def _archive_name(source: Source) -> str:
@@ -140,7 +140,7 @@ def _from_source(
         SourceError: this source does not have the right file.
         OSError: something cannot be written.
     """
-    if source.is_atomic:  # of which neither size nor hash is published
+    if source.is_atomic:  # RecBole publishes neither size nor hash
         expected, convert = Expected(known.max_bytes), from_atomic
     else:
         expected = Expected(known.max_bytes, known.size, known.hashes)
@@ -152,7 +152,7 @@ def _from_source(
     convert(known, archive, unpacked, folder, origin)
 
 
-def _no_source(known: Download, folder: Path, said: list[str]) -> str:
+def _no_source(known: Download, folder: Path, reasons: list[str]) -> str:
     by_hand = f"put {known.dataset}.inter (and .user, .item) into {folder}"
     if known.archive:
         output = "" if str(folder.parent) == "dataset" else f" --output={folder.parent}"
@@ -163,7 +163,7 @@ def _no_source(known: Download, folder: Path, said: list[str]) -> str:
         )
     return (
         f"dataset: {folder} does not exist and {known.dataset} could not be downloaded: "
-        f"{'; '.join(said)}. Either {by_hand}, or point --data_path at the folder that holds "
+        f"{'; '.join(reasons)}. Either {by_hand}, or point --data_path at the folder that holds "
         f"{known.dataset}/."
     )
 

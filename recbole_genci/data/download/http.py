@@ -1,4 +1,4 @@
-"""One address to one file: bounded in size and in silence, and checked."""
+"""Download one address into one file, with limits on size and silence, and check it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import recbole_genci
 
-#: Seconds until a connection stands, and between two bytes.
+#: Seconds to wait for a connection, and for the next byte.
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 
 _CHUNK = 1 << 16
@@ -27,12 +27,12 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file before it is asked for.
+    """What is known about a file before its download.
 
     Attributes:
-        size: in bytes, None if not known.
-        max_bytes: the most that is read where ``size`` is not known.
-        hashes: by algorithm, in hexadecimal; all of them must agree.
+        size: size in bytes; None if not known.
+        max_bytes: the largest number of bytes that is read if ``size`` is not known.
+        hashes: hexadecimal hashes by algorithm; all of them must match.
     """
 
     max_bytes: int
@@ -51,19 +51,20 @@ def readable(size: int) -> str:
 
 
 def fetch(url: str, file: Path, expected: Expected, shows_progress: bool = True) -> dict:
-    """Stream the zip at ``url`` to ``file``; proxies and certificates are those of the environment.
+    """Stream the zip at ``url`` into ``file``, with the environment's proxies and certificates.
 
     Args:
         url: the address.
-        file: is written anew.
+        file: the file to write; an existing file is replaced.
         expected: size and hashes.
-        shows_progress: a bar where standard error is a terminal.
+        shows_progress: whether to show a bar if standard error is a terminal.
 
     Returns:
-        dict: ``url``, ``bytes`` and ``sha256`` of what came, for a provenance.
+        dict: ``url``, ``bytes`` and ``sha256`` of the file, for a provenance.
 
     Raises:
-        SourceError: no answer, a refusal, silence, too much or too little, no zip, or another file.
+        SourceError: the host does not answer, refuses or falls silent, or it sends too many or too
+            few bytes, no zip, or another file.
         OSError: ``file`` cannot be written.
     """
     digests = {
@@ -98,16 +99,17 @@ def fetch(url: str, file: Path, expected: Expected, shows_progress: bool = True)
         raise SourceError("an empty answer")
     _check_size(received, expected)
     for name, value in expected.hashes.items():
-        found = digests[name].hexdigest()
-        if found != value:
+        actual = digests[name].hexdigest()
+        if actual != value:
             raise SourceError(
-                f"another file than the published one ({name.upper()} {found}, not {value})"
+                f"another file than the published one ({name.upper()} {actual}, not {value})"
             )
     return {"url": url, "bytes": received, "sha256": digests["sha256"].hexdigest()}
 
 
 def _ask(session: requests.Session, url: str) -> requests.Response:
-    # Unpacked on the way, a file would have neither the announced size nor the published hash.
+    # "identity": a file that is unpacked on the way has neither the announced size nor the
+    # published hash.
     headers = {
         "User-Agent": f"recbole_genci/{recbole_genci.__version__}",
         "Accept-Encoding": "identity",
@@ -123,7 +125,7 @@ def _ask(session: requests.Session, url: str) -> requests.Response:
 
 
 def _announced(response: requests.Response) -> int | None:
-    """The size that the answer states, None where it states none, as proxies do."""
+    """The size that the answer states; None if it states none, which happens behind proxies."""
     length = response.headers.get("Content-Length", "")
     return (
         int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
@@ -131,7 +133,7 @@ def _announced(response: requests.Response) -> int | None:
 
 
 def _bar(name: str, total: int | None, shows_progress: bool) -> tqdm:
-    # disable=None: no bar where stderr is a file or a pipe.
+    # disable=None: no bar if stderr is a file or a pipe.
     return tqdm(
         total=total, desc=name, unit="B", unit_scale=True, disable=None if shows_progress else True
     )
@@ -148,7 +150,7 @@ def _check_start(chunk: bytes) -> None:
 
 
 def _check_size(size: int | None, expected: Expected, is_whole: bool = True) -> None:
-    """Refuse a size that cannot be right; ``is_whole`` says that no more bytes follow."""
+    """Refuse a wrong size; ``is_whole`` tells that no more bytes follow."""
     if size is None:
         return
     limit = expected.max_bytes if expected.size is None else expected.size
@@ -159,7 +161,7 @@ def _check_size(size: int | None, expected: Expected, is_whole: bool = True) -> 
 
 
 def _reason(error: Exception, received: int) -> str:
-    """What went wrong, without the layers of the libraries."""
+    """The reason of an error in a few words, without the layers of the libraries."""
     if isinstance(error, requests.exceptions.SSLError):
         detail = str(error)
         for mark in ("certificate has expired", "self-signed certificate", "Hostname mismatch"):

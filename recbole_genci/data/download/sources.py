@@ -1,4 +1,4 @@
-"""Which hosts have a dataset, and how the right file is known: ``properties/downloads.yaml``."""
+"""The hosts, sizes and hashes of each dataset, from ``properties/downloads.yaml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from recbole_genci.config import RECBOLE_FOLDER, properties_folder
 
-#: What no archive may exceed whose size is not known beforehand; RecBole's largest has some 5 GB.
+#: Limit of an archive whose size is not known beforehand; RecBole's largest has about 5 GB.
 MAX_ARCHIVE_BYTES = 10 * 10**9
 
 
@@ -20,9 +20,9 @@ class Source:
     """One host's copy of a dataset.
 
     Attributes:
-        name: of the host, for people.
-        url: of the archive.
-        is_atomic: RecBole's atomic files; otherwise MovieLens' own files.
+        name: the host's name, for messages.
+        url: address of the archive.
+        is_atomic: whether it holds RecBole's atomic files; else it holds MovieLens' own files.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Download:
 
     Attributes:
         dataset: its name.
-        archive: file name of MovieLens' zip; empty where only RecBole has the dataset.
-        folder: inside that zip.
-        size: of that zip in bytes, None if it is not known beforehand.
-        max_bytes: what an archive of another or an unknown size may have.
-        hashes: of that zip, by algorithm, in hexadecimal.
-        counts: rows, users and items that the atomic files have.
-        sources: in the order in which they are tried.
+        archive: file name of MovieLens' zip; empty if only RecBole has the dataset.
+        folder: the folder inside that zip.
+        size: size of that zip in bytes; None if it is not known beforehand.
+        max_bytes: limit of an archive whose size is unknown, or not that of the zip.
+        hashes: hexadecimal hashes of that zip by algorithm.
+        counts: number of rows, users and items in the atomic files.
+        sources: the copies, in the order in which they are tried.
     """
 
     dataset: str
@@ -90,7 +90,7 @@ def known_downloads() -> dict[str, Download]:
 def _source(host: dict, entry: dict, recbole_url: str | None) -> Source:
     url = host.get("url", recbole_url)
     assert url is not None  # the store is the host of what RecBole lists alone
-    # As huggingface_hub reads it: another hub, such as a mirror of it.
+    # The variable names another hub, such as a mirror, as for huggingface_hub.
     hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     url = url.replace("$HF_ENDPOINT", hub).replace("{archive}", entry["archive"])
     return Source(host["name"], url, host["form"] == "atomic")

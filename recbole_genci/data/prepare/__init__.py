@@ -1,4 +1,4 @@
-"""Published raw files to RecBole's atomic files: ``python -m recbole_genci.data.prepare``."""
+"""Turn published raw files into atomic files: ``python -m recbole_genci.data.prepare``."""
 
 from recbole_genci.data.prepare.amazon import Amazon
 from recbole_genci.data.prepare.build import build_dataset

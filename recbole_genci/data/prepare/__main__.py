@@ -1,19 +1,21 @@
 """Prepare a published dataset as atomic files.
 
 python -m recbole_genci.data.prepare --format=movielens --input=ml-1m --dataset=ml-1m
-python -m recbole_genci.data.prepare --format=amazon-2023 --interactions=Musical_Instruments.csv.gz \\
-    --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments
-python -m recbole_genci.data.prepare --format=amazon-2014 --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
+python -m recbole_genci.data.prepare --format=amazon-2023 \\
+    --interactions=Musical_Instruments.csv.gz --meta=meta_Musical_Instruments.jsonl.gz \\
+    --dataset=amazon-instruments
+python -m recbole_genci.data.prepare --format=amazon-2014 \\
+    --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
 
   --format         movielens (any edition: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small),
                    amazon-2023 or amazon-2014
   --input          MovieLens: the unpacked folder
   --interactions   Amazon: ratings (CSV) or reviews (JSON lines), gzipped or not
-  --meta           Amazon: the items' metadata, gzipped or not; without it items have their ids only
-  --dataset        the dataset's name, and that of its folder
-  --output         where that folder is made: dataset (default)
-  --overwrite      True replaces a folder of that name
-  --max_malformed  share of malformed lines that each file may have: 0.001 (default)
+  --meta           Amazon: the items' metadata, gzipped or not; without it items have only their ids
+  --dataset        name of the dataset and of its folder
+  --output         where that folder is made [dataset]
+  --overwrite      True replaces an existing folder of that name
+  --max_malformed  share of lines in each file that may be malformed [0.001]
 """
 
 from __future__ import annotations
@@ -59,19 +61,19 @@ def read_arguments(argv: Sequence[str]) -> dict:
     """Check the words of the command line.
 
     Raises:
-        ValueError: a word missing, unknown or without sense; says which, with an example.
+        ValueError: an argument is missing, unknown or wrong; says which, with an example.
     """
     words = parse_argv(key_value_words(argv))
     formats = ("movielens", *VINTAGES)
     format_name = words.get("format")
     if format_name not in formats:
-        found = (
+        problem = (
             f"'{format_name}' is none.{nearest(format_name, formats)}"
             if format_name
             else "it is missing."
         )
         raise ValueError(
-            f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {found} "
+            f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {problem} "
             f"Example: {_arguments('movielens')[2]}"
         )
     required, optional, example = _arguments(format_name)
@@ -88,9 +90,8 @@ def read_arguments(argv: Sequence[str]) -> dict:
     name = str(words["dataset"])
     if Path(name).name != name or name.startswith("."):
         raise ValueError(
-            f"command line: --dataset={name} is a name, not a path; --output says where its folder "
-            "is made. "
-            f"Example: {example}"
+            f"command line: --dataset={name} must be a name, not a path; --output says where its "
+            f"folder is made. Example: {example}"
         )
     for key, (default, kind) in _OPTIONS.items():
         kind.check(key, words.setdefault(key, default))
@@ -99,8 +100,9 @@ def read_arguments(argv: Sequence[str]) -> dict:
 
 @interrupts.answered
 def main(argv: Sequence[str]) -> int:
-    """Prepare one dataset; what cannot be done is one sentence on stderr and exit status 2, and
-    leaves no folder.
+    """Prepare one dataset; return the exit status.
+
+    An error is one sentence on stderr and exit status 2, and leaves no folder.
     """
     if "--help" in argv or not argv:
         print(__doc__)

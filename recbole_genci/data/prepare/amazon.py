@@ -1,4 +1,4 @@
-"""Amazon review datasets of 2023 and of 2014, both written with the same fields.
+"""Amazon review datasets of 2023 and 2014, which get the same fields.
 
 2023 (amazon-reviews-2023.github.io): ratings as CSV (``5core/rating_only/``) or reviews as JSON
 lines; metadata as JSON lines. 2014 (jmcauley.ucsd.edu/data/amazon): reviews as JSON lines; metadata
@@ -24,11 +24,11 @@ from recbole_genci.data.prepare.cleaning import (
 )
 from recbole_genci.data.prepare.source import SourceFile
 
-#: Between two categories of an item, as Amazon shows them; properties/dataset/amazon-*.yaml:
-#: seq_separator.
+#: Stands between two categories of an item, as on Amazon's pages; the seq_separator of
+#: properties/dataset/amazon-*.yaml.
 CATEGORY_SEPARATOR = " > "
 
-# No average_rating or rating_number: they sum up all reviews, those of the test rows included.
+# Without average_rating and rating_number, which sum up all reviews, even those of the test rows.
 ITEM_FIELDS = {
     "item_id": "token",
     "title": "token",
@@ -44,11 +44,10 @@ _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)")
 
 
 def parse_object(line: str, allows_literals: bool = False) -> dict:
-    """One JSON object, or with ``allows_literals`` one Python dict display; nothing in it is ever
-    run.
+    """Parse one JSON object, or with ``allows_literals`` one Python dict; no code in it ever runs.
 
     Raises:
-        MalformedLine: anything else.
+        MalformedLine: the line is something else.
     """
     try:
         value = json.loads(line)
@@ -94,7 +93,7 @@ def _item_2023(record: dict) -> dict[str, str]:
 
 
 def _item_2014(record: dict) -> dict[str, str]:
-    # One path of categories or several, most of them starting alike.
+    # One or several paths of categories, most of which begin alike.
     paths = record.get("categories") or []
     if not isinstance(paths, (list, tuple)):
         raise MalformedLine(f"categories is a {type(paths).__name__}, not a list")
@@ -111,7 +110,7 @@ def _item_2014(record: dict) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Vintage:
-    """Names that one release gives to the columns, and how its metadata describe an item."""
+    """The column names of one release, and how its metadata describe an item."""
 
     user: str
     item: str
@@ -137,18 +136,17 @@ VINTAGES = {
 
 
 class Amazon:
-    """One category of Amazon reviews, with its metadata if there are any; files are read by
-    iterating, once each.
+    """One category of Amazon reviews, with its metadata if given. Each file is read once.
 
     Args:
         vintage: ``amazon-2023`` or ``amazon-2014``.
-        reviews: ratings or reviews.
-        metadata: of the items, or None: items then have their ids only.
-        max_malformed: share of malformed lines that each file may have.
+        reviews: the file of ratings or reviews.
+        metadata: the file of the items' metadata; None leaves items with only their ids.
+        max_malformed: share of lines in each file that may be malformed.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: an empty file, or one whose first line is of no known kind.
+        ValueError: a file is empty, or its first line has no known form.
     """
 
     properties = "amazon-instruments"
@@ -164,12 +162,11 @@ class Amazon:
         if self._metadata and not self._metadata.first_line.lstrip().startswith("{"):
             raise ValueError(
                 f"{metadata} starts with {self._metadata.first_line[:60]!r}: metadata need one "
-                "JSON object a line. Is this the "
-                "published meta file?"
+                "JSON object a line. Is this the published meta file?"
             )
 
     def _csv_columns(self, vintage: str) -> list[str] | None:
-        """The header of a CSV file, None for JSON lines."""
+        """The header of a CSV file; None for JSON lines."""
         line, names = self._reviews.first_line, self._vintage.columns
         if line.lstrip().startswith("{"):
             return None
@@ -184,8 +181,8 @@ class Amazon:
         )
 
     def interactions(self) -> Iterator[tuple[str, str, float, int]]:
-        """(user, item, rating, time) in the order of the file; 2023 has milliseconds, 2014 the day
-        in seconds.
+        """(user, item, rating, time) in file order; time is milliseconds in 2023, and seconds of
+        the day's start in 2014.
         """
         columns = self._columns
         if columns is None:
@@ -212,7 +209,7 @@ class Amazon:
         return as_interaction(*(record[name] for name in self._vintage.columns))
 
     def items(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
-        """Descriptions of the wanted items, in the order of the metadata."""
+        """The descriptions of the wanted items, in the order of the metadata."""
         if self._metadata is None:
             return
         for row in self._metadata.rows(lambda line: self._item(line, wanted)):

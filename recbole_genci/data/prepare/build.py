@@ -1,4 +1,4 @@
-"""From a published dataset to a folder of atomic files, in one pass over each of its files."""
+"""Turn a published dataset into a folder of atomic files; each of its files is read once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from recbole_genci.utils.files import write_json
 
 
 class RawDataset(Protocol):
-    """What a published format has to offer: ``MovieLens``, ``Amazon``.
+    """The interface of a published format, which ``MovieLens`` and ``Amazon`` implement.
 
     Attributes:
         sources: its files, in the order in which they are read.
-        item_fields, user_fields: ``{field: type}``, id first; ``user_fields`` is None, and
-            ``users`` not called, where nothing is known of users.
+        item_fields: ``{field: type}`` of items, id first.
+        user_fields: the same for users; if the format does not describe users it is None, and
+            ``users`` is not called.
         properties: the dataset under ``properties/dataset/`` whose protocol fits.
     """
 
@@ -47,22 +48,21 @@ def build_dataset(
     overwrite: bool = False,
     download: dict | None = None,
 ) -> dict:
-    """Write ``folder/<name>.inter``, ``.item``, ``.user`` and ``provenance.json``, all of them or
-    none.
+    """Write ``folder/<name>.inter``, ``.item``, ``.user`` and ``provenance.json``, all or none.
 
     Args:
         raw: the published files.
-        format_name: what they are called on the command line, for the provenance.
+        format_name: name of the format on the command line, for the provenance.
         folder: the dataset's folder; its last part is the dataset's name.
-        overwrite: replace a folder of that name.
-        download: where the files came from, for the provenance; None where the user had them.
+        overwrite: whether to replace an existing folder.
+        download: where the files came from, for the provenance; None if the user had them.
 
     Returns:
         dict: the content of ``provenance.json``: sources with sizes and hashes, and counts.
 
     Raises:
         FileExistsError: the folder exists and ``overwrite`` is not set.
-        ValueError: malformed files.
+        ValueError: a file is malformed.
     """
     name = folder.name
     with whole_folder(folder, overwrite) as temporary:

@@ -1,4 +1,4 @@
-"""What is written into an atomic file's cells: cleaned text, checked ids and numbers."""
+"""Clean texts and check ids and numbers, before they become cells of an atomic file."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import re
 import unicodedata
 from typing import Any
 
-# A tag starts with a letter, so that "< 5 W and > 3 W" stays; scripts and styles go with their
-# content.
+# A tag starts with a letter, so that "< 5 W and > 3 W" stays. Scripts and styles are removed with
+# their content.
 _MARKUP = re.compile(
     r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|</?[a-zA-Z][^<>]*>", re.IGNORECASE | re.DOTALL
 )
 # Control characters, halves of surrogate pairs (UTF-8 has none) and byte-order marks.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 
-#: Whole numbers up to here are exact in the float64 that a timestamp is read as.
+#: Timestamps are read as float64, in which whole numbers up to this one are exact.
 MAX_TIMESTAMP = 2**53
 
 
 class MalformedLine(ValueError):
-    """A line that is no row of its file; the message says why."""
+    """A line is not a valid row of its file; the message says why."""
 
 
 def clean_text(text: str) -> str:
-    """Text as one cell of one line: HTML entities resolved, tags removed, Unicode in NFC, white
-    space collapsed.
+    """Make text fit into one cell: resolve HTML entities, remove tags, use NFC, collapse spaces.
 
-    The result is a fixed point: cleaning it again, here or by ``tokenizer.text.clean_text``,
-        changes nothing. That takes
-    several rounds where an entity was escaped twice (``&amp;amp;``, frequent in Amazon's metadata).
+    The result is a fixed point: cleaning it again, here or by
+    ``tokenizer.encoding.text.clean_text``, changes nothing. Text whose entities were escaped twice
+    (``&amp;amp;``, frequent in Amazon's metadata) takes several rounds.
     """
     while True:
         once = _MARKUP.sub(" ", html.unescape(text))
@@ -41,11 +40,11 @@ def clean_text(text: str) -> str:
 
 
 def as_text(value: object, name: str) -> str:
-    """Cleaned text of a JSON value: a string, a number, a list of them (joined by spaces), or null
-    or NaN (empty).
+    """The cleaned text of a JSON value: a string, a number, a list of them (joined by spaces), or
+    null or NaN (empty).
 
     Raises:
-        MalformedLine: any other value.
+        MalformedLine: the value is something else.
     """
     parts = []
     for part in value if isinstance(value, (list, tuple)) else [value]:
@@ -60,7 +59,7 @@ def as_id(value: object, name: str) -> str:
     """A user's or item's id.
 
     Raises:
-        MalformedLine: none, an empty one, or one with white space, control or undecodable
+        MalformedLine: the id is missing or empty, or has white space, control or undecodable
             characters.
     """
     text = (
@@ -76,15 +75,15 @@ def as_id(value: object, name: str) -> str:
 
 
 def as_number(value: Any, name: str) -> float:
-    """A finite number, given as one or as text.
+    """A finite number, from a number or a text.
 
     Raises:
-        MalformedLine: none, or anything else.
+        MalformedLine: the value is missing or something else.
     """
     if value is None or value == "":
         raise MalformedLine(f"no {name}")
     try:
-        # float() takes booleans and "1_0", which no published file means as numbers.
+        # float() accepts booleans and "1_0", which are not numbers in a published file.
         number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
@@ -94,17 +93,17 @@ def as_number(value: Any, name: str) -> float:
 
 
 def number_text(number: float) -> str:
-    """The shortest text that reads as exactly this number, whole ones without a decimal point."""
+    """The shortest text for exactly this number; a whole number has no decimal point."""
     return repr(float(number)).removesuffix(".0")
 
 
 def as_interaction(
     user: object, item: object, rating: object, timestamp: object
 ) -> tuple[str, str, float, int]:
-    """One row: ids, a rating from 0 to 5, a whole number of seconds or milliseconds.
+    """One row: two ids, a rating from 0 to 5, a whole number of seconds or milliseconds.
 
     Raises:
-        MalformedLine: anything else.
+        MalformedLine: a value is something else.
     """
     row = (
         as_id(user, "user id"),

@@ -1,4 +1,4 @@
-"""Which keys occur more than once, among more keys than memory should hold."""
+"""Find repeated keys among more keys than fit into memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ _CHUNK = 1 << 16
 
 
 class RepeatFinder:
-    """Collects hashes of keys in a file, 8 bytes each, and finds the repeated ones by sorting the
-    file where it lies.
+    """Collects hashes of keys in a file, 8 bytes each, and finds repeated ones by sorting the file.
 
     Args:
-        file: a scratch file; made here and removed by ``count`` and ``hashes``, of which one can be
-            called, once.
+        file: a scratch file, which is made here. Call either ``count`` or ``hashes``, once; both
+            remove the file.
     """
 
     def __init__(self, file: Path):
@@ -36,21 +35,19 @@ class RepeatFinder:
         self._hashes = array("q")
 
     def count(self) -> int:
-        """The number of additions whose key had been added before."""
+        """How many additions had a key that was added before."""
         return sum(map(len, self._repeats()))
 
     def hashes(self) -> set[int]:
         """The hashes of keys that were added more than once.
 
-        Two different keys share a 64-bit hash once in about 10**5 files of 10**7 keys: whoever
-        drops rows must compare them.
+        In about one of 10**5 files with 10**7 keys, two different keys share a 64-bit hash. Compare
+        the rows themselves before dropping one.
         """
         return {value for part in self._repeats() for value in part.tolist()}
 
     def _repeats(self) -> Iterator[np.ndarray]:
-        """Second and later copies of hashes, a chunk at a time; ends the collection and removes the
-        scratch file.
-        """
+        """Yield the second and later copies of hashes in chunks; remove the scratch file."""
         self._flush()
         if self._number:
             sorted_hashes = np.memmap(self._file, np.int64, "r+")

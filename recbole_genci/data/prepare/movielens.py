@@ -1,7 +1,7 @@
 """MovieLens folders of every edition.
 
-100K (``u.data``), 1M and 10M (``ratings.dat``), 20M and later (``ratings.csv``). Fields and cells
-are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their properties work unchanged.
+These are 100K (``u.data``), 1M and 10M (``ratings.dat``), 20M and later (``ratings.csv``). Fields
+and cells are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their properties fit.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from pathlib import Path
 from recbole_genci.data.prepare.cleaning import MalformedLine, as_id, as_interaction, clean_text
 from recbole_genci.data.prepare.source import SourceFile
 
-#: "Toy Story (1995)". 100K marks one video by a "(V)" behind the year; later editions have series,
+#: "Toy Story (1995)". 100K has one "(V)" for a video after the year. Later editions have series,
 #: "(2006–2007)" and "(2009– )", and titles with one parenthesis too many. The first year counts.
 _TITLE_AND_YEAR = re.compile(r"(.*?)\s*\((\d{4})(?:\s*[-–—]\s*(?:\d{4})?)?\s*\)+\s*(?:\(V\)\s*)?")
 
-#: What later editions write where a movie has no genre.
+#: Later editions write this for a movie without genre.
 _NO_GENRE = "(no genres listed)"
 
 #: The 19 flags of u.item, in their order (u.genre).
 _GENRES_100K = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
-    "Film-Noir Horror Musical Mystery "
-    "Romance Sci-Fi Thriller War Western"
+    "Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western"
 ).split()
 
 
@@ -71,7 +70,8 @@ def _movie_100k(line: str) -> dict[str, str]:
 
 
 def _movie_csv(line: str) -> dict[str, str]:
-    # Titles with a comma are quoted, and a quotation mark inside is doubled; none holds a line end.
+    # A title with a comma is quoted, and a quotation mark in it is doubled. No title holds a line
+    # end.
     try:
         cells = next(csv.reader([line], strict=True))
     except csv.Error as error:
@@ -94,14 +94,14 @@ class Edition:
     """File names, separators and fields of one kind of edition.
 
     Attributes:
-        name: as people call it.
+        name: its common name.
         properties: the dataset under ``properties/dataset/`` whose protocol fits.
-        ratings, movies, users: its files; ``users`` is None where nothing is known of users.
-        separator, user_separator: between the values of a rating and of a user.
-        parse_movie: one line of ``movies``, as the cells of an item.
-        user_fields: of the ``.user`` file, id first.
-        genre_field: what RecBole calls the genres.
-        headers: first lines of ``ratings`` and ``movies``; None where they have none.
+        ratings, movies, users: its files; ``users`` is None if users are not described.
+        separator, user_separator: stand between the values of a rating and of a user.
+        parse_movie: turns a line of ``movies`` into the cells of an item.
+        user_fields: fields of the ``.user`` file, id first.
+        genre_field: RecBole's name of the field of genres.
+        headers: first lines of ``ratings`` and ``movies``; None if they have no header.
     """
 
     name: str
@@ -164,7 +164,7 @@ _CSV = Edition(
     parse_movie=_movie_csv,
 )
 
-#: Every file that some edition is read from.
+#: The files of all editions.
 EDITION_FILES = frozenset(name for edition in (_100K, _1M, _10M, _CSV) for name in edition.files)
 
 
@@ -172,7 +172,7 @@ def find_edition(folder: Path) -> Edition:
     """The kind of edition that ``folder`` holds, by the names of its files.
 
     Raises:
-        FileNotFoundError: no such folder, or no ratings in it.
+        FileNotFoundError: there is no such folder, or it holds no ratings.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -181,15 +181,15 @@ def find_edition(folder: Path) -> Edition:
     candidates = (edition for edition in (_1M, _100K, _CSV) if (folder / edition.ratings).is_file())
     edition = next(candidates, None)
     if edition is None:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        files = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(
             f"{folder} holds neither u.data (MovieLens-100K) nor ratings.dat (1M, 10M) nor "
-            f"ratings.csv (20M, 25M, 32M, latest, latest-small), but {found}. Give the folder that "
+            f"ratings.csv (20M, 25M, 32M, latest, latest-small), but {files}. Give the folder that "
             "holds the unpacked files by --input."
         )
     if edition is not _1M or (folder / _1M_USERS).is_file():
         return edition
-    # 1M and 10M name their files alike; 10M knows nothing of users and comes with tags.
+    # The files of 1M and 10M have the same names; 10M does not describe users, and has tags.
     if (folder / "tags.dat").is_file() or "10m" in folder.name.lower():
         return _10M
     raise FileNotFoundError(
@@ -199,20 +199,20 @@ def find_edition(folder: Path) -> Edition:
 
 
 class MovieLens:
-    """A MovieLens folder; files are read by iterating, once each.
+    """A MovieLens folder. Each file is read once.
 
     Args:
-        folder: as unpacked from the zip of any edition.
-        max_malformed: share of malformed lines that each file may have.
+        folder: the folder unpacked from the zip of any edition.
+        max_malformed: share of lines in each file that may be malformed.
 
     Raises:
-        FileNotFoundError: no such folder, or files missing in it.
-        ValueError: an empty file, or a CSV file with other columns.
+        FileNotFoundError: there is no such folder, or files are missing in it.
+        ValueError: a file is empty, or a CSV file has other columns.
     """
 
     def __init__(self, folder: Path, max_malformed: float):
         self._edition = edition = find_edition(folder)
-        # The first editions were published in latin-1; copies in UTF-8 go around.
+        # The first editions were published in latin-1, but there are copies in UTF-8.
         self.sources = [
             SourceFile(folder / name, max_malformed, "latin-1") for name in edition.files
         ]

@@ -1,4 +1,4 @@
-"""Writing a dataset folder of atomic files that is there whole, or not at all."""
+"""Write a dataset's folder of atomic files; the folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ INTERACTION_FIELDS = {
     "timestamp": "float",
 }
 
-#: A rating above this is a click in the paper; what MovieLens rates exactly so is dropped by the
-#: dataset's properties.
+#: A rating above this is a click in the paper. MovieLens' properties drop rows with exactly this
+#: rating.
 NEUTRAL_RATING = 3
 
 
 def check_target(folder: Path, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that must not be replaced.
+    """Check before any work that ``folder`` may be made or replaced.
 
     Raises:
-        FileExistsError: it exists without ``overwrite``, or holds something else than this
-            dataset's files.
+        FileExistsError: it exists and ``overwrite`` is not set, or it holds other files than the
+            dataset's.
     """
     if not os.path.lexists(folder):
         return
@@ -58,14 +58,13 @@ def check_target(folder: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a hidden sibling of ``folder`` to write into; it takes the name ``folder`` if the block
-    ends well.
+    """Yield a hidden folder beside ``folder``, which gets the name ``folder`` after the block.
 
-    A run that fails leaves nothing; one that is killed leaves the hidden sibling, which no loader
-    takes for a dataset.
+    If the block fails, nothing is left. If the process is killed, the hidden folder is left; no
+    loader reads it as a dataset.
 
     Raises:
-        FileExistsError: as ``check_target``.
+        FileExistsError: as for ``check_target``.
     """
     check_target(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,7 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
             os.rename(folder, replaced)
         try:
             os.rename(temporary, folder)
-        except BaseException:  # whatever happens between the two, the old folder comes back
+        except BaseException:  # put the old folder back, whatever happened
             if replaced.exists() and not folder.exists():
                 os.rename(replaced, folder)
             raise
@@ -103,20 +102,19 @@ def _header(fields: dict[str, str]) -> str:
 def write_interactions(
     file: Path, rows: Iterable[tuple[str, str, float, int]]
 ) -> tuple[dict, dict, dict]:
-    """Write the ``.inter`` file in the order of ``rows``; a row that is repeated exactly is written
-    once.
+    """Write the ``.inter`` file in the order of ``rows``, without exact repeats.
 
-    Its second copy could otherwise be tested after its first was trained on. Repeated (user, item)
-    pairs with another
-    rating or time stay: RecBole's key ``rm_dup_inter`` keeps the first or the last of them.
+    A model could otherwise be trained on a row and tested on its copy. Repeated (user, item) pairs
+    with another rating or time stay; RecBole's key ``rm_dup_inter`` keeps the first or the last of
+    them.
 
     Args:
-        file: where to write.
+        file: the file to write.
         rows: (user, item, rating, timestamp).
 
     Returns:
         (dict, dict, dict): the counts; users and items in order of appearance, as the keys of a
-        dict. Only these two grow in memory, with the number of users and items.
+        dict. Memory grows only with the number of users and items.
     """
     users: dict[str, None] = {}
     items: dict[str, None] = {}
@@ -173,14 +171,13 @@ def _drop_repeated(file: Path, repeated: set[int]) -> list[str]:
 def write_table(
     file: Path, fields: dict[str, str], rows: Iterable[dict[str, str]], ids: Iterable[str]
 ) -> dict[str, int]:
-    """Write a ``.item`` or ``.user`` file: one line per id, the first where ``rows`` has an id
-    twice.
+    """Write a ``.item`` or ``.user`` file with one line per id, the first of each id in ``rows``.
 
     Args:
-        file: where to write.
+        file: the file to write.
         fields: ``{field: type}``; the first is the id.
-        rows: cleaned cells by field; what a row lacks is an empty cell.
-        ids: of the interactions; those that ``rows`` lacks get a line with their id only.
+        rows: cleaned cells by field; a missing field becomes an empty cell.
+        ids: the ids of the interactions; an id that ``rows`` lacks gets a line with the id only.
 
     Returns:
         dict: numbers of ``lines``, of ``repeated_ids`` left out, and of ids

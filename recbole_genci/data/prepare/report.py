@@ -1,6 +1,4 @@
-"""What a preparation tells its user at the end: counts, what was left out, and the command to go on
-with.
-"""
+"""The report after a preparation: counts, rows that were left out, and the next command."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from recbole_genci.config import properties_folder
 
 
 def describe(provenance: dict, folder: Path) -> str:
-    """Counts as a few lines of text."""
+    """The counts in a few lines of text."""
     counts = provenance["counts"]
     rows = counts["rows"]
     lines = [
@@ -37,8 +35,8 @@ def describe(provenance: dict, folder: Path) -> str:
     if counts["repeated_user_item_pairs_kept"]:
         lines.append(
             f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another "
-            "time or with another "
-            "rating and were kept; a run's --rm_dup_inter=first (or last) keeps one of them"
+            "time or with another rating and were kept; a run's --rm_dup_inter=first (or last) "
+            "keeps one of them"
         )
     for kind in ("item", "user"):
         table = counts.get(f"{kind}_file", {})

@@ -1,6 +1,4 @@
-"""Reading a published file once, line by line: decompressed, decoded, counted and hashed on the
-way.
-"""
+"""Read a published file once, line by line, and decompress, decode, count and hash it meanwhile."""
 
 from __future__ import annotations
 
@@ -21,8 +19,7 @@ Row = TypeVar("Row")
 
 #: How many malformed lines are described.
 SHOWN = 5
-#: A file of which most of so many lines are malformed is another kind of file: say so without
-#: reading the rest.
+#: After this many lines, a file whose lines are mostly malformed is refused without reading on.
 EARLY_LINES = 1000
 
 _BUFFER = 1 << 20
@@ -30,7 +27,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 
 class _Metered(io.RawIOBase):
-    """A raw file that tells a hash and a progress bar which bytes went by."""
+    """A raw file whose bytes also go into a hash and a progress bar."""
 
     def __init__(self, raw: io.RawIOBase, digest: hashlib._Hash, progress: tqdm) -> None:
         self._raw, self._digest, self._progress = raw, digest, progress
@@ -46,25 +43,25 @@ class _Metered(io.RawIOBase):
 
 
 class SourceFile:
-    """A text file, gzipped (known by its first bytes, not by its name) or not.
+    """A text file, gzipped or not; the first bytes tell which, not the name.
 
     Args:
         path: the file.
-        max_malformed: share of lines that may be malformed; they are left out, counted and
+        max_malformed: share of lines that may be malformed. These lines are left out, counted and
             described.
-        other_encoding: for lines that are not UTF-8. Without one, what cannot be decoded becomes
-            U+FFFD.
+        other_encoding: encoding of lines that are not UTF-8. Without one, bytes that cannot be
+            decoded become U+FFFD.
 
     Attributes:
-        lines: lines read, blank ones and the header apart.
+        lines: number of lines read, without blank lines and the header.
         malformed: number of malformed lines.
         first_malformed: the first of them, as ``"line 7: no rating"``.
         not_utf8: number of lines that are not UTF-8.
-        sha256: of the file as it lies on the disk; known once it has been read.
+        sha256: hash of the file on the disk; None until it has been read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is empty.
+        ValueError: the file is empty.
     """
 
     def __init__(self, path: Path, max_malformed: float, other_encoding: str | None = None):
@@ -85,12 +82,12 @@ class SourceFile:
             raise ValueError(f"{self.path} is empty; download it again.")
 
     def rows(self, parse: Callable[[str], Row], has_header: bool = False) -> Iterator[Row]:
-        """Yield ``parse(line)`` of each line, leaving out lines for which it raises
-        ``MalformedLine``.
+        """Yield ``parse(line)`` for each line; a line for which it raises ``MalformedLine`` is left
+        out.
 
         Raises:
-            ValueError: more malformed lines than ``max_malformed`` allows, no row at all, or a gzip
-                file that breaks off.
+            ValueError: more lines are malformed than ``max_malformed`` allows, there is no row at
+                all, or a gzip file breaks off.
         """
         for number, line in self._decoded(shows_progress=True):
             if has_header:
@@ -108,7 +105,7 @@ class SourceFile:
         self._check(self.max_malformed)
 
     def describe(self) -> dict:
-        """What is to be known about where rows came from, for the dataset's provenance."""
+        """Facts about the file for the dataset's provenance."""
         return {
             "file": self.path.name,
             "bytes": self.size,
@@ -131,15 +128,14 @@ class SourceFile:
         if self.malformed > allowed * self.lines:
             raise ValueError(
                 f"{self.path}: {self.malformed} of {self.lines} lines are malformed "
-                f"({self.malformed / self.lines:.2%}), more "
-                f"than max_malformed={self.max_malformed} allows. "
-                f"{'; '.join(self.first_malformed)}. Is this the right file "
-                "for the format? If so, repair these lines, or leave them out by a larger "
-                "--max_malformed."
+                f"({self.malformed / self.lines:.2%}), more than "
+                f"max_malformed={self.max_malformed} allows. {'; '.join(self.first_malformed)}. Is "
+                "this the right file for the format? If so, repair these lines, or leave them out "
+                "by a larger --max_malformed."
             )
 
     def _decoded(self, shows_progress: bool) -> Iterator[tuple[int, str]]:
-        """Numbers and texts of all lines but blank ones."""
+        """Yield number and text of every line that is not blank."""
         number = 0
         try:
             with self._opened(shows_progress) as lines:
@@ -169,7 +165,7 @@ class SourceFile:
     @contextlib.contextmanager
     def _opened(self, shows_progress: bool) -> Iterator[IO]:
         digest = hashlib.sha256()
-        # disable=None: no bar where stderr is a file or a pipe.
+        # disable=None: no bar if stderr is a file or a pipe.
         with (
             self.path.open("rb", buffering=0) as raw,
             tqdm(

@@ -1,1 +1,1 @@
-"""One module for each kind of report: what is computed, tabled and drawn of its runs."""
+"""One module for each kind of report, which computes, tabulates and draws the results of runs."""

@@ -1,4 +1,4 @@
-"""Fig. 4: where the intents of one trained model lie."""
+"""Fig. 4: the intents of one trained model, as a picture and as numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURE = "intents.png"
 
 
 def check(request: Request, parts: Sequence[CTRDataset]) -> None:
-    """Raises ValueError for a model without both intents, or too few rows to compare."""
+    """Raise ValueError if the model lacks one of the intents, or if there are too few rows."""
     check_intents(request.config, min(_sample(request), len(parts[2])))
 
 
@@ -29,20 +29,24 @@ def _sample(request: Request) -> int:
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
-    """Write the picture and return the table; without a trained model, the table says why."""
+    """Write the picture and return the table; if the run failed, the table gives the error."""
     request = outcome.request
-    (line,) = request.lines
-    if not outcome.complete(line):
+    (variant,) = request.variants
+    if not outcome.complete(variant):
         return Report(
-            {"table": Table((Column("model"), Column("runs")), [[line.name, outcome.status(line)]])}
+            {
+                "table": Table(
+                    (Column("model"), Column("runs")), [[variant.name, outcome.status(variant)]]
+                )
+            }
         )
-    (record,) = outcome.of_line(line)
+    (record,) = outcome.of_variant(variant)
     saved = load(outcome.store.run_folder(record))
     vectors = intent_vectors(saved, _sample(request), record["seed"])
     plot_intents(vectors, folder / PICTURE, record["seed"])
     numbers = spread(vectors)
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
-    # A set that does not vary has no dimension and no direction: NaN.
+    # A set without variation has no dimension and no direction; its values are NaN.
     rows = [
         [
             kind,
@@ -59,8 +63,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     sources = Table(columns, [list(each) for each in shares.items()])
     size = len(next(iter(vectors.values())))
     remarks = [
-        f"{size:,} test rows of {line.name}, seed {record['seed']}.",
-        "Shares: how far H_STI moves when the input is another row's, the others kept (Sobol's "
-        "total index).",
+        f"{size:,} test rows of {variant.name}, seed {record['seed']}.",
+        "Shares: how much H_STI changes when one input is taken from another row and the others "
+        "stay (Sobol's total index).",
     ]
     return Report({"table": table, "sources": sources}, remarks, [PICTURE])

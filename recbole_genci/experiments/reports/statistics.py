@@ -1,4 +1,4 @@
-"""Table 2: the dataset as the protocol reads it."""
+"""Table 2: statistics of the dataset under the protocol's filters and splits."""
 
 from __future__ import annotations
 
@@ -33,13 +33,11 @@ _COLUMNS = (
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
-    """Return the table; nothing has been trained."""
+    """Return the table. Nothing is trained for it."""
     dataset, parts = outcome.request.config["dataset"], outcome.parts
+    by_name = {"all": parts} | {name: [part] for name, part in zip(PARTS, parts)}
     rows = []
-    for name, chosen in (
-        ("all", parts),
-        *((part_name, [part]) for part_name, part in zip(PARTS, parts)),
-    ):
+    for name, chosen in by_name.items():
         printed = [paper.figure(_PAPER_TABLE, dataset, name, column.name) for column in _COUNTS]
         rows.append([name, *count(chosen), *printed])
     return Report(
@@ -49,8 +47,11 @@ def report(outcome: Outcome, folder: Path) -> Report:
 
 
 def count(parts: Sequence[CTRDataset]) -> list:
-    """Users, items, interactions, Avg.n, sparsity, positives, and mean, median and empty histories
-    of some parts together.
+    """Statistics of several parts together.
+
+    Returns:
+        list: users, items, interactions, Avg.n, sparsity, positives, and mean, median and empty
+            histories.
     """
     whole = parts[0]
 

@@ -1,4 +1,4 @@
-"""Fig. 5-7 and the study of cohorts: one key at a time."""
+"""Fig. 5-7 and the study of cohorts: vary one key at a time."""
 
 from __future__ import annotations
 
@@ -23,46 +23,53 @@ _COLUMNS = (
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
-    """Write the picture, a curve of one key or dots of several, and return the table."""
+    """Write the picture, a curve for one key or dots for several, and return the table."""
     request = outcome.request
     rows = [
         [
-            line.swept,
-            str(line.swept_value),
-            outcome.mean(line, "auc"),
-            outcome.mean(line, "logloss"),
-            outcome.mean(line, "gauc"),
-            _valid_auc(outcome, line),
-            outcome.number(line, "latency_s"),
-            outcome.number(line, "training_s"),
-            outcome.status(line),
+            variant.swept,
+            str(variant.swept_value),
+            outcome.mean(variant, "auc"),
+            outcome.mean(variant, "logloss"),
+            outcome.mean(variant, "gauc"),
+            _valid_auc(outcome, variant),
+            outcome.number(variant, "latency_s"),
+            outcome.number(variant, "training_s"),
+            outcome.status(variant),
         ]
-        for line in request.lines
+        for variant in request.variants
     ]
     panels = [
         Panel(
             outcome.axis(label),
-            [Series("ours", [outcome.mean(line, metric) for line in request.lines])],
+            [Series("ours", [outcome.mean(variant, metric) for variant in request.variants])],
         )
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]
     picture = f"{request.definition.name}.png"
-    title = f"{request.lines[0].model} on {request.config['dataset']}: {request.definition.name}"
-    keys = list(dict.fromkeys(line.swept for line in request.lines if line.swept))
+    title = f"{request.variants[0].model} on {request.config['dataset']}: {request.definition.name}"
+    keys = list(dict.fromkeys(variant.swept for variant in request.variants if variant.swept))
     if len(keys) == 1:
         curve(
-            folder / picture, title, keys[0], [line.swept_value for line in request.lines], panels
+            folder / picture,
+            title,
+            keys[0],
+            [variant.swept_value for variant in request.variants],
+            panels,
         )
     else:
-        dot_plot(folder / picture, title, [line.name for line in request.lines], panels)
-    remark = "A value is to be chosen by valid AUC, the mean over seeds of the best epochs; test figures choose nothing."
+        dot_plot(folder / picture, title, [variant.name for variant in request.variants], panels)
+    remark = (
+        "Choose a value by valid AUC, the mean over seeds of the best epochs; test figures choose "
+        "nothing."
+    )
     return Report({"table": Table(_COLUMNS, rows)}, [remark], [picture])
 
 
-def _valid_auc(outcome: Outcome, line: Line) -> float | None:
-    runs = outcome.of_line(line)
+def _valid_auc(outcome: Outcome, variant: Line) -> float | None:
+    runs = outcome.of_variant(variant)
     return (
         sum(run["best_valid"]["auc"] for run in runs) / len(runs)
-        if outcome.complete(line)
+        if outcome.complete(variant)
         else None
     )

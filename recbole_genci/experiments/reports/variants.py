@@ -1,4 +1,4 @@
-"""Table 4 and Fig. 3: variants of one model, each against the full one with the same seed."""
+"""Table 4 and Fig. 3: variants of one model, each against the full model with the same seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.experiments import paper
-from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import CALIBRATION, Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
 from recbole_genci.experiments.tables import Column, Estimate, Table
@@ -27,10 +27,10 @@ _COLUMNS = (
 
 
 def report(outcome: Outcome, folder: Path) -> Report:
-    """Write the picture and return the table; the first line is the full model."""
+    """Write the picture and return the table; the first variant is the full model."""
     request = outcome.request
-    dataset, full = request.config["dataset"], request.lines[0]
-    rows = [_row(outcome, line, full, dataset) for line in request.lines]
+    dataset, full = request.config["dataset"], request.variants[0]
+    rows = [_row(outcome, variant, full, dataset) for variant in request.variants]
     remarks = [
         f"Differences to {full.name} are paired: mean over seeds of the difference with the same "
         "seed, ± its standard error.",
@@ -42,10 +42,10 @@ def report(outcome: Outcome, folder: Path) -> Report:
         Panel(
             outcome.axis(label),
             [
-                Series("ours", [outcome.mean(line, metric) for line in request.lines]),
+                Series("ours", [outcome.mean(variant, metric) for variant in request.variants]),
                 Series(
                     "paper",
-                    [_printed(dataset, line, full, label) for line in request.lines],
+                    [_printed(dataset, variant, full, label) for variant in request.variants],
                     hollow=True,
                 ),
             ],
@@ -53,32 +53,34 @@ def report(outcome: Outcome, folder: Path) -> Report:
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]
     title = f"{full.model} on {dataset}: {request.definition.name}"
-    dot_plot(folder / picture, title, [line.name for line in request.lines], panels)
+    dot_plot(folder / picture, title, [variant.name for variant in request.variants], panels)
     return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [picture])
 
 
-def _row(outcome: Outcome, line: Line, full: Line, dataset: str) -> list:
-    auc, logloss = (_printed(dataset, line, full, name) for name in ("AUC", "LogLoss"))
+def _row(outcome: Outcome, variant: Variant, full: Variant, dataset: str) -> list:
+    auc, logloss = (_printed(dataset, variant, full, name) for name in ("AUC", "LogLoss"))
     whole = _printed(dataset, full, full, "AUC")
     return [
-        line.name,
-        outcome.mean(line, "auc"),
-        outcome.mean(line, "logloss"),
-        *(_difference(outcome, line, full, metric) for metric in ("auc", "logloss")),
-        *outcome.calibration(line),
+        variant.name,
+        outcome.mean(variant, "auc"),
+        outcome.mean(variant, "logloss"),
+        *(_difference(outcome, variant, full, metric) for metric in ("auc", "logloss")),
+        *outcome.calibration(variant),
         auc,
         logloss,
-        auc - whole if line != full and auc is not None and whole is not None else None,
-        outcome.status(line),
+        auc - whole if variant != full and auc is not None and whole is not None else None,
+        outcome.status(variant),
     ]
 
 
-def _difference(outcome: Outcome, line: Line, full: Line, metric: str) -> Estimate | None:
-    if line == full or not (outcome.complete(line) and outcome.complete(full)):
+def _difference(outcome: Outcome, variant: Variant, full: Variant, metric: str) -> Estimate | None:
+    if variant == full or not (outcome.complete(variant) and outcome.complete(full)):
         return None
-    return Estimate.mean_difference(outcome.values(line, metric) - outcome.values(full, metric))
+    return Estimate.mean_difference(outcome.values(variant, metric) - outcome.values(full, metric))
 
 
-def _printed(dataset: str, line: Line, full: Line, column: str) -> float | None:
-    """The paper's figure; the full model goes by its own name there."""
-    return paper.figure(_PAPER_TABLE, dataset, full.model if line == full else line.name, column)
+def _printed(dataset: str, variant: Variant, full: Variant, column: str) -> float | None:
+    """The paper's figure; the paper lists the full model under the model's name."""
+    return paper.figure(
+        _PAPER_TABLE, dataset, full.model if variant == full else variant.name, column
+    )

@@ -1,4 +1,4 @@
-"""Table 5: the test rows of users whose interests change fast, and of those whose change slowly."""
+"""Table 5: test rows of users whose interests change fast, and of users whose change slowly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.volatility import DEFINITION, groups, set_field, user_volatility
 from recbole_genci.experiments import paper
-from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
 from recbole_genci.experiments.request import Request
@@ -34,7 +34,7 @@ _COLUMNS = (
 
 
 def check(request: Request, parts: Sequence[CTRDataset]) -> None:
-    """Raises ValueError where the items have no sets to take Jaccard distances of."""
+    """Raise ValueError if the items have no field of sets, from which Jaccard distances come."""
     set_field(parts[0])
 
 
@@ -43,20 +43,20 @@ def report(outcome: Outcome, folder: Path) -> Report:
     dataset = outcome.request.config["dataset"]
     of_rows = groups(user_volatility(outcome.parts), outcome.test_users)
     rows, means = [], {}
-    for line in outcome.request.lines:
-        found = _line(outcome, line, of_rows)
-        means[line.name] = {name: found[name] for name in _NAMES}
-        printed = [paper.figure(_PAPER_TABLE, dataset, line.name, name) for name in _PRINTED]
+    for variant in outcome.request.variants:
+        measured = _measured(outcome, variant, of_rows)
+        means[variant.name] = {name: measured[name] for name in _NAMES}
+        printed = [paper.figure(_PAPER_TABLE, dataset, variant.name, name) for name in _PRINTED]
         rows.append(
             [
-                line.name,
-                *(found[name] for name in _NAMES),
-                found["difference"],
+                variant.name,
+                *(measured[name] for name in _NAMES),
+                measured["difference"],
                 *printed,
-                outcome.status(line),
+                outcome.status(variant),
             ]
         )
-    names = [line.name for line in outcome.request.lines]
+    names = [variant.name for variant in outcome.request.variants]
     panels = [
         _panel(outcome.axis(metric), metric, names, means, dataset) for metric in ("AUC", "LogLoss")
     ]
@@ -82,16 +82,18 @@ def _panel(label: str, metric: str, names: list[str], means: dict, dataset: str)
     return Panel(label, ours + papers)
 
 
-def _line(outcome: Outcome, line: Line, of_rows: np.ndarray) -> dict[str, Estimate | None]:
+def _measured(
+    outcome: Outcome, variant: Variant, of_rows: np.ndarray
+) -> dict[str, Estimate | None]:
     """Each group's metrics over all seeds; None if a seed is missing or a metric undefined."""
-    if not outcome.complete(line):
+    if not outcome.complete(variant):
         return dict.fromkeys((*_NAMES, "difference"))
     by_seed: dict[str, np.ndarray] = {}
     for group in GROUPS:
         chosen = of_rows == group
         values = [
             measure(outcome.test_users[chosen], outcome.test_labels[chosen], scores[chosen])
-            for scores in outcome.scores(line)
+            for scores in outcome.scores(variant)
         ]
         by_seed |= {
             f"{group} {metric}": np.array(column) for metric, column in zip(_METRICS, zip(*values))

@@ -1,1 +1,1 @@
-"""The models that GenCI is compared with, where RecBole has none or ours differs from its."""
+"""Baselines that RecBole lacks, or that differ from RecBole's."""

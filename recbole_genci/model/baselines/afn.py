@@ -3,10 +3,10 @@
 
 Where sources differ:
 
-- AFN+ joins AFN and a DNN with embeddings of its own by a linear layer. The paper trains the two
-  apart and then ensembles them; here, as in the public re-implementations, they learn jointly.
-- The logarithm reads ``max(|e|, 1e-5)``; the paper adds 1e-7 instead, whose far steeper logarithms
-  FuxiCTR found to do worse.
+- AFN+ joins AFN and a DNN, which has its own embeddings, by a linear layer. The paper trains the
+  two separately and then ensembles them; here they learn jointly, as in public re-implementations.
+- The logarithm is that of ``max(|e|, 1e-5)``. The paper adds 1e-7 instead, which gives much steeper
+  logarithms; FuxiCTR found them worse.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LogarithmicTransformation(nn.Module):
         self.exp_norm = nn.BatchNorm1d(num_neurons)
 
     def reset_orders(self) -> None:
-        """Start near order 0: products of many powers near 1 would overflow."""
+        """Start near order 0, because products of many powers near 1 would overflow."""
         nn.init.normal_(self.orders.weight, std=ORDER_STD)
 
     def forward(self, fields: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ class AFN(ClickModel):
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
-        del self.first_order_linear  # a neuron of one order of 1 is the first-order term
+        del self.first_order_linear  # a neuron with a single order of 1 is the first-order term
         neurons, hidden = config["logarithmic_neurons"], config["mlp_hidden_size"]
         self.transformation = LogarithmicTransformation(self.num_feature_field, neurons)
         self.mlp = MLPLayers([neurons * self.embedding_size, *hidden], config["dropout_prob"])

@@ -1,4 +1,4 @@
-"""AutoInt (Song et al., 2019), RecBole's, with a residual connection in each attention layer."""
+"""RecBole's AutoInt (Song et al., 2019) with a residual connection in each attention layer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class AutoInt(ModelContract, RecBoleAutoInt):
-    """RecBole's AutoInt joins its attention layers without a non-linearity, and has one residual
-    connection around all of them (autoint.py:104 to 111). In the paper each layer ends in
-    ReLU(attention + W_res x) (Eq. 7), as here.
+    """AutoInt whose attention layers end in ReLU(attention + W_res x), as in the paper (Eq. 7).
 
-    ``has_residual: False`` is RecBole's model without any. Beside the attention both have a
-    feed-forward network, the paper's AutoInt+. RecBole's third dropout is in neither: no forward
-    pass calls its layer.
+    RecBole's own layers have no non-linearity, and one residual connection around all of them
+    (autoint.py:104 to 111). ``has_residual: False`` is RecBole's model without residuals. Both have
+    a feed-forward network beside the attention, which the paper calls AutoInt+. Neither applies
+    RecBole's third dropout, as no forward pass calls its layer.
 
     Sizes: B rows, F features, d embedding size, A ``attention_size``.
     """

@@ -1,4 +1,4 @@
-"""DCNV2 (Wang et al., 2021), RecBole's, with cross layers that start as Xavier's."""
+"""RecBole's DCNV2 (Wang et al., 2021) with Xavier initialisation of the cross layers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class DCNV2(ModelContract, RecBoleDCNV2):
-    """RecBole draws the cross layers from N(0, 1) (dcnv2.py:58 to 82), all others by Xavier: at 112
-    inputs the cross weights are ten times as large, and its ``reg_weight: 2`` has to shrink them.
-    Here Xavier draws them too.
+    """DCNV2 with Xavier initialisation of all layers.
+
+    RecBole draws the cross layers from N(0, 1) (dcnv2.py:58 to 82) and all others by Xavier. With
+    112 inputs the cross weights are then ten times as large, and RecBole needs ``reg_weight: 2`` to
+    shrink them.
     """
 
     #: Tells runs of this class from those of RecBole's (registry.py).
@@ -27,7 +29,7 @@ class DCNV2(ModelContract, RecBoleDCNV2):
                 nn.init.xavier_normal_(matrix)
 
     def _cross_matrices(self) -> list[list[torch.Tensor]]:
-        """Of each cross layer its matrices: one, or of a mixture U, V and C of every expert."""
+        """The matrices of each cross layer: one, or for a mixture U, V and C of every expert."""
         if not self.mixed:
             return [[weight] for weight in self.cross_layer_w]  # [F * d, F * d]
         return [*self.cross_layer_u, *self.cross_layer_v, *self.cross_layer_c]  # [experts, ., .]

@@ -1,6 +1,4 @@
-"""DIEN (Zhou et al., 2019), RecBole's, safe on batches of short histories and without the work that
-reaches no result.
-"""
+"""RecBole's DIEN (Zhou et al., 2019), safe for batches of short histories, and faster."""
 
 from __future__ import annotations
 
@@ -21,9 +19,11 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class DIEN(ModelContract, RecBoleDIEN):
-    """RecBole's model with faster parts: scores, losses and gradients are RecBole's, up to the
-    order of sums, but for what ``InterestExtractor`` mends. Sizes: B rows, H history positions, E
-    width of an item's features.
+    """RecBole's DIEN with faster parts.
+
+    Scores, losses and gradients are RecBole's up to the order of sums, except where
+    ``InterestExtractor`` mends a fault. Sizes: B rows, H history positions, E width of an item's
+    features.
     """
 
     reads_negatives = True
@@ -45,13 +45,12 @@ class DIEN(ModelContract, RecBoleDIEN):
 
 
 class InterestExtractor(Mended, InterestExtractorNetwork):
-    """The GRU over the clicks and the auxiliary loss that teaches it, a mean over the clicks that
-    follow another click.
+    """The GRU over the clicks, and its auxiliary loss: a mean over clicks that follow a click.
 
-    RecBole's takes 0 / 0 where no history of a batch has two clicks, and one such batch turns every
-    weight into NaN (dien.py:268). Its MLP, more than half of the model's arithmetic, has no
-    activation (dien.py:177): a chain of linear layers, which is multiplied out here into one before
-    it meets a click. In evaluation mode, where nobody reads the loss, it is 0.
+    If no history of a batch has two clicks, RecBole computes 0 / 0, and one such batch turns every
+    weight into NaN (dien.py:268); here the loss is then 0. The loss's MLP, more than half of the
+    model's arithmetic, has no activation (dien.py:177), so that its linear layers are multiplied
+    into one first. In evaluation mode, in which nobody reads the loss, it is 0.
     """
 
     gru: nn.Module
@@ -64,7 +63,7 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
         noclick_seq: torch.Tensor,
         keys_length: torch.Tensor,
     ) -> torch.Tensor:
-        """Does the state after a click tell the next click from an item that was not clicked?
+        """The loss of telling the next click from an unclicked item by the state after a click.
 
         Args:
             h_states: ``[B, H - 1, E]`` states of the GRU after clicks 1..H - 1.
@@ -73,7 +72,7 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
             keys_length: ``[B]`` number of clicks that follow another one; -1 or 0 for none.
 
         Returns:
-            the mean binary cross-entropy over them; 0 where there are none, and in evaluation mode.
+            the mean binary cross-entropy; 0 if there are no such clicks, and in evaluation mode.
         """
         if not self.training:
             return h_states.new_zeros(())
@@ -95,9 +94,7 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
         )
 
     def _linear(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight ``[2 E]`` and bias ``[]`` of the one linear layer that the layers of
-        ``auxiliary_net`` amount to.
-        """
+        """Weight ``[2 E]`` and bias ``[]`` of the linear layer that equals ``auxiliary_net``."""
         *lower, last = [
             layer for layer in self.auxiliary_net.mlp_layers if isinstance(layer, nn.Linear)
         ]

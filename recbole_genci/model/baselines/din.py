@@ -1,4 +1,4 @@
-"""DIN (Zhou et al., 2018), RecBole's, with the user's features at hand."""
+"""RecBole's DIN (Zhou et al., 2018) with the user's features."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class DIN(ModelContract, RecBoleDIN):
-    """RecBole's DIN leaves the user's features out, as DIN's first public code did; the paper feeds
-    them to the MLP, as here.
+    """DIN whose MLP reads the user's features, as in the paper.
 
-    ``use_user_features: False`` is RecBole's model, unchanged.
+    RecBole's DIN leaves them out, as DIN's first public code did; ``use_user_features: False`` is
+    RecBole's model, unchanged.
 
     Sizes: B rows, H history items, F item features, G user features, d embedding size.
     """

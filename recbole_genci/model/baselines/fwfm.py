@@ -1,4 +1,4 @@
-"""FwFM (Pan et al., 2018), RecBole's, with field weights that are trained and saved."""
+"""RecBole's FwFM (Pan et al., 2018) with field weights that are trained and saved."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class FwFM(ModelContract, RecBoleFwFM):
-    """RecBole's FwFM keeps the weights r of the field pairs in a plain tensor (fwfm.py:61): no
-    optimiser trains it and no checkpoint holds it, so that a loaded model scores with other weights
-    than it was trained with. Here they are a parameter.
+    """FwFM whose weights r of field pairs are a parameter.
+
+    RecBole keeps them in a plain tensor (fwfm.py:61): no optimiser trains it and no checkpoint
+    holds it, so that a loaded model has other weights than the trained one.
 
     Raises:
         ValueError: ``fields`` does not number its fields 0, 1, ... or does not name every feature
@@ -29,9 +30,9 @@ class FwFM(ModelContract, RecBoleFwFM):
         self.weight = nn.Parameter(weight)  # [fields, fields, 1]
 
     def _get_feature2field(self) -> None:
-        # In the order of the embeddings (abstract_recommender.py:543), float sequences included;
-        # RecBole's own order
-        # (fwfm.py:86) gives a feature the weights of another as soon as `fields` groups them.
+        # The order of the embeddings (abstract_recommender.py:543), float sequences included. With
+        # RecBole's own order (fwfm.py:86) a feature gets the weights of another one if `fields`
+        # groups features.
         names = [
             *self.token_seq_field_names,
             *self.token_field_names,
@@ -46,8 +47,7 @@ class FwFM(ModelContract, RecBoleFwFM):
         if sorted(grouped) != sorted(names) or sorted(self.fields) != list(range(len(self.fields))):
             raise ValueError(
                 f"fields: {self.fields} must number its fields 0 to {len(self.fields) - 1} and "
-                "name each feature once; the "
-                f"features are {', '.join(names)}."
+                f"name each feature once; the features are {', '.join(names)}."
             )
         self.feature2field = {
             self.feature2id[name]: field for field, group in self.fields.items() for name in group

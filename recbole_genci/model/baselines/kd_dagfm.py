@@ -1,5 +1,4 @@
-"""KD_DAGFM (Tian et al., 2023), RecBole's, without code from a configuration or a parameter
-file."""
+"""RecBole's KD_DAGFM (Tian et al., 2023), which here runs no code from a configuration or file."""
 
 from __future__ import annotations
 
@@ -25,19 +24,20 @@ _CHOICES = {
 
 
 class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
-    """RecBole's KD_DAGFM takes its key ``teacher`` for Python and evaluates it (kd_dagfm.py:44),
-    and unpickles the file ``warm_up`` (kd_dagfm.py:56), which RecBole's trainer cannot write under
-    torch >= 2.6 either. Here the teacher is one of RecBole's two by its name, and ``warm_up`` is
-    the folder of a KD_DAGFM run of this plugin, or its ``model.safetensors``.
+    """KD_DAGFM whose teacher is named, and whose ``warm_up`` is a run's folder or weights.
+
+    RecBole evaluates the key ``teacher`` as Python (kd_dagfm.py:44), and unpickles the file
+    ``warm_up`` (kd_dagfm.py:56), which its trainer cannot even write with torch >= 2.6. Here
+    ``teacher`` is the name of one of RecBole's two teachers, and ``warm_up`` the folder of a
+    KD_DAGFM run of this plugin, or its ``model.safetensors``.
 
     Three runs make one model: ``phase`` is ``teacher_training``, then ``distillation`` with the
     first run as ``warm_up``, then ``finetuning`` with the second.
     """
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
-        ContextRecommender.__init__(
-            self, config, dataset
-        )  # not the __init__ between, which evaluates and unpickles
+        # This skips the __init__ between, which evaluates and unpickles.
+        ContextRecommender.__init__(self, config, dataset)
         _check_choices(config)
         self.phase, self.alpha, self.beta = config["phase"], config["alpha"], config["beta"]
         self.warm_up = config["warm_up"]

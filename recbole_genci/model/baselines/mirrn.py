@@ -7,16 +7,15 @@ attends to the three. Where sources differ:
 
 - Padding never contributes: it is masked before the Fourier mix and in every mean. The public code
   mixes it in.
-- The mix multiplies whole blocks of channels (``fourier_mixing: block``), as the paper writes it.
-  The public code's ``einsum("blnd,ndd->blnd")`` reads the diagonal of each block only
-  (``diagonal``).
-- Similarity is of whole items, all their fields end to end; the public code retrieves for each
-  field on its own.
-- Clicks of equal similarity are retrieved most recent first; the public code leaves the choice to
-  ``topk``.
-- Attention to the recent clicks themselves (``short_interest``) is in FuxiCTR's version; the
-  authors' configuration has none.
-- The item's fields enter the MLP once: they are among the fields already.
+- The mix multiplies whole blocks of channels (``fourier_mixing: block``), as in the paper. The
+  public code's ``einsum("blnd,ndd->blnd")`` reads only the diagonal of each block (``diagonal``).
+- Similarity compares whole items, with all their fields concatenated; the public code retrieves
+  separately for each field.
+- Of clicks with equal similarity the most recent are retrieved; the public code leaves the choice
+  to ``topk``.
+- FuxiCTR's version also attends to the recent clicks themselves (``short_interest``); the authors'
+  configuration does not.
+- The item's fields enter the MLP only once, as they are among the fields already.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel
+from recbole_genci.utils.config_like import ConfigLike
 
 
 class FeatureGenerator(nn.Module):

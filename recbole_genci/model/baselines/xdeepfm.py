@@ -1,4 +1,4 @@
-"""xDeepFM (Lian et al., 2018), RecBole's, with a deep network that can lower a score too."""
+"""RecBole's xDeepFM (Lian et al., 2018) with a deep network that can also lower a score."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from recbole_genci.utils.config_like import ConfigLike
 
 
 class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
-    """RecBole's xDeepFM ends its deep network in a ReLU (xdeepfm.py:70): that branch can only raise
-    a score, and is 0 for nearly every row after some initialisations. In the paper the output unit
-    is linear in the last hidden layer, as here.
+    """xDeepFM whose deep network ends in a linear layer, as in the paper.
+
+    RecBole's ends in a ReLU (xdeepfm.py:70): that branch can only raise a score, and after some
+    initialisations it is 0 for nearly every row.
     """
 
     #: Tells runs of this class from those of RecBole's (registry.py).

@@ -1,8 +1,7 @@
 """Interest cohorts and their refinement, HCAIM (Eq. 7-9).
 
 Symbols: V rows of the item table (row 0 padding), d item embedding size, N levels, K_n codes, U
-    distinct histories,
-k beams, S encoder positions, m encoder width, B rows to score.
+distinct histories, k beams, S encoder positions, m encoder width, B rows to score.
 """
 
 import math
@@ -20,10 +19,10 @@ VARIANTS = ("hierarchical", "mean", "target", "literal")
 
 
 class _CohortMean(torch.autograd.Function):
-    """The mean over each code's items as one fused gather, and its transpose as another.
+    """The mean over each code's items as one fused gather; its gradient is a gather too.
 
-    Every item is in exactly N-1 cohorts, so the gradient of an item is a sum of N-1 rows: a gather
-    as well, in fixed order, with no atomic additions.
+    Every item is in exactly N-1 cohorts, so its gradient is a sum of N-1 rows, in fixed order and
+    without atomic additions.
     """
 
     @staticmethod
@@ -70,8 +69,7 @@ class CohortTable(nn.Module):
         ):
             raise ValueError(
                 f"codes must be int64 [V, N] with N = len(level_sizes) >= 2, got {codes.dtype} "
-                f"{tuple(codes.shape)} "
-                f"and level_sizes {sizes}"
+                f"{tuple(codes.shape)} and level_sizes {sizes}"
             )
         padding = (codes == -1).all(1)
         if len(codes) == 0 or not bool(padding[0]):
@@ -116,13 +114,12 @@ class CohortTable(nn.Module):
         )
 
     def epsilon(self, variance: float) -> float:
-        """What normalising cohort means may add to their mean square, if item embeddings are drawn
-        with ``variance``.
+        """The epsilon for normalising cohort means, if item embeddings are drawn with ``variance``.
 
-        T5's, but no more than a tenth of a drawn mean's own mean square. Xavier's variance falls
-        with the rows of the table and a mean's with the items of its cohort: on catalogues beyond
-        ml-1m's T5's would be what is added to or more, cohorts would stay small, and the attention
-        that reads them uniform.
+        It is T5's epsilon, but at most a tenth of the mean square of an initial cohort mean.
+        Xavier's variance falls with the number of rows of the table, and a mean's with the number
+        of items in its cohort. On catalogues larger than ml-1m, T5's epsilon would exceed the mean
+        square that it is added to: cohorts would stay tiny, and attention over them uniform.
         """
         cohorts = int((self.counts > 0).sum())
         return min(EPS, variance * cohorts / int(self.counts.sum()) / 10) if cohorts else EPS
@@ -138,23 +135,19 @@ class CohortAttention(nn.Module):
     """Hierarchical candidate-aware intent modelling: cohorts read the history, the target reads the
     cohorts.
 
-    Two things are as in a T5 block, where the paper writes the attention alone. **Cohorts and
-    target are normalised** to unit
-    root mean square before anything reads them: an item embedding of Xavier's initialisation is a
-        fortieth of the history
-    states it is compared with, the mean over a cohort smaller still, and the softmax of Eq. 8 would
-    be all but uniform, whatever the cohorts. **A cohort keeps what it was** beside what it reads
-    (``residual``): by Eq. 8 alone a refined cohort is made of history states only, nearly the same
-    for all cohorts of a history, and leaves the target of Eq. 9 nothing to choose from. Both
-    together switch the short-term intent on (benchmarks/README.md, parts of GenCI).
+    The paper gives only the attention; two things are added here, as in a T5 block. **Cohorts and
+    target are normalised** to unit root mean square first. After Xavier's initialisation an item
+    embedding is a fortieth of the history states that it is compared with, and the mean over a
+    cohort is smaller still, so that the softmax of Eq. 8 would be almost uniform for any cohorts.
+    **A cohort keeps its own embedding** beside what it reads (``residual``). By Eq. 8 alone a
+    refined cohort consists of history states, which are nearly the same for all cohorts of a
+    history, so that the target of Eq. 9 has nothing to choose from. Only with both does the
+    short-term intent have an effect (benchmarks/README.md, parts of GenCI).
 
-    There is no output projection after the heads: H_STI goes straight into the first layer of the
-        prediction MLP
-    (Eq. 10), whose matrix would absorb it; with one head this is Eq. 8 and 9. Several beams are
-    weighted
-    by their probability: the log-softmax of ``beam_log_probs`` over a history's valid beams is
-        added to the scores of
-    Eq. 9, which for a single beam adds 0.
+    There is no output projection after the heads: H_STI is an input of the prediction MLP (Eq. 10),
+    whose first matrix would absorb it. With one head this is Eq. 8 and 9. Several beams are
+    weighted by their probability: the log-softmax of ``beam_log_probs`` over a history's valid
+    beams is added to the scores of Eq. 9, which adds 0 for a single beam.
 
     Args:
         item_size: d, which ``num_heads`` must divide.
@@ -162,10 +155,10 @@ class CohortAttention(nn.Module):
         dropout: on the attention weights.
         variant: ``hierarchical`` (Eq. 8 and 9), ``target`` (Eq. 9 on the unrefined cohorts),
             ``mean`` (the probability-weighted mean of the unrefined cohorts), or ``literal`` (Eq. 8
-            and 9 to the letter: nothing is normalised, and there is no residual). A variant owns
-            only the parameters it uses.
-        residual: of ``hierarchical``: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False is
-            Eq. 8, of normalised cohorts.
+            and 9 as printed, without normalisation or residual). A variant has only the parameters
+            that it uses.
+        residual: for ``hierarchical``: refined cohorts are ``E_C + Attention(E_C, H_enc)``; False
+            is Eq. 8 as printed, with normalised cohorts.
         eps: added to the mean squares that cohorts and target are normalised by
             (``CohortTable.epsilon``).
     Raises:

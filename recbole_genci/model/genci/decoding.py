@@ -1,9 +1,9 @@
-"""Trie-constrained beam search (Eq. 6): every beam that comes back is an item of the corpus.
+"""Trie-constrained beam search (Eq. 6): every valid beam is an item of the corpus.
 
 Probabilities are normalised over the codes that the trie allows after a prefix. A beam's
-probability is then its exact probability under the model *restricted to the corpus*, and those of
-all items sum to 1, so beams can be weighted by them. (Normalising over all codes first would leave
-part of the mass on identifiers that no item has.)
+probability is then exact for the model *restricted to the corpus*, and the probabilities of all
+items sum to 1, so that they can weight beams. Normalising over all codes instead would give
+probability to identifiers that no item has.
 
 Symbols: U rows, k beams, N levels, K_n codes at level n, I items.
 """
@@ -177,7 +177,7 @@ LogitsFn = Callable[[int, Tensor, Tensor | None], Tensor]
 
 
 def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Log-softmax of ``logits [..., K]`` over codes with ``allowed [..., K]``; -inf elsewhere."""
+    """Log-softmax of ``logits [..., K]`` over ``allowed [..., K]`` codes; -inf elsewhere."""
     return logits.masked_fill(~allowed, -torch.inf).log_softmax(-1)
 
 

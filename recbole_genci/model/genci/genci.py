@@ -26,17 +26,15 @@ from recbole_genci.utils.validation import (
     check_divides,
 )
 
-MAX_BEAM_CELLS = (
-    2**23
-)  # beams times codes scored at once: 32 MB for each of the search's few arrays
+# Beams times codes that are scored at once: 32 MB for each of the search's few arrays.
+MAX_BEAM_CELLS = 2**23
 
 
 class GenCI(ClickModel):
     """Generative Modeling of User Interest Shift via Cohort-based Intent Learning.
 
     Sizes: B rows, U <= B distinct histories among them, H history items, N levels of a semantic ID,
-        k beams, d embedding
-    size, m width of the T5.
+    k beams, d embedding size, m width of the T5.
 
     Args:
         config: see ``properties/model/GenCI.yaml`` for every key.
@@ -98,9 +96,9 @@ class GenCI(ClickModel):
                 eps=self.cohort_table.epsilon(xavier_variance),
             )
 
-        # Transformer states have a standard deviation of 1, freshly drawn field embeddings of a
-        # fortieth: unscaled, the intents would drown the fields in the first layer. (A learned
-        # scale of 0.01 takes two steps of Adam to change its sign.)
+        # Transformer states have a standard deviation of 1, and initial field embeddings one of
+        # 1/40: without a scale the intents would dominate the first layer. The scale is not
+        # learned, as two steps of Adam could change the sign of 0.01.
         self.intent_scale = config["intent_scale"]
         self.mlp = MLPLayers(
             [long_size + short_size + fields_size, *config["mlp_hidden_size"]],
@@ -144,19 +142,19 @@ class GenCI(ClickModel):
         return self.click_logits(inputs)
 
     def click_logits(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Logits ``[B]`` of what ``prediction_inputs`` gives (Eq. 10)."""
+        """Logits ``[B]`` of the dict from ``prediction_inputs`` (Eq. 10)."""
         return self.predict_layer(self.mlp(torch.cat(list(inputs.values()), dim=-1))).squeeze(-1)
 
     def prediction_inputs(
         self, interaction: Interaction
     ) -> tuple[dict[str, torch.Tensor], EncodedHistory | None, torch.Tensor | None, Beams | None]:
-        """What Eq. 10 concatenates.
+        """The inputs that Eq. 10 concatenates.
 
         Returns:
-            dict, in its order: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``, scaled,
-                where the model reads them, and
-            ``fields`` ``[B, F * d]``; then the encoded histories and ``history_index`` ``[B]``, or
-            None and None where nothing reads them, and the beams of the short-term intent, or None.
+            a dict in the order of Eq. 10: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``,
+            scaled, if the model uses them, and ``fields`` ``[B, F * d]``; the encoded histories and
+            ``history_index`` ``[B]``, or None and None if nothing reads them; the beams of the
+            short-term intent, or None.
         """
         encoded = history_index = beams = None
         if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
@@ -200,7 +198,8 @@ class GenCI(ClickModel):
         """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq.
         6).
 
-        Free-running in training too: teacher-forced codes would tell the row's own item.
+        Generation is free-running in training too, as teacher-forced codes would leak the row's own
+        item.
         """
         parts = list(self._search(encoded, self.num_beams))
         return parts[0] if len(parts) == 1 else Beams(*map(torch.cat, zip(*parts, strict=True)))
@@ -301,16 +300,16 @@ class GenCI(ClickModel):
     def generate_items(
         self, interaction: Interaction, num_beams: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The items that the generator expects next (Eq. 6), whatever the rows' own items are.
+        """The items that the generator expects next (Eq. 6), independent of the rows' own items.
 
         Args:
             num_beams: width of the search and of the result; from ``num_items - 1`` on the ranking
                 is exact.
         Returns:
-            item ids ``[B, num_beams]``, most probable first, 0 where the search found no more, and
-            their log-probabilities, -inf there.
+            item ids ``[B, num_beams]``, most probable first, filled up with 0, and their
+            log-probabilities, -inf for 0.
         Raises:
-            ValueError: a model whose generator is neither trained nor read (``mu: 0`` and
+            ValueError: the generator is neither trained nor read (``mu: 0`` and
                 ``use_short_term: False``).
         """
         if self.trie is None:
@@ -319,7 +318,7 @@ class GenCI(ClickModel):
                 "items by."
             )
         encoded, history_index = self.encode_histories(interaction)
-        # Of a search as wide as the catalogue the codes would be most of the memory.
+        # The codes are dropped: in a search as wide as the catalogue they need most of the memory.
         found, log_probs = zip(
             *((beams.items, beams.log_probs) for beams in self._search(encoded, num_beams)),
             strict=True,
@@ -332,9 +331,9 @@ class GenCI(ClickModel):
         """Log-probability of every item's whole semantic ID given each row's history ``[B,
         num_items]``.
 
-        Exact: nothing is pruned, every prefix of the corpus is decoded once per distinct history.
-            Probabilities are over
-        the corpus, so that a row's sum to 1; padding, item 0, has -inf.
+        The scores are exact: nothing is pruned, and every prefix of the corpus is decoded once per
+        distinct history. The probabilities of a row sum to 1 over the corpus; padding, item 0, has
+        -inf.
         """
         items, log_probs = self.generate_items(interaction, self.num_items - 1)
         scores = log_probs.new_full((len(items), self.num_items), -torch.inf)

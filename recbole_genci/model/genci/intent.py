@@ -1,8 +1,8 @@
 """The generative side of GenCI: a T5 over semantic IDs (Eq. 2, 4-6).
 
 Symbols: U distinct histories, H history items, N levels, K_n codes at level n, m width, P target
-    rows, k beams.
-Codes are 0-based int64, -1 is padding; histories are right-padded with the most recent item last.
+rows, k beams. Codes are 0-based int64, -1 is padding. In a history the most recent item is last;
+padding follows it.
 """
 
 import math
@@ -43,10 +43,11 @@ class IntentGenerator(nn.Module):
         history_tokens: ``"code"`` reads the N codes of every item in order (the paper), S <= H*N;
             ``"item"`` reads one position per item, the sum of its N code embeddings, S <= H,
             several times cheaper.
-        chunk_positions: CPU only: histories are encoded as many at a time as hold so many positions
-            when as long as the longest, sorted by length, each group cut to its own longest; 0
-            encodes all at once. The result is the same. At 6,400 a layer's scores (2 heads) stay
-            near 10 MB for 200 positions: larger groups leave the cache.
+        chunk_positions: on a CPU, histories are sorted by length and encoded in groups, each cut to
+            its longest history. A group has as many histories as fit into this number of positions
+            if each were as long as the longest of all; 0 encodes all at once. The result is the
+            same. With 6,400 the scores of a layer (2 heads) stay near 10 MB for 200 positions;
+            larger groups leave the cache.
     Raises:
         ValueError: an argument outside its range.
     """

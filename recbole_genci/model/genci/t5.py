@@ -8,9 +8,9 @@ names, parity tested); the order of the multiplications is chosen for short hist
   m]`` matrix of a head is built once per pass (all steps of a generation share it), keys and values
   are never materialised, heads need no transposition, and a decoder reads a history directly from
   its encoder states however many beams share it. It costs h times the score products, which are few
-  there. The encoder, whose positions all read all others, has queries, keys
-  and values of its own, as in any T5: at 2 heads a seventh faster over 200 positions, and even over
-  50.
+  there. In the encoder every position reads all others, so it has separate queries, keys and
+  values, as in any T5: with 2 heads that is a seventh faster over 200 positions, and equally fast
+  over 50.
 * **Gains are folded.** The gain of a norm is multiplied into the matrices that read it, not into
   every position.
 * **Dropout on CPU** draws 8 random bits per element instead of one Bernoulli call, which otherwise
@@ -33,8 +33,8 @@ from recbole_genci.model.layers.device import on_cpu
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 EPS = 1e-6
-# Positions from which fused attention, which knows no gradient of the bias, predicts faster than
-# matrix products
+# From this number of positions on, fused attention predicts faster than matrix products. (It has no
+# gradient of the bias, so it cannot train.)
 LONG = 128
 
 

@@ -1,1 +1,1 @@
-"""Layers that several models use."""
+"""Layers that several models share."""

@@ -9,17 +9,15 @@ from torch import nn
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.mended import Mended
 
-#: Clicks that pass the MLP at a time on a CPU, so that what it leaves between its layers stays in
-#: the processor's caches.
+#: Clicks that pass the MLP at a time on a CPU, so that its hidden layers stay in the caches.
 GROUP = 4096
 
 
 class ClickAttention(Mended, SequenceAttLayer):
-    """RecBole's layer runs its MLP over padding too, and masks what comes out (layers.py:336, 350):
-    on ml-100k 4 of 10 positions.
+    """RecBole's layer without padding: the MLP reads only the clicks.
 
-    Here the MLP reads the clicks alone. Output and gradients are RecBole's, up to the order of
-    sums.
+    RecBole's own layer runs its MLP over padding too, 4 of 10 positions on ml-100k, and masks the
+    output (layers.py:336, 350). Output and gradients are the same up to the order of sums.
 
     Sizes: B rows, H history positions, E width of an item's features.
     """
@@ -31,9 +29,16 @@ class ClickAttention(Mended, SequenceAttLayer):
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor, keys_length: torch.Tensor
     ) -> torch.Tensor:
-        """Attention of targets ``queries`` ``[B, E]`` over histories ``keys`` ``[B, H, E]``, of
-        which the first ``keys_length`` ``[B]`` are clicks: its weights ``[B, 1, H]``, or the
-        weighted sum ``[B, 1, E]`` where ``return_seq_weight`` is off.
+        """Attention of targets to the clicks of their histories.
+
+        Args:
+            queries: targets ``[B, E]``.
+            keys: histories ``[B, H, E]``.
+            keys_length: number of clicks ``[B]``; they come first in a history.
+
+        Returns:
+            the weights ``[B, 1, H]``, or if ``return_seq_weight`` is off the weighted sum
+            ``[B, 1, E]``.
         """
         is_click = self.mask_mat < keys_length.unsqueeze(1)  # [B, H]
         clicks = keys[is_click]  # [clicks, E]

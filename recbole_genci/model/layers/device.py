@@ -1,4 +1,4 @@
-"""Where a tensor lies, for layers that take another way on a GPU."""
+"""Whether a tensor is on the CPU, for layers that compute differently on a GPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from torch import Tensor
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether arithmetic costs the time; on a GPU launches do. Tests and operation counts pretend
-    by it to have a GPU.
+    """Whether ``x`` is on the CPU, where arithmetic takes the time; on a GPU kernel launches do.
+
+    Tests and operation counts replace this function to simulate a GPU.
     """
     return x.device.type == "cpu"

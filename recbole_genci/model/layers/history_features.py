@@ -1,4 +1,4 @@
-"""RecBole's embedding of user, history and target features, for any number of numerical ones."""
+"""RecBole's embedding of user, history and target features, for any number of numeric features."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from recbole_genci.model.layers.mended import Mended
 
 
 class HistoryFeatureEmbedding(Mended, ContextSeqEmbLayer):
-    """RecBole joins (value, bucket) pairs of several numerical features end to end
-    (layers.py:1139), where its own
-    embedding expects one pair a row: with two such features of users or of items DIN and DIEN fail.
+    """RecBole's layer that accepts several numeric features of users or of items.
+
+    RecBole concatenates their (value, bucket) pairs (layers.py:1139), but its embedding expects one
+    pair per row, so that DIN and DIEN fail with two such features.
     """
 
     num_feature_field: dict[str, int]

@@ -1,10 +1,9 @@
-"""Gated recurrences over packed sequences for a CPU: torch's GRU, and DIEN's two whose gates the
-attention moves.
+"""Faster GRUs over packed sequences on a CPU: torch's GRU, and DIEN's AGRU and AUGRU.
 
-torch's GRU and RecBole's ``DynamicRNN`` cut their packed input step by step (dien.py:505), so that
-backwards every step makes a gradient as large as all steps together. Here the input is projected
-and split once: the time grows with the clicks, no longer with clicks times steps. Results are those
-of the originals, up to the order of sums.
+torch's GRU and RecBole's ``DynamicRNN`` slice their packed input at every step (dien.py:505), so
+that the backward pass of each step makes a gradient as large as all steps together. Here the input
+is projected and split once: the time grows with the clicks, not with clicks times steps. Results
+are the same up to the order of sums.
 
 Shapes: ``clicks`` is the number of all steps of all sequences, E the width.
 """

@@ -1,1 +1,1 @@
-"""Codes on disk: semantic IDs, their folder, and what is added to it later."""
+"""Semantic IDs on disk: the artifact folder, published IDs, and adding items later."""

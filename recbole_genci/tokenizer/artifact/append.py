@@ -1,12 +1,10 @@
-"""Adding items to published semantic IDs: new items get IDs from the frozen tokenizer, published
-ones never move.
-"""
+"""Add items to published semantic IDs: the frozen tokenizer codes new items, published IDs stay."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -28,51 +26,53 @@ from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.quantization.spread import spread_codes
 
+_logger = logging.getLogger(__name__)
+
 
 def _twins(artifact: Artifact, tokens: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-    """For each new item the first published one of the same text, or vector where a file has those,
-    or -1; ``[J]``.
+    """For each new item the row of the first published item with the same text, else -1: ``[J]``.
+
+    If item vectors come from a file, vectors are compared instead of texts.
     """
     published, new = artifact.texts, texts
     if is_array_file(artifact.settings["text_encoder"]):
-        vectors = (
-            vectors_of_file(artifact.settings, [*artifact.ids.item_tokens, *tokens]) + 0.0
-        )  # of -0 and 0 makes one
+        # Adding 0.0 turns -0 into 0.
+        vectors = vectors_of_file(artifact.settings, [*artifact.ids.item_tokens, *tokens]) + 0.0
         contents = [vector.tobytes() for vector in vectors]
         published, new = contents[: -len(tokens)], contents[-len(tokens) :]
     first = {content: row for row, content in reversed(list(enumerate(published)))}
     return np.array([first.get(content, -1) for content in new])
 
 
-def _check_texts(artifact: Artifact, given: Mapping[str, str], folder: Path | str) -> None:
-    """Warn where published items have other texts by now; refuse where most have, as equal ids then
-    mean other items.
+def _check_texts(artifact: Artifact, new_texts: Mapping[str, str], folder: Path | str) -> None:
+    """Warn if texts of published items have changed, and refuse if most have.
 
-    With vectors from a file texts say nothing.
+    In that case the same ids seem to mean other items. If vectors come from a file, texts do not
+    matter.
     """
     if is_array_file(artifact.settings["text_encoder"]):
         return
     both = [
         (token, text)
         for token, text in zip(artifact.ids.item_tokens, artifact.texts, strict=True)
-        if token in given
+        if token in new_texts
     ]
-    changed = [(token, text) for token, text in both if given[token] != text]
+    changed = [(token, text) for token, text in both if new_texts[token] != text]
     if not changed:
         return
     token, text = changed[0]
-    told = (
+    message = (
         f"{len(changed)} of the {len(both)} items given that {folder} has already have other texts "
-        f"there, first {token!r}: "
-        f"{shorten(text)!r} there, {shorten(given[token])!r} now"
+        f"there, first {token!r}: {shorten(text)!r} there, {shorten(new_texts[token])!r} now"
     )
     if 2 * len(changed) > len(both):
         raise ValueError(
-            f"{told}. The artifact seems to be of another dataset: name the one of this dataset, "
-            "or build all IDs anew."
+            f"{message}. The artifact seems to be of another dataset: name the one of this "
+            "dataset, or build all IDs anew."
         )
-    getLogger().warning(
-        f"{told}. They keep the codes of their published texts; build all IDs anew to change that."
+    _logger.warning(
+        f"{message}. They keep the codes of their published texts; build all IDs anew to change "
+        "that."
     )
 
 
@@ -83,47 +83,47 @@ def append_items(
     texts: Sequence[str],
     device: str = "cpu",
 ) -> SemanticIDs:
-    """Give the items that an artifact lacks their semantic IDs, and write all of them as a new
-    artifact.
+    """Give semantic IDs to the items that an artifact lacks, and write a new artifact with all IDs.
 
-    A new item whose text (or vector, where a file has those) equals a published one's takes its
-    codes; the others are encoded and quantised by the frozen tokenizer (Eq. 3). Collision digits go
-    on from the published ones. What is added does not depend on the order of rows; items added in
-    two steps have IDs that those of the first step keep in the second.
+    A new item with the text of a published one (or its vector, if vectors come from a file) gets
+    the same codes. The frozen tokenizer encodes and quantises all others (Eq. 3). Collision digits
+    continue from the published ones. The IDs do not depend on the order of rows, and items that
+    were added earlier keep their IDs.
 
     Args:
-        folder: the published artifact; stays as it is.
-        output: where the new artifact goes.
-        item_tokens: raw ids; published ones among them only have their texts compared.
-        texts: one for each of ``item_tokens``, made as the published ones were (`read_item_texts`).
+        folder: the published artifact, which does not change.
+        output: the folder of the new artifact.
+        item_tokens: raw ids. For published ones among them only the texts are compared.
+        texts: the text of each of ``item_tokens``, made like the published texts
+            (`read_item_texts`).
         device: where a sentence-transformers model runs.
 
     Returns:
         SemanticIDs: the published items in their order, then the new ones sorted by id.
 
     Raises:
-        ValueError: nothing to add, ids given twice, most published ones with other texts than the
-            artifact's, an encoder or tokenizer that is not the artifact's any more, or more items
-            of the same codes than the collision level holds; the number is named.
-        FileNotFoundError: the artifact, or its weights or texts, are missing.
+        ValueError: there is nothing to add, an id is given twice, most published items have other
+            texts than in the artifact, the encoder or tokenizer has changed, or more items share
+            their codes than the collision level holds.
+        FileNotFoundError: the artifact, its weights or its texts are missing.
         FileExistsError: ``output`` holds something else.
     """
     artifact = read_frozen(Path(folder))
     ids = artifact.ids
-    given = dict(zip(item_tokens, texts, strict=True))
-    if len(given) != len(item_tokens):
+    text_of = dict(zip(item_tokens, texts, strict=True))
+    if len(text_of) != len(item_tokens):
         raise ValueError(
-            f"append_items was given {len(item_tokens) - len(given)} items more than once; give "
+            f"append_items was given {len(item_tokens) - len(text_of)} items more than once; give "
             "each once."
         )
-    _check_texts(artifact, given, folder)
-    tokens = sorted(given.keys() - set(ids.item_tokens))
+    _check_texts(artifact, text_of, folder)
+    tokens = sorted(text_of.keys() - set(ids.item_tokens))
     if not tokens:
         raise ValueError(
-            f"{folder} has semantic IDs for all of the {len(given)} items already; there is "
+            f"{folder} has semantic IDs for all of the {len(text_of)} items already; there is "
             "nothing to add."
         )
-    new_texts = [given[token] for token in tokens]
+    new_texts = [text_of[token] for token in tokens]
 
     rows, vectors = encode_with(artifact, tokens, new_texts, device)
     model = quantizer_from_weights(artifact.weights)
@@ -160,14 +160,13 @@ def append_items(
     }
     extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
     extended.save(output, artifact.weights, all_texts)
-    getLogger().info(
+    _logger.info(
         f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); "
-        f"{twin.sum()} have the text of a "
-        f"published item, collision rate now {quality['collision_rate']:.2%}."
+        f"{twin.sum()} have the text of a published item, collision rate now "
+        f"{quality['collision_rate']:.2%}."
     )
     if not all(is_balanced(level) for level in quality["levels"]):
-        getLogger().warning(
-            "A level of the semantic IDs is unbalanced by now: build all IDs anew when it is "
-            "possible."
+        _logger.warning(
+            "A level of the semantic IDs is unbalanced by now: build all IDs anew when you can."
         )
     return extended

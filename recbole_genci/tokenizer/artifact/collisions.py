@@ -1,6 +1,4 @@
-"""The collision digit: the last level, which tells apart items that the quantiser gives the same
-codes.
-"""
+"""The collision digit: the last level, which tells apart items with the same quantiser codes."""
 
 from __future__ import annotations
 
@@ -19,8 +17,8 @@ def _stable_hash(token: str) -> bytes:
 
 
 def _first_free(codes: np.ndarray, published: np.ndarray) -> np.ndarray:
-    """For each row of ``codes [I, L]`` one more than the largest digit of its bucket in ``published
-    [P, L + 1]``.
+    """For each row of ``codes [I, L]`` the first free digit of its bucket: the largest digit in
+    ``published [P, L + 1]`` plus 1.
     """
     both = np.concatenate([published[:, :-1], codes])
     _, bucket = np.unique(both, axis=0, return_inverse=True)
@@ -31,16 +29,15 @@ def _first_free(codes: np.ndarray, published: np.ndarray) -> np.ndarray:
 
 
 def _remedy(needed: int, capacity: int, texts: Sequence[str]) -> str:
-    """What helps a bucket of ``needed`` items, of which these are the texts: nothing but a larger
-    level parts equal ones.
+    """Advice for a bucket of ``needed`` items with these texts. Only a larger level separates items
+    with equal texts.
     """
     text, equal = Counter(texts).most_common(1)[0] if texts else ("", 0)
     larger = f"Raise `collision_codebook_size` to at least {needed}"
     if equal > capacity:
         return (
             f"{equal} of them have equal texts ({shorten(text)!r}), which no codebooks can part. "
-            f"{larger}, or tell the items "
-            f"apart by richer `item_text_fields`."
+            f"{larger}, or tell the items apart by richer `item_text_fields`."
         )
     return (
         f"{larger}, set `spread_collisions: True`, or tell the items apart: richer "
@@ -57,18 +54,17 @@ def resolve_collisions(
 ) -> np.ndarray:
     """Number the items of each bucket 0, 1, ... in the order of a stable hash of their tokens.
 
-    The number depends on the bucket's items alone, not on the order of rows. An item alone in its
-    bucket gets 0. Where IDs are published already, numbers go on from theirs, so that no published
-    ID is given twice.
+    The numbers depend only on the bucket's items, not on the order of rows. An item alone in its
+    bucket gets 0. Numbers continue after those of published IDs, so that no ID is given twice.
 
     Args:
-        codes: ``[I, L]`` the quantiser's codes; rows that are equal form a bucket.
+        codes: ``[I, L]`` codes of the quantiser; equal rows form a bucket.
         item_tokens: I distinct raw item ids.
-        capacity: how many items one bucket may hold (the size of the last codebook); None for no
+        capacity: how many items a bucket may hold (the size of the last codebook); None for no
             limit.
-        published: ``[P, L + 1]`` full IDs of other items, which stay as they are.
-        texts: of the published items and then of the I others, for the error alone; None where
-            vectors do not come from them.
+        published: ``[P, L + 1]`` full IDs of other items, which do not change.
+        texts: texts of the published and then of the I other items, only for the error; None if
+            vectors do not come from texts.
 
     Returns:
         ``[I]`` int64.
@@ -107,13 +103,12 @@ def resolve_collisions(
             ]
         raise ValueError(
             f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision "
-            "level holds "
-            f"{capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). "
+            f"level holds {capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). "
             f"{_remedy(needed.max(), capacity, bucket_texts)}"
         )
     digit = np.zeros(len(codes), dtype=np.int64)
     shared = np.flatnonzero(size[bucket] > 1)
-    # Hashing only items that share a bucket; sorted by bucket, then hash, then token.
+    # Only items that share a bucket are hashed. They are sorted by bucket, then hash, then token.
     named = list(item_tokens)
     order = np.array(
         sorted(shared, key=lambda row: (bucket[row], _stable_hash(named[row]), named[row])),

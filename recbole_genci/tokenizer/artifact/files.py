@@ -1,10 +1,9 @@
-"""The artifact folder of semantic IDs on disk: written whole or not at all, checked in full when
-read.
+"""Write the artifact folder of semantic IDs atomically, and check every file when reading it.
 
-``codes.npy`` (int64), ``items.txt`` (one raw id a line), ``tokenizer.safetensors`` (optional),
-``texts.tsv`` (optional: raw id and text of every item, to look at and to add items later),
-``text_digests.npy`` (optional: of IDs that are published without their texts, see `published`), and
-``manifest.json``, which is written last and holds the sha256 of the others.
+A folder holds ``codes.npy`` (int64), ``items.txt`` (one raw id per line), optionally
+``tokenizer.safetensors``, optionally ``texts.tsv`` (raw id and text of every item, for people and
+for adding items), optionally ``text_digests.npy`` (for IDs that are published without their texts,
+see `published`), and ``manifest.json``, which is written last and holds the sha256 of the others.
 """
 
 from __future__ import annotations
@@ -67,10 +66,11 @@ def _holds(folder: Path, digest: str) -> bool:
 def _texts_content(item_tokens: Sequence[str], texts: Sequence[str]) -> bytes:
     bad = [token for token, text in zip(item_tokens, texts) if "\n" in text or "\t" in text]
     if len(texts) != len(item_tokens) or bad:
+        problem = f", and tabs or line ends in that of {bad[0]!r}" if bad else ""
         raise ValueError(
             f"{TEXTS} needs one text of one line without tabs for each item; found {len(texts)} "
             f"texts for {len(item_tokens)} items"
-            f"{f', and tabs or line ends in that of {bad[0]!r}' if bad else ''}."
+            f"{problem}."
         )
     return "".join(f"{token}\t{text}\n" for token, text in zip(item_tokens, texts)).encode("utf-8")
 
@@ -81,19 +81,20 @@ def write_artifact(
     weights: Mapping[str, Tensor] | None = None,
     texts: Sequence[str] | None = None,
 ) -> None:
-    """Write to a temporary sibling, then rename: the folder appears complete or not at all.
+    """Write into a temporary folder and rename it, so that the folder appears complete or not at
+    all.
 
-    Of several writers one wins; those with the same digest are content with its folder.
+    If several processes write, one wins; the others succeed if their digest is the same.
 
     Args:
-        ids: `SemanticIDs`, which know how to be saved and know this module.
-        folder: of the artifact.
+        ids: the `SemanticIDs`.
+        folder: the artifact's folder.
         weights: the tokenizer's state.
         texts: one text of one line for each item.
 
     Raises:
-        FileExistsError: the folder exists and is not this artifact.
-        ValueError: texts that are not one line for each item.
+        FileExistsError: the folder exists and holds something else.
+        ValueError: ``texts`` are not one line for each item.
     """
     contents = {
         CODES: array_content(ids.codes),
@@ -117,7 +118,7 @@ def write_artifact(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out the others of a shared cache
+        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out other users of a shared cache
         for name, content in contents.items():  # the manifest comes last
             _write(temporary / name, content)
         try:
@@ -126,8 +127,7 @@ def write_artifact(
             if not (folder / MANIFEST).is_file() or not _holds(folder, ids.digest):
                 raise FileExistsError(
                     f"The semantic-ID folder {folder} exists and holds something else "
-                    f"({error.strerror}). Choose "
-                    f"another folder, or delete it."
+                    f"({error.strerror}). Choose another folder, or delete it."
                 ) from error
     finally:
         if temporary.exists():
@@ -157,8 +157,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         "items": int,
         "files": dict,
     }
-    found = manifest if isinstance(manifest, dict) else {}
-    wrong = [key for key, kind in expected.items() if not isinstance(found.get(key), kind)]
+    entries = manifest if isinstance(manifest, dict) else {}
+    wrong = [key for key, kind in expected.items() if not isinstance(entries.get(key), kind)]
     if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
         wrong = ["level_sizes"]
     if not wrong and not {CODES, ITEMS} <= manifest["files"].keys() <= {
@@ -174,20 +174,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if manifest["format_version"] not in _READABLE:
         raise ValueError(
             f"{folder / MANIFEST} has format version {manifest['format_version']}; this version of "
-            "recbole_genci reads "
-            f"{' and '.join(map(str, _READABLE))}. {REBUILD}"
+            f"recbole_genci reads {' and '.join(map(str, _READABLE))}. {REBUILD}"
         )
     return manifest
 
 
 def _read_checked(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
     content = _read(folder, name)
-    found = hashlib.sha256(content).hexdigest()
-    if found != manifest["files"][name]:
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != manifest["files"][name]:
         raise ValueError(
-            f"{folder / name} is not the file that {MANIFEST} describes: sha256 {found[:12]}..., "
-            "expected "
-            f"{str(manifest['files'][name])[:12]}... It is damaged or was edited. {REBUILD}"
+            f"{folder / name} is not the file that {MANIFEST} describes: sha256 {actual[:12]}..., "
+            f"expected {str(manifest['files'][name])[:12]}... It is damaged or was edited. "
+            f"{REBUILD}"
         )
     return content
 
@@ -200,7 +199,7 @@ def _array_of(content: bytes, file: Path) -> np.ndarray:
 
 
 def read_artifact(folder: Path) -> dict[str, Any]:
-    """The fields of `SemanticIDs` from an artifact folder, every file checked against the manifest.
+    """Read the fields of `SemanticIDs`, and check every file against the manifest.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
@@ -279,7 +278,7 @@ def read_text_digests(folder: Path) -> np.ndarray:
             f"The semantic-ID folder {folder} was saved without {TEXT_DIGESTS}."
         )
     digests = _array_of(_read_checked(folder, TEXT_DIGESTS, manifest), folder / TEXT_DIGESTS)
-    found = f"{getattr(digests, 'dtype', type(digests))} {list(getattr(digests, 'shape', []))}"
+    actual = f"{getattr(digests, 'dtype', type(digests))} {list(getattr(digests, 'shape', []))}"
     items = manifest["items"]
     if (
         not isinstance(digests, np.ndarray)
@@ -288,6 +287,6 @@ def read_text_digests(folder: Path) -> np.ndarray:
         or len(digests) != items
     ):
         raise ValueError(
-            f"{folder / TEXT_DIGESTS} must hold uint64 [{items}, V]; it holds {found}. {REBUILD}"
+            f"{folder / TEXT_DIGESTS} must hold uint64 [{items}, V]; it holds {actual}. {REBUILD}"
         )
     return digests

@@ -1,9 +1,9 @@
-"""A frozen tokenizer, read back from an artifact: codes of items it was never fitted to."""
+"""Load the frozen tokenizer of an artifact, which gives codes to items it was not fitted to."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +26,11 @@ from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import encode_all
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
-_CHECKED_ITEMS = (
-    500  # published items that are encoded again, to see that this is still the same tokenizer
-)
-_LEAST_AGREEMENT = 0.99  # of their codes; the rest is left to rounding on another machine
+_logger = logging.getLogger(__name__)
+
+# So many published items are encoded again, to check that the tokenizer is still the same.
+_CHECKED_ITEMS = 500
+_LEAST_AGREEMENT = 0.99  # share of equal codes; rounding on another machine may change the rest
 
 
 class Artifact(NamedTuple):
@@ -52,7 +53,7 @@ class Artifact(NamedTuple):
 
     @property
     def fitted_items(self) -> int:
-        """How many items, the first ones, the tokenizer was fitted to; the others were added later."""
+        """The number of first items that the tokenizer was fitted to; others were added later."""
         return self.ids.manifest["fitted_items"]
 
 
@@ -61,21 +62,21 @@ def read_frozen(folder: Path) -> Artifact:
 
     Raises:
         FileNotFoundError: the folder, or its weights or texts, are missing.
-        ValueError: the folder is damaged, or of a version that items cannot be added to.
+        ValueError: the folder is damaged, or its version does not allow adding items.
     """
     ids = SemanticIDs.load(folder)
     if not {"settings", "fitted_items", "encoder_revision"} <= ids.manifest.keys():
         raise ValueError(
             f"{folder}/manifest.json does not say how the IDs were made, so that no items can be "
-            "added. Build them with this "
-            f"version of recbole_genci."
+            "added. Build them with this version of recbole_genci."
         )
     return Artifact(ids, read_texts(folder), read_weights(folder))
 
 
 def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
-    """The quantiser of an artifact, in eval mode and float64: only a tie's code could then depend
-    on how rows are batched.
+    """The quantiser of an artifact, in eval mode and float64.
+
+    In float64 the batching of rows can change codes only at ties.
     """
     books = [
         weights[f"codebooks.{level}.codes"].shape
@@ -105,9 +106,10 @@ def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
 def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Tensor, Tensor]:
     """Codes ``[I, L]`` and residuals ``[I, L, d]`` of vectors ``[I, D]`` under a frozen quantiser.
 
-    Equal vectors have equal ones, to the last bit.
+    Equal vectors get codes and residuals that are equal to the last bit.
     """
-    # A matrix product rounds its last rows in another way, so that equal rows could differ.
+    # A matrix product rounds its last rows in another way, so equal rows could differ. Therefore
+    # each distinct row is computed once.
     distinct, number = np.unique(np.asarray(vectors, dtype=np.float64), axis=0, return_inverse=True)
     with fixed_threads(1):
         output = encode_all(model, torch.from_numpy(distinct))[1]
@@ -118,14 +120,13 @@ def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Ten
 def encode_with(
     artifact: Artifact, tokens: Sequence[str], texts: Sequence[str], device: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of published items (some of them, evenly spaced) and of new ones, by the artifact's
-    own encoder.
+    """Encode some published items, evenly spaced, and new items with the artifact's encoder.
 
     Returns:
         ``(rows [C] of the published items, vectors [C + J, D] of those and of the new items)``
 
     Raises:
-        ValueError: the encoder is not the one that the artifact was built with.
+        ValueError: the encoder has changed since the artifact was built.
     """
     settings, ids = artifact.settings, artifact.ids
     rows = np.unique(np.linspace(0, artifact.fitted_items - 1, _CHECKED_ITEMS).astype(np.int64))
@@ -134,8 +135,7 @@ def encode_with(
         return rows, vectors_of_file(settings, [*(ids.item_tokens[row] for row in rows), *tokens])
     check_encoder(encoder)
     if encoder == LSA:
-        # Fitted again to the texts it was fitted to: its vocabulary and directions are functions of
-        # them.
+        # Fitted again to the same texts, which determine its vocabulary and directions.
         with fixed_threads(settings["tokenizer_threads"]):
             lsa = LatentSemanticAnalysis(settings["lsa_dim"], settings["tokenizer_seed"])
             fitted = lsa.fit_transform(artifact.texts[: artifact.fitted_items])
@@ -147,26 +147,26 @@ def encode_with(
         batch_size=settings["text_encoder_batch_size"],
         device=device,
     )
-    found, expected = encoder_revision(encoder), ids.manifest["encoder_revision"]
-    if found != expected:
+    current, expected = encoder_revision(encoder), ids.manifest["encoder_revision"]
+    if current != expected:
         raise ValueError(
-            f"`text_encoder: {encoder}` is now {found}, the semantic IDs were made with "
-            f"{expected}: new items would get "
-            f"codes of another kind. Bring that revision back, or build all IDs anew."
+            f"`text_encoder: {encoder}` is now {current}, the semantic IDs were made with "
+            f"{expected}: new items would get codes of another kind. Bring that revision back, or "
+            "build all IDs anew."
         )
     return rows, vectors
 
 
 def check_agreement(artifact: Artifact, rows: np.ndarray, codes: np.ndarray) -> None:
-    """Refuse a tokenizer that would no longer give the published items their codes.
+    """Check that the frozen tokenizer still gives published items their codes.
 
     Args:
-        artifact: what is published.
-        rows: some of its items.
-        codes: ``[C, L]`` what the frozen tokenizer gives them now.
+        artifact: the published artifact.
+        rows: rows of some of its items.
+        codes: ``[C, L]`` the codes that the frozen tokenizer gives these items now.
 
     Raises:
-        ValueError: too few agree.
+        ValueError: too many codes differ.
     """
     levels = artifact.ids.num_levels - 1
     if artifact.settings["spread_collisions"] and levels > 1:
@@ -175,11 +175,10 @@ def check_agreement(artifact: Artifact, rows: np.ndarray, codes: np.ndarray) -> 
     if agreement < _LEAST_AGREEMENT:
         raise ValueError(
             f"The frozen tokenizer gives only {agreement:.1%} of {len(rows)} published items the "
-            "codes they have: the texts' "
-            "encoder, its library or the vectors file have changed since. Bring them back, or "
-            "build all IDs anew."
+            "codes they have: the texts' encoder, its library or the vectors file have changed "
+            "since. Bring them back, or build all IDs anew."
         )
-    getLogger().info(
+    _logger.info(
         f"The frozen tokenizer gives {agreement:.1%} of {len(rows)} published items their codes "
         "again."
     )

@@ -1,9 +1,9 @@
-"""Semantic IDs that come with the package, and whether they are those of a catalogue.
+"""Semantic IDs that come with the package, and whether they fit a catalogue.
 
-They lie in ``properties/semantic_ids/<name>``, artifacts like any other but for two things. Texts
-of items are not among the files, as MovieLens' licence does not allow passing its data on: digests
-of them say whether a catalogue is the same. And ``manifest.json`` has the entry ``published``, the
-name. To publish IDs, take ``codes.npy``, ``items.txt`` and ``manifest.json`` of an artifact and
+They are artifacts in ``properties/semantic_ids/<name>``, with two differences. They hold no texts
+of items, because MovieLens' licence does not allow passing on its data; instead, digests of the
+texts tell whether a catalogue is the same. And ``manifest.json`` has an entry ``published`` with
+the name. To publish IDs, take ``codes.npy``, ``items.txt`` and ``manifest.json`` of an artifact and
 call `publish`.
 """
 
@@ -33,14 +33,12 @@ PUBLISHED = "published"  # entry of the manifest
 
 
 def normalized(text: str) -> str:
-    """The text as it is compared: Unicode in NFKC, case folded, white space collapsed."""
+    """The form in which texts are compared: NFKC, case folded, white space collapsed."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_digests(texts: Sequence[str]) -> np.ndarray:
-    """One digest per text, ``[I]`` uint64: the first 8 bytes are enough to tell the texts of one
-    item apart.
-    """
+    """One digest per text, ``[I]`` uint64; 8 bytes are enough to tell texts of one item apart."""
     hashes = (
         hashlib.blake2b(normalized(text).encode("utf-8", "surrogatepass"), digest_size=8)
         for text in texts
@@ -49,18 +47,19 @@ def text_digests(texts: Sequence[str]) -> np.ndarray:
 
 
 def publish(folder: Path, name: str, *origins: Mapping[str, str]) -> None:
-    """Add the digests of the items' texts to an artifact folder, and the name to its manifest;
-    codes and digest stay.
+    """Add digests of the items' texts to an artifact folder, and the name to its manifest.
+
+    Codes and the IDs' own digest do not change.
 
     Args:
-        folder: with ``codes.npy``, ``items.txt`` and ``manifest.json``.
-        name: under which the IDs are published.
+        folder: a folder with ``codes.npy``, ``items.txt`` and ``manifest.json``.
+        name: the name under which the IDs are published.
         origins: each maps raw item ids to texts, made of the fields that the manifest names
-            (`text.read_item_texts`). More than one where the same catalogue is passed on with other
-            texts. An origin may leave items to the one before.
+            (`text.read_item_texts`). Give several if the same catalogue exists with other texts. An
+            origin may lack items that an earlier one has.
 
     Raises:
-        KeyError: an item without a text.
+        KeyError: an item has no text.
         ValueError, FileNotFoundError: see `SemanticIDs.load`.
     """
     ids = SemanticIDs.load(folder)
@@ -80,10 +79,10 @@ class Published(NamedTuple):
     """Semantic IDs that come with the package.
 
     Attributes:
-        name: of the dataset they were made for.
-        folder: where they lie.
-        ids: themselves.
-        digests: ``[I, V]`` uint64 of the items' texts; an item's text may be any of V.
+        name: name of the dataset that they were made for.
+        folder: their folder.
+        ids: the semantic IDs.
+        digests: ``[I, V]`` uint64 digests of the items' texts; an item may have any of V texts.
     """
 
     name: str
@@ -98,7 +97,7 @@ class Published(NamedTuple):
 
 
 def published_folders() -> list[Path]:
-    """Where the published semantic IDs lie; a folder is named as its IDs are."""
+    """The folders of the published semantic IDs; a folder has the name of its IDs."""
     return sorted(
         file.parent for file in (properties_folder() / "semantic_ids").glob(f"*/{MANIFEST}")
     )
@@ -108,7 +107,7 @@ def read_published(folder: Path) -> Published:
     """Read one of `published_folders`.
 
     Raises:
-        ValueError: it is damaged, which calls for installing the package again.
+        ValueError: it is damaged; the package must be installed again.
     """
     try:
         ids = SemanticIDs.load(folder)
@@ -116,8 +115,8 @@ def read_published(folder: Path) -> Published:
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(
             f"The semantic IDs that come with recbole_genci are damaged: {error} Here that means: "
-            "install recbole_genci again, "
-            f"or build new ones by a tokenizer key, for example --text_encoder=lsa."
+            "install recbole_genci again, or build new ones by a tokenizer key, for example "
+            "--text_encoder=lsa."
         ) from error
     return Published(folder.name, folder, ids, digests)
 
@@ -127,10 +126,9 @@ class Fit(NamedTuple):
 
     Attributes:
         published: the IDs.
-        items: how many the catalogue has.
-        absent: raw ids of the catalogue that have no published ID.
-        differing: items with a published ID and another text than it was made from: raw id and
-            text.
+        items: number of items in the catalogue.
+        absent: raw ids of the catalogue's items without a published ID.
+        differing: raw id and text of items whose published ID was made from another text.
     """
 
     published: Published
@@ -140,7 +138,7 @@ class Fit(NamedTuple):
 
     @property
     def equal(self) -> int:
-        """How many items have a published ID, made from their text."""
+        """Number of items that have a published ID made from their text."""
         return self.items - len(self.absent) - len(self.differing)
 
 
@@ -165,15 +163,15 @@ def best_fit(
     field_separator: str,
     encoding: str,
 ) -> Fit | None:
-    """The published semantic IDs that have the most of a catalogue's items, by id and text; None
-    where none has any item.
+    """The published semantic IDs that fit the most items of a catalogue, by id and text; None if
+    none has any of its items.
 
     Args:
         item_file: the dataset's .item file.
         item_id_field: its id column.
         tokens: raw ids of the catalogue; None for all items of the file.
-        field_separator: of the .item file.
-        encoding: of the .item file.
+        field_separator: separator of the .item file.
+        encoding: encoding of the .item file.
 
     Raises:
         ValueError: published IDs are damaged, or the .item file is malformed.
@@ -181,7 +179,7 @@ def best_fit(
     fields = set(read_field_names(item_file, field_separator, encoding))
     candidates = [read_published(folder) for folder in published_folders()]
     candidates = [published for published in candidates if set(published.text_fields) <= fields]
-    if not candidates:  # a large file of another kind is not read for nothing
+    if not candidates:  # no need to read a large file
         return None
     table = read_items(item_file, item_id_field, field_separator, encoding)
     tokens = list(table.rows) if tokens is None else tokens

@@ -1,6 +1,4 @@
-"""The semantic-ID artifact: one table of codes, its items, and a folder that holds both and can be
-trusted.
-"""
+"""Semantic IDs of a catalogue: a table of codes with its items, valid by construction."""
 
 from __future__ import annotations
 
@@ -67,20 +65,17 @@ class SemanticIDs:
         if self.codes.dtype != np.int64 or self.codes.ndim != 2 or self.codes.shape[1] < 2:
             raise ValueError(
                 "Semantic IDs need int64 codes [I, N] with N >= 2 (quantiser levels and a "
-                "collision digit); found "
-                f"{self.codes.dtype} {list(self.codes.shape)}."
+                f"collision digit); found {self.codes.dtype} {list(self.codes.shape)}."
             )
         if len(self.item_tokens) != len(self.codes) or len(self.level_sizes) != self.codes.shape[1]:
             raise ValueError(
                 f"Semantic IDs disagree on their size: codes {list(self.codes.shape)}, "
-                f"{len(self.item_tokens)} items, "
-                f"{len(self.level_sizes)} level sizes."
+                f"{len(self.item_tokens)} items, {len(self.level_sizes)} level sizes."
             )
         if len(self.codes) == 0 or min(self.level_sizes) < 1:
             raise ValueError(
                 "Semantic IDs need at least one item and one code per level; found "
-                f"{len(self.codes)} items, level "
-                f"sizes {list(self.level_sizes)}."
+                f"{len(self.codes)} items, level sizes {list(self.level_sizes)}."
             )
 
     def _check_tokens(self) -> None:
@@ -106,8 +101,7 @@ class SemanticIDs:
             raise ValueError(
                 f"{outside.any(axis=1).sum()} semantic IDs have codes out of range, first item "
                 f"{self.item_tokens[row]!r}: code {self.codes[row, level]} at level {level} of "
-                "size "
-                f"{self.level_sizes[level]}."
+                f"size {self.level_sizes[level]}."
             )
         order = np.lexsort(self.codes.T)
         same = (self.codes[order[1:]] == self.codes[order[:-1]]).all(axis=1)
@@ -116,8 +110,8 @@ class SemanticIDs:
             first, second = sorted((order[at], order[at + 1]))
             raise ValueError(
                 f"{same.sum()} semantic IDs are not unique, first items "
-                f"{self.item_tokens[first]!r} and "
-                f"{self.item_tokens[second]!r}, both {self.codes[first].tolist()}."
+                f"{self.item_tokens[first]!r} and {self.item_tokens[second]!r}, both "
+                f"{self.codes[first].tolist()}."
             )
 
     def __len__(self) -> int:
@@ -125,21 +119,19 @@ class SemanticIDs:
 
     @property
     def num_levels(self) -> int:
-        """N, with the collision digit."""
+        """N, the number of levels with the collision digit."""
         return len(self.level_sizes)
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over codes, items and level sizes: two artifacts with one digest are
-        interchangeable.
-        """
+        """sha256 over codes, items and level sizes. Artifacts with the same digest are equal."""
         digest = hashlib.sha256(repr((self.codes.shape, self.level_sizes)).encode())
         digest.update(self.codes.astype("<i8").tobytes())
         digest.update("\n".join(self.item_tokens).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
     def aligned(self, id_tokens: Sequence[str]) -> np.ndarray:
-        """Codes in the order of RecBole's internal ids: ``[V, N]`` int64, row 0 (padding) all -1.
+        """Codes in the order of RecBole's internal ids: ``[V, N]`` int64; row 0, padding, is -1.
 
         Args:
             id_tokens: V raw ids, ``[PAD]`` first (``dataset.field2id_token[iid_field]``).
@@ -150,8 +142,7 @@ class SemanticIDs:
         if len(id_tokens) == 0 or str(id_tokens[0]) != PAD_TOKEN:
             raise ValueError(
                 f"Expected RecBole's id order, which starts with {PAD_TOKEN}; found "
-                f"{_first(list(id_tokens), 3)}. Pass "
-                f"`dataset.field2id_token[dataset.iid_field]`."
+                f"{_first(list(id_tokens), 3)}. Pass `dataset.field2id_token[dataset.iid_field]`."
             )
         row = {token: number for number, token in enumerate(self.item_tokens)}
         tokens = [str(token) for token in id_tokens[1:]]
@@ -159,11 +150,10 @@ class SemanticIDs:
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}. "
-                "The artifact was built "
-                "for another catalogue: build it again for this dataset (delete its folder, or "
-                "use another cache), or add the "
-                "items (`python -m recbole_genci.tokenizer --dataset=<name> --append_to=<folder> "
-                "--output=<new folder>`)."
+                "The artifact was built for another catalogue: build it again for this dataset "
+                "(delete its folder, or use another cache), or add the items (`python -m "
+                "recbole_genci.tokenizer --dataset=<name> --append_to=<folder> --output=<new "
+                "folder>`)."
             )
         table = np.full((len(id_tokens), self.num_levels), -1, dtype=np.int64)
         table[1:] = self.codes[np.array([row[token] for token in tokens], dtype=np.int64)]
@@ -175,7 +165,7 @@ class SemanticIDs:
         weights: Mapping[str, Tensor] | None = None,
         texts: Sequence[str] | None = None,
     ) -> None:
-        """Write the artifact folder at once or not at all; see `files.write_artifact`.
+        """Write the artifact folder atomically; see `files.write_artifact`.
 
         Args:
             folder: must not hold another artifact; one with the same digest is left as it is.

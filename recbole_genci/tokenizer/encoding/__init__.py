@@ -1,1 +1,1 @@
-"""Texts of items, and their vectors."""
+"""Texts of items and their vectors."""

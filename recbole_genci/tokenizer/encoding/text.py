@@ -1,13 +1,15 @@
-"""Item texts: one cleaned line of text per item, read from a RecBole atomic ``.item`` file."""
+"""Item texts: one cleaned line of text per item, from a RecBole atomic ``.item`` file."""
 
 from __future__ import annotations
 
 import codecs
 import html
+import logging
 from collections.abc import Sequence
-from logging import getLogger
 from pathlib import Path
 from typing import NamedTuple
+
+_logger = logging.getLogger(__name__)
 
 
 def clean_text(text: str) -> str:
@@ -16,7 +18,7 @@ def clean_text(text: str) -> str:
 
 
 def shorten(text: str, most: int = 120) -> str:
-    """The text, cut at a space where it is longer than ``most`` characters."""
+    """The text, cut at a space if it is longer than ``most`` characters."""
     if len(text) <= most:
         return text
     cut = text[: most - 3]
@@ -30,8 +32,9 @@ def _field_names(header: str, field_separator: str) -> list[str]:
 def read_field_names(
     item_file: Path, field_separator: str = "\t", encoding: str = "utf-8"
 ) -> list[str]:
-    """The columns of an .item file, from its first line alone; none where the encoding is none,
-    which reading it will say.
+    """The columns of an .item file, from its first line; [] if the encoding is unknown.
+
+    Reading the whole file will raise the error about the encoding.
     """
     try:
         codecs.lookup(encoding)
@@ -44,24 +47,22 @@ def read_field_names(
 def _read_rows(
     item_file: Path, field_separator: str, encoding: str
 ) -> tuple[list[str], list[list[str]]]:
-    """Field names and data rows of an atomic file; rows are split plainly, as nothing in them is
-    quoted.
+    """Field names and data rows of an atomic file, in which nothing is quoted.
 
-    Not pandas: its reader turns literal texts such as "NA" or "null" into missing values.
+    Pandas is not used, because it reads texts such as "NA" or "null" as missing values.
     """
     if not item_file.is_file():
         raise FileNotFoundError(
             f"The item file {item_file} does not exist. Semantic IDs are built from item texts: "
-            "put the dataset's "
-            f"atomic .item file there, or point `data_path` at the folder that has it."
+            "put the dataset's atomic .item file there, or point `data_path` at the folder that "
+            "has it."
         )
     try:
         content = item_file.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{item_file} is not valid {encoding} (byte {error.start}). Set the config key "
-            "`encoding` to the file's "
-            f"encoding, or convert the file."
+            "`encoding` to the file's encoding, or convert the file."
         ) from error
     # Only \n ends a line: str.splitlines would also cut at characters such as U+2028 inside a text.
     lines = [line.rstrip("\r") for line in content.removeprefix("\ufeff").split("\n")]
@@ -74,9 +75,8 @@ def _read_rows(
         if len(values) != len(names):
             raise ValueError(
                 f"{item_file}, line {number}: {len(values)} values for the {len(names)} fields "
-                f"{names}. Fix the line, "
-                f"or set the config key `field_separator` (now {field_separator!r}) to the one the "
-                "file uses."
+                f"{names}. Fix the line, or set the config key `field_separator` (now "
+                f"{field_separator!r}) to the one the file uses."
             )
         rows.append(values)
     return names, rows
@@ -86,7 +86,7 @@ class ItemTable(NamedTuple):
     """The rows of an .item file.
 
     Attributes:
-        file: where they were read.
+        file: the file.
         fields: names of its columns.
         id_field: the column of raw item ids.
         rows: each item's values, in the order of ``fields``.
@@ -98,7 +98,7 @@ class ItemTable(NamedTuple):
     rows: dict[str, list[str]]
 
     def texts(self, text_fields: Sequence[str], item_tokens: Sequence[str]) -> ItemTexts:
-        """One text per item, in the given order; see `read_item_texts`."""
+        """One text per item, in the order of ``item_tokens``; see `read_item_texts`."""
         text_columns = [self.fields.index(field) for field in text_fields]
         other_columns = [
             c
@@ -127,8 +127,8 @@ class ItemTexts(NamedTuple):
 
     Attributes:
         texts: one per item.
-        from_others: how many are made of other fields than those asked for.
-        from_token: how many say the item's id alone.
+        from_others: how many are made of other fields than the configured ones.
+        from_token: how many consist only of the item's id.
     """
 
     texts: list[str]
@@ -139,20 +139,19 @@ class ItemTexts(NamedTuple):
 def read_items(
     item_file: Path, item_id_field: str, field_separator: str = "\t", encoding: str = "utf-8"
 ) -> ItemTable:
-    """Read an .item file; arguments as of `read_item_texts`.
+    """Read an .item file; arguments as for `read_item_texts`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no id column, a line with the wrong number of values, an item listed twice, or
-            another encoding.
+        ValueError: the id column is missing, a line has the wrong number of values, an item is
+            listed twice, or the file has another encoding.
     """
     item_file = Path(item_file)
     names, rows = _read_rows(item_file, field_separator, encoding)
     if item_id_field not in names:
         raise ValueError(
             f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config "
-            "key "
-            f"`ITEM_ID_FIELD` to the item id column."
+            "key `ITEM_ID_FIELD` to the item id column."
         )
     id_column = names.index(item_id_field)
     by_token: dict[str, list[str]] = {}
@@ -173,18 +172,16 @@ def read_item_texts(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> list[str]:
-    """One cleaned text per item token, in the given order, such as ``"Toy Story. Animation Comedy.
-    1995"``.
+    """One cleaned text per item, such as ``"Toy Story. Animation Comedy. 1995"``.
 
     Args:
-        item_file: atomic file whose header reads
-            ``item_id:token<sep>movie_title:token_seq<sep>...``.
+        item_file: atomic file whose header is ``item_id:token<sep>movie_title:token_seq<sep>...``.
         item_id_field: name of the item id column.
         text_fields: columns to join, in this order; empty values are left out.
-        item_tokens: raw item ids wanted. An item without any of the text fields gets a
-            deterministic stand-in: its other fields (``"field: value"``), or ``"item <token>"``
-            where it has none; both are counted and logged.
-        field_separator: what separates the columns.
+        item_tokens: raw ids of the items, whose order is that of the texts. An item without any of
+            the text fields gets a substitute: its other fields (``"field: value"``), or ``"item
+            <token>"`` if it has none. Substitutes are counted and logged.
+        field_separator: separator of the columns.
         encoding: the file's encoding.
 
     Raises:
@@ -197,15 +194,13 @@ def read_item_texts(
     if missing:
         raise ValueError(
             f"{item_file} has no column {missing} named in the config key `item_text_fields`; its "
-            "columns are "
-            f"{table.fields}. Name columns of this file in `item_text_fields`."
+            f"columns are {table.fields}. Name columns of this file in `item_text_fields`."
         )
     texts, from_others, from_token = table.texts(text_fields, item_tokens)
     if from_others or from_token:
-        getLogger().warning(
+        _logger.warning(
             f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} "
-            "of "
-            f"{table.file.name}: {from_others} are described by their other fields, {from_token} "
-            "by their id alone."
+            f"of {table.file.name}: {from_others} are described by their other fields, "
+            f"{from_token} by their id alone."
         )
     return texts

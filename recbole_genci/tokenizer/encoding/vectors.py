@@ -1,6 +1,4 @@
-"""Item vectors in files: a ``.npy`` of the user's own, and the cache of what an encoder made of the
-texts.
-"""
+"""Item vectors in files: a user's own ``.npy``, and the cache of encoded texts."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ VECTORS = "vectors"
 
 
 def ids_file_of(array_file: Path, ids_file: str | None) -> Path:
-    """The text file that names the rows of a ``.npy``: the one given, or the ``.txt`` beside it."""
+    """The text file that names the rows of a ``.npy``: ``ids_file``, or the ``.txt`` beside it."""
     return Path(ids_file).expanduser() if ids_file else array_file.with_suffix(".txt")
 
 
@@ -34,24 +32,23 @@ def file_revision(array_file: Path, ids_file: Path) -> str:
 
 
 def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[str]) -> np.ndarray:
-    """Rows of a ``.npy`` for the items asked for, in their order: ``[I, D]`` float32.
+    """The rows of a ``.npy`` for ``item_tokens``, in their order: ``[I, D]`` float32.
 
     Args:
         array_file: numbers ``[rows, D]``.
-        ids_file: one raw item id a line, row by row.
-        item_tokens: the items wanted; the files may hold more.
+        ids_file: one raw item id per line, in the order of rows.
+        item_tokens: the items; the files may hold more.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: not a two-dimensional array of finite numbers, rows and ids of different number,
-            an id listed twice, or items without a row; the first are named.
+        ValueError: the array is not two-dimensional or not finite, the numbers of rows and ids
+            differ, an id is listed twice, or items have no row; names the first ones.
     """
     for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
         if not file.is_file():
             raise FileNotFoundError(
                 f"`text_encoder: {array_file}` needs the file {file} ({what}), which does not "
-                "exist. Another place for the "
-                f"ids can be given as `text_encoder_ids`."
+                "exist. Another place for the ids can be given as `text_encoder_ids`."
             )
     try:
         vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
@@ -71,8 +68,7 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
     ):
         raise ValueError(
             f"{array_file} must hold numbers [items, D]; it holds "
-            f"{getattr(vectors, 'dtype', type(vectors))} "
-            f"{list(getattr(vectors, 'shape', []))}."
+            f"{getattr(vectors, 'dtype', type(vectors))} {list(getattr(vectors, 'shape', []))}."
         )
     if len(ids) != len(vectors):
         raise ValueError(
@@ -103,9 +99,7 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
 
 
 def vectors_of_file(settings: Mapping[str, Any], item_tokens: Sequence[str]) -> np.ndarray:
-    """``read_item_vectors`` of the files that ``settings`` name by ``text_encoder`` and
-    ``text_encoder_ids``.
-    """
+    """``read_item_vectors`` for the files of ``text_encoder`` and ``text_encoder_ids``."""
     array_file = Path(settings["text_encoder"]).expanduser()
     return read_item_vectors(
         array_file, ids_file_of(array_file, settings["text_encoder_ids"]), item_tokens
@@ -115,7 +109,7 @@ def vectors_of_file(settings: Mapping[str, Any], item_tokens: Sequence[str]) -> 
 def cache_file(
     cache_dir: Path, encoder: str, revision: str, options: dict, texts: Sequence[str]
 ) -> Path:
-    """Where the vectors of exactly these texts, encoder, revision and options lie."""
+    """The cache file for vectors of exactly these texts, encoder, revision and options."""
     key = hashlib.sha256(
         json.dumps([encoder, revision, options, list(texts)], sort_keys=True).encode()
     ).hexdigest()
@@ -123,7 +117,7 @@ def cache_file(
 
 
 def write_cached_vectors(file: Path, vectors: np.ndarray, encoder: str, revision: str) -> None:
-    """Write vectors ``[I, D]`` whole or not at all, with what they are."""
+    """Write vectors ``[I, D]`` atomically, with their encoder, revision and hash."""
     about = {
         "encoder": encoder,
         "revision": revision,
@@ -135,7 +129,7 @@ def write_cached_vectors(file: Path, vectors: np.ndarray, encoder: str, revision
 
 
 def read_cached_vectors(file: Path, num_items: int) -> np.ndarray | None:
-    """Cached vectors ``[num_items, D]``, or None where there are none.
+    """Cached vectors ``[num_items, D]``; None if there are none.
 
     Raises:
         ValueError: the file is damaged.

@@ -1,1 +1,1 @@
-"""Vectors to codes."""
+"""Turn vectors into codes."""

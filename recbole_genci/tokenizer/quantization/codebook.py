@@ -1,6 +1,4 @@
-"""The levels of a residual quantiser as a module: what the RQ-VAE and residual k-means have in
-common.
-"""
+"""The levels of a residual quantiser as a module, which RQ-VAE and residual k-means share."""
 
 from __future__ import annotations
 
@@ -16,12 +14,12 @@ _UNUSED = 1e-6  # average rows per step below which a code counts as unused
 
 
 class QuantizeOutput(NamedTuple):
-    """What the residual quantiser says about a batch of latents.
+    """The output of a residual quantiser for a batch of latents.
 
     Attributes:
         quantized: ``[B, d]`` sum of the chosen codes; no gradient.
         codes: ``[B, L]`` int64, 0-based.
-        residuals: ``[B, L, d]`` what each level was asked to quantise, with the encoder's gradient.
+        residuals: ``[B, L, d]`` input of each level, with the encoder's gradient.
         commitment: ``[L]`` squared distance of the residual to its detached code, mean over the
             batch.
     """
@@ -38,8 +36,8 @@ class Codebook(nn.Module):
     Args:
         num_codes: K.
         dim: d.
-        learned: codes are a parameter, moved by gradients; else a buffer, moved by ``update``
-            (EMA). Either way all state survives a reload.
+        learned: whether codes are a parameter that gradients move; else they are a buffer that
+            ``update`` moves (EMA). In both cases the state dict holds all state.
     """
 
     codes: Tensor
@@ -63,7 +61,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def set_codes(self, index: Tensor | slice, vectors: Tensor) -> None:
-        """Place codes at the given vectors and forget their past."""
+        """Set codes to ``vectors``, and reset their averages."""
         self.codes[index] = vectors
         if not self.learned:
             self.ema_sum[index] = vectors
@@ -77,20 +75,17 @@ class Codebook(nn.Module):
         count, total = cluster_sums(residual, index, len(self.codes))
         self.ema_count.mul_(decay).add_(count, alpha=1 - decay)
         self.ema_sum.mul_(decay).add_(total, alpha=1 - decay)
-        # Codes long unused keep their place: both averages have shrunk to nothing.
+        # A code that was unused for long keeps its place, as both averages have shrunk to nothing.
         mean = self.ema_sum / self.ema_count.clamp_min(_UNUSED)[:, None]
         self.codes.copy_(torch.where((self.ema_count > _UNUSED)[:, None], mean, self.codes))
 
     def loss(self, residual: Tensor, index: Tensor) -> Tensor:
-        """Squared distance of the codes to the detached residuals ``[B, d]`` they are to serve;
-        trains learned codes.
-        """
+        """Squared distance of learned codes to their detached residuals ``[B, d]``."""
         return (residual.detach() - self.codes[index]).square().sum(dim=1).mean()
 
 
 class ResidualQuantizer(nn.Module):
-    """Codebooks level by level (Eq. 3) behind an ``encode`` and before a ``decode``, which
-    subclasses give.
+    """Codebooks level by level (Eq. 3) between ``encode`` and ``decode``, which subclasses extend.
 
     Args:
         input_dim: D, width of the item embeddings.
@@ -115,19 +110,18 @@ class ResidualQuantizer(nn.Module):
         if min(input_dim, latent_dim) < 1 or not codebook_sizes or min(codebook_sizes) < 1:
             raise ValueError(
                 "A residual quantiser needs positive widths and at least one codebook: widths "
-                f"{input_dim} and {latent_dim}, "
-                f"codebooks {list(codebook_sizes)}. See the keys `codebook_dim` and "
-                "`codebook_size`."
+                f"{input_dim} and {latent_dim}, codebooks {list(codebook_sizes)}. See the keys "
+                "`codebook_dim` and `codebook_size`."
             )
         self.learned_codes = learned_codes
         self.codebooks = nn.ModuleList(
             Codebook(size, latent_dim, learned_codes) for size in codebook_sizes
         )
-        # The embeddings' mean and overall scale, so that loss and learning rate mean the same for
-        # any encoder.
+        # Inputs are centred and scaled, so that loss and learning rate mean the same for any
+        # encoder.
         self.register_buffer("input_mean", torch.zeros(input_dim))
         self.register_buffer("input_scale", torch.ones(()))
-        # A buffer and not an attribute: after a reload nobody may start the codebooks afresh.
+        # A buffer, so that a loaded state tells that its codebooks are set.
         self.register_buffer("initted", torch.tensor(False))
 
     @property
@@ -142,12 +136,13 @@ class ResidualQuantizer(nn.Module):
         """
         self.input_mean.copy_(embeddings.mean(dim=0))
         spread = (embeddings - self.input_mean).square().mean().sqrt()
-        # Rounding alone gives identical rows a tiny spread, which must not be blown up to 1.
+        # Rounding gives identical rows a tiny spread, which must not be scaled up to 1.
         self.input_scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
     def init_codebooks(self, codebooks: Sequence[Tensor]) -> None:
-        """Start every level at ``codebooks`` (one ``[K_n, d]`` each, from residual k-means; sizes
-        may be smaller).
+        """Set every level to one of ``codebooks``, each ``[K_n, d]``, from residual k-means.
+
+        K_n may be smaller than the size of the level.
         """
         if len(codebooks) != len(self.codebooks):
             raise ValueError(
@@ -160,9 +155,7 @@ class ResidualQuantizer(nn.Module):
         self.initted.fill_(True)
 
     def encode(self, embeddings: Tensor) -> Tensor:
-        """Latents ``[B, d]`` of raw embeddings ``[B, D]``: centred and scaled, unless a subclass
-        does more.
-        """
+        """Latents ``[B, d]`` of raw embeddings ``[B, D]``: here only centred and scaled."""
         return (embeddings - self.input_mean) / self.input_scale
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -184,8 +177,8 @@ class ResidualQuantizer(nn.Module):
             residuals.append(residual)
             commitment.append((residual - code).square().sum(dim=1).mean())
             quantized = quantized + code
-            # The detached code, not the straight-through one: else the levels below send the
-            # encoder no gradient.
+            # Subtract the detached code, not the straight-through one: else later levels would send
+            # the encoder no gradient.
             residual = residual - code
         return QuantizeOutput(
             quantized,

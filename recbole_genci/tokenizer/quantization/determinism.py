@@ -1,6 +1,4 @@
-"""The same arithmetic on every call: how sums are split among threads decides their last bits, and
-so some codes.
-"""
+"""Deterministic arithmetic: the number of threads changes rounding, and so some codes."""
 
 from __future__ import annotations
 
@@ -17,10 +15,10 @@ def _flushes_denormals() -> bool:
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Run the block with this many CPU threads in PyTorch and in BLAS, numbers below 1e-38 taken
-    for 0; then as before.
+    """Run the block with this many CPU threads in PyTorch and BLAS, and with flush-to-zero.
 
-    Results inside the block do not depend on the threads the machine or the caller has. They may
+    Flush-to-zero takes numbers below 1e-38 for 0. After the block the old settings are restored.
+    Results inside the block do not depend on the threads of the machine or the caller. They may
     still differ in the last bits between processors, library versions, and CPU and GPU.
     """
     before, flushed = torch.get_num_threads(), _flushes_denormals()

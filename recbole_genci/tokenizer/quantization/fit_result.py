@@ -1,10 +1,8 @@
-"""What every quantiser hands over: model, codes, and figures that say whether the codes are worth
-using.
-"""
+"""The result of fitting a quantiser: model, codes and their quality, with checks of the quality."""
 
 from __future__ import annotations
 
-from logging import getLogger
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,18 +18,16 @@ from recbole_genci.tokenizer.quantization.quality import (
 )
 from recbole_genci.tokenizer.quantization.spread import spread_codes
 
-_MIN_ITEMS_PER_CODE = (
-    4  # a small catalogue gets fewer codes, else its cohorts would be single items
-)
+_logger = logging.getLogger(__name__)
+
+# A small catalogue gets fewer codes; otherwise its cohorts would be single items.
+_MIN_ITEMS_PER_CODE = 4
 _COLLAPSED_SHARE = 0.5  # a level with a larger cohort has collapsed
-_GUARDED_CODES = 8  # levels smaller than this may rightly have a large cohort
-_ROUNDING = (
-    4  # decimal places, in units of the embeddings' spread, to which equal embeddings may differ
-)
-_DOUBTFUL_ERROR, _DIVERGED_ERROR = (
-    1.1,
-    10.0,
-)  # of the variance; decoding every item to the mean gives 1
+_GUARDED_CODES = 8  # a smaller level may rightly have a large cohort
+# Embeddings that are equal to so many decimal places, in units of their spread, count as equal.
+_ROUNDING = 4
+# Reconstruction error as a share of the variance; decoding every item to the mean has 1.
+_DOUBTFUL_ERROR, _DIVERGED_ERROR = 1.1, 10.0
 _CHUNK = 1 << 15
 _REMEDY = (
     "Set `codebook_balance: sinkhorn`, lower `codebook_size`, or choose another `text_encoder`"
@@ -40,7 +36,7 @@ _RQVAE_REMEDY = "with `quantizer: rqvae` also lower `rqvae_learning_rate` or rai
 
 
 class FitResult(NamedTuple):
-    """What a quantiser's fit returns.
+    """The result of fitting a quantiser.
 
     Attributes:
         model: the fitted quantiser, in eval mode.
@@ -57,29 +53,28 @@ def checked_embeddings(embeddings: np.ndarray) -> np.ndarray:
     """Embeddings as float32 ``[I >= 1, D >= 1]``.
 
     Raises:
-        ValueError: another shape, or values that are not finite.
+        ValueError: the shape is wrong, or values are not finite.
     """
     embeddings = np.asarray(embeddings, dtype=np.float32)
     if embeddings.ndim != 2 or 0 in embeddings.shape or not np.isfinite(embeddings).all():
+        problem = "" if np.isfinite(embeddings).all() else " with values that are not finite"
         raise ValueError(
             "The quantiser needs finite embeddings [I, D] of at least one item; it was given "
-            f"shape {embeddings.shape}"
-            f"{'' if np.isfinite(embeddings).all() else ' with values that are not finite'}."
+            f"shape {embeddings.shape}{problem}."
         )
     return embeddings
 
 
 def capped_size(data: Tensor, codebook_size: int) -> int:
-    """Codes per level that the catalogue ``[I, D]`` can fill, at most ``codebook_size``; a cap is
-    logged.
+    """The number of codes per level that the catalogue ``[I, D]`` can fill, at most
+    ``codebook_size``. A smaller number is logged.
     """
     distinct = len(torch.unique(data, dim=0))
     size = min(codebook_size, max(distinct // _MIN_ITEMS_PER_CODE, min(distinct, 2)))
     if size < codebook_size:
-        getLogger().info(
+        _logger.info(
             f"Codebooks capped at {size} codes instead of {codebook_size}: the catalogue has "
-            f"{distinct} distinct "
-            f"embeddings, and a cohort should hold {_MIN_ITEMS_PER_CODE} items."
+            f"{distinct} distinct embeddings, and a cohort should hold {_MIN_ITEMS_PER_CODE} items."
         )
     return size
 
@@ -107,75 +102,70 @@ def really_distinct(model: ResidualQuantizer, data: Tensor) -> int:
 
 
 def check_start(model: ResidualQuantizer, data: Tensor, size: int) -> None:
-    """Stop where k-means found fewer places for level 1 than ``size``, which `capped_size` says the
-    embeddings have.
+    """Check that k-means found ``size`` places for level 1, as many as `capped_size` allows.
 
     Raises:
-        RuntimeError: the network gives different embeddings one latent.
+        RuntimeError: the network gives different embeddings the same latent.
     """
-    found, distinct = model.codebook_sizes[0], really_distinct(model, data)
-    if found < size <= distinct:
+    places, distinct = model.codebook_sizes[0], really_distinct(model, data)
+    if places < size <= distinct:
         raise RuntimeError(
             f"The semantic IDs collapsed: the network puts the {distinct} different embeddings of "
-            f"{len(data)} items in "
-            f"{found} place{'' if found == 1 else 's'}, too few for {size} codes, so that cohorts "
-            "carry no information. "
-            f"{_REMEDY}; {_RQVAE_REMEDY}."
+            f"{len(data)} items in {places} place{'' if places == 1 else 's'}, too few for {size} "
+            f"codes, so that cohorts carry no information. {_REMEDY}; {_RQVAE_REMEDY}."
         )
 
 
 def check_error(error: float, model: ResidualQuantizer, data: Tensor) -> None:
-    """Stop or warn where a network's reconstruction error, as a share of the variance, is beyond
-    that of the mean.
+    """Warn or stop if a network reconstructs worse than the mean embedding.
+
+    Args:
+        error: the reconstruction error as a share of the variance.
+        model: the quantiser.
+        data: the embeddings ``[I, D]``.
 
     Raises:
         RuntimeError: training diverged.
     """
-    if (
-        error <= _DOUBTFUL_ERROR or really_distinct(model, data) < 2
-    ):  # equal embeddings have no variance to compare with
+    # Equal embeddings have no variance to compare with.
+    if error <= _DOUBTFUL_ERROR or really_distinct(model, data) < 2:
         return
-    told = (
+    message = (
         f"the reconstruction error of the RQ-VAE is {error:.4g} of the embeddings' variance, where "
-        "giving every item the "
-        f"mean embedding would be 1. Lower `rqvae_learning_rate`, or raise `rqvae_epochs`"
+        "giving every item the mean embedding would be 1. Lower `rqvae_learning_rate`, or raise "
+        "`rqvae_epochs`"
     )
     if error > _DIVERGED_ERROR:
-        raise RuntimeError(f"RQ-VAE training diverged: {told}.")
-    getLogger().warning(f"The semantic IDs say little about the items: {told}.")
+        raise RuntimeError(f"RQ-VAE training diverged: {message}.")
+    _logger.warning(f"The semantic IDs say little about the items: {message}.")
 
 
 def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
-    """Stop on a level that piles most items into one code, unless those items really have equal
-    embeddings.
+    """Stop if a level puts most items into one code, unless these items have equal embeddings.
 
     Raises:
-        RuntimeError: a level collapsed; its figures are named.
+        RuntimeError: a level collapsed; gives its figures.
     """
     equal_share = float(torch.unique(data, dim=0, return_counts=True)[1].max()) / len(data)
     if equal_share > _COLLAPSED_SHARE:
-        getLogger().warning(
+        _logger.warning(
             f"{equal_share:.1%} of the items have the same text embedding and must share their "
-            "codes; cohorts will "
-            f"say little about them. Choose richer `item_text_fields`."
+            "codes; cohorts will say little about them. Choose richer `item_text_fields`."
         )
     for number, level in enumerate(quality["levels"], start=1):
         limit = max(_COLLAPSED_SHARE, equal_share + 0.1)
         if level["codes"] >= _GUARDED_CODES and level["largest_share"] > limit:
             raise RuntimeError(
                 f"The semantic IDs collapsed: level {number} puts {level['largest_share']:.1%} of "
-                f"{quality['items']} "
-                f"items into one code ({level['used']} of {level['codes']} codes used, collision "
-                "rate "
-                f"{quality['collision_rate']:.1%}), so that its cohorts carry no information. "
-                f"{_REMEDY}; {_RQVAE_REMEDY}."
+                f"{quality['items']} items into one code ({level['used']} of {level['codes']} "
+                f"codes used, collision rate {quality['collision_rate']:.1%}), so that its cohorts "
+                f"carry no information. {_REMEDY}; {_RQVAE_REMEDY}."
             )
         if level["codes"] >= _GUARDED_CODES and not is_balanced(level):
-            getLogger().warning(
+            _logger.warning(
                 f"Level {number} of the semantic IDs is unbalanced: perplexity "
-                f"{level['perplexity']:.1f} of "
-                f"{level['codes']} codes, {level['largest_share']:.1%} of the items in one. "
-                f"{_REMEDY}."
+                f"{level['perplexity']:.1f} of {level['codes']} codes, "
+                f"{level['largest_share']:.1%} of the items in one. {_REMEDY}."
             )
 
 

@@ -1,6 +1,4 @@
-"""Residual k-means on the embeddings themselves: no network, no training, the honest comparison to
-the RQ-VAE.
-"""
+"""Residual k-means on the embeddings themselves, without a network: the baseline of the RQ-VAE."""
 
 from __future__ import annotations
 
@@ -31,21 +29,21 @@ def fit_rkmeans(
     device: str = "cpu",
     progress: BuildProgress = SILENT,
 ) -> FitResult:
-    """Codes by k-means on the centred embeddings, then on what it leaves, level by level.
+    """Fit codes level by level: k-means on the centred embeddings, then on each level's residuals.
 
     Args:
         embeddings: ``[I, D]`` float, finite.
         num_codebooks: L, levels without the collision digit.
-        codebook_size: K codes per level; capped for small catalogues, with a log line.
-        balance: ``sinkhorn`` moves centres to where they serve similar numbers of items;
-            ``nearest`` is plain k-means.
+        codebook_size: K codes per level; fewer for a small catalogue, with a log line.
+        balance: ``sinkhorn`` moves centres so that they serve similar numbers of items; ``nearest``
+            is plain k-means.
         spread: see `spread.spread_codes`.
-        seed: of the seeding; the global random state stays as it is.
+        seed: seed of the first centres; the global random state does not change.
         device: where the clustering runs.
-        progress: told of `RKMEANS_STAGES` stages, and of the steps of k-means.
+        progress: receives `RKMEANS_STAGES` stages, and the steps of k-means.
 
     Raises:
-        ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
+        ValueError: embeddings are not ``[I >= 1, D]`` or not finite.
         RuntimeError: a level collapsed into one large cohort.
     """
     data = torch.from_numpy(checked_embeddings(embeddings)).to(device)

@@ -48,7 +48,7 @@ def _restart_dead_codes(
     generator: torch.Generator,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Move codes that no item uses onto residuals their level serves badly, drawn by squared error."""
+    """Move unused codes onto badly served residuals of their level, drawn by squared error."""
     for level, book in enumerate(model.codebooks):
         index, residual = output.codes[:, level], output.residuals[:, level]
         dead = torch.nonzero(torch.bincount(index, minlength=len(book.codes)) == 0).flatten()

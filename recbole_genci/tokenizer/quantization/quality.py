@@ -1,6 +1,4 @@
-"""How good a set of codes is: collisions, use and balance of every level, and how much of the text
-they keep.
-"""
+"""The quality of codes: collisions, use and balance of each level, and how well they keep texts."""
 
 from __future__ import annotations
 
@@ -9,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-# Of the items in one code, or what four codes of an even level hold where there are few codes
+# The largest share of items in one code of a balanced level. With few codes, the share of four
+# codes of an even level is allowed.
 _BALANCED_SHARE = 0.1
-_NEIGHBOUR_SAMPLE = (
-    2000  # items whose neighbours are compared: enough for two digits, quick for any catalogue
-)
+# Number of items whose neighbours are compared: precise to two digits, and quick.
+_NEIGHBOUR_SAMPLE = 2000
 
 
 def collision_rate(codes: np.ndarray) -> float:
@@ -24,9 +22,9 @@ def collision_rate(codes: np.ndarray) -> float:
 def level_quality(codes: np.ndarray, level_size: int) -> dict[str, float]:
     """Use and balance of one level: codes ``[I]``, each below ``level_size``.
 
-    ``perplexity`` is the exponential of the entropy: how many equally large cohorts would be as
-    diverse. ``gini`` is 0 where all codes serve as many items, and near 1 where one code serves
-    them all.
+    ``perplexity`` is the exponential of the entropy: the number of equally large cohorts with the
+    same diversity. ``gini`` is 0 if all codes serve the same number of items, and near 1 if one
+    code serves them all.
     """
     count = np.bincount(codes, minlength=level_size)
     share = count[count > 0] / len(codes)
@@ -44,8 +42,9 @@ def level_quality(codes: np.ndarray, level_size: int) -> dict[str, float]:
 
 
 def is_balanced(level: Mapping[str, float]) -> bool:
-    """Whether a level's cohorts say something: a perplexity of half its codes, and no code with a
-    large share of items.
+    """Whether a level's cohorts carry information.
+
+    Its perplexity is then at least half its codes, and no code has a large share of the items.
     """
     largest = max(_BALANCED_SHARE, 4 / level["codes"])
     return level["perplexity"] >= level["codes"] / 2 and level["largest_share"] <= largest
@@ -66,11 +65,10 @@ def codes_quality(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, An
 
 
 def neighbor_recall(embeddings: np.ndarray, reconstruction: np.ndarray, k: int = 10) -> float:
-    """Share of each item's ``k`` nearest items by embedding that are also nearest by
-    reconstruction, both ``[I, D]``.
+    """Share of each item's ``k`` nearest items by embedding that are nearest by reconstruction too.
 
-    Large catalogues are thinned to evenly spaced items. NaN where there are too few items to have
-    neighbours.
+    Both arrays are ``[I, D]``. A large catalogue is thinned to evenly spaced items. The value is
+    NaN if there are too few items to have neighbours.
     """
     step = max(1, len(embeddings) // _NEIGHBOUR_SAMPLE)
     nearest = []
@@ -88,18 +86,17 @@ def neighbor_recall(embeddings: np.ndarray, reconstruction: np.ndarray, k: int =
 
 
 def describe_quality(quality: Mapping[str, Any]) -> str:
-    """The figures as a few lines for the log."""
+    """The figures in a few lines for the log."""
     lines = [
         f"{quality['items']} items, collision rate before the digit "
-        f"{quality['collision_rate']:.2%}, "
-        f"{quality['items_alone']:.1%} of items alone, largest bucket {quality['largest_bucket']}"
+        f"{quality['collision_rate']:.2%}, {quality['items_alone']:.1%} of items alone, largest "
+        f"bucket {quality['largest_bucket']}"
     ]
     for number, level in enumerate(quality["levels"], start=1):
         lines.append(
             f"level {number}: {level['used']}/{level['codes']} codes used, perplexity "
-            f"{level['perplexity']:.1f}, "
-            f"largest cohort {level['largest_share']:.1%} of items, gini {level['gini']:.2f}"
-            + ("" if is_balanced(level) else " (unbalanced)")
+            f"{level['perplexity']:.1f}, largest cohort {level['largest_share']:.1%} of items, "
+            f"gini {level['gini']:.2f}" + ("" if is_balanced(level) else " (unbalanced)")
         )
     lines.append(
         f"reconstruction error {quality['reconstruction_error']:.4f} of the embeddings' variance, "

@@ -1,11 +1,9 @@
-"""Residual quantisation (Eq. 3) and the residual k-means that starts its codebooks. Pure functions
-on tensors.
-"""
+"""Residual quantisation (Eq. 3), and residual k-means, which initialises its codebooks."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from logging import getLogger
 
 import numpy as np
 import torch
@@ -13,23 +11,22 @@ from torch import Tensor
 
 from recbole_genci.tokenizer.progress import NO_STEPS, SILENT, BuildProgress, Steps
 
+_logger = logging.getLogger(__name__)
+
 _CHUNK = 1 << 16  # rows per distance matrix, so that memory does not grow with the catalogue
 _BALANCE_ROUNDS = 10
 _BALANCE_ROWS = 1 << 15  # rows that balance a codebook: enough for thousands of codes
 _SINKHORN_EPSILON = 0.02  # sharpness of the transport plan, in units of the mean excess distance
 _SINKHORN_ITERATIONS = 8
 _LLOYD_ROUNDS = 50
-# What a round takes, in units of drawing one centre; for the time left alone.
+# Time of a round in units of drawing one centre, only to estimate the time left.
 _LLOYD_STEPS, _BALANCE_STEPS = 20, 40
-_EXACT_WIDTH = (
-    64  # vectors wider than this are clustered by the matrix-product distance, many times faster
-)
+# Wider vectors are clustered with the matrix-product distance, which is many times faster.
+_EXACT_WIDTH = 64
 
 
 def _distances(rows: Tensor, codebook: Tensor, exact: bool) -> Tensor:
-    """Euclidean distances ``[I, K]``; without the matrix-product shortcut equal codes are exactly
-    equally far.
-    """
+    """Euclidean distances ``[I, K]``. With ``exact``, equal codes have exactly equal distances."""
     mode = "donot_use_mm_for_euclid_dist" if exact else "use_mm_for_euclid_dist"
     return torch.cdist(rows, codebook, compute_mode=mode)
 
@@ -40,8 +37,8 @@ def nearest_code(residual: Tensor, codebook: Tensor, exact: bool = True) -> tupl
     Args:
         residual: ``[I, D]``.
         codebook: ``[K, D]``.
-        exact: ties are real ties. Without it wide vectors are faster, and near-ties fall either
-            way.
+        exact: whether equal distances are exactly equal. Otherwise wide vectors are faster, and
+            rounding decides near-ties.
 
     Returns:
         ``(codes [I] int64, squared_distance [I])``.
@@ -50,7 +47,7 @@ def nearest_code(residual: Tensor, codebook: Tensor, exact: bool = True) -> tupl
     for rows in residual.split(_CHUNK):
         distance = _distances(rows, codebook, exact)
         smallest, index = distance.min(dim=1)
-        # argmin promises the first of several minima on every device; min does not.
+        # argmin returns the first of several minima on every device; min does not promise it.
         codes.append(distance.argmin(dim=1) if index.numel() else index)
         distances.append(smallest.square())
     return torch.cat(codes), torch.cat(distances)
@@ -86,8 +83,7 @@ def residual_quantize(
         ):
             raise ValueError(
                 f"The codebook of level {level} has shape {tuple(book.shape)}, the vectors "
-                f"{tuple(residual.shape)}; "
-                f"expected [K, D] with K >= 1 and [I, D] of the same D."
+                f"{tuple(residual.shape)}; expected [K, D] with K >= 1 and [I, D] of the same D."
             )
     quantized = torch.zeros_like(residual)
     codes = []
@@ -100,8 +96,9 @@ def residual_quantize(
 
 
 def cluster_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
-    """Rows per code and their sum: ``(count [K], sum [K, D])``, by matrix products, which repeat
-    bit for bit.
+    """Number of rows per code and their sum: ``(count [K], sum [K, D])``.
+
+    Matrix products make the result reproducible bit for bit.
     """
     count = rows.new_zeros(num_codes)
     total = rows.new_zeros(num_codes, rows.shape[1])
@@ -116,8 +113,8 @@ def draw_rows(weight: Tensor, number: int, generator: torch.Generator) -> Tensor
     """Indices of at most ``number`` distinct rows, drawn with probability proportional to ``weight
     [I]``.
 
-    Rows of weight zero are never drawn, so fewer may come back. The draw happens on the CPU, the
-    same on any device.
+    Rows of weight 0 are never drawn, so there may be fewer. The CPU draws, so that any device gets
+    the same rows.
     """
     uniform = torch.rand(len(weight), generator=generator, dtype=torch.float64)
     # Efraimidis and Spirakis: the largest log(u) / w are a weighted sample without replacement.
@@ -134,7 +131,7 @@ def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator, steps: 
     distance = (z - z[chosen[0]]).square().sum(dim=1)
     while len(chosen) < num_codes:
         drawn = draw_rows(distance, 1, generator)
-        if len(drawn) == 0:  # every row is a centre already
+        if len(drawn) == 0:  # every row is already a centre
             break
         chosen.append(int(drawn[0]))
         distance = torch.minimum(distance, (z - z[chosen[-1]]).square().sum(dim=1))
@@ -154,16 +151,16 @@ def kmeans(
 
     Args:
         z: ``[I, D]``.
-        num_codes: capped at the number of distinct rows, with a log line.
+        num_codes: number of centres; at most the number of distinct rows, with a log line.
         generator: a CPU generator; the same state gives the same centres bit for bit.
-        max_iterations: stop here if assignments still change.
-        steps: told of every centre drawn and every round.
+        max_iterations: largest number of rounds.
+        steps: counts every drawn centre and every round.
 
     Returns:
         ``[K, D]`` centres, ``K <= num_codes``.
 
     Raises:
-        ValueError: no rows, or rows that are not finite.
+        ValueError: there are no rows, or they are not finite.
     """
     if z.ndim != 2 or len(z) == 0 or not bool(torch.isfinite(z).all()):
         raise ValueError(
@@ -171,7 +168,7 @@ def kmeans(
         )
     distinct = len(torch.unique(z, dim=0))
     if distinct < num_codes:
-        getLogger().info(
+        _logger.info(
             f"Codebook capped at {distinct} codes instead of {num_codes}: no more rows are "
             "distinct."
         )
@@ -193,11 +190,10 @@ def kmeans(
 
 
 def balanced_codes(z: Tensor, centres: Tensor) -> Tensor:
-    """Assign rows ``[I, D]`` so that every centre ``[K, D]`` serves about I / K of them (Sinkhorn);
-    ``[I]`` int64.
+    """Assign rows ``[I, D]`` so that each centre ``[K, D]`` serves about I / K rows: ``[I]`` int64.
 
-    The cost is what a row pays beyond its nearest centre, divided by its mean, so that the kernel
-    cannot overflow.
+    This is Sinkhorn's algorithm. The cost is a row's distance beyond its nearest centre, divided by
+    the mean, so that the kernel cannot overflow.
     """
     cost = _distances(z, centres, exact=z.shape[1] <= _EXACT_WIDTH).square().double()
     cost -= cost.min(dim=1, keepdim=True).values
@@ -217,11 +213,9 @@ def balance_centres(
 ) -> Tensor:
     """Move k-means centres ``[K, D]`` to the means of a balanced assignment of the rows ``[I, D]``.
 
-    Plain k-means spends its codes on outliers and leaves the dense middle of a residual to one
-    code, which then holds
-    a fifth to two thirds of a real catalogue: no cohort. Balanced centres are as dense as the rows
-        are, and the plain
-    nearest-code rule of Eq. 3 on them gives cohorts of similar size.
+    Plain k-means spends its codes on outliers, and one code serves the dense middle of a residual:
+    a fifth to two thirds of a real catalogue, which is no cohort. Balanced centres are as dense as
+    the rows, so that the nearest-code rule of Eq. 3 gives cohorts of similar size.
     """
     if len(z) > _BALANCE_ROWS:
         z = z[torch.randperm(len(z), generator=generator)[:_BALANCE_ROWS].to(z.device)]
@@ -240,33 +234,34 @@ def residual_kmeans(
     balance: bool = True,
     progress: BuildProgress = SILENT,
 ) -> list[Tensor]:
-    """One k-means per level over *all* rows, each on what the level before left (Eq. 3's start).
+    """Run one k-means per level over *all* rows, each on the residuals of the level before.
+
+    It initialises the codebooks of Eq. 3.
 
     Args:
         z: ``[I, D]``.
         num_codebooks: L.
         codebook_size: K.
         generator: see `kmeans`.
-        balance: see `balance_centres`; without it this is plain residual k-means.
-        progress: told of the steps of all levels.
+        balance: see `balance_centres`; False is plain residual k-means.
+        progress: receives the steps of all levels.
 
     Returns:
         ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
     """
     residual = torch.as_tensor(z)
     codebooks = []
-    of_level = (
+    level_steps = (
         codebook_size + _LLOYD_ROUNDS * _LLOYD_STEPS + balance * _BALANCE_ROUNDS * _BALANCE_STEPS
     )
-    with progress.steps(num_codebooks * of_level) as steps:
+    with progress.steps(num_codebooks * level_steps) as steps:
         for level in range(1, num_codebooks + 1):
             codebook = kmeans(residual, codebook_size, generator, steps=steps)
             if balance:
-                steps.skip_to(
-                    level * of_level - _BALANCE_ROUNDS * _BALANCE_STEPS
-                )  # most need fewer rounds
+                # k-means may have ended before its last round.
+                steps.skip_to(level * level_steps - _BALANCE_ROUNDS * _BALANCE_STEPS)
                 codebook = balance_centres(residual, codebook, generator, steps)
             codebooks.append(codebook)
             residual = residual - codebook[nearest_code(residual, codebook)[0]]
-            steps.skip_to(level * of_level)
+            steps.skip_to(level * level_steps)
     return codebooks

@@ -1,11 +1,9 @@
-"""RQ-VAE (Eq. 3; TIGER): an autoencoder whose latent is replaced by a sum of codes, one code per
-level.
+"""RQ-VAE (Eq. 3; TIGER): an autoencoder whose latent is replaced by a sum of codes, one per level.
 
-Codebooks follow an exponential moving average (EMA) of the residuals they serve, or gradients
-(`codebook_update`). EMA is
-the default: each code stays the centre of a cohort, which is what k-means starts it as, and there
-    is no second learning
-rate to balance. Both can follow a balanced assignment (see `quantize.balanced_codes`).
+`codebook_update` says how codes learn: a code is an exponential moving average (EMA) of its
+residuals, or gradients move it. EMA is the default: a code stays the centre of a cohort, as k-means
+initialises it, and there is no second learning rate to balance. Both can use a balanced assignment
+(see `residual_kmeans.balanced_codes`).
 """
 
 from __future__ import annotations
@@ -52,7 +50,7 @@ class RQVAE(ResidualQuantizer):
         codebook_sizes: codes per level, one entry a level.
         latent_dim: d, width of latents and codes.
         hidden_size: widths between D and d; the decoder mirrors them.
-        learned_codes: gradients move the codes, instead of EMA.
+        learned_codes: whether gradients move the codes, instead of EMA.
     """
 
     def __init__(
@@ -74,9 +72,7 @@ class RQVAE(ResidualQuantizer):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Xavier weights and zero biases from the given CPU generator (call before moving to
-        another device).
-        """
+        """Set Xavier weights and zero biases with a CPU generator, before moving to a device."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
@@ -104,7 +100,8 @@ class RQVAE(ResidualQuantizer):
         )
 
     def reconstruction_loss(self, reconstruction: Tensor, embeddings: Tensor) -> Tensor:
-        """Squared error in scaled units, summed over D (a mean would be dwarfed by the commitment)
-        and averaged.
+        """Squared error in scaled units, summed over D, mean over the batch.
+
+        With a mean over D the commitment loss would dominate.
         """
         return ((reconstruction - embeddings) / self.input_scale).square().sum(dim=1).mean()

@@ -1,6 +1,4 @@
-"""Fewer collisions: different items with the same codes take the nearest last-level codes that are
-still free.
-"""
+"""Avoid collisions: different items with the same codes get the nearest free last-level codes."""
 
 from __future__ import annotations
 
@@ -10,13 +8,13 @@ from torch import Tensor
 
 
 def _numbered(rows: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number of each distinct row, in the order of their values: ``([I], how many)``."""
+    """Number the distinct rows in the order of their values: ``([I], number of distinct rows)``."""
     distinct, number = np.unique(rows, axis=0, return_inverse=True)
     return number.reshape(-1), len(distinct)
 
 
 def _first_of_each(place: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """For each distinct place the position of its smallest cost; of equal costs the first."""
+    """The position of the smallest cost of each distinct place; the first of equal costs."""
     order = np.lexsort((np.arange(len(place)), cost, place))
     return order[np.r_[True, place[order][1:] != place[order][:-1]]]
 
@@ -27,16 +25,16 @@ def spread_codes(
     """Move items that share all codes to the nearest last-level code that is free under their
     prefix.
 
-    Of the items that want a code the nearest gets it; the others go on to their next nearest free
-    one. Items with equal residuals (the same text) stay together: nothing but their ids tells them
-    apart. Where a prefix has more items than the last level has codes, the rest keep their nearest.
-    The result does not depend on the order of rows.
+    The nearest of the items that want a code gets it; the others try their next nearest free code.
+    Items with equal residuals (the same text) stay together, because only their ids differ. If a
+    prefix has more items than the last level has codes, the remaining items keep their nearest
+    code. The result does not depend on the order of rows.
 
     Args:
         codes: ``[I, L]`` nearest codes (Eq. 3).
-        residual: ``[I, d]`` what the last level was asked to quantise.
-        codebook: ``[K, d]`` of the last level.
-        published: ``[P, L]`` codes that are taken and never move.
+        residual: ``[I, d]`` input of the last level.
+        codebook: ``[K, d]`` codes of the last level.
+        published: ``[P, L]`` codes that are occupied and never change.
 
     Returns:
         ``[I, L]`` int64; only the last column may differ.

@@ -1,1 +1,1 @@
-"""What a person reads of a tokenizer's work."""
+"""Reports on semantic IDs for people."""

@@ -1,10 +1,8 @@
-"""Pictures of semantic IDs: how codes are used at every level, and where level-1 cohorts lie among
-the items.
-"""
+"""Pictures of semantic IDs: the use of codes at each level, and a map of the level-1 cohorts."""
 
 from __future__ import annotations
 
-from logging import getLogger
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +10,15 @@ import numpy as np
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
 
+_logger = logging.getLogger(__name__)
+
 CODE_USAGE, ITEM_MAP = "code_usage.png", "items_tsne.png"
-_MAPPED_ITEMS = 3000  # t-SNE takes minutes beyond
-_COLOURED_CODES = 20  # as many colours as one can tell apart
+_MAPPED_ITEMS = 3000  # with more items t-SNE takes minutes
+_COLOURED_CODES = 20  # about as many colours as one can tell apart
 
 
 def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
-    """Items per code, the most used first, one panel a level; an even level is a flat line."""
+    """Draw items per code, most used first, one panel per level; an even level is a flat line."""
     levels = ids.num_levels - 1
     figure, axes = row_of_axes(levels, 4 * levels, 3)
     for level, axis in enumerate(axes):
@@ -30,17 +30,17 @@ def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
 
 
 def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> None:
-    """t-SNE of the items' vectors ``[I, D]``, evenly thinned; the largest level-1 cohorts in
-    colour, the others grey.
+    """Draw a t-SNE map of the items' vectors ``[I, D]``, evenly thinned.
+
+    The largest level-1 cohorts have colours, the others are grey.
     """
     from sklearn.manifold import TSNE
 
     step = -(-len(vectors) // _MAPPED_ITEMS)
     codes, vectors = ids.codes[::step, 0], vectors[::step]
     perplexity = min(30.0, (len(vectors) - 1) / 3)
-    vectors = (
-        vectors / np.abs(vectors).max()
-    )  # the map has no scale, but squares of tiny numbers would all be 0
+    # The map has no scale, and squares of tiny numbers would all be 0.
+    vectors = vectors / np.abs(vectors).max()
     place = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors)
     largest = np.argsort(-np.bincount(codes), kind="stable")[:_COLOURED_CODES]
     rank = np.full(codes.max() + 1, -1)
@@ -57,18 +57,19 @@ def plot_items(ids: SemanticIDs, vectors: np.ndarray, file: Path, seed: int) -> 
 
 
 def write_plots(ids: SemanticIDs, vectors: np.ndarray, folder: Path, seed: int) -> list[str]:
-    """Write both pictures into ``folder``; returns their names, none without matplotlib, no map of
-    what cannot be mapped.
+    """Write both pictures into ``folder``, and return their names.
+
+    Without matplotlib there are none; if the items cannot be mapped there is no map.
     """
     if not can_draw():
-        getLogger().warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
+        _logger.warning(f"No plots: matplotlib is not installed. `{INSTALL}` brings it.")
         return []
     plot_code_usage(ids, folder / CODE_USAGE)
     if len(ids) < 4 or np.ptp(vectors, axis=0).max() == 0:
-        getLogger().info(f"No {ITEM_MAP}: there are too few different items to map.")
+        _logger.info(f"No {ITEM_MAP}: there are too few different items to map.")
         return [CODE_USAGE]
     if vectors.shape[1] < 2:
-        getLogger().info(f"No {ITEM_MAP}: item vectors of width 1 have no second dimension to map.")
+        _logger.info(f"No {ITEM_MAP}: item vectors of width 1 have no second dimension to map.")
         return [CODE_USAGE]
     plot_items(ids, vectors, folder / ITEM_MAP, seed)
     return [CODE_USAGE, ITEM_MAP]

@@ -1,6 +1,4 @@
-"""The quality report of semantic IDs: figures and example cohorts that a person can judge, as JSON
-and Markdown.
-"""
+"""The quality report of semantic IDs, as JSON and Markdown: figures and example cohorts."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ _TEXTS = 6  # shown per cohort
 
 
 def _evenly(values: Sequence[Any] | np.ndarray, number: int) -> list[Any]:
-    """At most ``number`` of the values, evenly spaced, the first among them."""
+    """At most ``number`` of the values, evenly spaced, with the first one."""
     return [
         values[i]
         for i in np.unique(np.linspace(0, len(values) - 1, min(number, len(values))).astype(int))
@@ -28,8 +26,9 @@ def _evenly(values: Sequence[Any] | np.ndarray, number: int) -> list[Any]:
 
 
 def example_cohorts(ids: SemanticIDs, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Some cohorts of each level, from the largest to the median one, with some of their items,
-    chosen by size alone.
+    """Some cohorts of each level with some of their items.
+
+    Cohorts are chosen by size, from the largest to the median one.
     """
     cohorts = []
     for level in range(ids.num_levels - 1):
@@ -47,11 +46,11 @@ def example_cohorts(ids: SemanticIDs, texts: Sequence[str]) -> list[dict[str, An
 
 
 def quality_report(ids: SemanticIDs, texts: Sequence[str]) -> dict[str, Any]:
-    """Everything the report says, ready for JSON.
+    """The content of the report, ready for JSON.
 
     Args:
-        ids: with the manifest of their build.
-        texts: one per item.
+        ids: semantic IDs with the manifest of their build.
+        texts: one text per item.
     """
     return {
         "digest": ids.digest,

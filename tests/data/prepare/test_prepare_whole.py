@@ -71,9 +71,9 @@ def failure(capsys, **keys):
         ),
         (
             ["--format=movielens", "--input=x", "--dataset=../d"],
-            "--dataset=../d is a name, not a path",
+            "--dataset=../d must be a name, not a path",
         ),
-        (["--format=movielens", "--input=x", "--dataset=.d"], "is a name, not a path"),
+        (["--format=movielens", "--input=x", "--dataset=.d"], "must be a name, not a path"),
         (
             ["--format=movielens", "--input=x", "--dataset=d", "--max_malformed=2"],
             "max_malformed: 2 is not a number from 0 to below 1",

@@ -20,7 +20,7 @@ from recbole_genci.model.baselines.mirrn_layers import (
 
 
 def chosen_by_definition(query, history, hyperplanes, k):
-    """Positions of the k nearest by Hamming distance, later ones first among equals, by time."""
+    """The k nearest positions by Hamming distance, of equal ones the latest, by time."""
 
     def code(vector):
         return vector @ hyperplanes > 0

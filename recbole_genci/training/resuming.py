@@ -1,6 +1,4 @@
-"""A run in a folder of its own, trained from the start or from where it was stopped: trials and
-experiments use it.
-"""
+"""Train a run in its own folder, or resume it there. Trials and experiments use it."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from recbole_genci.training.run import train_and_evaluate
 from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE, STATE_FILE, WEIGHTS_FILE
 
 
-def train_or_go_on(
+def train_or_resume(
     config: Config,
     parts: Sequence[CTRDataset],
     semantic_ids: SemanticIDs | None,
@@ -26,37 +24,36 @@ def train_or_go_on(
     callback_fn: Callable[[int, float], None] | None = None,
     heading: Heading | None = None,
 ) -> dict:
-    """Train the one run that ``folder`` is for. A run that was stopped there goes on from its last
-    evaluated epoch, one that was stopped before that or has lost its weights starts anew, and one
-    that has been tested is only read.
+    """Train a run in its own folder, or resume it there.
+
+    A stopped run resumes after its last evaluated epoch. A run that was stopped before its first
+    evaluation, or has lost its weights, starts again. A run that has been tested is only read.
 
     Args:
         config: the run's Config; its ``checkpoint_dir`` becomes ``folder``.
-        parts: training, validation and test part.
+        parts: the training, validation and test part.
         semantic_ids: for models that read them.
-        folder: of this run alone; holds ``<model>-<dataset>-<time>/``.
-        test, callback_fn, heading: as of ``train_and_evaluate``.
+        folder: the folder of this run alone; the run is in its ``<model>-<dataset>-<time>/``.
+        test, callback_fn, heading: as for ``train_and_evaluate``.
 
     Returns:
         dict: what ``train_and_evaluate`` returns.
 
     Raises:
-        ValueError: the training state is damaged, or of other rows or semantic IDs.
+        ValueError: the training state is damaged, or belongs to other rows or semantic IDs.
     """
     config["checkpoint_dir"] = str(folder)
     tested = next(
         (file for file in folder.glob(f"*/{METRICS_FILE}") if _is_whole(file.parent)), None
     )
     if test and tested:
-        (tested.parent / STATE_FILE).unlink(
-            missing_ok=True
-        )  # of a run killed right after its last file was written
+        # The process may have been killed right after it wrote the last file.
+        (tested.parent / STATE_FILE).unlink(missing_ok=True)
         return json.loads(tested.read_text(encoding="utf-8")) | {"folder": str(tested.parent)}
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
-        shutil.rmtree(
-            folder, ignore_errors=True
-        )  # a run killed before its first epoch ended, or without its weights
+        # The run was killed before its first epoch ended, or has lost its weights.
+        shutil.rmtree(folder, ignore_errors=True)
     resumed = stopped.parent if stopped else None
     return train_and_evaluate(
         config, parts, semantic_ids, resumed, test, callback_fn, heading=heading
@@ -64,7 +61,8 @@ def train_or_go_on(
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a tested run still has what ``recbole_genci.load`` needs: people delete weights to
-    save room.
+    """Whether a tested run still has the files that ``recbole_genci.load`` needs.
+
+    People delete weights to save disk space.
     """
     return all((folder / name).is_file() for name in (WEIGHTS_FILE, DATA_FILE))
