@@ -67,9 +67,9 @@ class Outcome:
         folder = self.request.folder
         lines = {
             line.name: tuple(
-                RunResult.of(run, self.store.run_folder(run)) for run in self.of_line(line)
+                RunResult.of(run, self.store.run_folder(run)) for run in self.of_variant(line)
             )
-            for line in self.request.lines
+            for line in self.request.variants
         }
         failed = tuple(
             FailedRun(line, run["model"], run["seed"], run["error"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_genci.experiments.definition import Line
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, curve, dot_plot
 from recbole_genci.experiments.tables import Column, Table
@@ -66,7 +66,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     return Report({"table": Table(_COLUMNS, rows)}, [remark], [picture])
 
 
-def _valid_auc(outcome: Outcome, variant: Line) -> float | None:
+def _valid_auc(outcome: Outcome, variant: Variant) -> float | None:
     runs = outcome.of_variant(variant)
     return (
         sum(run["best_valid"]["auc"] for run in runs) / len(runs)
