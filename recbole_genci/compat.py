@@ -101,9 +101,12 @@ def anomaly_detection_as_it_was() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_syntax_warnings():
-    """model/sequential_recommender/dien.py:394, 439 write ``\\p`` in docstrings. Python 3.12 and later warn of it when they first
-    compile the file, which after an installation by uv is in the user's first run.
+def without_syntax_warnings() -> Iterator[None]:
+    """Show no SyntaxWarning inside the block, which imports a model of RecBole.
+
+    model/sequential_recommender/dien.py:394, 439 write ``\\p`` in docstrings. Python 3.12 and later
+    warn of it when they first compile the file, which after an installation by uv is in the user's
+    first run.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)

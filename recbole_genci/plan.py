@@ -66,6 +66,7 @@ def prepare(
     Raises:
         ValueError, FileNotFoundError: as for ``run``.
     """
+    models: Sequence[str | type]
     if isinstance(model, str):
         models = model.split(",")
     else:

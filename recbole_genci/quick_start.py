@@ -119,7 +119,7 @@ def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
     )
 
 
-def _save_table(runs: list[dict], config, command: str) -> Path:
+def _save_table(runs: list[dict], config: Config, command: str) -> Path:
     folder = new_folder(Path(config["results_dir"]), config["dataset"])
     table = save_comparison(runs, folder, command)
     _logger.info(f"Test results, also in {folder}/:\n{aligned(table)}")
@@ -142,7 +142,9 @@ def _train(
     return metrics | {"folder": str(folder)}
 
 
-def resume(folder: str | Path, model=None, trust_code: bool = False) -> RunResult:
+def resume(
+    folder: str | Path, model: str | type | None = None, trust_code: bool = False
+) -> RunResult:
     """Resume a stopped run after its last evaluated epoch; results are those of an unstopped run.
 
     Args:

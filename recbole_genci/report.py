@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +35,7 @@ _READ = (
 )
 
 
-def comparison_table(runs: list[dict]) -> pd.DataFrame:
+def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
     """Aggregate runs into one line per model, in the order in which the models first ran.
 
     Args:

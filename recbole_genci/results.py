@@ -14,9 +14,11 @@ pickled; for JSON write ``dict(result)``.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 import pandas as pd
 
@@ -29,9 +31,12 @@ from recbole_genci.utils.validation import nearest
 class _Content(Mapping):
     """A result that is also the mapping that its file holds."""
 
-    _content: dict
+    @property
+    @abstractmethod
+    def _content(self) -> dict:
+        """The mapping."""
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         return self._content[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -104,7 +109,7 @@ class RunResult(_Content):
         """How many epochs were trained."""
         return self.metrics["epochs"]
 
-    def load(self, model=None, trust_code: bool = False) -> SavedRun:
+    def load(self, model: str | type | None = None, trust_code: bool = False) -> SavedRun:
         """The model, rows and configuration of the run; arguments and errors as of
         ``recbole_genci.load``.
         """
@@ -132,7 +137,13 @@ class Results(Sequence):
     folder: Path | None
     command: str
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> RunResult: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RunResult, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> RunResult | tuple[RunResult, ...]:
         return self.runs[index]
 
     def __len__(self) -> int:
@@ -166,11 +177,13 @@ class Results(Sequence):
                 f"metric: '{metric}' was not measured; the runs have {', '.join(known)}."
                 f"{nearest(name, known)}"
             )
-        defined = [run for run in self.runs if run.best_valid.get(name) is not None]
+        defined = [
+            (run, value) for run in self.runs if (value := run.best_valid.get(name)) is not None
+        ]
         if not defined:
             raise ValueError(f"metric: {metric} of the validation rows is undefined in all runs.")
         sign = 1 if smaller_is_better else -1
-        return min(defined, key=lambda run: sign * run.best_valid[name])
+        return min(defined, key=lambda each: sign * each[1])[0]
 
     def __repr__(self) -> str:
         return "\n".join(["Results(", *(f"  {run!r}," for run in self.runs), f"  {self.folder})"])

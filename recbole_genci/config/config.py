@@ -136,7 +136,7 @@ def _yaml_loader() -> type:
 
 
 @functools.lru_cache(maxsize=256)
-def _content(text: str):
+def _content(text: str) -> Any:
     return yaml.load(text, Loader=_yaml_loader())
 
 
@@ -179,7 +179,8 @@ class Config(RecBoleConfig):
         self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
         self._known_keys = self._key_table.keys() | UNLISTED_KEYS
-        self._files, self._properties = [], []
+        self._files: list[tuple[str | Path, dict[str, Any]]] = []
+        self._properties: list[tuple[str | Path, dict[str, Any]]] = []
         try:
             super().__init__(model, dataset, listed_files(config_file_list), config_dict)
         except TypeError as error:  # RecBole raises it for a value of the wrong kind
@@ -190,7 +191,7 @@ class Config(RecBoleConfig):
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()
 
-    def _build_yaml_loader(self):
+    def _build_yaml_loader(self) -> type:
         return _yaml_loader()
 
     def _init_parameters_category(self) -> None:
@@ -258,7 +259,7 @@ class Config(RecBoleConfig):
         self.internal_config_dict.update(entry.changed_defaults)
         self._properties.append((Path(entry.base), entry.changed_defaults))
 
-    def _update_internal_config_dict(self, file):
+    def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
         # RecBole's (configurator.py:231) parses the file again for every Config.
         content = copy.deepcopy(_content(Path(file).read_text(encoding="utf-8"))) or {}
         self._properties.append((file, content))
@@ -269,8 +270,9 @@ class Config(RecBoleConfig):
         final = super()._get_final_config_dict()
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
-    def _set_default_parameters(self):
-        own_files, written = set(map(str, self._entry.own_files)), {}
+    def _set_default_parameters(self) -> None:
+        own_files = set(map(str, self._entry.own_files))
+        written: dict[str, Any] = {}
         for file, content in self._properties:
             written |= content if str(file) in own_files else {}
         # Our own defaults are of their kinds, as a test shows; those beside a person's model may

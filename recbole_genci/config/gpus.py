@@ -52,7 +52,8 @@ def choose(config: Mapping[str, Any], by_hand: Mapping[str, Any]) -> str:
     if _process.shown not in (None, requested) and torch.cuda.is_available():
         raise ValueError(
             f"gpu_id: {by_hand['gpu_id']!r} was asked for, but this process began with GPU "
-            f"{_process.shown!r}, and CUDA lets a process choose once. Start another process for it."
+            f"{_process.shown!r}, and CUDA lets a process choose once. Start another process for "
+            "it."
         )
     return requested
 

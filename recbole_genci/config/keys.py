@@ -183,6 +183,7 @@ def _keys_of_text(file: Path, text: str) -> tuple[Key, ...]:
             continue
         line = name.start_mark.line
         said = _COMMENT.fullmatch(_comment(text, name, value))
+        assert said is not None  # every text matches
         kind, meaning = _kind_of(said["kind"], file, line + 1), said["meaning"].strip()
         if said["kind"] and kind is None and not _is_recboles(file):
             meaning = f"({said['kind']}) {meaning}"  # brackets that are part of a sentence

@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Any
 
 from recbole_genci.utils.validation import LIST_HINT
 
@@ -68,7 +69,7 @@ class Kind:
             raise ValueError(f"'({words})' says no kind of value.")
         return kind
 
-    def accepts(self, value) -> bool:
+    def accepts(self, value: Any) -> bool:
         """Whether ``value`` is of this kind; numpy's numbers count as Python's."""
         if self.base in ("any", NO_EFFECT):
             return True
@@ -89,7 +90,7 @@ class Kind:
             )
         return isinstance(value, Mapping)
 
-    def _in_range(self, value) -> bool:
+    def _in_range(self, value: Any) -> bool:
         try:
             finite = math.isfinite(value)
         except OverflowError:  # a whole number beyond all floats
@@ -137,7 +138,7 @@ class Kind:
         said = "neither True nor False" if is_switch else f"not {self.expected()}"
         return f"{key}: {value!r} is {said}.{hint}"
 
-    def check(self, key: str, value) -> None:
+    def check(self, key: str, value: object) -> None:
         """Refuse a value of another kind.
 
         Raises:
@@ -199,7 +200,7 @@ def _range_of(words: str, text: str) -> dict:
     elif match := _INTERVAL.fullmatch(words):
         low, holds_low = float(match[2]), match[1] == "["
         high, holds_high = float(match[3]), match[4] == "]"
-    if match is None or (high is not None and low > high):
+    if match is None or (low is not None and high is not None and low > high):
         raise ValueError(f"'({text})': '{words}' is no range; write >= 1, > 0 or in [0, 1).")
     # Infinity is open: no kind of number takes it.
     return {

@@ -29,8 +29,8 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     Args:
         table: as ``key_table`` returns it.
         final: all keys.
-        given: the keys that the user set, by file, dict or command line, or as defaults of a model of
-            their own.
+        given: the keys that the user set, by file, dict or command line, or as defaults of a model
+            of their own.
 
     Raises:
         ValueError: names the key, its value and what it may be.

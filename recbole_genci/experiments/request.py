@@ -199,6 +199,6 @@ def parse_seeds(value: object) -> int | None:
     Raises:
         ValueError: the value is something else.
     """
-    value = parse_value(value)
-    _SEEDS.check("seeds", value)
-    return value
+    seeds = parse_value(value)
+    _SEEDS.check("seeds", seeds)
+    return seeds

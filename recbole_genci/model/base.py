@@ -63,7 +63,7 @@ class ModelContract:
     has_intents = False
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         """Refuse settings of the model's own that do not fit together; ``Config`` has checked each
         key on its own, by the kind and range that the properties files give.
 

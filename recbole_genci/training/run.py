@@ -113,6 +113,7 @@ def train_and_evaluate(
             callback_fn=callback_fn or calling(callbacks, config, folder),
         )
         training_s = time.perf_counter() - started
+        assert trainer.best_epoch is not None
         metrics = {
             **_names(config),
             **(_tested(trainer, test_loader, processes) if test else {}),
@@ -133,7 +134,7 @@ def train_and_evaluate(
 
 def _open_folder(
     stack: contextlib.ExitStack,
-    config,
+    config: Config,
     semantic_ids: SemanticIDs | None,
     folder: Path,
     processes: Processes,
@@ -152,14 +153,18 @@ def _open_folder(
     stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
 
 
-def _store_inputs(parts, semantic_ids: SemanticIDs | None, folder: Path) -> None:
+def _store_inputs(
+    parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None, folder: Path
+) -> None:
     """Leave what the model reads in the run's folder."""
     store_parts(parts, folder / DATA_FILE)
     if semantic_ids is not None:
         semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
 
 
-def _initialised(config, training_rows, is_new: bool, processes: Processes):
+def _initialised(
+    config: Config, training_rows: CTRDataset, is_new: bool, processes: Processes
+) -> AbstractRecommender:
     """The model before its first step, the same in all processes."""
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, training_rows).to(config["device"])
@@ -169,7 +174,7 @@ def _initialised(config, training_rows, is_new: bool, processes: Processes):
     return model
 
 
-def _draw_dropout_apart(config, processes: Processes) -> None:
+def _draw_dropout_apart(config: Config, processes: Processes) -> None:
     """Let processes after the first, whose rows are others, draw other dropout; weights are the
     same by now.
     """
@@ -177,7 +182,9 @@ def _draw_dropout_apart(config, processes: Processes) -> None:
         torch.manual_seed(config["seed"] + processes.rank)
 
 
-def _identity(config, parts, semantic_ids: SemanticIDs | None) -> dict:
+def _identity(
+    config: Config, parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
+) -> dict:
     """What a run that is resumed must have unchanged."""
     model_class = config.model_class
     identity = {
@@ -192,7 +199,7 @@ def _identity(config, parts, semantic_ids: SemanticIDs | None) -> dict:
     return identity
 
 
-def _names(config) -> dict:
+def _names(config: Config) -> dict:
     """Which run this is, as ``metrics.json`` says it."""
     return {
         "model": config["model"],
@@ -202,7 +209,7 @@ def _names(config) -> dict:
     }
 
 
-def _origin(config, model, identity: dict) -> dict:
+def _origin(config: Config, model: AbstractRecommender, identity: dict) -> dict:
     """What the figures were made with, as ``metrics.json`` says it."""
     return {
         "model_revision": config.model_class.revision,
@@ -214,7 +221,7 @@ def _origin(config, model, identity: dict) -> dict:
     }
 
 
-def _tested(trainer: CTRTrainer, test_loader, processes: Processes) -> dict:
+def _tested(trainer: CTRTrainer, test_loader: AbstractDataLoader, processes: Processes) -> dict:
     """Test metrics of the best epoch and, of the first process, the latency."""
     config = trainer.config
     metrics = trainer.evaluate(test_loader, show_progress=config["show_progress"])
@@ -227,7 +234,13 @@ def _tested(trainer: CTRTrainer, test_loader, processes: Processes) -> dict:
 
 
 def _leave_results(
-    config, model, training_rows, valid, test_loader, folder: Path, metrics: dict
+    config: Config,
+    model: AbstractRecommender,
+    training_rows: CTRDataset,
+    valid: AbstractDataLoader,
+    test_loader: AbstractDataLoader,
+    folder: Path,
+    metrics: dict,
 ) -> None:
     """Write what a finished run has, ``metrics.json`` last; adds the weights' digest to
     ``metrics``.

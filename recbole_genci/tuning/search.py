@@ -99,7 +99,7 @@ def tune(
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
-    **settings,
+    **settings: Any,
 ) -> SearchResult:
     """Search the values of some keys for one model.
 
@@ -132,7 +132,7 @@ def tune(
 
 
 def resume_search(
-    folder: str | Path, model=None, trust_code: bool = False, **changes
+    folder: str | Path, model: str | type | None = None, trust_code: bool = False, **changes: Any
 ) -> SearchResult:
     """Resume a stopped search, or give a finished one more trials.
 

@@ -58,7 +58,7 @@ class Settings:
     gpus_per_trial: float | None = None
     grace_epochs: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             kind.check(name, getattr(self, name))
         for name in _OF_RAY:

@@ -82,7 +82,7 @@ def _say(stop: KeyboardInterrupt) -> int:
     return status
 
 
-def _bars_cleared():
+def _bars_cleared() -> contextlib.AbstractContextManager[None]:
     """Take progress bars off their line, which a sentence would otherwise end."""
     if "tqdm" not in sys.modules:
         return contextlib.nullcontext()

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+from recbole_genci.utils.config_like import ConfigLike
+
 #: RecBole's token of ID 0; no user, item or word of a dataset may have it.
 PAD_TOKEN = "[PAD]"
 
@@ -30,7 +32,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_divides(config, key: str, width_key: str) -> None:
+def check_divides(config: ConfigLike, key: str, width_key: str) -> None:
     """Refuse a number of heads, blocks or the like that does not divide a width."""
     if config[width_key] % config[key]:
         raise ValueError(

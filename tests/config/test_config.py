@@ -458,7 +458,9 @@ assert torch.is_anomaly_enabled()  # what is mended
 
 
 def test_the_first_import_of_a_model_warns_of_nothing(tmp_path):
-    """Python 3.12 and later warn of escape sequences in RecBole's dien.py when they compile it; here nothing is compiled yet."""
+    """Python 3.12 and later warn of escape sequences in RecBole's dien.py when they compile it;
+    here nothing is compiled yet.
+    """
     code = f"""
 import sys
 from recbole_genci.registry import get_model

@@ -1,4 +1,4 @@
-"""The table of keys: what properties files say of each key is what checks, help and documents use."""
+"""The table of keys: checks, help and documents use what the properties files say of each key."""
 
 import math
 import re

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
@@ -78,7 +79,7 @@ class AFN(ClickModel):
         self.apply(xavier_normal_initialization)
         self.transformation.reset_orders()
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         crossed = self.transformation(self.concat_embed_input_fields(interaction))  # [B, K, d]
         logits = self.predict_layer(self.mlp(crossed.flatten(1)))  # [B, 1]

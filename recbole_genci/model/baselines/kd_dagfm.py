@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.model.context_aware_recommender.kd_dagfm import CIN, DAGFM, CrossNet
 from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBoleKD_DAGFM
@@ -79,7 +81,7 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
         # Processes that train together have other current folders.
         config["warm_up"] = str(file.resolve())
 
-    def predict(self, interaction):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Click probabilities ``[B]``; RecBole's are ``[B, 1]`` (kd_dagfm.py:113)."""
         return super().predict(interaction).flatten()
 

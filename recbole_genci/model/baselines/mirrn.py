@@ -112,7 +112,7 @@ class MIRRN(ClickModel):
             self.register_buffer(name, values, persistent=False)
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         check_divides(config, "target_attention_heads", "target_attention_size")
         check_divides(config, "fourier_blocks", "embedding_size")
 

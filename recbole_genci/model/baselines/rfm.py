@@ -152,7 +152,7 @@ class RFM(ClickModel):
                 nn.init.normal_(linear.weight, std=AMPLIFICATION_STD)
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         check_divides(config, "rotation_heads", "rotation_size")
         uneven = [size for size in config["mlp_hidden_size"] if size % config["group_size"]]
         if uneven:

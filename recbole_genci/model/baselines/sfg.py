@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import torch
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
@@ -98,7 +99,7 @@ class SFG(ClickModel):
             self.predict_layer = nn.Linear(hidden[-1], 1)
         self.apply(xavier_normal_initialization)
 
-    def forward(self, interaction):
+    def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]
         flat = fields.flatten(1)

@@ -121,7 +121,7 @@ class GenCI(ClickModel):
             self.teacher_is_pretrained = config["sr_base"] == "pretrained"
 
     @classmethod
-    def check_settings(cls, config) -> None:
+    def check_settings(cls, config: ConfigLike) -> None:
         """Refuse widths that heads do not divide; called before any data is read.
 
         Raises:
