@@ -4,7 +4,7 @@
 - ``resume``: one ``RunResult``.
 - ``tune``, ``resume_search``: ``SearchResult``, with the tested ``RunResult`` of the selected
   values.
-- ``experiment``: for each experiment an ``ExperimentResult``, with the runs of each line of its
+- ``experiment``: for each experiment an ``ExperimentResult``, with the runs of each variant of
   table.
 
 A ``RunResult`` is also the content of its ``metrics.json``, and a ``SearchResult`` that of its
@@ -237,13 +237,13 @@ class FailedRun:
     """A run of an experiment that failed; the others went on.
 
     Attributes:
-        line: of the table.
+        variant: of the table's line.
         model: its model.
         seed: of the run.
         error: what it died of, in one sentence.
     """
 
-    line: str
+    variant: str
     model: str
     seed: int
     error: str
@@ -255,8 +255,8 @@ class ExperimentResult:
 
     Attributes:
         name: of the experiment.
-        lines: the finished runs, by line of the table and by seed; their ``metrics`` are those of
-            ``runs.jsonl``, which also have GAUC and the line's own keys (``settings``).
+        variants: the finished runs, by variant and by seed; their ``metrics`` are those of
+            ``runs.jsonl``, which also have GAUC and the variant's own keys (``settings``).
         failed: the runs that failed.
         tables: by the name of their CSV file; ``table`` is the one of ``table.md``.
         folder: ``results/NAME-DATASET``.
@@ -264,7 +264,7 @@ class ExperimentResult:
     """
 
     name: str
-    lines: dict[str, tuple[RunResult, ...]]
+    variants: dict[str, tuple[RunResult, ...]]
     failed: tuple[FailedRun, ...]
     tables: dict[str, pd.DataFrame]
     folder: Path
@@ -272,8 +272,8 @@ class ExperimentResult:
 
     @property
     def runs(self) -> tuple[RunResult, ...]:
-        """The finished runs; two lines of a sweep that are one run have it once."""
-        found = {run.folder: run for runs in self.lines.values() for run in runs}
+        """The finished runs; two variants of a sweep that are one run have it once."""
+        found = {run.folder: run for runs in self.variants.values() for run in runs}
         return tuple(found.values())
 
     @property

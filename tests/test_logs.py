@@ -2,11 +2,14 @@
 
 import io
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from recbole.utils import set_color
 from tqdm import tqdm
 
+import recbole_genci
 from recbole_genci.utils import logs
 from recbole_genci.utils.logs import details, fold, log_file, shows_colours
 
@@ -119,3 +122,34 @@ def test_details_go_to_the_file_that_asks_for_them_alone(tmp_path, console):
     assert (
         "(sigmoid)" not in stream.getvalue() and "after" not in run and "\x1b" not in run + search
     )
+
+
+@pytest.mark.parametrize("level, count", [("INFO", 2), ("WARNING", 1)])
+def test_records_carry_their_module_and_the_consoles_level_holds_for_all(level, count, tmp_path):
+    root, before = logging.getLogger(), logging.getLogger().level
+    records = logging.getLogger("recbole_genci.data.loaders")
+    kept = []
+    handler = logging.Handler()
+    handler.emit = kept.append
+    root.addHandler(handler)
+    try:
+        logs.start_console(level)
+        with log_file(tmp_path / "run.log"):
+            records.info("rows")
+            records.warning("one class")
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+    assert [record.name for record in kept] == ["recbole_genci.data.loaders"] * count
+    assert len((tmp_path / "run.log").read_text().splitlines()) == count
+
+
+def test_every_logger_of_the_package_is_its_modules():
+    package = Path(recbole_genci.__file__).parent
+    files = [file for file in package.rglob("*.py") if file.name != "logs.py"]
+    calls = [
+        call
+        for file in files
+        for call in re.findall(r"getLogger\((.*?)\)", file.read_text(encoding="utf-8"))
+    ]
+    assert len(calls) > 20 and set(calls) == {"__name__"}

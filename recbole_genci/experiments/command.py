@@ -78,7 +78,7 @@ def experiment(
     Example:
         >>> (result,) = experiment("ablation", "ml-100k", seeds=3)
         >>> result.table                               # as results/ablation-ml-100k/table.csv
-        >>> result.lines["w/o SR"][0].test["auc"]      # of its first seed
+        >>> result.variants["w/o SR"][0].test["auc"]   # of its first seed
     """
     names = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]

@@ -5,6 +5,7 @@ Each variant, a model with some keys of its own, is one line of the experiment's
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,5 +181,12 @@ def describe(name: str) -> str:
             text.append(f"  lines: {names}{others}")
             text.append(f"  trains each with {seeds}")
         text += [f"  - {note}" for note in definition.notes]
-        parts.append("\n".join(text))
+        parts.append("\n".join(map(_wrapped, text)))
     return "\n\n".join(parts) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -65,20 +65,20 @@ class Outcome:
     def result(self) -> ExperimentResult:
         """What ``experiment`` returns, once the tables are written."""
         folder = self.request.folder
-        lines = {
-            line.name: tuple(
-                RunResult.of(run, self.store.run_folder(run)) for run in self.of_variant(line)
+        variants = {
+            variant.name: tuple(
+                RunResult.of(run, self.store.run_folder(run)) for run in self.of_variant(variant)
             )
-            for line in self.request.variants
+            for variant in self.request.variants
         }
         failed = tuple(
-            FailedRun(line, run["model"], run["seed"], run["error"])
-            for (line, _), run in self.runs.items()
+            FailedRun(variant, run["model"], run["seed"], run["error"])
+            for (variant, _), run in self.runs.items()
             if run["status"] != FINISHED
         )
         tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
         name, command = self.request.definition.name, self.request.command
-        return ExperimentResult(name, lines, failed, tables, folder, command)
+        return ExperimentResult(name, variants, failed, tables, folder, command)
 
     def complete(self, variant: Variant) -> bool:
         """Whether every seed of a variant has finished; only then it is averaged."""

@@ -463,7 +463,7 @@ def test_the_first_import_of_a_model_warns_of_nothing(tmp_path):
     """
     code = f"""
 import sys
-from recbole_genci.registry import get_model
+from recbole_genci.model.registry import get_model
 sys.pycache_prefix = {str(tmp_path)!r}
 get_model("DIEN")
 assert "recbole.model.sequential_recommender.dien" in sys.modules

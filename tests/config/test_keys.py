@@ -345,7 +345,7 @@ def test_keys_that_do_nothing_are_said_to(tmp_path, caplog):
     said = [record.message for record in caplog.records if "does nothing here" in record.message]
     assert said == [
         "topk: this key does nothing here. AUC and LogLoss look at all rows, not at the first k.",
-        "loss_type: this key does nothing here. Models of clicks have the binary cross-entropy.",
+        "loss_type: this key does nothing here. CTR models use binary cross-entropy.",
     ]
 
 

@@ -437,8 +437,8 @@ def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     (result,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
     (outcome,) = outcomes
     (failed,) = result.failed
-    assert (failed.line, failed.model, failed.seed) == ("DeepFM", "DeepFM", 2021)
-    assert [run.seed for run in result.lines["DeepFM"]] == [2020, 2022] and len(result.runs) == 5
+    assert (failed.variant, failed.model, failed.seed) == ("DeepFM", "DeepFM", 2021)
+    assert [run.seed for run in result.variants["DeepFM"]] == [2020, 2022] and len(result.runs) == 5
     line = Variant("DeepFM", "DeepFM")
     assert (
         not outcome.complete(line)
@@ -477,9 +477,9 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     keys = data | {"text_encoder": "lsa"}
     (result,) = experiment("cohorts", "tiny", seeds=1, config_dict=keys)
     (failed,) = result.failed
-    (line,) = [line for line in swept if line.name == failed.line]
+    (line,) = [line for line in swept if line.name == failed.variant]
     assert line.keys == {"text_encoder": "sentence-transformers/sentence-t5-base"}
-    assert "cannot be loaded" in failed.error and result.lines[failed.line] == ()
+    assert "cannot be loaded" in failed.error and result.variants[failed.variant] == ()
     assert len(result.lines) == 4 and len(result.runs) == 2
     rows = list(csv.DictReader(Path("results/cohorts-tiny/table.csv").open()))
     assert [bool(row["AUC"]) for row in rows] == [True, False, True, True]
