@@ -5,7 +5,7 @@
 - ``tune``, ``resume_search``: ``SearchResult``, with the tested ``RunResult`` of the selected
   values.
 - ``experiment``: for each experiment an ``ExperimentResult``, with the runs of each variant of
-  table.
+  its table.
 
 A ``RunResult`` is also the content of its ``metrics.json``, and a ``SearchResult`` that of its
 ``hyper_result.json``: ``result["test"]``, ``result["folder"]``, ``dict(result)``. All can be

@@ -118,7 +118,7 @@ def test_a_search_gives_the_selected_values_their_run_and_all_trials(keys):
 def test_an_experiment_gives_the_runs_of_each_line_and_its_tables(keys):
     (result,) = experiment("compare", "tiny", ["LR", "DeepFM"], 2, config_dict=keys)
     assert isinstance(result, ExperimentResult) and result.failed == () and result.name == "compare"
-    assert {line: [r.seed for r in runs] for line, runs in result.lines.items()} == {
+    assert {line: [r.seed for r in runs] for line, runs in result.variants.items()} == {
         "LR": [2020, 2021],
         "DeepFM": [2020, 2021],
     }
@@ -132,7 +132,7 @@ def test_an_experiment_gives_the_runs_of_each_line_and_its_tables(keys):
     assert result.folder == Path("results/compare-tiny") and "--seeds=2" in result.command
     assert set(result.tables) == {"table", "significance"}
     pd.testing.assert_frame_equal(result.table, pd.read_csv(result.folder / "table.csv"))
-    assert pickle.loads(pickle.dumps(result)).lines == result.lines
+    assert pickle.loads(pickle.dumps(result)).variants == result.variants
     assert repr(result) == f"ExperimentResult(compare: 4 runs; {result.folder})"
 
 

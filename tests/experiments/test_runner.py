@@ -480,7 +480,7 @@ def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
     (line,) = [line for line in swept if line.name == failed.variant]
     assert line.keys == {"text_encoder": "sentence-transformers/sentence-t5-base"}
     assert "cannot be loaded" in failed.error and result.variants[failed.variant] == ()
-    assert len(result.lines) == 4 and len(result.runs) == 2
+    assert len(result.variants) == 4 and len(result.runs) == 2
     rows = list(csv.DictReader(Path("results/cohorts-tiny/table.csv").open()))
     assert [bool(row["AUC"]) for row in rows] == [True, False, True, True]
     assert (
