@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from recbole_genci.cli import main
 from recbole_genci.quick_start import resume, run
 from recbole_genci.training import trainer
-from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.lock import LOCK_FILE, only_process
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
 
@@ -172,4 +172,4 @@ def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_lef
     assert main([f"--resume={folder}"]) == 2 and "--data_path" in capsys.readouterr().err
     assert main([f"--resume={folder}", f"--data_path={tmp_path / 'moved'}"]) == 0
     assert (folder / "metrics.json").exists()
-    assert not [file.name for file in folder.iterdir() if file.name.startswith(".")]
+    assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == [LOCK_FILE]
