@@ -1,4 +1,4 @@
-"""What ``run``, ``resume``, ``tune`` and ``experiment`` return.
+"""The results that ``run``, ``resume``, ``tune`` and ``experiment`` return.
 
 - ``run``: ``Results``, a sequence of ``RunResult``, with the comparison as a table.
 - ``resume``: one ``RunResult``.
@@ -52,8 +52,7 @@ class RunResult(_Content):
 
     Attributes:
         metrics: the whole content of the run's ``metrics.json``.
-        folder: where the run lies. On machines after the first, where several train one model, it
-            is gone by the time the result is there.
+        folder: the run's folder. If several machines train one model, it exists only on the first.
     """
 
     metrics: dict
@@ -64,8 +63,8 @@ class RunResult(_Content):
         """The result with this ``metrics.json``.
 
         Args:
-            metrics: its content.
-            folder: where the run lies now; by default where it was trained.
+            metrics: the content of the file.
+            folder: the run's folder now; by default the folder in which it was trained.
         """
         folder = Path(folder if folder is not None else metrics["folder"])
         return cls({**metrics, "folder": str(folder)}, folder)
@@ -91,7 +90,7 @@ class RunResult(_Content):
 
     @property
     def test(self) -> dict[str, float | None]:
-        """Metrics of the test rows by name in lower case, None where undefined."""
+        """Metrics of the test rows by name in lower case; None if undefined."""
         return self.metrics["test"]
 
     @property
@@ -101,18 +100,16 @@ class RunResult(_Content):
 
     @property
     def best_epoch(self) -> int:
-        """The epoch whose weights were tested, counting from 1."""
+        """Number of the epoch whose weights were tested, from 1."""
         return self.metrics["best_epoch"]
 
     @property
     def epochs(self) -> int:
-        """How many epochs were trained."""
+        """Number of trained epochs."""
         return self.metrics["epochs"]
 
     def load(self, model: str | type | None = None, trust_code: bool = False) -> SavedRun:
-        """The model, rows and configuration of the run; arguments and errors as of
-        ``recbole_genci.load``.
-        """
+        """Load model, rows and configuration; arguments and errors as ``recbole_genci.load``."""
         return load(self.folder, model, trust_code)
 
     def __repr__(self) -> str:
@@ -128,8 +125,8 @@ class Results(Sequence):
 
     Attributes:
         runs: the runs.
-        folder: where their table lies, ``results/<dataset>-<time>``; None on machines after the
-            first, where several train one model.
+        folder: folder of their table, ``results/<dataset>-<time>``. If several machines train one
+            model, it is None except on the first.
         command: the command line that does the same.
     """
 
@@ -151,19 +148,18 @@ class Results(Sequence):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The comparison as in ``table.csv``: a line a model, with means over the seeds and their
-        standard deviations.
+        """The comparison of ``table.csv``: one line per model, with mean and standard deviation
+        over seeds.
         """
         return comparison_table(list(self.runs))
 
     def best(self, metric: str = "auc", smaller_is_better: bool | None = None) -> RunResult:
-        """The run with the best *validation* value of a metric, the first of equals; test figures
-        choose nothing.
+        """The run with the best *validation* value of a metric, the first of equal ones.
 
         Args:
-            metric: its name, in any case.
-            smaller_is_better: by default known of AUC, GAUC, LogLoss, MAE and RMSE; of your own
-                metrics False.
+            metric: name of the metric, in any case.
+            smaller_is_better: the direction; by default known for AUC, GAUC, LogLoss, MAE and RMSE,
+                and False for your own metrics.
 
         Raises:
             ValueError: no run has the metric, or it is undefined in all of them.
@@ -195,9 +191,9 @@ class SearchResult(_Content):
 
     Attributes:
         content: the whole content of ``hyper_result.json``.
-        run: the run of the selected values, the only one that was tested.
-        trials: one line a trial, by number, as in ``hyper_result.csv``.
-        folder: of the search, ``results/hyper-<model>-<dataset>-<time>``.
+        run: the run with the selected values, the only one that was tested.
+        trials: one line per trial, in the order of numbers, as in ``hyper_result.csv``.
+        folder: the search's folder, ``results/hyper-<model>-<dataset>-<time>``.
     """
 
     content: dict
@@ -216,7 +212,7 @@ class SearchResult(_Content):
 
     @property
     def score(self) -> float:
-        """Their validation score, of ``valid_metric``."""
+        """The validation score of the selected values, by ``valid_metric``."""
         return self.content["selected"]["score"]
 
     @property
@@ -237,10 +233,10 @@ class FailedRun:
     """A run of an experiment that failed; the others went on.
 
     Attributes:
-        variant: of the table's line.
-        model: its model.
-        seed: of the run.
-        error: what it died of, in one sentence.
+        variant: name of the variant, the table's line.
+        model: name of the model.
+        seed: seed of the run.
+        error: the error in one sentence.
     """
 
     variant: str
@@ -254,11 +250,11 @@ class ExperimentResult:
     """A finished experiment.
 
     Attributes:
-        name: of the experiment.
-        variants: the finished runs, by variant and by seed; their ``metrics`` are those of
-            ``runs.jsonl``, which also have GAUC and the variant's own keys (``settings``).
+        name: name of the experiment.
+        variants: the finished runs of each variant, by seed. Their ``metrics`` come from
+            ``runs.jsonl``, and also have GAUC and the variant's own keys (``settings``).
         failed: the runs that failed.
-        tables: by the name of their CSV file; ``table`` is the one of ``table.md``.
+        tables: the tables by the name of their CSV file; ``table`` is that of ``table.md``.
         folder: ``results/NAME-DATASET``.
         command: the command line that does the same.
     """
@@ -272,9 +268,9 @@ class ExperimentResult:
 
     @property
     def runs(self) -> tuple[RunResult, ...]:
-        """The finished runs; two variants of a sweep that are one run have it once."""
-        found = {run.folder: run for runs in self.variants.values() for run in runs}
-        return tuple(found.values())
+        """The finished runs; a run that two variants of a sweep share is there once."""
+        by_folder = {run.folder: run for runs in self.variants.values() for run in runs}
+        return tuple(by_folder.values())
 
     @property
     def table(self) -> pd.DataFrame:

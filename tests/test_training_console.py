@@ -28,7 +28,7 @@ def console(caplog):
     return lambda: [
         re.sub(r"\x1b\[[0-9;]*m", "", record.getMessage())
         for record in caplog.records
-        if record.name == "root"
+        if record.name != "recbole_genci.details"
     ]
 
 

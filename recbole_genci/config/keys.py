@@ -182,19 +182,17 @@ def _keys_of_text(file: Path, text: str) -> tuple[Key, ...]:
         if name.value not in values:  # not a text: `on`, `1`
             continue
         line = name.start_mark.line
-        said = _COMMENT.fullmatch(_comment(text, name, value))
-        assert said is not None  # every text matches
-        kind, meaning = _kind_of(said["kind"], file, line + 1), said["meaning"].strip()
-        if said["kind"] and kind is None and not _is_recboles(file):
-            meaning = f"({said['kind']}) {meaning}"  # brackets that are part of a sentence
+        match = _COMMENT.fullmatch(_comment(text, name, value))
+        assert match is not None  # every text matches
+        kind, meaning = _kind_of(match["kind"], file, line + 1), match["meaning"].strip()
+        if match["kind"] and kind is None and not _is_recboles(file):
+            meaning = f"({match['kind']}) {meaning}"  # the bracket is part of the sentence
         keys.append(Key(name.value, values[name.value], kind, meaning, headings[line]))
     return tuple(keys)
 
 
 def _comment(text: str, name: yaml.Node, value: yaml.Node) -> str:
-    """What stands behind a value on its last line; of a value on lines of its own, behind the
-    name.
-    """
+    """The comment behind a value on its last line, or behind the name of a block value."""
     is_flow = isinstance(value, yaml.CollectionNode) and value.flow_style
     inline = is_flow or isinstance(value, yaml.ScalarNode) and value.style not in ("|", ">")
     end = (value if inline else name).end_mark.index
@@ -203,7 +201,7 @@ def _comment(text: str, name: yaml.Node, value: yaml.Node) -> str:
 
 
 def _headings(text: str) -> list[str]:
-    """The heading above each line: how the last block of comment lines begins."""
+    """The heading above each line: the beginning of the last block of comment lines."""
     headings, heading, in_block = [], "", False
     for line in text.splitlines():
         is_comment = line.startswith("# ")

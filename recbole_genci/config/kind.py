@@ -135,8 +135,8 @@ class Kind:
         is_written_list = self.base == "list" and isinstance(value, str) and value.startswith("[")
         hint = LIST_HINT if is_written_list else ""
         is_switch = self.base == "bool" and not self.optional
-        said = "neither True nor False" if is_switch else f"not {self.expected()}"
-        return f"{key}: {value!r} is {said}.{hint}"
+        problem = "neither True nor False" if is_switch else f"not {self.expected()}"
+        return f"{key}: {value!r} is {problem}.{hint}"
 
     def check(self, key: str, value: object) -> None:
         """Refuse a value of another kind.

@@ -1,6 +1,4 @@
-"""One run: a model trained on prepared parts, its best epoch evaluated, and everything that it
-leaves in one folder.
-"""
+"""One run: train a model on prepared parts, evaluate its best epoch, save it all in a folder."""
 
 from __future__ import annotations
 
@@ -62,27 +60,26 @@ def train_and_evaluate(
     heading: Heading | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict:
-    """Train one model on prepared parts, evaluate its best epoch, and leave everything in one
-    folder.
+    """Train one model on prepared parts, evaluate its best epoch, and save everything in a folder.
 
     Args:
         config: the model's Config; its seed governs initialisation, batches and dropout.
-        parts: training, validation and test part of ``CTRDataset.build()``.
+        parts: the training, validation and test part of ``CTRDataset.build()``.
         semantic_ids: for models that read them.
-        resume_folder: of a stopped run of this configuration, to go on with; None starts a new one.
-        test: False leaves the test part alone, and the folder as that of a run which has not
-            finished: ``resume_folder`` can finish it later.
+        resume_folder: folder of a stopped run of this configuration, which resumes; None starts a
+            new run.
+        test: False does not read the test part, and leaves the folder of an unfinished run, which
+            ``resume_folder`` can finish later.
         callback_fn: called with each evaluated epoch and its validation score.
-        folder: of a new run, where it exists already.
-        processes: that call this function together and train one model; the first of them leaves
-            what one would.
-        heading: of the model's line on the console, where the caller knows more than the
-            configuration.
-        callbacks: as of ``recbole_genci.run``.
+        folder: folder of a new run, if it exists already.
+        processes: the processes that call this function together and train one model; the first one
+            saves the files.
+        heading: the model's line on the console, if the caller knows more than the configuration.
+        callbacks: as for ``recbole_genci.run``.
 
     Returns:
-        dict: the content of ``metrics.json``; without ``test``, and of other than the first
-            process, what of it is known.
+        dict: the content of ``metrics.json``. Without ``test``, and in later processes, only the
+            part that is known.
     """
     folder = resume_folder or folder or new_run_folder(config)
     is_new = resume_folder is None
@@ -139,8 +136,9 @@ def _open_folder(
     folder: Path,
     processes: Processes,
 ) -> None:
-    """Let the first process alone write into ``folder``: the configuration, the log and W&B's run,
-    which end with ``stack``.
+    """Let only the first process write into ``folder``: configuration, log and W&B run.
+
+    Lock, log and W&B run end with ``stack``.
     """
     if not processes.is_first:
         config["log_wandb"] = False
@@ -148,15 +146,15 @@ def _open_folder(
     stack.enter_context(only_process(folder))
     remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
     stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
-    asked = config_as_yaml(config, semantic_ids)
-    write_text(folder / CONFIG_FILE, asked)
-    stack.enter_context(wandb_run(config, folder, yaml.safe_load(asked)))
+    text = config_as_yaml(config, semantic_ids)
+    write_text(folder / CONFIG_FILE, text)
+    stack.enter_context(wandb_run(config, folder, yaml.safe_load(text)))
 
 
 def _store_inputs(
     parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None, folder: Path
 ) -> None:
-    """Leave what the model reads in the run's folder."""
+    """Save the model's rows and semantic IDs in the run's folder."""
     store_parts(parts, folder / DATA_FILE)
     if semantic_ids is not None:
         semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
@@ -175,9 +173,7 @@ def _initialised(
 
 
 def _draw_dropout_apart(config: Config, processes: Processes) -> None:
-    """Let processes after the first, whose rows are others, draw other dropout; weights are the
-    same by now.
-    """
+    """Give each later process its own dropout, as it has other rows; weights are already equal."""
     if not processes.is_first:
         torch.manual_seed(config["seed"] + processes.rank)
 
@@ -185,7 +181,7 @@ def _draw_dropout_apart(config: Config, processes: Processes) -> None:
 def _identity(
     config: Config, parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
 ) -> dict:
-    """What a run that is resumed must have unchanged."""
+    """Names and hashes of the training data and code, which must be the same on resuming."""
     model_class = config.model_class
     identity = {
         "rows": data_fingerprint(parts),
@@ -200,7 +196,7 @@ def _identity(
 
 
 def _names(config: Config) -> dict:
-    """Which run this is, as ``metrics.json`` says it."""
+    """The entries of ``metrics.json`` that say which run this is."""
     return {
         "model": config["model"],
         "model_reference": config.model_reference,
@@ -210,7 +206,7 @@ def _names(config: Config) -> dict:
 
 
 def _origin(config: Config, model: AbstractRecommender, identity: dict) -> dict:
-    """What the figures were made with, as ``metrics.json`` says it."""
+    """The entries of ``metrics.json`` that say how the figures were made."""
     return {
         "model_revision": config.model_class.revision,
         "model_source": identity.get("model source"),
@@ -222,7 +218,7 @@ def _origin(config: Config, model: AbstractRecommender, identity: dict) -> dict:
 
 
 def _tested(trainer: CTRTrainer, test_loader: AbstractDataLoader, processes: Processes) -> dict:
-    """Test metrics of the best epoch and, of the first process, the latency."""
+    """The test metrics of the best epoch and, in the first process, the latency."""
     config = trainer.config
     metrics = trainer.evaluate(test_loader, show_progress=config["show_progress"])
     tested = {"test": _without_nan(metrics)}
@@ -242,24 +238,23 @@ def _leave_results(
     folder: Path,
     metrics: dict,
 ) -> None:
-    """Write what a finished run has, ``metrics.json`` last; adds the weights' digest to
+    """Write the files of a finished run, ``metrics.json`` last; add the weights' digest to
     ``metrics``.
     """
-    logger = _logger
     if config["diagnostic_rows"]:
         loaders = {"valid": valid, "test": test_loader}
         save_diagnostics(model, loaders, training_rows, config["device"], folder / DIAGNOSTICS_FILE)
     metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
     write_json(folder / METRICS_FILE, metrics)
-    # Two copies of the weights and the optimiser's moments
+    # The training state holds two copies of the weights and the optimiser's moments.
     (folder / STATE_FILE).unlink(missing_ok=True)
-    logger.info(last_line(config, metrics))
+    _logger.info(last_line(config, metrics))
     if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
-        logger.info(hint)
+        _logger.info(hint)
 
 
 def _without_nan(metrics: dict) -> dict:
-    """Metrics as JSON can hold them: an undefined one (AUC of one class) is None."""
+    """Metrics for JSON: an undefined one (the AUC of one class) becomes None."""
     return {name: float(value) if value == value else None for name, value in metrics.items()}
 
 
@@ -271,8 +266,8 @@ def _pretrain_teacher(
     folder: Path,
     processes: Processes,
 ) -> None:
-    """``sr_base: pretrained``: train the base model of Eq. 11 first, by the same trainer and early
-    stopping.
+    """Train the base model of Eq. 11 first (``sr_base: pretrained``), with the same trainer and
+    early stopping.
     """
     _logger.info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
     trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
@@ -293,7 +288,7 @@ def new_run_folder(config: Config) -> Path:
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Make ``<parent>/<name>-<time>``; two runs of one second do not share a folder."""
+    """Make ``<parent>/<name>-<time>``; two runs that start in one second get two folders."""
     stem = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1, 1000):
         folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
@@ -306,10 +301,10 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> str:
-    """The final configuration as YAML that a later run can be given by ``--config_files``.
+    """The final configuration as YAML, which ``--config_files`` of a later run can read.
 
-    With the ``semantic_ids`` of the package the tokenizer's keys are left out: they had no effect,
-    and a run that is given one builds IDs of its own.
+    With published ``semantic_ids`` the tokenizer's keys are left out: they had no effect, and a run
+    with one of them would build its own IDs.
     """
     internal = {
         "MODEL_TYPE",
@@ -343,6 +338,6 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
         if key in own
     }
     plain["train_neg_sample_args"] = None
-    plain["model"] = config.model_reference  # from which another process finds a model of one's own
+    plain["model"] = config.model_reference  # lets another process find a person's own model
     plain["data_path"] = str(Path(config["data_path"]).parent)
     return header + yaml.safe_dump(plain, sort_keys=True)

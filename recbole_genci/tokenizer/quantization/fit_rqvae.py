@@ -1,6 +1,4 @@
-"""Training the RQ-VAE: a plain autoencoder first, residual k-means on all items, then codes and
-network together.
-"""
+"""Train the RQ-VAE: first a plain autoencoder, then residual k-means, then codes and network."""
 
 from __future__ import annotations
 
@@ -34,10 +32,10 @@ from recbole_genci.tokenizer.quantization.residual_kmeans import (
 )
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE, RQVAEOutput
 
-# Of the epochs, spent on the plain autoencoder: k-means then starts on latents that mean much
+# Share of the epochs for the plain autoencoder, so that k-means starts on meaningful latents.
 _PRETRAIN_SHARE = 0.25
 _EMA_DECAY = 0.95
-_MIN_STEPS = 4  # per epoch; smaller batches where the catalogue needs them
+_MIN_STEPS = 4  # per epoch; a small catalogue gets smaller batches
 _CHUNK = 1 << 15
 
 
@@ -58,9 +56,8 @@ def _restart_dead_codes(
         rows = draw_rows(error, len(dead), generator).to(residual.device)
         dead = dead[: len(rows)]
         book.set_codes(dead, residual[rows])
-        for name, moment in optimizer.state.get(
-            book.codes, {}
-        ).items():  # a learned code forgets its direction too
+        # A learned code also loses its moments.
+        for name, moment in optimizer.state.get(book.codes, {}).items():
             if name in ("exp_avg", "exp_avg_sq"):
                 moment[dead] = 0
 
@@ -69,15 +66,14 @@ def _guard(finite: bool, stage: str, epoch: int, figures: str) -> None:
     if not finite:
         raise FloatingPointError(
             f"RQ-VAE training stopped: the loss is not finite in {stage} epoch {epoch} "
-            f"({figures}). Lower "
-            f"`rqvae_learning_rate`, and check the item embeddings for outliers."
+            f"({figures}). Lower `rqvae_learning_rate`, and check the item embeddings for outliers."
         )
 
 
 def _score(codes: Tensor, sizes: Sequence[int], error: float) -> tuple[int, float, float]:
-    """Smaller is better: levels out of balance, collisions in whole per cent, reconstruction error.
+    """Unbalanced levels, collisions in whole per cent, reconstruction error; smaller is better.
 
-    One pair of items more or less that collide must not outweigh a much better reconstruction.
+    Collisions are rounded, so that a single pair does not outweigh a much better reconstruction.
     """
     quality = codes_quality(codes.cpu().numpy(), sizes)
     return (
@@ -88,11 +84,11 @@ def _score(codes: Tensor, sizes: Sequence[int], error: float) -> tuple[int, floa
 
 
 def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[Tensor]:
-    """Which residuals ``[B]`` each level's codes are drawn towards: a balanced assignment, as at
-    the start, or the nearest.
+    """The code ``[B]`` of each level that a residual trains: by a balanced assignment, or the
+    nearest.
 
-    The nearest too where rows are fewer than codes, as in a short last batch: any assignment of
-        those is balanced.
+    With fewer rows than codes, as in a short last batch, it is the nearest, because any assignment
+    is then balanced.
     """
     return [
         balanced_codes(output.residuals[:, level], book.codes.detach())
@@ -154,8 +150,8 @@ def _train_step(
 
 
 def rqvae_stages(epochs: int) -> int:
-    """How many stages `fit_rqvae` tells of: the plain autoencoder where it has epochs, k-means,
-    codes and network, quality.
+    """The number of stages of `fit_rqvae`: the plain autoencoder if it has epochs, k-means, codes
+    and network, quality.
     """
     return 3 + (int(epochs * _PRETRAIN_SHARE) > 0)
 
@@ -181,31 +177,31 @@ def fit_rqvae(
     """Train an RQ-VAE on all items and return their codes.
 
     The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in
-    whole per cent), then the smallest reconstruction error. Everything random comes from a
-    generator of ``seed``: the global random state stays as it is, and the same seed and number of
-    threads give the same codes.
+    whole per cent), then the smallest reconstruction error. All randomness comes from ``seed``: the
+    global random state does not change, and the same seed and number of threads give the same
+    codes.
 
     Args:
         embeddings: ``[I, D]`` float, finite.
         num_codebooks: L, quantiser levels (without the collision digit).
-        codebook_size: K codes per level; capped for small catalogues, with a log line.
+        codebook_size: K codes per level; fewer for a small catalogue, with a log line.
         latent_dim: d, width of the codes.
         hidden_size: widths between D and d.
         epochs: passes over all items, a quarter of them for the plain autoencoder.
-        learning_rate: Adam's.
-        batch_size: items per step, less where an epoch would have fewer than four steps.
+        learning_rate: learning rate of Adam.
+        batch_size: items per step; fewer if an epoch would have fewer than four steps.
         commitment: weight of the commitment losses beside the reconstruction loss.
-        codebook_update: ``ema``, or ``gradient`` (of the squared distance to the residuals a code
-            serves).
-        balance: ``sinkhorn`` has codes follow a balanced assignment of the items, at the start and
-            in training; ``nearest`` as in plain k-means. Codes are always assigned by Eq. 3.
+        codebook_update: ``ema``, or ``gradient`` of the squared distance to a code's residuals.
+        balance: with ``sinkhorn`` codes learn from a balanced assignment of the items, at the start
+            and in training; with ``nearest`` as in plain k-means. The final codes are always those
+            of Eq. 3.
         spread: see `spread.spread_codes`.
         seed: see above.
         device: where training runs.
-        progress: told of `rqvae_stages` stages and their epochs.
+        progress: receives `rqvae_stages` stages and their epochs.
 
     Raises:
-        ValueError: embeddings that are not ``[I >= 1, D]`` or not finite.
+        ValueError: embeddings are not ``[I >= 1, D]`` or not finite.
         FloatingPointError: the loss became NaN or infinite.
         RuntimeError: a level collapsed into one large cohort, or training diverged without becoming
             infinite.
@@ -248,7 +244,7 @@ def fit_rqvae(
     model.load_state_dict(best.state)
     progress.stage("quality of the codes")
     fitted = outcome(model, data, spread, best_epoch=best.epoch)
-    check_error(best.error, model, data)  # the nearest codes' error: spreading adds some of its own
+    check_error(best.error, model, data)  # the error of the nearest codes, before spreading
     return fitted
 
 
@@ -261,8 +257,7 @@ def _initial_model(
     generator: torch.Generator,
 ) -> RQVAE:
     """The network before its first step, with the input's mean and scale."""
-    # nn.Linear draws from the global state as it is built; the draws are undone, then replaced by
-    # our own.
+    # nn.Linear draws from the global random state, which is restored; our own draws follow.
     with torch.random.fork_rng(devices=[]):
         model = RQVAE(
             data.shape[1], list(sizes), latent_dim, hidden_size, codebook_update == "gradient"
@@ -277,7 +272,7 @@ def _shuffled_batches(
     data: Tensor, batch_size: int, generator: torch.Generator
 ) -> Callable[[], tuple[Tensor, ...]]:
     """A function that gives one epoch's batches, in a new order with each call."""
-    # A small catalogue would else fit into one step an epoch, and the network would hardly train.
+    # Otherwise a small catalogue would have one step per epoch, and the network would hardly train.
     batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
 
     def batches() -> tuple[Tensor, ...]:
@@ -295,7 +290,7 @@ def _start_codebooks(
     balance: bool,
     progress: BuildProgress,
 ) -> None:
-    """Place the codes by residual k-means on all items' latents."""
+    """Initialise the codes by residual k-means on the latents of all items."""
     num_codebooks = len(model.codebooks)
     progress.stage(f"k-means of {len(data):,} items, the start of {num_codebooks} codebooks")
     with torch.no_grad():
