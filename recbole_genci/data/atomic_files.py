@@ -97,9 +97,8 @@ def read_atomic_file(
     except (ValueError, pd.errors.ParserError) as error:
         reason = _first_word_for_a_number(file, fields, header, field_separator, encoding) or error
         raise ValueError(
-            f"{file} could not be read: {reason}. "
-            f"Every line needs {len(header)} cells, float columns need numbers, and the file must "
-            f"be {encoding} (key: encoding)."
+            f"{file} could not be read: {reason}. Every line needs {len(header)} cells, float "
+            f"columns need numbers, and the file must be {encoding} (key: encoding)."
         ) from error
     if frame.empty:
         raise ValueError(f"{file} has a header but no rows.")

@@ -171,9 +171,8 @@ def _named(name: str) -> type:
     if name not in known:
         raise ValueError(
             f"model: '{name}' is not a model of this plugin or a CTR model of RecBole "
-            "(context-aware, DIN, DIEN)."
-            f"{nearest(name, known)} Known models: {', '.join(sorted(known, key=str.lower))}. A "
-            "model of your own is given as "
+            f"(context-aware, DIN, DIEN).{nearest(name, known)} Known models: "
+            f"{', '.join(sorted(known, key=str.lower))}. A model of your own is given as "
             "module:Class or path/to/file.py:Class."
         )
     return contract_of(

@@ -69,8 +69,7 @@ def _texts_content(item_tokens: Sequence[str], texts: Sequence[str]) -> bytes:
         problem = f", and tabs or line ends in that of {bad[0]!r}" if bad else ""
         raise ValueError(
             f"{TEXTS} needs one text of one line without tabs for each item; found {len(texts)} "
-            f"texts for {len(item_tokens)} items"
-            f"{problem}."
+            f"texts for {len(item_tokens)} items{problem}."
         )
     return "".join(f"{token}\t{text}\n" for token, text in zip(item_tokens, texts)).encode("utf-8")
 
