@@ -93,7 +93,9 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
             heading = Heading.of(config, _place(list(plan.configs), name, seeds, seed))
             runs.append(_train(config, plan, folder, callbacks, heading))
     except KeyboardInterrupt as stop:
-        stop.add_note(stopped.of_runs(planned, runs, folder, world_size(first) > 1))
+        references = {name: each.model_reference for name, each in plan.configs.items()}
+        together = world_size(first) > 1
+        stop.add_note(stopped.of_runs(planned, runs, folder, together, references))
         raise
     except Exception:
         if runs:
@@ -169,7 +171,10 @@ def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     try:
         run = train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
     except KeyboardInterrupt as stop:
-        stop.add_note(stopped.of_runs([(config["model"], config["seed"])], [], Path(folder)))
+        name = config["model"]
+        references = {name: config.model_reference}
+        planned = [(name, config["seed"])]
+        stop.add_note(stopped.of_runs(planned, [], Path(folder), references=references))
         raise
     _save_table([run], config, plan.command)
     return RunResult.of(run)

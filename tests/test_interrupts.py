@@ -26,6 +26,7 @@ from recbole_genci.data.prepare import output
 from recbole_genci.data.prepare.__main__ import main as prepare_dataset
 from recbole_genci.tokenizer.command import main as tokenize
 from recbole_genci.training import run as training
+from recbole_genci.training import stopped
 from recbole_genci.tuning.command import main as tune
 from recbole_genci.utils import files, interrupts
 from recbole_genci.utils.lock import only_process
@@ -458,3 +459,16 @@ def test_an_ignored_signal_stays_ignored():
                 assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def test_the_command_that_goes_on_names_a_model_of_ones_own(tmp_path):
+    """A folder may not import code by itself, so the printed command has to name it."""
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    (folder / "training.pt").write_text("")
+    references = {"MyNet": "my_models:MyNet", "LR": "LR"}
+    for name, words in (
+        ("MyNet", [f"--resume={folder}", "--model=my_models:MyNet"]),
+        ("LR", [f"--resume={folder}"]),
+    ):
+        assert words_of(stopped.of_runs([(name, 2020)], [], folder, references=references)) == words

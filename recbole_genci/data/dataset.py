@@ -308,7 +308,8 @@ class CTRDataset(Dataset):
         if longest < cap:
             self.logger.warning(
                 f"MAX_ITEM_LIST_LENGTH: histories are padded to {cap} items, but the longest has "
-                f"{longest}. With {max(longest, 1)} models see as much in less time."
+                f"{longest}. --MAX_ITEM_LIST_LENGTH={max(longest, 1)} loses nothing and takes less "
+                "time."
             )
 
     # ---------------------------------------------------------------- what one model reads

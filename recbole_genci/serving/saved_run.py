@@ -51,6 +51,13 @@ class SavedRun:
     metrics: dict
     semantic_ids: SemanticIDs | None
 
+    def __repr__(self) -> str:
+        test = ", ".join(f"{name} {value}" for name, value in self.metrics["test"].items())
+        return (
+            f"SavedRun({self.metrics['model']} on {self.metrics['dataset']}, seed "
+            f"{self.metrics['seed']}: test {test})"
+        )
+
     def loader(self, part: str = "test") -> AbstractDataLoader:
         """RecBole's loader over the ``train``, ``valid`` or ``test`` rows, in their order."""
         if part not in PARTS:

@@ -89,8 +89,8 @@ def legend(config: Config) -> str:
     metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
     return (
         f"Training ends after {evaluations} evaluations in a row without a better validation "
-        f"{metric}, or after {config['epochs']} epochs. In an epoch's line, patience is how many "
-        "of these evaluations are left; the time that they take is in brackets."
+        f"{metric}, or after epoch {config['epochs']}. In an epoch's line, patience is how many of "
+        "these evaluations are left, and in brackets stands the time until then if none is better."
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole_genci.config.command_line import as_started
 from recbole_genci.utils.layout import METRICS_FILE, STATE_FILE
+from recbole_genci.utils.own_code import is_reference
 
 TRAIN, TUNE = "run_recbole_genci.py", "run_hyper.py"
 
@@ -17,11 +18,17 @@ def go_on(script: str, words: Sequence[str]) -> str:
     return f"Go on by: {shlex.join([*as_started(script), *words])}"
 
 
+def model_words(reference: str) -> list[str]:
+    """``--model=...`` for code of one's own, which no folder may import by itself; else nothing."""
+    return [f"--model={reference}"] if is_reference(reference) else []
+
+
 def of_runs(
     planned: Sequence[tuple[str, int]],
     runs: Sequence[dict],
     folder: Path | None,
     together: bool = False,
+    references: Mapping[str, str] | None = None,
 ) -> str:
     """Advice for a stopped command that trains several models.
 
@@ -30,6 +37,7 @@ def of_runs(
         runs: the ``metrics.json`` contents of the runs that have finished.
         folder: the folder of the stopped run; None if none had begun, or on another machine.
         together: whether several processes trained it; they keep no training state.
+        references: by model's name, how it is found again; see ``model_words``.
     """
     finished = [str(run["folder"]) for run in runs]
     left = list(planned[len(runs) :])
@@ -40,7 +48,9 @@ def of_runs(
         folder = None
     sentences = []
     if left and folder is not None:
-        sentences.append(_of_run(*left.pop(0), folder, together))
+        model, seed = left.pop(0)
+        words = model_words((references or {}).get(model, model))
+        sentences.append(_of_run(model, seed, folder, together, words))
     if finished:
         table = shlex.join(
             ["python", "-m", "recbole_genci.report", *(f"{each}/metrics.json" for each in finished)]
@@ -52,9 +62,9 @@ def of_runs(
     return ". ".join(sentences)
 
 
-def _of_run(model: str, seed: int, folder: Path, together: bool) -> str:
+def _of_run(model: str, seed: int, folder: Path, together: bool, words: list[str]) -> str:
     if (folder / STATE_FILE).is_file():
-        return go_on(TRAIN, [f"--resume={folder}"])
+        return go_on(TRAIN, [f"--resume={folder}", *words])
     why = (
         "several processes (nproc) keep no training state"
         if together

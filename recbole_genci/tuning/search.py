@@ -312,7 +312,10 @@ def execute(search: Search) -> SearchResult:
         return _execute(search)
     except KeyboardInterrupt as stop:
         if (search.folder / SEARCH_FILE).is_file():
-            stop.add_note(stopped.go_on(stopped.TUNE, [f"--resume_search={search.folder}"]))
+            (config,) = search.plan.configs.values()
+            words = [f"--resume_search={search.folder}"]
+            words += stopped.model_words(config.model_reference)
+            stop.add_note(stopped.go_on(stopped.TUNE, words))
         raise
 
 

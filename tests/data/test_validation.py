@@ -181,8 +181,8 @@ def test_large_numbers_and_long_padding_are_pointed_out(tmp_path, caplog):
         for part in parts
     )
     assert (
-        f"padded to 500 items, but the longest has {longest}. With {longest} models see as much"
-        in caplog.text
+        f"padded to 500 items, but the longest has {longest}. --MAX_ITEM_LIST_LENGTH={longest} "
+        "loses nothing" in caplog.text
     )
     caplog.clear()
     with caplog.at_level(logging.WARNING):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import stat
 import zipfile
@@ -48,7 +49,14 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 written += _write_member(zipped, member, target, limit - written)
                 files.append(target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise SourceError(f"a damaged zip file ({error or type(error).__name__})") from error
     return files
 

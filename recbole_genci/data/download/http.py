@@ -114,9 +114,14 @@ def _ask(session: requests.Session, url: str) -> requests.Response:
         "User-Agent": f"recbole_genci/{recbole_genci.__version__}",
         "Accept-Encoding": "identity",
     }
-    response = session.get(
-        url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
-    )
+    try:
+        response = session.get(
+            url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT)
+        )
+    except requests.RequestException:
+        raise
+    except (ValueError, OSError) as error:  # a redirect to no address, a missing CA bundle
+        raise SourceError(f"no request could be made ({error})") from error
     if response.status_code != requests.codes.ok:
         status = f"{response.status_code} {response.reason or ''}".strip()
         response.close()

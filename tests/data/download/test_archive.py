@@ -133,3 +133,16 @@ def test_encrypted_members_and_too_many_of_them_are_refused(tmp_path, monkeypatc
     (tmp_path / "b.zip").write_bytes(zip_of({name: "1" for name in "abc"}))
     with pytest.raises(SourceError, match="with 3 members, of at most 2"):
         unpack(tmp_path / "b.zip", tmp_path / "room/folder", lambda name: True)
+
+
+def test_a_damaged_lzma_member_is_a_damaged_zip(tmp_path):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as zipped:
+        zipped.writestr("a.txt", bytes(range(256)) * 50)
+    content = bytearray(archive.read_bytes())
+    start = content.index(b"a.txt") + len("a.txt")
+    content[start + 12 : start + 40] = b"\xff" * 28
+    archive.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SourceError, match="a damaged zip file"):
+        unpack(archive, tmp_path / "out", lambda name: True)

@@ -56,6 +56,7 @@ def test_no_content_length_is_no_hindrance(host, tmp_path):
     [
         (refusal(403), "403 Forbidden"),
         (refusal(404), "404 Not Found"),
+        (body(b"", {"Location": "http://[::1"}, 302), "no request could be made"),
         (refusal(503), "503 Service Unavailable"),
         (
             captive_portal(),
