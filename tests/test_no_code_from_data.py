@@ -14,6 +14,8 @@ from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBole
 
 import recbole_genci
 from recbole_genci.config import RECBOLE_FOLDER, Config, properties_folder
+from recbole_genci.config import config as config_module
+from recbole_genci.config.yaml_files import Loader
 from recbole_genci.data import create_dataset
 from recbole_genci.model.registry import get_model, known_models, resolve
 
@@ -119,7 +121,8 @@ def is_harmless(name: str, call: ast.Call) -> bool:
     if name == "yaml.load":
         return any(
             keyword.arg == "Loader"
-            and dotted(keyword.value) in ("self.yaml_loader", "yaml.SafeLoader", "Loader")
+            and ast.unparse(keyword.value)
+            in ("self.yaml_loader", "yaml.SafeLoader", "Loader", "_yaml_loader()")
             for keyword in call.keywords
         )
     return False
@@ -200,6 +203,12 @@ def test_no_model_that_can_be_asked_for_executes_or_unpickles_data():
     assert len(modules) > 30
     found = set().union(*(suspicious(name, module_of(name)) for name in modules))
     assert found - set(ALLOWED) == set()
+
+
+def test_the_loaders_of_yaml_are_safe():
+    assert issubclass(config_module._yaml_loader(), yaml.SafeLoader)
+    assert issubclass(Loader, yaml.SafeLoader)
+    assert issubclass(Config("LR", "ml-100k").yaml_loader, yaml.SafeLoader)
 
 
 def test_nothing_of_this_package_does():

@@ -126,9 +126,10 @@ def config_files_words(config_files: str | Path | Sequence[str | Path] | None) -
 
 @functools.cache
 def _yaml_loader() -> type:
-    """RecBole's loader of YAML (configurator.py:106), which also makes Python's functions and
-    modules of a file's tags; a file needs none. Made once: RecBole's adds to yaml's own class each
-    time, and reads more slowly with each.
+    """A safe loader that reads numbers as RecBole's does (configurator.py:106).
+
+    RecBole's own also makes Python's functions and modules of a file's tags. This one is made once:
+    RecBole's adds to yaml's class each time, and each time reads more slowly.
     """
     resolvers = RecBoleConfig._build_yaml_loader(None).yaml_implicit_resolvers  # 1e-3 is a number
     copied = {first: list(each) for first, each in resolvers.items()}
