@@ -71,6 +71,8 @@ def prepare(
         models = model.split(",")
     else:
         models = [model] if isinstance(model, type) else model
+    if not models:
+        raise ValueError("model: none is named. Give at least one, for example GenCI.")
     entries = [entry_of(each) for each in models]
     references, names = [entry.reference for entry in entries], [entry.name for entry in entries]
     if len(set(names)) != len(names):

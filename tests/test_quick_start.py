@@ -252,3 +252,8 @@ def test_neither_can_an_experiments(tmp_path, capsys):
         f"results_dir: nothing can be written into {tmp_path}/file/results"
         in capsys.readouterr().err
     )
+
+
+def test_no_model_at_all_is_one_sentence(tiny):
+    with pytest.raises(ValueError, match="^model: none is named. Give at least one"):
+        run([], "tiny", config_dict=tiny)
