@@ -24,11 +24,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole_genci import compat
 from recbole_genci.config import gpus
 from recbole_genci.config.key_source import KeySource, key_source
-from recbole_genci.config.keys import (
-    RECBOLE_FOLDER as RECBOLE_FOLDER,  # others import it from this module
-)
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
-from recbole_genci.config.keys import known_keys as known_keys
 from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
