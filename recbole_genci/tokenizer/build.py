@@ -59,6 +59,7 @@ def catalogue_texts(
     tokens: Sequence[str],
     field_separator: str = "\t",
     encoding: str = "utf-8",
+    seq_separator: str = " ",
 ) -> list[str]:
     """One text per item, see `text.read_item_texts`.
 
@@ -73,6 +74,7 @@ def catalogue_texts(
         tokens,
         field_separator,
         encoding,
+        seq_separator,
     )
 
 
@@ -310,6 +312,7 @@ def load_or_build_semantic_ids(
     show_progress: bool = False,
     field_separator: str = "\t",
     encoding: str = "utf-8",
+    seq_separator: str = " ",
 ) -> SemanticIDs:
     """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``; built if missing.
 
@@ -330,13 +333,16 @@ def load_or_build_semantic_ids(
             30 s.
         field_separator: separator of the .item file.
         encoding: encoding of the .item file.
+        seq_separator: stands between the entries of a sequence of the .item file.
 
     Raises:
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: a step failed;
             says what to do. A damaged cache folder is an error, and is never silently rebuilt.
     """
     tokens = sorted_tokens(item_tokens)
-    texts = catalogue_texts(settings, item_file, item_id_field, tokens, field_separator, encoding)
+    texts = catalogue_texts(
+        settings, item_file, item_id_field, tokens, field_separator, encoding, seq_separator
+    )
     folder = semantic_id_folder(settings, tokens, texts, cache_dir, dataset_name)
     if folder.exists():
         ids = SemanticIDs.load(folder)
