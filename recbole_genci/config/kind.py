@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-from recbole_genci.utils.validation import LIST_HINT
+from recbole_genci.utils.validation import LIST_HINT, quoted
 
 #: The kind of a key that nothing here reads.
 NO_EFFECT = "no effect"
@@ -134,6 +134,8 @@ class Kind:
         """The sentence that refuses ``value``."""
         is_written_list = self.base == "list" and isinstance(value, str) and value.startswith("[")
         hint = LIST_HINT if is_written_list else ""
+        if self.base == "dict" and isinstance(value, str) and (mended := quoted(value)):
+            hint = f' On a command line quote the words too: --{key}="{mended}".'
         is_switch = self.base == "bool" and not self.optional
         problem = "neither True nor False" if is_switch else f"not {self.expected()}"
         return f"{key}: {value!r} is {problem}.{hint}"
