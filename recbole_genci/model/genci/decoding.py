@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MAX_CELLS = 2**27  # dense table of half a gigabyte in int32; a larger trie is kept as CSR
@@ -25,6 +26,17 @@ class Beams(NamedTuple):
     log_probs: Tensor  # [U, k], -inf where invalid
     valid: Tensor  # [U, k] bool
     items: Tensor  # [U, k] int64 row number in the table of codes, -1 where invalid
+
+
+def decoded_levels(level_sizes: Sequence[int]) -> int:
+    """Number of levels that need a decoder: the last ones that have a single code need none.
+
+    Their log-probability is 0 whatever the scores. At least 1.
+    """
+    levels = len(level_sizes)
+    while levels > 1 and level_sizes[levels - 1] == 1:
+        levels -= 1
+    return levels
 
 
 class Trie(nn.Module):
@@ -105,6 +117,7 @@ class Trie(nn.Module):
         item = torch.empty(items, dtype=torch.int64, device=codes.device)
         item[prefix] = torch.arange(items, device=codes.device)
         self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
+        self.decoded_levels = decoded_levels(sizes)
         self.register_buffer("leaf_item", item, persistent=False)
         # Numbered depth by depth and in lexicographic order, the edges are the states they lead to,
         # 1, 2, 3, ...
@@ -208,6 +221,7 @@ def beam_search(
     """The ``num_beams`` most probable items of each row, by level-wise beam search under ``trie``.
 
     With ``num_beams`` at least the number of items nothing is ever pruned and the ranking is exact.
+    The last levels that have a single code are not scored (see :func:`decoded_levels`).
     Equal scores are ordered by their codes, smaller first. Where a row has fewer continuations than
     beams the rest is marked invalid; no item is invented.
 
@@ -231,7 +245,7 @@ def beam_search(
     scores = torch.zeros(num_rows, 1, device=device)
     prefix = torch.empty(num_rows, 1, 0, dtype=torch.int64, device=device)
     parent, valid = None, torch.ones_like(states, dtype=torch.bool)
-    for level, size in enumerate(trie.level_sizes):
+    for level, size in enumerate(trie.level_sizes[: trie.decoded_levels]):
         logits = logits_fn(level, prefix, parent)
         if logits.shape != (num_rows, states.shape[1], size) or logits.dtype != torch.float32:
             expected = (num_rows, states.shape[1], size)
@@ -254,6 +268,9 @@ def beam_search(
         prefix = torch.cat(
             [prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1
         )
+    for level in range(trie.decoded_levels, levels):  # every state has one child, by code 0
+        states = trie.following(states, level).squeeze(-1).long()
+    prefix = F.pad(prefix, (0, levels - trie.decoded_levels))
     missing = num_beams - states.shape[1]
     prefix = prefix.masked_fill(~valid.unsqueeze(-1), -1)
     items = torch.where(valid, trie.items(states), -1)

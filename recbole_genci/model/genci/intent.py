@@ -13,7 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.genci.decoding import Beams, Trie, beam_search, evaluation_mode
+from recbole_genci.model.genci.decoding import (
+    Beams,
+    Trie,
+    beam_search,
+    decoded_levels,
+    evaluation_mode,
+)
 from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
 
@@ -234,10 +240,12 @@ class IntentGenerator(nn.Module):
             zero = self.token_embedding.weight[0].sum().mul(0)
             return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
         hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
-        by_level = [
-            F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction)
+        # Where no position is decoded there is one code, so that its score does not matter.
+        scores = [
+            self._logits(hidden[:, n], n) if n < hidden.shape[1] else hidden.new_zeros(len(codes), 1)
             for n in levels
         ]
+        by_level = [F.cross_entropy(scores[n], codes[:, n], reduction=reduction) for n in levels]
         losses = torch.stack(by_level, -1)
         return (
             losses
@@ -256,8 +264,8 @@ class IntentGenerator(nn.Module):
     def _teacher_forced(
         self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as
-        given).
+        """Decoder states ``[P, D, m]`` of the D decoded levels, codes ``[P, N]`` and the order both
+        are in (None = as given).
 
         Rows sorted by history read the encoder states in place when every history has as many
         targets; otherwise each row's states are gathered once for the whole stack.
@@ -273,10 +281,9 @@ class IntentGenerator(nn.Module):
                 memory.index_select(0, history_index),
                 mask.index_select(0, history_index),
             )
-        tokens = torch.cat(
-            [codes.new_full((len(codes), 1), self.start_token), codes[:, :-1] + self.offsets[:-1]],
-            1,
-        )
+        read = decoded_levels(self.level_sizes) - 1
+        start = codes.new_full((len(codes), 1), self.start_token)
+        tokens = torch.cat([start, codes[:, :read] + self.offsets[:read]], 1)
         hidden, _ = self.decoder(self._embed(tokens), memory, mask)
         return hidden, codes, order
 
