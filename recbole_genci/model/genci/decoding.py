@@ -60,6 +60,7 @@ class Trie(nn.Module):
     """
 
     leaf_item: Tensor
+    has_one_item: Tensor
     next_state: Tensor
     first_child: Tensor
     code_of: Tensor
@@ -98,8 +99,9 @@ class Trie(nn.Module):
         prefix = torch.zeros(
             items, dtype=torch.int64, device=codes.device
         )  # number of the row's prefix in its depth
-        edges, counts = [], [1]
+        edges, counts, walks = [], [1], []
         for level, size in enumerate(sizes):
+            walks.append(sum(counts[:-1]) + prefix)
             key, prefix = torch.unique(
                 prefix * size + codes[:, level], return_inverse=True
             )  # sorted: lexicographic
@@ -119,6 +121,9 @@ class Trie(nn.Module):
         self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
         self.decoded_levels = decoded_levels(sizes)
         self.register_buffer("leaf_item", item, persistent=False)
+        # Items below each state above the leaves: the rows' prefixes, counted depth by depth.
+        below = torch.bincount(torch.cat(walks), minlength=inner)
+        self.register_buffer("has_one_item", below == 1, persistent=False)
         # Numbered depth by depth and in lexicographic order, the edges are the states they lead to,
         # 1, 2, 3, ...
         parents = torch.cat([starts[level] + parent for level, (parent, _) in enumerate(edges)])
@@ -186,7 +191,7 @@ class Trie(nn.Module):
         return torch.where(found, self.items(torch.where(found, states, self.starts[-1])), -1)
 
 
-LogitsFn = Callable[[int, Tensor, Tensor | None], Tensor]
+LogitsFn = Callable[[int, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
@@ -227,10 +232,11 @@ def beam_search(
 
     Args:
         logits_fn: called once per level as ``(level, prefix [U, k', level] int64, parent [U, k'] or
-            None)`` and returns float32 unnormalised scores ``[U, k', K_level]``. ``parent`` says
-            which of the previous call's beams each prefix extends (None at level 0, where k' = 1).
-            k' grows only as far as the corpus has prefixes; slots beyond a row's valid beams hold
-            some legal prefix whose scores are ignored.
+            None, undecided [U, k'])`` and returns float32 unnormalised scores ``[U, k',
+            K_level]``. ``parent`` says which of the previous call's beams each prefix extends (None
+            at level 0, where k' = 1). k' grows only as far as the corpus has prefixes; slots beyond
+            a row's valid beams hold some legal prefix whose scores are ignored. Where ``undecided``
+            is False one item is left, and any finite scores do; so for all that extends it.
         trie: the corpus.
         num_rows: U.
         num_beams: k >= 1; may exceed the codes of a level and the number of items.
@@ -246,7 +252,7 @@ def beam_search(
     prefix = torch.empty(num_rows, 1, 0, dtype=torch.int64, device=device)
     parent, valid = None, torch.ones_like(states, dtype=torch.bool)
     for level, size in enumerate(trie.level_sizes[: trie.decoded_levels]):
-        logits = logits_fn(level, prefix, parent)
+        logits = logits_fn(level, prefix, parent, valid & ~trie.has_one_item[states])
         if logits.shape != (num_rows, states.shape[1], size) or logits.dtype != torch.float32:
             expected = (num_rows, states.shape[1], size)
             raise ValueError(

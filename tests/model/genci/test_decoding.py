@@ -28,7 +28,7 @@ def table_model(sizes, seed):
         generator = torch.Generator().manual_seed(seed + hash(prefix) % 100003)
         return torch.randn(sizes[len(prefix)], generator=generator)
 
-    def logits_fn(level, prefix, parent):
+    def logits_fn(level, prefix, parent, undecided):
         return torch.stack(
             [torch.stack([weights(tuple(beam)) for beam in row.tolist()]) for row in prefix]
         )
@@ -72,6 +72,10 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_
         assert numbers == list(
             range(trie.starts[level + 1], trie.starts[level + 1] + trie.counts[level + 1])
         )
+    for prefix, state in states.items():
+        if 0 <= state and len(prefix) < len(sizes):
+            below = sum(row[: len(prefix)] == prefix for row in rows)
+            assert trie.has_one_item[state] == (below == 1)
     index = {row: number for number, row in enumerate(rows)}
     every = list(itertools.product(*(range(-1, size + 1) for size in sizes)))
     assert trie(torch.tensor(every)).tolist() == [index.get(codes, -1) for codes in every]
@@ -153,7 +157,8 @@ def test_the_layout_follows_the_size_of_the_dense_table():
     codes = torch.tensor([[0, 1], [5, 0]])  # 3 states above the leaves, 6 codes
     assert Trie(codes, max_cells=18).is_dense and not Trie(codes, max_cells=17).is_dense
     sparse = Trie(codes, max_cells=17)
-    assert {name for name, _ in sparse.named_buffers()} == {"leaf_item", "first_child", "code_of"}
+    names = {"leaf_item", "has_one_item", "first_child", "code_of"}
+    assert {name for name, _ in sparse.named_buffers()} == names
     assert sparse.state_dict() == {}
 
 
@@ -162,7 +167,7 @@ def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other()
         [[2, 1], [0, 1], [2, 0], [0, 0]]
     )  # balanced: every item has probability 1/4
 
-    def flat(level, prefix, parent):
+    def flat(level, prefix, parent, undecided):
         return torch.zeros(*prefix.shape[:2], 3)
 
     beams = beam_search(flat, Trie(rows, [3, 3]), 2, 3)
@@ -173,7 +178,7 @@ def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other()
 def test_equal_scores_from_unequal_parents_are_still_ordered_by_code():
     rows = torch.tensor([[2, 0], [1, 1], [1, 0], [0, 0]])  # 1/4; 1/2 * 1/2 twice; 1/4
 
-    def logits(level, prefix, parent):
+    def logits(level, prefix, parent, undecided):
         return torch.tensor([0.0, math.log(2) if level == 0 else 0.0, 0.0]).expand(
             *prefix.shape[:2], 3
         )
@@ -185,7 +190,7 @@ def test_equal_scores_from_unequal_parents_are_still_ordered_by_code():
 
 def test_one_item_and_many_beams_gives_one_certain_beam():
     trie = Trie(torch.tensor([[3, 6]]), [7, 7])
-    beams = beam_search(lambda level, prefix, parent: torch.randn(*prefix.shape[:2], 7), trie, 2, 5)
+    beams = beam_search(lambda level, prefix, *_: torch.randn(*prefix.shape[:2], 7), trie, 2, 5)
     assert beams.codes[:, 0].tolist() == [[3, 6]] * 2
     assert beams.log_probs[:, 0].tolist() == [0.0, 0.0]
     assert beams.valid.tolist() == [[True, False, False, False, False]] * 2
@@ -194,7 +199,7 @@ def test_one_item_and_many_beams_gives_one_certain_beam():
 def test_pruned_branch_that_dies_leaves_invalid_beams_not_invented_items():
     rows = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 2]])
 
-    def logits(level, prefix, parent):
+    def logits(level, prefix, parent, undecided):
         return torch.tensor([9.0, 0.0, 0.0]).expand(*prefix.shape[:2], 3)
 
     one_path = beam_search(logits, Trie(rows, [3, 3]), 1, 1)
@@ -209,7 +214,7 @@ def test_nan_scores_stay_visible(value):
         torch.tensor([[1, 0], [2, 2]]), [4, 3]
     )  # most codes are not allowed, and their scores are NaN as well
     beams = beam_search(
-        lambda level, prefix, parent: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2
+        lambda level, prefix, *_: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2
     )
     assert beams.log_probs.isnan().all() and beams.valid.all() and beams.items.tolist() == [[0, 1]]
 
@@ -218,7 +223,7 @@ def test_parent_index_names_the_beam_each_prefix_extends():
     torch.manual_seed(0)
     rows, seen = torch.cartesian_prod(*(torch.arange(4) for _ in range(3))), []
 
-    def logits(level, prefix, parent):
+    def logits(level, prefix, parent, undecided):
         if parent is not None:
             previous = seen[-1].gather(1, parent.unsqueeze(-1).expand(-1, -1, level - 1))
             assert torch.equal(previous, prefix[:, :, :-1])
@@ -261,4 +266,8 @@ def test_wrong_number_of_beams_or_scores_is_refused():
 def test_trie_buffers_follow_the_module_and_are_not_saved():
     trie = Trie(torch.tensor([[0, 1], [1, 0]]))
     assert trie.state_dict() == {}
-    assert {name for name, _ in trie.named_buffers()} == {"next_state", "leaf_item"}
+    assert {name for name, _ in trie.named_buffers()} == {
+        "next_state",
+        "leaf_item",
+        "has_one_item",
+    }
