@@ -1,12 +1,12 @@
 """Trie and constrained beam search, against Python sets and exhaustive enumeration."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import next_states
 
 from recbole_genci.model.genci.decoding import Trie, beam_search
 
@@ -50,20 +50,16 @@ def exhaustive(sizes, rows, weights):
     return result
 
 
-MAX_CELLS = st.sampled_from([0, 2**27])  # CSR, dense
-
-
 @settings(max_examples=80)
-@given(catalogues(), MAX_CELLS)
-def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_cells):
+@given(catalogues())
+def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue):
     sizes, rows = catalogue
-    trie = Trie(torch.tensor(rows), sizes, max_cells=max_cells)
-    assert trie.is_dense == (max_cells > 0)
+    trie = Trie(torch.tensor(rows), sizes)
     states = {(): 0}
     for level, size in enumerate(sizes):
         prefixes = sorted({row[:level] for row in rows})
         for prefix in prefixes:
-            following = trie.following(torch.tensor(states[prefix]), level).tolist()
+            following = next_states(trie, torch.tensor(states[prefix]), level).tolist()
             assert len(following) == size
             for code, state in enumerate(following):
                 assert (state >= 0) == ((*prefix, code) in {row[: level + 1] for row in rows})
@@ -76,19 +72,16 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_
         if 0 <= state and len(prefix) < len(sizes):
             below = sum(row[: len(prefix)] == prefix for row in rows)
             assert trie.has_one_item[state] == (below == 1)
-    index = {row: number for number, row in enumerate(rows)}
-    every = list(itertools.product(*(range(-1, size + 1) for size in sizes)))
-    assert trie(torch.tensor(every)).tolist() == [index.get(codes, -1) for codes in every]
+    leaves = torch.tensor([states[row] for row in rows])
+    assert trie.items(leaves).tolist() == list(range(len(rows)))
 
 
 @settings(max_examples=60)
-@given(catalogues(), st.integers(0, 1000), st.integers(0, 8), MAX_CELLS)
-def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra, max_cells):
+@given(catalogues(), st.integers(0, 1000), st.integers(0, 8))
+def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra):
     sizes, rows = catalogue
     logits_fn, weights = table_model(sizes, seed)
-    beams = beam_search(
-        logits_fn, Trie(torch.tensor(rows), sizes, max_cells=max_cells), 3, len(rows) + extra
-    )
+    beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes), 3, len(rows) + extra)
     exact = exhaustive(sizes, rows, weights)
     ranking = sorted(rows, key=lambda row: (-exact[row], row))
     assert beams.codes.shape == (3, len(rows) + extra, len(sizes))
@@ -130,36 +123,6 @@ def test_narrow_beam_equals_a_plain_python_beam_search(catalogue, seed, width):
     assert beams.log_probs[0][beams.valid[0]].tolist() == pytest.approx(
         [score for _, score in frontier], abs=1e-5
     )
-
-
-@settings(max_examples=60)
-@given(catalogues(), st.integers(0, 1000), st.integers(1, 30), st.integers(1, 4))
-def test_csr_and_dense_tries_give_the_same_transitions_and_the_same_beams(
-    catalogue, seed, width, num_rows
-):
-    sizes, rows = catalogue
-    dense, csr = (Trie(torch.tensor(rows), sizes, max_cells=cells) for cells in (2**27, 0))
-    assert (dense.counts, dense.starts) == (csr.counts, csr.starts) and torch.equal(
-        dense.leaf_item, csr.leaf_item
-    )
-    for level in range(len(sizes)):
-        states = torch.arange(dense.starts[level], dense.starts[level + 1])
-        one, other = dense.following(states, level), csr.following(states, level)
-        assert torch.equal(one, other) and one.dtype == other.dtype == torch.int32
-    logits_fn, _ = table_model(sizes, seed)
-    for one, other in zip(
-        *(beam_search(logits_fn, trie, num_rows, width) for trie in (dense, csr)), strict=True
-    ):
-        assert torch.equal(one, other)
-
-
-def test_the_layout_follows_the_size_of_the_dense_table():
-    codes = torch.tensor([[0, 1], [5, 0]])  # 3 states above the leaves, 6 codes
-    assert Trie(codes, max_cells=18).is_dense and not Trie(codes, max_cells=17).is_dense
-    sparse = Trie(codes, max_cells=17)
-    names = {"leaf_item", "has_one_item", "first_child", "code_of"}
-    assert {name for name, _ in sparse.named_buffers()} == names
-    assert sparse.state_dict() == {}
 
 
 def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other():
@@ -267,7 +230,8 @@ def test_trie_buffers_follow_the_module_and_are_not_saved():
     trie = Trie(torch.tensor([[0, 1], [1, 0]]))
     assert trie.state_dict() == {}
     assert {name for name, _ in trie.named_buffers()} == {
-        "next_state",
         "leaf_item",
         "has_one_item",
+        "first_child",
+        "code_of",
     }

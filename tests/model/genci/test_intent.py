@@ -354,12 +354,11 @@ def test_initial_loss_is_that_of_a_nearly_uniform_guess():
 
 @pytest.mark.parametrize("sizes", [[9, 5, 3], [6, 5, 4, 1], [5, 1, 7, 1, 1], [8, 4, 1, 3]])
 @pytest.mark.parametrize("count", [1, 4, 12, 30])
-@pytest.mark.parametrize("max_cells", [0, 2**27])
-def test_beams_with_one_item_left_need_no_decoder(monkeypatch, sizes, count, max_cells):
+def test_beams_with_one_item_left_need_no_decoder(monkeypatch, sizes, count):
     model = generator(sizes=sizes).eval()
     with torch.no_grad():
         model.token_embedding.weight.mul_(4)
-    trie = Trie(random_items(count, sizes), sizes, max_cells=max_cells)
+    trie = Trie(random_items(count, sizes), sizes)
     encoded = model.encode(*random_histories(9, sizes=sizes))
     for num_beams in (1, 3, count + 2):
         monkeypatch.setattr("recbole_genci.model.genci.intent.on_cpu", lambda x: False)
