@@ -72,6 +72,7 @@ class CTRDataset(Dataset):
     def __init__(self, config: Config) -> None:
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
+        self.least_width = 0
         super().__init__(config)
 
     # ---------------------------------------------------------------- reading
@@ -304,25 +305,18 @@ class CTRDataset(Dataset):
             self.num_time_ranks,
             self.config["data_seed"],
         )
-        cap, longest = self.config["MAX_ITEM_LIST_LENGTH"], 0
+        cap = self.config["MAX_ITEM_LIST_LENGTH"]
         for part in parts:
             users, ranks = (
                 part.inter_feat[self.uid_field].numpy(),
                 part.inter_feat[TIME_RANK].numpy(),
             )
             start, end = history.pointers(users, ranks, cap)
-            longest = max(longest, int((end - start).max(initial=0)))
             part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = (
                 torch.from_numpy(start),
                 torch.from_numpy(end),
             )
             part.history, part.history_source = history, history_source
-        if longest < cap:
-            self.logger.warning(
-                f"MAX_ITEM_LIST_LENGTH: histories are padded to {cap} items, but the longest has "
-                f"{longest}. --MAX_ITEM_LIST_LENGTH={max(longest, 1)} loses nothing and takes less "
-                "time."
-            )
 
     # ---------------------------------------------------------------- what one model reads
 
@@ -345,6 +339,8 @@ class CTRDataset(Dataset):
             "semantic_ids": model.reads_semantic_ids,
         }
         part.attached = frozenset(name for name, is_read in reads.items() if is_read)
+        cap = config["MAX_ITEM_LIST_LENGTH"]
+        part.least_width = cap if model.fixed_history_width else min(2, cap)
         part.semantic_ids = torch.as_tensor(semantic_ids) if model.reads_semantic_ids else None
         return part
 
@@ -375,13 +371,14 @@ class CTRDataset(Dataset):
     ) -> dict[str, torch.Tensor]:
         """The history columns of a batch, under RecBole's names.
 
-        These are ``item_id_list`` [B, H], ``item_length`` [B], and ``neg_item_id_list`` [B, H] for
-        models that read negatives. Models that read semantic IDs also get ``semantic_ids`` [B, N]
-        of the target, ``history_semantic_ids`` [B, H, N] (-1 on padding) and ``history_number``
-        [B]. Rows with the same number have the same history, which a model encodes once; a longer
-        history has a larger number.
+        H is the length of the batch's longest history, or ``MAX_ITEM_LIST_LENGTH`` for models that
+        set ``fixed_history_width``. The columns are ``item_id_list`` [B, H], ``item_length`` [B],
+        and ``neg_item_id_list`` [B, H] for models that read negatives. Models that read semantic
+        IDs also get ``semantic_ids`` [B, N] of the target, ``history_semantic_ids`` [B, H, N] (-1
+        on padding) and ``history_number`` [B]. Rows with the same number have the same history,
+        which a model encodes once; a longer history has a larger number.
         """
-        width = self.config["MAX_ITEM_LIST_LENGTH"]
+        width = max(self.least_width, int((end - start).max())) if len(start) else 0
         name = self.iid_field + self.config["LIST_SUFFIX"]
         history, length, negatives = self.history.gather(
             start, end, width, "negatives" in self.attached
