@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,7 +15,7 @@ class Loader(yaml.SafeLoader):
 
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?\d[\d_]*(?:\.\d*)?[eE][-+]?\d+$"),
+    re.compile(r"^[-+]?\d[\d_]*(?:\.[\d_]*)?[eE][-+]?\d+$"),
     list("-+0123456789"),
 )
 
@@ -31,7 +32,7 @@ def read_yaml(file: Path, key: str) -> dict:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        content, repeated = yaml.load(text, Loader=Loader), _repeated_key(yaml.compose(text))
+        content, repeated = _loaded(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {reason}") from error
@@ -43,6 +44,16 @@ def read_yaml(file: Path, key: str) -> dict:
             f"{repeated.start_mark.line + 1}; the first value would be lost. Keep one."
         )
     return content
+
+
+def _loaded(text: str) -> tuple[Any, yaml.Node | None]:
+    """What the text holds, and the first key that one of its mappings holds twice."""
+    loader = Loader(text)
+    try:
+        root = loader.get_single_node()
+        return loader.construct_document(root) if root else None, _repeated_key(root)
+    finally:
+        loader.dispose()
 
 
 def _repeated_key(node: yaml.Node | None) -> yaml.Node | None:
