@@ -23,11 +23,10 @@ from recbole_genci import compat
 from recbole_genci.config import gpus
 from recbole_genci.config.key_source import KeySource, key_source
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
-from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.values import check_values
-from recbole_genci.config.words import listed_files, parse_argv, value_of
+from recbole_genci.config.words import check_dict, listed_files, parse_argv, value_of
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
@@ -119,10 +118,16 @@ class Config(RecBoleConfig):
             self._files.append((file, read_yaml(Path(file), "config_files")))
         return {key: value for _, content in self._files for key, value in content.items()}
 
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        # RecBole takes whatever is false, such as [], for no dict.
+        return {} if config_dict is None else self._convert_config_dict(config_dict)
+
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
+        check_dict(config_dict)
         converted = {key: value_of(key, value) for key, value in config_dict.items()}
-        if "metrics" in converted:  # no file of the run could hold a function
-            converted["metrics"] = written(converted["metrics"])
+        metrics = converted.get("metrics")
+        if callable(metrics) or isinstance(metrics, (list, tuple)):
+            converted["metrics"] = written(metrics)  # no file of the run could hold a function
         return converted
 
     def _load_cmd_line(self) -> dict[str, Any]:
@@ -234,7 +239,7 @@ class Config(RecBoleConfig):
     def without_effect(self) -> list[Key]:
         """The keys that the user set although nothing here reads them."""
         keys = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
-        return [key for key in keys if key.kind and key.kind.base == NO_EFFECT]
+        return [key for key in keys if key.kind and not key.kind.has_effect]
 
     @property
     def _by_hand(self) -> dict:

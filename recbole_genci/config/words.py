@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from recbole_genci.utils.validation import shortened
 
 _NOTHING = ("none", "~", "null")
 _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
@@ -26,8 +29,10 @@ def parse_value(text: object) -> Any:
     if text.lower() in _NOTHING:
         return None
     try:
-        return lists_for_tuples(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():  # of backslashes, which Python's own texts may not have
+            warnings.simplefilter("ignore")
+            return lists_for_tuples(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
 
 
@@ -58,6 +63,22 @@ def parse_argv(argv: Iterable[str]) -> dict:
             )
         parsed[key] = value
     return {key: value_of(key, value) for key, value in parsed.items()}
+
+
+def check_dict(config_dict: object) -> None:
+    """Refuse what is no dict of keys.
+
+    Raises:
+        ValueError: it is no mapping, or a key of it is no text.
+    """
+    if not isinstance(config_dict, Mapping):
+        raise ValueError(
+            f"config_dict: {shortened(config_dict)} is not a mapping of keys, as {{'epochs': 5}} "
+            "is."
+        )
+    for key in config_dict:
+        if not isinstance(key, str):
+            raise ValueError(f"config_dict: {shortened(key)} is not the name of a key.")
 
 
 def value_of(key: str, value: Any) -> Any:

@@ -23,7 +23,6 @@ import numpy as np
 
 from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_value
 from recbole_genci.config.keys import Key, key_table
-from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.utils.validation import nearest
 
@@ -367,7 +366,7 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
 
 
 def _does_nothing(key: Key | None) -> bool:
-    return key is not None and key.kind is not None and key.kind.base == NO_EFFECT
+    return key is not None and key.kind is not None and not key.kind.has_effect
 
 
 def _check_kind(key: Key, parameter: Parameter, source: str) -> None:

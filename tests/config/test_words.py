@@ -24,6 +24,11 @@ from recbole_genci.config import parse_argv, parse_value
         ("mean", "mean"),
         ("'a'", "a"),
         (7, 7),
+        ("{[1]: 2}", "{[1]: 2}"),
+        ("[" * 9999, "[" * 9999),
+        ("-" * 99999 + "1", "-" * 99999 + "1"),
+        ("9" * 5000, "9" * 5000),
+        ("\0", "\0"),
     ],
 )
 def test_values_are_read_as_literals_and_never_run(text, value):
