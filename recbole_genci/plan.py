@@ -105,7 +105,8 @@ def prepare(
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
     for config in configs.values():
-        try_model(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+        loader = create_loaders(config, parts, semantic_ids)[0]
+        try_model(config, loader.dataset, loader.step)
     try_metrics(first, parts[1])
     command = shlex.join(
         [

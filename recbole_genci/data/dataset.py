@@ -200,6 +200,9 @@ class CTRDataset(Dataset):
                     )
                     feat[field] = [empty if isinstance(row, float) else row for row in feat[field]]
 
+    def _preload_weight_matrix(self) -> None:
+        """Nothing: no CTR model reads ``preload_weight``."""
+
     def _set_label_by_threshold(self) -> None:
         check_label(self)
         super()._set_label_by_threshold()
