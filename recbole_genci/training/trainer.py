@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from recbole_genci.training.checkpoint import load_training_state, save_training
 from recbole_genci.training.console import EpochLines, with_bar
 from recbole_genci.training.tracking import count_on
 from recbole_genci.utils.distributed import ALONE, Processes
-from recbole_genci.utils.files import write_atomically
-from recbole_genci.utils.layout import TENSORBOARD_FOLDER, WEIGHTS_FILE
+from recbole_genci.utils.files import sha256_of, write_atomically
+from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
 from recbole_genci.utils.logs import details
 from recbole_genci.utils.weights import load_weights
 
@@ -43,8 +43,12 @@ class CTRTrainer(Trainer):
         model: the model.
         folder: the run's folder.
         identity: names and hashes of the training data. If given, each evaluated epoch writes
-            ``<folder>/training.pt``, from which ``resume`` continues exactly.
+            ``<folder>/training.safetensors``, from which ``resume`` continues exactly.
         processes: the processes that train the model together; only the first one writes.
+        inputs: what the folder holds beside the weights, for the training state.
+
+    Attributes:
+        weights_sha256: digest of the weights' file, from the moment it is written.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class CTRTrainer(Trainer):
         folder: Path,
         identity: dict | None = None,
         processes: Processes = ALONE,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         with (
             compat.tensorboard_in(folder / TENSORBOARD_FOLDER)
@@ -64,6 +69,9 @@ class CTRTrainer(Trainer):
                 super().__init__(config, model)
         self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
+        self.inputs = dict(inputs or {})
+        self.weights_sha256: str | None = None
+        self._awaits_state = False  # whether a training state follows the next weights
         self.epochs_trained = 0
         self.best_epoch: int | None = None
         self.shared_loss: torch.nn.Module | None = None
@@ -86,10 +94,10 @@ class CTRTrainer(Trainer):
         weights = {
             name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()
         }
-        write_atomically(
-            Path(self.saved_model_file),
-            lambda path: save_file(_without_shared_memory(weights), path),
-        )
+        name = NEXT_WEIGHTS_FILE if self._awaits_state else WEIGHTS_FILE
+        file = self.folder / name
+        write_atomically(file, lambda path: save_file(_without_shared_memory(weights), path))
+        self.weights_sha256 = sha256_of(file)
 
     def resume(self, train_data: AbstractDataLoader) -> None:
         """Load the training state of the run's folder; the next ``fit`` trains the other epochs.
@@ -147,6 +155,8 @@ class CTRTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
+        evaluates = bool(valid_data) and self.eval_step > 0
+        self._awaits_state = saved and self.identity is not None and evaluates
         self.lines = EpochLines(self, bool(valid_data)) if verbose else None
         return super().fit(train_data, valid_data, False, saved, show_progress, after_evaluation)
 
@@ -157,7 +167,8 @@ class CTRTrainer(Trainer):
             FileNotFoundError, ValueError: see ``recbole_genci.utils.weights.load_weights``.
         """
         if self.processes.is_first:
-            load_weights(self.model, Path(file))
+            is_own = str(file) == self.saved_model_file
+            load_weights(self.model, Path(file), self.weights_sha256 if is_own else None)
         self.processes.share_weights(self.model)
 
     def _train_epoch(

@@ -93,7 +93,7 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error.strerror}). {remedy}") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(
             f"{where} is damaged ({' '.join(str(error).split())}). {remedy}"
         ) from error
