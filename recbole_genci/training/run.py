@@ -47,7 +47,7 @@ from recbole_genci.utils.layout import (
 )
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import details, log_file
-from recbole_genci.utils.own_code import source_digest
+from recbole_genci.utils.own_code import errors_of_own, is_reference, source_digest
 from recbole_genci.utils.provenance import provenance
 
 _logger = logging.getLogger(__name__)
@@ -90,6 +90,8 @@ def train_and_evaluate(
     is_new = resume_folder is None
     with contextlib.ExitStack() as stack:
         _open_folder(stack, config, semantic_ids, folder, processes)
+        if is_reference(config.model_reference):
+            stack.enter_context(errors_of_own(config.model_class, "model"))
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         ids = semantic_ids if train.dataset.semantic_ids is not None else None
         processes.share_training(train)
