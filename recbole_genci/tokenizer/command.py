@@ -89,6 +89,7 @@ class Catalogue(NamedTuple):
             self.tokens,
             self.config["field_separator"],
             encoding,
+            self.config["seq_separator"],
         )
 
 

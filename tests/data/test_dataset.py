@@ -272,7 +272,7 @@ def test_missing_columns_are_named_with_what_to_do(tmp_path, keys, message):
     ("damage", "message"),
     [
         (lambda text: text.replace("label:float", "label:flot"), "label:flot.*is not field:type"),
-        (lambda text: text.replace("\t", ","), "is not field:type.*Is field_separator"),
+        (lambda text: text.replace("\t", ","), "are divided by ','.*Set field_separator: ','"),
         (
             lambda text: text + "u1\ti1\n",
             r"tiny\.inter could not be read: line 302 has 2 of 4 cells",

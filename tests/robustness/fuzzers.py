@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness import histories
+from robustness import files, histories
 from robustness.harness import Case
 
 FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
+    "files": files.cases,
     "histories": histories.cases,
 }
