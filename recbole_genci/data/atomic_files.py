@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+CHUNK_ROWS = 2**22  # rows whose cells are in memory as texts at a time
 
 FIELD_TYPES = ("token", "float", "token_seq", "float_seq")
 
@@ -60,6 +63,7 @@ def read_atomic_file(
     header: dict[str, str],
     field_separator: str = "\t",
     encoding: str = "utf-8",
+    categories: bool = False,
 ) -> pd.DataFrame:
     """Read ``fields`` of an atomic file: str for token, float64 for float, one str per row for
     sequences.
@@ -67,6 +71,10 @@ def read_atomic_file(
     Only an empty cell is a missing value, so that items called ``NA`` or ``None`` keep their rows;
     RecBole's reader drops them. A quotation mark is an ordinary character; RecBole's reader fails
     on it.
+
+    Args:
+        categories: give columns of tokens as categoricals of str, which take a fraction of the
+            memory. Their categories stand in the order of first appearance.
 
     Raises:
         ValueError: a line has another number of cells, or a float cell holds no number; names the
@@ -77,7 +85,9 @@ def read_atomic_file(
         for field, kind in header.items()
     }
     try:
-        frame = pd.read_csv(
+        tokens = [f"{field}:token" for field in fields if header[field] == "token"]
+        frame = _read_in_chunks(
+            tokens if categories else [],
             file,
             sep=field_separator,
             dtype=dtype,
@@ -87,8 +97,6 @@ def read_atomic_file(
             keep_default_na=False,
             na_values=[""],
         )
-        if not isinstance(frame.index, pd.RangeIndex):
-            raise ValueError("its lines have more cells than its header")
         if frame.iloc[:, -1].isna().any() and (
             short := _short_line(file, len(header), field_separator, encoding)
         ):
@@ -102,9 +110,38 @@ def read_atomic_file(
         ) from error
     if frame.empty:
         raise ValueError(f"{file} has a header but no rows.")
-    frame = frame[[f"{field}:{header[field]}" for field in fields]].copy()
+    frame = frame[[f"{field}:{header[field]}" for field in fields]]
     frame.columns = fields
     return frame
+
+
+def _read_in_chunks(tokens: Collection[str], file: Path, **options: Any) -> pd.DataFrame:
+    """``pandas.read_csv(file, **options)``, with the columns ``tokens`` as categoricals.
+
+    The text of every cell never is in memory at one time.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    known: dict[str, dict[str, int]] = {name: {} for name in tokens}
+    # Without low_memory equal texts of a chunk are one object, which is quick to recognise.
+    for chunk in pd.read_csv(file, chunksize=CHUNK_ROWS, low_memory=False, **options):
+        if not isinstance(chunk.index, pd.RangeIndex):
+            raise ValueError("its lines have more cells than its header")
+        for name in chunk:
+            column = chunk[name].to_numpy()
+            if name in known:
+                codes, found = pd.factorize(column)
+                numbers = [known[name].setdefault(token, len(known[name])) for token in found]
+                column = np.array([*numbers, -1], dtype=np.int32)[codes]  # -1: a missing token
+            columns.setdefault(name, []).append(column)
+    frame = {}
+    for name in list(columns):
+        parts = columns.pop(name)
+        if name in known:
+            kind = pd.CategoricalDtype(pd.Index(list(known[name]), dtype=object))
+            frame[name] = pd.Categorical.from_codes(np.concatenate(parts), dtype=kind)
+        else:
+            frame[name] = pd.Series(np.concatenate(parts))
+    return pd.DataFrame(frame, copy=False)
 
 
 def _short_line(file: Path, cells: int, field_separator: str, encoding: str) -> str | None:

@@ -444,3 +444,8 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
 
     with pytest.raises(ValueError, match="All rows are clicks: labels must be of both kinds"):
         log_summary(build(tmp_path, damage))
+
+
+def test_a_sequence_is_no_filter(tmp_path):
+    with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
+        build(tmp_path, val_interval={"genre": ["Action"]})
