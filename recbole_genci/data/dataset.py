@@ -298,8 +298,37 @@ class CTRDataset(Dataset):
         # Time is still exact here; normalising and float32 come next.
         self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
         self.num_time_ranks = int(self._time_rank.max()) + 1
-        super()._normalize()
+        self._scale()
         warn_of_large_numbers(self)
+
+    def _scale(self) -> None:
+        fields = self.config["normalize_field"] or (
+            self.float_like_fields if self.config["normalize_all"] else []
+        )
+        if any(self.field2type[field] != FeatureType.FLOAT for field in fields):
+            super()._normalize()
+            return
+        # RecBole looks for the extremes in Python (dataset.py:694).
+        for field in fields:
+            for feat in self.field2feats(field):
+                values = feat[field].to_numpy()
+                low, high = values.min(), values.max()
+                if low == high:
+                    self.logger.warning(
+                        f"normalize_field, normalize_all: '{field}' has the same value, {low:g}, "
+                        "in all rows; it becomes 1."
+                    )
+                feat[field] = 1.0 if low == high else (values - low) / (high - low)
+
+    def _discretization(self) -> None:
+        # Plain numbers become pairs (number, 1), RecBole's in Python lists (dataset.py:803); here
+        # _dataframe_to_interaction makes them.
+        plain = all(
+            self.field2type[field] == FeatureType.FLOAT
+            for field in self.config["numerical_features"]
+        )
+        if self.config["discretization"] or not plain:
+            super()._discretization()
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()
@@ -316,8 +345,12 @@ class CTRDataset(Dataset):
             kind = self.field2type[field]
             if kind == FeatureType.TOKEN:
                 columns[field] = torch.from_numpy(data[field].to_numpy(np.int64, copy=True))
-            elif kind == FeatureType.FLOAT and field not in self.config["numerical_features"]:
-                columns[field] = torch.from_numpy(data[field].to_numpy(np.float32, copy=True))
+            elif kind == FeatureType.FLOAT and data[field].dtype != object:
+                column = torch.from_numpy(data[field].to_numpy(np.float32, copy=True))
+                is_pair = field in self.config["numerical_features"]
+                columns[field] = (
+                    torch.stack([column, torch.ones_like(column)], dim=-1) if is_pair else column
+                )
             else:
                 columns |= super()._dataframe_to_interaction(data[[field]]).interaction
         return Interaction(columns)

@@ -50,6 +50,8 @@ class RecBolesRows(CTRDataset):
     _filter_by_inter_num = Dataset._filter_by_inter_num
     _filter_inter_by_user_or_item = Dataset._filter_inter_by_user_or_item
     _remap = Dataset._remap
+    _scale = Dataset._normalize
+    _discretization = Dataset._discretization
     _grouped_index = Dataset._grouped_index
     _dataframe_to_interaction = Dataset._dataframe_to_interaction
     split_by_ratio = Dataset.split_by_ratio
@@ -99,6 +101,11 @@ TO = {"order": "TO", "group_by": "user", "mode": "labeled"}
         {"val_interval": {"timestamp": "(1700000009,inf)", "year": ["1990", "1991", "1993"]}},
         {"rm_dup_inter": "last", "normalize_all": True},
         {"numerical_features": ["timestamp"], "alias_of_item_id": ["other"]},
+        {"numerical_features": ["timestamp"], "normalize_field": ["timestamp", "label"]},
+        {
+            "numerical_features": ["timestamp"],
+            "discretization": {"timestamp": {"method": "ED", "bucket": 4}},
+        },
     ],
 )
 def test_rows_are_those_of_recboles_own_methods(tmp_path, monkeypatch, keys):
