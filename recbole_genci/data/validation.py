@@ -210,7 +210,12 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"{', '.join(kinds)}.{nearest(unknown[0], kinds)}"
         )
     for field, value in intervals.items():
-        is_number = kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        if value is not None and kinds[field] in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
+            raise ValueError(
+                f"val_interval: '{field}' is a column of type {kinds[field].value}; only columns "
+                "of type token and float can be filtered by their value. Leave it out."
+            )
+        is_number = kinds[field] == FeatureType.FLOAT
         is_list = isinstance(value, (list, tuple))
         # RecBole would keep or drop the wrong rows.
         if value is not None and is_number == is_list:
