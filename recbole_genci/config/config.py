@@ -23,7 +23,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci import compat
 from recbole_genci.config import gpus
-from recbole_genci.config.key_source import KeySource, key_source
+from recbole_genci.config.key_source import FILE, KeySource, key_source
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
 from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
@@ -137,8 +137,14 @@ def _content(text: str) -> Any:
     return yaml.load(text, Loader=_yaml_loader())
 
 
+TRUST = "trust_code"  # allows the import of code that files name
+
+
 class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
+
+    Metrics of one's own are code. The command line and Python name it; what a file names is
+    imported only with the key ``trust_code: True``, which no file can set.
 
     Args:
         model: name of a CTR model of this plugin or of RecBole; a model of your own as
@@ -172,6 +178,7 @@ class Config(RecBoleConfig):
         compared_models: Sequence[str | type] = (),
     ) -> None:
         self._argv = list(argv)
+        self._trusts_code = False
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
@@ -203,16 +210,53 @@ class Config(RecBoleConfig):
                     f"config_files: '{file}' does not exist; give the path of a YAML file."
                 )
             self._files.append((file, read_yaml(Path(file), "config_files")))
+            if TRUST in self._files[-1][1]:
+                raise ValueError(
+                    f"{TRUST}: '{file}' sets it, but a file cannot allow its own code. Give it on "
+                    "the command line or from Python."
+                )
         return super()._load_config_files(file_list)
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
-        converted = {key: _value(key, value) for key, value in config_dict.items()}
+        converted = self._without_trust(
+            {key: _value(key, value) for key, value in config_dict.items()}
+        )
         if "metrics" in converted:  # no file of the run could hold a function
             converted["metrics"] = written(converted["metrics"])
         return converted
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        return parse_argv(self._argv)
+        return self._without_trust(parse_argv(self._argv))
+
+    def _without_trust(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """Take ``trust_code``, which is no property of a run, out of the keys."""
+        trust = keys.pop(TRUST, self._trusts_code)
+        if not isinstance(trust, bool):
+            raise ValueError(f"{TRUST}: {trust!r} is neither True nor False.")
+        self._trusts_code = trust
+        return keys
+
+    def _check_code_of_files(self) -> None:
+        """Refuse code that a file names; a person names it, or allows it by ``trust_code``.
+
+        Raises:
+            ValueError: a metric that a file names is not known to this process yet.
+        """
+        keys = ("valid_metric", "metrics")
+        named = {key: own_code.own_references({key: self.final_config_dict[key]}) for key in keys}
+        sources = {key: self.source_of(key) for key in keys}
+        by_hand = {
+            reference for key in keys if sources[key].kind != FILE for reference in named[key]
+        }
+        for key in keys:
+            for reference in named[key].keys() - by_hand:
+                if self._trusts_code or own_code.is_known(reference):
+                    continue
+                raise ValueError(
+                    f"{key}: {sources[key].file} names code, '{reference}', and importing it would "
+                    f"run that code. If you know it, name it on the command line (--{key}=...) or "
+                    "from Python, or allow what files name by --trust_code=True."
+                )
 
     def _merge_external_config_dict(self) -> None:
         super()._merge_external_config_dict()
@@ -276,6 +320,7 @@ class Config(RecBoleConfig):
         # not be.
         written |= self.external_config_dict
         check_values(self._key_table, self.final_config_dict, written)
+        self._check_code_of_files()
         metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         # RecBole's trainer reads use_gpu.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness import histories
+from robustness import histories, run_folders
 from robustness.harness import Case
 
 FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
     "histories": histories.cases,
+    "run folders": run_folders.cases,
 }
