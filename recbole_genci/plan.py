@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from recbole_genci.config import Config, config_files_words
+from recbole_genci.config.config import TRUST
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
@@ -209,5 +210,5 @@ def prepare_resumed(
     check_config(file, saved, read_state(folder).facts["config"], "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     return dataclasses.replace(
-        prepare([reference], saved["dataset"], [str(file)], argv=moved), command=command
+        prepare([reference], saved["dataset"], [str(file)], {TRUST: True}, moved), command=command
     )

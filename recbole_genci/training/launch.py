@@ -19,6 +19,7 @@ import yaml
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.storage import load_parts, store_parts
@@ -157,7 +158,8 @@ def _train_share(
 
 def _config(file: Path, local_rank: int) -> Config:
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    config = Config(saved["model"], saved["dataset"], [str(file)])
+    # The process that started this one has written the file.
+    config = Config(saved["model"], saved["dataset"], [str(file)], {TRUST: True})
     if config["device"].type == "cuda":
         torch.cuda.set_device(local_rank)
         config["device"] = torch.device("cuda", local_rank)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness import files, histories
+from robustness import files, histories, run_folders
 from robustness.harness import Case
 
 FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
     "files": files.cases,
     "histories": histories.cases,
+    "run folders": run_folders.cases,
 }
