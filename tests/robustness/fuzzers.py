@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness import histories
+from robustness import configurations, histories, parameter_files
 from robustness.harness import Case
 
 FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
+    "configurations": configurations.cases,
     "histories": histories.cases,
+    "parameter_files": parameter_files.cases,
 }
