@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-from recbole_genci.utils.validation import LIST_HINT, shortened
+from recbole_genci.utils.validation import LIST_HINT, quoted, shortened
 
 #: The kind of a key that nothing here reads.
 NO_EFFECT = "no effect"
@@ -161,6 +161,8 @@ class Kind:
         hint = LIST_HINT if is_written_list else ""
         if isinstance(value, str) and (character := _unwritable(value)):
             hint = f" It holds {character!r}, which no file can hold."
+        if self.base == "dict" and isinstance(value, str) and (mended := quoted(value)):
+            hint = f' On a command line quote the words too: --{key}="{mended}".'
         is_switch = self.base == "bool" and not self.optional
         problem = "neither True nor False" if is_switch else f"not {self.expected()}"
         if self._holds_too_large(value):

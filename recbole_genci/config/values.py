@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from recbole_genci.config.keys import Key
 from recbole_genci.config.kind import Kind
-from recbole_genci.utils.validation import is_number, is_whole, nearest
+from recbole_genci.utils.validation import check_names, is_number, is_whole, nearest
 
 #: Keys that RecBole lists but never reads, and what to use instead.
 _INSTEAD = {
@@ -51,6 +51,8 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     for key, value in given.items():
         if key in table:
             table[key].check(value)
+        if key.endswith(("_path", "_dir")) or key == "text_encoder":
+            check_names(key, value)
     if str(final.get("state") or "INFO").upper() not in _LEVELS:
         raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
     _check_parts(final)

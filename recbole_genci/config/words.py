@@ -58,8 +58,14 @@ def parse_argv(argv: Iterable[str]) -> dict:
                 "--learning_rate=0.001."
             )
         if parsed.get(key, value) != value:
+            hint = ""
+            if parsed[key].count("[") != parsed[key].count("]"):  # {a:[b,c]}, to a shell, is two
+                hint = (
+                    " If the shell has divided one value at its commas, put it in quotation marks, "
+                    f"with its words quoted too, such as --{key}=\"{{'name': ['a', 'b']}}\"."
+                )
             raise ValueError(
-                f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'."
+                f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'.{hint}"
             )
         parsed[key] = value
     return {key: value_of(key, value) for key, value in parsed.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import shlex
 import sys
@@ -27,7 +28,7 @@ from recbole_genci.report import aligned
 from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
 from recbole_genci.training import stopped, tracking
-from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, start_console
 from recbole_genci.utils.own_code import reference_of
@@ -163,7 +164,7 @@ def execute(request: Request, cache: DataCache) -> Outcome:
     """
     try:
         return _execute(request, cache)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, OSError, MemoryError) as stop:
         stop.add_note(stopped.go_on(stopped.TRAIN, shlex.split(request.command)[2:]))
         raise
 
@@ -192,31 +193,28 @@ def _command(
     return shlex.join(["python", "run_recbole_genci.py", *words, *argv])
 
 
-@interrupts.answered
-def main(argv: Sequence[str]) -> int:
+@answering
+def main(argv: Sequence[str]) -> Work:
     """Run the command line with ``--experiment``; return the exit status.
 
     A wrong request ends before any training, with one sentence on stderr and status 2. Status 1
     means that at least one run failed; all others have finished, and the table says which.
     """
-    words = {}
-    try:
-        argv = key_value_words(argv)
-        help_wanted = {"--help", "-h"} & set(argv)
-        words = parse_argv([word for word in argv if word not in ("--help", "-h")])
-        if help_wanted:
-            print(USAGE + describe(str(words["experiment"])))
-            return 0
-        work = _prepare(str(words["experiment"]), _parsed(argv, words))
-        # Check all folders before the first run trains: another process may be using one.
-        with contextlib.ExitStack() as stack:
-            for request, _ in work:
-                stack.enter_context(only_process(request.folder))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if str(words.get("state")).upper() == "DEBUG":
-            raise
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
+    argv = key_value_words(argv)
+    help_wanted = {"--help", "-h"} & set(argv)
+    words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+    if help_wanted:
+        print(USAGE + describe(str(words["experiment"])))
+        return lambda: 0
+    work = _prepare(str(words["experiment"]), _parsed(argv, words))
+    # Check all folders before the first run trains: another process may be using one.
+    with contextlib.ExitStack() as stack:
+        for request, _ in work:
+            stack.enter_context(only_process(request.folder))
+    return functools.partial(_done, work)
+
+
+def _done(work: Sequence[tuple[Request, DataCache]]) -> int:
     failed = [run for request, cache in work for run in execute(request, cache).failed()]
     if failed:
         first = failed[0]

@@ -12,6 +12,7 @@ from recbole_genci.config.metric_names import RECBOLE_METRICS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
 from recbole_genci.training.launch import world_size
+from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
 
 _ROWS = 32
@@ -46,6 +47,16 @@ def check_importable(config: Config, setting: str) -> None:
                 )
 
 
+def check_settings(config: Config) -> None:
+    """Call ``check_settings`` of the model.
+
+    Raises:
+        ValueError: a setting is wrong, or a person's own check failed; names its file and line.
+    """
+    with errors_in_words("model", config["model"]):
+        config.model_class.check_settings(config)
+
+
 def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None = None) -> None:
     """Build the model; if it is a person's own, also let it predict and learn from some rows.
 
@@ -70,14 +81,20 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         model.load_initial_weights()
         batch = training_part[:_ROWS].to(config["device"])
         with torch.no_grad():
-            check_probabilities(model, model.eval().predict(batch), len(batch))
-        losses = model.train().calculate_loss(batch)
-        for loss in losses if isinstance(losses, tuple) else (losses,):
-            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                raise ValueError(
-                    f"model: {config['model']}.calculate_loss must return one number, as a tensor, "
-                    "or a tuple of such parts."
-                )
+            scores = model.eval().predict(batch)
+        check_probabilities(model, scores, len(batch))
+        total, parts = loss_in_parts(model, model.train().calculate_loss(batch))
+        if not (torch.isfinite(scores).all() and torch.isfinite(total)):
+            raise ValueError(
+                f"model: {config['model']} gives scores or losses that are not finite, on the "
+                f"first {len(batch)} rows and before any training. Mend the model."
+            )
+        names = model.loss_names
+        if names is not None and parts > 1 and len(names) != parts:
+            raise ValueError(
+                f"model: {config['model']}.loss_names has {len(names)} names, but calculate_loss "
+                f"gives {parts} parts. Name each part."
+            )
 
 
 def _built(config: Config, training_part: CTRDataset) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -13,6 +15,47 @@ PAD_TOKEN = "[PAD]"
 
 #: For messages about a value that should be a list: ``[a, b]`` on a command line is a text.
 LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
+
+
+#: The longest name of a file or folder that file systems take, in bytes.
+LONGEST_NAME = 255
+
+
+def quoted(text: str) -> str | None:
+    """The text of a list or mapping with its bare words quoted: ``{'a': ['b']}`` for ``{a: [b]}``.
+
+    None if the text is no list or mapping even so.
+    """
+    word = r"""'[^']*'|"[^"]*"|[^\s{}\[\],:'"]+"""
+
+    def quote(match: re.Match) -> str:
+        try:
+            ast.literal_eval(match[0])
+        except (ValueError, SyntaxError):
+            return repr(match[0])
+        return match[0]
+
+    mended = re.sub(word, quote, text)
+    try:
+        value = ast.literal_eval(mended)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return str(value) if isinstance(value, (list, dict)) else None
+
+
+def check_names(key: str, path: object) -> None:
+    """Refuse a path with a name that no file system takes.
+
+    Raises:
+        ValueError: names the key and the length.
+    """
+    for name in str(path).replace("\\", "/").split("/") if isinstance(path, str) else ():
+        if len(name.encode(errors="surrogatepass")) > LONGEST_NAME or "\0" in name:
+            length = f"{len(name)} letters" if "\0" not in name else "a NUL character"
+            raise ValueError(
+                f"{key}: the name '{name[:40]}...' has {length}; a file or folder may have "
+                f"{LONGEST_NAME}. Give a shorter name."
+            )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

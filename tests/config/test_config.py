@@ -1,5 +1,6 @@
 """Where settings come from, and what is refused before any data is read."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -389,6 +390,31 @@ def test_a_key_of_one_compared_model_is_known_to_all():
     assert config["history_tokens"] == "item"
     with pytest.raises(ValueError, match="'history_tokens' is not a key"):
         Config("LR", "ml-100k", argv=["--history_tokens=item"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "mended"),
+    [
+        ("load_col", "{inter: [user_id, item_id]}", "{'inter': ['user_id', 'item_id']}"),
+        ("load_col", "{'inter':[user_id,b-c]}", "{'inter': ['user_id', 'b-c']}"),
+        ("threshold", "{rating: 4}", "{'rating': 4}"),
+    ],
+)
+def test_a_mapping_with_bare_words_is_shown_as_it_must_be_written(key, value, mended):
+    with pytest.raises(ValueError, match=re.escape(f'--{key}="{mended}".')):
+        Config("LR", "ml-100k", argv=[f"--{key}={value}"])
+    with pytest.raises(ValueError, match=r"load_col: '\{' is not of the form [^\"]*$"):
+        Config("LR", "ml-100k", argv=["--load_col={"])
+
+
+@pytest.mark.parametrize(
+    "key", ["data_path", "semantic_id_dir", "semantic_id_path", "checkpoint_dir", "text_encoder"]
+)
+def test_a_name_that_no_file_can_have_is_refused_by_key(key):
+    with pytest.raises(ValueError, match=f"{key}: the name 'aaa.* has 300 letters"):
+        Config("LR", "ml-100k", config_dict={key: f"x/{'a' * 300}/y"}, compared_models=["GenCI"])
+    with pytest.raises(ValueError, match="dataset: the name 'aaa"):
+        Config("LR", "a" * 300)
 
 
 def test_missing_and_empty_configuration_files_are_named(tmp_path):

@@ -51,5 +51,8 @@ def test_a_value_may_contain_an_equals_sign_and_a_key_must_not_contradict_itself
     assert parse_argv(["--mlp_hidden_size=(16,(8,))"]) == {
         "mlp_hidden_size": [16, [8]]
     }  # RecBole adds lists to sizes
-    with pytest.raises(ValueError, match="--epochs is given twice"):
+    with pytest.raises(ValueError, match="--epochs is given twice, as '1' and as '2'.$"):
         parse_argv(["--epochs=1", "--epochs=2"])
+    # What a shell makes of --load_col={inter:[user_id,item_id]}
+    with pytest.raises(ValueError, match="shell has divided one value .* in quotation marks"):
+        parse_argv(["--load_col=inter:[user_id", "--load_col=item_id]"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness import configurations, histories, parameter_files
+from robustness import configurations, files, histories, parameter_files
 from robustness.harness import Case
 
 FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
     "configurations": configurations.cases,
+    "files": files.cases,
     "histories": histories.cases,
     "parameter_files": parameter_files.cases,
 }
