@@ -245,6 +245,9 @@ class Config(RecBoleConfig):
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         self._set_metrics(metrics, super()._set_default_parameters)
+        self.final_config_dict["transform"] = (
+            None  # of no use here; a wrong one ends in a traceback
+        )
         # RecBole always reads its packaged ml-100k. Here the user's own folder comes first, and a
         # download goes there.
         packaged = Path(self.final_config_dict["data_path"])
