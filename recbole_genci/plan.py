@@ -22,8 +22,14 @@ from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped, tracking
-from recbole_genci.training.checkpoint import training_state_file
-from recbole_genci.training.own_checks import check_for_processes, try_metrics, try_model
+from recbole_genci.training.checkpoint import read_state, training_state_file
+from recbole_genci.training.own_checks import (
+    check_for_processes,
+    check_settings,
+    try_metrics,
+    try_model,
+)
+from recbole_genci.training.saved_files import check_config
 from recbole_genci.utils.files import check_writable, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
@@ -90,7 +96,7 @@ def prepare(
         _logger.warning(f"{key.name}: this key does nothing here. {key.meaning}")
     check_same_rows(configs)
     for config in configs.values():
-        config.model_class.check_settings(config)
+        check_settings(config)
         check_for_processes(config)
         if check:
             check(config)
@@ -106,7 +112,8 @@ def prepare(
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
     for config in configs.values():
-        try_model(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+        loader = create_loaders(config, parts, semantic_ids)[0]
+        try_model(config, loader.dataset, loader.step)
     try_metrics(first, parts[1])
     command = shlex.join(
         [
@@ -200,6 +207,7 @@ def prepare_resumed(
     with only_process(folder):  # refuses a run that another process is still training
         pass
     reference = permitted_model(saved, folder, model, trust_code, "--resume")
+    check_config(file, saved, read_state(folder).facts["config"], "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     return dataclasses.replace(
         prepare([reference], saved["dataset"], [str(file)], argv=moved), command=command

@@ -420,7 +420,7 @@ def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
         patched.setattr(trainer, "save_training_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             run("my_models:MyNet", "tiny", config_dict=keys)
-    folder = next(file.parent for file in Path("saved").glob("*/training.pt"))
+    folder = next(file.parent for file in Path("saved").glob("*/training.safetensors"))
     own_code._KNOWN.clear()
     del sys.modules["my_models"]
     assert main([f"--resume={folder}"]) == 2 and "my_models" not in sys.modules
@@ -454,7 +454,7 @@ def test_a_strangers_folder_runs_no_code(keys, tmp_path, capsys, key, place):
     for attempt in (load, Ranker):
         with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
             attempt(folder)
-    (folder / "training.pt").touch()
+    (folder / "training.safetensors").touch()
     with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
         resume(folder)
     assert main([f"--resume={folder}"]) == 2

@@ -20,7 +20,6 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
-from recbole_genci.data.atomic_files import read_atomic_file, read_header, split_sequences
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.history import build_history, time_ranks
 from recbole_genci.data.order import cut_groups, stable_order
@@ -31,8 +30,12 @@ from recbole_genci.data.validation import (
     check_label,
     check_loaded,
     check_scaled,
+    place_of_row,
     warn_of_large_numbers,
+    warn_of_long_cells,
+    warn_of_seq_separator,
 )
+from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read_sequences
 
 # Columns of inter_feat that only this class reads. They are not registered as fields, because
 # RecBole's context models would use them as features (abstract_recommender.py:227). Their names
@@ -117,15 +120,23 @@ class CTRDataset(Dataset):
                 self.field2bucketnum[field] = 2
             self.field2seqlen[field] = 1
             if kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
-                limit = (self.config["seq_len"] or {}).get(field)
-                rows = [
-                    row[:limit]
-                    for row in split_sequences(
-                        frame[field], kind.value, self.config["seq_separator"]
-                    )
-                ]
-                frame[field] = rows
-                self.field2seqlen[field] = max(1, max(map(len, rows)))
+                warn_of_seq_separator(self, Path(filepath), field, frame[field])
+                entries, lengths = read_sequences(
+                    Path(filepath),
+                    field,
+                    kind.value,
+                    frame[field],
+                    self.config["seq_separator"],
+                    separator,
+                    encoding,
+                )
+                limit = (self.config["seq_len"] or {}).get(field, int(lengths.max()))
+                warn_of_long_cells(self, source, field, np.minimum(lengths, limit))
+                ends = np.cumsum(lengths)
+                starts = ends - lengths
+                ends = np.minimum(ends, starts + limit)
+                frame[field] = [entries[start:end] for start, end in zip(starts, ends)]
+                self.field2seqlen[field] = max(1, int((ends - starts).max()))
         return frame
 
     # ---------------------------------------------------------------- processing
@@ -147,9 +158,10 @@ class CTRDataset(Dataset):
         # (dataset.py:834), so it would drop the wrong rows.
         missing = self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1).to_numpy()
         if missing.any():
+            place = place_of_row(self, Path(self.dataset_path), int(missing.argmax()))
             self.logger.warning(
                 f"{missing.sum()} of {len(missing)} rows have no '{self.uid_field}' or no "
-                f"'{self.iid_field}', first in line {int(missing.argmax()) + 2}; they are left out."
+                f"'{self.iid_field}', first in {place}; they are left out."
             )
             self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
         super()._filter_nan_user_or_item()
@@ -289,6 +301,9 @@ class CTRDataset(Dataset):
                         [], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
                     )
                     feat[field] = [empty if isinstance(row, float) else row for row in feat[field]]
+
+    def _preload_weight_matrix(self) -> None:
+        """Nothing: no CTR model reads ``preload_weight``."""
 
     def _set_label_by_threshold(self) -> None:
         check_label(self)

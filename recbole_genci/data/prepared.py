@@ -121,17 +121,16 @@ def _code() -> str:
     for name in ("recbole", "numpy", "pandas", "torch"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     here = Path(__file__).parent
-    for file in sorted([*here.glob("*.py"), here.parent / "compat.py"]):
+    others = [here.parent / "compat.py", here.parent / "utils/atomic_files.py"]
+    for file in sorted([*here.glob("*.py"), *others]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def _file_of(config: Config) -> Path | None:
     """Where the rows are kept; None if they are not."""
-    # Features of other files, and matrices made of them, are no part of the stored tables.
-    if not config["prepared_rows_dir"] or any(
-        config[name] for name in ("additional_feat_suffix", "preload_weight")
-    ):
+    # Tables of other files are no part of what is stored.
+    if not config["prepared_rows_dir"] or config["additional_feat_suffix"]:
         return None
     files = _files(config)
     if sum(file.stat().st_size for file in files) < SMALLEST_FILE:

@@ -21,28 +21,33 @@ from safetensors.torch import save_file
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, OWN_COLUMNS, CTRDataset
 from recbole_genci.data.history import History
-from recbole_genci.utils.files import write_atomically
+from recbole_genci.utils.files import sha256_of, write_atomically
 
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _HISTORY = ("items", "negatives", "keys")
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
+def store_parts(parts: Sequence[CTRDataset], file: Path) -> str:
     """Write the parts of ``CTRDataset.build()`` to ``file`` atomically.
 
     Histories are not written, since they follow from the rows. Parts that have been stored before
     are linked instead of written again, so that the models of a comparison share one file on disk.
+
+    Returns:
+        SHA-256 of the file.
     """
     whole = parts[0]
     before = getattr(whole, "stored_file", None)
-    if before is not None and before.is_file():
+    if before is not None and before.is_file() and sha256_of(before) == whole.stored_sha256:
         write_atomically(file, lambda path: _link(before, path))
-        return
+        return whole.stored_sha256
     tensors, facts = _described(parts)
     write_atomically(file, lambda path: save_file(tensors, path, {"facts": json.dumps(facts)}))
+    digest = sha256_of(file)
     for part in parts:
-        part.stored_file = file
+        part.stored_file, part.stored_sha256 = file, digest
+    return digest
 
 
 def load_parts(file: Path, config: Config) -> list[CTRDataset]:

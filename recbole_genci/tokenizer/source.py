@@ -167,6 +167,7 @@ def find_semantic_ids(
         show_progress=config["show_progress"],
         field_separator=config["field_separator"],
         encoding=_encoding(config),
+        seq_separator=config["seq_separator"],
     )
 
 
@@ -245,6 +246,7 @@ def _is_in_cache_by_hand(config: Config, item_file: Path, tokens: Sequence[str])
         tokens,
         config["field_separator"],
         _encoding(config),
+        config["seq_separator"],
     )
     return semantic_id_folder(
         settings, tokens, texts, Path(config["semantic_id_dir"]), config["dataset"]
@@ -257,5 +259,10 @@ def _encoding(config: Config) -> str:
 
 def _best_fit(config: Config, item_file: Path, tokens: Sequence[str] | None = None) -> Fit | None:
     return best_fit(
-        item_file, config["ITEM_ID_FIELD"], tokens, config["field_separator"], _encoding(config)
+        item_file,
+        config["ITEM_ID_FIELD"],
+        tokens,
+        config["field_separator"],
+        _encoding(config),
+        config["seq_separator"],
     )

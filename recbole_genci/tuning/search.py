@@ -28,7 +28,7 @@ from recbole_genci.tuning.result import best_trials, trial_table, write_plot, wr
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
-from recbole_genci.tuning.trial import Shared
+from recbole_genci.tuning.trial import MachineFailed, Shared
 from recbole_genci.utils.files import read_mapping, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
@@ -310,7 +310,7 @@ def execute(search: Search) -> SearchResult:
     """
     try:
         return _execute(search)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, MachineFailed, OSError, MemoryError) as stop:
         if (search.folder / SEARCH_FILE).is_file():
             (config,) = search.plan.configs.values()
             words = [f"--resume_search={search.folder}"]

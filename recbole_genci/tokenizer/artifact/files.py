@@ -24,6 +24,8 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from recbole_genci.utils.files import naming
+
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
 CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = (
@@ -41,7 +43,7 @@ REBUILD = (
 
 
 def _write(file: Path, content: bytes) -> None:
-    with file.open("xb") as stream:
+    with naming(file), file.open("xb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
