@@ -14,10 +14,11 @@ import torch
 
 from recbole_genci.config import Config, config_files_words
 from recbole_genci.config.config import TRUST
-from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
+from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
@@ -162,7 +163,7 @@ def prepare_rows(config: Config) -> list:
     # Numbers below 1e-38 (from sharp attention, or moments of rare features) make a CPU several
     # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
-    parts = create_dataset(config).build()
+    parts = prepare_parts(config)
     log_summary(parts)
     return parts
 

@@ -46,6 +46,7 @@ ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = (
     ":history_start",
     ":history_end",
 )
+OWN_COLUMNS = (ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END)  # int32
 
 # Columns that are added to a batch for models that read semantic IDs.
 SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = (

@@ -446,6 +446,11 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
         log_summary(build(tmp_path, damage))
 
 
+def test_a_sequence_is_no_filter(tmp_path):
+    with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
+        build(tmp_path, val_interval={"genre": ["Action"]})
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -554,8 +559,3 @@ def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         build(tmp_path, damage, seq_len={"genre": 2})
     assert "genre" not in caplog.text
-
-
-def test_a_sequence_is_no_filter(tmp_path):
-    with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
-        build(tmp_path, val_interval={"genre": ["Action"]})
