@@ -42,6 +42,7 @@ from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import read_field_names, read_items, shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
+from recbole_genci.utils.files import check_writable
 
 _logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def check_source(config: Config, published: bool = True) -> None:
 
     Raises:
         FileNotFoundError: the folder ``semantic_id_path`` does not exist.
+        ValueError: nothing can be written into ``semantic_id_dir``.
         ValueError, FileNotFoundError, ImportError, RuntimeError: see `tokenizer_settings` and
             `check_encoder`.
     """
@@ -91,9 +93,12 @@ def check_source(config: Config, published: bool = True) -> None:
     if needs_no_settings(config, published):
         return
     settings = tokenizer_settings(config)
+    is_cached = _is_cached(config, settings)
+    if not is_cached:  # a cache that has them may be read-only
+        check_writable(Path(config["semantic_id_dir"]), "semantic_id_dir")
     if is_array_file(settings["text_encoder"]):
         vectors_of_file(settings, [])  # the items are not known yet
-    elif settings["text_encoder"] != LSA and not _is_cached(config, settings):
+    elif settings["text_encoder"] != LSA and not is_cached:
         check_encoder(settings["text_encoder"])
 
 
