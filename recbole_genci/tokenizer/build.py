@@ -45,6 +45,7 @@ from recbole_genci.tokenizer.quantization.quality import describe_quality
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.scale import build_version
 from recbole_genci.tokenizer.settings import content_settings
+from recbole_genci.utils.files import check_room
 from recbole_genci.utils.validation import PAD_TOKEN
 
 _logger = logging.getLogger(__name__)
@@ -384,6 +385,9 @@ def load_or_build_semantic_ids(
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
         _warn_of_cut_texts(ids)
         return ids
+    # The paper's encoder gives vectors of 768 float32; texts and codes are small beside them.
+    width = settings["lsa_dim"] if settings["text_encoder"] == LSA else 768
+    check_room(Path(cache_dir), "semantic_id_dir", len(tokens) * (4 * width + 500), "semantic IDs")
     progress = BuildProgress(build_stages(settings), show_progress)
     ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, progress)
     try:
