@@ -15,7 +15,7 @@ from pathlib import Path
 import recbole
 import yaml
 
-from recbole_genci.config.kind import NO_EFFECT, Kind, parse_kind
+from recbole_genci.config.kind import Kind, parse_kind
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
 from recbole_genci.utils.validation import check_names
@@ -148,7 +148,7 @@ def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
     for key in read_keys([file]).values():
         if key.name in table:
             before = table[key.name]
-            section = key.section if key.kind and key.kind.base == NO_EFFECT else before.section
+            section = key.section if key.kind and not key.kind.has_effect else before.section
             meaning = key.meaning or before.meaning
             table[key.name] = replace(
                 before, kind=key.kind or before.kind, meaning=meaning, section=section

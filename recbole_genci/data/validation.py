@@ -202,6 +202,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
             )
+    _check_aliases(dataset)
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):
         raise ValueError(
@@ -209,7 +210,12 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"{', '.join(kinds)}.{nearest(unknown[0], kinds)}"
         )
     for field, value in intervals.items():
-        is_number = kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        if value is not None and kinds[field] in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
+            raise ValueError(
+                f"val_interval: '{field}' is a column of type {kinds[field].value}; only columns "
+                "of type token and float can be filtered by their value. Leave it out."
+            )
+        is_number = kinds[field] == FeatureType.FLOAT
         is_list = isinstance(value, (list, tuple))
         # RecBole would keep or drop the wrong rows.
         if value is not None and is_number == is_list:
@@ -248,6 +254,27 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"exact: rows less than {np.spacing(latest):g} apart may count as one instant. Give it "
             "in a coarser unit."
         )
+
+
+def _check_aliases(dataset: Dataset) -> None:
+    """Refuse aliases that no column of tokens has; RecBole would fail without their key."""
+    kinds = dataset.field2type
+    known = [
+        name for name, kind in kinds.items() if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+    ]
+    own = {"alias_of_user_id": dataset.uid_field, "alias_of_item_id": dataset.iid_field}
+    taken = {field: key for key, field in own.items()}
+    for key in own:
+        for field in dataset.config[key] or ():
+            if field not in known:
+                raise ValueError(
+                    f"{key}: '{field}' is no loaded column of type token or token_seq; those are "
+                    f"{', '.join(known)}.{nearest(field, known)} Load it by load_col."
+                )
+            if taken.setdefault(field, key) != key:
+                raise ValueError(
+                    f"{key}: '{field}' cannot hold both user IDs and item IDs. Name it once."
+                )
 
 
 def check_label(dataset: Dataset) -> None:

@@ -12,13 +12,15 @@ import csv
 import itertools
 import mmap
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pandas as pd
+
+CHUNK_ROWS = 2**22  # rows whose cells are in memory as texts at a time
 
 FIELD_TYPES = ("token", "float", "token_seq", "float_seq")
 
@@ -85,6 +87,7 @@ def read_atomic_file(
     field_separator: str = "\t",
     encoding: str = "utf-8",
     numbers: bool = True,
+    categories: bool = False,
 ) -> pd.DataFrame:
     """Read ``fields`` of an atomic file: str for token, float64 for float, one str per row for
     sequences.
@@ -100,6 +103,8 @@ def read_atomic_file(
         field_separator: separator of the columns.
         encoding: the file's encoding.
         numbers: whether to read float columns as numbers; else their cells are str too.
+        categories: whether to give columns of tokens as categoricals of str, which take a fraction
+            of the memory; their categories stand in the order of first appearance.
 
     Raises:
         ValueError: a line has another number of cells, a float cell holds no finite number, or the
@@ -107,9 +112,10 @@ def read_atomic_file(
     """
     names = [f"{field}:{kind}" for field, kind in header.items()]
     floats = [f"{field}:float" for field in fields if numbers and header[field] == "float"]
+    tokens = [f"{field}:token" for field in fields if categories and header[field] == "token"]
     try:
         _refuse_nul(file, encoding)
-        frame = _read_cells(file, names, floats, field_separator, encoding)
+        frame = _read_cells(file, names, floats, field_separator, encoding, tokens)
     except (UnicodeError, LookupError) as error:
         _refuse_encoding(file, encoding, error)
     except ValueError as error:  # pandas.errors.ParserError is one
@@ -121,7 +127,7 @@ def read_atomic_file(
         raise ValueError(f"{file} could not be read: {fault}.")
     if frame.empty:
         raise ValueError(f"{file} has a header but no rows.")
-    frame = frame[[f"{field}:{header[field]}" for field in fields]].copy()
+    frame = frame[[f"{field}:{header[field]}" for field in fields]]
     frame.columns = list(fields)
     return frame
 
@@ -230,9 +236,14 @@ def _rows(file: Path, field_separator: str, encoding: str) -> Iterator[tuple[int
 
 
 def _read_cells(
-    file: Path, names: list[str], floats: Sequence[str], field_separator: str, encoding: str
+    file: Path,
+    names: list[str],
+    floats: Sequence[str],
+    field_separator: str,
+    encoding: str,
+    tokens: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """All columns of a file, by their whole header cell.
+    """All columns of a file, by their whole header cell; ``tokens`` as categoricals.
 
     Raises:
         ValueError: what pandas says, or nothing of use to a person; `_first_ragged_line` and
@@ -249,8 +260,9 @@ def _read_cells(
             frame[name], is_bad = _numbers(frame[name])
             if is_bad.any():
                 raise ValueError("a cell is no number")
-        return frame
-    frame = pd.read_csv(
+        return _joined([frame], tokens)
+    # Without low_memory equal texts of a chunk are one object, which is quick to recognise.
+    chunks = pd.read_csv(
         file,
         sep=field_separator,
         dtype=dtype,
@@ -259,15 +271,45 @@ def _read_cells(
         quoting=csv.QUOTE_NONE,
         keep_default_na=False,
         na_values=[""],
+        chunksize=CHUNK_ROWS,
+        low_memory=False,
     )
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("its lines have more cells than its header")
+    with chunks:
+        frame = _joined(chunks, tokens)
     # The reader silently fills a line that lacks cells; an empty last cell is allowed.
     if frame.iloc[:, -1].isna().any() and _first_ragged_line(
         file, len(names), field_separator, encoding
     ):
         raise ValueError("its lines have fewer cells than its header")
     return frame
+
+
+def _joined(chunks: Iterable[pd.DataFrame], tokens: Sequence[str]) -> pd.DataFrame:
+    """The rows of all chunks, columns ``tokens`` as categoricals.
+
+    The text of every such cell never is in memory at one time.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    known: dict[str, dict[str, int]] = {name: {} for name in tokens}
+    for chunk in chunks:
+        if not isinstance(chunk.index, pd.RangeIndex):
+            raise ValueError("its lines have more cells than its header")
+        for name in chunk:
+            column = chunk[name].to_numpy()
+            if name in known:
+                codes, found = pd.factorize(column)
+                numbers = [known[name].setdefault(token, len(known[name])) for token in found]
+                column = np.array([*numbers, -1], dtype=np.int32)[codes]  # -1: a missing token
+            columns.setdefault(name, []).append(column)
+    frame = {}
+    for name in list(columns):
+        column = np.concatenate(columns.pop(name))
+        if name in known:
+            kind = pd.CategoricalDtype(pd.Index(list(known[name]), dtype=object))
+            frame[name] = pd.Categorical.from_codes(column, dtype=kind)
+        else:
+            frame[name] = pd.Series(column)
+    return pd.DataFrame(frame, copy=False)
 
 
 # ---------------------------------------------------------------- faults, and how to mend them

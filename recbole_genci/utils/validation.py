@@ -65,6 +65,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{known[match[0]]}'?" if match else ""
 
 
+def shortened(value: object) -> str:
+    """``value`` as Python writes it, cut where it would fill the screen."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more than 4300 digits, a deep list
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def is_whole(value: object, minimum: int = 1) -> bool:
     """Whether ``value`` is a whole number (Python's or numpy's, not a bool) >= ``minimum``."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum

@@ -433,6 +433,37 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
         log_summary(build(tmp_path, damage))
 
 
+def test_a_sequence_is_no_filter(tmp_path):
+    with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
+        build(tmp_path, val_interval={"genre": ["Action"]})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"alias_of_user_id": ["a"]},
+            "alias_of_user_id: 'a' is no loaded column of type token or token_seq; those are",
+        ),
+        ({"alias_of_item_id": ["label"]}, "alias_of_item_id: 'label' is no loaded column"),
+        (
+            {"alias_of_user_id": ["year"], "alias_of_item_id": ["year"]},
+            "alias_of_item_id: 'year' cannot hold both user IDs and item IDs",
+        ),
+        ({"alias_of_item_id": ["user_id"]}, "alias_of_item_id: 'user_id' cannot hold both"),
+    ],
+)
+def test_an_alias_is_a_column_of_tokens_of_one_kind(tmp_path, keys, message):
+    asked = write_dataset(tmp_path, tiny_rows()) | keys
+    with pytest.raises(ValueError, match=f"^{message}"):
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))
+
+
+def test_preloaded_weights_are_not_looked_at(tmp_path):
+    asked = write_dataset(tmp_path, tiny_rows()) | {"preload_weight": {"no": "column"}}
+    assert len(create_dataset(Config("DeepFM", "tiny", config_dict=asked)).inter_feat)
+
+
 def change_items(old, new):
     def damage(folder):
         text = (folder / "tiny.item").read_text()
