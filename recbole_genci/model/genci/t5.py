@@ -245,7 +245,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, gain: Tensor) -> Tensor:
         """``[..., m] -> [..., m]``."""
-        return self.wo(dropout(F.relu(F.linear(x, self.wi.weight * gain)), self.p, self.training))
+        hidden = F.linear(x, self.wi.weight * gain).relu_()
+        return self.wo(dropout(hidden, self.p, self.training))
 
 
 class RelativePositionBias(nn.Module):
