@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from recbole.trainer import Trainer
 
 _ANEW = "Delete the folder and start the run anew."
-_MODEL, _OPTIMIZER, _RANDOM = "model/", "optimizer/", "random/"
+_MODEL, _OPTIMIZER, _AVERAGE, _RANDOM = "model/", "optimizer/", "average/", "random/"
 
 
 def random_state(loader: AbstractDataLoader) -> tuple[dict[str, torch.Tensor], dict]:
@@ -117,7 +117,10 @@ def save_training_state(
         **{_OPTIMIZER + name: tensor for name, tensor in moments.items()},
         **{_RANDOM + name: tensor for name, tensor in random_tensors.items()},
     }
+    if trainer.average:
+        tensors |= {_AVERAGE + name: each for name, each in trainer.average.state().items()}
     facts = {
+        "average_steps": trainer.average.steps if trainer.average else None,
         "optimizer": optimizer,
         "epoch": epoch,
         "epochs_without_improvement": trainer.cur_step,
@@ -279,6 +282,8 @@ def load_training_state(
     trainer.optimizer.load_state_dict(
         _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"])
     )
+    if trainer.average:
+        trainer.average.load(state.tensors_of(_AVERAGE), facts["average_steps"])
     trainer.start_epoch = facts["epoch"] + 1
     trainer.epochs_trained = facts["epoch"] + 1
     trainer.cur_step = facts["epochs_without_improvement"]

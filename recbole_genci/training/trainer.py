@@ -23,6 +23,7 @@ from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.console import EpochLines, with_bar
 from recbole_genci.training.tracking import count_on
+from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
@@ -75,6 +76,7 @@ class CTRTrainer(Trainer):
         self.epochs_trained = 0
         self.best_epoch: int | None = None
         self.shared_loss: torch.nn.Module | None = None
+        self.average: WeightAverage | None = None
         self.lines: EpochLines | None = None
         self._valid_result: dict[str, float] = {}
         self._explained = False
@@ -85,18 +87,35 @@ class CTRTrainer(Trainer):
             kwargs["params"] = decay_groups(self.model)
         return super()._build_optimizer(**kwargs)
 
+    def start_average(self, batches: int) -> None:
+        """Average the weights from now on, if ``weight_average`` says so.
+
+        Args:
+            batches: steps of an epoch.
+        """
+        decay = self.config["weight_average"]
+        if not decay or self.average is not None:
+            return
+        if self.config["weight_average_per"] == "epoch":
+            decay **= 1 / batches
+        average = self.average = WeightAverage(self.model, decay)
+        self.optimizer.register_step_post_hook(lambda *_: average.update())
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The model has its averaged weights inside the block; its own if none are averaged."""
+        return self.average.applied() if self.average else contextlib.nullcontext()
+
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         self.best_epoch = epoch
         if not self.processes.is_first:
             return
         # Only weights are saved. RecBole pickles the Config and, for DIN and DIEN, an embedding
         # layer that holds the whole dataset.
-        weights = {
-            name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()
-        }
         name = NEXT_WEIGHTS_FILE if self._awaits_state else WEIGHTS_FILE
         file = self.folder / name
-        write_atomically(file, lambda path: save_file(_without_shared_memory(weights), path))
+        with self.averaged():
+            weights = _without_shared_memory(self.model.state_dict())
+            write_atomically(file, lambda path: save_file(weights, path))
         self.weights_sha256 = sha256_of(file)
 
     def resume(self, train_data: AbstractDataLoader) -> None:
@@ -107,6 +126,7 @@ class CTRTrainer(Trainer):
                 ``load_training_state``.
         """
         assert self.identity is not None
+        self.start_average(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
         count_on(self)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
@@ -145,7 +165,10 @@ class CTRTrainer(Trainer):
                 self.lines.evaluated(epoch, self._valid_result)
             rows = self.config["diagnostic_rows"]
             if rows and self.processes.is_first:
-                measured = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
+                with self.averaged():
+                    measured = diagnose(
+                        self.model, valid_data, train_data.dataset, self.device, rows
+                    )
                 if measured:
                     self.logger.info(
                         in_words(measured) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
@@ -155,6 +178,7 @@ class CTRTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
+        self.start_average(len(train_data))
         evaluates = bool(valid_data) and self.eval_step > 0
         self._awaits_state = saved and self.identity is not None and evaluates
         self.lines = EpochLines(self, bool(valid_data)) if verbose else None
@@ -202,7 +226,8 @@ class CTRTrainer(Trainer):
     def _valid_epoch(
         self, valid_data: AbstractDataLoader, show_progress: bool = False
     ) -> tuple[float, dict[str, float]]:
-        score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
+        with self.averaged():
+            score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
         return score, self._valid_result
 
     def _generate_train_loss_output(
@@ -264,9 +289,12 @@ def decay_groups(model: nn.Module) -> list[dict]:
 
 
 def _without_shared_memory(tensors: dict) -> dict:
-    """Copy tensors that share memory with an earlier one, as safetensors needs separate ones."""
+    """Contiguous tensors; those that share memory with an earlier one are copied, as safetensors
+    needs separate ones.
+    """
     seen, separate = set(), {}
     for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
         separate[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
     return separate
