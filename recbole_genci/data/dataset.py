@@ -63,9 +63,14 @@ class CTRDataset(Dataset):
         FileNotFoundError, ValueError: a file, column or label is missing or malformed; names it.
     """
 
-    # RecBole's: rows as a table, and later as an Interaction; the name of their time.
+    # RecBole's: rows as a table, and later as an Interaction; the name of their time; facts about
+    # each field, and its tokens by id.
     inter_feat: Any
     time_field: str
+    field2type: dict[str, FeatureType]
+    field2source: dict[str, FeatureSource]
+    field2seqlen: dict[str, int]
+    field2id_token: dict[str, Any]
 
     def __init__(self, config: Config) -> None:
         self.attached: frozenset[str] = frozenset()
