@@ -56,7 +56,13 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
 
 #: Keys that earlier records do not have, with the value that changes nothing: with it a run keeps
 #: the hash that it had before there was the key.
-_ADDED = {"weight_average": 0, "weight_average_per": "epoch", "flatten_history": False}
+_ADDED = {
+    "weight_average": 0,
+    "weight_average_per": "epoch",
+    "flatten_history": False,
+    "sr_weight": 0,
+    "sr_teacher_dropout_prob": 0.2,
+}
 
 
 def effective_keys(config: Config) -> dict:

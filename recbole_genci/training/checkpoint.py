@@ -113,7 +113,7 @@ def save_training_state(
     random_tensors, random_facts = random_state(loader)
     moments, optimizer = _optimizer_state(trainer.optimizer)
     tensors = {
-        **{_MODEL + name: tensor for name, tensor in trainer.model.state_dict().items()},
+        **{_MODEL + name: tensor for name, tensor in trainer.objective.state_dict().items()},
         **{_OPTIMIZER + name: tensor for name, tensor in moments.items()},
         **{_RANDOM + name: tensor for name, tensor in random_tensors.items()},
     }
@@ -278,7 +278,7 @@ def load_training_state(
                 f"says {configured[key]:g}. Restore the value, or start a new run."
             )
     settle_weights(folder, facts["weights_sha256"])
-    trainer.model.load_state_dict(state.tensors_of(_MODEL))
+    trainer.objective.load_state_dict(state.tensors_of(_MODEL))
     trainer.optimizer.load_state_dict(
         _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"])
     )

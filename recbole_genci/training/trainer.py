@@ -22,6 +22,7 @@ from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagn
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.console import EpochLines, with_bar
+from recbole_genci.training.regularisation import Regularised
 from recbole_genci.training.tracking import count_on
 from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -47,6 +48,7 @@ class CTRTrainer(Trainer):
             ``<folder>/training.safetensors``, from which ``resume`` continues exactly.
         processes: the processes that train the model together; only the first one writes.
         inputs: what the folder holds beside the weights, for the training state.
+        teacher: of ``make_teacher``; it trains beside the model.
 
     Attributes:
         weights_sha256: digest of the weights' file, from the moment it is written.
@@ -60,7 +62,11 @@ class CTRTrainer(Trainer):
         identity: dict | None = None,
         processes: Processes = ALONE,
         inputs: Mapping[str, Any] | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
+        self.objective: Any = model
+        if teacher is not None:
+            self.objective = Regularised(model, teacher, config["LABEL_FIELD"], config["sr_weight"])
         with (
             compat.tensorboard_in(folder / TENSORBOARD_FOLDER)
             if processes.is_first
@@ -83,8 +89,11 @@ class CTRTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimiser; ``weight_decay_of`` says what decays (see ``decay_groups``)."""
-        if self.config["weight_decay_of"] == "embeddings" and "params" not in kwargs:
-            kwargs["params"] = decay_groups(self.model)
+        if "params" not in kwargs:
+            only_tables = self.config["weight_decay_of"] == "embeddings"
+            kwargs["params"] = (
+                decay_groups(self.objective) if only_tables else list(self.objective.parameters())
+            )
         return super()._build_optimizer(**kwargs)
 
     def start_average(self, batches: int) -> None:
@@ -210,11 +219,12 @@ class CTRTrainer(Trainer):
             )
         if self.processes.size > 1:
             if self.shared_loss is None:
-                self.shared_loss = self.processes.shared_loss(self.model)
+                self.shared_loss = self.processes.shared_loss(self.objective)
             total = super()._train_epoch(train_data, epoch_idx, self.shared_loss, show_progress)
             parts = self.processes.mean(total if isinstance(total, tuple) else (total,))
             total = parts if isinstance(total, tuple) else parts[0]
         else:
+            loss_func = loss_func or self.objective.calculate_loss
             total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
         # RecBole reports the sum over batches. A mean can be compared across batch sizes and
