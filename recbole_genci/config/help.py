@@ -8,7 +8,6 @@ from dataclasses import replace
 import yaml
 
 from recbole_genci.config.keys import Key, key_table, properties_folder, read_keys
-from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.model.registry import Entry, entry_of, known_models
 from recbole_genci.utils.own_code import is_reference
 
@@ -120,7 +119,7 @@ def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> lis
 
 
 def _does_nothing(key: Key) -> bool:
-    return key.kind is not None and key.kind.base == NO_EFFECT
+    return key.kind is not None and not key.kind.has_effect
 
 
 def _without_effect(entries: dict[str, Key]) -> str:

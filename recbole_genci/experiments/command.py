@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.words import check_dict
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.definition import chosen, describe
@@ -51,7 +52,7 @@ once. --experiment=all runs all experiments. All other keys are listed by --help
 def experiment(
     name: str,
     dataset: str,
-    models: Sequence[str | type] | None = None,
+    models: str | type | Sequence[str | type] | None = None,
     seeds: int | None = None,
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
@@ -62,8 +63,8 @@ def experiment(
     Args:
         name: name of the experiment.
         dataset: the dataset's name.
-        models: models that replace the definition's, if the experiment compares models; your own
-            as for ``recbole_genci.run``.
+        models: models that replace the definition's, if the experiment compares models; named as
+            for ``recbole_genci.run``.
         seeds: number of seeds that replaces the definition's.
         config_files, config_dict, argv: as for ``recbole_genci.run``. They apply to every variant
             of the experiment; keys that a variant sets itself win.
@@ -81,6 +82,12 @@ def experiment(
         >>> result.table                               # as results/ablation-ml-100k/table.csv
         >>> result.variants["w/o SR"][0].test["auc"]   # of its first seed
     """
+    if isinstance(models, str):
+        models = [model.strip() for model in models.split(",")]
+    elif isinstance(models, type):
+        models = [models]
+    if config_dict is not None:
+        check_dict(config_dict)
     names = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, names, seeds, config_files, words)

@@ -23,8 +23,8 @@ from recbole_genci.config import Config, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.help import DATASET_USAGE, section
 from recbole_genci.config.keys import key_table
-from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
+from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.files import read_texts
 from recbole_genci.tokenizer.artifact.frozen import read_frozen
@@ -90,6 +90,7 @@ class Catalogue(NamedTuple):
             self.tokens,
             self.config["field_separator"],
             encoding,
+            self.config["seq_separator"],
         )
 
 
@@ -126,7 +127,7 @@ def read_catalogue(
                 "key out."
             )
         check_source(config, published=False)
-    part = create_dataset(config).build()[0]
+    part = prepare_parts(config)[0]
     tokens = sorted_tokens(part.field2id_token[part.iid_field][1:])
     return Catalogue(config, Path(part.item_file), tokens)
 

@@ -39,9 +39,10 @@ from recbole_genci.tokenizer.build import (
 )
 from recbole_genci.tokenizer.encoding.encoders import check_encoder, is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
-from recbole_genci.tokenizer.encoding.text import read_field_names, read_items, shorten
+from recbole_genci.tokenizer.encoding.text import read_items, shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
+from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import check_writable
 
 _logger = logging.getLogger(__name__)
@@ -189,6 +190,7 @@ def find_semantic_ids(
         show_progress=config["show_progress"],
         field_separator=config["field_separator"],
         encoding=_encoding(config),
+        seq_separator=config["seq_separator"],
     )
 
 
@@ -213,9 +215,8 @@ def _check_catalogue(
     known = _text_digests(folder, ids)
     if known is None or not item_file.is_file():
         return
-    lacking = set(ids.manifest["settings"].get("item_text_fields") or ()) - set(
-        read_field_names(item_file, config["field_separator"], _encoding(config))
-    )
+    header = read_header(item_file, config["field_separator"], _encoding(config))
+    lacking = set(ids.manifest["settings"].get("item_text_fields") or ()) - set(header)
     if lacking:
         _logger.warning(
             f"semantic_id_path: {folder} was made from the field {sorted(lacking)[0]}, which "
@@ -223,7 +224,11 @@ def _check_catalogue(
         )
         return
     table = read_items(
-        item_file, config["ITEM_ID_FIELD"], config["field_separator"], _encoding(config)
+        item_file,
+        config["ITEM_ID_FIELD"],
+        config["field_separator"],
+        _encoding(config),
+        config["seq_separator"],
     )
     fit = fit_of(Published(folder.name, folder, ids, known), table, tokens)
     if not fit.differing:
@@ -320,6 +325,7 @@ def _is_in_cache_by_hand(config: Config, item_file: Path, tokens: Sequence[str])
         tokens,
         config["field_separator"],
         _encoding(config),
+        config["seq_separator"],
     )
     return semantic_id_folder(
         settings, tokens, texts, Path(config["semantic_id_dir"]), config["dataset"]
@@ -332,5 +338,10 @@ def _encoding(config: Config) -> str:
 
 def _best_fit(config: Config, item_file: Path, tokens: Sequence[str] | None = None) -> Fit | None:
     return best_fit(
-        item_file, config["ITEM_ID_FIELD"], tokens, config["field_separator"], _encoding(config)
+        item_file,
+        config["ITEM_ID_FIELD"],
+        tokens,
+        config["field_separator"],
+        _encoding(config),
+        config["seq_separator"],
     )

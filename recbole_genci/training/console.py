@@ -164,7 +164,8 @@ class EpochLines:
                 if len(parts) == 1
                 else [f"loss {number}" for number in range(1, len(parts) + 1)]
             )
-        places = self.trainer.config["loss_decimal_place"] or 4
+        places = self.trainer.config["loss_decimal_place"]
+        places = 4 if places is None else places
         return "  ".join(
             f"{name} {loss:.{places}f}" for name, loss in zip(names, parts, strict=True)
         )

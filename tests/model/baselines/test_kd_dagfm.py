@@ -121,7 +121,7 @@ def test_neither_a_teacher_nor_a_warm_up_is_executed(keys, tmp_path):
     [
         (
             {"phase": "training"},
-            "phase: 'training' is not one of teacher_training, distillation, finetuning, which",
+            "phase: 'training' is not one of teacher_training, distillation, finetuning.",
         ),
         ({"type": "both"}, "type: 'both' is not one of inner, outer"),
         ({"teacher": "DAGFM"}, "teacher: 'DAGFM' is not one of CrossNet, CIN"),

@@ -1,0 +1,252 @@
+"""What the work costs as a dataset grows: CPU seconds and peak memory by size, as tables.
+
+    python benchmarks/growth.py [--what=items] [--sizes=10000,100000,1000000]
+        [--output=benchmarks/growth]
+
+Each size runs in a process of its own, so that its peak memory is its own. CPU seconds are those of
+user and system together, of all threads; a busy machine changes them little, but quote figures from
+a quiet one. A table goes to ``<output>/<what>.md``, and its figures to ``<output>/<what>.json``.
+
+- items: semantic IDs of a synthetic catalogue (``lsa`` and ``rkmeans``, 3 x 256 codes): the whole
+  build from the .item file to the artifact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+OUTPUT = Path(__file__).parent / "growth"
+THREADS = 1
+
+
+class Growing(NamedTuple):
+    """Something that grows.
+
+    Attributes:
+        what: what is counted, for the table's first column.
+        sizes: the sizes that are measured.
+        prepare: writes the input of a size into a folder; not measured.
+        measure: does the work on that folder and returns its figures; measured.
+        about: a line or two under the table's title.
+    """
+
+    what: str
+    sizes: tuple[int, ...]
+    prepare: Callable[[int, Path], None]
+    measure: Callable[[int, Path], dict[str, Any]]
+    about: str
+
+
+# ---------------------------------------------------------------- items: from texts to codes
+
+
+def _made_up_words(number: int) -> list[str]:
+    """Distinct words of three to six syllables."""
+    first, vowels = "bdfgklmnprstvz", "aeiou"
+    syllables = [consonant + vowel for consonant in first for vowel in vowels]
+    base = len(syllables)
+    return [
+        syllables[n % base] + syllables[n // base % base] + syllables[(n // base**2 + n) % base]
+        for n in range(number)
+    ]
+
+
+def write_items(items: int, folder: Path) -> None:
+    """Write ``growth.item``: titles of brand, topic and rare words; categories within categories.
+
+    As in a real catalogue the vocabulary grows with the root of the number of items, words are rare
+    or frequent by Zipf's law, most titles have a word or number of their own, and one in fifty has
+    the text of another.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(items)
+    words = np.array(_made_up_words(min(340_000, 5_000 + int(60 * items**0.5))))
+    category = np.minimum(rng.zipf(1.3, items) - 1, 19)
+    topic = category * 25 + np.minimum(rng.zipf(1.5, items) - 1, 24)
+    of_topic = rng.integers(0, len(words) // 4, (500, 40))  # each topic has words of its own
+    brand = rng.integers(0, 1 + items // 50, items)
+    rank = np.minimum(rng.zipf(1.4, (items, 3)), len(words)) - 1
+    chosen = np.column_stack(
+        [brand % len(words), of_topic[topic[:, None], rng.integers(0, 40, (items, 3))], rank]
+    )
+    model = rng.integers(0, 10 * items, items)
+    twin = np.flatnonzero(rng.random(items) < 0.02)
+    original = rng.integers(0, items, len(twin))
+    for column in (chosen, model, category, topic):
+        column[twin] = column[original]
+    with (folder / "growth.item").open("w", encoding="utf-8") as lines:
+        lines.write("item_id:token\ttitle:token_seq\tcategory:token_seq\n")
+        for start in range(0, items, 10_000):
+            part = slice(start, start + 10_000)
+            for number, (title, code, major, minor) in enumerate(
+                zip(words[chosen[part]], model[part], category[part], topic[part], strict=True),
+                start=start,
+            ):
+                lines.write(
+                    f"i{number}\t{' '.join(title)} {code}\t"
+                    f"{words[-1 - major]} {words[-100 - minor]}\n"
+                )
+
+
+class _StageClock(logging.Handler):
+    """Counts CPU seconds from each line that names a stage of a build to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage, self.since, self.seconds = "texts", _cpu_seconds(), dict[str, float]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _, is_stage, what = record.getMessage().partition(", stage ")
+        if is_stage:
+            self.next(what.partition(": ")[2].split(" of ")[0].split(" by ")[0].rstrip("."))
+
+    def next(self, stage: str) -> None:
+        """Begin another stage."""
+        now = _cpu_seconds()
+        self.seconds[self.stage] = round(now - self.since, 1)
+        self.stage, self.since = stage, now
+
+
+def build_semantic_ids(items: int, folder: Path) -> dict[str, Any]:
+    """Build the semantic IDs of `write_items`: CPU seconds by stage, and the codes' quality."""
+    from recbole_genci.tokenizer.build import load_or_build_semantic_ids
+    from recbole_genci.tokenizer.settings import tokenizer_settings
+
+    settings = tokenizer_settings(
+        {
+            "item_text_fields": ["title", "category"],
+            "text_encoder": "lsa",
+            "quantizer": "rkmeans",
+            "collision_codebook_size": 1 << 16,  # twins of made-up items may be many
+            "tokenizer_threads": THREADS,
+        }
+    )
+    clock = _StageClock()
+    logger = logging.getLogger("recbole_genci.tokenizer")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(clock)
+    started, libraries = _cpu_seconds(), _peak_mb()
+    ids = load_or_build_semantic_ids(
+        settings,
+        folder / "growth.item",
+        "item_id",
+        [f"i{number}" for number in range(items)],
+        folder / "cache",
+        "growth",
+    )
+    clock.next("")
+    quality = ids.manifest["quality"]
+    return {
+        "CPU s": round(_cpu_seconds() - started, 1),
+        **{f"{stage}, CPU s": seconds for stage, seconds in clock.seconds.items()},
+        "peak MB": round(_peak_mb()),
+        "kB an item": round((_peak_mb() - libraries) * 1024 / items, 2),
+        "collision rate": round(quality["collision_rate"], 4),
+        "error": round(quality["reconstruction_error"], 4),
+        "perplexity": [round(level["perplexity"]) for level in quality["levels"]],
+        "digest": ids.digest[:12],
+    }
+
+
+GROWING = {
+    "items": Growing(
+        "items",
+        (10_000, 100_000, 1_000_000),
+        write_items,
+        build_semantic_ids,
+        "Semantic IDs of a synthetic catalogue: texts read, `lsa`, `rkmeans` with 3 x 256 codes, "
+        "collision digits, report, artifact. One thread.",
+    ),
+}
+
+
+# ---------------------------------------------------------------- a process per size
+
+
+def _cpu_seconds() -> float:
+    """User and system seconds of this process, all threads together."""
+    times = os.times()
+    return times.user + times.system
+
+
+def _peak_mb() -> float:
+    """Peak resident memory of this process; ``ru_maxrss`` has kilobytes on Linux."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measured(name: str, size: int) -> dict[str, Any]:
+    """The figures of one size, from a process of its own.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for step in ("prepare", "measure"):
+            child = subprocess.run(
+                [sys.executable, __file__, f"--what={name}", f"--sizes={size}"]
+                + [f"--step={step}", f"--folder={folder}"],
+                env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+            if child.returncode:
+                raise RuntimeError(f"{name}, {size:,}: the process ended with {child.returncode}.")
+    return {GROWING[name].what: size} | json.loads(child.stdout.splitlines()[-1])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " / ".join(map(_cell, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> str:
+    """Markdown of the figures, a line for every size."""
+    lines = [f"# Growth: {name}", "", GROWING[name].about, ""]
+    columns = list(rows[-1])
+    lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---:" for _ in columns) + " |"]
+    for row in rows:
+        lines.append("| " + " | ".join(_cell(row.get(column, "-")) for column in columns) + " |")
+    return "\n".join([*lines, "", f"`python benchmarks/growth.py --what={name}`", ""])
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--what", choices=sorted(GROWING), action="append")
+    parser.add_argument("--sizes", type=lambda text: [int(part) for part in text.split(",")])
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--step", choices=("prepare", "measure"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> None:
+    words = _arguments(argv)
+    if words.step:  # the child
+        figures = getattr(GROWING[words.what[0]], words.step)(words.sizes[0], words.folder)
+        print(json.dumps(figures))
+        return
+    words.output.mkdir(parents=True, exist_ok=True)
+    for name in words.what or sorted(GROWING):
+        rows = []
+        for size in words.sizes or GROWING[name].sizes:
+            rows.append(measured(name, size))
+            print(json.dumps(rows[-1]), flush=True)
+            (words.output / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+            (words.output / f"{name}.md").write_text(table(name, rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
