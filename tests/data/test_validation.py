@@ -559,3 +559,10 @@ def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
 def test_a_sequence_is_no_filter(tmp_path):
     with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
         build(tmp_path, val_interval={"genre": ["Action"]})
+
+
+@pytest.mark.parametrize("suffix", ["emb", ["emb"], ["item"], [""]])
+def test_additional_files_that_are_none_are_named(tmp_path, suffix):
+    asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
+    with pytest.raises(ValueError, match="^additional_feat_suffix: .*(does not exist|read anyway)"):
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))
