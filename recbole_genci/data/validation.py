@@ -37,6 +37,7 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing; names it.
+        ValueError: ``additional_feat_suffix`` names no more files.
     """
     for name in dataset.benchmark_filename_list or [None]:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
@@ -46,6 +47,14 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
                 f"{file} does not exist; {folder} holds {files}. Put the rows there, one (user, "
                 "item, label or rating, time) a line, or point --data_path at the folder that has "
                 "them."
+            )
+    for suffix in dataset.config["additional_feat_suffix"] or ():
+        file = folder / f"{token}.{suffix}"
+        if suffix in ("inter", "user", "item") or not file.is_file():
+            problem = "is read anyway" if file.is_file() else "does not exist"
+            raise ValueError(
+                f"additional_feat_suffix: {file} {problem}. Give the endings of files beside the "
+                "dataset's .inter, .user and .item, or leave the key out."
             )
     for source, own in _id_fields(dataset).items():
         columns = (dataset.config["load_col"] or {}).get(source.value) or ()
