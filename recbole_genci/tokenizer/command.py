@@ -23,8 +23,8 @@ from recbole_genci.config import Config, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.help import DATASET_USAGE, section
 from recbole_genci.config.keys import key_table
-from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
+from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.files import read_texts
 from recbole_genci.tokenizer.artifact.frozen import read_frozen
@@ -42,6 +42,7 @@ from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.logs import start_console
 
 _logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def read_catalogue(
                 "key out."
             )
         check_source(config, published=False)
-    part = create_dataset(config).build()[0]
+    part = prepare_parts(config)[0]
     tokens = sorted_tokens(part.field2id_token[part.iid_field][1:])
     return Catalogue(config, Path(part.item_file), tokens)
 
@@ -218,6 +219,7 @@ def main(argv: Sequence[str]) -> Work:
         published, output = Path(str(words["append_to"])), Path(str(words["output"]))
         # A wrong folder or an encoder out of reach is an error before the dataset is read.
         check_encoder(read_frozen(published).settings["text_encoder"])
+        check_writable(output.parent, "output")
         catalogue = read_catalogue(str(words["dataset"]), files, argv=keys, builds=False)
         report = append_and_report(catalogue, published, output)
     else:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genci.config import Config, config_files_words, parse_argv
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
@@ -252,7 +253,7 @@ def prepare_resumed_search(
     space = read_params_file(folder / PARAMS_FILE)
     check_settings(settings, space)
     read_journal(folder / JOURNAL)  # refuses a damaged journal before rows are read
-    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)])
+    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)], {TRUST: True})
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
         if saved.get(name) != now:

@@ -12,6 +12,7 @@ import yaml
 from safetensors import SafetensorError
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.config.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
@@ -80,7 +81,8 @@ class Shared:
             ValueError: the values do not fit together.
         """
         saved = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        values = params | self.placement | {"checkpoint_dir": str(folder)}
+        # A person has named or allowed the code when the search began.
+        values = params | self.placement | {"checkpoint_dir": str(folder), TRUST: True}
         config = Config(saved["model"], saved["dataset"], [str(self.config_file)], values)
         check_settings(config)
         return config

@@ -12,10 +12,10 @@ import csv
 import itertools
 import mmap
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,11 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
         if not field or ":" in field or kind not in FIELD_TYPES:
             fault = _fault_of_header(first, second, cell, field_separator)
             raise ValueError(f"{file}: {fault}.")
+        if not cell.isprintable():
+            raise ValueError(
+                f"{file}: header cell {cell!r} holds a character that is not shown. Remove it; "
+                "columns are found by their names."
+            )
         if field in header:
             raise ValueError(f"{file}: the header names field '{field}' twice. Rename one.")
         header[field] = kind
@@ -98,8 +103,8 @@ def read_atomic_file(
         field_separator: separator of the columns.
         encoding: the file's encoding.
         numbers: whether to read float columns as numbers; else their cells are str too.
-        categories: whether columns of tokens may be categoricals of str, which take a fraction of
-            the memory. Their categories stand in the order of first appearance.
+        categories: whether to give columns of tokens as categoricals of str, which take a fraction
+            of the memory; their categories stand in the order of first appearance.
 
     Raises:
         ValueError: a line has another number of cells, a float cell holds no finite number, or the
@@ -236,10 +241,9 @@ def _read_cells(
     floats: Sequence[str],
     field_separator: str,
     encoding: str,
-    categories: Collection[str] = (),
+    tokens: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """All columns of a file by their whole header cell; ``categories`` as categoricals where pandas
-    reads the file.
+    """All columns of a file, by their whole header cell; ``tokens`` as categoricals.
 
     Raises:
         ValueError: what pandas says, or nothing of use to a person; `_first_ragged_line` and
@@ -256,9 +260,9 @@ def _read_cells(
             frame[name], is_bad = _numbers(frame[name])
             if is_bad.any():
                 raise ValueError("a cell is no number")
-        return frame
-    frame = _read_in_chunks(
-        categories,
+        return _joined([frame], tokens)
+    # Without low_memory equal texts of a chunk are one object, which is quick to recognise.
+    chunks = pd.read_csv(
         file,
         sep=field_separator,
         dtype=dtype,
@@ -267,7 +271,11 @@ def _read_cells(
         quoting=csv.QUOTE_NONE,
         keep_default_na=False,
         na_values=[""],
+        chunksize=CHUNK_ROWS,
+        low_memory=False,
     )
+    with chunks:
+        frame = _joined(chunks, tokens)
     # The reader silently fills a line that lacks cells; an empty last cell is allowed.
     if frame.iloc[:, -1].isna().any() and _first_ragged_line(
         file, len(names), field_separator, encoding
@@ -276,15 +284,14 @@ def _read_cells(
     return frame
 
 
-def _read_in_chunks(tokens: Collection[str], file: Path, **options: Any) -> pd.DataFrame:
-    """``pandas.read_csv(file, **options)``, with the columns ``tokens`` as categoricals.
+def _joined(chunks: Iterable[pd.DataFrame], tokens: Sequence[str]) -> pd.DataFrame:
+    """The rows of all chunks, columns ``tokens`` as categoricals.
 
-    The text of every cell never is in memory at one time.
+    The text of every such cell never is in memory at one time.
     """
     columns: dict[str, list[np.ndarray]] = {}
     known: dict[str, dict[str, int]] = {name: {} for name in tokens}
-    # Without low_memory equal texts of a chunk are one object, which is quick to recognise.
-    for chunk in pd.read_csv(file, chunksize=CHUNK_ROWS, low_memory=False, **options):
+    for chunk in chunks:
         if not isinstance(chunk.index, pd.RangeIndex):
             raise ValueError("its lines have more cells than its header")
         for name in chunk:
@@ -296,12 +303,12 @@ def _read_in_chunks(tokens: Collection[str], file: Path, **options: Any) -> pd.D
             columns.setdefault(name, []).append(column)
     frame = {}
     for name in list(columns):
-        parts = columns.pop(name)
+        column = np.concatenate(columns.pop(name))
         if name in known:
             kind = pd.CategoricalDtype(pd.Index(list(known[name]), dtype=object))
-            frame[name] = pd.Categorical.from_codes(np.concatenate(parts), dtype=kind)
+            frame[name] = pd.Categorical.from_codes(column, dtype=kind)
         else:
-            frame[name] = pd.Series(np.concatenate(parts))
+            frame[name] = pd.Series(column)
     return pd.DataFrame(frame, copy=False)
 
 

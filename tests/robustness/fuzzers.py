@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from robustness import configurations, files, histories, parameter_files
+from robustness import configurations, files, histories, parameter_files, run_folders
 from robustness.harness import Case
 
 FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
@@ -13,4 +13,5 @@ FUZZERS: dict[str, Callable[[int, int, Path], Iterator[Case]]] = {
     "files": files.cases,
     "histories": histories.cases,
     "parameter_files": parameter_files.cases,
+    "run_folders": run_folders.cases,
 }
