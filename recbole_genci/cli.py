@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import Work, answering
 
 if TYPE_CHECKING:
     from recbole_genci.plan import Plan
@@ -27,12 +28,13 @@ def tune() -> None:
     sys.exit(search(sys.argv[1:]))
 
 
-@interrupts.answered
-def main(argv: Sequence[str]) -> int:
+@answering
+def main(argv: Sequence[str]) -> Work:
     """Run the command ``run_recbole_genci.py``.
 
     ``--help`` prints the keys. A wrong request ends before any training, with one sentence on
-    stderr and exit status 2; ``--state=DEBUG`` shows the traceback.
+    stderr and exit status 2; training that fails has exit status 1. ``--state=DEBUG`` shows the
+    traceback.
 
     Args:
         argv: words ``--key=value``, or another form that ``key_value_words`` reads.
@@ -40,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         int: the exit status.
     """
-    # These imports take seconds. Inside `answered` a signal meanwhile gets an answer in words.
+    # These imports take seconds. Inside `answering` a signal meanwhile gets an answer in words.
     from recbole_genci.config import parse_argv
     from recbole_genci.config.command_line import key_value_words
     from recbole_genci.config.help import help_text
@@ -48,42 +50,31 @@ def main(argv: Sequence[str]) -> int:
     from recbole_genci.plan import prepare_resumed
     from recbole_genci.quick_start import execute, execute_resumed
 
-    words = {}
-    try:
-        argv = key_value_words(argv)
-        if any(word.startswith("--experiment=") for word in argv):
-            return run_experiments(argv)
-        if {"--help", "-h"} & set(argv):
-            words = parse_argv([word for word in argv if word not in ("--help", "-h")])
-            print(help_text(str(words.get("model", "GenCI")).split(","), words.get("dataset")))
-            return 0
-        words = parse_argv(argv)
-        if "resume" in words:
-            if set(words) - {"resume", "data_path", "model", "trust_code"}:
-                raise ValueError(
-                    "command line: --resume=<folder> stands alone; only --data_path (where the "
-                    "files have moved) and, for a model of your own, --model or --trust_code may "
-                    "stand beside it. The folder's config.yaml says everything else."
-                )
-            moved = [word for word in argv if word.startswith("--data_path=")]
-            plan = prepare_resumed(
-                str(words["resume"]), moved, words.get("model"), words.get("trust_code", False)
-            )
-            work: Callable[[], object] = functools.partial(
-                execute_resumed, plan, str(words["resume"])
-            )
-        else:
-            work = functools.partial(execute, prepare_from_argv(argv))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if str(words.get("state")).upper() == "DEBUG":
-            raise
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
-    try:
-        work()
-    except ConnectionError as error:  # W&B could not be reached
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 1
+    argv = key_value_words(argv)
+    if any(word.startswith("--experiment=") for word in argv):
+        return functools.partial(run_experiments, argv)
+    if {"--help", "-h"} & set(argv):
+        words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+        print(help_text(str(words.get("model", "GenCI")).split(","), words.get("dataset")))
+        return lambda: 0
+    words = parse_argv(argv)
+    if "resume" not in words:
+        plan = prepare_from_argv(argv)
+        return functools.partial(_done, execute, plan)
+    if set(words) - {"resume", "data_path", "model", "trust_code"}:
+        raise ValueError(
+            "command line: --resume=<folder> stands alone; only --data_path (where the files have "
+            "moved) and, for a model of your own, --model or --trust_code may stand beside it. "
+            "The folder's config.yaml says everything else."
+        )
+    moved = [word for word in argv if word.startswith("--data_path=")]
+    folder = str(words["resume"])
+    plan = prepare_resumed(folder, moved, words.get("model"), words.get("trust_code", False))
+    return functools.partial(_done, execute_resumed, plan, folder)
+
+
+def _done(work: Callable, *arguments: object) -> int:
+    work(*arguments)
     return 0
 
 

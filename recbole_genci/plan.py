@@ -13,16 +13,26 @@ from typing import Any
 import torch
 
 from recbole_genci.config import Config, config_files_words
-from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.config.config import TRUST
+from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
+from recbole_genci.data.prepared import prepare_parts
+from recbole_genci.data.storage import stored_bytes
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped, tracking
-from recbole_genci.training.checkpoint import training_state_file
-from recbole_genci.training.own_checks import check_for_processes, try_metrics, try_model
+from recbole_genci.training.checkpoint import read_state, training_state_file
+from recbole_genci.training.own_checks import (
+    check_disk,
+    check_for_processes,
+    check_settings,
+    try_metrics,
+    try_model,
+)
+from recbole_genci.training.saved_files import check_config
 from recbole_genci.utils.files import check_writable, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
@@ -89,7 +99,7 @@ def prepare(
         _logger.warning(f"{key.name}: this key does nothing here. {key.meaning}")
     check_same_rows(configs)
     for config in configs.values():
-        config.model_class.check_settings(config)
+        check_settings(config)
         check_for_processes(config)
         if check:
             check(config)
@@ -104,8 +114,11 @@ def prepare(
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
+    weights = []
     for config in configs.values():
-        try_model(config, create_loaders(config, parts, semantic_ids)[0].dataset)
+        loader = create_loaders(config, parts, semantic_ids)[0]
+        weights.append(try_model(config, loader.dataset, loader.step))
+    check_disk(list(configs.values()), weights, stored_bytes(parts))
     try_metrics(first, parts[1])
     command = shlex.join(
         [
@@ -154,7 +167,7 @@ def prepare_rows(config: Config) -> list:
     # Numbers below 1e-38 (from sharp attention, or moments of rare features) make a CPU several
     # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
-    parts = create_dataset(config).build()
+    parts = prepare_parts(config)
     log_summary(parts)
     return parts
 
@@ -199,7 +212,8 @@ def prepare_resumed(
     with only_process(folder):  # refuses a run that another process is still training
         pass
     reference = permitted_model(saved, folder, model, trust_code, "--resume")
+    check_config(file, saved, read_state(folder).facts["config"], "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     return dataclasses.replace(
-        prepare([reference], saved["dataset"], [str(file)], argv=moved), command=command
+        prepare([reference], saved["dataset"], [str(file)], {TRUST: True}, moved), command=command
     )

@@ -23,7 +23,6 @@ from recbole_genci.training.run import (
     new_run_folder,
     train_and_evaluate,
 )
-from recbole_genci.utils.layout import METRICS_FILE
 
 _logger = logging.getLogger(__name__)
 
@@ -92,18 +91,12 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
             folder = None if config["offset"] else new_run_folder(config)  # on the first machine
             heading = Heading.of(config, _place(list(plan.configs), name, seeds, seed))
             runs.append(_train(config, plan, folder, callbacks, heading))
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Exception) as stop:
         references = {name: each.model_reference for name, each in plan.configs.items()}
         together = world_size(first) > 1
-        stop.add_note(stopped.of_runs(planned, runs, folder, together, references))
-        raise
-    except Exception:
-        if runs:
-            files = " ".join(str(Path(run["folder"]) / METRICS_FILE) for run in runs)
-            _logger.error(
-                f"{len(runs)} runs had finished; their table: python -m recbole_genci.report "
-                f"{files}"
-            )
+        error = None if isinstance(stop, KeyboardInterrupt) else stop
+        if advice := stopped.of_runs(planned, runs, folder, together, references, error):
+            stop.add_note(advice)
         raise
     finally:
         for config in plan.configs.values():
@@ -170,11 +163,13 @@ def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     _logger.info(legend(config))
     try:
         run = train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Exception) as stop:
         name = config["model"]
         references = {name: config.model_reference}
         planned = [(name, config["seed"])]
-        stop.add_note(stopped.of_runs(planned, [], Path(folder), references=references))
+        error = None if isinstance(stop, KeyboardInterrupt) else stop
+        advice = stopped.of_runs(planned, [], Path(folder), references=references, error=error)
+        stop.add_note(advice)
         raise
     _save_table([run], config, plan.command)
     return RunResult.of(run)

@@ -16,7 +16,9 @@ import pandas as pd
 
 from recbole_genci.config.metric_names import KNOWN
 from recbole_genci.evaluation.metrics import rela_impr
-from recbole_genci.utils.files import read_mapping, write_json, write_text
+from recbole_genci.training.saved_files import read_metrics
+from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.files import write_json, write_text
 from recbole_genci.utils.layout import METRICS_FILE
 
 BASE_MODEL = "LR"
@@ -56,8 +58,9 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         one, other, *_ = [r["folder"] for r in runs if (r["model"], r["seed"]) == twice]
         raise ValueError(
-            f"{twice[0]} with seed {twice[1]} is given twice, by {one} and by {other}. Leave one "
-            "of them out."
+            f"{twice[0]} with seed {twice[1]} is given twice, by {one} and by {other}. A line of "
+            "the table is one model, the mean over its seeds: leave one of the two out, or train "
+            "it with another --seed."
         )
     frame = pd.DataFrame(
         [
@@ -185,23 +188,18 @@ def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
     return markdown
 
 
-def main(files: list[str]) -> int:
+@answering
+def main(files: Sequence[str]) -> Work:
     """Print one table of the runs whose ``metrics.json`` files are given."""
-    try:
-        if not files:
-            raise ValueError(
-                "give the metrics.json files of the runs, for example saved/*/metrics.json"
-            )
-        paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
-        runs = [
-            read_mapping(path, _READ, "Give the metrics.json of runs, saved/*/metrics.json.")
-            for path in paths
-        ]
-        print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
-    except ValueError as error:
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not files:
+        raise ValueError(
+            "give the metrics.json files of the runs, for example saved/*/metrics.json"
+        )
+    paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
+    remedy = "Give the metrics.json of runs as they wrote them, saved/*/metrics.json."
+    runs = [read_metrics(path, remedy, _READ)[0] for path in paths]
+    print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
+    return lambda: 0
 
 
 if __name__ == "__main__":

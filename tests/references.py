@@ -71,6 +71,14 @@ def randomise(model, seed=0, scale=0.5):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
 
 
+def next_states(trie, states, level):
+    """The state that each code leads to ``[..., K_level]`` from ``states [...]``, or -1."""
+    codes, child = trie.continuations(states, level)
+    table = child.new_full((*states.shape, trie.level_sizes[level]), -1)
+    # Padding stands behind the children with code 0 and state -1; the largest state is the child.
+    return table.scatter_reduce(-1, codes, child, "amax")
+
+
 def score_codes(intent, encoded, history_index, codes, trie=None):
     """Log-probability ``[P]`` of whole semantic IDs ``codes [P, N]`` given each row's history, by
     teacher forcing.
@@ -90,9 +98,9 @@ def score_codes(intent, encoded, history_index, codes, trie=None):
         if trie is None:
             log_probs = logits.log_softmax(-1)
         else:
-            following = trie.following(states, level)
+            following = next_states(trie, states, level)
             log_probs = constrained_log_probs(logits, following >= 0)
-            following = following.gather(1, code).squeeze(1).long()
+            following = following.gather(1, code).squeeze(1)
             legal = legal & (following >= 0)
             states = torch.where(legal, following, trie.starts[level + 1])
         total = total + torch.where(legal, log_probs.gather(1, code).squeeze(1), 0.0)

@@ -420,7 +420,7 @@ def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
         patched.setattr(trainer, "save_training_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             run("my_models:MyNet", "tiny", config_dict=keys)
-    folder = next(file.parent for file in Path("saved").glob("*/training.pt"))
+    folder = next(file.parent for file in Path("saved").glob("*/training.safetensors"))
     own_code._KNOWN.clear()
     del sys.modules["my_models"]
     assert main([f"--resume={folder}"]) == 2 and "my_models" not in sys.modules
@@ -454,7 +454,7 @@ def test_a_strangers_folder_runs_no_code(keys, tmp_path, capsys, key, place):
     for attempt in (load, Ranker):
         with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
             attempt(folder)
-    (folder / "training.pt").touch()
+    (folder / "training.safetensors").touch()
     with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
         resume(folder)
     assert main([f"--resume={folder}"]) == 2
@@ -607,3 +607,24 @@ def test_an_exception_in_a_callback_ends_the_run_and_says_where(keys):
     with pytest.raises(ValueError, match="callbacks: they are called in this process"):
         run("LR", "tiny", config_dict=keys | {"nproc": 2}, callbacks=[stop])
     assert torch.is_grad_enabled()
+
+
+def test_a_configuration_file_runs_no_code_unless_it_is_allowed(keys, tmp_path, capsys):
+    """A stranger's config.yaml may also arrive by config_files."""
+    marker = tmp_path / "marker"
+    del keys["metrics"]  # so that those of the file count
+    Path("evil.py").write_text(f"open({str(marker)!r}, 'w').close()\n{METRIC}")
+    file = Path("theirs.yaml")
+    for key, value in (("metrics", ["AUC", "LogLoss", "evil.py:Brier"]), ("valid_metric", "e:B")):
+        file.write_text(yaml.safe_dump({key: value}))
+        with pytest.raises(ValueError, match=f"^{key}: theirs.yaml names code, .* --trust_code"):
+            run("DeepFM", "tiny", [str(file)], keys)
+    file.write_text(yaml.safe_dump({"trust_code": True}))
+    with pytest.raises(ValueError, match="^trust_code: .* a file cannot allow its own code"):
+        run("DeepFM", "tiny", [str(file)], keys)
+    assert not marker.exists()
+    file.write_text(yaml.safe_dump({"metrics": ["AUC", "LogLoss", "evil.py:Brier"]}))
+    (result,) = run("DeepFM", "tiny", [str(file)], keys, ["--trust_code=True"])
+    assert marker.exists() and "brier" in result.test
+    assert "trust_code" not in (result.folder / "config.yaml").read_text()
+    assert load(result.folder).evaluate() == result.test  # known by now

@@ -105,6 +105,24 @@ def test_loss_parts_are_logged_by_name(tiny):
     assert all(name in log for name in ("L_CTR", "mu * L_NTP", "eta * L_SR")) and "\x1b" not in log
 
 
+def test_a_data_path_inside_the_datasets_folder_is_told_from_one_without(tiny, tmp_path, capsys):
+    folder = Path(tiny["data_path"])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/tiny.inter").write_bytes((folder / "tiny/tiny.inter").read_bytes())
+    for given, message in {
+        folder / "tiny": f"Give the folder above it, --data_path={folder}.",
+        folder / "tiny/tiny.inter": "tiny.inter is a file. Give the folder that holds tiny/.",
+        tmp_path / "other": f"--data_path={tmp_path}, and call this one {tmp_path / 'tiny'}.",
+    }.items():
+        assert main(["--model=LR", "--dataset=tiny", f"--data_path={given}"]) == 2
+        shown = capsys.readouterr().err
+        assert f"data_path: {given}" in shown and message in shown
+    # A dataset that could be downloaded is not, into a folder below its own.
+    (tmp_path / "other/ml-1m.inter").touch()
+    assert main(["--model=LR", "--dataset=ml-1m", f"--data_path={tmp_path / 'other'}"]) == 2
+    assert "is the folder of the dataset itself" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from recbole_genci.utils.validation import quoted
 
 #: Names of RecBole's run_recbole.py; it calls the key ``offset`` ``group_offset``.
 _SHORT = {"-m": "--model", "-d": "--dataset"}
@@ -40,7 +43,7 @@ def key_value_words(argv: Sequence[str]) -> list[str]:
         key, equals, value = word.partition("=")
         key = _SHORT.get(key, key)
         if not key.startswith("--") or key == "--":
-            raise ValueError(_not_a_key(word, words))
+            raise ValueError(_not_a_key(word, words, left))
         values = [value] if equals else []
         while left and _is_value(left[0]) and (not values or key in _SEVERAL):
             values.append(left.pop(0))
@@ -64,7 +67,7 @@ def _without_value(word: str, left: Sequence[str]) -> str:
     )
 
 
-def _not_a_key(word: str, before: Sequence[str]) -> str:
+def _not_a_key(word: str, before: Sequence[str], after: Sequence[str] = ()) -> str:
     if re.match(r"-[^\W\d]\w", word):
         return (
             f"command line: '{word}' begins with one dash. Write -{word}; only -m NAME and -d NAME "
@@ -76,7 +79,11 @@ def _not_a_key(word: str, before: Sequence[str]) -> str:
     )
     if before and word and before[-1].startswith("--") and "=" in before[-1]:
         key, _, value = before[-1].partition("=")
-        whole = f"{key}='{value} {word}'"
+        rest = itertools.takewhile(_is_value, after)
+        value = " ".join([value, word, *rest])
+        # The shell has taken the quotation marks of the words away.
+        value = quoted(value) or value
+        whole = f'{key}="{value}"' if "'" in value else f"{key}='{value}'"
         message += f" If it belongs to {key}, put the whole value in quotation marks: {whole}."
     return message
 

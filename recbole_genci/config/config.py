@@ -8,89 +8,31 @@ Ours come last so that every model of a comparison gets the same rows.
 
 from __future__ import annotations
 
-import ast
 import copy
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_genci import compat
 from recbole_genci.config import gpus
-from recbole_genci.config.key_source import KeySource, key_source
+from recbole_genci.config.key_source import FILE, KeySource, key_source
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
-from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.values import check_values
-from recbole_genci.config.yaml_files import read_yaml
+from recbole_genci.config.words import check_dict, listed_files, parse_argv, value_of
+from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
 from recbole_genci.utils.validation import nearest
 
-_NOTHING = ("none", "~", "null")
-_NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}
-
-
-def parse_value(text: object) -> Any:
-    """Read a string as a Python literal, true/false or none; any other string stays a string.
-
-    RecBole ``eval``s such strings (configurator.py:131), which runs code and turns ``os.name`` into
-    ``posix``.
-    """
-    if not isinstance(text, str):
-        return text
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text.lower() in _NOTHING:
-        return None
-    try:
-        return lists_for_tuples(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return text
-
-
-def lists_for_tuples(value: Any) -> Any:
-    """Turn the tuples in a value into lists, because RecBole's models add lists to sizes."""
-    if isinstance(value, dict):
-        return {key: lists_for_tuples(each) for key, each in value.items()}
-    return [lists_for_tuples(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
-def parse_argv(argv: Iterable[str]) -> dict:
-    """Turn ``--key=value`` words into a dict.
-
-    Raises:
-        ValueError: a word is not ``--key=value``, or one key has two values.
-    """
-    parsed: dict[str, str] = {}
-    for word in argv:
-        key, equals, value = word[2:].partition("=")
-        if not word.startswith("--") or not equals or not key:
-            raise ValueError(
-                f"command line: '{word}' is not of the form --key=value, for example "
-                "--learning_rate=0.001."
-            )
-        if parsed.get(key, value) != value:
-            raise ValueError(
-                f"command line: --{key} is given twice, as '{parsed[key]}' and as '{value}'."
-            )
-        parsed[key] = value
-    return {key: _value(key, value) for key, value in parsed.items()}
-
-
-def _value(key: str, value: Any) -> Any:
-    """``parse_value``, except that a name or path stays a text: 2024_01_02 is not 20240102."""
-    if isinstance(value, np.generic):  # no YAML or JSON file of the run could hold it
-        value = value.item()
-    is_name = key in _NAMES or key.endswith(("_path", "_dir"))
-    return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
+TRUST = "trust_code"  # allows the import of code that files name
 
 
 def _merged_eval_args(*dicts: dict) -> dict:
@@ -105,40 +47,16 @@ def _merged_eval_args(*dicts: dict) -> dict:
     return {"eval_args": {key: value for args in parts for key, value in args.items()}}
 
 
-def listed_files(config_files: str | Path | Sequence[str | Path] | None) -> list:
-    """Configuration files as a list, from a list, one path, or one text with spaces between."""
-    return (
-        str(config_files).split()
-        if isinstance(config_files, (str, Path))
-        else list(config_files or ())
-    )
-
-
-def config_files_words(config_files: str | Path | Sequence[str | Path] | None) -> list[str]:
-    """The word of a command line that names these configuration files, in a list."""
-    files = listed_files(config_files)
-    return [f"--config_files={' '.join(map(str, files))}"] if files else []
-
-
-@functools.cache
-def _yaml_loader() -> type:
-    """A safe loader that reads numbers as RecBole's does (configurator.py:106).
-
-    RecBole's own also makes Python's functions and modules of a file's tags. This one is made once:
-    RecBole's adds to yaml's class each time, and each time reads more slowly.
-    """
-    resolvers = RecBoleConfig._build_yaml_loader(None).yaml_implicit_resolvers  # 1e-3 is a number
-    copied = {first: list(each) for first, each in resolvers.items()}
-    return type("Loader", (yaml.SafeLoader,), {"yaml_implicit_resolvers": copied})
-
-
 @functools.lru_cache(maxsize=256)
 def _content(text: str) -> Any:
-    return yaml.load(text, Loader=_yaml_loader())
+    return yaml.load(text, Loader=Loader)
 
 
 class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
+
+    Metrics of one's own are code. The command line and Python name it; what a file names is
+    imported only with the key ``trust_code: True``, which no file can set.
 
     Args:
         model: name of a CTR model of this plugin or of RecBole; a model of your own as
@@ -172,6 +90,7 @@ class Config(RecBoleConfig):
         compared_models: Sequence[str | type] = (),
     ) -> None:
         self._argv = list(argv)
+        self._trusts_code = False
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
@@ -189,7 +108,7 @@ class Config(RecBoleConfig):
         compat.add_numpy_aliases()
 
     def _build_yaml_loader(self) -> type:
-        return _yaml_loader()
+        return Loader  # RecBole's makes functions and modules of a file's tags
 
     def _init_parameters_category(self) -> None:
         super()._init_parameters_category()
@@ -199,20 +118,65 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
         for file in file_list or []:
             if not os.path.isfile(file):
-                raise FileNotFoundError(
-                    f"config_files: '{file}' does not exist; give the path of a YAML file."
-                )
+                remedy = "give the path of a YAML file."
+                if "," in str(file):
+                    spaced = " ".join(part.strip() for part in str(file).split(",") if part.strip())
+                    remedy = f"spaces divide files, not commas: --config_files='{spaced}'."
+                raise FileNotFoundError(f"config_files: '{file}' does not exist; {remedy}")
             self._files.append((file, read_yaml(Path(file), "config_files")))
-        return super()._load_config_files(file_list)
+            if TRUST in self._files[-1][1]:
+                raise ValueError(
+                    f"{TRUST}: '{file}' sets it, but a file cannot allow its own code. Give it on "
+                    "the command line or from Python."
+                )
+        return {key: value for _, content in self._files for key, value in content.items()}
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        # RecBole takes whatever is false, such as [], for no dict.
+        return {} if config_dict is None else self._convert_config_dict(config_dict)
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
-        converted = {key: _value(key, value) for key, value in config_dict.items()}
-        if "metrics" in converted:  # no file of the run could hold a function
-            converted["metrics"] = written(converted["metrics"])
+        check_dict(config_dict)
+        converted = self._without_trust(
+            {key: value_of(key, value) for key, value in config_dict.items()}
+        )
+        metrics = converted.get("metrics")
+        if callable(metrics) or isinstance(metrics, (list, tuple)):
+            converted["metrics"] = written(metrics)  # no file of the run could hold a function
         return converted
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        return parse_argv(self._argv)
+        return self._without_trust(parse_argv(self._argv))
+
+    def _without_trust(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """Take ``trust_code``, which is no property of a run, out of the keys."""
+        trust = keys.pop(TRUST, self._trusts_code)
+        if not isinstance(trust, bool):
+            raise ValueError(f"{TRUST}: {trust!r} is neither True nor False.")
+        self._trusts_code = trust
+        return keys
+
+    def _check_code_of_files(self) -> None:
+        """Refuse code that a file names; a person names it, or allows it by ``trust_code``.
+
+        Raises:
+            ValueError: a metric that a file names is not known to this process yet.
+        """
+        keys = ("valid_metric", "metrics")
+        named = {key: own_code.own_references({key: self.final_config_dict[key]}) for key in keys}
+        sources = {key: self.source_of(key) for key in keys}
+        by_hand = {
+            reference for key in keys if sources[key].kind != FILE for reference in named[key]
+        }
+        for key in keys:
+            for reference in named[key].keys() - by_hand:
+                if self._trusts_code or own_code.is_known(reference):
+                    continue
+                raise ValueError(
+                    f"{key}: {sources[key].file} names code, '{reference}', and importing it would "
+                    f"run that code. If you know it, name it on the command line (--{key}=...) or "
+                    "from Python, or allow what files name by --trust_code=True."
+                )
 
     def _merge_external_config_dict(self) -> None:
         super()._merge_external_config_dict()
@@ -276,12 +240,16 @@ class Config(RecBoleConfig):
         # not be.
         written |= self.external_config_dict
         check_values(self._key_table, self.final_config_dict, written)
+        self._check_code_of_files()
         metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         # RecBole's trainer reads use_gpu.
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         self._set_metrics(metrics, super()._set_default_parameters)
+        self.final_config_dict["transform"] = (
+            None  # of no use here; a wrong one ends in a traceback
+        )
         # RecBole always reads its packaged ml-100k. Here the user's own folder comes first, and a
         # download goes there.
         packaged = Path(self.final_config_dict["data_path"])
@@ -320,7 +288,7 @@ class Config(RecBoleConfig):
     def without_effect(self) -> list[Key]:
         """The keys that the user set although nothing here reads them."""
         keys = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
-        return [key for key in keys if key.kind and key.kind.base == NO_EFFECT]
+        return [key for key in keys if key.kind and not key.kind.has_effect]
 
     @property
     def _by_hand(self) -> dict:

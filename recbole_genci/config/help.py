@@ -8,7 +8,6 @@ from dataclasses import replace
 import yaml
 
 from recbole_genci.config.keys import Key, key_table, properties_folder, read_keys
-from recbole_genci.config.kind import NO_EFFECT
 from recbole_genci.model.registry import Entry, entry_of, known_models
 from recbole_genci.utils.own_code import is_reference
 
@@ -36,6 +35,8 @@ Trains and evaluates each model on the same rows, and prints one table.
   --resume        the folder of a stopped run, saved/<model>-<dataset>-<time>; training continues
                   after its last evaluated epoch. If the folder names code of your own, add
                   --model=<module:Class> or --trust_code=True to let that code run
+  --trust_code    [False] import metrics of your own that config_files name. The command line and
+                  Python may always name code; what a file names is imported only with this
 
 RecBole's forms -m NAME, -d NAME and --key value also work.
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats
@@ -118,7 +119,7 @@ def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> lis
 
 
 def _does_nothing(key: Key) -> bool:
-    return key.kind is not None and key.kind.base == NO_EFFECT
+    return key.kind is not None and not key.kind.has_effect
 
 
 def _without_effect(entries: dict[str, Key]) -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 import recbole
 import yaml
 
-from recbole_genci.config.kind import NO_EFFECT, Kind, parse_kind
+from recbole_genci.config.kind import Kind, parse_kind
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
+from recbole_genci.utils.validation import check_names
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # kinds and meanings that RecBole's own files leave out
@@ -117,8 +118,10 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
         dataset: name of the dataset; None leaves out the defaults of datasets.
 
     Raises:
-        ValueError: a model is unknown, or a line in a person's own file is wrong.
+        ValueError: a model is unknown, a line in a person's own file is wrong, or the dataset's
+            name is too long for a file.
     """
+    check_names("dataset", dataset and f"{dataset}.inter")
     theirs, ours = RECBOLE_FOLDER / "properties", properties_folder()
     entries = [entry_of(model) for model in models]
     datasets = [f"dataset/{dataset}"] if dataset else []
@@ -145,7 +148,7 @@ def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
     for key in read_keys([file]).values():
         if key.name in table:
             before = table[key.name]
-            section = key.section if key.kind and key.kind.base == NO_EFFECT else before.section
+            section = key.section if key.kind and not key.kind.has_effect else before.section
             meaning = key.meaning or before.meaning
             table[key.name] = replace(
                 before, kind=key.kind or before.kind, meaning=meaning, section=section

@@ -9,6 +9,10 @@ own files:
     volatility_field: ~ # (str or ~) Item field of genres.
     cin_layer_size: []  # (list of int >= 1) Sizes of the CIN's layers.
     threshold: ~        # (dict like {rating: 4}) Which column makes the label.
+    normalize_field: ~  # (list of str or [] or ~) A kind, or another; [] is the empty list.
+    topk: [10]          # (no effect, list of int >= 1) Checked, although nothing here reads it.
+
+A whole number is below 2**31, a number within float32, unless the range says otherwise.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-from recbole_genci.utils.validation import LIST_HINT
+from recbole_genci.utils.validation import LIST_HINT, quoted, shortened
 
 #: The kind of a key that nothing here reads.
 NO_EFFECT = "no effect"
-_BASES = ("bool", "int", "float", "str", "list", "dict", "any", NO_EFFECT)
+#: Torch counts in 32 bits here and there, and models compute in float32.
+_LARGEST = {"int": 2**31 - 1, "float": 3.4028234e38}
+_BASES = ("bool", "int", "float", "str", "list", "dict", "[]", "any", NO_EFFECT)
 _NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|inf)"
 _BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
 _INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}),\s*({_NUMBER})([\])])")
@@ -35,14 +41,16 @@ class Kind:
     """A kind of value and its range.
 
     Attributes:
-        base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``any``, or ``no effect``
-            for a key that nothing here reads.
+        base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``[]`` for an empty list,
+            ``any``, ``union`` of other kinds, or ``no effect`` for a key that nothing here reads.
         low, high: ends of a number's range; None if the range is open on that side.
         holds_low, holds_high: whether the ends belong to the range.
         choices: the texts that are allowed; empty if any text is.
         element: the kind of a list's entries; None if they may be anything.
         example: an example of a mapping.
+        alternatives: the kinds of a union.
         optional: whether None (``~``) is allowed too.
+        has_effect: whether anything here reads the key.
         words: the words in the comment.
     """
 
@@ -54,7 +62,9 @@ class Kind:
     choices: tuple[str, ...] = ()
     element: Kind | None = None
     example: str = ""
+    alternatives: tuple[Kind, ...] = ()
     optional: bool = False
+    has_effect: bool = True
     words: str = ""
 
     @classmethod
@@ -75,6 +85,10 @@ class Kind:
             return True
         if value is None:
             return self.optional
+        if self.base == "[]":
+            return isinstance(value, (list, tuple)) and not value
+        if self.base == "union":
+            return any(kind.accepts(value) for kind in self.alternatives)
         if self.base == "bool":
             return isinstance(value, bool)
         if self.base in ("int", "float"):
@@ -83,7 +97,11 @@ class Kind:
                 isinstance(value, number) and not isinstance(value, bool) and self._in_range(value)
             )
         if self.base == "str":
-            return isinstance(value, str) and (not self.choices or value in self.choices)
+            return (
+                isinstance(value, str)
+                and not _unwritable(value)
+                and (not self.choices or value in self.choices)
+            )
         if self.base == "list":
             return isinstance(value, (list, tuple)) and (
                 self.element is None or len(value) > 0 and all(map(self.element.accepts, value))
@@ -97,6 +115,8 @@ class Kind:
             finite = self.base == "int"
         if not finite:
             return False
+        if self.high is None and abs(value) > _LARGEST[self.base]:
+            return False
         above = self.low is None or value > self.low or self.holds_low and value == self.low
         below = self.high is None or value < self.high or self.holds_high and value == self.high
         return above and below
@@ -107,6 +127,10 @@ class Kind:
         return f"{words}, or None (~)" if self.optional else words
 
     def _expected(self) -> str:
+        if self.base == "[]":
+            return "an empty list"
+        if self.base == "union":
+            return " or ".join(kind.expected() for kind in self.alternatives)
         if self.base == "bool":
             return "True or False"
         if self.base in ("int", "float"):
@@ -132,11 +156,30 @@ class Kind:
 
     def refusal(self, key: str, value: object) -> str:
         """The sentence that refuses ``value``."""
-        is_written_list = self.base == "list" and isinstance(value, str) and value.startswith("[")
+        takes_lists = "list" in {self.base, *(kind.base for kind in self.alternatives)}
+        is_written_list = takes_lists and isinstance(value, str) and value.startswith("[")
         hint = LIST_HINT if is_written_list else ""
+        if isinstance(value, str) and (character := _unwritable(value)):
+            hint = f" It holds {character!r}, which no file can hold."
+        if self.base == "dict" and isinstance(value, str) and (mended := quoted(value)):
+            hint = f' On a command line quote the words too: --{key}="{mended}".'
         is_switch = self.base == "bool" and not self.optional
         problem = "neither True nor False" if is_switch else f"not {self.expected()}"
-        return f"{key}: {value!r} is {problem}.{hint}"
+        if self._holds_too_large(value):
+            hint = f" The largest number that it may be is {self._largest()}."
+        return f"{key}: {shortened(value)} is {problem}.{hint}"
+
+    def _holds_too_large(self, value: object) -> bool:
+        if self.base == "list":
+            entries = value if isinstance(value, (list, tuple)) else ()
+            return self.element is not None and any(map(self.element._holds_too_large, entries))
+        if self.base not in _LARGEST or self.high is not None or isinstance(value, bool):
+            return False
+        return isinstance(value, (int, float)) and value > _LARGEST[self.base]
+
+    def _largest(self) -> str:
+        base = self.element.base if self.element else self.base
+        return f"{_LARGEST[base]:.2g}" if base == "float" else str(_LARGEST[base])
 
     def check(self, key: str, value: object) -> None:
         """Refuse a value of another kind.
@@ -160,8 +203,14 @@ def parse_kind(text: str) -> Kind | None:
 
 def _parsed(text: str) -> Kind | None:
     words, optional = _without_suffix(text.strip())
+    if words.startswith(f"{NO_EFFECT}, "):
+        kind = _parsed(text.strip().removeprefix(f"{NO_EFFECT}, "))
+        return kind and replace(kind, has_effect=False)
+    if " or " in words and len(kinds := _alternatives(words)) > 1:
+        return Kind("union", alternatives=kinds, optional=optional)
     if words in ("string", NO_EFFECT):  # RecBole's word for a text, and a base of two words
-        return Kind("str" if words == "string" else words, optional=optional)
+        base = "str" if words == "string" else words
+        return Kind(base, optional=optional, has_effect=base != NO_EFFECT)
     base, _, rest = words.partition(" ")
     base, colon, tail = base.partition(":")
     if base not in _BASES:
@@ -184,6 +233,12 @@ def _parsed(text: str) -> Kind | None:
         f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element. "
         "Write for example (int >= 1), (str: a | b) or (list of float), or begin with other words."
     )
+
+
+def _alternatives(words: str) -> tuple[Kind, ...]:
+    """The kinds in ``list of str or str``; none if one part is no kind."""
+    kinds = [parse_kind(part) for part in words.split(" or ")]
+    return tuple(kind for kind in kinds if kind) if all(kinds) else ()
 
 
 def _without_suffix(words: str) -> tuple[str, bool]:
@@ -209,6 +264,11 @@ def _range_of(words: str, text: str) -> dict:
         "holds_low": holds_low,
         "holds_high": holds_high,
     }
+
+
+def _unwritable(text: str) -> str:
+    """A character that neither a path nor a file in UTF-8 may hold; empty if there is none."""
+    return next((c for c in text if c == "\0" or "\ud800" <= c <= "\udfff"), "")
 
 
 def _shown(end: float | None) -> str:

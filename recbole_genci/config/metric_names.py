@@ -99,7 +99,7 @@ def written(metrics: Sequence | str | None) -> list:
 
     Functions and classes become references, and file paths become absolute.
     """
-    listed = [metrics] if isinstance(metrics, str) or callable(metrics) else list(metrics or ())
+    listed = metrics if isinstance(metrics, (list, tuple)) else [] if metrics is None else [metrics]
     return [reference_of(each) if is_reference(each) or callable(each) else each for each in listed]
 
 

@@ -5,10 +5,12 @@ Without them RecBole would crash on a wrong value, or silently misread it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from recbole_genci.config.keys import Key
-from recbole_genci.utils.validation import is_number, is_whole, nearest
+from recbole_genci.config.kind import Kind
+from recbole_genci.utils.validation import check_names, is_number, is_whole, nearest
 
 #: Keys that RecBole lists but never reads, and what to use instead.
 _INSTEAD = {
@@ -19,6 +21,14 @@ _INSTEAD = {
 #: RecBole's word in ``load_col`` for every column of a file (dataset.py:404).
 ALL_COLUMNS = "*"
 
+_COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "LABEL_FIELD")
+#: Arguments of torch's clip_grad_norm_ and their kinds.
+_CLIPPING = {
+    "max_norm": "float > 0",
+    "norm_type": "float > 0",
+    "error_if_nonfinite": "bool",
+    "foreach": "bool or ~",
+}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
@@ -41,10 +51,72 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     for key, value in given.items():
         if key in table:
             table[key].check(value)
+        if key.endswith(("_path", "_dir")) or key == "text_encoder":
+            check_names(key, value)
     if str(final.get("state") or "INFO").upper() not in _LEVELS:
         raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
     _check_parts(final)
     _check_filters(final)
+    _check_encoding(final.get("encoding"))
+    _check_clipping(final.get("clip_grad_norm"))
+    _check_names(final)
+
+
+def _check_encoding(encoding: str | None) -> None:
+    try:
+        b"a".decode(encoding or "utf-8")
+    except (LookupError, ValueError) as error:
+        raise ValueError(
+            f"encoding: {encoding!r} is no encoding of texts that Python knows ({error}). Give "
+            "for example utf-8 or latin-1."
+        ) from error
+
+
+def _check_clipping(arguments: Mapping | None) -> None:
+    """Check what torch's ``clip_grad_norm_`` would refuse in the first step of training."""
+    if arguments is None:
+        return
+    for part in arguments:
+        if part not in _CLIPPING:
+            raise ValueError(
+                f"clip_grad_norm: {part!r} is not one of its parts, "
+                f"{', '.join(_CLIPPING)}.{nearest(str(part), _CLIPPING)}"
+            )
+    if "max_norm" not in arguments:
+        raise ValueError("clip_grad_norm: max_norm is missing, as in {max_norm: 5.0}.")
+    for part, value in arguments.items():
+        Kind.of(_CLIPPING[part]).check(f"clip_grad_norm: {part}", value)
+
+
+def _check_names(final: Mapping) -> None:
+    """Refuse names by which one column of a batch would take the place of another."""
+    for key in _COLUMNS:
+        if not final[key]:
+            raise ValueError(f"{key}: it is empty, but it names a column. Give it a name.")
+    history = final["ITEM_ID_FIELD"] + final["LIST_SUFFIX"]
+    named = {
+        **{final[key]: key for key in _COLUMNS},
+        "semantic_ids": "",
+        "history_semantic_ids": "",
+        "history_number": "",
+    }
+    attached = {
+        "LIST_SUFFIX": history,
+        "NEG_PREFIX": final["NEG_PREFIX"] + history,
+        "ITEM_LIST_LENGTH_FIELD": final["ITEM_LIST_LENGTH_FIELD"],
+    }
+    if len({final[key] for key in _COLUMNS}) < len(_COLUMNS):
+        names = [final[key] for key in _COLUMNS]
+        first, second = (key for key in _COLUMNS if names.count(final[key]) > 1)
+        raise ValueError(f"{first}: {final[first]!r} is {second} too. Name another column.")
+    for key, name in attached.items():
+        if name in named or not name:
+            taken = named.get(name) or "a column of this plugin"
+            raise ValueError(
+                f"{key}: with {final[key]!r} a column of histories gets the name {name!r}, which "
+                f"{taken} has. Give another."
+            )
+        named[name] = key
 
 
 def _check_parts(final: Mapping) -> None:
@@ -89,13 +161,18 @@ def _check_parts(final: Mapping) -> None:
             "one, as in {rating: 4}."
         )
     for field, value in (final.get("threshold") or {}).items():
-        if not is_number(value):
+        if not is_number(value) or not math.isfinite(value):
             raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")
     for field, value in (final.get("discretization") or {}).items():
         if not isinstance(value, Mapping) or value.get("method") not in ("ED", "LD"):
             raise ValueError(
                 f"discretization: {value!r} for '{field}' is neither of the form "
                 "{method: ED, bucket: 10} nor {method: LD}."
+            )
+        if value["method"] == "ED" and not is_whole(value.get("bucket")):
+            raise ValueError(
+                f"discretization: bucket {value.get('bucket')!r} for '{field}' is not a whole "
+                "number of at least 1, the number of buckets that method ED makes."
             )
 
 

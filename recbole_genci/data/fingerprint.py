@@ -27,8 +27,8 @@ def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
             HISTORY_START,
             HISTORY_END,
         ):
-            digest.update(part.inter_feat[column].numpy().astype(np.int64).tobytes())
-    digest.update(whole.history.items.numpy().tobytes())
+            digest.update(part.inter_feat[column].numpy().astype(np.int64).data)
+    digest.update(whole.history.items.numpy().astype(np.int64).data)
     return digest.hexdigest()
 
 
@@ -48,4 +48,7 @@ def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
         return
     for field in sorted(features.interaction):
         digest.update(field.encode())
-        digest.update(np.ascontiguousarray(features[field].numpy()).tobytes())
+        column = features[field].numpy()
+        # Whole numbers count by their value, whatever type they have here.
+        column = column.astype(np.int64) if column.dtype.kind == "i" else column
+        digest.update(np.ascontiguousarray(column).data)

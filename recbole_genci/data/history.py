@@ -11,14 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from recbole_genci.data.order import stable_order
+
 
 @dataclass(frozen=True)
 class History:
     """The items that may enter histories, by user and then by time.
 
     Attributes:
-        items: ``[P]`` item ids.
-        negatives: ``[P]`` another item for each entry, drawn uniformly, for DIEN's auxiliary loss.
+        items: ``[P]`` int32 item ids.
+        negatives: ``[P]`` int32, another item for each entry, drawn uniformly, for DIEN's auxiliary
+            loss.
         keys: ``[P]`` the sorted ``user * (T + 1) + time_rank`` of the entries.
         num_ranks: T, the number of distinct time ranks.
     """
@@ -43,9 +46,11 @@ class History:
         Returns:
             start, end: ``[R]`` each; ``start == end`` is an empty history.
         """
-        first_of_user = np.searchsorted(self.keys, users * (self.num_ranks + 1), side="left")
+        users = users.astype(np.int64)
+        first_keys = np.arange(int(users.max(initial=0)) + 1) * (self.num_ranks + 1)
+        first_of_user = np.searchsorted(self.keys, first_keys, side="left")
         end = np.searchsorted(self.keys, users * (self.num_ranks + 1) + ranks, side="left")
-        return np.maximum(first_of_user, end - max_length), end
+        return np.maximum(first_of_user[users], end - max_length), end
 
     def gather(
         self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False
@@ -61,14 +66,15 @@ class History:
             items ``[B, width]``, most recent last, padded with 0 on the right; length ``[B]``;
             negatives ``[B, width]`` or None.
         """
+        start, end = start.long(), end.long()
         position = start.unsqueeze(1) + torch.arange(width)
         inside = position < end.unsqueeze(1)
         position = position.clamp_(max=max(len(self.items) - 1, 0))
         if len(self.items) == 0:
             empty = torch.zeros(len(start), width, dtype=torch.int64)
             return empty, end - start, empty if negatives else None
-        drawn = self.negatives[position] * inside if negatives else None
-        return self.items[position] * inside, end - start, drawn
+        drawn = self.negatives[position].long() * inside if negatives else None
+        return self.items[position].long() * inside, end - start, drawn
 
 
 def build_history(
@@ -90,21 +96,30 @@ def build_history(
         seed: seed of the negatives, which depend only on it and on the entry's place, not on any
             global random state.
     """
-    keys = users.astype(np.int64) * (num_ranks + 1) + ranks
-    order = np.argsort(keys, kind="stable")
+    order = stable_order(users, ranks)
+    keys = users[order].astype(np.int64) * (num_ranks + 1) + ranks[order]
     items = items[order].astype(np.int64)
     # Uniform over the other items: move 1 to num_items - 2 steps around the circle of ids 1 to
     # num_items - 1.
     real = num_items - 1
     step = np.random.default_rng(seed).integers(1, max(real, 2), size=len(items))
     negatives = (items - 1 + step) % max(real, 1) + 1
-    return History(torch.from_numpy(items), torch.from_numpy(negatives), keys[order], num_ranks)
+    narrow = [torch.from_numpy(column.astype(np.int32)) for column in (items, negatives)]
+    return History(narrow[0], narrow[1], keys, num_ranks)
 
 
 def time_ranks(times: np.ndarray) -> np.ndarray:
-    """Dense ranks ``[R]`` int64 of exact times; equal times share a rank.
+    """Dense ranks ``[R]`` int32 of exact times; equal times share a rank.
 
     RecBole keeps time in float32, in which today's seconds since 1970 have steps of 64 to 128 s, so
     that rows would change their order.
     """
-    return np.unique(times, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    low = times.min(initial=0)
+    if len(times) and (times == np.floor(times)).all() and times.max() - low < 2**38:
+        whole = (times - low).astype(np.int64)
+        order = stable_order(whole)
+        sorted_times = whole[order]
+        ranks = np.empty(len(times), dtype=np.int32)
+        ranks[order] = np.cumsum(np.append(0, sorted_times[1:] != sorted_times[:-1]))
+        return ranks
+    return np.unique(times, return_inverse=True)[1].reshape(-1).astype(np.int32)

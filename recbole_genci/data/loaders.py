@@ -141,8 +141,8 @@ def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
             {
                 "part": name,
                 "rows": len(part),
-                "users": len(np.unique(feat[part.uid_field].numpy())),
-                "items": len(np.unique(feat[part.iid_field].numpy())),
+                "users": np.count_nonzero(_seen(part, part.uid_field)),
+                "items": np.count_nonzero(_seen(part, part.iid_field)),
                 "positive": feat[part.label_field].double().mean().item()
                 if len(part)
                 else float("nan"),
@@ -152,6 +152,13 @@ def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("part")
+
+
+def _seen(part: CTRDataset, field: str) -> np.ndarray:
+    """Which ids ``[V]`` bool of a token field are in a part's rows."""
+    seen = np.zeros(len(part.field2id_token[field]), dtype=bool)
+    seen[part.inter_feat[field].numpy()] = True
+    return seen
 
 
 def log_summary(parts: Sequence[CTRDataset]) -> None:
@@ -166,7 +173,7 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
         f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
         f"{whole.config['MAX_ITEM_LIST_LENGTH']} items)\n{table.round(4).to_string()}"
     )
-    seen = np.unique(whole.inter_feat[whole.iid_field].numpy())
+    seen = _seen(whole, whole.iid_field)
     for name, part in zip(PARTS, parts):
         if len(part) == 0:
             raise ValueError(
@@ -189,7 +196,7 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
                 f"The {name} part has one class "
                 f"only{': its AUC is undefined' if name == 'test' else ''}."
             )
-        new = ~np.isin(part.inter_feat[part.iid_field].numpy(), seen)
+        new = ~seen[part.inter_feat[part.iid_field].numpy()]
         if name != "train" and new.any():
             _logger.warning(
                 f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen "

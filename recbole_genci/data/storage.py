@@ -19,25 +19,109 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_genci.config import Config
-from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, CTRDataset
-from recbole_genci.utils.files import write_atomically
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, OWN_COLUMNS, CTRDataset
+from recbole_genci.data.history import History
+from recbole_genci.utils.files import sha256_of, write_atomically
 
 _TABLES = ("inter_feat", "user_feat", "item_feat")
+_HISTORY = ("items", "negatives", "keys")
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
+def store_parts(parts: Sequence[CTRDataset], file: Path) -> str:
     """Write the parts of ``CTRDataset.build()`` to ``file`` atomically.
 
     Histories are not written, since they follow from the rows. Parts that have been stored before
     are linked instead of written again, so that the models of a comparison share one file on disk.
+
+    Returns:
+        SHA-256 of the file.
     """
     whole = parts[0]
     before = getattr(whole, "stored_file", None)
-    if before is not None and before.is_file():
+    if before is not None and before.is_file() and sha256_of(before) == whole.stored_sha256:
         write_atomically(file, lambda path: _link(before, path))
-        return
-    tensors, columns = {"parts": torch.tensor([len(part) for part in parts])}, {}
+        return whole.stored_sha256
+    tensors, facts = _described(parts)
+    write_atomically(file, lambda path: save_file(tensors, path, {"facts": json.dumps(facts)}))
+    digest = sha256_of(file)
+    for part in parts:
+        part.stored_file, part.stored_sha256 = file, digest
+    return digest
+
+
+def stored_bytes(parts: Sequence[CTRDataset]) -> int:
+    """About how many bytes ``store_parts`` writes. Most whole numbers need half of their eight."""
+    tables = [part.inter_feat for part in parts] + [parts[0].user_feat, parts[0].item_feat]
+    columns = [
+        column for table in tables if table is not None for column in table.interaction.values()
+    ]
+    return sum(column.numel() * column.element_size() for column in columns) // 2
+
+
+def load_parts(file: Path, config: Config) -> list[CTRDataset]:
+    """Load the parts that ``store_parts`` has written, and attach their histories.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} does not exist: this is not the folder of a run, or its data were removed."
+        )
+    facts, tensors = _read(file)
+    parts = _parts_of(config, facts, tensors)
+    parts[0].attach_histories(parts, facts["history_source"])
+    return parts
+
+
+def save_prepared(parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, Any]) -> None:
+    """Write parts with their histories as they are in memory, so that ``load_prepared`` maps them.
+
+    Args:
+        facts: JSON values of the caller's own.
+    """
+    history = parts[0].history
+    tensors, own = _described(parts, with_histories=True)
+    tensors |= {
+        "history/items": history.items,
+        "history/negatives": history.negatives,
+        "history/keys": torch.from_numpy(history.keys),
+    }
+    save_file(tensors, file, {"facts": json.dumps(own | {"prepared": facts})})
+
+
+def load_prepared(file: Path, config: Config) -> tuple[list[CTRDataset], dict[str, Any]]:
+    """The parts that ``save_prepared`` has written, mapped into memory, and the caller's facts.
+
+    Processes share the memory. What one of them changes in it stays its own.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    facts, tensors = _read(file)
+    parts = _parts_of(config, facts, tensors)
+    items, negatives, keys = (tensors[f"history/{name}"] for name in _HISTORY)
+    history = History(items, negatives, keys.numpy(), facts["num_time_ranks"])
+    for part in parts:
+        part.history, part.history_source = history, facts["history_source"]
+    return parts, facts["prepared"]
+
+
+def _described(
+    parts: Sequence[CTRDataset], with_histories: bool = False
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors and facts of which a file consists.
+
+    Args:
+        with_histories: keep the pointers to histories, and every type of number; else whole numbers
+            get the smallest type that holds them.
+    """
+    whole, is_narrow = parts[0], not with_histories
+    without = () if with_histories else (HISTORY_START, HISTORY_END)
+    tensors = {"parts": torch.tensor([len(part) for part in parts])}
+    columns: dict[str, list[str]] = {}
     for table in _TABLES:
         features = (
             [part.inter_feat for part in parts]
@@ -45,19 +129,16 @@ def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
             else [getattr(whole, table)]
         )
         if features[0] is not None:
-            columns[table] = [
-                f for f in features[0].interaction if f not in (HISTORY_START, HISTORY_END)
-            ]
+            columns[table] = [f for f in features[0].interaction if f not in without]
             for field in columns[table]:
-                tensors[f"{table}/{field}"] = _smallest(
-                    torch.cat([feature[field] for feature in features])
-                )
+                column = torch.cat([feature[field] for feature in features])
+                tensors[f"{table}/{field}"] = _smallest(column) if is_narrow else column
     for field, tokens in whole.field2id_token.items():
         # A token comes from a cell of an atomic file, so it holds no line break and no tab.
         tensors[f"vocabulary/{field}"] = torch.frombuffer(
             bytearray("\n".join(map(str, tokens)).encode()), dtype=torch.uint8
         )
-    facts = {
+    facts: dict[str, Any] = {
         "dataset": whole.dataset_name,
         "num_time_ranks": whole.num_time_ranks,
         "history_source": whole.history_source,
@@ -73,38 +154,29 @@ def store_parts(parts: Sequence[CTRDataset], file: Path) -> None:
             for field in whole.field2type
         },
     }
-    write_atomically(file, lambda path: save_file(tensors, path, {"facts": json.dumps(facts)}))
-    for part in parts:
-        part.stored_file = file
+    return tensors, facts
 
 
-def load_parts(file: Path, config: Config) -> list[CTRDataset]:
-    """Load the parts that ``store_parts`` has written, and attach their histories.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} does not exist: this is not the folder of a run, or its data were removed."
-        )
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safe_open(file, "pt") as stored:
             facts = json.loads(stored.metadata()["facts"])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+            return facts, {name: stored.get_tensor(name) for name in stored.keys()}
     except (SafetensorError, TypeError, KeyError) as error:
         raise ValueError(
             f"{file} is damaged ({error}). Copy it again or repeat the run."
         ) from error
+
+
+def _parts_of(
+    config: Config, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> list[CTRDataset]:
     whole = _StoredDataset(config, facts, tensors)
     ends = np.cumsum(tensors["parts"].tolist())
-    parts = [
+    return [
         whole.copy(whole.inter_feat[int(start) : int(end)])
         for start, end in zip([0, *ends[:-1]], ends)
     ]
-    whole.attach_histories(parts, facts["history_source"])
-    return parts
 
 
 class _StoredDataset(CTRDataset):
@@ -134,10 +206,7 @@ class _StoredDataset(CTRDataset):
                 field: self._tensors[f"{table}/{field}"]
                 for field in self._facts["columns"].get(table, ())
             }
-            columns = {
-                field: column.long() if column.dtype in _INTEGERS else column
-                for field, column in columns.items()
-            }
+            columns = {field: _as_built(field, column) for field, column in columns.items()}
             setattr(self, table, Interaction(columns) if columns else None)
         for name, tensor in self._tensors.items():
             group, _, field = name.partition("/")
@@ -148,6 +217,13 @@ class _StoredDataset(CTRDataset):
         self.num_time_ranks = self._facts["num_time_ranks"]
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
+
+
+def _as_built(field: str, column: torch.Tensor) -> torch.Tensor:
+    """A column in the type that ``CTRDataset`` gives it; not copied if it has that type."""
+    if column.dtype not in _INTEGERS:
+        return column
+    return column.to(torch.int32 if field in OWN_COLUMNS else torch.int64)
 
 
 def _smallest(column: torch.Tensor) -> torch.Tensor:

@@ -14,10 +14,12 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config.values import ALL_COLUMNS
+from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
 
 EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers up to here
 LARGE_NUMBER = 10  # a numerical feature with larger values gets a warning
+LONG_CELL = 100  # entries of a sequence that are many if most cells have few
 
 
 def ordered_fields(dataset: Dataset) -> set[str]:
@@ -35,6 +37,7 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing; names it.
+        ValueError: ``additional_feat_suffix`` names no more files.
     """
     for name in dataset.benchmark_filename_list or [None]:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
@@ -44,6 +47,14 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
                 f"{file} does not exist; {folder} holds {files}. Put the rows there, one (user, "
                 "item, label or rating, time) a line, or point --data_path at the folder that has "
                 "them."
+            )
+    for suffix in dataset.config["additional_feat_suffix"] or ():
+        file = folder / f"{token}.{suffix}"
+        if suffix in ("inter", "user", "item") or not file.is_file():
+            problem = "is read anyway" if file.is_file() else "does not exist"
+            raise ValueError(
+                f"additional_feat_suffix: {file} {problem}. Give the endings of files beside the "
+                "dataset's .inter, .user and .item, or leave the key out."
             )
     for source, own in _id_fields(dataset).items():
         columns = (dataset.config["load_col"] or {}).get(source.value) or ()
@@ -101,10 +112,62 @@ def check_described_once(
     """Refuse a user or item with two lines; RecBole would silently keep the first."""
     own = _id_fields(dataset).get(source)
     if own in frame and (again := frame[own].duplicated()).any():
-        line = int(again.to_numpy().argmax())
+        row = int(again.to_numpy().argmax())
         raise ValueError(
             f"{file} describes {again.sum()} of its {source.value}s twice, the first is "
-            f"{frame[own].iloc[line]!r}, in line {line + 2}. Keep one line of each."
+            f"{frame[own].iloc[row]!r}, in line {line_in_file(dataset, file, row)}. Keep one line "
+            "of each."
+        )
+
+
+def line_in_file(dataset: Dataset, file: Path, row: int) -> int:
+    """The line of a file that holds row ``row``, from 0 on, for a message."""
+    encoding = dataset.config["encoding"] or "utf-8"
+    return line_of_row(file, row, dataset.config["field_separator"], encoding)
+
+
+def place_of_row(dataset: Dataset, folder: Path, row: int) -> str:
+    """Where row ``row`` of the interactions stands, from 0 on, before any filter: ``line 3``."""
+    token = dataset.dataset_name
+    if not dataset.benchmark_filename_list:
+        return f"line {line_in_file(dataset, folder / f'{token}.inter', row)}"
+    ends = np.cumsum(dataset.file_size_list)
+    number = int(np.searchsorted(ends, row, side="right"))
+    file = folder / f"{token}.{dataset.benchmark_filename_list[number]}.inter"
+    line = line_in_file(dataset, file, row - int(ends[number - 1] if number else 0))
+    return f"line {line} of {file.name}"
+
+
+def warn_of_seq_separator(dataset: Dataset, file: Path, field: str, cells: pd.Series) -> None:
+    """Warn of a column of tokens whose cells seem to be divided by another separator.
+
+    Each cell would be read as one token.
+    """
+    separator = dataset.config["seq_separator"]
+    if found := other_seq_separator(cells, separator):
+        other, number, cell = found
+        dataset.logger.warning(
+            f"{file}: no cell of '{field}' has the seq_separator {separator!r}, but {number} of "
+            f"{len(cells)} have {other!r}, such as {cell!r}, and are read as one entry each. If "
+            f"{other!r} divides entries, set seq_separator: {other!r}."
+        )
+
+
+def warn_of_long_cells(
+    dataset: Dataset, source: FeatureSource, field: str, lengths: np.ndarray
+) -> None:
+    """Warn of a sequence that is far longer than the others: a batch is padded to its longest.
+
+    Args:
+        lengths: ``[R]`` entries that are read of each cell.
+    """
+    longest, usual = int(lengths.max()), int(np.quantile(lengths, 0.99, method="lower"))
+    if longest >= LONG_CELL and longest > 10 * max(usual, 1):
+        entries = "tokens" if dataset.field2type[field] == FeatureType.TOKEN_SEQ else "numbers"
+        dataset.logger.warning(
+            f"{source.value} field '{field}': one row has {longest} {entries}, 99 % have at most "
+            f"{usual}; every batch that has it is padded to it, in memory and time. Set seq_len: "
+            f"{{{field}: {max(usual, 1)}}}."
         )
 
 
@@ -148,6 +211,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
             )
+    _check_aliases(dataset)
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):
         raise ValueError(
@@ -155,7 +219,12 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"{', '.join(kinds)}.{nearest(unknown[0], kinds)}"
         )
     for field, value in intervals.items():
-        is_number = kinds[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        if value is not None and kinds[field] in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ):
+            raise ValueError(
+                f"val_interval: '{field}' is a column of type {kinds[field].value}; only columns "
+                "of type token and float can be filtered by their value. Leave it out."
+            )
+        is_number = kinds[field] == FeatureType.FLOAT
         is_list = isinstance(value, (list, tuple))
         # RecBole would keep or drop the wrong rows.
         if value is not None and is_number == is_list:
@@ -179,10 +248,11 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     for field in ordered_fields(dataset) & set(dataset.inter_feat):
         missing = ~np.isfinite(dataset.inter_feat[field].to_numpy(dtype=float))
         if missing.any():
+            row, rows = int(missing.argmax()), f"{missing.sum()} of {len(missing)} rows"
+            line = place_of_row(dataset, folder, row)
             raise ValueError(
-                f"{folder}: {token}.inter lacks a finite '{field}' in {missing.sum()} of "
-                f"{len(missing)} rows, first in line {int(missing.argmax()) + 2}. Complete or "
-                "remove these lines."
+                f"{folder}: {token}.inter lacks a finite '{field}' in {rows}, first in {line}. "
+                "Complete or remove these lines."
             )
     if (
         dataset.time_field in dataset.inter_feat
@@ -193,6 +263,27 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"exact: rows less than {np.spacing(latest):g} apart may count as one instant. Give it "
             "in a coarser unit."
         )
+
+
+def _check_aliases(dataset: Dataset) -> None:
+    """Refuse aliases that no column of tokens has; RecBole would fail without their key."""
+    kinds = dataset.field2type
+    known = [
+        name for name, kind in kinds.items() if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+    ]
+    own = {"alias_of_user_id": dataset.uid_field, "alias_of_item_id": dataset.iid_field}
+    taken = {field: key for key, field in own.items()}
+    for key in own:
+        for field in dataset.config[key] or ():
+            if field not in known:
+                raise ValueError(
+                    f"{key}: '{field}' is no loaded column of type token or token_seq; those are "
+                    f"{', '.join(known)}.{nearest(field, known)} Load it by load_col."
+                )
+            if taken.setdefault(field, key) != key:
+                raise ValueError(
+                    f"{key}: '{field}' cannot hold both user IDs and item IDs. Name it once."
+                )
 
 
 def check_label(dataset: Dataset) -> None:

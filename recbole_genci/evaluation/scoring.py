@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from itertools import islice
 
@@ -20,6 +21,8 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.own_code import errors_in_words
+
+_logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -50,7 +53,9 @@ def score_rows(
         tqdm(loader, desc="Evaluate", dynamic_ncols=True, leave=False) if show_progress else loader
     )
     for interaction, *_ in islice(shown, processes.rank, None, processes.size):
-        batches.append((model.predict(interaction.to(device)), interaction[label_field]))
+        scores = model.predict(interaction.to(device))
+        check_tensor(model, scores)
+        batches.append((scores, interaction[label_field]))
     batches = processes.join_batches([(scores.cpu(), labels) for scores, labels in batches])
     scores, labels = map(torch.cat, zip(*batches))
     if not torch.isfinite(scores).all():
@@ -63,11 +68,22 @@ def score_rows(
     return scores, labels
 
 
+def check_tensor(model: AbstractRecommender, scores: object) -> None:
+    """Raise ValueError for scores that are no tensor of floats."""
+    if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
+        what = scores.dtype if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ValueError(
+            f"{type(model).__name__}.predict gives {what}; it must give a tensor of floats, one "
+            "probability a row."
+        )
+
+
 def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: int) -> None:
-    """Raise ValueError for scores that are not one number from 0 to 1 per row.
+    """Raise ValueError for scores that are not one float from 0 to 1 per row.
 
     LogLoss would silently clip them.
     """
+    check_tensor(model, scores)
     name = type(model).__name__
     if scores.shape != (rows,):
         raise ValueError(
@@ -127,6 +143,12 @@ def _measured(
     else:
         with errors_in_words("metrics", metric.name):
             value = _own(metric.own, config, scores, labels, users)
+        if np.isinf(value):  # JSON has no form for it, and no epoch would be better
+            _logger.warning(
+                f"metrics: {metric.name} gave {value}, which counts as undefined. Let it return a "
+                "finite number, or nan where it has none."
+            )
+            value = float("nan")
     return round(value, config["metric_decimal_place"])
 
 

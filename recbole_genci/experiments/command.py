@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import shlex
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.words import check_dict
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.definition import chosen, describe
@@ -26,7 +28,7 @@ from recbole_genci.report import aligned
 from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
 from recbole_genci.training import stopped, tracking
-from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, start_console
 from recbole_genci.utils.own_code import reference_of
@@ -50,7 +52,7 @@ once. --experiment=all runs all experiments. All other keys are listed by --help
 def experiment(
     name: str,
     dataset: str,
-    models: Sequence[str | type] | None = None,
+    models: str | type | Sequence[str | type] | None = None,
     seeds: int | None = None,
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
@@ -61,8 +63,8 @@ def experiment(
     Args:
         name: name of the experiment.
         dataset: the dataset's name.
-        models: models that replace the definition's, if the experiment compares models; your own
-            as for ``recbole_genci.run``.
+        models: models that replace the definition's, if the experiment compares models; named as
+            for ``recbole_genci.run``.
         seeds: number of seeds that replaces the definition's.
         config_files, config_dict, argv: as for ``recbole_genci.run``. They apply to every variant
             of the experiment; keys that a variant sets itself win.
@@ -80,6 +82,12 @@ def experiment(
         >>> result.table                               # as results/ablation-ml-100k/table.csv
         >>> result.variants["w/o SR"][0].test["auc"]   # of its first seed
     """
+    if isinstance(models, str):
+        models = [model.strip() for model in models.split(",")]
+    elif isinstance(models, type):
+        models = [models]
+    if config_dict is not None:
+        check_dict(config_dict)
     names = [reference_of(model) for model in models] if models else None
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, names, seeds, config_files, words)
@@ -156,7 +164,7 @@ def execute(request: Request, cache: DataCache) -> Outcome:
     """
     try:
         return _execute(request, cache)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, OSError, MemoryError) as stop:
         stop.add_note(stopped.go_on(stopped.TRAIN, shlex.split(request.command)[2:]))
         raise
 
@@ -185,31 +193,28 @@ def _command(
     return shlex.join(["python", "run_recbole_genci.py", *words, *argv])
 
 
-@interrupts.answered
-def main(argv: Sequence[str]) -> int:
+@answering
+def main(argv: Sequence[str]) -> Work:
     """Run the command line with ``--experiment``; return the exit status.
 
     A wrong request ends before any training, with one sentence on stderr and status 2. Status 1
     means that at least one run failed; all others have finished, and the table says which.
     """
-    words = {}
-    try:
-        argv = key_value_words(argv)
-        help_wanted = {"--help", "-h"} & set(argv)
-        words = parse_argv([word for word in argv if word not in ("--help", "-h")])
-        if help_wanted:
-            print(USAGE + describe(str(words["experiment"])))
-            return 0
-        work = _prepare(str(words["experiment"]), _parsed(argv, words))
-        # Check all folders before the first run trains: another process may be using one.
-        with contextlib.ExitStack() as stack:
-            for request, _ in work:
-                stack.enter_context(only_process(request.folder))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if str(words.get("state")).upper() == "DEBUG":
-            raise
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
+    argv = key_value_words(argv)
+    help_wanted = {"--help", "-h"} & set(argv)
+    words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+    if help_wanted:
+        print(USAGE + describe(str(words["experiment"])))
+        return lambda: 0
+    work = _prepare(str(words["experiment"]), _parsed(argv, words))
+    # Check all folders before the first run trains: another process may be using one.
+    with contextlib.ExitStack() as stack:
+        for request, _ in work:
+            stack.enter_context(only_process(request.folder))
+    return functools.partial(_done, work)
+
+
+def _done(work: Sequence[tuple[Request, DataCache]]) -> int:
     failed = [run for request, cache in work for run in execute(request, cache).failed()]
     if failed:
         first = failed[0]

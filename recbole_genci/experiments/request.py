@@ -16,6 +16,7 @@ from recbole_genci.plan import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
 from recbole_genci.training.launch import world_size
+from recbole_genci.training.own_checks import check_settings
 from recbole_genci.utils.figures import INSTALL, can_draw
 from recbole_genci.utils.files import check_writable
 
@@ -135,7 +136,7 @@ def check_request(
     check_dataset(first)
     check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
-        config.model_class.check_settings(config)
+        check_settings(config)
         published = not definition.makes_semantic_ids()
         if config.model_class.reads_semantic_ids and config["semantic_id_path"] is None:
             if not needs_no_settings(config, published):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.validation import is_whole, nearest
 
 ROWS_AT_ONCE = 2**20  # (user, item) pairs in memory at a time: about 40 MB of columns
+
+_logger = logging.getLogger(__name__)
 
 _TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
 
@@ -141,7 +144,9 @@ class Ranker:
             users, histories, context: as for ``score``.
             k: number of items for each user; fewer if fewer remain.
             candidates: for GenCI only: rank this many items from its generator (Eq. 6) instead of
-                the whole catalogue.
+                the whole catalogue. If fewer than k of them are new to a user, the generator
+                searches again, twice as wide each time, until it finds k unseen items; the first
+                ``candidates`` of the unseen ones are then ranked.
             exclude_seen: whether to leave out the items of all of a user's rows, with any label,
                 and of the user's entry in ``histories``.
 
@@ -165,22 +170,25 @@ class Ranker:
                 raise ValueError(
                     f"candidates: {candidates!r} is not a whole number of at least k, which is {k}."
                 )
-        tables = []
+        tables: list[pd.DataFrame] = []
+        short: list[str] = []
+        asked = 0
         for request in self._requests(users, histories, context, candidates or self._num_items - 1):
             if candidates is None:
                 items = np.broadcast_to(
                     np.arange(1, self._num_items), (len(request.users), self._num_items - 1)
                 )
             else:
-                items = self._generated(request, candidates)
-            left_out = items == 0
-            if exclude_seen:
-                left_out = left_out | self._is_seen(request, items)
-            scores = np.where(left_out, -np.inf, self._score(request, items))
+                items = self._candidates(request, candidates, k if exclude_seen else None)
+            kept = self._is_unseen(request, items) if exclude_seen else items > 0
+            scores = np.where(kept, self._score(request, items), -np.inf)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             items, scores = np.take_along_axis(items, best, 1), np.take_along_axis(scores, best, 1)
             names = self._whole.field2id_token[self._whole.iid_field][items]
             place, rank = np.nonzero(np.isfinite(scores))
+            counts = np.bincount(place, minlength=len(request.names))
+            short += [request.names[number] for number in np.flatnonzero(counts < k)]
+            asked += len(request.names)
             tables.append(
                 pd.DataFrame(
                     {
@@ -191,7 +199,14 @@ class Ranker:
                     }
                 )
             )
-        return pd.concat(tables, ignore_index=True)
+        table = pd.concat(tables, ignore_index=True)
+        if short and self._num_items > k:
+            _logger.warning(
+                f"{len(short)} of {asked} users get fewer than k={k} items, the first is "
+                f"{short[0]!r}: their rows and histories hold all the others. "
+                "exclude_seen=False recommends these too."
+            )
+        return table
 
     # ---------------------------------------------------------------- requests
 
@@ -349,6 +364,36 @@ class Ranker:
             scores[user, column] = probabilities.numpy()
         return scores
 
+    def _candidates(self, request: _Request, candidates: int, unseen: int | None) -> np.ndarray:
+        """Item ids ``[U, candidates]`` of the generator, filled up with 0.
+
+        A user with fewer than ``unseen`` unseen items among them gets unseen items only, of a
+        search that doubles its width until it finds so many. The width depends on the user alone,
+        so that nobody's list depends on who else is asked for.
+        """
+        items, width = self._generated(request, candidates), candidates
+        if unseen is None:
+            return items
+        place = np.flatnonzero(self._is_unseen(request, items).sum(1) < unseen)
+        while len(place) and width < self._num_items - 1:
+            width = min(2 * width, self._num_items - 1)
+            size = max(1, ROWS_AT_ONCE // width)
+            items[place] = np.concatenate(
+                [
+                    self._unseen(_of(request, place[first : first + size]), width, candidates)
+                    for first in range(0, len(place), size)
+                ]
+            )
+            place = place[(items[place] > 0).sum(1) < unseen]
+        return items
+
+    def _unseen(self, request: _Request, width: int, limit: int) -> np.ndarray:
+        """The first ``limit`` unseen items of a search, ``[U, limit]``, filled up with 0."""
+        items = self._generated(request, width)
+        unseen = self._is_unseen(request, items)
+        first = np.argsort(~unseen, axis=1, kind="stable")[:, :limit]
+        return np.take_along_axis(np.where(unseen, items, 0), first, 1)
+
     @torch.no_grad()
     def _generated(self, request: _Request, candidates: int) -> np.ndarray:
         """Item ids ``[U, candidates]`` that the generator finds, filled up with 0."""
@@ -361,13 +406,24 @@ class Ranker:
         ]
         return torch.cat(generated).numpy()
 
-    def _is_seen(self, request: _Request, items: np.ndarray) -> np.ndarray:
-        """Which items ``[U, C]`` are in a row of their user, or in the user's given history."""
+    def _is_unseen(self, request: _Request, items: np.ndarray) -> np.ndarray:
+        """Which items ``[U, C]`` are in no row of their user, nor in the user's given history."""
         seen = np.isin(request.users[:, None] * self._num_items + items, self._seen)
         for place, user in enumerate(request.names):
             if user in request.clicks:
                 seen[place] |= np.isin(items[place], request.clicks[user])
-        return seen
+        return (items > 0) & ~seen
+
+
+def _of(request: _Request, place: np.ndarray) -> _Request:
+    """The part of a request that is about the users at ``place`` ``[V]``."""
+    return replace(
+        request,
+        names=[request.names[number] for number in place],
+        users=request.users[place],
+        start=request.start[place],
+        end=request.end[place],
+    )
 
 
 def _listed(names: Iterable, field: str) -> list:

@@ -13,14 +13,15 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.storage import load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.training.trainer import load_weights
-from recbole_genci.utils.files import read_mapping, sha256_of
+from recbole_genci.training.saved_files import check_config, check_files, read_metrics
+from recbole_genci.utils.files import read_mapping
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     DATA_FILE,
@@ -29,6 +30,7 @@ from recbole_genci.utils.layout import (
     WEIGHTS_FILE,
 )
 from recbole_genci.utils.own_code import permitted_model, source_digest
+from recbole_genci.utils.weights import load_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -121,11 +123,19 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             f"--resume={folder}."
         )
     remedy = "Take it from a copy of the folder, or train the run anew."
-    metrics = read_mapping(folder / METRICS_FILE, ["data_fingerprint", "semantic_ids"], remedy)
+    metrics, is_sealed = read_metrics(folder / METRICS_FILE, remedy)
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
     # One process serves a run, however many have trained it.
-    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
+    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None, TRUST: True}
     reference = permitted_model(saved, folder, model, trust_code)
+    if is_sealed:
+        check_config(folder / CONFIG_FILE, saved, metrics["config"])
+        check_files(folder, metrics, remedy)
+    else:
+        _logger.warning(
+            f"{folder} is a run of an earlier version, without digests of its "
+            "config.yaml and its figures: damage to them could not be seen."
+        )
     config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], one_process)
     trained, now = metrics.get("model_revision", 1), config.model_class.revision
     if trained != now:
@@ -147,15 +157,12 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml "
             "was edited."
         )
-    digests = {"rows_fingerprint": (DATA_FILE, rows_fingerprint(parts))}
-    if (folder / WEIGHTS_FILE).is_file():
-        digests["weights_sha256"] = (WEIGHTS_FILE, sha256_of(folder / WEIGHTS_FILE))
-    for key, (name, digest) in digests.items():
-        if digest != metrics.get(key, digest):  # early versions did not save digests
-            raise ValueError(
-                f"{folder / name} is damaged or of another run: its digest is {digest[:12]}, that "
-                f"of the run {metrics[key][:12]}. {remedy}"
-            )
+    features = rows_fingerprint(parts)
+    if features != metrics.get("rows_fingerprint", features):  # early versions did not save it
+        raise ValueError(
+            f"{folder / DATA_FILE} is damaged or of another run: its digest is {features[:12]}, "
+            f"that of the run {metrics['rows_fingerprint'][:12]}. {remedy}"
+        )
     semantic_ids = (
         SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
     )
@@ -167,5 +174,5 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     init_seed(config["seed"], config["reproducibility"])
     training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
     loaded = config.model_class(config, training_rows).to(config["device"])
-    load_weights(loaded, folder / WEIGHTS_FILE)
+    load_weights(loaded, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
     return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -26,10 +26,12 @@ from recbole_genci.tokenizer.encoding.encoders import (
     is_array_file,
     is_hub_name,
 )
+from recbole_genci.tokenizer.encoding.limit import TextLimit, text_limit
 from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 from recbole_genci.tokenizer.encoding.vectors import (
     cache_file,
+    read_cached_limit,
     read_cached_vectors,
     vectors_of_file,
     write_cached_vectors,
@@ -43,6 +45,7 @@ from recbole_genci.tokenizer.quantization.quality import describe_quality
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.scale import build_version
 from recbole_genci.tokenizer.settings import content_settings
+from recbole_genci.utils.files import check_room
 from recbole_genci.utils.validation import PAD_TOKEN
 
 _logger = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ def catalogue_texts(
     tokens: Sequence[str],
     field_separator: str = "\t",
     encoding: str = "utf-8",
+    seq_separator: str = " ",
 ) -> list[str]:
     """One text per item, see `text.read_item_texts`.
 
@@ -72,6 +76,7 @@ def catalogue_texts(
         tokens,
         field_separator,
         encoding,
+        seq_separator,
     )
 
 
@@ -87,6 +92,7 @@ def item_vectors(
     cache_dir: Path,
     device: str = "cpu",
     progress: BuildProgress = SILENT,
+    on_limit: Callable[[TextLimit], None] = lambda limit: None,
 ) -> np.ndarray:
     """The items' vectors ``[I, D]``: from the user's .npy, from the cache, or encoded now.
 
@@ -116,8 +122,11 @@ def item_vectors(
     vectors = read_cached_vectors(file, len(texts))
     if vectors is not None:
         _logger.info(f"Item vectors of {len(texts)} texts loaded from {file}.")
+        if (limit := read_cached_limit(file)) is not None:
+            on_limit(limit)
         return vectors
     check_encoder(encoder)
+    found: list[TextLimit] = []
 
     def encode() -> np.ndarray:
         return encode_texts(
@@ -128,6 +137,7 @@ def item_vectors(
             seed=settings["tokenizer_seed"],
             device=device,
             progress=progress,
+            on_limit=found.append,
         )
 
     if encoder == LSA:
@@ -137,8 +147,14 @@ def item_vectors(
         vectors = encode()
     revision = encoder_revision(encoder)  # the commit of a hub model is known after its download
     write_cached_vectors(
-        cache_file(folder, encoder, revision, options, texts), vectors, encoder, revision
+        cache_file(folder, encoder, revision, options, texts),
+        vectors,
+        encoder,
+        revision,
+        *found,
     )
+    for limit in found:
+        on_limit(limit)
     return vectors
 
 
@@ -186,7 +202,11 @@ def build_stages(settings: Mapping[str, Any]) -> int:
 
 
 def build_manifest(
-    settings: Mapping[str, Any], vectors: np.ndarray, quality: Mapping[str, Any], device: str
+    settings: Mapping[str, Any],
+    vectors: np.ndarray,
+    quality: Mapping[str, Any],
+    device: str,
+    limit: TextLimit | None = None,
 ) -> dict:
     """The provenance of semantic IDs for their ``manifest.json``."""
     return {
@@ -196,6 +216,7 @@ def build_manifest(
         ),
         "embedding_dim": vectors.shape[1],
         "fitted_items": len(vectors),
+        "text_limit": limit and limit._asdict(),
         "build_version": build_version(len(vectors)),
         "quality": {
             name: None if value != value else value for name, value in quality.items()
@@ -219,7 +240,8 @@ def _build(
 ) -> tuple[SemanticIDs, dict[str, Tensor]]:
     """``(semantic IDs, the quantiser's state)`` of items in the given order."""
     progress.stage(f"vectors of {len(tokens):,} items by {settings['text_encoder']}")
-    vectors = item_vectors(settings, tokens, texts, cache_dir, device, progress)
+    limits: list[TextLimit] = []
+    vectors = item_vectors(settings, tokens, texts, cache_dir, device, progress, limits.append)
     fitted = fit_quantizer(settings, vectors, device, progress)
     progress.stage("collision digits and report")
     digit = resolve_collisions(
@@ -232,8 +254,9 @@ def _build(
         np.column_stack([fitted.codes, digit]),
         tuple(tokens),
         (*fitted.model.codebook_sizes, settings["collision_codebook_size"]),
-        build_manifest(settings, vectors, fitted.quality, device),
+        build_manifest(settings, vectors, fitted.quality, device, *limits),
     )
+    _warn_of_cut_texts(ids)
     _logger.info("Semantic IDs:\n" + describe_quality(fitted.quality))
     return ids, fitted.model.state_dict()
 
@@ -299,6 +322,13 @@ def _warn_of_another_revision(ids: SemanticIDs, encoder: str, folder: Path) -> N
         )
 
 
+def _warn_of_cut_texts(ids: SemanticIDs) -> None:
+    """Warn if the encoder has not read the whole of the texts that the IDs are made of."""
+    limit = text_limit(ids.manifest)
+    if limit is not None and limit.cut:
+        _logger.warning(limit.sentence)
+
+
 def load_or_build_semantic_ids(
     settings: dict[str, Any],
     item_file: Path,
@@ -310,6 +340,7 @@ def load_or_build_semantic_ids(
     show_progress: bool = False,
     field_separator: str = "\t",
     encoding: str = "utf-8",
+    seq_separator: str = " ",
 ) -> SemanticIDs:
     """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``; built if missing.
 
@@ -330,13 +361,16 @@ def load_or_build_semantic_ids(
             30 s.
         field_separator: separator of the .item file.
         encoding: encoding of the .item file.
+        seq_separator: stands between the entries of a sequence of the .item file.
 
     Raises:
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: a step failed;
             says what to do. A damaged cache folder is an error, and is never silently rebuilt.
     """
     tokens = sorted_tokens(item_tokens)
-    texts = catalogue_texts(settings, item_file, item_id_field, tokens, field_separator, encoding)
+    texts = catalogue_texts(
+        settings, item_file, item_id_field, tokens, field_separator, encoding, seq_separator
+    )
     folder = semantic_id_folder(settings, tokens, texts, cache_dir, dataset_name)
     if folder.exists():
         ids = SemanticIDs.load(folder)
@@ -349,7 +383,11 @@ def load_or_build_semantic_ids(
             f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]})."
         )
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
+        _warn_of_cut_texts(ids)
         return ids
+    # The paper's encoder gives vectors of 768 float32; texts and codes are small beside them.
+    width = settings["lsa_dim"] if settings["text_encoder"] == LSA else 768
+    check_room(Path(cache_dir), "semantic_id_dir", len(tokens) * (4 * width + 500), "semantic IDs")
     progress = BuildProgress(build_stages(settings), show_progress)
     ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, progress)
     try:

@@ -13,7 +13,6 @@ new artifact with `semantic_id_path`.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +23,8 @@ from recbole_genci.config import Config, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.help import DATASET_USAGE, section
 from recbole_genci.config.keys import key_table
-from recbole_genci.data import create_dataset
 from recbole_genci.data.download import check_dataset
+from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.files import read_texts
 from recbole_genci.tokenizer.artifact.frozen import read_frozen
@@ -42,7 +41,8 @@ from recbole_genci.tokenizer.report.plots import write_plots
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
-from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.logs import start_console
 
 _logger = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ class Catalogue(NamedTuple):
             self.tokens,
             self.config["field_separator"],
             encoding,
+            self.config["seq_separator"],
         )
 
 
@@ -126,7 +127,7 @@ def read_catalogue(
                 "key out."
             )
         check_source(config, published=False)
-    part = create_dataset(config).build()[0]
+    part = prepare_parts(config)[0]
     tokens = sorted_tokens(part.field2id_token[part.iid_field][1:])
     return Catalogue(config, Path(part.item_file), tokens)
 
@@ -193,41 +194,35 @@ def append_and_report(catalogue: Catalogue, published: Path, output: Path) -> st
     return markdown
 
 
-@interrupts.answered
-def main(argv: Sequence[str]) -> int:
+@answering
+def main(argv: Sequence[str]) -> Work:
     """Run the command; return the exit status.
 
     ``--help`` prints the keys. A wrong request is one sentence on stderr and exit status 2.
     """
-    words = {}
-    try:
-        argv = key_value_words(argv)
-        if {"--help", "-h"} & set(argv):
-            words = parse_argv([word for word in argv if word not in ("--help", "-h")])
-            print(usage(words.get("dataset")))
-            return 0
-        words = parse_argv(argv)
-        if not words.get("dataset"):
-            raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
-        if bool(words.get("append_to")) != bool(words.get("output")):
-            raise ValueError(
-                "command line: --append_to=<artifact folder> and --output=<new folder> go together."
-            )
-        arguments = ("--dataset", "--config_files", "--append_to", "--output")
-        keys = [word for word in argv if word.partition("=")[0] not in arguments]
-        files = str(words["config_files"]).split() if words.get("config_files") else None
-        if words.get("append_to"):
-            published, output = Path(str(words["append_to"])), Path(str(words["output"]))
-            # A wrong folder or an encoder out of reach is an error before the dataset is read.
-            check_encoder(read_frozen(published).settings["text_encoder"])
-            catalogue = read_catalogue(str(words["dataset"]), files, argv=keys, builds=False)
-            report = append_and_report(catalogue, published, output)
-        else:
-            report = tokenize_and_report(read_catalogue(str(words["dataset"]), files, argv=keys))
-    except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
-        if str(words.get("state")).upper() == "DEBUG":
-            raise
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
+    argv = key_value_words(argv)
+    if {"--help", "-h"} & set(argv):
+        words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+        print(usage(words.get("dataset")))
+        return lambda: 0
+    words = parse_argv(argv)
+    if not words.get("dataset"):
+        raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
+    if bool(words.get("append_to")) != bool(words.get("output")):
+        raise ValueError(
+            "command line: --append_to=<artifact folder> and --output=<new folder> go together."
+        )
+    arguments = ("--dataset", "--config_files", "--append_to", "--output")
+    keys = [word for word in argv if word.partition("=")[0] not in arguments]
+    files = str(words["config_files"]).split() if words.get("config_files") else None
+    if words.get("append_to"):
+        published, output = Path(str(words["append_to"])), Path(str(words["output"]))
+        # A wrong folder or an encoder out of reach is an error before the dataset is read.
+        check_encoder(read_frozen(published).settings["text_encoder"])
+        check_writable(output.parent, "output")
+        catalogue = read_catalogue(str(words["dataset"]), files, argv=keys, builds=False)
+        report = append_and_report(catalogue, published, output)
+    else:
+        report = tokenize_and_report(read_catalogue(str(words["dataset"]), files, argv=keys))
     print(report)
-    return 0
+    return lambda: 0

@@ -57,7 +57,7 @@ def calling(
         for callback in callbacks:
             try:
                 callback(event)
-            except Exception as error:  # a person's own function may raise anything
+            except (Exception, SystemExit) as error:  # a person's own function may raise anything
                 name = getattr(callback, "__name__", type(callback).__name__)
                 raise RuntimeError(
                     f"callbacks: {name} failed after epoch {event.epoch} of {event.model}, and the "

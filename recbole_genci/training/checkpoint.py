@@ -1,71 +1,107 @@
 """The training state of a run in one file without pickled objects, from which it resumes exactly.
 
+The file is a safetensors file: tensors by name, everything else as JSON in its header, and a digest
+over both, which is checked before anything is restored. The state also says which configuration,
+rows and weights lie beside it.
+
 On a GPU a resumed run may differ in rounding, because the order in which its kernels add differs
 from run to run.
 """
 
 from __future__ import annotations
 
-import pickle
+import json
+import os
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from recbole.data.dataloader import AbstractDataLoader
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from recbole_genci.utils.files import write_atomically
-from recbole_genci.utils.layout import METRICS_FILE, STATE_FILE
+from recbole_genci.utils.digests import tensors_digest
+from recbole_genci.utils.files import sha256_of, write_atomically
+from recbole_genci.utils.layout import (
+    METRICS_FILE,
+    NEXT_WEIGHTS_FILE,
+    OLD_STATE_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+)
 
 if TYPE_CHECKING:
     from recbole.trainer import Trainer
 
-_STATE = {
-    "model",
-    "optimizer",
-    "epoch",
-    "epochs_without_improvement",
-    "best_valid_score",
-    "best_valid_result",
-    "best_epoch",
-    "random",
-    "identity",
-}
+_ANEW = "Delete the folder and start the run anew."
+_MODEL, _OPTIMIZER, _AVERAGE, _RANDOM = "model/", "optimizer/", "average/", "random/"
 
 
-def random_state(loader: AbstractDataLoader) -> dict:
+def random_state(loader: AbstractDataLoader) -> tuple[dict[str, torch.Tensor], dict]:
     """The states of all random generators of training: torch's, its GPU's, numpy's, Python's and
-    the loader's.
+    the loader's; tensors by name, and everything else.
     """
     state = np.random.get_state()
     assert isinstance(state, tuple)  # a dict only where it is asked for
     name, keys, position, has_gauss, gauss = state
-    return {
+    tensors = {
         "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
-        "python": random.getstate(),
+        "numpy": torch.from_numpy(keys.astype(np.int64)),
         "loader": loader.generator.get_state(),
     }
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    return tensors, {"numpy": [name, position, has_gauss, gauss], "python": random.getstate()}
 
 
-def set_random_state(state: dict, loader: AbstractDataLoader) -> None:
+def set_random_state(
+    tensors: Mapping[str, torch.Tensor], facts: Mapping, loader: AbstractDataLoader
+) -> None:
     """Restore the states that ``random_state`` returned."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"][0])  # the GPU of this process
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    version, values, gauss_next = state["python"]
+    torch.set_rng_state(tensors["torch"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])  # the GPU of this process
+    name, position, has_gauss, gauss = facts["numpy"]
+    keys = tensors["numpy"].numpy().astype(np.uint32)
+    np.random.set_state((name, keys, position, has_gauss, gauss))
+    version, values, gauss_next = facts["python"]
     random.setstate((version, tuple(values), gauss_next))
-    loader.generator.set_state(state["loader"])
+    loader.generator.set_state(tensors["loader"])
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """The content of a state file, whose digest has been checked.
+
+    Attributes:
+        tensors: weights, the optimiser's moments and random states, by name.
+        facts: everything else.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+    def tensors_of(self, prefix: str) -> dict[str, torch.Tensor]:
+        """The tensors whose names begin with ``prefix``, by the rest of the name."""
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
 
 
 def save_training_state(
     folder: Path, trainer: Trainer, epoch: int, loader: AbstractDataLoader, identity: dict
 ) -> None:
-    """Write ``training.pt`` atomically, after an epoch and its evaluation.
+    """Write the state file atomically, after an epoch and its evaluation.
+
+    If the epoch is the best one so far, its weights lie in ``NEXT_WEIGHTS_FILE``. They take their
+    place once the state that knows their digest is there, so that state and weights fit together
+    whenever the process is killed.
 
     Args:
         folder: the run's folder.
@@ -74,18 +110,69 @@ def save_training_state(
         loader: the training loader.
         identity: names and hashes of the training data; they must be the same on resuming.
     """
-    state = {
-        "model": trainer.model.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
+    random_tensors, random_facts = random_state(loader)
+    moments, optimizer = _optimizer_state(trainer.optimizer)
+    tensors = {
+        **{_MODEL + name: tensor for name, tensor in trainer.objective.state_dict().items()},
+        **{_OPTIMIZER + name: tensor for name, tensor in moments.items()},
+        **{_RANDOM + name: tensor for name, tensor in random_tensors.items()},
+    }
+    if trainer.average:
+        tensors |= {_AVERAGE + name: each for name, each in trainer.average.state().items()}
+    facts = {
+        "average_steps": trainer.average.steps if trainer.average else None,
+        "optimizer": optimizer,
         "epoch": epoch,
         "epochs_without_improvement": trainer.cur_step,
         "best_valid_score": float(trainer.best_valid_score),
         "best_valid_result": {k: float(v) for k, v in trainer.best_valid_result.items()},
         "best_epoch": trainer.best_epoch,
-        "random": random_state(loader),
+        "random": random_facts,
         "identity": identity,
+        "weights_sha256": trainer.weights_sha256,
+        **trainer.inputs,
     }
-    write_atomically(folder / STATE_FILE, lambda path: torch.save(state, path))
+    write_state(folder / STATE_FILE, tensors, facts)
+    settle_weights(folder, trainer.weights_sha256)
+
+
+def write_state(file: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
+    """Write a state file atomically. Tensors may share memory."""
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(facts)
+    about = {"state": text, "sha256": tensors_digest(stored, text)}
+    write_atomically(file, lambda path: save_file(stored, path, about))
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict]:
+    """An optimiser's state as tensors ``<parameter>/<name>`` and as JSON."""
+    state = optimizer.state_dict()
+    tensors, numbers = {}, []
+    for parameter, values in state["state"].items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{parameter}/{name}"] = value
+            else:
+                numbers.append([parameter, name, value])
+    return tensors, {"groups": state["param_groups"], "numbers": numbers}
+
+
+def _restored_optimizer(tensors: Mapping[str, torch.Tensor], facts: Mapping) -> dict:
+    """What ``_optimizer_state`` took apart."""
+    state: dict[int, dict[str, Any]] = {}
+    for path, tensor in tensors.items():
+        parameter, _, name = path.partition("/")
+        state.setdefault(int(parameter), {})[name] = tensor
+    for parameter, name, value in facts["numbers"]:
+        state.setdefault(parameter, {})[name] = value
+    groups = [
+        {
+            name: tuple(value) if isinstance(value, list) and name != "params" else value
+            for name, value in group.items()
+        }
+        for group in facts["groups"]
+    ]
+    return {"state": state, "param_groups": groups}
 
 
 def training_state_file(folder: Path) -> Path:
@@ -94,6 +181,7 @@ def training_state_file(folder: Path) -> Path:
     Raises:
         FileNotFoundError: it does not exist, because the run stopped before its first epoch ended,
             or because it has finished.
+        ValueError: an earlier version wrote the state.
     """
     file = folder / STATE_FILE
     if not file.is_file():
@@ -102,11 +190,60 @@ def training_state_file(folder: Path) -> Path:
                 f"resume: the run in {folder} has finished. Its figures are in metrics.json, and "
                 "recbole_genci.load reads its model."
             )
+        if (folder / OLD_STATE_FILE).is_file():
+            raise ValueError(
+                f"resume: {folder / OLD_STATE_FILE} is a state of an earlier version. It has no "
+                "digest, so that damage to it could not be seen. Resume the run with the version "
+                "of recbole_genci that began it, or start it anew."
+            )
         raise FileNotFoundError(
             f"resume: {file} does not exist. The run stopped before its first epoch ended; start "
             "it anew."
         )
     return file
+
+
+def read_state(folder: Path) -> TrainingState:
+    """Read the training state of a folder, and check its digest.
+
+    Raises:
+        FileNotFoundError: the folder holds no training state.
+        ValueError: the file is damaged.
+    """
+    file = training_state_file(folder)
+    try:
+        with safe_open(file, "pt") as stored:
+            about = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"resume: {file} is damaged ({reason}). {_ANEW}") from error
+    text = about.get("state", "")
+    if about.get("sha256") != tensors_digest(tensors, text):
+        raise ValueError(
+            f"resume: {file} is damaged: its content does not fit its own digest. {_ANEW}"
+        )
+    return TrainingState(tensors, json.loads(text))
+
+
+def settle_weights(folder: Path, sha256: str) -> None:
+    """Put the best weights with this digest in their place; forget others that wait there.
+
+    Raises:
+        ValueError: the weights that lie there are others.
+    """
+    file, waiting = folder / WEIGHTS_FILE, folder / NEXT_WEIGHTS_FILE
+    if waiting.is_file():
+        if sha256_of(waiting) == sha256:
+            os.replace(waiting, file)
+            return
+        waiting.unlink()  # of an epoch whose state was not written
+    if not file.is_file() or sha256_of(file) != sha256:
+        raise ValueError(
+            f"resume: {file} is {'damaged or of another run' if file.is_file() else 'missing'}: it "
+            f"is not the best epoch's, whose digest {STATE_FILE} holds. Take it from a copy, or "
+            f"start again. {_ANEW}"
+        )
 
 
 def load_training_state(
@@ -117,38 +254,21 @@ def load_training_state(
 
     Raises:
         FileNotFoundError: the folder holds no training state.
-        ValueError: the file is damaged, or the rows, semantic IDs, learning rate or weight decay
+        ValueError: a file is damaged, or the rows, semantic IDs, learning rate or weight decay
             differ from those that the run was trained with.
     """
-    file = training_state_file(folder)
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        missing = _STATE - set(state)
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"resume: {file} is damaged ({reason}). Start the run anew.") from error
-    if missing:
-        raise ValueError(
-            f"resume: {file} lacks {', '.join(sorted(missing))}; it is damaged or no training "
-            "state. Start the run anew."
-        )
+    state = read_state(folder)
+    facts = state.facts
     for name, now in identity.items():
-        before = state["identity"].get(name)
+        before = facts["identity"].get(name)
         if before != now:
             raise ValueError(
                 f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration "
                 f"now gives {str(now)[:12]}. Restore the files it read, or start a new run."
             )
     stored, configured = (
-        each["param_groups"][0] for each in (state["optimizer"], trainer.optimizer.state_dict())
+        groups[0]
+        for groups in (facts["optimizer"]["groups"], trainer.optimizer.state_dict()["param_groups"])
     )
     for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
         # The optimiser's state would silently restore the old value.
@@ -157,14 +277,20 @@ def load_training_state(
                 f"resume: {folder} was trained with {name} {stored[key]:g}, its configuration now "
                 f"says {configured[key]:g}. Restore the value, or start a new run."
             )
-    trainer.model.load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.start_epoch = state["epoch"] + 1
-    trainer.epochs_trained = state["epoch"] + 1
-    trainer.cur_step = state["epochs_without_improvement"]
-    trainer.best_valid_score, trainer.best_valid_result = (
-        state["best_valid_score"],
-        state["best_valid_result"],
+    settle_weights(folder, facts["weights_sha256"])
+    trainer.objective.load_state_dict(state.tensors_of(_MODEL))
+    trainer.optimizer.load_state_dict(
+        _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"])
     )
-    trainer.best_epoch = state["best_epoch"]
-    set_random_state(state["random"], loader)
+    if trainer.average:
+        trainer.average.load(state.tensors_of(_AVERAGE), facts["average_steps"])
+    trainer.start_epoch = facts["epoch"] + 1
+    trainer.epochs_trained = facts["epoch"] + 1
+    trainer.cur_step = facts["epochs_without_improvement"]
+    trainer.best_valid_score, trainer.best_valid_result = (
+        facts["best_valid_score"],
+        facts["best_valid_result"],
+    )
+    trainer.best_epoch = facts["best_epoch"]
+    trainer.weights_sha256 = facts["weights_sha256"]
+    set_random_state(state.tensors_of(_RANDOM), facts["random"], loader)

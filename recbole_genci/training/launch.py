@@ -16,17 +16,23 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 import yaml
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.storage import load_parts, store_parts
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import ANSWERED, sentence
 from recbole_genci.utils.distributed import Processes
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.logs import start_console
+
+_FAILURE = "failure-"  # name of a file in which a process says why it failed
 
 
 def world_size(config: Config) -> int:
@@ -58,10 +64,8 @@ def train_together(
             the first process sends.
 
     Raises:
-        torch.multiprocessing.ProcessRaisedException: a process raised an error; the others have
-            been ended.
-        torch.multiprocessing.ProcessExitedException: a process was killed; the others have been
-            ended.
+        RuntimeError: a process failed; says why. The others have been ended.
+        ProcessDied: a process was killed. The others have been ended.
     """
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         shared = Path(temporary)
@@ -83,7 +87,24 @@ def train_together(
         except KeyboardInterrupt:
             interrupts.end_processes(group.processes)
             raise
+        except ProcessException as error:
+            raise _in_words(error, shared, config["nproc"]) from error
         return json.loads((shared / METRICS_FILE).read_text(encoding="utf-8"))
+
+
+def _in_words(error: ProcessException, shared: Path, processes: int) -> RuntimeError:
+    """The failure of a process: why it failed, if it could say so."""
+    which = f"process {error.error_index + 1} of {processes}"
+    # A process whose partner has gone fails too; the first one says why.
+    if told := sorted(shared.glob(f"{_FAILURE}*"), key=lambda file: file.stat().st_mtime_ns):
+        return RuntimeError(told[0].read_text(encoding="utf-8"))
+    if not isinstance(error, ProcessExitedException):
+        return RuntimeError(f"{which} failed: {str(error).strip().splitlines()[-1]}")
+    how = f"by {error.signal_name}" if error.signal_name else f"with exit status {error.exit_code}"
+    return ProcessDied(
+        f"{which} ended {how}, and the others were ended. If nobody ended it, the system did, for "
+        "want of memory: lower nproc or train_batch_size."
+    )
 
 
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
@@ -94,6 +115,9 @@ def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, thread
     except KeyboardInterrupt as stop:
         # There is nothing to clean up, and torch's own exit takes seconds.
         os._exit(interrupts.exit_status(stop))
+    except ANSWERED as error:
+        write_text(shared / f"{_FAILURE}{local_rank}", sentence(error))
+        raise
 
 
 def _train_share(
@@ -134,7 +158,8 @@ def _train_share(
 
 def _config(file: Path, local_rank: int) -> Config:
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    config = Config(saved["model"], saved["dataset"], [str(file)])
+    # The process that started this one has written the file.
+    config = Config(saved["model"], saved["dataset"], [str(file)], {TRUST: True})
     if config["device"].type == "cuda":
         torch.cuda.set_device(local_rank)
         config["device"] = torch.device("cuda", local_rank)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
+from torch import nn
 
 from recbole_genci.config import Config
+from recbole_genci.config.keys import key_table
 from recbole_genci.config.metric_names import RECBOLE_METRICS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
 from recbole_genci.training.launch import world_size
+from recbole_genci.training.losses import loss_in_parts
+from recbole_genci.utils.files import check_room
 from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
 
 _ROWS = 32
@@ -43,7 +51,17 @@ def check_importable(config: Config, setting: str) -> None:
                 )
 
 
-def try_model(config: Config, training_part: CTRDataset) -> None:
+def check_settings(config: Config) -> None:
+    """Call ``check_settings`` of the model.
+
+    Raises:
+        ValueError: a setting is wrong, or a person's own check failed; names its file and line.
+    """
+    with errors_in_words("model", config["model"]):
+        config.model_class.check_settings(config)
+
+
+def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None = None) -> int:
     """Build the model; if it is a person's own, also let it predict and learn from some rows.
 
     Its errors then show before training.
@@ -51,26 +69,101 @@ def try_model(config: Config, training_part: CTRDataset) -> None:
     Args:
         config: the model's Config.
         training_part: the model's view of the training rows.
+        batch_rows: the rows of a training batch; by default not one alone.
+
+    Returns:
+        bytes of the model's weights.
 
     Raises:
         ValueError: a setting is wrong, or a person's own code failed; names its file and line.
     """
     if not is_reference(config.model_reference):
-        config.model_class(config, training_part).load_initial_weights()
-        return
+        model = _built(config, training_part)
+        model.load_initial_weights()
+        if min(batch_rows or _ROWS, len(training_part)) == 1:
+            _try_one_row(config, model, training_part)
+        return _weight_bytes(model)
     with errors_in_words("model", config["model"]):
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
         batch = training_part[:_ROWS].to(config["device"])
         with torch.no_grad():
-            check_probabilities(model, model.eval().predict(batch), len(batch))
-        losses = model.train().calculate_loss(batch)
-        for loss in losses if isinstance(losses, tuple) else (losses,):
-            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                raise ValueError(
-                    f"model: {config['model']}.calculate_loss must return one number, as a tensor, "
-                    "or a tuple of such parts."
-                )
+            scores = model.eval().predict(batch)
+        check_probabilities(model, scores, len(batch))
+        total, parts = loss_in_parts(model, model.train().calculate_loss(batch))
+        if not (torch.isfinite(scores).all() and torch.isfinite(total)):
+            raise ValueError(
+                f"model: {config['model']} gives scores or losses that are not finite, on the "
+                f"first {len(batch)} rows and before any training. Mend the model."
+            )
+        names = model.loss_names
+        if names is not None and parts > 1 and len(names) != parts:
+            raise ValueError(
+                f"model: {config['model']}.loss_names has {len(names)} names, but calculate_loss "
+                f"gives {parts} parts. Name each part."
+            )
+        return _weight_bytes(model)
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    return sum(each.numel() * each.element_size() for each in model.state_dict().values())
+
+
+def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> None:
+    """Check that the disk of ``checkpoint_dir`` has room for the runs.
+
+    Args:
+        configs: the Configs of the models.
+        weights: bytes of the weights of each model.
+        rows: bytes of the rows, which all runs share.
+
+    Raises:
+        ValueError: there is too little.
+    """
+    first = configs[0]
+    # While a model is trained: its weights twice, and its state (weights and the optimiser's two
+    # moments) twice, since a new file is written before the old one goes.
+    needed = rows + first["seeds"] * sum(weights) + 8 * max(weights)
+    folder = Path(first["checkpoint_dir"])
+    check_room(folder, "checkpoint_dir", needed, "rows, weights and training states")
+
+
+def _built(config: Config, training_part: CTRDataset) -> Any:
+    try:
+        return config.model_class(config, training_part)
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:  # torch's, of sizes
+        sizes = [f"{name}={value}" for name, value in _largest_sizes(config)]
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"model: {config['model']} cannot be built with sizes like {', '.join(sizes)}: "
+            f"{reason}. Make them smaller."
+        ) from error
+
+
+def _largest_sizes(config: Config, count: int = 3) -> list[tuple[str, object]]:
+    """The keys of the model that count or list sizes, the largest value first."""
+    common = set(key_table()) - {"embedding_size"}
+    sizes: list[tuple[int, str, object]] = []
+    for name, key in key_table([config.model_reference]).items():
+        kind, value = key.kind, config[name]
+        is_list = kind is not None and kind.element is not None and kind.element.base == "int"
+        if name not in common and kind is not None and (kind.base == "int" or is_list):
+            sizes.append((max(value) if is_list else value, name, value))
+    return [(name, value) for _, name, value in sorted(sizes, reverse=True)[:count]]
+
+
+def _try_one_row(config: Config, model: Any, training_part: CTRDataset) -> None:
+    """Refuse batches of one row for a model that cannot train on them."""
+    model = model.to(config["device"]).train()
+    try:
+        with torch.no_grad():
+            model.calculate_loss(training_part[:1].to(config["device"]))
+    except ValueError as error:  # torch's, of batch normalisation
+        rows = "the training part has one row" if len(training_part) == 1 else "a batch has one row"
+        raise ValueError(
+            f"train_batch_size: {rows}, and the batch normalisation of {config['model']} cannot "
+            "train on one row alone. Give at least two rows."
+        ) from error
 
 
 def try_metrics(config: Config, valid_part: CTRDataset) -> None:

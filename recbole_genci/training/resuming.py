@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
 from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.training.saved_files import read_metrics
 from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE, STATE_FILE, WEIGHTS_FILE
 
 
@@ -49,7 +49,8 @@ def train_or_resume(
     if test and tested:
         # The process may have been killed right after it wrote the last file.
         (tested.parent / STATE_FILE).unlink(missing_ok=True)
-        return json.loads(tested.read_text(encoding="utf-8")) | {"folder": str(tested.parent)}
+        metrics, _ = read_metrics(tested, "Delete the folder, and the run is trained again.")
+        return metrics | {"folder": str(tested.parent)}
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
         # The run was killed before its first epoch ended, or has lost its weights.

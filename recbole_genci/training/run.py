@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +25,13 @@ from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import uses_published
 from recbole_genci.training.callbacks import Callback, calling
+from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.console import Heading, early_best_hint, last_line
+from recbole_genci.training.regularisation import make_teacher
+from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking import wandb_run, without_curves
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
+from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
 from recbole_genci.utils.layout import (
@@ -35,6 +40,7 @@ from recbole_genci.utils.layout import (
     DIAGNOSTICS_FILE,
     LOG_FILE,
     METRICS_FILE,
+    NEXT_WEIGHTS_FILE,
     SEMANTIC_ID_FOLDER,
     STATE_FILE,
     TEACHER_FOLDER,
@@ -42,7 +48,7 @@ from recbole_genci.utils.layout import (
 )
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import details, log_file
-from recbole_genci.utils.own_code import source_digest
+from recbole_genci.utils.own_code import errors_of_own, is_reference, source_digest
 from recbole_genci.utils.provenance import provenance
 
 _logger = logging.getLogger(__name__)
@@ -85,12 +91,17 @@ def train_and_evaluate(
     is_new = resume_folder is None
     with contextlib.ExitStack() as stack:
         _open_folder(stack, config, semantic_ids, folder, processes)
+        if is_reference(config.model_reference):
+            stack.enter_context(errors_of_own(config.model_class, "model"))
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
         ids = semantic_ids if train.dataset.semantic_ids is not None else None
         processes.share_training(train)
-        if is_new and processes.is_first:
-            _store_inputs(parts, ids, folder)
+        inputs = {}
+        if processes.is_first:
+            saved_config = config_mapping((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            inputs = {"config": saved_config, "data_sha256": _stored(parts, ids, folder, is_new)}
         model = _initialised(config, train.dataset, is_new, processes)
+        teacher = make_teacher(config, train.dataset)
         _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
@@ -99,7 +110,13 @@ def train_and_evaluate(
         if is_new and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, processes)
         trainer = CTRTrainer(
-            config, model, folder, identity if processes.size == 1 else None, processes
+            config,
+            model,
+            folder,
+            identity if processes.size == 1 else None,
+            processes,
+            inputs,
+            teacher,
         )
         if not is_new:
             trainer.resume(train)
@@ -125,6 +142,8 @@ def train_and_evaluate(
             **provenance(),
         }
         if test and processes.is_first:
+            metrics |= {"weights_sha256": trainer.weights_sha256, **inputs}
+            metrics = sealed(metrics)
             _leave_results(config, model, train.dataset, valid, test_loader, folder, metrics)
     return metrics
 
@@ -144,20 +163,43 @@ def _open_folder(
         config["log_wandb"] = False
         return
     stack.enter_context(only_process(folder))
-    remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE))
+    remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE, NEXT_WEIGHTS_FILE, DATA_FILE))
     stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
     text = config_as_yaml(config, semantic_ids)
     write_text(folder / CONFIG_FILE, text)
     stack.enter_context(wandb_run(config, folder, yaml.safe_load(text)))
 
 
-def _store_inputs(
-    parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None, folder: Path
-) -> None:
-    """Save the model's rows and semantic IDs in the run's folder."""
-    store_parts(parts, folder / DATA_FILE)
+def _stored(
+    parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None, folder: Path, is_new: bool
+) -> str:
+    """Save the model's rows and semantic IDs in the run's folder; return the digest of the rows.
+
+    A stopped run keeps what it has. What is damaged or missing is written again, from the same
+    rows and IDs, as ``load_training_state`` checks.
+    """
+    rows, ids_folder = folder / DATA_FILE, folder / SEMANTIC_ID_FOLDER
+    if not is_new:
+        digest = read_state(folder).facts["data_sha256"]
+        has_ids = semantic_ids is None or _holds(ids_folder, semantic_ids)
+        if has_ids and rows.is_file() and sha256_of(rows) == digest:
+            return digest
+        _logger.warning(
+            f"{folder} has lost its rows or semantic IDs, or they are damaged. They are written "
+            "again, from the dataset's files."
+        )
+        if ids_folder.exists():
+            shutil.rmtree(ids_folder)
     if semantic_ids is not None:
-        semantic_ids.save(folder / SEMANTIC_ID_FOLDER)
+        semantic_ids.save(ids_folder)
+    return store_parts(parts, rows)
+
+
+def _holds(folder: Path, semantic_ids: SemanticIDs) -> bool:
+    try:
+        return SemanticIDs.load(folder).digest == semantic_ids.digest
+    except (ValueError, FileNotFoundError):
+        return False
 
 
 def _initialised(
@@ -238,13 +280,10 @@ def _leave_results(
     folder: Path,
     metrics: dict,
 ) -> None:
-    """Write the files of a finished run, ``metrics.json`` last; add the weights' digest to
-    ``metrics``.
-    """
+    """Write the files of a finished run, ``metrics.json`` last."""
     if config["diagnostic_rows"]:
         loaders = {"valid": valid, "test": test_loader}
         save_diagnostics(model, loaders, training_rows, config["device"], folder / DIAGNOSTICS_FILE)
-    metrics["weights_sha256"] = sha256_of(folder / WEIGHTS_FILE)
     write_json(folder / METRICS_FILE, metrics)
     # The training state holds two copies of the weights and the optimiser's moments.
     (folder / STATE_FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Advice after Ctrl-C or SIGTERM: the command that resumes, and the runs that have finished."""
+"""Advice after a signal or an error: the command that goes on, and the runs that have finished."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole_genci.config.command_line import as_started
+from recbole_genci.utils.answers import is_out_of_memory
 from recbole_genci.utils.layout import METRICS_FILE, STATE_FILE
 from recbole_genci.utils.own_code import is_reference
 
@@ -29,6 +30,7 @@ def of_runs(
     folder: Path | None,
     together: bool = False,
     references: Mapping[str, str] | None = None,
+    error: BaseException | None = None,
 ) -> str:
     """Advice for a stopped command that trains several models.
 
@@ -38,6 +40,7 @@ def of_runs(
         folder: the folder of the stopped run; None if none had begun, or on another machine.
         together: whether several processes trained it; they keep no training state.
         references: by model's name, how it is found again; see ``model_words``.
+        error: what stopped it. If going on would end in the same, no command that goes on is named.
     """
     finished = [str(run["folder"]) for run in runs]
     left = list(planned[len(runs) :])
@@ -50,7 +53,10 @@ def of_runs(
     if left and folder is not None:
         model, seed = left.pop(0)
         words = model_words((references or {}).get(model, model))
-        sentences.append(_of_run(model, seed, folder, together, words))
+        if error is not None and not is_of_the_machine(error):
+            sentences.append(f"The files of {model} seed {seed} are in {folder}/")
+        else:
+            sentences.append(_of_run(model, seed, folder, together, words))
     if finished:
         table = shlex.join(
             ["python", "-m", "recbole_genci.report", *(f"{each}/metrics.json" for each in finished)]
@@ -60,6 +66,18 @@ def of_runs(
     if left:
         sentences.append(f"Not begun: {', '.join(f'{model} seed {seed}' for model, seed in left)}")
     return ". ".join(sentences)
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether a signal, the disk, the memory or a process's death stopped a run.
+
+    The run can go on once that is mended. Otherwise its settings or its code are at fault.
+    """
+    return isinstance(error, (KeyboardInterrupt, OSError, ProcessDied)) or is_out_of_memory(error)
+
+
+class ProcessDied(RuntimeError):
+    """One of the processes that train a model together was killed."""
 
 
 def _of_run(model: str, seed: int, folder: Path, together: bool, words: list[str]) -> str:

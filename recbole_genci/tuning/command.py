@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.tuning.search import (
-    NoTrialFinished,
     Search,
     execute,
     prepare_resumed_search,
     prepare_search,
 )
 from recbole_genci.tuning.settings import Settings
-from recbole_genci.tuning.trial import MachineFailed
-from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import Work, answering
 
 USAGE = """\
 usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE
@@ -59,32 +56,23 @@ _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 _ON_RESUMING = ("max_evals", "early_stop", "ray_address", "cpus_per_trial", "gpus_per_trial")
 
 
-@interrupts.answered
-def main(argv: Sequence[str]) -> int:
+@answering
+def main(argv: Sequence[str]) -> Work:
     """Run the command; return the exit status.
 
     A wrong request ends before any training, with one sentence on stderr and exit status 2;
     ``--state=DEBUG`` shows the traceback. The exit status is 1 if no trial finished, or if the
     machine or cluster failed.
     """
-    words = {}
-    try:
-        argv = key_value_words(argv)
-        if {"--help", "-h"} & set(argv):
-            print(USAGE)
-            return 0
-        words = parse_argv(argv)
-        work = functools.partial(execute, _prepare(argv, words))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if str(words.get("state")).upper() == "DEBUG":
-            raise
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
-    try:
-        work()
-    except (NoTrialFinished, MachineFailed, ConnectionError) as error:
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 1
+    argv = key_value_words(argv)
+    if {"--help", "-h"} & set(argv):
+        print(USAGE)
+        return lambda: 0
+    return functools.partial(_done, _prepare(argv, parse_argv(argv)))
+
+
+def _done(search: Search) -> int:
+    execute(search)
     return 0
 
 

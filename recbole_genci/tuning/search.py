@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genci.config import Config, config_files_words, parse_argv
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
@@ -28,7 +29,7 @@ from recbole_genci.tuning.result import best_trials, trial_table, write_plot, wr
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
-from recbole_genci.tuning.trial import Shared
+from recbole_genci.tuning.trial import MachineFailed, Shared
 from recbole_genci.utils.files import read_mapping, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
@@ -252,7 +253,7 @@ def prepare_resumed_search(
     space = read_params_file(folder / PARAMS_FILE)
     check_settings(settings, space)
     read_journal(folder / JOURNAL)  # refuses a damaged journal before rows are read
-    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)])
+    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)], {TRUST: True})
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
         if saved.get(name) != now:
@@ -310,7 +311,7 @@ def execute(search: Search) -> SearchResult:
     """
     try:
         return _execute(search)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, MachineFailed, OSError, MemoryError) as stop:
         if (search.folder / SEARCH_FILE).is_file():
             (config,) = search.plan.configs.values()
             words = [f"--resume_search={search.folder}"]

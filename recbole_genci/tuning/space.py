@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from typing import Any
 import numpy as np
 
 from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_value
+from recbole_genci.config.keys import Key, key_table
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.utils.validation import nearest
+
+_logger = logging.getLogger(__name__)
 
 # RecBole's categories of keys that a search cannot vary, and why.
 _FIXED_CATEGORIES = {
@@ -140,11 +144,16 @@ class QUniform:
         return self.rounded(random_state.uniform(self.low, self.high))
 
     def __str__(self) -> str:
-        return f"uniform from {self.low:g} to {self.high:g} in steps of {self.q:g}"
+        first, last = self.rounded(self.low), self.rounded(self.high)
+        return f"uniform from {first:g} to {last:g} in steps of {self.q:g}"
 
 
 Parameter = Choice | Uniform | LogUniform | QUniform
 Space = dict[str, Parameter]
+# Bounds of loguniform that are meant as values: nobody searches from e^0.001 = 1.001, or to e^100.
+_PLAIN_BELOW, _PLAIN_ABOVE = 0.5, 20
+_LARGEST_EXPONENT = 700  # e^710 is no float
+_MOST_STEPS = 2**50
 _RANGES = {
     "uniform": (Uniform, "low,high"),
     "loguniform": (LogUniform, "low,high"),
@@ -212,7 +221,7 @@ def _choice(text: str, where: str) -> Choice:
             lists_for_tuples(parse_value(value)) for value in _as_sequence(ast.literal_eval(text))
         ]
         keys = [canonical(value) for value in values]
-    except (ValueError, SyntaxError, TypeError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(
             f"{where}: the values are not a list of numbers, quoted words, lists or dicts, for "
             "example [0.1, 0.2] or ['a', 'b']."
@@ -239,19 +248,56 @@ def _range(kind: str, text: str, where: str) -> Parameter:
     except (ValueError, TypeError) as error:
         example = "1,5,1" if kind == "quniform" else "-8,-3"
         raise ValueError(f"{where}: {kind} takes {form}, for example {kind} {example}.") from error
-    low, high, *step = numbers
-    if (
-        not all(map(math.isfinite, numbers))
-        or low >= high
-        or kind == "loguniform"
-        and high > 700
-        or step
-        and step[0] <= 0
-    ):
-        exponents = ", both exponents of e" if kind == "loguniform" else ""
-        steps = " and q above 0" if step else ""
-        raise ValueError(f"{where}: {kind} takes {form} with low below high{exponents}{steps}.")
+    if problem := _problem(kind, *numbers):
+        raise ValueError(f"{where}: {problem}")
     return parameter
+
+
+def _problem(kind: str, low: float, high: float, q: float | None = None) -> str:
+    """What is wrong with the numbers of a range; an empty text if nothing is."""
+    form = _RANGES[kind][1]
+    if not all(map(math.isfinite, (low, high, q or 0))) or low >= high:
+        return f"{kind} takes {form}, which are finite, with low below high."
+    if not math.isfinite(high - low):
+        return f"from {low:g} to {high:g} is more than a number can hold. Narrow the range."
+    if kind == "loguniform":
+        return _exponents_problem(low, high)
+    if q is not None and q <= 0:
+        return f"{kind} takes {form} with q above 0, the step between values."
+    if q is not None and q > high - low:
+        return (
+            f"q, the step between values, is {q:g}, and from {low:g} to {high:g} is less than one "
+            "step. Make q smaller."
+        )
+    if q is not None and max(-low, high) / q > _MOST_STEPS:
+        return f"steps of {q:g} are lost in rounding beside {max(-low, high):g}. Make q larger."
+    return ""
+
+
+def _exponents_problem(low: float, high: float) -> str:
+    """Whether the bounds of ``loguniform`` are values where exponents belong."""
+    if low > 0 and (low < _PLAIN_BELOW or high > _PLAIN_ABOVE):
+        return (
+            f"loguniform takes exponents: for {low:g} to {high:g} write loguniform "
+            f"{_exponent(low)},{_exponent(high)}. As it stands, values would lie between "
+            f"e^{low:g} and e^{high:g}."
+        )
+    if low > -1 and high - low < _PLAIN_BELOW:
+        return (
+            f"loguniform takes exponents, so that these give no more than {math.exp(low):.5g} to "
+            f"{math.exp(high):.5g}. If you mean these values, write uniform "
+            f"{math.exp(low):.5g},{math.exp(high):.5g}."
+        )
+    if low < -_LARGEST_EXPONENT or high > _LARGEST_EXPONENT:
+        return (
+            f"loguniform takes exponents, and e^{low if low < -_LARGEST_EXPONENT else high:g} is "
+            f"no number. Exponents lie between -{_LARGEST_EXPONENT} and {_LARGEST_EXPONENT}."
+        )
+    return ""
+
+
+def _exponent(value: float) -> str:
+    return f"{math.log(value):.2f}"
 
 
 def canonical(value: object) -> str:
@@ -273,11 +319,13 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
 
     Raises:
         ValueError: a key is unknown (names the nearest), is set on the command line too, changes
-            rows, semantic IDs or metrics, which trials share, or changes nothing.
+            rows, semantic IDs or metrics, which trials share, or changes nothing; or it does not
+            take all values of its parameter.
     """
+    table = key_table([config.model_reference], config["dataset"])
     known = known_keys([config.model_reference], config["dataset"])
     fixed = set(argv_keys)
-    for name in space:
+    for name, parameter in space.items():
         if name not in known:
             raise ValueError(
                 f"{source}: '{name}' is not a key of {config['model']}, RecBole or this "
@@ -287,6 +335,11 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
             raise ValueError(
                 f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "
                 "the two."
+            )
+        if _does_nothing(table.get(name)):
+            raise ValueError(
+                f"{source}: '{name}' cannot be searched: this key does nothing here. "
+                f"{table[name].meaning} Take it out."
             )
         # Those of RecBole's CTR models that read reg_weight have it in their properties.
         if (
@@ -303,6 +356,49 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
                 f"{source}: '{name}' cannot be searched: {reason}. Search once for each of its "
                 "values instead."
             )
+        if name in table:
+            _check_kind(table[name], parameter, source)
+        if isinstance(parameter, Choice) and len(parameter.values) == 1:
+            _logger.warning(
+                f"{source}: '{name}' has one choice, {parameter.values[0]!r}, so that the search "
+                "does not vary it."
+            )
+
+
+def _does_nothing(key: Key | None) -> bool:
+    return key is not None and key.kind is not None and not key.kind.has_effect
+
+
+def _check_kind(key: Key, parameter: Parameter, source: str) -> None:
+    """Refuse values that the key does not take, before any of them is a trial that fails."""
+    values = _sample(key, parameter)
+    try:
+        for value in values:
+            key.check(value)
+    except ValueError as error:
+        hint = ""
+        if key.kind and key.kind.base == "int" and isinstance(parameter, (Uniform, LogUniform)):
+            low, high = math.ceil(values[0]), math.floor(values[1])
+            hint = f" Whole numbers are drawn by quniform, as in quniform {low},{high},1."
+        raise ValueError(
+            f"{source}: '{key.name}' is searched over {parameter}, but {error}{hint}"
+        ) from error
+
+
+def _sample(key: Key, parameter: Parameter) -> Sequence:
+    """All choices, or the ends of a range; not an end that the key excludes and no draw meets."""
+    if isinstance(parameter, Choice):
+        return parameter.values
+    if isinstance(parameter, QUniform):
+        return parameter.rounded(parameter.low), parameter.rounded(parameter.high)
+    low, high = parameter.low, parameter.high
+    if isinstance(parameter, LogUniform):
+        low, high = math.exp(low), math.exp(high)
+    middle, kind = low + (high - low) / 2, key.kind
+    if kind is not None and kind.base == "float":
+        low = middle if not kind.holds_low and low == kind.low else low
+        high = middle if not kind.holds_high and high == kind.high else high
+    return low, high
 
 
 def _why_fixed(name: str, config: Config) -> str | None:

@@ -12,9 +12,11 @@ import yaml
 from safetensors import SafetensorError
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.config.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
+from recbole_genci.training.own_checks import check_settings
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
@@ -23,8 +25,6 @@ _logger = logging.getLogger(__name__)
 
 KEPT = (CONFIG_FILE, LOG_FILE)  # files of trials that are not the best
 
-# Parts of torch's RuntimeErrors when the disk is full.
-_TORCH_CANNOT_WRITE = ("PytorchStreamWriter failed", "inline_container.cc")
 # A searched value may name a missing file, or make a run save no weights: that is a bad value, not
 # a failure of the machine.
 _CAUSED_BY_VALUES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -40,8 +40,7 @@ class MachineFailed(RuntimeError):
     def __str__(self) -> str:
         return (
             f"trial {self.number} could not be run here ({self.reason}). The search has kept the "
-            "trials before it. Repair the machine, then go on by --resume_search=<folder>, which "
-            "runs this trial again."
+            "trials before it. Mend the machine first; going on runs this trial again."
         )
 
 
@@ -50,11 +49,8 @@ def is_machine_error(error: Exception) -> bool:
 
     CUDA out of memory, torch's OutOfMemoryError, counts as the values' fault.
     """
-    if isinstance(error, (OSError, MemoryError, SafetensorError)):
-        return not isinstance(error, _CAUSED_BY_VALUES)
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in _TORCH_CANNOT_WRITE
-    )
+    is_machine = isinstance(error, (OSError, MemoryError, SafetensorError))
+    return is_machine and not isinstance(error, _CAUSED_BY_VALUES)
 
 
 def described(error: Exception) -> str:
@@ -85,9 +81,10 @@ class Shared:
             ValueError: the values do not fit together.
         """
         saved = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        values = params | self.placement | {"checkpoint_dir": str(folder)}
+        # A person has named or allowed the code when the search began.
+        values = params | self.placement | {"checkpoint_dir": str(folder), TRUST: True}
         config = Config(saved["model"], saved["dataset"], [str(self.config_file)], values)
-        config.model_class.check_settings(config)
+        check_settings(config)
         return config
 
 

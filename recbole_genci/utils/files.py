@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
+from safetensors import SafetensorError
 
 from recbole_genci.utils import interrupts
+
+
+class WriteError(OSError):
+    """A file could not be written: the disk is full, the folder is gone, or the like."""
+
+    def __str__(self) -> str:
+        remedy = (
+            "Free some room on its disk"
+            if self.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            else "Look after its folder and its disk"
+        )
+        return f"{self.filename} could not be written ({self.strerror}). {remedy}."
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn errors of writing inside the block into a ``WriteError`` that names the file."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        # safetensors tells the system's error only in words.
+        if number is None and (told := re.search(r"(?:os error|code:) (\d+)", str(error))):
+            number = int(told[1])
+        reason = os.strerror(number) if number else " ".join(str(error).split())
+        raise WriteError(number, reason, str(path)) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file beside ``path``, then rename it to ``path``.
 
     A reader sees the old file or the new one, never a part of it.
+
+    Raises:
+        WriteError: the file could not be written; the old one is still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with interrupts.deferred():  # Ctrl-C waits until the file is written
+    with interrupts.deferred(), naming(path):  # Ctrl-C waits until the file is written
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         os.close(handle)
         try:
@@ -66,6 +102,31 @@ def check_writable(folder: Path, key: str) -> None:
         ) from error
 
 
+def check_room(folder: Path, key: str, needed: int, what: str) -> None:
+    """Check before long work that the disk of ``folder`` has room; the folder need not exist yet.
+
+    Args:
+        folder: the folder.
+        key: the key that names it, for the error.
+        needed: bytes that will be written, about.
+        what: what they are, for the error.
+
+    Raises:
+        ValueError: there is too little room.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ValueError(
+            f"{key}: the disk of {folder} has {_size(free)} free, and about {_size(needed)} are "
+            f"needed for {what}. Free some room, or name another folder."
+        )
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -93,7 +154,7 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error.strerror}). {remedy}") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(
             f"{where} is damaged ({' '.join(str(error).split())}). {remedy}"
         ) from error

@@ -147,13 +147,36 @@ class _PlainFormatter(logging.Formatter):
         return super().format(plain)
 
 
+class _LogFile(logging.FileHandler):
+    """A handler that, where its file cannot be written, says so once and gives up.
+
+    ``logging`` would print a traceback for each record.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        print(
+            f"recbole_genci: {self.baseFilename} could not be written ({error.strerror}); it ends "
+            "here.",
+            file=sys.stderr,
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # said by handleError
+            super().close()
+
+
 @contextlib.contextmanager
 def log_file(file: Path, with_details: bool = False) -> Iterator[None]:
     """Also write all records to ``file``, inside the block only; ``with_details`` adds
     ``details()``.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8")
+    handler = _LogFile(file, encoding="utf-8")
     handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)s  %(message)s"))
     loggers = [logging.getLogger(), details()] if with_details else [logging.getLogger()]
     for logger in loggers:

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from recbole_genci.utils.answers import is_out_of_memory
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.validation import nearest
 
@@ -86,6 +87,11 @@ def is_importable(reference: str) -> bool:
     known = _KNOWN.get(reference)
     module = sys.modules.get(_module_name(Path(place)) if place.endswith(".py") else place)
     return known is None or getattr(module, name, None) is known
+
+
+def is_known(reference: str) -> bool:
+    """Whether this process has the object already, so that no code runs to get it."""
+    return reference_of(reference) in _KNOWN
 
 
 def load_object(reference: str, key: str) -> Any:
@@ -224,14 +230,48 @@ def _is_own(file: str) -> bool:
 def errors_in_words(key: str, what: str) -> Iterator[None]:
     """Turn any error of a person's own code inside the block into a ValueError of one sentence.
 
-    A ValueError passes unchanged.
+    A ValueError passes unchanged, and so does a lack of memory.
     """
     try:
         yield
     except ValueError:
         raise
-    except Exception as error:  # a person's own code may raise anything
+    except (Exception, SystemExit) as error:  # a person's own code may raise anything
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"{key}: {what}: {described(error)}") from error
+
+
+class OwnCodeFailed(ValueError):
+    """A person's own model failed while it was trained; the sentence names its file and line."""
+
+
+@contextlib.contextmanager
+def errors_of_own(thing: Callable, key: str) -> Iterator[None]:
+    """Turn errors that passed through the source of a person's own class into ``OwnCodeFailed``.
+
+    For long blocks, in which other code may fail too; its errors pass unchanged, and so does a lack
+    of memory.
+    """
+    files = {str(file) for file in _own_sources(thing)}
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # a person's own code may raise anything
+        passed = {os.path.realpath(frame.filename) for frame in _frames(error)}
+        if is_out_of_memory(error) or not files & passed:
+            raise
+        raise OwnCodeFailed(f"{key}: {name_of(reference_of(thing))}: {described(error)}") from error
+
+
+def _frames(error: BaseException) -> traceback.StackSummary:
+    return traceback.extract_tb(error.__traceback__)
+
+
+def _own_sources(thing: Callable) -> list[Path]:
+    """The files that define a person's own function, or class with its own base classes."""
+    parts = thing.__mro__ if isinstance(thing, type) else [thing]
+    files = {source_file(each) for each in parts if not is_of_a_library(each)}
+    return sorted(file for file in files if file and file.is_file())
 
 
 def _shown(module: ModuleType) -> str:
@@ -266,8 +306,7 @@ def source_digest(thing: Callable) -> str | None:
     ]
     if not parts:
         return None
-    files = sorted({file for each in parts if (file := source_file(each)) and file.is_file()})
-    texts = [file.read_bytes() for file in files]
+    texts = [file.read_bytes() for file in _own_sources(thing)]
     for each in parts:
         if source_file(each) is None:
             try:
@@ -330,7 +369,7 @@ def permitted_model(
     if trust_code:
         return chosen
     for reference, key in own_references(saved).items():
-        if (key == "model" and model is not None) or reference_of(reference) in _KNOWN:
+        if (key == "model" and model is not None) or is_known(reference):
             continue
         if way == "load":
             ways = ["give load or Ranker the class by model=..."] if key == "model" else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 
@@ -15,11 +17,61 @@ PAD_TOKEN = "[PAD]"
 LIST_HINT = " On a command line quote its words: \"['word', 'word']\"."
 
 
+#: The longest name of a file or folder that file systems take, in bytes.
+LONGEST_NAME = 255
+
+
+def quoted(text: str) -> str | None:
+    """The text of a list or mapping with its bare words quoted: ``{'a': ['b']}`` for ``{a: [b]}``.
+
+    None if the text is no list or mapping even so.
+    """
+    word = r"""'[^']*'|"[^"]*"|[^\s{}\[\],:'"]+"""
+
+    def quote(match: re.Match) -> str:
+        try:
+            ast.literal_eval(match[0])
+        except (ValueError, SyntaxError):
+            return repr(match[0])
+        return match[0]
+
+    mended = re.sub(word, quote, text)
+    try:
+        value = ast.literal_eval(mended)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return str(value) if isinstance(value, (list, dict)) else None
+
+
+def check_names(key: str, path: object) -> None:
+    """Refuse a path with a name that no file system takes.
+
+    Raises:
+        ValueError: names the key and the length.
+    """
+    for name in str(path).replace("\\", "/").split("/") if isinstance(path, str) else ():
+        if len(name.encode(errors="surrogatepass")) > LONGEST_NAME or "\0" in name:
+            length = f"{len(name)} letters" if "\0" not in name else "a NUL character"
+            raise ValueError(
+                f"{key}: the name '{name[:40]}...' has {length}; a file or folder may have "
+                f"{LONGEST_NAME}. Give a shorter name."
+            )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest of ``known``, or an empty string."""
     known = {str(k).lower(): str(k) for k in known}
     match = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
     return f" Did you mean '{known[match[0]]}'?" if match else ""
+
+
+def shortened(value: object) -> str:
+    """``value`` as Python writes it, cut where it would fill the screen."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more than 4300 digits, a deep list
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def is_whole(value: object, minimum: int = 1) -> bool:

@@ -8,9 +8,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from recbole_genci.utils.digests import check_file
 
-def load_weights(model: nn.Module, file: Path) -> None:
+
+def load_weights(model: nn.Module, file: Path, sha256: str | None = None) -> None:
     """Give ``model`` the weights that a run saved in ``file``.
+
+    Args:
+        model: the model.
+        file: the file.
+        sha256: the digest of the file that the run wrote, if it is known.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -18,6 +25,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: the run has saved no weights there.")
+    if sha256 is not None:
+        check_file(file, sha256, "Take it from a copy, or train the run anew.")
     try:
         weights = load_file(file)
     except SafetensorError as error:

@@ -107,6 +107,10 @@ def test_recboles_words(typed, meant):
             ["--mlp_hidden_size", "[64,", "64]"],
             "put the whole value in quotation marks: --mlp_hidden_size='[64, 64]'",
         ),
+        (
+            ["--load_col={inter:", "[user_id,", "item_id]}", "--seed", "3"],
+            """in quotation marks: --load_col="{'inter': ['user_id', 'item_id']}".""",
+        ),
         (["--", "x"], "'--' is not of the form"),
         ([""], "'' is not of the form"),
     ],

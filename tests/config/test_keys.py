@@ -1,5 +1,6 @@
 """The table of keys: checks, help and documents use what the properties files say of each key."""
 
+import ast
 import math
 import re
 
@@ -20,7 +21,8 @@ from recbole_genci.config.keys import (
 from recbole_genci.config.kind import Kind, parse_kind
 from recbole_genci.data import create_dataset
 from recbole_genci.model.genci.cohort import VARIANTS
-from recbole_genci.model.registry import known_models
+from recbole_genci.model.registry import entry_of, known_models
+from recbole_genci.utils.validation import shortened
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,21 @@ from recbole_genci.model.registry import known_models
         ("float in [0, 1)", [0, 0.99], [1, 1.0, -0.1], "a number from 0 to below 1"),
         ("float in (0, 1]", [1, 0.01], [0, 1.1], "a number above 0 to 1"),
         ("int in [1, 65535]", [1, 65535], [0, 65536], "a whole number from 1 to 65535"),
-        ("int >= 1234567", [10**400], [1234566], "a whole number of at least 1234567"),
-        ("float >= 0", [10**300], [10**400], "a number of at least 0"),
+        (
+            "int >= 1234567",
+            [2**31 - 1],
+            [1234566, 2**31, 10**400],
+            "a whole number of at least 1234567",
+        ),
+        ("float >= 0", [10**38], [10**39, 1e39, 10**400], "a number of at least 0"),
+        ("int in [0, 4294967295]", [2**32 - 1], [2**32, -1], "from 0 to 4294967295"),
+        ("str", ["a b"], ["a\0b", "\udcff"], "a text"),
+        ("[]", [[], ()], [[1], None, {}, ""], "an empty list"),
+        ("list of str or [] or ~", [["a"], [], None], [[None], "a", [1]], "or an empty list"),
+        ("str or int >= 0", ["a", 3], [-1, [], None, 1.0, True], "a text or a whole number"),
+        ("no effect", [None, {}, -1], [], ""),
+        ("no effect, bool", [True], [1, None], "True or False"),
+        ("no effect, list of int >= 1 or int >= 1", [[3], 3], [0, [None], None], "a list of"),
         ("float in [.5, inf)", [0.5, 1e9], [0.4, math.inf], "a number of at least 0.5"),
         ("float in (-inf, 1E+1]", [-1e9, 10], [11, -math.inf], "a number of at most 10"),
         ("bool or ~", [True, None], ["True", 0], "True or False, or None (~)"),
@@ -68,8 +83,8 @@ def test_a_kind_takes_what_it_says(words, taken, refused, expected):
     for value in refused:
         said = kind.refusal("key", value)
         assert (
-            said.startswith(f"key: {value!r} is not {kind.expected()}.")
-            or words == "bool"
+            said.startswith(f"key: {shortened(value)} is not {kind.expected()}.")
+            or words.endswith("bool")
             and said == f"key: {value!r} is neither True nor False."
         )
         with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
@@ -89,7 +104,7 @@ def test_a_kind_takes_what_it_says(words, taken, refused, expected):
         "str:",
         "str: a |",
         "int in [5, 1]",
-        "str or bool",
+        "str or truth",
     ],
 )
 def test_brackets_that_begin_like_a_kind_must_go_on_like_one(words):
@@ -140,8 +155,11 @@ def test_a_line_with_a_kind_replaces_the_meaning_and_a_remark_joins_it(tmp_path)
         ({"encoding": 64}, "encoding: 64 is not a text."),
         ({"ITEM_ID_FIELD": ["a"]}, "ITEM_ID_FIELD: ['a'] is not a text."),
         ({"NEG_PREFIX": 1}, "NEG_PREFIX: 1 is not a text."),
-        ({"alias_of_item_id": "x"}, "alias_of_item_id: 'x' is not a list."),
-        ({"worker": -1}, "worker: -1 is not a whole number of at least 0."),
+        (
+            {"alias_of_item_id": "x"},
+            "alias_of_item_id: 'x' is not a list of one or more entries, each a text",
+        ),
+        ({"worker": -1}, "worker: -1 is not a whole number from 0 to 1024."),
         ({"port": 70000}, "port: 70000 is not a whole number from 1 to 65535."),
         (
             {"item_text_fields": "[title]"},
@@ -222,7 +240,12 @@ def test_the_supplement_tells_the_truth_of_recboles_keys():
         ]
     )
     supplement = read_keys([properties_folder() / SUPPLEMENT])
-    assert set(supplement) - set(theirs) == {"encoding"}
+    assert set(supplement) - set(theirs) == {
+        "encoding",
+        "tail_ratio",
+        "neg_sampling",
+        "training_neg_sample_num",
+    }
     for name, key in supplement.items():
         assert key.kind is not None, name
         if name in theirs and key.default is not None:
@@ -255,6 +278,25 @@ def test_a_wrong_default_of_ones_own_model_is_refused(tmp_path):
     given = {"my-rate": 0.5, "logarithmic_neurons": 3}
     config = Config(f"{module}:MyRates", "ml-100k", config_dict=given)
     assert (config["my-rate"], config["logarithmic_neurons"]) == (0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1: 2", "MyRates.yaml' has the key 1 in line 1, which YAML reads as int, not as a text"),
+        ("my_rate: &x [*x]", "MyRates.yaml' has an anchor in line 1 that holds itself"),
+        ("my_rate: " + "[" * 3000, "nests its values too deeply"),
+    ],
+)
+def test_a_file_of_ones_own_model_that_is_none_is_one_sentence(tmp_path, text, said):
+    module = tmp_path / "my_rates.py"
+    module.write_text(
+        "from recbole_genci.model.baselines.afn import AFN\n\n\nclass MyRates(AFN):\n    pass\n"
+    )
+    (tmp_path / "MyRates.yaml").write_text(text)
+    with pytest.raises(ValueError, match="^model: the defaults of MyRates: '") as error:
+        Config(f"{module}:MyRates", "ml-100k")
+    assert said in str(error.value)
 
 
 def test_many_configs_read_each_properties_file_once(monkeypatch):
@@ -374,3 +416,77 @@ def test_a_star_loads_every_column_of_a_file(tmp_path):
     assert set(none.field2type) == set(every.field2type)
     with pytest.raises(ValueError, match=r"unload_col: '\*' for 'inter' is not a list of columns"):
         Config("LR", "tiny", config_dict=keys | {"unload_col": {"inter": "*"}})
+
+
+#: What RecBole's code reads in a Config although nobody sets it, or for models that are not here.
+NO_KEYS_OF_A_PERSON = {
+    *(
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "single_spec",
+        "verbose",
+        "feature_num",
+        "cin",
+    ),
+    *("valid_neg_sample_args", "test_neg_sample_args", "local_rank", "device", "model", "dataset"),
+    # entries of eval_args, train_neg_sample_args and the spaces of its own search
+    *("split", "order", "group_by", "mode", "distribution", "dynamic"),
+    *("choice", "uniform", "loguniform", "quniform"),
+    # self-supervised sequences (transform.py)
+    *("MASK_INDEX", "MASK_ITEM_SEQ", "POS_ITEMS", "NEG_ITEMS", "CROP_ITEM_SEQ", "mask_ratio"),
+    *("CROP_ITEM_SEQ_LEN", "INVERSE_ITEM_SEQ", "REORDER_ITEM_SEQ", "ft_ratio"),
+    # knowledge graphs, autoencoders, trees (trainer.py)
+    *("train_rec_step", "train_kg_step", "pretrain_epochs", "save_step", "kge_interval"),
+    *("m_step", "warm_up_step", "n_enc_epochs", "n_dec_epochs"),
+    *("convert_token_to_onehot", "token_num_threshold", "lgb_params", "lgb_num_boost_round"),
+    *("xgb_params", "xgb_model", "xgb_nthread", "xgb_num_boost_round", "xgb_silent"),
+    *("xgb_early_stopping_rounds", "xgb_verbose_eval"),
+}
+
+
+def names_that_recbole_reads():
+    """Keys in ``config["key"]`` and ``config.get("key")`` of RecBole's code, save other models."""
+    files = [
+        *(file for file in RECBOLE_FOLDER.rglob("*.py") if "model" not in file.parent.parent.name),
+        *(RECBOLE_FOLDER / "model").glob("*.py"),
+        *(RECBOLE_FOLDER / "model/context_aware_recommender").glob("*.py"),
+        *((RECBOLE_FOLDER / f"model/sequential_recommender/{name}.py") for name in ("din", "dien")),
+    ]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript):
+                of, key = node.value, node.slice
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("config.get"):
+                of, key = node.func, node.args[0]
+            else:
+                continue
+            if "config" in ast.unparse(of) and isinstance(getattr(key, "value", 0), str):
+                yield key.value
+
+
+def test_the_table_has_every_key_that_recbole_reads():
+    read = set(names_that_recbole_reads())
+    table = key_table(known_models(), "ml-100k")
+    assert {"epochs", "threshold", "clip_grad_norm", "encoding", "use_inner"} <= read & set(table)
+    assert read - set(table) - NO_KEYS_OF_A_PERSON == set()
+    assert not NO_KEYS_OF_A_PERSON & set(table)
+
+
+def test_every_key_of_recboles_files_has_a_kind_and_a_meaning():
+    folder = RECBOLE_FOLDER / "properties"
+    models = [entry_of(name).base for name in known_models()]
+    files = [
+        folder / "overall.yaml",
+        folder / "dataset/sample.yaml",
+        folder / "dataset/ml-100k.yaml",
+    ]
+    files += [folder / f"model/{name}.yaml" for name in models]
+    files += sorted((folder / "quick_start_config").glob("context-aware*.yaml"))
+    table = key_table(known_models(), "ml-100k")
+    keys = read_keys(files)
+    assert len(keys) > 100
+    for name in keys:
+        assert table[name].kind is not None and table[name].meaning, name
+        words = table[name].kind.words
+        assert words not in ("int", "float", "list"), f"{name}: ({words}) has no range"

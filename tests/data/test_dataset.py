@@ -14,6 +14,7 @@ from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, ROW_NUMBER
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.model.registry import get_model
+from recbole_genci.utils.atomic_files import read_atomic_file
 
 
 def raw_ml100k():
@@ -272,7 +273,7 @@ def test_missing_columns_are_named_with_what_to_do(tmp_path, keys, message):
     ("damage", "message"),
     [
         (lambda text: text.replace("label:float", "label:flot"), "label:flot.*is not field:type"),
-        (lambda text: text.replace("\t", ","), "is not field:type.*Is field_separator"),
+        (lambda text: text.replace("\t", ","), "are divided by ','.*Set field_separator: ','"),
         (
             lambda text: text + "u1\ti1\n",
             r"tiny\.inter could not be read: line 302 has 2 of 4 cells",
@@ -333,3 +334,20 @@ def test_a_folder_without_rows_is_refused_with_what_it_holds(tmp_path):
         match=r"tiny\.inter does not exist; .* holds rows\.inter, tiny\.item, tiny\.user",
     ):
         create_dataset(Config("DIN", "tiny", config_dict=keys))
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_tokens_keep_their_text_whichever_chunk_they_stand_in(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("recbole_genci.utils.atomic_files.CHUNK_ROWS", size)
+    file = tmp_path / "a.inter"
+    tokens = ["001", "1", "1.0", "NA", "", "1e3", " 1", "ä", "01", "1", "nan", ""]
+    lines = [f"{token}\t{number}\tx y" for number, token in enumerate(tokens)]
+    file.write_text("\n".join(["a:token\tb:float\tc:token_seq", *lines]) + "\n", encoding="utf-8")
+    header = {"a": "token", "b": "float", "c": "token_seq"}
+    frame = read_atomic_file(file, ["b", "a", "c"], header, categories=True)
+    assert list(frame) == ["b", "a", "c"] and isinstance(frame.index, pd.RangeIndex)
+    assert frame["a"].cat.categories.tolist() == list(dict.fromkeys(t for t in tokens if t))
+    assert frame["a"].astype(object).where(frame["a"].notna(), "").tolist() == tokens
+    plain = read_atomic_file(file, ["b", "a", "c"], header)
+    assert plain["b"].tolist() == frame["b"].tolist() == list(range(len(tokens)))
+    assert plain["a"].fillna("").tolist() == tokens and plain["c"].tolist() == ["x y"] * 12

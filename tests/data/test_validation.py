@@ -41,7 +41,7 @@ def append(name, line):
         ),
         (
             append("tiny.inter", "u1\ti1\t1\tinf"),
-            r"tiny\.inter lacks a finite 'timestamp' in 1 of 301 rows, first in line 302",
+            r"tiny\.inter could not be read: line 302 has 'inf' for timestamp:float",
         ),
         (
             append("tiny.inter", "u1\ti1\t1\t"),
@@ -169,30 +169,17 @@ def test_what_the_label_is_made_of_is_no_feature(tmp_path):
         build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
 
 
-def test_large_numbers_and_long_padding_are_pointed_out(tmp_path, caplog):
+def test_large_numbers_are_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        parts = build(tmp_path, numerical_features=["timestamp"], MAX_ITEM_LIST_LENGTH=500)
+        build(tmp_path, numerical_features=["timestamp"])
     assert (
         "numerical_features: 'timestamp' reaches 1.7e+09" in caplog.text
         and "normalize_field: [timestamp]" in caplog.text
     )
-    longest = max(
-        int((part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).max())
-        for part in parts
-    )
-    assert (
-        f"padded to 500 items, but the longest has {longest}. --MAX_ITEM_LIST_LENGTH={longest} "
-        "loses nothing" in caplog.text
-    )
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        build(
-            tmp_path,
-            numerical_features=["timestamp"],
-            normalize_field=["timestamp"],
-            MAX_ITEM_LIST_LENGTH=longest,
-        )
-    assert "reaches" not in caplog.text and "padded" not in caplog.text
+        build(tmp_path, numerical_features=["timestamp"], normalize_field=["timestamp"])
+    assert "reaches" not in caplog.text
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):
@@ -444,3 +431,125 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
 
     with pytest.raises(ValueError, match="All rows are clicks: labels must be of both kinds"):
         log_summary(build(tmp_path, damage))
+
+
+def test_a_sequence_is_no_filter(tmp_path):
+    with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
+        build(tmp_path, val_interval={"genre": ["Action"]})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"alias_of_user_id": ["a"]},
+            "alias_of_user_id: 'a' is no loaded column of type token or token_seq; those are",
+        ),
+        ({"alias_of_item_id": ["label"]}, "alias_of_item_id: 'label' is no loaded column"),
+        (
+            {"alias_of_user_id": ["year"], "alias_of_item_id": ["year"]},
+            "alias_of_item_id: 'year' cannot hold both user IDs and item IDs",
+        ),
+        ({"alias_of_item_id": ["user_id"]}, "alias_of_item_id: 'user_id' cannot hold both"),
+    ],
+)
+def test_an_alias_is_a_column_of_tokens_of_one_kind(tmp_path, keys, message):
+    asked = write_dataset(tmp_path, tiny_rows()) | keys
+    with pytest.raises(ValueError, match=f"^{message}"):
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))
+
+
+def test_preloaded_weights_are_not_looked_at(tmp_path):
+    asked = write_dataset(tmp_path, tiny_rows()) | {"preload_weight": {"no": "column"}}
+    assert len(create_dataset(Config("DeepFM", "tiny", config_dict=asked)).inter_feat)
+
+
+def change_items(old, new):
+    def damage(folder):
+        text = (folder / "tiny.item").read_text()
+        assert old in text
+        (folder / "tiny.item").write_text(text.replace(old, new))
+
+    return damage
+
+
+@pytest.mark.parametrize("word", ["inf", "-inf", "nan", "1e39", "old"])
+def test_a_feature_that_is_no_number_is_named_by_line(tmp_path, word):
+    def damage(folder):
+        lines = (folder / "tiny.item").read_text().replace("year:token", "year:float").splitlines()
+        lines[4] = lines[4].replace("1993", word)
+        (folder / "tiny.item").write_text("\n\n".join(lines))
+
+    with pytest.raises(ValueError, match=rf"tiny.item .*line 9 has '{word}' for year:float"):
+        build(tmp_path, damage, numerical_features=["year"])
+    damage = change_items("genre:token_seq", "genre:float_seq")
+    with pytest.raises(ValueError, match="tiny.item .*line 2 has 'Action' for genre:float_seq"):
+        build(tmp_path / "sequence", damage, numerical_features=["genre"])
+
+
+def test_blank_lines_do_not_shift_the_lines_of_messages(tmp_path, caplog):
+    def damage(more):
+        def spread(folder):
+            text = (folder / "tiny.inter").read_text().replace("\n", "\n\n", 7)
+            (folder / "tiny.inter").write_text(text + more)
+
+        return spread
+
+    with pytest.raises(ValueError, match="lacks a finite 'label' .* first in line 309"):
+        build(tmp_path, damage("u1\ti1\t\t5\n"))
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path, damage("u1\t\t1\t5\n"))
+    assert "no 'item_id', first in line 309" in caplog.text
+    again = change_items("i3\t", "i2\t")
+    with pytest.raises(ValueError, match="the first is 'i2', in line 5"):
+        build(tmp_path, again)
+
+
+def test_a_line_of_a_given_split_is_named_with_its_file(tmp_path):
+    def damage(folder):
+        lines = (folder / "tiny.inter").read_text().splitlines()
+        for number, name in enumerate(("train", "valid", "test")):
+            own = [lines[0], *lines[1 + 100 * number : 101 + 100 * number]]
+            if name == "valid":
+                own[5] = own[5].rpartition("\t")[0] + "\t"
+            (folder / f"tiny.{name}.inter").write_text("\n".join(own) + "\n")
+
+    with pytest.raises(ValueError, match="first in line 6 of tiny.valid.inter"):
+        build(tmp_path, damage, benchmark_filename=["train", "valid", "test"])
+
+
+def test_sequences_that_another_separator_divides_are_pointed_out(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path / "spaces")
+        assert "seq_separator" not in caplog.text
+        damage = change_items(" Drama\n", "|Drama\n")
+        build(tmp_path, lambda folder: (damage(folder), change_items(" T", "|T")(folder)))
+    assert "no cell of 'genre' has the seq_separator ' ', but 10 of 20 have '|'" in caplog.text
+    assert "such as 'Comedy|Drama'" in caplog.text and "set seq_separator: '|'" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        parts = build(tmp_path, change_items("Comedy Drama", "Comedy|Drama"), seq_separator="|")
+    assert "seq_separator" not in caplog.text
+    assert "Drama" in parts[0].field2token_id["genre"]
+
+
+def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
+    many = " ".join(f"g{n}" for n in range(300))
+    damage = change_items("1993\tHorror Thriller", f"1993\t{many}")
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path, damage)
+    assert (
+        "item field 'genre': one row has 300 tokens, 99 % have at most 2; every batch that has it "
+        "is padded to it, in memory and time. Set seq_len: {genre: 2}." in caplog.text
+    )
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path, damage, seq_len={"genre": 2})
+    assert "genre" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["emb", ["emb"], ["item"], [""]])
+def test_additional_files_that_are_none_are_named(tmp_path, suffix):
+    asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
+    with pytest.raises(ValueError, match="^additional_feat_suffix: .*(does not exist|read anyway)"):
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))

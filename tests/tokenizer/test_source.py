@@ -71,7 +71,7 @@ def rows_unread(monkeypatch):
         raise AssertionError("rows were read")
 
     for module in (plan, tokenizer_command):
-        monkeypatch.setattr(module, "create_dataset", read)
+        monkeypatch.setattr(module, "prepare_parts", read)
 
 
 @pytest.fixture

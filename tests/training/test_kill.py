@@ -15,8 +15,9 @@ from conftest import tiny_rows, write_dataset
 from recbole_genci import load, quick_start
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import resume
+from recbole_genci.training import checkpoint, trainer
 from recbole_genci.training import run as training
-from recbole_genci.training import trainer
+from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.run import train_and_evaluate
 from recbole_genci.utils import files
 
@@ -54,7 +55,7 @@ def watch(clock, patch):
         (files.os, ("fsync", "replace")),
         (files.tempfile, ("mkstemp",)),
         (trainer, ("save_file",)),
-        (torch, ("save",)),
+        (checkpoint, ("save_file", "settle_weights")),
         (torch.optim.Adam, ("step",)),
         (Path, ("write_text", "unlink")),
     ):
@@ -110,9 +111,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, monkeypatc
         if (folder / "metrics.json").exists():
             outcomes.add("finished")
             assert load(folder).evaluate() == whole["test"]
-        elif (folder / "training.pt").exists():
+        elif (folder / "training.safetensors").exists():
             outcomes.add("resumed")
-            start = torch.load(folder / "training.pt", weights_only=True)["epoch"] + 1
+            start = read_state(folder).facts["epoch"] + 1
             assert start >= epochs  # at most the running epoch is lost
             result = resume(folder)
             assert {k: result[k] for k in SAME} == {k: whole[k] for k in SAME}, (
@@ -143,9 +144,9 @@ def test_a_damaged_state_is_refused_by_name(tmp_path, monkeypatch):
         quick_start.run("DeepFM", "tiny", config_dict=keys)
     monkeypatch.setattr(training, "write_json", original)
     (folder,) = Path("saved").iterdir()
-    state = (folder / "training.pt").read_bytes()
-    (folder / "training.pt").write_bytes(state[: len(state) // 2])
-    with pytest.raises(ValueError, match=r"training\.pt is damaged"):
+    state = (folder / "training.safetensors").read_bytes()
+    (folder / "training.safetensors").write_bytes(state[: len(state) // 2])
+    with pytest.raises(ValueError, match=r"training\.safetensors is damaged"):
         resume(folder)
-    (folder / "training.pt").write_bytes(state)
+    (folder / "training.safetensors").write_bytes(state)
     assert resume(folder)["epochs"] == 2

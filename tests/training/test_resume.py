@@ -1,16 +1,19 @@
 """A run that was stopped goes on as if it had not been."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from recbole_genci import load
 from recbole_genci.cli import main
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training import trainer
+from recbole_genci.training import checkpoint, trainer
+from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.lock import LOCK_FILE, only_process
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
@@ -55,7 +58,7 @@ def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(
         with pytest.raises(KeyboardInterrupt):
             run(name, "tiny", config_dict=keys)
     folder = sorted(Path("saved").iterdir(), key=lambda path: path.stat().st_ctime)[-1]
-    assert {p.name for p in folder.iterdir()} >= {"training.pt", "config.yaml"} and not (
+    assert {p.name for p in folder.iterdir()} >= {"training.safetensors", "config.yaml"} and not (
         folder / "metrics.json"
     ).exists()
     torch.rand(3)
@@ -66,7 +69,10 @@ def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(
         load_file(Path(whole["folder"]) / "model.safetensors"),
         load_file(folder / "model.safetensors"),
     )
-    assert all(torch.equal(one[k], other[k]) for k in one) and not (folder / "training.pt").exists()
+    assert (
+        all(torch.equal(one[k], other[k]) for k in one)
+        and not (folder / "training.safetensors").exists()
+    )
 
 
 def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
@@ -75,7 +81,7 @@ def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
         stop_after(4, patched)
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
-    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
+    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.safetensors").exists())
     resumed = resume(folder)
     assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
 
@@ -92,25 +98,18 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
-    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.pt").exists())
-    state = (folder / "training.pt").read_bytes()
-    for damaged, said in (
-        (b"", "EOFError|Ran out of input"),
-        (b"no archive", ""),
-        (state[: len(state) // 2], ""),
-    ):
-        (folder / "training.pt").write_bytes(damaged)
+    (folder,) = (p for p in Path("saved").iterdir() if (p / "training.safetensors").exists())
+    state = (folder / "training.safetensors").read_bytes()
+    for damaged in (b"", b"no archive", state[: len(state) // 2], flipped(state, len(state) // 2)):
+        (folder / "training.safetensors").write_bytes(damaged)
         with pytest.raises(
-            ValueError, match=f"training.pt is damaged .*({said}).*Start the run anew"
+            ValueError, match="^resume: .*training.safetensors is damaged.* start the run anew"
         ):
             resume(folder)
-    torch.save({"model": {}}, folder / "training.pt")
-    with pytest.raises(
-        ValueError,
-        match="training.pt lacks best_epoch, .*random; it is damaged or no training state",
-    ):
+    save_file({"a": torch.ones(1)}, folder / "training.safetensors")
+    with pytest.raises(ValueError, match="does not fit its own digest"):
         resume(folder)
-    (folder / "training.pt").write_bytes(state)
+    (folder / "training.safetensors").write_bytes(state)
     asked = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text("model: [")
     assert (
@@ -134,12 +133,12 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
             resume(folder)
     (folder / "config.yaml").write_text(asked.replace("learning_rate: ", "learning_rate: 0.5 #"))
     with pytest.raises(
-        ValueError, match="was trained with learning_rate 0.*, its configuration now says 0.5"
+        ValueError, match="config.yaml was edited .*learning_rate was 0.* and is now 0.5"
     ):
         resume(folder)
     (folder / "config.yaml").write_text(asked.replace("\nweight_decay: ", "\nweight_decay: 0.5 #"))
     with pytest.raises(
-        ValueError, match="was trained with weight_decay .*, its configuration now says 0.5"
+        ValueError, match="config.yaml was edited .*weight_decay was 0.* and is now 0.5"
     ):
         resume(folder)
     (folder / "config.yaml").write_text(asked)
@@ -158,6 +157,93 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         resume(folder)
 
 
+def flipped(content, byte, bit=0):
+    content = bytearray(content)
+    content[byte] ^= 1 << bit
+    return bytes(content)
+
+
+def stopped_run(keys, monkeypatch, epoch=1):
+    with monkeypatch.context() as patched:
+        stop_after(epoch, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    return next(file.parent for file in Path("saved").glob("*/training.safetensors"))
+
+
+def test_a_flipped_bit_of_the_state_or_the_weights_is_refused(keys, monkeypatch):
+    folder = stopped_run(keys, monkeypatch)
+    for name in ("training.safetensors", "model.safetensors"):
+        content = (folder / name).read_bytes()
+        for byte in (0, 9, len(content) // 3, len(content) - 1):
+            (folder / name).write_bytes(flipped(content, byte, 3))
+            with pytest.raises(ValueError, match=f"{name} is damaged.*[Ss]tart the run anew"):
+                resume(folder)
+        (folder / name).write_bytes(content)
+    assert resume(folder)["epochs"] == 5
+
+
+def test_missing_weights_and_those_of_another_run_are_refused(keys, monkeypatch):
+    folder = stopped_run(keys, monkeypatch)
+    other = Path(run("DeepFM", "tiny", config_dict=keys | {"seed": 1})[0]["folder"])
+    weights = folder / "model.safetensors"
+    kept = weights.rename(folder / "kept")
+    with pytest.raises(ValueError, match="model.safetensors is missing"):
+        resume(folder)
+    shutil.copy(other / "model.safetensors", weights)
+    with pytest.raises(ValueError, match="model.safetensors is damaged or of another run"):
+        resume(folder)
+    kept.rename(weights)
+    assert resume(folder)["epochs"] == 5
+
+
+def test_weights_take_their_place_once_the_state_knows_them(keys, monkeypatch):
+    """Killed between the two, a run goes on with the old state and the old weights."""
+    keys |= {"valid_metric": "LogLoss", "learning_rate": 0.001}  # better epoch by epoch
+    whole = run("DeepFM", "tiny", config_dict=keys)[0]
+    writes = []
+
+    def write(path, function):
+        if path.name == "training.safetensors" and "model.next.safetensors" in writes[1:]:
+            raise KeyboardInterrupt
+        writes.append(path.name)
+        write_atomically(path, function)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "write_atomically", write)
+        patched.setattr(checkpoint, "write_atomically", write)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys)
+    folder = next(file.parent for file in Path("saved").glob("*/model.next.safetensors"))
+    assert writes[:2] == ["model.next.safetensors", "training.safetensors"]
+    resumed = resume(folder)
+    assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
+    assert not (folder / "model.next.safetensors").exists()
+
+
+def test_lost_rows_and_semantic_ids_are_written_again(keys, monkeypatch, caplog):
+    keys |= SMALL_GENCI
+    whole = run("GenCI", "tiny", config_dict=keys)[0]
+    with monkeypatch.context() as patched:
+        stop_after(1, patched)
+        with pytest.raises(KeyboardInterrupt):
+            run("GenCI", "tiny", config_dict=keys)
+    folder = next(file.parent for file in Path("saved").glob("*/training.safetensors"))
+    rows, codes = folder / "data.safetensors", folder / "semantic_ids/codes.npy"
+    rows.write_bytes(flipped(rows.read_bytes(), -5))
+    codes.unlink()
+    assert resume(folder)["test"] == whole["test"]
+    assert "written again" in caplog.text
+    assert load(folder).evaluate() == whole["test"]
+
+
+def test_a_state_of_an_earlier_version_is_refused_with_what_to_do(keys, monkeypatch):
+    folder = stopped_run(keys, monkeypatch)
+    (folder / "training.safetensors").rename(folder / "training.pt")
+    with pytest.raises(ValueError, match="earlier version.* no digest.* or start it anew"):
+        resume(folder)
+
+
 def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_left(
     keys, monkeypatch, tmp_path, capsys
 ):
@@ -166,7 +252,7 @@ def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_lef
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = Path("saved").iterdir()
-    (folder / ".training.pt-k1ll3d00").write_bytes(b"half")
+    (folder / ".training.safetensors-k1ll3d00").write_bytes(b"half")
     (folder / ".model.safetensors-k1ll3d00").write_bytes(b"half")
     Path(keys["data_path"]).rename(tmp_path / "moved")
     assert main([f"--resume={folder}"]) == 2 and "--data_path" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def outcomes(result):
 
 def test_two_nodes_give_the_trials_of_one_process(data, connection):
     Path("space.test").write_text(
-        "learning_rate choice [0.001, 0.01]\ndropout_prob choice [0.1, 1.5]\n"
+        "learning_rate choice [0.001, 0.01]\nlearner choice ['adam', 'sparse_adam']\n"
     )
     alone = tune("DeepFM", "tiny", "space.test", config_dict=data)
     Path("keys.yaml").write_text(json.dumps(data))
@@ -93,7 +93,7 @@ def test_two_nodes_give_the_trials_of_one_process(data, connection):
         and result["selected"]["test"] == alone["selected"]["test"]
     )
     failed = [record for record in result["trials"] if record["status"] == "failed"]
-    assert len(failed) == 2 and all("dropout_prob: 1.5" in record["error"] for record in failed)
+    assert len(failed) == 2 and all("sparse_adam" in record["error"] for record in failed)
     # The selected one is a finished run, the others keep their configuration and log; as without
     # Ray.
     assert load(result["selected"]["folder"]).evaluate() == result["selected"]["test"]

@@ -201,19 +201,19 @@ def test_a_stopped_trial_of_other_values_is_forgotten_and_one_of_the_same_kept(t
 
 def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
     Path("space.test").write_text(
-        "dropout_prob choice [0.1, 1.5]\nlearning_rate choice [0.001, 0.01]\n"
+        "learner choice ['adam', 'sparse_adam']\nlearning_rate choice [0.001, 0.01]\n"
     )
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
-    failed = [record for record in result["trials"] if record["params"]["dropout_prob"] == 1.5]
+    failed = [record for record in result["trials"] if record["params"]["learner"] == "sparse_adam"]
     assert (
         len(failed) == 2
         and len(result["trials"]) == 4
-        and result["selected"]["params"]["dropout_prob"] == 0.1
+        and result["selected"]["params"]["learner"] == "adam"
     )
     for record in failed:
         assert (
             record["status"] == "failed"
-            and "dropout_prob: 1.5 is not a number" in record["error"]
+            and "learner: 'sparse_adam' is unknown" in record["error"]
             and record["score"] is None
         )
     assert list(table(folders()[0])["error"].notna()) == [
@@ -224,7 +224,7 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
 def test_a_failing_trial_does_not_end_a_bayesian_search(data):
     pytest.importorskip("hyperopt")
     Path("space.test").write_text(
-        "dropout_prob choice [0.1, 1.5]\nlearning_rate uniform 0.001,0.01\n"
+        "learner choice ['adam', 'sparse_adam']\nlearning_rate uniform 0.001,0.01\n"
     )
     result = tune("DeepFM", "tiny", "space.test", config_dict=data, algo="bayes", max_evals=6)
     assert {record["status"] for record in result["trials"]} == {"finished", "failed"} and len(
@@ -336,8 +336,8 @@ def test_values_that_name_no_file_or_need_too_much_of_a_gpu_are_failed_trials(er
 
 
 def test_when_every_trial_fails_the_command_says_so(data, capsys):
-    Path("space.test").write_text("dropout_prob choice [1.5, 2.5]\n")
-    with pytest.raises(NoTrialFinished, match="None of the 2 trials finished.*dropout_prob"):
+    Path("space.test").write_text("learner choice ['adan', 'sparse_adam']\n")
+    with pytest.raises(NoTrialFinished, match="None of the 2 trials finished.*learner"):
         tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
     assert len(table(folder)) == 2 and main([f"--resume_search={folder}"]) == 1
@@ -565,6 +565,20 @@ def test_without_the_library_an_option_says_what_to_install(
         f"{option} needs" in (error := capsys.readouterr().err)
         and f"pip install '{package}'" in error
     )
+
+
+@pytest.mark.parametrize(
+    "option", ["--algo=random", "--algo=bayes", "--tool=Ray", "--algo=exhaustive"]
+)
+def test_every_search_refuses_plain_bounds_where_exponents_belong(option, data, capsys):
+    Path("space.test").write_text("learning_rate loguniform 1e-4,1e-2\n")
+    words = ["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", "--max_evals=2"]
+    assert main([*words, option]) == 2
+    assert (
+        "loguniform takes exponents: for 0.0001 to 0.01 write loguniform -9.21,-4.61."
+        in capsys.readouterr().err
+    )
+    assert not Path("results").exists()
 
 
 def test_without_matplotlib_a_line_says_so(monkeypatch, caplog, tmp_path):

@@ -57,6 +57,8 @@ def test_choices_come_back_as_they_were_written(choices):
 @given(BOUNDS, st.sampled_from(["uniform", "loguniform"]), st.integers(0, 99))
 def test_ranges_hold_every_value_that_is_drawn(bounds, kind, seed):
     low, high = bounds
+    if kind == "loguniform" and (low > 0 or low > -1 and high < 0.5):
+        return  # meant as values
     parameter = parse_space(f"x {kind} {low!r}, {high!r}  # why", "file")["x"]
     assert parameter == {"uniform": Uniform, "loguniform": LogUniform}[kind](low, high)
     value = parameter.rvs(np.random.RandomState(seed))
@@ -65,7 +67,7 @@ def test_ranges_hold_every_value_that_is_drawn(bounds, kind, seed):
 
 
 @given(
-    st.integers(-20, 20), st.integers(1, 20), st.sampled_from([1, 2, 0.5, 0.1]), st.integers(0, 99)
+    st.integers(-20, 20), st.integers(2, 20), st.sampled_from([1, 2, 0.5, 0.1]), st.integers(0, 99)
 )
 def test_steps_are_multiples_and_whole_where_the_step_is(low, width, step, seed):
     parameter = parse_space(f"x quniform {low},{low + width},{step}", "file")["x"]
@@ -129,8 +131,26 @@ def test_a_byte_order_mark_is_skipped_and_another_encoding_is_named_by_its_file(
         ("mu uniform a,b", "low,high"),
         ("mu uniform 2,1", "low below high"),
         ("mu uniform 0,inf", "low below high"),
+        ("mu uniform 1,1", "low below high"),
+        ("mu uniform nan,1", "low below high"),
+        ("mu uniform -1e308,1e308", "more than a number can hold. Narrow the range"),
         ("mu quniform 1,5,0", "q above 0"),
-        ("mu loguniform 0.001,1000", "exponents of e"),
+        ("mu quniform 1,5,-1", "q above 0"),
+        ("mu quniform 1,5,inf", "which are finite"),
+        ("mu quniform 1,5,10", "from 1 to 5 is less than one step. Make q smaller"),
+        ("mu quniform 0,1e300,1e-10", "steps of 1e-10 are lost in rounding.*Make q larger"),
+        (
+            "learning_rate loguniform 1e-4,1e-2",
+            "loguniform takes exponents: for 0.0001 to 0.01 write loguniform -9.21,-4.61",
+        ),
+        ("mu loguniform 0.001,1000", "for 0.001 to 1000 write loguniform -6.91,6.91"),
+        ("mu loguniform 1e-6,1", "for 1e-06 to 1 write loguniform -13.82,0.00"),
+        ("mu loguniform 16,512", "for 16 to 512 write loguniform 2.77,6.24"),
+        ("mu loguniform 0,0.01", "no more than 1 to 1.0101.*write uniform 1,1.0101"),
+        ("mu loguniform -0.01,0.01", "no more than 0.99005 to 1.0101"),
+        ("mu loguniform -1,800", r"e\^800 is no number. Exponents lie between -700 and 700"),
+        ("mu loguniform -1000,-1", r"e\^-1000 is no number"),
+        ("mu choice [" + "[" * 9999, "not a list"),
     ],
 )
 def test_a_bad_line_is_refused_with_its_number(line, message):
@@ -197,3 +217,49 @@ def test_the_file_at_the_top_level_is_the_papers_space():
         5.0,
     )
     assert "learning_rate" in space
+
+
+@pytest.mark.parametrize("bounds", ["-8,-3", "0,9.2", "0.69,2.3", "1,10", "-0.7,0.7", "-700,-1"])
+def test_bounds_that_may_be_exponents_are_taken(bounds):
+    assert isinstance(parse_space(f"mu loguniform {bounds}", "file")["mu"], LogUniform)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("dropout_prob choice [0.1, 1.5]", "dropout_prob: 1.5 is not a number from 0 to below 1"),
+        ("dropout_prob uniform 0,1.5", "dropout_prob: 1.5 is not a number from 0 to below 1"),
+        ("dropout_prob loguniform -3,1", "but dropout_prob: 2.7"),
+        ("weight_decay uniform -1,1", "weight_decay: -1.0 is not a number of at least 0"),
+        ("learning_rate uniform -0.1,0.1", "learning_rate: -0.1 is not a number above 0"),
+        (
+            "num_beams uniform 1,5",
+            "num_beams: 1.0 is not a whole number of at least 1. Whole numbers are drawn by "
+            "quniform, as in quniform 1,5,1.",
+        ),
+        ("num_beams loguniform 0,2", "as in quniform 1,7,1."),
+        (
+            "intent_layers quniform 1,5,2",
+            "'intent_layers' is searched over uniform from 0 to 4 in steps of 2, but "
+            "intent_layers: 0 is not a whole number of at least 1",
+        ),
+        ("num_beams quniform 1,5,0.5", "num_beams: 1.0 is not a whole number"),
+        ("mlp_hidden_size choice [64, 128]", "mlp_hidden_size: 64 is not a list"),
+        ("mlp_hidden_size uniform 1,5", "mlp_hidden_size: 1.0 is not a list"),
+        ("sr_loss choice ['bce', 'ce']", "sr_loss: 'ce' is not one of bce, mse"),
+        ("preload_weight choice [1, 2]", "this key does nothing here"),
+        ("loss_type choice ['CE', 'BPR']", "this key does nothing here. CTR models use"),
+    ],
+)
+def test_values_that_the_key_does_not_take_are_refused_before_any_trial(line, message):
+    with pytest.raises(ValueError, match="^file: '") as error:
+        check_space(parse_space(line, "file"), Config("GenCI", "ml-100k"), "file")
+    assert message in str(error.value)
+
+
+def test_an_excluded_end_that_no_draw_meets_is_taken_and_one_choice_is_said(caplog):
+    space = parse_space(
+        "dropout_prob uniform 0,1\nlearning_rate uniform 0,1\nmu choice [1]", "file"
+    )
+    check_space(space, Config("GenCI", "ml-100k"), "file")
+    assert "'mu' has one choice, 1, so that the search does not vary it" in caplog.text

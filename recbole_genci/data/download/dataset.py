@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import logging
 import os
 import shutil
@@ -39,8 +40,15 @@ def check_dataset(config: Config) -> None:
         ValueError: neither a folder under ``data_path`` nor a name that can be downloaded.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
-    if folder.is_dir() or name in known_downloads():
+    if folder.is_dir():
         return
+    _check_data_path(folder.parent, name)
+    if name in known_downloads():
+        return
+    if folder.parent.is_file():
+        raise ValueError(
+            f"data_path: {folder.parent} is a file. Give the folder that holds {name}/."
+        )
     here = sorted({file.parent.name for file in folder.parent.glob("*/*.inter")})
     raise ValueError(
         f"dataset: there is no folder {folder}, and '{name}' is no name that can be downloaded."
@@ -49,6 +57,17 @@ def check_dataset(config: Config) -> None:
         "python -m recbole_genci.data.prepare makes them from MovieLens' and Amazon's published "
         f"files. Found there: {', '.join(here) or 'nothing'}. Relative paths start at {Path.cwd()}."
     )
+
+
+def _check_data_path(folder: Path, name: str) -> None:
+    """Refuse a ``data_path`` that is the folder of the dataset itself."""
+    if any(folder.glob(f"{glob.escape(name)}*.inter")):
+        above = folder.absolute().parent
+        rename = "" if folder.absolute().name == name else f", and call this one {above / name}"
+        raise ValueError(
+            f"data_path: {folder} is the folder of the dataset itself. Give the folder above it, "
+            f"--data_path={above}{rename}."
+        )
 
 
 def find_or_download(dataset: Dataset, folder: Path) -> None:

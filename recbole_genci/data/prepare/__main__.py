@@ -32,7 +32,7 @@ from recbole_genci.data.prepare.build import RawDataset, build_dataset
 from recbole_genci.data.prepare.movielens import MovieLens
 from recbole_genci.data.prepare.output import check_target
 from recbole_genci.data.prepare.report import describe, next_command
-from recbole_genci.utils import interrupts
+from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.validation import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
@@ -98,33 +98,29 @@ def read_arguments(argv: Sequence[str]) -> dict:
     return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
 
 
-@interrupts.answered
-def main(argv: Sequence[str]) -> int:
+@answering
+def main(argv: Sequence[str]) -> Work:
     """Prepare one dataset; return the exit status.
 
     An error is one sentence on stderr and exit status 2, and leaves no folder.
     """
     if "--help" in argv or not argv:
         print(__doc__)
-        return 0 if argv else 2
-    try:
-        words = read_arguments(argv)
-        folder = Path(words["output"]) / words["dataset"]
-        check_target(folder, words["overwrite"])
-        if words["format"] == "movielens":
-            raw: RawDataset = MovieLens(Path(str(words["input"])), words["max_malformed"])
-        else:
-            metadata = Path(str(words["meta"])) if words.get("meta") else None
-            raw = Amazon(
-                words["format"], Path(str(words["interactions"])), metadata, words["max_malformed"]
-            )
-        provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
-    except (ValueError, OSError) as error:
-        print(f"recbole_genci: {error}", file=sys.stderr)
-        return 2
+        return lambda: 0 if argv else 2
+    words = read_arguments(argv)
+    folder = Path(words["output"]) / words["dataset"]
+    check_target(folder, words["overwrite"])
+    if words["format"] == "movielens":
+        raw: RawDataset = MovieLens(Path(str(words["input"])), words["max_malformed"])
+    else:
+        metadata = Path(str(words["meta"])) if words.get("meta") else None
+        raw = Amazon(
+            words["format"], Path(str(words["interactions"])), metadata, words["max_malformed"]
+        )
+    provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
     print(describe(provenance, folder))
     print(f"Next: {next_command(folder, raw.properties)}")
-    return 0
+    return lambda: 0
 
 
 if __name__ == "__main__":

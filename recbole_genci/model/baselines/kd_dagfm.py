@@ -18,11 +18,7 @@ from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.layout import WEIGHTS_FILE
 from recbole_genci.utils.weights import load_weights
 
-_CHOICES = {
-    "teacher": {"CrossNet": CrossNet, "CIN": CIN},
-    "phase": dict.fromkeys(("teacher_training", "distillation", "finetuning")),
-    "type": dict.fromkeys(("inner", "outer")),
-}
+_TEACHERS = {"CrossNet": CrossNet, "CIN": CIN}
 
 
 class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
@@ -40,14 +36,11 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         # This skips the __init__ between, which evaluates and unpickles.
         ContextRecommender.__init__(self, config, dataset)
-        _check_choices(config)
         self.phase, self.alpha, self.beta = config["phase"], config["alpha"], config["beta"]
         self.warm_up = config["warm_up"]
         config["feature_num"] = self.num_feature_field
         self.student_network = DAGFM(config)
-        self.teacher_network = _CHOICES["teacher"][config["teacher"]](
-            self.get_teacher_config(config)
-        )
+        self.teacher_network = _TEACHERS[config["teacher"]](self.get_teacher_config(config))
         self.loss_fn = nn.BCELoss()
         self.apply(xavier_normal_initialization)
 
@@ -56,10 +49,9 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
         """Refuse settings that fit no phase, before rows are read.
 
         Raises:
-            ValueError: a teacher, phase or type that there is not, or a phase without ``warm_up``.
+            ValueError: a phase without ``warm_up``, or a ``warm_up`` that is no file of weights.
             FileNotFoundError: ``warm_up`` is neither a run's folder nor a file.
         """
-        _check_choices(config)
         if config["phase"] == "teacher_training":
             return
         if not config["warm_up"]:
@@ -98,11 +90,3 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
 def _weights_file(warm_up: str) -> Path:
     path = Path(str(warm_up))
     return path / WEIGHTS_FILE if path.is_dir() else path
-
-
-def _check_choices(config: ConfigLike) -> None:
-    for key, choices in _CHOICES.items():
-        if not isinstance(config[key], str) or config[key] not in choices:
-            raise ValueError(
-                f"{key}: {config[key]!r} is not one of {', '.join(choices)}, which KD_DAGFM has."
-            )

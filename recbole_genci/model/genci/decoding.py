@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-MAX_CELLS = 2**27  # dense table of half a gigabyte in int32; a larger trie is kept as CSR
 
 
 class Beams(NamedTuple):
@@ -27,34 +26,41 @@ class Beams(NamedTuple):
     items: Tensor  # [U, k] int64 row number in the table of codes, -1 where invalid
 
 
+def decoded_levels(level_sizes: Sequence[int]) -> int:
+    """Number of levels that need a decoder: the last ones that have a single code need none.
+
+    Their log-probability is 0 whatever the scores. At least 1.
+    """
+    levels = len(level_sizes)
+    while levels > 1 and level_sizes[levels - 1] == 1:
+        levels -= 1
+    return levels
+
+
 class Trie(nn.Module):
-    """All prefixes of an item code table: a dense transition table, or CSR where that would be too
-    large.
+    """All prefixes of an item code table, in compressed sparse rows.
 
     State 0 is the root; the states of one depth are numbered consecutively *in lexicographic order
-    of their prefix*, which is what makes ties in the search deterministic. Dense: ``next_state
-    [states above the leaves, max K]`` (int32) is -1 where the corpus has no such code; a transition
-    is one look-up. CSR: the children of state s are the states ``first_child[s] .. first_child[s +
-    1] - 1``, and ``code_of [states]`` is the code that leads to each, so that memory grows with the
-    number of prefixes only. No buffer is saved: the semantic-ID artifact is their source.
+    of their prefix*, which is what makes ties in the search deterministic. The children of state s
+    are the states ``first_child[s] .. first_child[s + 1] - 1``, and ``code_of [states]`` is the
+    code that leads to each: memory grows with the number of prefixes, and a search compares the
+    codes that the corpus has (in ml-1m 14 of 256 on the second level, 1 on the third). No buffer is
+    saved: the semantic-ID artifact is their source.
 
     Args:
         codes: ``[I, N]`` int64, one unique row per item.
         level_sizes: K_n per level; by default the largest code of each level plus one.
-        max_cells: the largest dense table; beyond it the trie is kept as CSR.
     Raises:
         ValueError: wrong shape or type, no item, a code out of range, or two items with the same
             codes.
     """
 
     leaf_item: Tensor
-    next_state: Tensor
+    has_one_item: Tensor
     first_child: Tensor
     code_of: Tensor
 
-    def __init__(
-        self, codes: Tensor, level_sizes: Sequence[int] | None = None, *, max_cells: int = MAX_CELLS
-    ):
+    def __init__(self, codes: Tensor, level_sizes: Sequence[int] | None = None):
         super().__init__()
         if codes.dim() != 2 or codes.dtype != torch.int64 or codes.numel() == 0:
             raise ValueError(
@@ -86,8 +92,9 @@ class Trie(nn.Module):
         prefix = torch.zeros(
             items, dtype=torch.int64, device=codes.device
         )  # number of the row's prefix in its depth
-        edges, counts = [], [1]
+        edges, counts, walks = [], [1], []
         for level, size in enumerate(sizes):
+            walks.append(sum(counts[:-1]) + prefix)
             key, prefix = torch.unique(
                 prefix * size + codes[:, level], return_inverse=True
             )  # sorted: lexicographic
@@ -100,80 +107,48 @@ class Trie(nn.Module):
                 f"{items - counts[-1]} items repeat another item's codes, e.g. rows {rows}: "
                 f"{codes[rows[0]].tolist()}"
             )
-        inner, width = sum(counts[:-1]), max(sizes)
+        inner = sum(counts[:-1])
         starts = [sum(counts[:depth]) for depth in range(levels + 1)]
         item = torch.empty(items, dtype=torch.int64, device=codes.device)
         item[prefix] = torch.arange(items, device=codes.device)
         self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
+        self.decoded_levels = decoded_levels(sizes)
         self.register_buffer("leaf_item", item, persistent=False)
+        # Items below each state above the leaves: the rows' prefixes, counted depth by depth.
+        below = torch.bincount(torch.cat(walks), minlength=inner)
+        self.register_buffer("has_one_item", below == 1, persistent=False)
         # Numbered depth by depth and in lexicographic order, the edges are the states they lead to,
         # 1, 2, 3, ...
         parents = torch.cat([starts[level] + parent for level, (parent, _) in enumerate(edges)])
         code_of = torch.cat([codes.new_full((1,), -1), *(code for _, code in edges)])
-        self.is_dense = inner * width <= max_cells
-        if self.is_dense:
-            table = torch.full((inner, width), -1, dtype=torch.int32, device=codes.device)
-            table[parents, code_of[1:]] = torch.arange(
-                1, len(code_of), dtype=torch.int32, device=codes.device
-            )
-            self.register_buffer("next_state", table, persistent=False)
-        else:
-            children = torch.bincount(parents, minlength=inner)
-            self.most_children = [
-                int(children[starts[depth] : starts[depth + 1]].max()) for depth in range(levels)
-            ]
-            first = 1 + torch.cat([children.new_zeros(1), children.cumsum(0)])
-            self.register_buffer("first_child", first.int(), persistent=False)
-            self.register_buffer("code_of", code_of.int(), persistent=False)
+        children = torch.bincount(parents, minlength=inner)
+        self.most_children = [
+            int(children[starts[depth] : starts[depth + 1]].max()) for depth in range(levels)
+        ]
+        first = 1 + torch.cat([children.new_zeros(1), children.cumsum(0)])
+        self.register_buffer("first_child", first, persistent=False)
+        self.register_buffer("code_of", code_of, persistent=False)
 
-    def following(self, states: Tensor, level: int) -> Tensor:
-        """Next states ``[..., K_level]`` (int32, -1 = not allowed) of ``states [...]`` at depth
-        ``level``.
+    def continuations(self, states: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """What may follow each of ``states [...]`` at depth ``level``.
+
+        Returns:
+            codes ``[..., C]`` and the states that they lead to, C the most children at this depth;
+            behind a state's own children the code is 0 and the state -1.
         """
-        size = self.level_sizes[level]
-        if self.is_dense:
-            table = (
-                self.next_state if size == self.next_state.shape[1] else self.next_state[:, :size]
-            )
-            return table[states]
-        first, end = (
-            self.first_child[states].unsqueeze(-1),
-            self.first_child[states + 1].unsqueeze(-1),
+        child = self.first_child[states].unsqueeze(-1) + torch.arange(
+            self.most_children[level], device=states.device
         )
-        child = first + torch.arange(
-            self.most_children[level], dtype=torch.int32, device=states.device
-        )
-        real = child < end
-        child = torch.where(real, child, 0)
-        code = torch.where(
-            real, self.code_of[child], size
-        ).long()  # what is no child goes into a last column, cut off
-        result = torch.full((*states.shape, size + 1), -1, dtype=torch.int32, device=states.device)
-        return result.scatter_(-1, code, child)[..., :size]
+        real = child < self.first_child[states + 1].unsqueeze(-1)
+        codes = self.code_of[torch.where(real, child, 1)]
+        return codes.where(real, 0), child.where(real, -1)
 
     def items(self, leaves: Tensor) -> Tensor:
         """Item row numbers of leaf states, same shape, int64."""
         return self.leaf_item[leaves - self.starts[-1]]
 
-    def forward(self, codes: Tensor) -> Tensor:
-        """Item row numbers ``[...]`` of complete ``codes [..., N]``, -1 where no item has them."""
-        states = torch.zeros(codes.shape[:-1], dtype=torch.int64, device=codes.device)
-        found = torch.ones_like(states, dtype=torch.bool)
-        for level, size in enumerate(self.level_sizes):
-            code = codes[..., level]
-            found = found & (code >= 0) & (code < size)
-            following = (
-                self.following(states, level)
-                .gather(-1, torch.where(found, code, 0).unsqueeze(-1))
-                .squeeze(-1)
-            )
-            found = found & (following >= 0)
-            # A failed row walks on from some state of the next depth, and stays failed.
-            states = torch.where(found, following.long(), self.starts[level + 1])
-        return torch.where(found, self.items(torch.where(found, states, self.starts[-1])), -1)
 
-
-LogitsFn = Callable[[int, Tensor, Tensor | None], Tensor]
+LogitsFn = Callable[[int, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
@@ -208,15 +183,17 @@ def beam_search(
     """The ``num_beams`` most probable items of each row, by level-wise beam search under ``trie``.
 
     With ``num_beams`` at least the number of items nothing is ever pruned and the ranking is exact.
+    The last levels that have a single code are not scored (see :func:`decoded_levels`).
     Equal scores are ordered by their codes, smaller first. Where a row has fewer continuations than
     beams the rest is marked invalid; no item is invented.
 
     Args:
         logits_fn: called once per level as ``(level, prefix [U, k', level] int64, parent [U, k'] or
-            None)`` and returns float32 unnormalised scores ``[U, k', K_level]``. ``parent`` says
-            which of the previous call's beams each prefix extends (None at level 0, where k' = 1).
-            k' grows only as far as the corpus has prefixes; slots beyond a row's valid beams hold
-            some legal prefix whose scores are ignored.
+            None, undecided [U, k'])`` and returns float32 unnormalised scores ``[U, k',
+            K_level]``. ``parent`` says which of the previous call's beams each prefix extends (None
+            at level 0, where k' = 1). k' grows only as far as the corpus has prefixes; slots beyond
+            a row's valid beams hold some legal prefix whose scores are ignored. Where ``undecided``
+            is False one item is left, and any finite scores do; so for all that extends it.
         trie: the corpus.
         num_rows: U.
         num_beams: k >= 1; may exceed the codes of a level and the number of items.
@@ -231,29 +208,33 @@ def beam_search(
     scores = torch.zeros(num_rows, 1, device=device)
     prefix = torch.empty(num_rows, 1, 0, dtype=torch.int64, device=device)
     parent, valid = None, torch.ones_like(states, dtype=torch.bool)
-    for level, size in enumerate(trie.level_sizes):
-        logits = logits_fn(level, prefix, parent)
+    for level, size in enumerate(trie.level_sizes[: trie.decoded_levels]):
+        logits = logits_fn(level, prefix, parent, valid & ~trie.has_one_item[states])
         if logits.shape != (num_rows, states.shape[1], size) or logits.dtype != torch.float32:
             expected = (num_rows, states.shape[1], size)
             raise ValueError(
                 f"level {level}: expected float32 {expected}, got {logits.dtype} "
                 f"{tuple(logits.shape)}"
             )
-        following = trie.following(states, level)  # [U, k', K]
-        allowed = following >= 0
-        totals = (constrained_log_probs(logits, allowed) + scores.unsqueeze(-1)).flatten(1)
-        width = min(num_beams, trie.counts[level + 1], totals.shape[1])
+        codes, following = trie.continuations(states, level)  # [U, k', C]
+        log_probs = constrained_log_probs(logits.gather(-1, codes), following >= 0)
+        totals = (log_probs + scores.unsqueeze(-1)).flatten(1)
         following = following.flatten(1)
+        width = min(num_beams, trie.counts[level + 1], totals.shape[1])
         chosen = _ranking_key(totals, following).topk(width, 1).indices  # [U, width], sorted
-        parent, code = chosen // size, chosen % size
-        valid = valid.gather(1, parent) & allowed.flatten(1).gather(1, chosen)
+        parent, code = chosen // codes.shape[-1], codes.flatten(1).gather(1, chosen)
+        reached = following.gather(1, chosen)
+        valid = valid.gather(1, parent) & (reached >= 0)
         # An unused slot walks along the first prefix: a state with children, so that its softmax is
         # defined.
-        states = torch.where(valid, following.gather(1, chosen).long(), trie.starts[level + 1])
+        states = torch.where(valid, reached, trie.starts[level + 1])
         scores = totals.gather(1, chosen).masked_fill(~valid, -torch.inf)
         prefix = torch.cat(
             [prefix.gather(1, parent.unsqueeze(-1).expand(-1, -1, level)), code.unsqueeze(-1)], -1
         )
+    for _ in range(trie.decoded_levels, levels):  # every state has one child, by code 0
+        states = trie.first_child[states]
+    prefix = F.pad(prefix, (0, levels - trie.decoded_levels))
     missing = num_beams - states.shape[1]
     prefix = prefix.masked_fill(~valid.unsqueeze(-1), -1)
     items = torch.where(valid, trie.items(states), -1)

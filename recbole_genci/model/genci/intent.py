@@ -13,9 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.genci.decoding import Beams, Trie, beam_search, evaluation_mode
-from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
+from recbole_genci.model.genci.decoding import (
+    Beams,
+    Trie,
+    beam_search,
+    decoded_levels,
+    evaluation_mode,
+)
+from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder, padding_bias
 from recbole_genci.model.layers.device import on_cpu
+
+# Each undecided beam reads a copy of its history's states, which pays below this share of them.
+MOST_UNDECIDED = 0.75
 
 
 class EncodedHistory(NamedTuple):
@@ -234,10 +243,11 @@ class IntentGenerator(nn.Module):
             zero = self.token_embedding.weight[0].sum().mul(0)
             return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
         hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
-        by_level = [
-            F.cross_entropy(self._logits(hidden[:, n], n), codes[:, n], reduction=reduction)
-            for n in levels
-        ]
+        # A level that is not decoded has one code, so that its score does not matter.
+        certain = hidden.new_zeros(len(codes), 1)
+        scores = [self._logits(each, n) for n, each in enumerate(hidden.unbind(1))]
+        scores += [certain] * (len(levels) - len(scores))
+        by_level = [F.cross_entropy(scores[n], codes[:, n], reduction=reduction) for n in levels]
         losses = torch.stack(by_level, -1)
         return (
             losses
@@ -256,8 +266,8 @@ class IntentGenerator(nn.Module):
     def _teacher_forced(
         self, encoded: EncodedHistory, history_index: Tensor, codes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Decoder states ``[P, N, m]``, codes ``[P, N]`` and the order both are in (None = as
-        given).
+        """Decoder states ``[P, D, m]`` of the D decoded levels, codes ``[P, N]`` and the order both
+        are in (None = as given).
 
         Rows sorted by history read the encoder states in place when every history has as many
         targets; otherwise each row's states are gathered once for the whole stack.
@@ -273,10 +283,9 @@ class IntentGenerator(nn.Module):
                 memory.index_select(0, history_index),
                 mask.index_select(0, history_index),
             )
-        tokens = torch.cat(
-            [codes.new_full((len(codes), 1), self.start_token), codes[:, :-1] + self.offsets[:-1]],
-            1,
-        )
+        read = decoded_levels(self.level_sizes) - 1
+        start = codes.new_full((len(codes), 1), self.start_token)
+        tokens = torch.cat([start, codes[:, :read] + self.offsets[:read]], 1)
         hidden, _ = self.decoder(self._embed(tokens), memory, mask)
         return hidden, codes, order
 
@@ -307,24 +316,68 @@ class IntentGenerator(nn.Module):
             raise ValueError(
                 f"the trie has level sizes {trie.level_sizes}, the generator {self.level_sizes}"
             )
-        rows, width = len(encoded.states), 1
-        past: Past | None = None
-
-        def logits(level: int, prefix: Tensor, parent: Tensor | None) -> Tensor:
-            nonlocal past, width
-            if parent is None:
-                tokens = prefix.new_full((rows, 1), self.start_token)
-            else:
-                tokens = prefix[:, :, -1].reshape(-1, 1) + self.offsets[level - 1]
-                if width > 1 or parent.shape[1] > 1:
-                    source = (
-                        parent + width * torch.arange(rows, device=parent.device).unsqueeze(1)
-                    ).flatten()
-                    assert past is not None  # of the position before
-                    past = past.of_rows(source)
-                width = parent.shape[1]
-            hidden, past = self.decoder(self._embed(tokens), encoded.states, encoded.mask, past)
-            return self._logits(hidden.view(rows, width, self.width), level)
-
+        steps = _Steps(self, encoded)
         with evaluation_mode(self.decoder):
-            return beam_search(logits, trie, rows, num_beams, encoded.states.device)
+            return beam_search(
+                steps.logits, trie, len(encoded.states), num_beams, encoded.states.device
+            )
+
+
+class _Steps:
+    """The decoder's steps of one search.
+
+    On a CPU decided beams are left out where they are many. A GPU would have to be waited for, and
+    does not gain.
+    """
+
+    def __init__(self, generator: IntentGenerator, encoded: EncodedHistory) -> None:
+        self.generator, self.encoded = generator, encoded
+        self.past: Past | None = None
+        self.width = 1  # k' of the last step
+        self.place: Tensor | None = None  # [U * k'] of the last step's beams in `past`; None: all
+
+    def logits(
+        self, level: int, prefix: Tensor, parent: Tensor | None, undecided: Tensor
+    ) -> Tensor:
+        """Scores ``[U, k', K_level]`` as :func:`beam_search` asks for them."""
+        model, (states, _, mask) = self.generator, self.encoded
+        rows, width = undecided.shape
+        if parent is None:
+            tokens = prefix.new_full((rows, 1), model.start_token)
+        else:
+            tokens = prefix[:, :, -1].reshape(-1, 1) + model.offsets[level - 1]
+            first = self.width * torch.arange(rows, device=parent.device).unsqueeze(1)
+            beam = (parent + first).flatten()  # of the last step, that each beam extends
+            self.width = width
+            if on_cpu(states) and (
+                self.place is not None or undecided.sum() < MOST_UNDECIDED * undecided.numel()
+            ):
+                return self._undecided_logits(level, tokens, beam, undecided)
+            assert self.past is not None
+            if width > 1 or parent.shape[1] > 1:
+                self.past = self.past.of_rows(beam)
+        hidden, self.past = model.decoder(model._embed(tokens), states, mask, self.past)
+        return model._logits(hidden.view(rows, width, model.width), level)
+
+    def _undecided_logits(
+        self, level: int, tokens: Tensor, beam: Tensor, undecided: Tensor
+    ) -> Tensor:
+        """The same with a step for the undecided beams only; 0 for the others."""
+        assert self.past is not None
+        model, (states, _, mask) = self.generator, self.encoded
+        chosen = undecided.flatten().nonzero().squeeze(1)
+        logits = states.new_zeros(undecided.numel(), model.level_sizes[level])
+        if len(chosen) == 0:
+            return logits.view(*undecided.shape, -1)
+        history = chosen // undecided.shape[1]
+        source = beam[chosen] if self.place is None else self.place[beam[chosen]]
+        past = self.past.of_rows(source)._replace(
+            memory_bias=padding_bias(mask[history], states.dtype)
+        )
+        hidden, self.past = model.decoder(
+            model._embed(tokens[chosen]), states[history], mask[history], past
+        )
+        self.place = torch.empty_like(beam)  # never read where a beam is decided
+        self.place[chosen] = torch.arange(len(chosen))
+        logits[chosen] = model._logits(hidden.squeeze(1), level)
+        return logits.view(*undecided.shape, -1)

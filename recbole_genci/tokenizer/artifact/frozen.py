@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.tokenizer.artifact.files import read_texts, read_weights
+from recbole_genci.tokenizer.artifact.files import REBUILD, WEIGHTS, read_texts, read_weights
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.encoders import (
     check_encoder,
@@ -79,11 +79,24 @@ def read_frozen(folder: Path) -> Artifact:
     return Artifact(ids, read_texts(folder), read_weights(folder))
 
 
-def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
+def quantizer_from_weights(weights: Mapping[str, Tensor], folder: Path) -> ResidualQuantizer:
     """The quantiser of an artifact, in eval mode and float64.
 
     In float64 the batching of rows can change codes only at ties.
+
+    Raises:
+        ValueError: the weights in ``folder`` are not those of a quantiser.
     """
+    try:
+        return _quantizer(weights)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(
+            f"{folder / WEIGHTS} does not hold the weights of a quantiser ({reason}). {REBUILD}"
+        ) from error
+
+
+def _quantizer(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
     books = [
         weights[f"codebooks.{level}.codes"].shape
         for level in range(sum(k.endswith(".codes") for k in weights))

@@ -26,7 +26,8 @@ from recbole_genci.tokenizer.artifact.files import (
     read_text_digests,
 )
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
-from recbole_genci.tokenizer.encoding.text import ItemTable, read_field_names, read_items
+from recbole_genci.tokenizer.encoding.text import ItemTable, read_items
+from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import write_atomically
 
 PUBLISHED = "published"  # entry of the manifest
@@ -142,7 +143,8 @@ class Fit(NamedTuple):
         return self.items - len(self.absent) - len(self.differing)
 
 
-def _fit(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
+def fit_of(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
+    """How a catalogue compares to semantic IDs whose items' texts, or their digests, are known."""
     row = {token: number for number, token in enumerate(published.ids.item_tokens)}
     there = [token for token in tokens if token in row]
     texts = table.texts(published.text_fields, there).texts
@@ -162,6 +164,7 @@ def best_fit(
     tokens: Sequence[str] | None,
     field_separator: str,
     encoding: str,
+    seq_separator: str = " ",
 ) -> Fit | None:
     """The published semantic IDs that fit the most items of a catalogue, by id and text; None if
     none has any of its items.
@@ -172,17 +175,18 @@ def best_fit(
         tokens: raw ids of the catalogue; None for all items of the file.
         field_separator: separator of the .item file.
         encoding: encoding of the .item file.
+        seq_separator: stands between the entries of a sequence of the .item file.
 
     Raises:
         ValueError: published IDs are damaged, or the .item file is malformed.
     """
-    fields = set(read_field_names(item_file, field_separator, encoding))
+    fields = set(read_header(item_file, field_separator, encoding))
     candidates = [read_published(folder) for folder in published_folders()]
     candidates = [published for published in candidates if set(published.text_fields) <= fields]
     if not candidates:  # no need to read a large file
         return None
-    table = read_items(item_file, item_id_field, field_separator, encoding)
+    table = read_items(item_file, item_id_field, field_separator, encoding, seq_separator)
     tokens = list(table.rows) if tokens is None else tokens
-    fits = [_fit(published, table, tokens) for published in candidates]
+    fits = [fit_of(published, table, tokens) for published in candidates]
     fits = [fit for fit in fits if len(fit.absent) < fit.items]
     return max(fits, key=lambda fit: (fit.equal, -len(fit.absent)), default=None)

@@ -12,13 +12,14 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from recbole_genci.tokenizer.encoding.limit import TextLimit, cut_texts
 from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
 from recbole_genci.tokenizer.encoding.sampled_lsa import SampledLatentSemanticAnalysis
 from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
@@ -182,7 +183,8 @@ def encoder_revision(encoder: str, ids_file: str | None = None) -> str:
 
 def _encode_sentences(
     texts: list[str], encoder: str, batch_size: int, device: str, progress: BuildProgress
-) -> np.ndarray:
+) -> tuple[np.ndarray, tuple[int, np.ndarray] | None]:
+    """Vectors ``[I, D]``, and what `cut_texts` says of the texts."""
     check_encoder(encoder)
     from sentence_transformers import SentenceTransformer
 
@@ -208,13 +210,14 @@ def _encode_sentences(
         # encode reports no batches, but its first module is called once for each.
         first = next(iter(model.children()))
         first.register_forward_hook(lambda *_: steps.advance())
-        return model.encode(
+        vectors = model.encode(
             texts,
             batch_size=batch_size,
             show_progress_bar=False,
             convert_to_numpy=True,
             normalize_embeddings=True,
         )
+    return vectors, cut_texts(model, texts)
 
 
 def latent_semantic_analysis(
@@ -233,6 +236,7 @@ def encode_texts(
     seed: int = 2020,
     device: str = "cpu",
     progress: BuildProgress = SILENT,
+    on_limit: Callable[[TextLimit], None] | None = None,
 ) -> np.ndarray:
     """Embed texts in vectors of length 1 (0 for a text without a word that the encoder knows).
 
@@ -246,6 +250,8 @@ def encode_texts(
         seed: seed of the randomised SVD. The global random state is neither used nor changed.
         device: where a sentence-transformers model runs.
         progress: receives the steps of one stage.
+        on_limit: called with how many texts the encoder has cut, if it has a limit; None warns if
+            it has cut some.
 
     Returns:
         ``[I, D]`` float32.
@@ -265,8 +271,15 @@ def encode_texts(
         # Each distinct text is encoded once, since batches would round equal texts differently.
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         with torch.random.fork_rng(devices=[]):
-            vectors = _encode_sentences(list(distinct), encoder, batch_size, device, progress)
-        vectors = vectors[[distinct[text] for text in texts]]
+            vectors, cut = _encode_sentences(list(distinct), encoder, batch_size, device, progress)
+        rows = [distinct[text] for text in texts]
+        vectors = vectors[rows]
+        if cut is not None:
+            limit = TextLimit(cut[0], int(cut[1][rows].sum()), len(texts))
+            if on_limit is not None:
+                on_limit(limit)
+            elif limit.cut:
+                _logger.warning(limit.sentence)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):

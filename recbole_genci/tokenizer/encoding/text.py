@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import html
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from recbole_genci.utils.atomic_files import line_of_row, read_atomic_file, read_header
 
 _logger = logging.getLogger(__name__)
 
@@ -25,77 +26,36 @@ def shorten(text: str, most: int = 120) -> str:
     return f"{cut.rpartition(' ')[0] or cut}..."
 
 
-def _field_names(header: str, field_separator: str) -> list[str]:
-    return [field.rsplit(":", 1)[0] for field in header.split(field_separator)]
-
-
-def read_field_names(
-    item_file: Path, field_separator: str = "\t", encoding: str = "utf-8"
-) -> list[str]:
-    """The columns of an .item file, from its first line; [] if the encoding is unknown.
-
-    Reading the whole file will raise the error about the encoding.
-    """
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        return []
-    with Path(item_file).open(encoding=encoding, errors="replace", newline="\n") as lines:
-        return _field_names(lines.readline().rstrip("\r\n").removeprefix("\ufeff"), field_separator)
-
-
-def _read_rows(
-    item_file: Path, field_separator: str, encoding: str
-) -> tuple[list[str], list[list[str]]]:
-    """Field names and data rows of an atomic file, in which nothing is quoted.
-
-    Pandas is not used, because it reads texts such as "NA" or "null" as missing values.
-    """
-    if not item_file.is_file():
-        raise FileNotFoundError(
-            f"The item file {item_file} does not exist. Semantic IDs are built from item texts: "
-            "put the dataset's atomic .item file there, or point `data_path` at the folder that "
-            "has it."
-        )
-    try:
-        content = item_file.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{item_file} is not valid {encoding} (byte {error.start}). Set the config key "
-            "`encoding` to the file's encoding, or convert the file."
-        ) from error
-    # Only \n ends a line: str.splitlines would also cut at characters such as U+2028 inside a text.
-    lines = [line.rstrip("\r") for line in content.removeprefix("\ufeff").split("\n")]
-    names = _field_names(lines[0], field_separator)
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line:
-            continue
-        values = line.split(field_separator)
-        if len(values) != len(names):
-            raise ValueError(
-                f"{item_file}, line {number}: {len(values)} values for the {len(names)} fields "
-                f"{names}. Fix the line, or set the config key `field_separator` (now "
-                f"{field_separator!r}) to the one the file uses."
-            )
-        rows.append(values)
-    return names, rows
-
-
 class ItemTable(NamedTuple):
     """The rows of an .item file.
 
     Attributes:
         file: the file.
-        fields: names of its columns.
+        header: its columns, ``{field: type}``.
         id_field: the column of raw item ids.
-        rows: each item's values, in the order of ``fields``.
+        rows: each item's values, in the order of ``header``.
+        seq_separator: stands between the entries of a sequence.
     """
 
     file: Path
-    fields: list[str]
+    header: Mapping[str, str]
     id_field: str
     rows: dict[str, list[str]]
+    seq_separator: str = " "
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.header)
+
+    def _text(self, values: Sequence[str], column: int) -> str:
+        """One value as text; the entries of a sequence are divided by commas, or by the spaces that
+        divide them in the file.
+        """
+        value = values[column]
+        if self.seq_separator.strip() and self.header[self.fields[column]].endswith("_seq"):
+            value = ", ".join(filter(None, map(str.strip, value.split(self.seq_separator))))
+        return clean_text(value)
 
     def texts(self, text_fields: Sequence[str], item_tokens: Sequence[str]) -> ItemTexts:
         """One text per item, in the order of ``item_tokens``; see `read_item_texts`."""
@@ -110,9 +70,9 @@ class ItemTable(NamedTuple):
             values = self.rows.get(token)
             text = ""
             if values is not None:
-                text = ". ".join(filter(None, (clean_text(values[c]) for c in text_columns)))
+                text = ". ".join(filter(None, (self._text(values, c) for c in text_columns)))
                 if not text:
-                    others = ((self.fields[c], clean_text(values[c])) for c in other_columns)
+                    others = ((self.fields[c], self._text(values, c)) for c in other_columns)
                     text = ". ".join(f"{name}: {value}" for name, value in others if value)
                     from_others += bool(text)
             if not text:
@@ -137,7 +97,11 @@ class ItemTexts(NamedTuple):
 
 
 def read_items(
-    item_file: Path, item_id_field: str, field_separator: str = "\t", encoding: str = "utf-8"
+    item_file: Path,
+    item_id_field: str,
+    field_separator: str = "\t",
+    encoding: str = "utf-8",
+    seq_separator: str = " ",
 ) -> ItemTable:
     """Read an .item file; arguments as for `read_item_texts`.
 
@@ -147,21 +111,30 @@ def read_items(
             listed twice, or the file has another encoding.
     """
     item_file = Path(item_file)
-    names, rows = _read_rows(item_file, field_separator, encoding)
-    if item_id_field not in names:
+    if not item_file.is_file():
+        raise FileNotFoundError(
+            f"The item file {item_file} does not exist. Semantic IDs are built from item texts: "
+            "put the dataset's atomic .item file there, or point `data_path` at the folder that "
+            "has it."
+        )
+    header = read_header(item_file, field_separator, encoding)
+    names = list(header)
+    if item_id_field not in header:
         raise ValueError(
             f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config "
             "key `ITEM_ID_FIELD` to the item id column."
         )
+    cells = read_atomic_file(item_file, names, header, field_separator, encoding, numbers=False)
     id_column = names.index(item_id_field)
     by_token: dict[str, list[str]] = {}
-    for values in rows:
+    for row, values in enumerate(cells.fillna("").to_numpy().tolist()):
         if by_token.setdefault(values[id_column], values) is not values:
+            line = line_of_row(item_file, row, field_separator, encoding)
             raise ValueError(
-                f"{item_file} lists item {values[id_column]!r} twice; one item needs one text. "
-                "Remove one line."
+                f"{item_file} lists item {values[id_column]!r} twice, the second time in line "
+                f"{line}; one item needs one text. Remove one line."
             )
-    return ItemTable(item_file, names, item_id_field, by_token)
+    return ItemTable(item_file, header, item_id_field, by_token, seq_separator)
 
 
 def read_item_texts(
@@ -171,6 +144,7 @@ def read_item_texts(
     item_tokens: Sequence[str],
     field_separator: str = "\t",
     encoding: str = "utf-8",
+    seq_separator: str = " ",
 ) -> list[str]:
     """One cleaned text per item, such as ``"Toy Story. Animation Comedy. 1995"``.
 
@@ -183,13 +157,15 @@ def read_item_texts(
             <token>"`` if it has none. Substitutes are counted and logged.
         field_separator: separator of the columns.
         encoding: the file's encoding.
+        seq_separator: stands between the entries of a sequence, which a text has commas between
+            unless they are words divided by spaces.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a column is missing, a line has the wrong number of values, an item is listed
             twice, or the file has another encoding.
     """
-    table = read_items(item_file, item_id_field, field_separator, encoding)
+    table = read_items(item_file, item_id_field, field_separator, encoding, seq_separator)
     missing = [field for field in text_fields if field not in table.fields]
     if missing:
         raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from recbole_genci.tokenizer.encoding.limit import TextLimit
 from recbole_genci.utils.files import write_atomically
 
 VECTORS = "vectors"
@@ -116,13 +117,24 @@ def cache_file(
     return cache_dir / f"{key[:32]}.safetensors"
 
 
-def write_cached_vectors(file: Path, vectors: np.ndarray, encoder: str, revision: str) -> None:
-    """Write vectors ``[I, D]`` atomically, with their encoder, revision and hash."""
+def write_cached_vectors(
+    file: Path,
+    vectors: np.ndarray,
+    encoder: str,
+    revision: str,
+    limit: TextLimit | None = None,
+) -> None:
+    """Write vectors ``[I, D]`` atomically, with their encoder, revision and hash.
+
+    ``limit`` says how many of the texts the encoder has cut.
+    """
     about = {
         "encoder": encoder,
         "revision": revision,
         "sha256": hashlib.sha256(vectors.tobytes()).hexdigest(),
     }
+    if limit is not None:
+        about["limit"] = json.dumps(limit)
     write_atomically(
         file, lambda temporary: save_file({VECTORS: vectors}, temporary, metadata=about)
     )
@@ -151,3 +163,20 @@ def read_cached_vectors(file: Path, num_items: int) -> np.ndarray | None:
     ):
         raise ValueError(damaged)
     return vectors
+
+
+def read_cached_limit(file: Path) -> TextLimit | None:
+    """How many texts were cut when the vectors of a cache file were made; None if it is unknown.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            limit = (stored.metadata() or {}).get("limit")
+        return TextLimit(*map(int, json.loads(limit))) if limit else None
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"The cached item vectors {file} are damaged ({error}). Delete the file, so that the "
+            "texts are encoded again."
+        ) from error

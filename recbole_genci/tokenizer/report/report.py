@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.encoding.limit import text_limit
 from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.quantization.quality import is_balanced
 from recbole_genci.utils.files import write_json, write_text
@@ -60,6 +61,7 @@ def quality_report(ids: SemanticIDs, texts: Sequence[str]) -> dict[str, Any]:
         "versions": ids.manifest["versions"],
         "items_with_a_text_of_another": 1.0 - len(set(texts)) / len(texts),
         "quality": ids.manifest["quality"],
+        "text_limit": ids.manifest.get("text_limit"),
         "cohorts": example_cohorts(ids, texts),
     }
 
@@ -91,7 +93,7 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
         report: of `quality_report`.
         plots: names of PNG files beside it.
     """
-    quality, settings = report["quality"], report["settings"]
+    quality, settings, limit = report["quality"], report["settings"], text_limit(report)
     encoder, quantizer = _escape(settings["text_encoder"]), settings["quantizer"]
     lines = [
         f"# Semantic IDs of {report['items']} items",
@@ -100,6 +102,7 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str] = ()) -> str:
         f"{settings['num_codebooks']} x "
         f"{settings['codebook_size']} codes, digest `{report['digest'][:12]}`.",
         "",
+        *([f"**{limit.sentence}**", ""] if limit and limit.cut else []),
         "| figure | value |",
         "| --- | --- |",
         f"| collision rate before the digit | {_share(quality['collision_rate'])} |",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_genci.data.atomic_files import read_atomic_file, read_header
 from recbole_genci.data.prepare.__main__ import main
+from recbole_genci.utils.atomic_files import read_atomic_file, read_header
 
 #: A folder with ``ml-1m/`` and ``amazon-*/`` as atomic files and ``raw/`` as published; beside the
 #: checkout by default.

@@ -23,7 +23,7 @@ from recbole_genci.config import Config, properties_folder
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.dataset import ROW_NUMBER
 from recbole_genci.data.loaders import log_summary
-from recbole_genci.data.prepare.amazon import ITEM_FIELDS
+from recbole_genci.data.prepare.amazon import ITEM_FIELDS, Amazon
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ITEM_TEXT_FIELDS = ["title", "categories", "store", "description"]
@@ -39,6 +39,12 @@ def prepare_2023(tmp_path, ratings=None, metadata=None, **keys):
         "dataset": "amazon-instruments",
     } | keys
     return prepare(**arguments), Path("dataset") / arguments["dataset"]
+
+
+def test_nothing_is_known_of_users(tmp_path):
+    amazon = Amazon("amazon-2023", write_lines(tmp_path / "r.csv", ratings_2023()), None, 0.0)
+    someone = next(amazon.interactions())[0]
+    assert amazon.user_fields is None and list(amazon.users({someone})) == []
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -83,7 +83,7 @@ def test_a_phase_that_was_stopped_goes_on_from_its_own_state(keys, monkeypatch):
         patched.setattr(trainer, "save_training_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             run("KD_DAGFM", "tiny", config_dict=keys)
-    (folder,) = (path.parent for path in Path("saved").glob("*/training.pt"))
+    (folder,) = (path.parent for path in Path("saved").glob("*/training.safetensors"))
     assert resume(folder)["test"] == whole["test"]
 
 
@@ -121,7 +121,7 @@ def test_neither_a_teacher_nor_a_warm_up_is_executed(keys, tmp_path):
     [
         (
             {"phase": "training"},
-            "phase: 'training' is not one of teacher_training, distillation, finetuning, which",
+            "phase: 'training' is not one of teacher_training, distillation, finetuning.",
         ),
         ({"type": "both"}, "type: 'both' is not one of inner, outer"),
         ({"teacher": "DAGFM"}, "teacher: 'DAGFM' is not one of CrossNet, CIN"),

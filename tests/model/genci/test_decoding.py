@@ -1,12 +1,12 @@
 """Trie and constrained beam search, against Python sets and exhaustive enumeration."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import next_states
 
 from recbole_genci.model.genci.decoding import Trie, beam_search
 
@@ -28,7 +28,7 @@ def table_model(sizes, seed):
         generator = torch.Generator().manual_seed(seed + hash(prefix) % 100003)
         return torch.randn(sizes[len(prefix)], generator=generator)
 
-    def logits_fn(level, prefix, parent):
+    def logits_fn(level, prefix, parent, undecided):
         return torch.stack(
             [torch.stack([weights(tuple(beam)) for beam in row.tolist()]) for row in prefix]
         )
@@ -50,20 +50,16 @@ def exhaustive(sizes, rows, weights):
     return result
 
 
-MAX_CELLS = st.sampled_from([0, 2**27])  # CSR, dense
-
-
 @settings(max_examples=80)
-@given(catalogues(), MAX_CELLS)
-def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_cells):
+@given(catalogues())
+def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue):
     sizes, rows = catalogue
-    trie = Trie(torch.tensor(rows), sizes, max_cells=max_cells)
-    assert trie.is_dense == (max_cells > 0)
+    trie = Trie(torch.tensor(rows), sizes)
     states = {(): 0}
     for level, size in enumerate(sizes):
         prefixes = sorted({row[:level] for row in rows})
         for prefix in prefixes:
-            following = trie.following(torch.tensor(states[prefix]), level).tolist()
+            following = next_states(trie, torch.tensor(states[prefix]), level).tolist()
             assert len(following) == size
             for code, state in enumerate(following):
                 assert (state >= 0) == ((*prefix, code) in {row[: level + 1] for row in rows})
@@ -72,19 +68,20 @@ def test_trie_equals_a_set_of_prefixes_and_a_dictionary_of_items(catalogue, max_
         assert numbers == list(
             range(trie.starts[level + 1], trie.starts[level + 1] + trie.counts[level + 1])
         )
-    index = {row: number for number, row in enumerate(rows)}
-    every = list(itertools.product(*(range(-1, size + 1) for size in sizes)))
-    assert trie(torch.tensor(every)).tolist() == [index.get(codes, -1) for codes in every]
+    for prefix, state in states.items():
+        if 0 <= state and len(prefix) < len(sizes):
+            below = sum(row[: len(prefix)] == prefix for row in rows)
+            assert trie.has_one_item[state] == (below == 1)
+    leaves = torch.tensor([states[row] for row in rows])
+    assert trie.items(leaves).tolist() == list(range(len(rows)))
 
 
 @settings(max_examples=60)
-@given(catalogues(), st.integers(0, 1000), st.integers(0, 8), MAX_CELLS)
-def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra, max_cells):
+@given(catalogues(), st.integers(0, 1000), st.integers(0, 8))
+def test_wide_beam_equals_exhaustive_ranking_and_sums_to_one(catalogue, seed, extra):
     sizes, rows = catalogue
     logits_fn, weights = table_model(sizes, seed)
-    beams = beam_search(
-        logits_fn, Trie(torch.tensor(rows), sizes, max_cells=max_cells), 3, len(rows) + extra
-    )
+    beams = beam_search(logits_fn, Trie(torch.tensor(rows), sizes), 3, len(rows) + extra)
     exact = exhaustive(sizes, rows, weights)
     ranking = sorted(rows, key=lambda row: (-exact[row], row))
     assert beams.codes.shape == (3, len(rows) + extra, len(sizes))
@@ -128,41 +125,12 @@ def test_narrow_beam_equals_a_plain_python_beam_search(catalogue, seed, width):
     )
 
 
-@settings(max_examples=60)
-@given(catalogues(), st.integers(0, 1000), st.integers(1, 30), st.integers(1, 4))
-def test_csr_and_dense_tries_give_the_same_transitions_and_the_same_beams(
-    catalogue, seed, width, num_rows
-):
-    sizes, rows = catalogue
-    dense, csr = (Trie(torch.tensor(rows), sizes, max_cells=cells) for cells in (2**27, 0))
-    assert (dense.counts, dense.starts) == (csr.counts, csr.starts) and torch.equal(
-        dense.leaf_item, csr.leaf_item
-    )
-    for level in range(len(sizes)):
-        states = torch.arange(dense.starts[level], dense.starts[level + 1])
-        one, other = dense.following(states, level), csr.following(states, level)
-        assert torch.equal(one, other) and one.dtype == other.dtype == torch.int32
-    logits_fn, _ = table_model(sizes, seed)
-    for one, other in zip(
-        *(beam_search(logits_fn, trie, num_rows, width) for trie in (dense, csr)), strict=True
-    ):
-        assert torch.equal(one, other)
-
-
-def test_the_layout_follows_the_size_of_the_dense_table():
-    codes = torch.tensor([[0, 1], [5, 0]])  # 3 states above the leaves, 6 codes
-    assert Trie(codes, max_cells=18).is_dense and not Trie(codes, max_cells=17).is_dense
-    sparse = Trie(codes, max_cells=17)
-    assert {name for name, _ in sparse.named_buffers()} == {"leaf_item", "first_child", "code_of"}
-    assert sparse.state_dict() == {}
-
-
 def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other():
     rows = torch.tensor(
         [[2, 1], [0, 1], [2, 0], [0, 0]]
     )  # balanced: every item has probability 1/4
 
-    def flat(level, prefix, parent):
+    def flat(level, prefix, parent, undecided):
         return torch.zeros(*prefix.shape[:2], 3)
 
     beams = beam_search(flat, Trie(rows, [3, 3]), 2, 3)
@@ -173,7 +141,7 @@ def test_equal_scores_are_ordered_by_code_and_rows_do_not_influence_each_other()
 def test_equal_scores_from_unequal_parents_are_still_ordered_by_code():
     rows = torch.tensor([[2, 0], [1, 1], [1, 0], [0, 0]])  # 1/4; 1/2 * 1/2 twice; 1/4
 
-    def logits(level, prefix, parent):
+    def logits(level, prefix, parent, undecided):
         return torch.tensor([0.0, math.log(2) if level == 0 else 0.0, 0.0]).expand(
             *prefix.shape[:2], 3
         )
@@ -185,7 +153,7 @@ def test_equal_scores_from_unequal_parents_are_still_ordered_by_code():
 
 def test_one_item_and_many_beams_gives_one_certain_beam():
     trie = Trie(torch.tensor([[3, 6]]), [7, 7])
-    beams = beam_search(lambda level, prefix, parent: torch.randn(*prefix.shape[:2], 7), trie, 2, 5)
+    beams = beam_search(lambda level, prefix, *_: torch.randn(*prefix.shape[:2], 7), trie, 2, 5)
     assert beams.codes[:, 0].tolist() == [[3, 6]] * 2
     assert beams.log_probs[:, 0].tolist() == [0.0, 0.0]
     assert beams.valid.tolist() == [[True, False, False, False, False]] * 2
@@ -194,7 +162,7 @@ def test_one_item_and_many_beams_gives_one_certain_beam():
 def test_pruned_branch_that_dies_leaves_invalid_beams_not_invented_items():
     rows = torch.tensor([[0, 0], [1, 0], [1, 1], [1, 2]])
 
-    def logits(level, prefix, parent):
+    def logits(level, prefix, parent, undecided):
         return torch.tensor([9.0, 0.0, 0.0]).expand(*prefix.shape[:2], 3)
 
     one_path = beam_search(logits, Trie(rows, [3, 3]), 1, 1)
@@ -209,7 +177,7 @@ def test_nan_scores_stay_visible(value):
         torch.tensor([[1, 0], [2, 2]]), [4, 3]
     )  # most codes are not allowed, and their scores are NaN as well
     beams = beam_search(
-        lambda level, prefix, parent: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2
+        lambda level, prefix, *_: torch.full((1, prefix.shape[1], 4 - level), value), trie, 1, 2
     )
     assert beams.log_probs.isnan().all() and beams.valid.all() and beams.items.tolist() == [[0, 1]]
 
@@ -218,7 +186,7 @@ def test_parent_index_names_the_beam_each_prefix_extends():
     torch.manual_seed(0)
     rows, seen = torch.cartesian_prod(*(torch.arange(4) for _ in range(3))), []
 
-    def logits(level, prefix, parent):
+    def logits(level, prefix, parent, undecided):
         if parent is not None:
             previous = seen[-1].gather(1, parent.unsqueeze(-1).expand(-1, -1, level - 1))
             assert torch.equal(previous, prefix[:, :, :-1])
@@ -261,4 +229,9 @@ def test_wrong_number_of_beams_or_scores_is_refused():
 def test_trie_buffers_follow_the_module_and_are_not_saved():
     trie = Trie(torch.tensor([[0, 1], [1, 0]]))
     assert trie.state_dict() == {}
-    assert {name for name, _ in trie.named_buffers()} == {"next_state", "leaf_item"}
+    assert {name for name, _ in trie.named_buffers()} == {
+        "leaf_item",
+        "has_one_item",
+        "first_child",
+        "code_of",
+    }

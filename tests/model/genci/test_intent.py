@@ -2,6 +2,8 @@
 definitions.
 """
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -348,3 +350,57 @@ def test_initial_loss_is_that_of_a_nearly_uniform_guess():
     uniform = torch.tensor(model.level_sizes).float().log()
     assert ((losses - uniform).abs() < 0.5).all()
     assert F.cosine_similarity(encoded.last[0], encoded.last[1], dim=0) < 0.9
+
+
+@pytest.mark.parametrize("sizes", [[9, 5, 3], [6, 5, 4, 1], [5, 1, 7, 1, 1], [8, 4, 1, 3]])
+@pytest.mark.parametrize("count", [1, 4, 12, 30])
+def test_beams_with_one_item_left_need_no_decoder(monkeypatch, sizes, count):
+    model = generator(sizes=sizes).eval()
+    with torch.no_grad():
+        model.token_embedding.weight.mul_(4)
+    trie = Trie(random_items(count, sizes), sizes)
+    encoded = model.encode(*random_histories(9, sizes=sizes))
+    for num_beams in (1, 3, count + 2):
+        monkeypatch.setattr("recbole_genci.model.genci.intent.on_cpu", lambda x: False)
+        every = model.generate(encoded, trie, num_beams)
+        monkeypatch.setattr("recbole_genci.model.genci.intent.on_cpu", lambda x: True)
+        monkeypatch.setattr("recbole_genci.model.genci.intent.MOST_UNDECIDED", 1.0)
+        positions = []
+        with watched(model.decoder, positions):
+            some = model.generate(encoded, trie, num_beams)
+        assert torch.equal(every.codes, some.codes) and torch.equal(every.items, some.items)
+        assert torch.equal(every.valid, some.valid)
+        torch.testing.assert_close(every.log_probs, some.log_probs, atol=1e-5, rtol=1e-5)
+        if count == 1:
+            assert positions == [9]  # the first step, that all share
+
+
+@contextmanager
+def watched(decoder, positions):
+    """Note how many positions each call of the decoder reads."""
+    handle = decoder.register_forward_pre_hook(lambda _, given: positions.append(len(given[0])))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_last_levels_of_one_code_are_not_decoded_and_lose_nothing():
+    model = generator(sizes=[5, 7, 1, 1]).eval()
+    encoded, positions = model.encode(*random_histories(4, sizes=[5, 7, 1, 1])), []
+    index, targets = torch.tensor([2, 0, 2]), random_items(3, [5, 7, 1, 1])
+    start = torch.full((3, 1), model.start_token)
+    tokens = torch.cat([start, targets[:, :3] + model.offsets[:3]], 1)
+    memory = encoded.states[index], encoded.mask[index]
+    hidden, _ = model.decoder(model._embed(tokens), *memory)
+    whole = [F.cross_entropy(model._logits(hidden[:, n], n), targets[:, n]) for n in range(4)]
+    model.decoder.register_forward_pre_hook(lambda _, given: positions.append(given[0].shape[1]))
+    losses = model.ntp_loss(encoded, index, targets)
+    assert positions == [2]
+    torch.testing.assert_close(losses, torch.stack(whole), atol=1e-6, rtol=1e-6)
+    assert losses[2:].tolist() == [0, 0]
+    with pytest.raises(IndexError):
+        model.ntp_loss(encoded, index[:1], torch.tensor([[0, 0, 0, 1]]))
+    positions.clear()
+    model.generate(encoded, Trie(random_items(20, [5, 7, 1, 1]), [5, 7, 1, 1]), 3)
+    assert positions == [1, 1]

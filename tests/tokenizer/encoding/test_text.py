@@ -72,7 +72,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_ragged_lines_repeated_items_and_wrong_encodings_are_refused(item_file):
-    with pytest.raises(ValueError, match="line 3: 2 values for the 4 fields"):
+    with pytest.raises(ValueError, match="line 3 has 2 of 4 cells"):
         read_item_texts(item_file("1\tHeat\t1995\tCrime", "2\tUp"), "item_id", FIELDS, ["1"])
     with pytest.raises(ValueError, match="item '1' twice"):
         read_item_texts(item_file("1\tHeat\t1995\tCrime", "1\tUp\t\t"), "item_id", FIELDS, ["1"])
@@ -82,3 +82,21 @@ def test_ragged_lines_repeated_items_and_wrong_encodings_are_refused(item_file):
     assert read_item_texts(latin, "item_id", ["movie_title"], ["1"], encoding="latin-1") == [
         "Am\u00e9lie"
     ]
+
+
+def test_the_entries_of_a_sequence_are_divided_as_the_key_says(item_file):
+    path = item_file("1\tToy|Story\t1995\tScience Fiction|Comedy||", "2\tUp\t\t")
+    assert read_item_texts(path, "item_id", FIELDS, ["1", "2"], seq_separator="|") == [
+        "Toy, Story. Science Fiction, Comedy. 1995",
+        "Up",
+    ]
+    assert read_item_texts(path, "item_id", ["class"], ["1"]) == ["Science Fiction|Comedy||"]
+    # Words of a stand-in too; a token is no sequence.
+    path = item_file("1\t\t19|95\tA|B")
+    texts = read_item_texts(path, "item_id", ["movie_title"], ["1"], seq_separator="|")
+    assert texts == ["release_year: 19|95. class: A, B"]
+
+
+def test_an_old_line_end_ends_a_line_as_for_the_rows(item_file):
+    path = item_file("1\tToy Story\t1995\tComedy", "2\tUp\t2009\t", end="\r")
+    assert read_item_texts(path, "item_id", FIELDS, ["2"]) == ["Up. 2009"]

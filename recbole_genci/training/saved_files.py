@@ -1,0 +1,122 @@
+"""Whether the files of a run's folder are still those that the run wrote.
+
+``metrics.json`` of a finished run says what they were: it holds the configuration and the digests
+of rows and weights, and seals itself. Semantic IDs have a manifest of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_genci.utils.digests import check_file, plain, read_sealed
+from recbole_genci.utils.layout import DATA_FILE, WEIGHTS_FILE
+
+#: Keys that decide only where things lie and run, or what is shown. They may be edited later.
+PLACE_KEYS = frozenset(
+    {
+        "data_path",
+        "checkpoint_dir",
+        "results_dir",
+        "semantic_id_dir",
+        "show_progress",
+        "state",
+        "log_wandb",
+        "wandb_project",
+        "latency_repeats",
+        "diagnostic_rows",
+        "eval_batch_size",
+        "worker",
+        "use_gpu",
+        "gpu_id",
+        "nproc",
+        "world_size",
+        "offset",
+        "ip",
+        "port",
+        "seeds",
+    }
+)
+_SHOWN = 3  # so many edited keys are named
+
+
+#: Digests in ``metrics.json``, each with its file.
+_DIGESTS = {"data_sha256": DATA_FILE, "weights_sha256": WEIGHTS_FILE}
+#: Entries of ``metrics.json`` that earlier versions did not write.
+_SEALED = ("config", "data_sha256")
+
+
+def read_metrics(
+    file: Path, remedy: str, needed: Sequence[str] = ("data_fingerprint", "semantic_ids")
+) -> tuple[dict, bool]:
+    """The content of a ``metrics.json``, and whether it has a seal, which is checked.
+
+    Those of earlier versions have none.
+
+    Args:
+        file: the file.
+        remedy: a sentence that tells a person what to do, for the error.
+        needed: entries that it must have.
+
+    Raises:
+        ValueError: the file is damaged or was edited.
+    """
+    return read_sealed(file, needed, remedy, _SEALED)
+
+
+def check_files(folder: Path, metrics: Mapping, remedy: str) -> None:
+    """Check rows and weights, as far as they are there, against the digests in ``metrics``.
+
+    Raises:
+        ValueError: a file is not the one that the run wrote.
+    """
+    for name, file in _DIGESTS.items():
+        if (folder / file).is_file():
+            check_file(folder / file, metrics[name], remedy)
+
+
+def config_mapping(text: str) -> dict[str, Any]:
+    """The keys of a ``config.yaml``, as JSON gives them back."""
+    return plain(yaml.safe_load(text))
+
+
+def check_config(file: Path, now: Mapping, trained: Mapping, key: str = "") -> None:
+    """Refuse a ``config.yaml`` that was edited after its run began.
+
+    Args:
+        file: the file, for the error.
+        now: what it holds.
+        trained: what ``config_mapping`` gave when the run began.
+        key: the option that reads the folder, for the error.
+
+    Raises:
+        ValueError: keys differ that decide what the model learns or computes; names them.
+    """
+    now = plain(now)
+    differing = sorted(
+        name
+        for name in (now.keys() | trained.keys()) - PLACE_KEYS
+        if (name in now) != (name in trained) or now[name] != trained[name]
+    )
+    if not differing:
+        return
+    shown = "; ".join(
+        f"{name} was {_word(trained, name)} and is now {_word(now, name)}"
+        for name in differing[:_SHOWN]
+    )
+    more = f"; and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+    where = f"{key}: {file}" if key else str(file)
+    raise ValueError(
+        f"{where} was edited or damaged after the run began: {shown}{more}. Restore it, or train "
+        "a new run with these values (--config_files reads the file)."
+    )
+
+
+def _word(keys: Mapping, name: str) -> str:
+    if name not in keys:
+        return "not there"
+    text = repr(keys[name])
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,71 @@
+"""YAML files that people write: read as RecBole reads them, once, and refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from recbole.config import Config as RecBoleConfig
+
+from recbole_genci.config import Config
+from recbole_genci.config.yaml_files import Loader
+
+
+@pytest.mark.parametrize(
+    "text",
+    "1 1_000 -7 0x1f 1.5 1. .5 -.5 1e-5 1E5 +1e3 1.5e3 1.5e-3 1.5_0e3 1_0.5 .5e+3 .5e-3 1e 1:30.5 "
+    ".inf -.Inf .nan inf nan 1e-5x 2024-01-02 yes no true ~ null '' a".split(),
+)
+def test_values_are_read_as_recbole_reads_them(text, monkeypatch):
+    resolvers = {
+        first: list(each) for first, each in yaml.FullLoader.yaml_implicit_resolvers.items()
+    }
+    monkeypatch.setattr(yaml.FullLoader, "yaml_implicit_resolvers", resolvers)
+    theirs = yaml.load(text, Loader=RecBoleConfig._build_yaml_loader(None))
+    assert repr(yaml.load(text, Loader=Loader)) == repr(theirs)
+
+
+def test_a_file_is_parsed_once(monkeypatch):
+    Config("LR", "ml-100k")
+    Path("mine.yaml").write_text("epochs: 7\n")
+    read, parse = [], yaml.SafeLoader.get_single_node
+    monkeypatch.setattr(
+        yaml.SafeLoader, "get_single_node", lambda loader: read.append(1) or parse(loader)
+    )
+    assert Config("LR", "ml-100k", ["mine.yaml"])["epochs"] == 7
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &x {epochs: *x}", "'f.yaml' has an anchor in line 1 that holds itself"),
+        ("epochs: 1\nb: &x\n- *x", "has an anchor in line 2 that holds itself"),
+        ("1: 2", "has the key 1 in line 1, which YAML reads as int, not as a text"),
+        ("epochs: 1\non: 2", "has the key on in line 2, which YAML reads as bool"),
+        ("[1]: 2", "has the key a seq in line 1"),
+        ("epochs: " + "[" * 3000 + "]" * 3000, "nests its values too deeply"),
+        ("epochs: 2024-02-31", "holds a value that is none: day is out of range"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "\n".join(
+                f"{b}: &{b} [{', '.join(['*' + a] * 10)}]" for a, b in zip("abcdef", "bcdefg")
+            ),
+            "holds more than 1,000,000 values, counting what its anchors repeat",
+        ),
+        ("a: *b", "is not YAML in UTF-8: found undefined alias"),
+        ("a: !!python/name:os.getcwd", "is not YAML in UTF-8: could not determine a constructor"),
+    ],
+)
+def test_what_no_configuration_can_be_is_one_sentence(text, said):
+    Path("f.yaml").write_text(text)
+    with pytest.raises(ValueError, match="^config_files: 'f.yaml' ") as error:
+        Config("LR", "ml-100k", ["f.yaml"])
+    assert said in str(error.value)
+
+
+def test_anchors_and_merged_mappings_are_taken():
+    Path("f.yaml").write_text(
+        "threshold: &x {rating: 3}\nseq_len: {<<: *x, rating: 2, class: 1}\nval_interval: ~\n"
+    )
+    config = Config("LR", "ml-100k", ["f.yaml"])
+    assert (config["threshold"], config["seq_len"]) == ({"rating": 3}, {"rating": 2, "class": 1})

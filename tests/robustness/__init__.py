@@ -1,0 +1,1 @@
+"""Damaged inputs by the thousand: nothing may be silently wrong, nothing raw. See ``harness``."""
