@@ -15,6 +15,7 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors import SafetensorError
 
 from recbole_genci import load, plan, quick_start
+from recbole_genci.data import prepared as prepared_rows
 from recbole_genci.training import run as training
 from recbole_genci.tuning import bayes, study, trial
 from recbole_genci.tuning.command import main
@@ -65,9 +66,9 @@ def stop_after(number, monkeypatch):
 
 
 def test_a_search_tries_all_selects_by_validation_and_tests_one(data, monkeypatch):
-    built, original = [], plan.create_dataset
+    built, original = [], prepared_rows.create_dataset
     monkeypatch.setattr(
-        plan, "create_dataset", lambda config: built.append(config) or original(config)
+        prepared_rows, "create_dataset", lambda config: built.append(config) or original(config)
     )
     result = tune("DeepFM", "tiny", "space.test", config_dict=data)
     (folder,) = folders()
