@@ -108,7 +108,7 @@ class _StageClock(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         _, is_stage, what = record.getMessage().partition(", stage ")
-        if is_stage:
+        if is_stage and "% done" not in what:  # that is a line of the same stage
             self.next(what.partition(": ")[2].split(" of ")[0].split(" by ")[0].rstrip("."))
 
     def next(self, stage: str) -> None:

@@ -279,3 +279,12 @@ def test_texts_that_the_encoder_cuts_are_counted_in_log_manifest_and_report(tmp_
 def test_a_manifest_with_another_content_says_nothing_of_cut_texts():
     for content in ({}, {"text_limit": None}, {"text_limit": 3}, {"text_limit": {"cut": 1}}):
         assert text_limit(content) is None
+
+
+def test_a_large_catalogue_has_another_version_in_manifest_and_folder(item_file, monkeypatch):
+    small = _build(item_file, quantizer="rkmeans")
+    assert small.manifest["build_version"] == 1
+    monkeypatch.setattr("recbole_genci.tokenizer.scale.LARGE_CATALOGUE", 59)
+    large = _build(item_file, quantizer="rkmeans")
+    assert large.manifest["build_version"] == 2 and len(_folders(item_file)) == 2
+    assert _build(item_file, TOKENS[::-1], quantizer="rkmeans").digest == large.digest

@@ -95,9 +95,10 @@ class SampledLatentSemanticAnalysis:
         matrix = sparse.hstack([words, pieces], format="csr", dtype=np.float32)
         num_words = words.shape[1]
         del words, pieces
-        self._svd = TruncatedSVD(
-            n_components=min(self.dim, *matrix.shape), random_state=self.seed
-        ).fit(matrix)
+        svd = TruncatedSVD(n_components=min(self.dim, *matrix.shape), random_state=self.seed)
+        # Equal texts have no variance to explain, a figure that nobody reads.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self._svd = svd.fit(matrix)
         # Transposed once: a term's loadings lie side by side.
         loadings = np.ascontiguousarray(self._svd.components_.T)
         self._loadings = loadings[:num_words], PIECES_WEIGHT * loadings[num_words:]
@@ -106,7 +107,7 @@ class SampledLatentSemanticAnalysis:
         words, pieces = self._words.transform(block), self._pieces.transform(block)
         # Sparse products sum each row by itself, so that a block's other rows change nothing.
         along = words @ self._loadings[0] + pieces @ self._loadings[1]
-        return finished(along.astype(np.float64), self._svd)
+        return finished(along.astype(np.float64), self._svd).astype(np.float32)
 
 
 def sampled_texts(texts: Sequence[str]) -> list[str]:

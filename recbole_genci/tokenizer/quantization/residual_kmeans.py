@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recbole_genci.tokenizer.progress import NO_STEPS, SILENT, BuildProgress, Steps
-from recbole_genci.tokenizer.scale import LARGE_CATALOGUE, SAMPLE
+from recbole_genci.tokenizer.scale import SAMPLE, build_version
 
 _logger = logging.getLogger(__name__)
 
@@ -292,8 +292,8 @@ def residual_kmeans(
 ) -> list[Tensor]:
     """Run one k-means per level over the rows, each on the residuals of the level before.
 
-    It initialises the codebooks of Eq. 3. More than `LARGE_CATALOGUE` rows are thinned to a sample
-    of `SAMPLE`, and clustered by the fast variants.
+    It initialises the codebooks of Eq. 3. The rows of a large catalogue are thinned to a sample of
+    `SAMPLE`, and clustered by the fast variants.
 
     Args:
         z: ``[I, D]``.
@@ -307,7 +307,7 @@ def residual_kmeans(
         ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
     """
     residual = torch.as_tensor(z)
-    large = len(residual) > LARGE_CATALOGUE
+    large = build_version(len(residual)) > 1
     if large:
         residual = sampled_rows(residual, SAMPLE)
     codebooks = []

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_genci.tokenizer.quantization import fit_result
 from recbole_genci.tokenizer.quantization.fit_rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
+from recbole_genci.tokenizer.quantization.quality import neighbor_recall
 from recbole_genci.tokenizer.quantization.residual_kmeans import residual_quantize
 
 
@@ -61,3 +63,25 @@ def test_spreading_leaves_no_collisions_but_equal_embeddings(embeddings):
         >= after.quality["equal_embeddings"]
     )
     assert after.quality["equal_embeddings"] == pytest.approx(10 / 410)
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_items_in_parts_have_the_codes_and_the_quality_of_all_at_once(
+    embeddings, spread, monkeypatch
+):
+    monkeypatch.setattr("recbole_genci.tokenizer.quantization.quality._NEIGHBOUR_SAMPLE", 130)
+    whole = fit_rkmeans(embeddings, codebook_size=16, spread=spread)
+    monkeypatch.setattr(fit_result, "_CHUNK", 37)
+    parts = fit_rkmeans(embeddings, codebook_size=16, spread=spread)
+    np.testing.assert_array_equal(parts.codes, whole.codes)
+    error = "reconstruction_error"
+    assert parts.quality.pop(error) == pytest.approx(whole.quality.pop(error), rel=1e-5)
+    assert parts.quality == whole.quality
+    quantized = sum(
+        book.codes[torch.from_numpy(whole.codes[:, level])]
+        for level, book in enumerate(whole.model.codebooks)
+    )
+    decoded = whole.model.decode(quantized).numpy()
+    assert whole.quality["neighbor_recall"] == pytest.approx(
+        neighbor_recall(embeddings, decoded), abs=1e-9
+    )

@@ -4,12 +4,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_genci.tokenizer import scale
+from recbole_genci.tokenizer.quantization import residual_kmeans as module
 from recbole_genci.tokenizer.quantization.quality import level_quality
 from recbole_genci.tokenizer.quantization.residual_kmeans import (
+    cluster_sums,
     kmeans,
     nearest_code,
     residual_kmeans,
     residual_quantize,
+    sampled_rows,
 )
 
 
@@ -112,3 +116,120 @@ def test_a_planted_hierarchy_of_three_levels_is_recovered():
         pairs = {(int(a), int(b)) for a, b in zip(grid[:, level], codes[:, level], strict=True)}
         assert len(pairs) == 4, f"level {level + 1} is not a renaming of the planted one"
     assert float(residual.abs().max()) < 1e-5
+
+
+# ---------------------------------------------------------------- large catalogues
+
+
+def _clusters(rows, seed=0):
+    """Rows around 64 places, as wide as the places are apart."""
+    generator = _generator(seed)
+    places = torch.randn(64, 8, generator=generator)
+    which = torch.randint(64, (rows,), generator=generator)
+    return places[which] + 0.3 * torch.randn(rows, 8, generator=generator)
+
+
+def _reference_kmeans(z, num_codes, generator):
+    """k-means as it was when the published IDs were made, for rows that are all distinct."""
+    chosen = [int(torch.randint(len(z), (1,), generator=generator))]
+    distance = (z - z[chosen[0]]).square().sum(dim=1)
+    for _ in range(num_codes - 1):
+        uniform = torch.rand(len(z), generator=generator, dtype=torch.float64).clamp_min(1e-300)
+        key = torch.where(distance > 0, uniform.log() / distance.double(), -torch.inf)
+        chosen.append(int(key.topk(1).indices[0]))
+        distance = torch.minimum(distance, (z - z[chosen[-1]]).square().sum(dim=1))
+    centres, codes = z[chosen].clone(), None
+    for _ in range(50):
+        distances = torch.cdist(z, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        new_codes = distances.argmin(dim=1)
+        if codes is not None and torch.equal(new_codes, codes):
+            break
+        codes = new_codes
+        one_hot = torch.nn.functional.one_hot(codes, num_codes).to(z.dtype)
+        count, total = one_hot.sum(dim=0), one_hot.T @ z
+        centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
+        empty = torch.nonzero(count == 0).flatten()
+        centres[empty] = z[distances.amin(dim=1).square().topk(len(empty)).indices]
+    return centres
+
+
+def test_a_small_catalogue_has_the_codes_it_always_had():
+    z = _clusters(2_000)
+    plain = residual_kmeans(z, 1, 32, _generator(4), balance=False)[0]
+    assert torch.equal(plain, _reference_kmeans(z, 32, _generator(4)))
+
+
+def test_fast_kmeans_serves_the_rows_as_well_as_the_exact_one():
+    z = _clusters(4_000)
+
+    def error(fast, seed):
+        centres = kmeans(z, 32, _generator(seed), fast=fast)
+        return float(nearest_code(z, centres)[1].mean())
+
+    exact, fast = ([error(each, seed) for seed in range(5)] for each in (False, True))
+    assert np.mean(fast) < 1.01 * np.mean(exact)
+
+
+def test_fast_kmeans_restarts_empty_clusters_and_knows_how_many_rows_are_distinct():
+    rows = torch.eye(8).repeat(100, 1)
+    assert sorted(kmeans(rows, 20, _generator(), fast=True).tolist()) == sorted(
+        torch.eye(8).tolist()
+    )
+
+
+def test_fast_distances_and_sums_are_those_of_the_exact_ones():
+    z, centres = _clusters(500), _clusters(20, seed=1)
+    codes, squared = nearest_code(z, centres)
+    fast_codes, fast_squared = module._nearest_fast(z, centres)
+    assert torch.equal(codes, fast_codes)
+    torch.testing.assert_close(fast_squared, squared, atol=1e-4, rtol=1e-4)
+    codes[codes == 3] = 4  # a code without rows
+    count, total = cluster_sums(z, codes, 20)
+    fast_count, fast_total = module._segment_sums(z, codes, 20)
+    assert torch.equal(count, fast_count)
+    torch.testing.assert_close(fast_total, total, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sample_is_the_same_in_any_order_and_keeps_the_share_of_repeated_rows():
+    z = torch.cat([_clusters(1_500), torch.ones(500, 8)])
+    sample = sampled_rows(z, 400)
+    assert torch.equal(sample, sampled_rows(z[torch.randperm(2_000, generator=_generator())], 400))
+    assert 99 <= int((sample == 1).all(dim=1).sum()) <= 101
+    distinct = torch.unique(sample, dim=0)
+    assert len(distinct) >= 299  # every other row once
+    assert float((sample[(sample != 1).any(dim=1)].mean(dim=0) - z[:1_500].mean(dim=0)).norm()) < (
+        0.3
+    )
+    rows = sampled_rows(z, 5_000)
+    assert sorted(rows.tolist()) == sorted(z.tolist())
+
+
+def _as_large_catalogue(monkeypatch, sample):
+    monkeypatch.setattr(scale, "LARGE_CATALOGUE", 0)
+    monkeypatch.setattr(module, "SAMPLE", sample)
+
+
+def test_codebooks_of_a_large_catalogue_do_not_depend_on_the_order_of_its_rows(monkeypatch):
+    _as_large_catalogue(monkeypatch, 1_000)
+    z = _clusters(2_000)
+    shuffled = z[torch.randperm(2_000, generator=_generator(1))]
+    books, others = (residual_kmeans(rows, 2, 16, _generator()) for rows in (z, shuffled))
+    assert all(map(torch.equal, books, others))
+
+
+def test_codebooks_of_a_large_catalogue_serve_it_as_well(monkeypatch):
+    z = _clusters(4_000)
+
+    def error():
+        return np.mean(
+            [
+                float(residual_quantize(z, residual_kmeans(z, 2, 8, _generator(seed)))[2].norm())
+                for seed in range(4)
+            ]
+        )
+
+    exact = error()
+    _as_large_catalogue(monkeypatch, 4_000)
+    assert error() < 1.01 * exact
+    _as_large_catalogue(monkeypatch, 2_000)  # 250 a code, as by default
+    assert error() < 1.03 * exact
