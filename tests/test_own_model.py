@@ -612,6 +612,7 @@ def test_an_exception_in_a_callback_ends_the_run_and_says_where(keys):
 def test_a_configuration_file_runs_no_code_unless_it_is_allowed(keys, tmp_path, capsys):
     """A stranger's config.yaml may also arrive by config_files."""
     marker = tmp_path / "marker"
+    del keys["metrics"]  # so that those of the file count
     Path("evil.py").write_text(f"open({str(marker)!r}, 'w').close()\n{METRIC}")
     file = Path("theirs.yaml")
     for key, value in (("metrics", ["AUC", "LogLoss", "evil.py:Brier"]), ("valid_metric", "e:B")):

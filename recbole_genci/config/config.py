@@ -118,9 +118,11 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
         for file in file_list or []:
             if not os.path.isfile(file):
-                raise FileNotFoundError(
-                    f"config_files: '{file}' does not exist; give the path of a YAML file."
-                )
+                remedy = "give the path of a YAML file."
+                if "," in str(file):
+                    spaced = " ".join(part.strip() for part in str(file).split(",") if part.strip())
+                    remedy = f"spaces divide files, not commas: --config_files='{spaced}'."
+                raise FileNotFoundError(f"config_files: '{file}' does not exist; {remedy}")
             self._files.append((file, read_yaml(Path(file), "config_files")))
             if TRUST in self._files[-1][1]:
                 raise ValueError(

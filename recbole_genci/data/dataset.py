@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci import compat
@@ -69,9 +70,14 @@ class CTRDataset(Dataset):
         FileNotFoundError, ValueError: a file, column or label is missing or malformed; names it.
     """
 
-    # RecBole's: rows as a table, and later as an Interaction; the name of their time.
+    # RecBole's: rows as a table, and later as an Interaction; the name of their time; facts about
+    # each field, and its tokens by id.
     inter_feat: Any
     time_field: str
+    field2type: dict[str, FeatureType]
+    field2source: dict[str, FeatureSource]
+    field2seqlen: dict[str, int]
+    field2id_token: dict[str, Any]
 
     def __init__(self, config: Config) -> None:
         self.attached: frozenset[str] = frozenset()
@@ -533,8 +539,13 @@ class CTRDataset(Dataset):
         part = copy.copy(self)
         part.config = config
         model = config.model_class
+        flattens = config["flatten_history"] and issubclass(model, ContextRecommender)
+        if flattens:
+            part._add_clicked_items()
         reads = {
-            "history": model.reads_history or model.reads_negatives or model.reads_semantic_ids,
+            "history": (
+                model.reads_history or model.reads_negatives or model.reads_semantic_ids or flattens
+            ),
             "negatives": model.reads_negatives,
             "semantic_ids": model.reads_semantic_ids,
         }
@@ -543,6 +554,17 @@ class CTRDataset(Dataset):
         part.least_width = cap if model.fixed_history_width else min(2, cap)
         part.semantic_ids = torch.as_tensor(semantic_ids) if model.reads_semantic_ids else None
         return part
+
+    def _add_clicked_items(self) -> None:
+        """Make the history a field of the user, which RecBole's context-aware models pool."""
+        name = self.iid_field + self.config["LIST_SUFFIX"]
+        self.field2type = {**self.field2type, name: FeatureType.TOKEN_SEQ}
+        self.field2source = {**self.field2source, name: FeatureSource.USER}
+        self.field2seqlen = {**self.field2seqlen, name: self.config["MAX_ITEM_LIST_LENGTH"]}
+        self.field2id_token = {
+            **self.field2id_token,
+            name: self.field2id_token[self.iid_field],
+        }
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         index = (

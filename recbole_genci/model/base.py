@@ -43,6 +43,8 @@ class ModelContract:
         revision: revision of what the model computes. Raise it when the class computes something
             else under the same settings: runs of another revision are neither loaded nor reused
             from an experiment's records.
+        regularises_itself: whether the model's own loss has a self-supervised regularisation (Eq.
+            11), so that ``sr_weight`` adds none. Read by ``training.regularisation``.
         loss_names: names for the log, if ``calculate_loss`` returns a tuple; None for RecBole's.
         teacher_is_pretrained: whether ``teacher`` is trained before the model. Read once by
             ``train_and_evaluate``.
@@ -59,6 +61,7 @@ class ModelContract:
     reads_semantic_ids = False
     fixed_history_width = False
     revision = 1
+    regularises_itself = False
     loss_names: tuple[str, ...] | None = None
     teacher_is_pretrained = False
     # Without a default here, which would hide the module that a model sets.

@@ -102,8 +102,8 @@ def _in_words(error: ProcessException, shared: Path, processes: int) -> RuntimeE
         return RuntimeError(f"{which} failed: {str(error).strip().splitlines()[-1]}")
     how = f"by {error.signal_name}" if error.signal_name else f"with exit status {error.exit_code}"
     return ProcessDied(
-        f"{which} ended {how}, and the others were ended. If nobody ended it, the machine ran out "
-        "of memory: lower nproc or train_batch_size."
+        f"{which} ended {how}, and the others were ended. If nobody ended it, the system did, for "
+        "want of memory: lower nproc or train_batch_size."
     )
 
 

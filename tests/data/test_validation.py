@@ -546,3 +546,10 @@ def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         build(tmp_path, damage, seq_len={"genre": 2})
     assert "genre" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["emb", ["emb"], ["item"], [""]])
+def test_additional_files_that_are_none_are_named(tmp_path, suffix):
+    asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
+    with pytest.raises(ValueError, match="^additional_feat_suffix: .*(does not exist|read anyway)"):
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))

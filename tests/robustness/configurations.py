@@ -49,8 +49,15 @@ SLOW = {"rqvae_epochs", "lsa_dim", "worker", "nproc", "world_size", "tokenizer_t
 #: RecBole or the product turns what was asked for into another form.
 OTHER_FORM = {"gpu_id", "use_gpu", "data_path", "eval_args", "metrics", "train_neg_sample_args"}
 OTHER_FORM |= {"show_progress", "history_source", "additional_feat_suffix", "state", "warm_up"}
-#: Refused under another name: the model that cannot be built, the keys that a value goes with.
-ALSO = ("model:", "train_batch_size:", "dataset ", "LABEL_FIELD", "threshold", "load_col")
+#: Where a value is refused under the name of what it does not go with.
+GOES_WITH = {
+    "world_size": ("port",),
+    "ITEM_ID_FIELD": ("describes",),
+    "USER_ID_FIELD": ("describes",),
+    "load_col": ("LABEL_FIELD",),
+    "unload_col": ("LABEL_FIELD",),
+    "unused_col": ("LABEL_FIELD",),
+}
 REPEATED = "epochs: 1\nseed: 1\n{key}: 1\n{key}: 2\n"
 
 
@@ -74,7 +81,7 @@ def cases(seed: int, count: int, folder: Path) -> Iterator[Case]:
         what = f"seed {seed}, case {number}: {model}, {name}={value!r:.200} by {way}"
         given = {k: v for k, v in keys.items() if k in tables[model] and k != name}
         given |= {k: v for k, v in SMALL.get(model, {}).items() if k != name}
-        names = (name, *ALSO, *(("asked.yaml",) if way == FILE else ()))
+        names = (name, *GOES_WITH.get(name, ()), *(("asked.yaml",) if way == FILE else ()))
         yield Case(what, partial(_check, model, key, value, way, text, given), names)
 
 

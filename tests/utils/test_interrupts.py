@@ -127,7 +127,7 @@ def argv(tmp_path):
 #: Where a run of GenCI is stopped: (what is patched, which call, before its work?), and whether the
 #: run can be resumed.
 MOMENTS = {
-    "reading rows": ((plan, "create_dataset"), 1, True, False),
+    "reading rows": ((plan, "prepare_parts"), 1, True, False),
     "after reading rows": ((plan, "log_summary"), 1, False, False),
     "building IDs": ((tokenizer.build, "encode_texts"), 1, False, False),
     "writing IDs": ((tokenizer.artifact.files.os, "rename"), 1, True, False),

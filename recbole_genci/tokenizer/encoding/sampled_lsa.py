@@ -21,26 +21,30 @@ from recbole_genci.tokenizer.encoding.lsa import (
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.scale import SAMPLE
 
-_TERMS = 1 << 16  # columns that terms are hashed to, for words and for pieces
+_HASHES = 1 << 22  # numbers that terms are hashed to: so many that few terms share one
 _SAMPLE_CHARACTERS = 1 << 23  # so that long texts do not make the sample large
-_BLOCK, _BLOCK_CHARACTERS = 1 << 12, 1 << 21  # texts that are in memory as terms at a time
+_BLOCK, _BLOCK_CHARACTERS = 1 << 14, 1 << 21  # texts that are in memory as terms at a time
 
 
 class _Terms:
-    """TF-IDF ``[I, _TERMS]`` of hashed terms in float32: there is no dictionary that grows."""
+    """TF-IDF ``[I, T]`` in float32 of the terms that two texts of a sample have; others tell
+    nothing of a text's neighbours. Terms are hashed: there is no dictionary that grows.
+    """
 
     def __init__(self, **analysis: Any):
         self._count = HashingVectorizer(
-            n_features=_TERMS, norm=None, alternate_sign=False, dtype=np.float32, **analysis
+            n_features=_HASHES, norm=None, alternate_sign=False, dtype=np.float32, **analysis
         )
         self._weight = TfidfTransformer(sublinear_tf=True)
 
     def fit_transform(self, blocks: Sequence[Sequence[str]]) -> sparse.csr_matrix:
         counts = sparse.vstack([self._count.transform(block) for block in blocks], format="csr")
-        return self._weight.fit(counts).transform(counts, copy=False)
+        texts = np.bincount(counts.indices, minlength=_HASHES)
+        self._kept = np.flatnonzero(texts >= min(2, texts.max()))
+        return self._weight.fit(counts).transform(counts, copy=False)[:, self._kept]
 
     def transform(self, block: Sequence[str]) -> sparse.csr_matrix:
-        return self._weight.transform(self._count.transform(block), copy=False)
+        return self._weight.transform(self._count.transform(block), copy=False)[:, self._kept]
 
 
 class SampledLatentSemanticAnalysis:
@@ -89,17 +93,19 @@ class SampledLatentSemanticAnalysis:
         pieces = self._pieces.fit_transform(blocks)
         pieces.data *= PIECES_WEIGHT
         matrix = sparse.hstack([words, pieces], format="csr", dtype=np.float32)
+        num_words = words.shape[1]
         del words, pieces
         self._svd = TruncatedSVD(
             n_components=min(self.dim, *matrix.shape), random_state=self.seed
         ).fit(matrix)
         # Transposed once: a term's loadings lie side by side.
-        self._loadings = np.ascontiguousarray(self._svd.components_.T)
+        loadings = np.ascontiguousarray(self._svd.components_.T)
+        self._loadings = loadings[:num_words], PIECES_WEIGHT * loadings[num_words:]
 
     def _vectors(self, block: Sequence[str]) -> np.ndarray:
         words, pieces = self._words.transform(block), self._pieces.transform(block)
         # Sparse products sum each row by itself, so that a block's other rows change nothing.
-        along = words @ self._loadings[:_TERMS] + PIECES_WEIGHT * pieces @ self._loadings[_TERMS:]
+        along = words @ self._loadings[0] + pieces @ self._loadings[1]
         return finished(along.astype(np.float64), self._svd)
 
 
