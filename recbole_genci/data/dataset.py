@@ -24,6 +24,7 @@ from recbole_genci.config.protocol import split_is_in_time_order
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.history import build_history, time_ranks
 from recbole_genci.data.order import cut_groups, stable_order
+from recbole_genci.data.table import Column, Table, rows_of
 from recbole_genci.data.validation import (
     check_described_once,
     check_files,
@@ -37,6 +38,7 @@ from recbole_genci.data.validation import (
     warn_of_seq_separator,
 )
 from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read_sequences
+from recbole_genci.utils.ragged import Ragged
 
 # Columns of inter_feat that only this class reads. They are not registered as fields, because
 # RecBole's context models would use them as features (abstract_recommender.py:227). Their names
@@ -361,9 +363,9 @@ class CTRDataset(Dataset):
         del self._time_rank
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
-        # RecBole makes a Python list of each sequence, which other columns do not need
+        # RecBole makes a Python list of each sequence, and pads all to the longest
         # (dataset.py:2190).
-        columns = {}
+        columns: dict[str, Column] = {}
         for field in list(data):
             kind = self.field2type[field]
             if kind == FeatureType.TOKEN:
@@ -374,9 +376,19 @@ class CTRDataset(Dataset):
                 columns[field] = (
                     torch.stack([column, torch.ones_like(column)], dim=-1) if is_pair else column
                 )
-            else:
+            elif kind == FeatureType.FLOAT:
                 columns |= super()._dataframe_to_interaction(data[[field]]).interaction
-        return Interaction(columns)
+            elif kind == FeatureType.FLOAT_SEQ and field in self.config["numerical_features"]:
+                number, bucket = (
+                    Ragged.of_rows([row[place] for row in data[field]], torch.float32)
+                    for place in (0, 1)
+                )
+                pairs = torch.stack([number.values, bucket.values], dim=-1)
+                columns[field] = Ragged.of_lengths(pairs, number.lengths)
+            else:
+                dtype = torch.int64 if kind == FeatureType.TOKEN_SEQ else torch.float32
+                columns[field] = Ragged.of_rows(data[field].tolist(), dtype)
+        return Table(columns)
 
     # ---------------------------------------------------------------- order and split
 
@@ -446,7 +458,7 @@ class CTRDataset(Dataset):
         columns = self.inter_feat.settled()
         ends = np.cumsum(sizes)
         return [
-            self.copy(Interaction({name: column[start:end] for name, column in columns.items()}))
+            self.copy(Table({name: rows_of(c, slice(start, end)) for name, c in columns.items()}))
             for start, end in zip(ends - sizes, ends)
         ]
 
@@ -572,6 +584,10 @@ class CTRDataset(Dataset):
                         name: column.index_select(0, columns[field])
                         for name, column in feat.interaction.items()
                     }
+        columns = {
+            name: column.padded() if isinstance(column, Ragged) else column
+            for name, column in columns.items()
+        }
         if "history" in self.attached:
             columns |= self._attach(columns[self.iid_field], start, end)
         return Interaction(columns)
@@ -618,14 +634,14 @@ class CTRDataset(Dataset):
         return Path(self.dataset_path) / f"{self.dataset_name}.item"
 
 
-class _Rows(Interaction):
+class _Rows(Table):
     """Rows that change their order only when they are read, all columns by one index.
 
     RecBole moves every column at each step, and turns a split's list of rows into a tensor again
     for every column (interaction.py:137), which takes most of the time of building a dataset.
     """
 
-    def __init__(self, columns: dict[str, torch.Tensor]) -> None:
+    def __init__(self, columns: dict[str, Column]) -> None:
         self._order: torch.Tensor | None = None
         super().__init__(columns)
 
@@ -633,7 +649,7 @@ class _Rows(Interaction):
         index = torch.as_tensor(index)
         self._order = index if self._order is None else self._order.index_select(0, index)
 
-    def settled(self) -> dict[str, torch.Tensor]:
+    def settled(self) -> dict[str, Column]:
         """All columns in their order, each moved once."""
         order, self._order = self._order, None
         if order is not None:
@@ -645,11 +661,8 @@ class _Rows(Interaction):
         if isinstance(index, str):
             column = self.interaction[index]
             return column if self._order is None else column.index_select(0, self._order)
-        columns = self.settled()
-        if not isinstance(index, list):
-            return super().__getitem__(index)
-        rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
-        return Interaction({name: column.index_select(0, rows) for name, column in columns.items()})
+        self.settled()
+        return super().__getitem__(index)
 
     def __setitem__(self, key: str, value: torch.Tensor) -> None:
         self.settled()

@@ -9,6 +9,7 @@ import numpy as np
 from recbole.data.interaction import Interaction
 
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK, CTRDataset
+from recbole_genci.utils.ragged import Ragged
 
 
 def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
@@ -48,7 +49,12 @@ def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
         return
     for field in sorted(features.interaction):
         digest.update(field.encode())
-        column = features[field].numpy()
+        column = features[field]
+        if isinstance(column, Ragged):
+            column = column.compact()
+            digest.update(column.lengths.numpy().astype(np.int64).data)
+            column = column.values
+        column = column.numpy()
         # Whole numbers count by their value, whatever type they have here.
         column = column.astype(np.int64) if column.dtype.kind == "i" else column
         digest.update(np.ascontiguousarray(column).data)
