@@ -13,17 +13,20 @@ from typing import Any
 import torch
 
 from recbole_genci.config import Config, config_files_words
+from recbole_genci.config.config import TRUST
 from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.prepared import prepare_parts
+from recbole_genci.data.storage import stored_bytes
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped, tracking
 from recbole_genci.training.checkpoint import read_state, training_state_file
 from recbole_genci.training.own_checks import (
+    check_disk,
     check_for_processes,
     check_settings,
     try_metrics,
@@ -111,9 +114,11 @@ def prepare(
     parts = prepare_rows(first)
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
+    weights = []
     for config in configs.values():
         loader = create_loaders(config, parts, semantic_ids)[0]
-        try_model(config, loader.dataset, loader.step)
+        weights.append(try_model(config, loader.dataset, loader.step))
+    check_disk(list(configs.values()), weights, stored_bytes(parts))
     try_metrics(first, parts[1])
     command = shlex.join(
         [
@@ -210,5 +215,5 @@ def prepare_resumed(
     check_config(file, saved, read_state(folder).facts["config"], "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     return dataclasses.replace(
-        prepare([reference], saved["dataset"], [str(file)], argv=moved), command=command
+        prepare([reference], saved["dataset"], [str(file)], {TRUST: True}, moved), command=command
     )

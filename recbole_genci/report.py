@@ -58,8 +58,9 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         one, other, *_ = [r["folder"] for r in runs if (r["model"], r["seed"]) == twice]
         raise ValueError(
-            f"{twice[0]} with seed {twice[1]} is given twice, by {one} and by {other}. Leave one "
-            "of them out."
+            f"{twice[0]} with seed {twice[1]} is given twice, by {one} and by {other}. A line of "
+            "the table is one model, the mean over its seeds: leave one of the two out, or train "
+            "it with another --seed."
         )
     frame = pd.DataFrame(
         [

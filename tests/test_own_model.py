@@ -607,3 +607,24 @@ def test_an_exception_in_a_callback_ends_the_run_and_says_where(keys):
     with pytest.raises(ValueError, match="callbacks: they are called in this process"):
         run("LR", "tiny", config_dict=keys | {"nproc": 2}, callbacks=[stop])
     assert torch.is_grad_enabled()
+
+
+def test_a_configuration_file_runs_no_code_unless_it_is_allowed(keys, tmp_path, capsys):
+    """A stranger's config.yaml may also arrive by config_files."""
+    marker = tmp_path / "marker"
+    del keys["metrics"]  # so that those of the file count
+    Path("evil.py").write_text(f"open({str(marker)!r}, 'w').close()\n{METRIC}")
+    file = Path("theirs.yaml")
+    for key, value in (("metrics", ["AUC", "LogLoss", "evil.py:Brier"]), ("valid_metric", "e:B")):
+        file.write_text(yaml.safe_dump({key: value}))
+        with pytest.raises(ValueError, match=f"^{key}: theirs.yaml names code, .* --trust_code"):
+            run("DeepFM", "tiny", [str(file)], keys)
+    file.write_text(yaml.safe_dump({"trust_code": True}))
+    with pytest.raises(ValueError, match="^trust_code: .* a file cannot allow its own code"):
+        run("DeepFM", "tiny", [str(file)], keys)
+    assert not marker.exists()
+    file.write_text(yaml.safe_dump({"metrics": ["AUC", "LogLoss", "evil.py:Brier"]}))
+    (result,) = run("DeepFM", "tiny", [str(file)], keys, ["--trust_code=True"])
+    assert marker.exists() and "brier" in result.test
+    assert "trust_code" not in (result.folder / "config.yaml").read_text()
+    assert load(result.folder).evaluate() == result.test  # known by now

@@ -21,7 +21,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci import compat
 from recbole_genci.config import gpus
-from recbole_genci.config.key_source import KeySource, key_source
+from recbole_genci.config.key_source import FILE, KeySource, key_source
 from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
@@ -31,6 +31,8 @@ from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
 from recbole_genci.utils.validation import nearest
+
+TRUST = "trust_code"  # allows the import of code that files name
 
 
 def _merged_eval_args(*dicts: dict) -> dict:
@@ -52,6 +54,9 @@ def _content(text: str) -> Any:
 
 class Config(RecBoleConfig):
     """Configuration of one model on one dataset.
+
+    Metrics of one's own are code. The command line and Python name it; what a file names is
+    imported only with the key ``trust_code: True``, which no file can set.
 
     Args:
         model: name of a CTR model of this plugin or of RecBole; a model of your own as
@@ -85,6 +90,7 @@ class Config(RecBoleConfig):
         compared_models: Sequence[str | type] = (),
     ) -> None:
         self._argv = list(argv)
+        self._trusts_code = False
         self._entry = entry_of(model)
         self.model_reference = self._entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
@@ -112,10 +118,17 @@ class Config(RecBoleConfig):
     def _load_config_files(self, file_list: Sequence[str | Path] | None) -> dict[str, Any]:
         for file in file_list or []:
             if not os.path.isfile(file):
-                raise FileNotFoundError(
-                    f"config_files: '{file}' does not exist; give the path of a YAML file."
-                )
+                remedy = "give the path of a YAML file."
+                if "," in str(file):
+                    spaced = " ".join(part.strip() for part in str(file).split(",") if part.strip())
+                    remedy = f"spaces divide files, not commas: --config_files='{spaced}'."
+                raise FileNotFoundError(f"config_files: '{file}' does not exist; {remedy}")
             self._files.append((file, read_yaml(Path(file), "config_files")))
+            if TRUST in self._files[-1][1]:
+                raise ValueError(
+                    f"{TRUST}: '{file}' sets it, but a file cannot allow its own code. Give it on "
+                    "the command line or from Python."
+                )
         return {key: value for _, content in self._files for key, value in content.items()}
 
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -124,14 +137,46 @@ class Config(RecBoleConfig):
 
     def _convert_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
         check_dict(config_dict)
-        converted = {key: value_of(key, value) for key, value in config_dict.items()}
+        converted = self._without_trust(
+            {key: value_of(key, value) for key, value in config_dict.items()}
+        )
         metrics = converted.get("metrics")
         if callable(metrics) or isinstance(metrics, (list, tuple)):
             converted["metrics"] = written(metrics)  # no file of the run could hold a function
         return converted
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        return parse_argv(self._argv)
+        return self._without_trust(parse_argv(self._argv))
+
+    def _without_trust(self, keys: dict[str, Any]) -> dict[str, Any]:
+        """Take ``trust_code``, which is no property of a run, out of the keys."""
+        trust = keys.pop(TRUST, self._trusts_code)
+        if not isinstance(trust, bool):
+            raise ValueError(f"{TRUST}: {trust!r} is neither True nor False.")
+        self._trusts_code = trust
+        return keys
+
+    def _check_code_of_files(self) -> None:
+        """Refuse code that a file names; a person names it, or allows it by ``trust_code``.
+
+        Raises:
+            ValueError: a metric that a file names is not known to this process yet.
+        """
+        keys = ("valid_metric", "metrics")
+        named = {key: own_code.own_references({key: self.final_config_dict[key]}) for key in keys}
+        sources = {key: self.source_of(key) for key in keys}
+        by_hand = {
+            reference for key in keys if sources[key].kind != FILE for reference in named[key]
+        }
+        for key in keys:
+            for reference in named[key].keys() - by_hand:
+                if self._trusts_code or own_code.is_known(reference):
+                    continue
+                raise ValueError(
+                    f"{key}: {sources[key].file} names code, '{reference}', and importing it would "
+                    f"run that code. If you know it, name it on the command line (--{key}=...) or "
+                    "from Python, or allow what files name by --trust_code=True."
+                )
 
     def _merge_external_config_dict(self) -> None:
         super()._merge_external_config_dict()
@@ -195,12 +240,16 @@ class Config(RecBoleConfig):
         # not be.
         written |= self.external_config_dict
         check_values(self._key_table, self.final_config_dict, written)
+        self._check_code_of_files()
         metrics = check_evaluation(self.final_config_dict)
         self.final_config_dict["gpu_id"] = gpus.choose(self.final_config_dict, self._by_hand)
         # RecBole's trainer reads use_gpu.
         self.final_config_dict["use_gpu"] = self.final_config_dict["gpu_id"] != ""
         folder = Path(self.final_config_dict["data_path"]) / self.dataset
         self._set_metrics(metrics, super()._set_default_parameters)
+        self.final_config_dict["transform"] = (
+            None  # of no use here; a wrong one ends in a traceback
+        )
         # RecBole always reads its packaged ml-100k. Here the user's own folder comes first, and a
         # download goes there.
         packaged = Path(self.final_config_dict["data_path"])

@@ -35,6 +35,8 @@ Trains and evaluates each model on the same rows, and prints one table.
   --resume        the folder of a stopped run, saved/<model>-<dataset>-<time>; training continues
                   after its last evaluated epoch. If the folder names code of your own, add
                   --model=<module:Class> or --trust_code=True to let that code run
+  --trust_code    [False] import metrics of your own that config_files name. The command line and
+                  Python may always name code; what a file names is imported only with this
 
 RecBole's forms -m NAME, -d NAME and --key value also work.
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci import compat
@@ -67,13 +68,19 @@ class CTRDataset(Dataset):
         FileNotFoundError, ValueError: a file, column or label is missing or malformed; names it.
     """
 
-    # RecBole's: rows as a table, and later as an Interaction; the name of their time.
+    # RecBole's: rows as a table, and later as an Interaction; the name of their time; facts about
+    # each field, and its tokens by id.
     inter_feat: Any
     time_field: str
+    field2type: dict[str, FeatureType]
+    field2source: dict[str, FeatureSource]
+    field2seqlen: dict[str, int]
+    field2id_token: dict[str, Any]
 
     def __init__(self, config: Config) -> None:
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
+        self.least_width = 0
         super().__init__(config)
 
     # ---------------------------------------------------------------- reading
@@ -471,25 +478,18 @@ class CTRDataset(Dataset):
         history = build_history(
             *self._entries(sources), self.item_num, self.num_time_ranks, self.config["data_seed"]
         )
-        cap, longest = self.config["MAX_ITEM_LIST_LENGTH"], 0
+        cap = self.config["MAX_ITEM_LIST_LENGTH"]
         for part in parts:
             users, ranks = (
                 part.inter_feat[self.uid_field].numpy(),
                 part.inter_feat[TIME_RANK].numpy(),
             )
             start, end = history.pointers(users, ranks, cap)
-            longest = max(longest, int((end - start).max(initial=0)))
             part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = (
                 torch.from_numpy(start.astype(np.int32)),
                 torch.from_numpy(end.astype(np.int32)),
             )
             part.history, part.history_source = history, history_source
-        if longest < cap:
-            self.logger.warning(
-                f"MAX_ITEM_LIST_LENGTH: histories are padded to {cap} items, but the longest has "
-                f"{longest}. --MAX_ITEM_LIST_LENGTH={max(longest, 1)} loses nothing and takes less "
-                "time."
-            )
 
     def _entries(self, sources: Sequence[CTRDataset]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """User, item and time rank ``[P]`` of the rows that enter histories, in file order.
@@ -527,14 +527,32 @@ class CTRDataset(Dataset):
         part = copy.copy(self)
         part.config = config
         model = config.model_class
+        flattens = config["flatten_history"] and issubclass(model, ContextRecommender)
+        if flattens:
+            part._add_clicked_items()
         reads = {
-            "history": model.reads_history or model.reads_negatives or model.reads_semantic_ids,
+            "history": (
+                model.reads_history or model.reads_negatives or model.reads_semantic_ids or flattens
+            ),
             "negatives": model.reads_negatives,
             "semantic_ids": model.reads_semantic_ids,
         }
         part.attached = frozenset(name for name, is_read in reads.items() if is_read)
+        cap = config["MAX_ITEM_LIST_LENGTH"]
+        part.least_width = cap if model.fixed_history_width else min(2, cap)
         part.semantic_ids = torch.as_tensor(semantic_ids) if model.reads_semantic_ids else None
         return part
+
+    def _add_clicked_items(self) -> None:
+        """Make the history a field of the user, which RecBole's context-aware models pool."""
+        name = self.iid_field + self.config["LIST_SUFFIX"]
+        self.field2type = {**self.field2type, name: FeatureType.TOKEN_SEQ}
+        self.field2source = {**self.field2source, name: FeatureSource.USER}
+        self.field2seqlen = {**self.field2seqlen, name: self.config["MAX_ITEM_LIST_LENGTH"]}
+        self.field2id_token = {
+            **self.field2id_token,
+            name: self.field2id_token[self.iid_field],
+        }
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         index = (
@@ -563,13 +581,14 @@ class CTRDataset(Dataset):
     ) -> dict[str, torch.Tensor]:
         """The history columns of a batch, under RecBole's names.
 
-        These are ``item_id_list`` [B, H], ``item_length`` [B], and ``neg_item_id_list`` [B, H] for
-        models that read negatives. Models that read semantic IDs also get ``semantic_ids`` [B, N]
-        of the target, ``history_semantic_ids`` [B, H, N] (-1 on padding) and ``history_number``
-        [B]. Rows with the same number have the same history, which a model encodes once; a longer
-        history has a larger number.
+        H is the length of the batch's longest history, or ``MAX_ITEM_LIST_LENGTH`` for models that
+        set ``fixed_history_width``. The columns are ``item_id_list`` [B, H], ``item_length`` [B],
+        and ``neg_item_id_list`` [B, H] for models that read negatives. Models that read semantic
+        IDs also get ``semantic_ids`` [B, N] of the target, ``history_semantic_ids`` [B, H, N] (-1
+        on padding) and ``history_number`` [B]. Rows with the same number have the same history,
+        which a model encodes once; a longer history has a larger number.
         """
-        width = self.config["MAX_ITEM_LIST_LENGTH"]
+        width = max(self.least_width, int((end - start).max())) if len(start) else 0
         name = self.iid_field + self.config["LIST_SUFFIX"]
         history, length, negatives = self.history.gather(
             start, end, width, "negatives" in self.attached

@@ -50,6 +50,15 @@ def store_parts(parts: Sequence[CTRDataset], file: Path) -> str:
     return digest
 
 
+def stored_bytes(parts: Sequence[CTRDataset]) -> int:
+    """About how many bytes ``store_parts`` writes. Most whole numbers need half of their eight."""
+    tables = [part.inter_feat for part in parts] + [parts[0].user_feat, parts[0].item_feat]
+    columns = [
+        column for table in tables if table is not None for column in table.interaction.values()
+    ]
+    return sum(column.numel() * column.element_size() for column in columns) // 2
+
+
 def load_parts(file: Path, config: Config) -> list[CTRDataset]:
     """Load the parts that ``store_parts`` has written, and attach their histories.
 

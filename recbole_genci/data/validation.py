@@ -37,6 +37,7 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing; names it.
+        ValueError: ``additional_feat_suffix`` names no more files.
     """
     for name in dataset.benchmark_filename_list or [None]:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
@@ -46,6 +47,14 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
                 f"{file} does not exist; {folder} holds {files}. Put the rows there, one (user, "
                 "item, label or rating, time) a line, or point --data_path at the folder that has "
                 "them."
+            )
+    for suffix in dataset.config["additional_feat_suffix"] or ():
+        file = folder / f"{token}.{suffix}"
+        if suffix in ("inter", "user", "item") or not file.is_file():
+            problem = "is read anyway" if file.is_file() else "does not exist"
+            raise ValueError(
+                f"additional_feat_suffix: {file} {problem}. Give the endings of files beside the "
+                "dataset's .inter, .user and .item, or leave the key out."
             )
     for source, own in _id_fields(dataset).items():
         columns = (dataset.config["load_col"] or {}).get(source.value) or ()
@@ -178,7 +187,8 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     if reserved := sorted(attached & set(kinds)):
         raise ValueError(
             f"{folder}: {', '.join(reserved)} is the name of a column that this plugin attaches to "
-            "every batch. Leave the field out by load_col or unload_col, or rename it in the file."
+            "every batch. Leave the field out by load_col or unload_col, rename it in the file, or "
+            "give the column another name by LIST_SUFFIX, NEG_PREFIX or ITEM_LIST_LENGTH_FIELD."
         )
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in set(_id_fields(dataset).values()) & set(feat if feat is not None else ()):

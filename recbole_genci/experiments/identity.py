@@ -54,11 +54,22 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
     "eval_type",
 }
 
+#: Keys that earlier records do not have, with the value that changes nothing: with it a run keeps
+#: the hash that it had before there was the key.
+_ADDED = {
+    "weight_average": 0,
+    "weight_average_per": "epoch",
+    "flatten_history": False,
+    "sr_weight": 0,
+    "sr_teacher_dropout_prob": 0.2,
+}
+
 
 def effective_keys(config: Config) -> dict:
     """The keys that decide what a model learns from given rows and semantic IDs, as JSON values."""
     keys = _keys_that_matter(config.model_reference, config["dataset"])
-    return {key: _plain(config[key]) for key in keys if config[key] is not None}
+    values = {key: _plain(config[key]) for key in keys if config[key] is not None}
+    return {key: value for key, value in values.items() if _ADDED.get(key, ...) != value}
 
 
 @functools.cache

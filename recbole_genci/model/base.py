@@ -37,9 +37,14 @@ class ModelContract:
             ``history_number`` ``[B]``, which is the same number for equal histories. The model's
             ``dataset`` has ``semantic_ids`` ``[num_items, N]``. Read by loaders, and by the code
             that prepares semantic IDs.
+        fixed_history_width: whether H is ``MAX_ITEM_LIST_LENGTH`` for every batch, for models that
+            keep something of that width. Else H is the length of the batch's longest history, at
+            least 2. Read by ``CTRDataset.view``.
         revision: revision of what the model computes. Raise it when the class computes something
             else under the same settings: runs of another revision are neither loaded nor reused
             from an experiment's records.
+        regularises_itself: whether the model's own loss has a self-supervised regularisation (Eq.
+            11), so that ``sr_weight`` adds none. Read by ``training.regularisation``.
         loss_names: names for the log, if ``calculate_loss`` returns a tuple; None for RecBole's.
         teacher_is_pretrained: whether ``teacher`` is trained before the model. Read once by
             ``train_and_evaluate``.
@@ -54,7 +59,9 @@ class ModelContract:
     reads_history = False
     reads_negatives = False
     reads_semantic_ids = False
+    fixed_history_width = False
     revision = 1
+    regularises_itself = False
     loss_names: tuple[str, ...] | None = None
     teacher_is_pretrained = False
     # Without a default here, which would hide the module that a model sets.
@@ -131,12 +138,14 @@ class _WithHistory:
     """The declaration that RecBole's DIN lacks."""
 
     reads_history = True
+    fixed_history_width = True  # its attention keeps a mask (layers.py:341)
 
 
 class _WithNegatives:
     """The declaration that RecBole's DIEN lacks."""
 
     reads_history = reads_negatives = True
+    fixed_history_width = True
 
 
 _RECBOLES_HISTORY_MODELS = {

@@ -25,11 +25,12 @@ from recbole_genci.utils.own_code import (
 from recbole_genci.utils.validation import nearest
 
 #: The module of each plugin model; the class has the model's name.
-#: Seven are thin subclasses of RecBole's models (DIN to xDeepFM); their docstrings say why.
+#: Eight are thin subclasses of RecBole's models (DIN to xDeepFM); their docstrings say why.
 PLUGIN_MODELS = {
     "GenCI": "recbole_genci.model.genci.genci",
     "DIN": "recbole_genci.model.baselines.din",
     "DIEN": "recbole_genci.model.baselines.dien",
+    "FFM": "recbole_genci.model.baselines.ffm",
     "FwFM": "recbole_genci.model.baselines.fwfm",
     "KD_DAGFM": "recbole_genci.model.baselines.kd_dagfm",
     "AutoInt": "recbole_genci.model.baselines.autoint",

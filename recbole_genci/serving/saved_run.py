@@ -13,6 +13,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.storage import load_parts
@@ -125,7 +126,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     metrics, is_sealed = read_metrics(folder / METRICS_FILE, remedy)
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
     # One process serves a run, however many have trained it.
-    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
+    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None, TRUST: True}
     reference = permitted_model(saved, folder, model, trust_code)
     if is_sealed:
         check_config(folder / CONFIG_FILE, saved, metrics["config"])

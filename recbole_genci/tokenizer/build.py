@@ -43,13 +43,13 @@ from recbole_genci.tokenizer.quantization.fit_rkmeans import RKMEANS_STAGES, fit
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae, rqvae_stages
 from recbole_genci.tokenizer.quantization.quality import describe_quality
 from recbole_genci.tokenizer.report.report import write_report
+from recbole_genci.tokenizer.scale import build_version
 from recbole_genci.tokenizer.settings import content_settings
+from recbole_genci.utils.files import check_room
 from recbole_genci.utils.validation import PAD_TOKEN
 
 _logger = logging.getLogger(__name__)
 
-# Raise it when the same settings give other codes. Old cache folders are then no longer used.
-BUILD_VERSION = 1
 EMBEDDINGS = "embeddings"  # the cache's folder of encoded texts
 REPORT = "report"  # the artifact's folder for people; no code reads it
 
@@ -112,7 +112,7 @@ def item_vectors(
     options = {}
     if encoder == LSA:
         options = {
-            "version": BUILD_VERSION,
+            "version": build_version(len(texts)),
             "dim": settings["lsa_dim"],
             "seed": settings["tokenizer_seed"],
             "threads": settings["tokenizer_threads"],
@@ -217,6 +217,7 @@ def build_manifest(
         "embedding_dim": vectors.shape[1],
         "fitted_items": len(vectors),
         "text_limit": limit and limit._asdict(),
+        "build_version": build_version(len(vectors)),
         "quality": {
             name: None if value != value else value for name, value in quality.items()
         },  # JSON has no NaN
@@ -293,7 +294,7 @@ def semantic_id_folder(
     if is_array_file(encoder):  # raises a clear error if a file is missing
         vectors_of_file(settings, tokens)
     content = {
-        "version": [FORMAT_VERSION, BUILD_VERSION],
+        "version": [FORMAT_VERSION, build_version(len(tokens))],
         "settings": content_settings(settings),
         "encoder_revision": encoder_revision(encoder, settings["text_encoder_ids"])
         if is_local
@@ -384,6 +385,9 @@ def load_or_build_semantic_ids(
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
         _warn_of_cut_texts(ids)
         return ids
+    # The paper's encoder gives vectors of 768 float32; texts and codes are small beside them.
+    width = settings["lsa_dim"] if settings["text_encoder"] == LSA else 768
+    check_room(Path(cache_dir), "semantic_id_dir", len(tokens) * (4 * width + 500), "semantic IDs")
     progress = BuildProgress(build_stages(settings), show_progress)
     ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, progress)
     try:

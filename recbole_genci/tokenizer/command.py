@@ -42,6 +42,7 @@ from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.logs import start_console
 
 _logger = logging.getLogger(__name__)
@@ -218,6 +219,7 @@ def main(argv: Sequence[str]) -> Work:
         published, output = Path(str(words["append_to"])), Path(str(words["output"]))
         # A wrong folder or an encoder out of reach is an error before the dataset is read.
         check_encoder(read_frozen(published).settings["text_encoder"])
+        check_writable(output.parent, "output")
         catalogue = read_catalogue(str(words["dataset"]), files, argv=keys, builds=False)
         report = append_and_report(catalogue, published, output)
     else:

@@ -9,11 +9,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from recbole_genci.config import Config
-from recbole_genci.tokenizer.artifact.files import MANIFEST
-from recbole_genci.tokenizer.artifact.published import PUBLISHED, Fit, best_fit, published_folders
+from recbole_genci.tokenizer.artifact.files import (
+    MANIFEST,
+    TEXT_DIGESTS,
+    TEXTS,
+    read_text_digests,
+    read_texts,
+)
+from recbole_genci.tokenizer.artifact.published import (
+    PUBLISHED,
+    Fit,
+    Published,
+    best_fit,
+    fit_of,
+    published_folders,
+    text_digests,
+)
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import (
     EMBEDDINGS,
@@ -24,9 +39,11 @@ from recbole_genci.tokenizer.build import (
 )
 from recbole_genci.tokenizer.encoding.encoders import check_encoder, is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
-from recbole_genci.tokenizer.encoding.text import shorten
+from recbole_genci.tokenizer.encoding.text import read_items, shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
+from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.files import check_writable
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +79,7 @@ def check_source(config: Config, published: bool = True) -> None:
 
     Raises:
         FileNotFoundError: the folder ``semantic_id_path`` does not exist.
+        ValueError: nothing can be written into ``semantic_id_dir``.
         ValueError, FileNotFoundError, ImportError, RuntimeError: see `tokenizer_settings` and
             `check_encoder`.
     """
@@ -76,9 +94,12 @@ def check_source(config: Config, published: bool = True) -> None:
     if needs_no_settings(config, published):
         return
     settings = tokenizer_settings(config)
+    is_cached = _is_cached(config, settings)
+    if not is_cached:  # a cache that has them may be read-only
+        check_writable(Path(config["semantic_id_dir"]), "semantic_id_dir")
     if is_array_file(settings["text_encoder"]):
         vectors_of_file(settings, [])  # the items are not known yet
-    elif settings["text_encoder"] != LSA and not _is_cached(config, settings):
+    elif settings["text_encoder"] != LSA and not is_cached:
         check_encoder(settings["text_encoder"])
 
 
@@ -149,7 +170,9 @@ def find_semantic_ids(
             `SemanticIDs.load`, `published.read_published` and `load_or_build_semantic_ids`.
     """
     if config["semantic_id_path"] is not None:
-        return _given(config["semantic_id_path"])
+        given = _given(config["semantic_id_path"])
+        _check_catalogue(config, given, Path(item_file), sorted_tokens(item_tokens))
+        return given
     tokens, item_file = sorted_tokens(item_tokens), Path(item_file)
     if not asks_for_settings(config):
         ids = _published(config, item_file, tokens, published)
@@ -178,6 +201,64 @@ def _given(folder: str) -> SemanticIDs:
         "tokenizer's keys have no effect."
     )
     return ids
+
+
+def _check_catalogue(
+    config: Config, ids: SemanticIDs, item_file: Path, tokens: Sequence[str]
+) -> None:
+    """Compare the texts that given IDs were made from with those of the catalogue.
+
+    Raises:
+        ValueError: most items have other texts: the same ids seem to mean other items.
+    """
+    folder = Path(config["semantic_id_path"])
+    known = _text_digests(folder, ids)
+    if known is None or not item_file.is_file():
+        return
+    header = read_header(item_file, config["field_separator"], _encoding(config))
+    lacking = set(ids.manifest["settings"]["item_text_fields"]) - set(header)
+    if lacking:
+        _logger.warning(
+            f"semantic_id_path: {folder} was made from the field {sorted(lacking)[0]}, which "
+            f"{item_file} does not have. Whether its IDs belong to these items was not checked."
+        )
+        return
+    table = read_items(
+        item_file,
+        config["ITEM_ID_FIELD"],
+        config["field_separator"],
+        _encoding(config),
+        config["seq_separator"],
+    )
+    fit = fit_of(Published(folder.name, folder, ids, known), table, tokens)
+    if not fit.differing:
+        return
+    token, text = fit.differing[0]
+    there = fit.items - len(fit.absent)
+    message = (
+        f"semantic_id_path: {len(fit.differing)} of {there} items have another text here than in "
+        f"{folder}, first {token!r}, here {shorten(text)!r}"
+    )
+    if 2 * len(fit.differing) > there:
+        raise ValueError(
+            f"{message}. The IDs were made for another catalogue: give those of this dataset, or "
+            "leave the key out to have IDs made."
+        )
+    _logger.warning(f"{message}. They keep the IDs of their earlier texts.")
+
+
+def _text_digests(folder: Path, ids: SemanticIDs) -> np.ndarray | None:
+    """Digests ``[I, V]`` of the texts that IDs were made from; None if the artifact has none, or
+    if the IDs come from vectors.
+    """
+    settings, files = ids.manifest.get("settings"), ids.manifest["files"]
+    if not isinstance(settings, Mapping) or not settings.get("item_text_fields"):
+        return None
+    if is_array_file(str(settings.get("text_encoder"))):
+        return None
+    if TEXT_DIGESTS in files:
+        return read_text_digests(folder)
+    return text_digests(read_texts(folder))[:, None] if TEXTS in files else None
 
 
 def _published(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from recbole.trainer import Trainer
 
 _ANEW = "Delete the folder and start the run anew."
-_MODEL, _OPTIMIZER, _RANDOM = "model/", "optimizer/", "random/"
+_MODEL, _OPTIMIZER, _AVERAGE, _RANDOM = "model/", "optimizer/", "average/", "random/"
 
 
 def random_state(loader: AbstractDataLoader) -> tuple[dict[str, torch.Tensor], dict]:
@@ -113,11 +113,14 @@ def save_training_state(
     random_tensors, random_facts = random_state(loader)
     moments, optimizer = _optimizer_state(trainer.optimizer)
     tensors = {
-        **{_MODEL + name: tensor for name, tensor in trainer.model.state_dict().items()},
+        **{_MODEL + name: tensor for name, tensor in trainer.objective.state_dict().items()},
         **{_OPTIMIZER + name: tensor for name, tensor in moments.items()},
         **{_RANDOM + name: tensor for name, tensor in random_tensors.items()},
     }
+    if trainer.average:
+        tensors |= {_AVERAGE + name: each for name, each in trainer.average.state().items()}
     facts = {
+        "average_steps": trainer.average.steps if trainer.average else None,
         "optimizer": optimizer,
         "epoch": epoch,
         "epochs_without_improvement": trainer.cur_step,
@@ -275,10 +278,12 @@ def load_training_state(
                 f"says {configured[key]:g}. Restore the value, or start a new run."
             )
     settle_weights(folder, facts["weights_sha256"])
-    trainer.model.load_state_dict(state.tensors_of(_MODEL))
+    trainer.objective.load_state_dict(state.tensors_of(_MODEL))
     trainer.optimizer.load_state_dict(
         _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"])
     )
+    if trainer.average:
+        trainer.average.load(state.tensors_of(_AVERAGE), facts["average_steps"])
     trainer.start_epoch = facts["epoch"] + 1
     trainer.epochs_trained = facts["epoch"] + 1
     trainer.cur_step = facts["epochs_without_improvement"]

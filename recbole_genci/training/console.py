@@ -157,13 +157,14 @@ class EpochLines:
 
     def _in_words(self, losses: float | tuple[float, ...]) -> str:
         parts = losses if isinstance(losses, tuple) else (losses,)
-        names = self.trainer.model.loss_names
-        if names is None or len(parts) == 1:
-            names = (
-                ["loss"]
-                if len(parts) == 1
-                else [f"loss {number}" for number in range(1, len(parts) + 1)]
-            )
+        has_teacher = self.trainer.objective is not self.trainer.model
+        own = len(parts) - has_teacher  # the teacher's is last
+        names = list(self.trainer.model.loss_names or ())
+        if own == 1:
+            names = ["loss"]
+        elif not names:
+            names = [f"loss {number}" for number in range(1, own + 1)]
+        names += ["teacher"] * has_teacher
         places = self.trainer.config["loss_decimal_place"]
         places = 4 if places is None else places
         return "  ".join(

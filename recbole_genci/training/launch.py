@@ -19,6 +19,7 @@ import yaml
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from recbole_genci.config import Config
+from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.storage import load_prepared, save_prepared
@@ -99,8 +100,8 @@ def _in_words(error: ProcessException, shared: Path, processes: int) -> RuntimeE
         return RuntimeError(f"{which} failed: {str(error).strip().splitlines()[-1]}")
     how = f"by {error.signal_name}" if error.signal_name else f"with exit status {error.exit_code}"
     return ProcessDied(
-        f"{which} ended {how}, and the others were ended. If nobody ended it, the machine ran out "
-        "of memory: lower nproc or train_batch_size."
+        f"{which} ended {how}, and the others were ended. If nobody ended it, the system did, for "
+        "want of memory: lower nproc or train_batch_size."
     )
 
 
@@ -155,7 +156,8 @@ def _train_share(
 
 def _config(file: Path, local_rank: int) -> Config:
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    config = Config(saved["model"], saved["dataset"], [str(file)])
+    # The process that started this one has written the file.
+    config = Config(saved["model"], saved["dataset"], [str(file)], {TRUST: True})
     if config["device"].type == "cuda":
         torch.cuda.set_device(local_rank)
         config["device"] = torch.device("cuda", local_rank)

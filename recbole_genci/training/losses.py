@@ -43,15 +43,15 @@ def loss_in_parts(model: nn.Module, losses: Any) -> tuple[torch.Tensor, int]:
     return total, len(parts)
 
 
-def checked_loss(model: AbstractRecommender, config: Config) -> Callable | None:
-    """``calculate_loss`` of a person's own model with each batch's result checked; None for others,
-    which tests cover.
+def checked_loss(model: AbstractRecommender, objective: Any, config: Config) -> Callable | None:
+    """``objective.calculate_loss`` with each batch's result checked if the model is a person's own;
+    None for others, which tests cover.
     """
     if not is_reference(config.model_reference):
         return None
 
     def checked(batch: Any) -> Any:
-        losses = model.calculate_loss(batch)
+        losses = objective.calculate_loss(batch)
         loss_in_parts(model, losses)
         return losses
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
@@ -13,6 +16,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
+from recbole_genci.utils.files import check_room
 from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
 
 _ROWS = 32
@@ -57,7 +61,7 @@ def check_settings(config: Config) -> None:
         config.model_class.check_settings(config)
 
 
-def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None = None) -> None:
+def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None = None) -> int:
     """Build the model; if it is a person's own, also let it predict and learn from some rows.
 
     Its errors then show before training.
@@ -67,6 +71,9 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         training_part: the model's view of the training rows.
         batch_rows: the rows of a training batch; by default not one alone.
 
+    Returns:
+        bytes of the model's weights.
+
     Raises:
         ValueError: a setting is wrong, or a person's own code failed; names its file and line.
     """
@@ -75,7 +82,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         model.load_initial_weights()
         if min(batch_rows or _ROWS, len(training_part)) == 1:
             _try_one_row(config, model, training_part)
-        return
+        return _weight_bytes(model)
     with errors_in_words("model", config["model"]):
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
@@ -95,6 +102,30 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"model: {config['model']}.loss_names has {len(names)} names, but calculate_loss "
                 f"gives {parts} parts. Name each part."
             )
+        return _weight_bytes(model)
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    return sum(each.numel() * each.element_size() for each in model.state_dict().values())
+
+
+def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> None:
+    """Check that the disk of ``checkpoint_dir`` has room for the runs.
+
+    Args:
+        configs: the Configs of the models.
+        weights: bytes of the weights of each model.
+        rows: bytes of the rows, which all runs share.
+
+    Raises:
+        ValueError: there is too little.
+    """
+    first = configs[0]
+    # While a model is trained: its weights twice, and its state (weights and the optimiser's two
+    # moments) twice, since a new file is written before the old one goes.
+    needed = rows + first["seeds"] * sum(weights) + 8 * max(weights)
+    folder = Path(first["checkpoint_dir"])
+    check_room(folder, "checkpoint_dir", needed, "rows, weights and training states")
 
 
 def _built(config: Config, training_part: CTRDataset) -> Any:

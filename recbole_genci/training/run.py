@@ -27,6 +27,7 @@ from recbole_genci.tokenizer.source import uses_published
 from recbole_genci.training.callbacks import Callback, calling
 from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.console import Heading, early_best_hint, last_line
+from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking import wandb_run, without_curves
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
@@ -100,6 +101,7 @@ def train_and_evaluate(
             saved_config = config_mapping((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             inputs = {"config": saved_config, "data_sha256": _stored(parts, ids, folder, is_new)}
         model = _initialised(config, train.dataset, is_new, processes)
+        teacher = make_teacher(config, train.dataset)
         _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
@@ -108,7 +110,13 @@ def train_and_evaluate(
         if is_new and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, processes)
         trainer = CTRTrainer(
-            config, model, folder, identity if processes.size == 1 else None, processes, inputs
+            config,
+            model,
+            folder,
+            identity if processes.size == 1 else None,
+            processes,
+            inputs,
+            teacher,
         )
         if not is_new:
             trainer.resume(train)

@@ -24,7 +24,9 @@ from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.console import EpochLines, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite
+from recbole_genci.training.regularisation import Regularised
 from recbole_genci.training.tracking import count_on
+from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
@@ -48,6 +50,7 @@ class CTRTrainer(Trainer):
             ``<folder>/training.safetensors``, from which ``resume`` continues exactly.
         processes: the processes that train the model together; only the first one writes.
         inputs: what the folder holds beside the weights, for the training state.
+        teacher: of ``make_teacher``; it trains beside the model.
 
     Attributes:
         weights_sha256: digest of the weights' file, from the moment it is written.
@@ -61,7 +64,11 @@ class CTRTrainer(Trainer):
         identity: dict | None = None,
         processes: Processes = ALONE,
         inputs: Mapping[str, Any] | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
+        self.objective: Any = model
+        if teacher is not None:
+            self.objective = Regularised(model, teacher, config["LABEL_FIELD"], config["sr_weight"])
         with (
             compat.tensorboard_in(folder / TENSORBOARD_FOLDER)
             if processes.is_first
@@ -79,15 +86,37 @@ class CTRTrainer(Trainer):
         self.epochs_trained = 0
         self.best_epoch: int | None = None
         self.shared_loss: torch.nn.Module | None = None
+        self.average: WeightAverage | None = None
         self.lines: EpochLines | None = None
         self._valid_result: dict[str, float] = {}
         self._explained = False
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimiser; ``weight_decay_of`` says what decays (see ``decay_groups``)."""
-        if self.config["weight_decay_of"] == "embeddings" and "params" not in kwargs:
-            kwargs["params"] = decay_groups(self.model)
+        if "params" not in kwargs:
+            only_tables = self.config["weight_decay_of"] == "embeddings"
+            kwargs["params"] = (
+                decay_groups(self.objective) if only_tables else list(self.objective.parameters())
+            )
         return super()._build_optimizer(**kwargs)
+
+    def start_average(self, batches: int) -> None:
+        """Average the weights from now on, if ``weight_average`` says so.
+
+        Args:
+            batches: steps of an epoch.
+        """
+        decay = self.config["weight_average"]
+        if not decay or self.average is not None:
+            return
+        if self.config["weight_average_per"] == "epoch":
+            decay **= 1 / batches
+        average = self.average = WeightAverage(self.model, decay)
+        self.optimizer.register_step_post_hook(lambda *_: average.update())
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """The model has its averaged weights inside the block; its own if none are averaged."""
+        return self.average.applied() if self.average else contextlib.nullcontext()
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         self.best_epoch = epoch
@@ -95,12 +124,11 @@ class CTRTrainer(Trainer):
             return
         # Only weights are saved. RecBole pickles the Config and, for DIN and DIEN, an embedding
         # layer that holds the whole dataset.
-        weights = {
-            name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()
-        }
         name = NEXT_WEIGHTS_FILE if self._awaits_state else WEIGHTS_FILE
         file = self.folder / name
-        write_atomically(file, lambda path: save_file(_without_shared_memory(weights), path))
+        with self.averaged():
+            weights = _without_shared_memory(self.model.state_dict())
+            write_atomically(file, lambda path: save_file(weights, path))
         self.weights_sha256 = sha256_of(file)
 
     def resume(self, train_data: AbstractDataLoader) -> None:
@@ -111,6 +139,7 @@ class CTRTrainer(Trainer):
                 ``load_training_state``.
         """
         assert self.identity is not None
+        self.start_average(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
         count_on(self)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
@@ -149,7 +178,10 @@ class CTRTrainer(Trainer):
                 self.lines.evaluated(epoch, self._valid_result)
             rows = self.config["diagnostic_rows"]
             if rows and self.processes.is_first:
-                measured = diagnose(self.model, valid_data, train_data.dataset, self.device, rows)
+                with self.averaged():
+                    measured = diagnose(
+                        self.model, valid_data, train_data.dataset, self.device, rows
+                    )
                 if measured:
                     self.logger.info(
                         in_words(measured) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
@@ -159,6 +191,7 @@ class CTRTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
+        self.start_average(len(train_data))
         evaluates = bool(valid_data) and self.eval_step > 0
         self._awaits_state = saved and self.identity is not None and evaluates
         self.lines = EpochLines(self, bool(valid_data)) if verbose else None
@@ -190,12 +223,16 @@ class CTRTrainer(Trainer):
             )
         if self.processes.size > 1:
             if self.shared_loss is None:
-                self.shared_loss = self.processes.shared_loss(self.model)
+                self.shared_loss = self.processes.shared_loss(self.objective)
             total = super()._train_epoch(train_data, epoch_idx, self.shared_loss, show_progress)
             parts = self.processes.mean(total if isinstance(total, tuple) else (total,))
             total = parts if isinstance(total, tuple) else parts[0]
         else:
-            loss_func = loss_func or checked_loss(self.model, self.config)
+            loss_func = (
+                loss_func
+                or checked_loss(self.model, self.objective, self.config)
+                or self.objective.calculate_loss
+            )
             total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
         self._losses.append((sum(total) if isinstance(total, tuple) else total) / batches)
@@ -210,7 +247,8 @@ class CTRTrainer(Trainer):
     def _valid_epoch(
         self, valid_data: AbstractDataLoader, show_progress: bool = False
     ) -> tuple[float, dict[str, float]]:
-        score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
+        with self.averaged():
+            score, self._valid_result = super()._valid_epoch(valid_data, show_progress)
         if not math.isfinite(score):  # no epoch would be better, or none after this one
             raise FloatingPointError(
                 f"valid_metric: {self.config['valid_metric']} of the validation rows is {score} in "
@@ -290,9 +328,12 @@ def decay_groups(model: nn.Module) -> list[dict]:
 
 
 def _without_shared_memory(tensors: dict) -> dict:
-    """Copy tensors that share memory with an earlier one, as safetensors needs separate ones."""
+    """Contiguous tensors; those that share memory with an earlier one are copied, as safetensors
+    needs separate ones.
+    """
     seen, separate = set(), {}
     for name, tensor in tensors.items():
+        tensor = tensor.detach().contiguous()
         separate[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
     return separate

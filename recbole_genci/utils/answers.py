@@ -23,6 +23,7 @@ REFUSED, FAILED = 2, 1
 #: Errors that a request, a file or a machine can cause.
 ANSWERED = (ValueError, OSError, ImportError, RuntimeError, MemoryError, FloatingPointError)
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_PYTHON = os.path.dirname(os.__file__)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MEMORY_WORDS = ("can't allocate memory", "out of memory", "not enough memory")
 _DEBUG = re.compile(r"--?state[=\s]+DEBUG\b", re.IGNORECASE)
@@ -64,10 +65,12 @@ def in_words(error: BaseException) -> str:
     Errors that this package raises say so themselves. Those of libraries are explained where it is
     known what they mean; else the place in this package is named.
     """
-    if is_out_of_memory(error):
+    if _is_memory_error(error):
         return _memory_words(error)
     if _is_ours(error):
         return str(error)
+    if is_out_of_memory(error):
+        return _memory_words(error)
     if isinstance(error, OSError) and error.strerror:
         return _file_words(error)
     text = " ".join(str(error).split())
@@ -81,11 +84,15 @@ def in_words(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: the machine's or a GPU's, in Python, numpy or torch."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(
+    said = isinstance(error, RuntimeError) and any(
         words in str(error).lower() for words in _MEMORY_WORDS
     )
+    return said or _is_memory_error(error)
+
+
+def _is_memory_error(error: BaseException) -> bool:
+    # torch is not imported here: a command answers before it is.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _memory_words(error: BaseException) -> str:
@@ -106,14 +113,18 @@ def _file_words(error: OSError) -> str:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether this package raised the error, rather than a library that it called."""
+    """Whether this package or a person's own code raised the error, rather than a library."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or type(error).__module__.startswith("recbole_genci"):
         return True
     # A library in C has no frame of its own, but only a line of ours that raises begins so.
     line = frames[-1].line
-    raised_here = line is None or line.lstrip().startswith("raise")
-    return frames[-1].filename.startswith(_PACKAGE) and raised_here
+    if line is not None and not line.lstrip().startswith("raise"):
+        return False
+    file = frames[-1].filename
+    return file.startswith(_PACKAGE) or not (
+        file.startswith(("<", _PYTHON)) or "site-packages" in file
+    )
 
 
 def _place(error: BaseException) -> str:

@@ -69,6 +69,11 @@ def read_header(file: Path, field_separator: str = "\t", encoding: str = "utf-8"
         if not field or ":" in field or kind not in FIELD_TYPES:
             fault = _fault_of_header(first, second, cell, field_separator)
             raise ValueError(f"{file}: {fault}.")
+        if not cell.isprintable():
+            raise ValueError(
+                f"{file}: header cell {cell!r} holds a character that is not shown. Remove it; "
+                "columns are found by their names."
+            )
         if field in header:
             raise ValueError(f"{file}: the header names field '{field}' twice. Rename one.")
         header[field] = kind

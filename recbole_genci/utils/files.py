@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -101,6 +102,31 @@ def check_writable(folder: Path, key: str) -> None:
         ) from error
 
 
+def check_room(folder: Path, key: str, needed: int, what: str) -> None:
+    """Check before long work that the disk of ``folder`` has room; the folder need not exist yet.
+
+    Args:
+        folder: the folder.
+        key: the key that names it, for the error.
+        needed: bytes that will be written, about.
+        what: what they are, for the error.
+
+    Raises:
+        ValueError: there is too little room.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ValueError(
+            f"{key}: the disk of {folder} has {_size(free)} free, and about {_size(needed)} are "
+            f"needed for {what}. Free some room, or name another folder."
+        )
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -165,7 +191,7 @@ def read_json_lines(
         where = f"{key}: {file}, line {number} is damaged"
         try:
             values.append(json.loads(line.decode("utf-8")))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} ({error}). {remedy}") from error
         if wrong := wrong_with(values[-1]):
             raise ValueError(f"{where}: {wrong}. {remedy}")

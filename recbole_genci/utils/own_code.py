@@ -89,6 +89,11 @@ def is_importable(reference: str) -> bool:
     return known is None or getattr(module, name, None) is known
 
 
+def is_known(reference: str) -> bool:
+    """Whether this process has the object already, so that no code runs to get it."""
+    return reference_of(reference) in _KNOWN
+
+
 def load_object(reference: str, key: str) -> Any:
     """Import the object that ``reference`` names; this runs the code of its module.
 
@@ -364,7 +369,7 @@ def permitted_model(
     if trust_code:
         return chosen
     for reference, key in own_references(saved).items():
-        if (key == "model" and model is not None) or reference_of(reference) in _KNOWN:
+        if (key == "model" and model is not None) or is_known(reference):
             continue
         if way == "load":
             ways = ["give load or Ranker the class by model=..."] if key == "model" else []

@@ -523,3 +523,13 @@ def test_numbers_of_numpy_are_numbers():
 def test_what_is_no_dict_of_keys_is_refused(given, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Config("LR", "ml-100k", config_dict=given)
+
+
+def test_files_with_commas_between_are_told_from_files_with_spaces(tmp_path):
+    (tmp_path / "a.yaml").write_text("epochs: 3\n")
+    with pytest.raises(
+        FileNotFoundError,
+        match="config_files: 'a.yaml,b.yaml' does not exist; spaces divide files, not commas: "
+        "--config_files='a.yaml b.yaml'",
+    ):
+        Config("LR", "ml-100k", "a.yaml,b.yaml")

@@ -3,14 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_rows, write_dataset
+from conftest import make_model, tiny_rows, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from recbole.model.sequential_recommender.din import DIN
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.data.dataset import HISTORY_END, HISTORY_START
 from recbole_genci.data.loaders import grouped_order
 from recbole_genci.quick_start import run
+
+
+class PlainDIN(DIN):
+    """RecBole's, as a person may derive from it."""
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 2**31))
@@ -88,3 +94,46 @@ def test_ml100k_batches_hold_half_as_many_distinct_histories_and_no_lump_of_new_
         )
     assert distinct[True] < 0.65 * distinct[False]
     assert empty[True] < 2 * empty[False]
+
+
+@pytest.mark.parametrize("name", ["DIN", "DIEN", "MIRRN", "GenCI"])
+def test_a_batch_is_as_wide_as_its_longest_history_and_scores_the_same(tmp_path, name, monkeypatch):
+    keys = write_dataset(tmp_path, tiny_rows()) | {"MAX_ITEM_LIST_LENGTH": 60}
+    parts = create_dataset(Config("DIN", "tiny", config_dict=keys)).build()
+    model, views = make_model(name, parts, keys)
+    rows = np.argsort(views[2].inter_feat[HISTORY_END] - views[2].inter_feat[HISTORY_START])
+    narrow = [views[2][rows[start : start + 5]] for start in range(0, len(rows), 5)]
+    widths = [batch["item_id_list"].shape[1] for batch in narrow]
+    assert widths == [max(2, int(batch["item_length"].max())) for batch in narrow]
+    assert widths[0] < widths[-1] < 30
+    for least in (60, 40):  # the padding of before, and another
+        views[2].least_width = least
+        wide = [views[2][rows[start : start + 5]] for start in range(0, len(rows), 5)]
+        assert {batch["item_id_list"].shape[1] for batch in wide} == {least}
+        with torch.no_grad():
+            for short, long in zip(narrow, wide, strict=True):
+                torch.testing.assert_close(
+                    model.predict(short), model.predict(long), atol=1e-6, rtol=1e-6
+                )
+
+
+def test_a_batch_of_no_or_one_click_trains_whatever_the_cap(tmp_path):
+    for cap in (1, 2, 50):
+        keys = write_dataset(tmp_path, tiny_rows()) | {"MAX_ITEM_LIST_LENGTH": cap}
+        parts = create_dataset(Config("DIN", "tiny", config_dict=keys)).build()
+        for name in ("DIN", "DIEN", "MIRRN", "GenCI"):
+            model, views = make_model(name, parts, keys)
+            length = views[0].inter_feat[HISTORY_END] - views[0].inter_feat[HISTORY_START]
+            for rows in (length == 0, length <= 1):
+                loss = model.train().calculate_loss(views[0][torch.nonzero(rows).reshape(-1)])
+                loss = sum(loss) if isinstance(loss, tuple) else loss
+                assert torch.isfinite(loss), (name, cap)
+
+
+def test_recboles_own_din_gets_the_width_that_its_mask_has(tmp_path):
+    keys = write_dataset(tmp_path, tiny_rows()) | {"MAX_ITEM_LIST_LENGTH": 77}
+    parts = create_dataset(Config("DIN", "tiny", config_dict=keys)).build()
+
+    config = Config(PlainDIN, "tiny", config_dict=keys, compared_models=["GenCI"])
+    view = parts[0].view(config)
+    assert view[np.arange(3)]["item_id_list"].shape == (3, 77)

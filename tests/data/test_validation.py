@@ -169,30 +169,17 @@ def test_what_the_label_is_made_of_is_no_feature(tmp_path):
         build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
 
 
-def test_large_numbers_and_long_padding_are_pointed_out(tmp_path, caplog):
+def test_large_numbers_are_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        parts = build(tmp_path, numerical_features=["timestamp"], MAX_ITEM_LIST_LENGTH=500)
+        build(tmp_path, numerical_features=["timestamp"])
     assert (
         "numerical_features: 'timestamp' reaches 1.7e+09" in caplog.text
         and "normalize_field: [timestamp]" in caplog.text
     )
-    longest = max(
-        int((part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).max())
-        for part in parts
-    )
-    assert (
-        f"padded to 500 items, but the longest has {longest}. --MAX_ITEM_LIST_LENGTH={longest} "
-        "loses nothing" in caplog.text
-    )
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        build(
-            tmp_path,
-            numerical_features=["timestamp"],
-            normalize_field=["timestamp"],
-            MAX_ITEM_LIST_LENGTH=longest,
-        )
-    assert "reaches" not in caplog.text and "padded" not in caplog.text
+        build(tmp_path, numerical_features=["timestamp"], normalize_field=["timestamp"])
+    assert "reaches" not in caplog.text
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):
@@ -559,3 +546,10 @@ def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         build(tmp_path, damage, seq_len={"genre": 2})
     assert "genre" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["emb", ["emb"], ["item"], [""]])
+def test_additional_files_that_are_none_are_named(tmp_path, suffix):
+    asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
+    with pytest.raises(ValueError, match="^additional_feat_suffix: .*(does not exist|read anyway)"):
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))

@@ -6,6 +6,7 @@ from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import read
 
+CONTROL = "SR alone"  # a line of ours in Table 4
 DATASETS = ("ml-1m", "amazon-fashion", "amazon-instruments")
 
 
@@ -37,6 +38,7 @@ def test_tables_2_3_and_4_agree_with_one_another(dataset):
     assert all(
         paper.figure(4, dataset, line.name, "AUC") <= paper.figure(4, dataset, "GenCI", "AUC")
         for line in read("ablation").variants
+        if line.name != CONTROL
     )
 
 

@@ -147,7 +147,7 @@ def test_a_lines_own_keys_beat_the_command_line_and_all_takes_what_one_alone_ref
         line.name: request.configs[line.name]["mu"]
         for line in request.variants
         if "mu" in line.keys
-    } == {"w/o NTP": 0}
+    } == {"w/o NTP": 0, "SR alone": 0}
     assert request.configs["GenCI"]["mu"] == 0.5
     sweep = check_request(
         read("mu"),

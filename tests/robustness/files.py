@@ -44,6 +44,7 @@ SAID = (
     "All rows are",
     "valid part",
     "no row of",
+    "numerical_features",
 )
 WORDS = [
     *("inf", "-inf", "nan", "NaN", "1e400", "1e39", "-1e39", "1e-400", "x", "", " ", "1,5", "1_0"),
@@ -264,6 +265,8 @@ def read_slowly(content: bytes, separator: str, encoding: str) -> tuple[list[str
     header = parts[0].split(separator)
     if any(not re.fullmatch("[^:]+:(token|float)(_seq)?", cell, re.DOTALL) for cell in header):
         raise Bad(f"header {header}")
+    if not "".join(header).isprintable():
+        raise Bad("a name with a character that is not shown")
     if len(set(cell.split(":")[0] for cell in header)) < len(header):
         raise Bad("a column twice")
     kept = [part for part in parts[1:] if part.strip(blank)]
@@ -358,7 +361,13 @@ def check(content: Content, keys: dict[str, object]) -> str | None:
         wanted = expected(content, separator, encoding)
     except Bad as fault:
         wanted, why = None, fault
-    parts = create_dataset(config).build()
+    try:
+        parts = create_dataset(config).build()
+    except ValueError as refusal:
+        about_reading = re.search("could not be read|is not valid|header|NUL", str(refusal))
+        if wanted is not None and about_reading:
+            return f"it refuses what can be read: {refusal}"
+        raise
     log_summary(parts)
     if wanted is None:
         return f"it read {sum(map(len, parts))} rows, but: {why}"

@@ -31,11 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import recbole_genci
+from recbole_genci.utils.answers import ANSWERED
 
 KINDS = ("ok", "clear", "raw", "wrong")
 PACKAGE = str(Path(recbole_genci.__file__).parent)
 #: What the commands turn into a sentence. Another exception is a traceback to the user.
-REFUSALS = (ValueError, OSError, ImportError, RuntimeError)
+REFUSALS = ANSWERED
 #: Words of Python, numpy, pandas and torch that are no explanation.
 RAW_WORDS = ("Traceback (most recent call last)", "object has no attribute", "NoneType")
 

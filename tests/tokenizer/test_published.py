@@ -17,7 +17,7 @@ import recbole
 import recbole_genci
 from recbole_genci.config import properties_folder
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.tokenizer.artifact.files import read_text_digests
+from recbole_genci.tokenizer.artifact.files import manifest_content, read_text_digests
 from recbole_genci.tokenizer.artifact.published import (
     best_fit,
     publish,
@@ -59,7 +59,7 @@ def _remade(name, tmp_path, *origins):
         shutil.copyfile(published / file, folder / file)
     manifest = json.loads((published / "manifest.json").read_text())
     del manifest["files"]["text_digests.npy"], manifest["published"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_bytes(manifest_content(manifest))
     publish(folder, name, *origins)
     return published, folder
 
@@ -143,7 +143,7 @@ def test_digests_of_another_shape_are_refused(tmp_path):
     (tmp_path / "toy/text_digests.npy").write_bytes(content)
     manifest = json.loads((tmp_path / "toy/manifest.json").read_text())
     manifest["files"]["text_digests.npy"] = hashlib.sha256(content).hexdigest()
-    (tmp_path / "toy/manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "toy/manifest.json").write_bytes(manifest_content(manifest))
     with pytest.raises(ValueError, match=r"must hold uint64 \[2, V\]"):
         read_text_digests(tmp_path / "toy")
 

@@ -152,7 +152,7 @@ def test_a_missing_package_is_refused_before_anything_is_read(words, tmp_path, m
     monkeypatch.setattr(
         sys, "path", [path for path in sys.path if not (Path(path) / "wandb/__init__.py").exists()]
     )
-    monkeypatch.setattr(plan, "create_dataset", None)
+    monkeypatch.setattr(plan, "prepare_parts", None)
     for command in (words, ["--experiment=compare", "--models=DeepFM", *words[1:]]):
         assert main(command) == 2
         assert capsys.readouterr().err == (

@@ -143,6 +143,7 @@ def test_another_separator_of_sequences_is_found():
         (HEADER + "\na\t1", "line 2 has 2 of 3 cells. Every line needs 3 cells"),
         (HEADER + "\na\t1\tx\ty", "line 2 has 4 cells, but the header 3.*may hold no tab"),
         (HEADER + "\na\t1\tx\nb\t1\tx\ty", "line 3 has 4 cells, but the header 3"),
+        (HEADER.replace("tags", "ta\u200bgs"), r"'ta\\u200bgs:token_seq' holds a character"),
         (HEADER + "\n", "has a header but no rows"),
         (f"{HEADER}\na\t1\tx\0".encode(), "line 2 holds a NUL character"),
         (HEADER.encode("utf-16-le"), r"line 1 holds a NUL character.*utf-16"),

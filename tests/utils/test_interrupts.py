@@ -25,8 +25,8 @@ from recbole_genci.cli import main
 from recbole_genci.data.prepare import output
 from recbole_genci.data.prepare.__main__ import main as prepare_dataset
 from recbole_genci.tokenizer.command import main as tokenize
+from recbole_genci.training import checkpoint, stopped
 from recbole_genci.training import run as training
-from recbole_genci.training import stopped
 from recbole_genci.tuning.command import main as tune
 from recbole_genci.utils import files, interrupts
 from recbole_genci.utils.lock import only_process
@@ -127,14 +127,14 @@ def argv(tmp_path):
 #: Where a run of GenCI is stopped: (what is patched, which call, before its work?), and whether the
 #: run can be resumed.
 MOMENTS = {
-    "reading rows": ((plan, "create_dataset"), 1, True, False),
+    "reading rows": ((plan, "prepare_parts"), 1, True, False),
     "after reading rows": ((plan, "log_summary"), 1, False, False),
     "building IDs": ((tokenizer.build, "encode_texts"), 1, False, False),
     "writing IDs": ((tokenizer.artifact.files.os, "rename"), 1, True, False),
     "first batch": ((torch.optim.Adam, "step"), None, True, False),
     "second epoch": ((training.CTRTrainer, "_train_epoch"), 2, False, True),
     "validation": ((training.CTRTrainer, "_valid_epoch"), 2, True, True),
-    "writing the first state": ((torch, "save"), 1, True, True),
+    "writing the first state": ((checkpoint, "save_file"), 1, True, True),
     "renaming a state": ((files.os, "replace"), "training.safetensors", True, True),
     "after the last epoch": ((training.CTRTrainer, "fit"), 1, False, True),
     "testing": ((training, "measure_latency"), 1, True, True),

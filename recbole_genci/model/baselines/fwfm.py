@@ -7,6 +7,7 @@ from recbole.model.context_aware_recommender.fwfm import FwFM as RecBoleFwFM
 from torch import nn
 
 from recbole_genci.model.base import ModelContract
+from recbole_genci.model.layers.field_groups import field_of_feature
 from recbole_genci.utils.config_like import ConfigLike
 
 
@@ -40,15 +41,5 @@ class FwFM(ModelContract, RecBoleFwFM):
             *self.float_field_names,
         ]
         self.feature2id = {name: number for number, name in enumerate(names)}
-        if self.fields is None:
-            self.feature2field = {number: number for number in range(len(names))}
-            return
-        grouped = [name for group in self.fields.values() for name in group]
-        if sorted(grouped) != sorted(names) or sorted(self.fields) != list(range(len(self.fields))):
-            raise ValueError(
-                f"fields: {self.fields} must number its fields 0 to {len(self.fields) - 1} and "
-                f"name each feature once; the features are {', '.join(names)}."
-            )
-        self.feature2field = {
-            self.feature2id[name]: field for field, group in self.fields.items() for name in group
-        }
+        fields = field_of_feature(self.fields, names)
+        self.feature2field = {self.feature2id[name]: field for name, field in fields.items()}

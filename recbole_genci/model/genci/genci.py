@@ -7,7 +7,6 @@ Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` E
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from recbole_genci.model.base import ClickModel, contract_of
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
-from recbole_genci.utils.config_like import ConfigLike
+from recbole_genci.utils.config_like import ConfigLike, Overridden
 from recbole_genci.utils.validation import (
     check_divides,
 )
@@ -46,6 +45,7 @@ class GenCI(ClickModel):
     """
 
     reads_semantic_ids = generates_items = has_intents = True
+    regularises_itself = True
     loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
@@ -116,7 +116,7 @@ class GenCI(ClickModel):
         self.teacher, self.teacher_is_pretrained = None, False
         if self.eta > 0:
             self.teacher = contract_of(DeepFM)(
-                _Override(config, dropout_prob=config["sr_dropout_prob"]), dataset
+                Overridden(config, dropout_prob=config["sr_dropout_prob"]), dataset
             )
             self.teacher_is_pretrained = config["sr_base"] == "pretrained"
 
@@ -402,19 +402,6 @@ class GenCI(ClickModel):
         shares["item"] = F.linear(fields * of_item, weights["fields"])
         shares["rest"] = F.linear(fields * ~of_item, weights["fields"])
         return shares
-
-
-class _Override:
-    """A Config with some keys replaced, without touching the original."""
-
-    def __init__(self, config: ConfigLike, **overrides: object) -> None:
-        self._config, self._overrides = config, overrides
-
-    def __getitem__(self, key: str) -> Any:
-        return self._overrides[key] if key in self._overrides else self._config[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._overrides or key in self._config
 
 
 def _xavier(module: nn.Module) -> None:

@@ -36,6 +36,7 @@ EPS = 1e-6
 # From this number of positions on, fused attention predicts faster than matrix products. (It has no
 # gradient of the bias, so it cannot train.)
 LONG = 128
+FIRST_POSITIONS = 512  # whose distances are put into buckets beforehand
 
 
 def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) -> Tensor:
@@ -250,8 +251,10 @@ class FeedForward(nn.Module):
 
 
 class RelativePositionBias(nn.Module):
-    """Learned bias of a head for the bucketed distance between two positions; buckets are computed
-    once.
+    """Learned bias of a head for the bucketed distance between two positions.
+
+    Buckets are computed once, for more positions when a longer sequence comes: all of a large
+    ``max_length`` would take its square in memory.
     """
 
     buckets: Tensor
@@ -259,11 +262,15 @@ class RelativePositionBias(nn.Module):
     def __init__(self, num_heads: int, max_length: int, *, bidirectional: bool):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(NUM_BUCKETS, num_heads))
-        position = torch.arange(max_length)
-        buckets = relative_position_bucket(
-            position[None, :] - position[:, None], bidirectional=bidirectional
-        )
+        self.max_length, self.bidirectional = max_length, bidirectional
+        buckets = self._buckets(min(max_length, FIRST_POSITIONS))
         self.register_buffer("buckets", buckets, persistent=False)
+
+    def _buckets(self, length: int) -> Tensor:
+        position = torch.arange(length)  # on the CPU: another device may round a logarithm up
+        return relative_position_bucket(
+            position[None, :] - position[:, None], bidirectional=self.bidirectional
+        )
 
     def reset_parameters(self) -> None:
         """Xavier."""
@@ -273,6 +280,9 @@ class RelativePositionBias(nn.Module):
         """Bias ``[stop - start, stop, h]`` of the queries at positions start..stop-1 for the keys
         0..stop-1.
         """
+        if stop > len(self.buckets):
+            length = max(stop, min(2 * stop, self.max_length))
+            self.buckets = self._buckets(length).to(self.buckets.device)
         return F.embedding(self.buckets[start:stop, :stop], self.weight)
 
 

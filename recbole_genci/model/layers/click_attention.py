@@ -40,7 +40,7 @@ class ClickAttention(Mended, SequenceAttLayer):
             the weights ``[B, 1, H]``, or if ``return_seq_weight`` is off the weighted sum
             ``[B, 1, E]``.
         """
-        is_click = self.mask_mat < keys_length.unsqueeze(1)  # [B, H]
+        is_click = self.mask_mat[:, : keys.shape[1]] < keys_length.unsqueeze(1)  # [B, H]
         clicks = keys[is_click]  # [clicks, E]
         targets = queries.repeat_interleave(keys_length, dim=0)  # [clicks, E]
         size = GROUP if on_cpu(clicks) else max(len(clicks), 1)

@@ -126,7 +126,7 @@ def append_items(
     new_texts = [text_of[token] for token in tokens]
 
     rows, vectors = encode_with(artifact, tokens, new_texts, device)
-    model = quantizer_from_weights(artifact.weights)
+    model = quantizer_from_weights(artifact.weights, Path(folder))
     if vectors.shape[1] != len(model.input_mean):
         raise ValueError(
             f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -24,10 +25,12 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from recbole_genci.utils.digests import check_seal, plain, sealed
 from recbole_genci.utils.files import naming
 
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
+_SEALED = ("sealed",)  # the manifest's entry that says it has a seal; those before had none
 CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = (
     "codes.npy",
     "items.txt",
@@ -57,8 +60,9 @@ def array_content(array: np.ndarray) -> bytes:
 
 
 def manifest_content(manifest: Mapping[str, Any]) -> bytes:
-    """The bytes of a ``manifest.json``."""
-    return json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+    """The bytes of a ``manifest.json``, sealed."""
+    content = sealed(plain(manifest) | {"sealed": True})
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _holds(folder: Path, digest: str) -> bool:
@@ -149,7 +153,7 @@ def _read(folder: Path, name: str) -> bytes:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(_read(folder, MANIFEST))
-    except ValueError as error:  # JSON and UTF-8 errors alike
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors alike
         raise ValueError(f"{folder / MANIFEST} is not valid JSON ({error}). {REBUILD}") from error
     expected = {
         "format_version": int,
@@ -159,6 +163,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         "files": dict,
     }
     entries = manifest if isinstance(manifest, dict) else {}
+    check_seal(entries, folder / MANIFEST, REBUILD, _SEALED)
     wrong = [key for key, kind in expected.items() if not isinstance(entries.get(key), kind)]
     if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
         wrong = ["level_sizes"]
@@ -194,9 +199,23 @@ def _read_checked(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes
 
 def _array_of(content: bytes, file: Path) -> np.ndarray:
     try:
+        _check_size(content)
         return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, TypeError, EOFError, OSError, RecursionError, MemoryError) as error:
         raise ValueError(f"{file} is not a NumPy array ({error}). {REBUILD}") from error
+
+
+def _check_size(content: bytes) -> None:
+    """Refuse a header of format 1, as ``np.save`` writes it, that claims another size than there
+    is; numpy would ask for that much memory.
+    """
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("its header is not of format 1")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    claimed, there = math.prod(shape) * dtype.itemsize, len(content) - stream.tell()
+    if claimed != there:
+        raise ValueError(f"its header claims {claimed} bytes, {there} follow")
 
 
 def read_artifact(folder: Path) -> dict[str, Any]:

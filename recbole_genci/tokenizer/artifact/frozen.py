@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.tokenizer.artifact.files import read_texts, read_weights
+from recbole_genci.tokenizer.artifact.files import REBUILD, WEIGHTS, read_texts, read_weights
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.encoders import (
     check_encoder,
     encode_texts,
     encoder_revision,
     is_array_file,
+    latent_semantic_analysis,
 )
-from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
 from recbole_genci.tokenizer.quantization.determinism import fixed_threads
@@ -56,6 +57,11 @@ class Artifact(NamedTuple):
         """The number of first items that the tokenizer was fitted to; others were added later."""
         return self.ids.manifest["fitted_items"]
 
+    @property
+    def build_version(self) -> int:
+        """The version of the algorithms that built it (`scale.build_version`)."""
+        return self.ids.manifest.get("build_version", 1)
+
 
 def read_frozen(folder: Path) -> Artifact:
     """Read an artifact folder with the tokenizer in it.
@@ -73,11 +79,24 @@ def read_frozen(folder: Path) -> Artifact:
     return Artifact(ids, read_texts(folder), read_weights(folder))
 
 
-def quantizer_from_weights(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
+def quantizer_from_weights(weights: Mapping[str, Tensor], folder: Path) -> ResidualQuantizer:
     """The quantiser of an artifact, in eval mode and float64.
 
     In float64 the batching of rows can change codes only at ties.
+
+    Raises:
+        ValueError: the weights in ``folder`` are not those of a quantiser.
     """
+    try:
+        return _quantizer(weights)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(
+            f"{folder / WEIGHTS} does not hold the weights of a quantiser ({reason}). {REBUILD}"
+        ) from error
+
+
+def _quantizer(weights: Mapping[str, Tensor]) -> ResidualQuantizer:
     books = [
         weights[f"codebooks.{level}.codes"].shape
         for level in range(sum(k.endswith(".codes") for k in weights))
@@ -112,7 +131,7 @@ def quantize_vectors(model: ResidualQuantizer, vectors: np.ndarray) -> tuple[Ten
     # each distinct row is computed once.
     distinct, number = np.unique(np.asarray(vectors, dtype=np.float64), axis=0, return_inverse=True)
     with fixed_threads(1):
-        output = encode_all(model, torch.from_numpy(distinct))[1]
+        output = encode_all(model, torch.from_numpy(distinct))[0]
     of_row = torch.from_numpy(number.reshape(-1))
     return output.codes[of_row], output.residuals[of_row]
 
@@ -137,7 +156,9 @@ def encode_with(
     if encoder == LSA:
         # Fitted again to the same texts, which determine its vocabulary and directions.
         with fixed_threads(settings["tokenizer_threads"]):
-            lsa = LatentSemanticAnalysis(settings["lsa_dim"], settings["tokenizer_seed"])
+            lsa = latent_semantic_analysis(
+                settings["lsa_dim"], settings["tokenizer_seed"], artifact.build_version
+            )
             fitted = lsa.fit_transform(artifact.texts[: artifact.fitted_items])
             vectors = np.concatenate([fitted[rows], lsa.transform(texts)])
         return rows, vectors.astype(np.float32)

@@ -143,7 +143,8 @@ class Fit(NamedTuple):
         return self.items - len(self.absent) - len(self.differing)
 
 
-def _fit(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
+def fit_of(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit:
+    """How a catalogue compares to semantic IDs whose items' texts, or their digests, are known."""
     row = {token: number for number, token in enumerate(published.ids.item_tokens)}
     there = [token for token in tokens if token in row]
     texts = table.texts(published.text_fields, there).texts
@@ -186,6 +187,6 @@ def best_fit(
         return None
     table = read_items(item_file, item_id_field, field_separator, encoding, seq_separator)
     tokens = list(table.rows) if tokens is None else tokens
-    fits = [_fit(published, table, tokens) for published in candidates]
+    fits = [fit_of(published, table, tokens) for published in candidates]
     fits = [fit for fit in fits if len(fit.absent) < fit.items]
     return max(fits, key=lambda fit: (fit.equal, -len(fit.absent)), default=None)

@@ -21,8 +21,10 @@ import torch
 
 from recbole_genci.tokenizer.encoding.limit import TextLimit, cut_texts
 from recbole_genci.tokenizer.encoding.lsa import LSA, LatentSemanticAnalysis
+from recbole_genci.tokenizer.encoding.sampled_lsa import SampledLatentSemanticAnalysis
 from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
+from recbole_genci.tokenizer.scale import build_version
 
 _logger = logging.getLogger(__name__)
 
@@ -218,6 +220,13 @@ def _encode_sentences(
     return vectors, cut_texts(model, texts)
 
 
+def latent_semantic_analysis(
+    dim: int, seed: int, version: int
+) -> LatentSemanticAnalysis | SampledLatentSemanticAnalysis:
+    """``lsa`` as the build of this version (`scale.build_version`) has it."""
+    return (LatentSemanticAnalysis if version == 1 else SampledLatentSemanticAnalysis)(dim, seed)
+
+
 def encode_texts(
     texts: Sequence[str],
     encoder: str,
@@ -256,7 +265,8 @@ def encode_texts(
     if not texts:
         raise ValueError("encode_texts was given no texts; the catalogue is empty.")
     if encoder == LSA:
-        vectors = LatentSemanticAnalysis(dim, seed).fit_transform(texts, progress)
+        lsa = latent_semantic_analysis(dim, seed, build_version(len(texts)))
+        vectors = lsa.fit_transform(texts, progress)
     else:
         # Each distinct text is encoded once, since batches would round equal texts differently.
         distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}

@@ -15,6 +15,7 @@ from recbole_genci.tokenizer.quantization.quality import (
     collision_rate,
     is_balanced,
     neighbor_recall,
+    neighbor_step,
 )
 from recbole_genci.tokenizer.quantization.spread import spread_codes
 
@@ -80,16 +81,52 @@ def capped_size(data: Tensor, codebook_size: int) -> int:
 
 
 @torch.no_grad()
-def encode_all(model: ResidualQuantizer, data: Tensor) -> tuple[Tensor, QuantizeOutput, float]:
-    """``(reconstruction [I, D], quantiser output, error as a share of the variance)`` over all
-    items.
+def encode_all(model: ResidualQuantizer, data: Tensor) -> tuple[QuantizeOutput, float]:
+    """``(quantiser output, reconstruction error as a share of the variance)`` over all items."""
+    parts = [model.quantize(model.encode(rows)) for rows in data.split(_CHUNK)]
+    output = QuantizeOutput(
+        torch.cat([part.quantized for part in parts]),
+        torch.cat([part.codes for part in parts]),
+        torch.cat([part.residuals for part in parts]),
+        torch.stack([part.commitment for part in parts]).mean(dim=0),
+    )
+    return output, _reconstructed(model, data, output.codes)[0]
+
+
+@torch.no_grad()
+def _codes_of(
+    model: ResidualQuantizer, data: Tensor, with_residual: bool
+) -> tuple[np.ndarray, Tensor | None]:
+    """The nearest codes ``[I, L]`` of all items, and the input of the last level ``[I, d]``."""
+    codes, residuals = [], []
+    for rows in data.split(_CHUNK):
+        output = model.quantize(model.encode(rows))
+        codes.append(output.codes.cpu().numpy())
+        if with_residual:
+            residuals.append(output.residuals[:, -1].clone())
+    return np.concatenate(codes), torch.cat(residuals) if with_residual else None
+
+
+@torch.no_grad()
+def _reconstructed(
+    model: ResidualQuantizer, data: Tensor, codes: Tensor, every: int | None = None
+) -> tuple[float, Tensor]:
+    """The error of decoding ``codes [I, L]`` as a share of the variance, and what is decoded.
+
+    Of that only each ``every``-th row is kept, so that memory does not grow; no row by default.
     """
-    latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
-    output = model.quantize(latent)
-    reconstruction = torch.cat([model.decode(rows) for rows in output.quantized.split(_CHUNK)])
-    variance = (data - model.input_mean).square().sum().clamp_min(1e-12)
-    error = float((reconstruction - data).square().sum() / variance)
-    return reconstruction, output, error
+    error, variance, kept = 0.0, 0.0, []
+    for start in range(0, len(data), _CHUNK):
+        rows, index = data[start : start + _CHUNK], codes[start : start + _CHUNK]
+        quantized = torch.zeros(len(rows), model.codebooks[0].codes.shape[1]).to(rows)
+        for level, book in enumerate(model.codebooks):
+            quantized = quantized + book.codes[index[:, level]]
+        decoded = model.decode(quantized)
+        error += float((decoded - rows).square().sum())
+        variance += float((rows - model.input_mean).square().sum())
+        if every:
+            kept.append(decoded[-start % every :: every])
+    return error / max(variance, 1e-12), torch.cat(kept) if every else data[:0]
 
 
 def really_distinct(model: ResidualQuantizer, data: Tensor) -> int:
@@ -140,13 +177,16 @@ def check_error(error: float, model: ResidualQuantizer, data: Tensor) -> None:
     _logger.warning(f"The semantic IDs say little about the items: {message}.")
 
 
-def check_collapse(quality: dict[str, Any], data: Tensor) -> None:
+def check_collapse(quality: dict[str, Any], equal_share: float) -> None:
     """Stop if a level puts most items into one code, unless these items have equal embeddings.
+
+    Args:
+        quality: the figures of `codes_quality`.
+        equal_share: the largest share of the items that have one and the same embedding.
 
     Raises:
         RuntimeError: a level collapsed; gives its figures.
     """
-    equal_share = float(torch.unique(data, dim=0, return_counts=True)[1].max()) / len(data)
     if equal_share > _COLLAPSED_SHARE:
         _logger.warning(
             f"{equal_share:.1%} of the items have the same text embedding and must share their "
@@ -182,33 +222,27 @@ def outcome(model: ResidualQuantizer, data: Tensor, spread: bool, **figures: Any
         RuntimeError: see `check_collapse`.
     """
     model.eval()
-    reconstruction, quantized, error = encode_all(model, data)
-    codes = quantized.codes.cpu().numpy()
-    nearest = codes
-    if spread:
-        codes = spread_codes(nearest, quantized.residuals[:, -1], model.codebooks[-1].codes)
-        moved = np.flatnonzero(codes[:, -1] != nearest[:, -1])
-        if len(moved):
-            book = model.codebooks[-1].codes.detach()
-            shift = (
-                book[torch.from_numpy(codes[moved, -1]).to(book.device)]
-                - book[quantized.codes[moved, -1]]
-            )
-            with torch.no_grad():
-                reconstruction[moved] = model.decode(quantized.quantized[moved] + shift)
-                variance = (data - model.input_mean).square().sum().clamp_min(1e-12)
-                error = float((reconstruction - data).square().sum() / variance)
+    codes, residual = _codes_of(model, data, with_residual=spread)
+    if residual is not None:
+        nearest = codes
+        codes = spread_codes(nearest, residual, model.codebooks[-1].codes)
         figures |= {
-            "moved_share": len(moved) / len(codes),
+            "moved_share": float((codes[:, -1] != nearest[:, -1]).mean()),
             "collision_rate_nearest": collision_rate(nearest),
         }
-    embeddings = data.cpu().numpy()
+    every = neighbor_step(len(data))
+    error, reconstruction = _reconstructed(
+        model, data, torch.from_numpy(codes).to(data.device), every
+    )
+    copies = torch.unique(data, dim=0, return_counts=True)[1]
     quality = codes_quality(codes, model.codebook_sizes)
     quality |= {
-        "equal_embeddings": 1.0 - len(np.unique(embeddings, axis=0)) / len(embeddings),
+        "equal_embeddings": 1.0 - len(copies) / len(data),
         "reconstruction_error": error,
-        "neighbor_recall": neighbor_recall(embeddings, reconstruction.cpu().numpy()),
+        "neighbor_recall": neighbor_recall(
+            data[::every].cpu().numpy(), reconstruction.cpu().numpy()
+        ),
         **figures,
     }
-    check_collapse(quality, data)
+    check_collapse(quality, float(copies.max()) / len(data))
     return FitResult(model, codes, quality)

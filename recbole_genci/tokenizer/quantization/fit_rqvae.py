@@ -329,7 +329,7 @@ def _train_together(
             if epoch > epochs.start:
                 for rows in batches():
                     train_step(rows, epoch=epoch)
-            _, quantized, error = encode_all(model, data)
+            quantized, error = encode_all(model, data)
             _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
             score = _score(quantized.codes, model.codebook_sizes, error)
             if best is None or score < best.score:

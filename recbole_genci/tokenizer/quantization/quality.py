@@ -64,13 +64,18 @@ def codes_quality(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, An
     }
 
 
+def neighbor_step(items: int) -> int:
+    """Each how manieth item `neighbor_recall` compares."""
+    return max(1, items // _NEIGHBOUR_SAMPLE)
+
+
 def neighbor_recall(embeddings: np.ndarray, reconstruction: np.ndarray, k: int = 10) -> float:
     """Share of each item's ``k`` nearest items by embedding that are nearest by reconstruction too.
 
     Both arrays are ``[I, D]``. A large catalogue is thinned to evenly spaced items. The value is
     NaN if there are too few items to have neighbours.
     """
-    step = max(1, len(embeddings) // _NEIGHBOUR_SAMPLE)
+    step = neighbor_step(len(embeddings))
     nearest = []
     for rows in (embeddings[::step], reconstruction[::step]):
         rows = rows.astype(np.float64)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recbole_genci.tokenizer.progress import NO_STEPS, SILENT, BuildProgress, Steps
+from recbole_genci.tokenizer.scale import LARGE_CATALOGUE, SAMPLE
 
 _logger = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ _LLOYD_ROUNDS = 50
 _LLOYD_STEPS, _BALANCE_STEPS = 20, 40
 # Wider vectors are clustered with the matrix-product distance, which is many times faster.
 _EXACT_WIDTH = 64
+# For large catalogues: rows that draw the first centres, and the share of the squared error by
+# which a round must improve.
+_SEED_ROWS = 1 << 14
+_LEAST_GAIN = 1e-4
 
 
 def _distances(rows: Tensor, codebook: Tensor, exact: bool) -> Tensor:
@@ -109,6 +114,34 @@ def cluster_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, T
     return count, total
 
 
+def _nearest_fast(rows: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """As `nearest_code`, by a matrix product alone: rounding decides near-ties."""
+    score = torch.addmm(codebook.square().sum(dim=1), rows, codebook.T, alpha=-2)
+    smallest, codes = score.min(dim=1)
+    return codes, (smallest + rows.square().sum(dim=1)).clamp_min(0)
+
+
+def _segment_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """As `cluster_sums`, by sorting, which takes the same time for any number of codes."""
+    count = torch.bincount(codes, minlength=num_codes)
+    order = codes.argsort(stable=True)
+    total = torch.nn.functional.embedding_bag(order, rows, count.cumsum(0) - count, mode="sum")
+    return count.to(rows.dtype), total
+
+
+def sampled_rows(z: Tensor, number: int = SAMPLE) -> Tensor:
+    """``number`` of the rows ``[I, D]``, or all: the same ones in the same order, however the rows
+    are ordered. A row that is there often is drawn often.
+    """
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.randint(-(1 << 63), (1 << 63) - 1, (z.shape[1],), generator=generator)
+    factor = factor.to(z.device)
+    bits = z.float().contiguous().view(torch.int32)
+    hashes = torch.cat([(part.long() * factor).sum(dim=1) for part in bits.split(_CHUNK)])
+    position = torch.arange(min(number, len(z)), device=z.device) * len(z) // min(number, len(z))
+    return z[hashes.argsort(stable=True)[position]]
+
+
 def draw_rows(weight: Tensor, number: int, generator: torch.Generator) -> Tensor:
     """Indices of at most ``number`` distinct rows, drawn with probability proportional to ``weight
     [I]``.
@@ -139,12 +172,24 @@ def _seed_centres(z: Tensor, num_codes: int, generator: torch.Generator, steps: 
     return z[torch.tensor(chosen, device=z.device)].clone()
 
 
+def _first_centres(
+    z: Tensor, num_codes: int, generator: torch.Generator, steps: Steps, fast: bool
+) -> Tensor:
+    """`_seed_centres` of all rows, or with ``fast`` of some, if enough of these are distinct."""
+    if fast:
+        some = _seed_centres(z[:: max(1, len(z) // _SEED_ROWS)], num_codes, generator, steps)
+        if len(some) == num_codes:
+            return some
+    return _seed_centres(z, num_codes, generator, steps)
+
+
 def kmeans(
     z: Tensor,
     num_codes: int,
     generator: torch.Generator,
     max_iterations: int = _LLOYD_ROUNDS,
     steps: Steps = NO_STEPS,
+    fast: bool = False,
 ) -> Tensor:
     """Lloyd's k-means with k-means++ seeding; an empty cluster restarts at one of the worst-served
     rows.
@@ -155,6 +200,8 @@ def kmeans(
         generator: a CPU generator; the same state gives the same centres bit for bit.
         max_iterations: largest number of rounds.
         steps: counts every drawn centre and every round.
+        fast: for many rows: matrix products give the distances, some rows draw the first centres,
+            and rounds end when they gain little. Otherwise they end when no row moves.
 
     Returns:
         ``[K, D]`` centres, ``K <= num_codes``.
@@ -173,29 +220,36 @@ def kmeans(
             "distinct."
         )
         num_codes = distinct
-    centres = _seed_centres(z, num_codes, generator, steps)
-    codes = None
+    centres = _first_centres(z, num_codes, generator, steps, fast)
+    codes, error = None, float("inf")
     for _ in range(max_iterations):
-        new_codes, distance = nearest_code(z, centres, exact=z.shape[1] <= _EXACT_WIDTH)
+        if fast:
+            new_codes, distance = _nearest_fast(z, centres)
+        else:
+            new_codes, distance = nearest_code(z, centres, exact=z.shape[1] <= _EXACT_WIDTH)
         if codes is not None and torch.equal(new_codes, codes):
             break
-        codes = new_codes
-        count, total = cluster_sums(z, codes, len(centres))
+        codes, last_error = new_codes, error
+        count, total = (_segment_sums if fast else cluster_sums)(z, codes, len(centres))
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
         empty = torch.nonzero(count == 0).flatten()
         worst = distance.topk(len(empty)).indices
         centres[empty] = z[worst]
         steps.advance(_LLOYD_STEPS)
+        if fast:
+            error = float(distance.double().sum())
+            if len(empty) == 0 and error > (1 - _LEAST_GAIN) * last_error:
+                break
     return centres
 
 
-def balanced_codes(z: Tensor, centres: Tensor) -> Tensor:
+def balanced_codes(z: Tensor, centres: Tensor, fast: bool = False) -> Tensor:
     """Assign rows ``[I, D]`` so that each centre ``[K, D]`` serves about I / K rows: ``[I]`` int64.
 
     This is Sinkhorn's algorithm. The cost is a row's distance beyond its nearest centre, divided by
-    the mean, so that the kernel cannot overflow.
+    the mean, so that the kernel cannot overflow. With ``fast`` matrix products give the distances.
     """
-    cost = _distances(z, centres, exact=z.shape[1] <= _EXACT_WIDTH).square().double()
+    cost = _distances(z, centres, exact=not fast and z.shape[1] <= _EXACT_WIDTH).square().double()
     cost -= cost.min(dim=1, keepdim=True).values
     kernel = torch.exp(-cost / (cost.mean().clamp_min(1e-30) * _SINKHORN_EPSILON))
     by_row, by_code = kernel.new_ones(len(z)), kernel.new_ones(len(centres))
@@ -210,6 +264,7 @@ def balance_centres(
     centres: Tensor,
     generator: torch.Generator,
     steps: Steps = NO_STEPS,
+    fast: bool = False,
 ) -> Tensor:
     """Move k-means centres ``[K, D]`` to the means of a balanced assignment of the rows ``[I, D]``.
 
@@ -220,7 +275,8 @@ def balance_centres(
     if len(z) > _BALANCE_ROWS:
         z = z[torch.randperm(len(z), generator=generator)[:_BALANCE_ROWS].to(z.device)]
     for _ in range(_BALANCE_ROUNDS):
-        count, total = cluster_sums(z, balanced_codes(z, centres), len(centres))
+        codes = balanced_codes(z, centres, fast)
+        count, total = (_segment_sums if fast else cluster_sums)(z, codes, len(centres))
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
         steps.advance(_BALANCE_STEPS)
     return centres
@@ -234,9 +290,10 @@ def residual_kmeans(
     balance: bool = True,
     progress: BuildProgress = SILENT,
 ) -> list[Tensor]:
-    """Run one k-means per level over *all* rows, each on the residuals of the level before.
+    """Run one k-means per level over the rows, each on the residuals of the level before.
 
-    It initialises the codebooks of Eq. 3.
+    It initialises the codebooks of Eq. 3. More than `LARGE_CATALOGUE` rows are thinned to a sample
+    of `SAMPLE`, and clustered by the fast variants.
 
     Args:
         z: ``[I, D]``.
@@ -250,17 +307,20 @@ def residual_kmeans(
         ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
     """
     residual = torch.as_tensor(z)
+    large = len(residual) > LARGE_CATALOGUE
+    if large:
+        residual = sampled_rows(residual, SAMPLE)
     codebooks = []
     level_steps = (
         codebook_size + _LLOYD_ROUNDS * _LLOYD_STEPS + balance * _BALANCE_ROUNDS * _BALANCE_STEPS
     )
     with progress.steps(num_codebooks * level_steps) as steps:
         for level in range(1, num_codebooks + 1):
-            codebook = kmeans(residual, codebook_size, generator, steps=steps)
+            codebook = kmeans(residual, codebook_size, generator, steps=steps, fast=large)
             if balance:
                 # k-means may have ended before its last round.
                 steps.skip_to(level * level_steps - _BALANCE_ROUNDS * _BALANCE_STEPS)
-                codebook = balance_centres(residual, codebook, generator, steps)
+                codebook = balance_centres(residual, codebook, generator, steps, large)
             codebooks.append(codebook)
             residual = residual - codebook[nearest_code(residual, codebook)[0]]
             steps.skip_to(level * level_steps)

@@ -5,12 +5,14 @@ RecBole's.
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_model, tiny_rows, write_dataset
 from recbole.model.context_aware_recommender.autoint import AutoInt as RecBoleAutoInt
 from recbole.model.context_aware_recommender.dcnv2 import DCNV2 as RecBoleDCNV2
 from recbole.model.context_aware_recommender.xdeepfm import xDeepFM as RecBolexDeepFM
 
+from recbole_genci import run
 from recbole_genci.config import Config
+from recbole_genci.plan import prepare
 
 
 def rows(parts):
@@ -139,3 +141,31 @@ def test_the_loss_reaches_every_parameter(tiny_parts, name):
     assert [
         part for part in without if name != "DCNV2" or not part.startswith("first_order_linear")
     ] == []
+
+
+@pytest.mark.parametrize("model", ["FFM", "FwFM"])
+@pytest.mark.parametrize(
+    "fields", [{}, {0: 5}, {0: ["user_id"]}, {1: ["item_id"]}, {"a": ["item_id"]}, {0: [1]}]
+)
+def test_fields_that_do_not_group_the_features_are_refused(model, fields, tmp_path):
+    keys = {k: v for k, v in write_dataset(tmp_path, tiny_rows()).items() if k != "mlp_hidden_size"}
+    with pytest.raises(ValueError, match="^fields: .* name each feature once; the features are"):
+        prepare(model, "tiny", config_dict=keys | {"fields": fields})
+
+
+@pytest.mark.parametrize("model", ["FFM", "FwFM"])
+def test_fields_that_group_the_features_are_taken(model, tmp_path):
+    keys = {k: v for k, v in write_dataset(tmp_path, tiny_rows()).items() if k != "mlp_hidden_size"}
+    fields = {1: ["user_id", "age"], 0: ["item_id", "year", "genre"]}
+    (trained,) = run(model, "tiny", config_dict=keys | {"fields": fields})
+    assert trained["test"]["auc"] is not None
+
+
+def test_layers_of_the_cin_that_would_be_empty_or_change_are_said(tmp_path, caplog):
+    keys = write_dataset(tmp_path, tiny_rows())
+    with pytest.raises(ValueError, match=r"^cin_layer_size: \[4, 1\] has a layer of one unit"):
+        prepare("xDeepFM", "tiny", config_dict=keys | {"cin_layer_size": [4, 1]})
+    prepare("xDeepFM", "tiny", config_dict=keys | {"cin_layer_size": [4, 1], "direct": True})
+    assert "cin_layer_size" not in caplog.text
+    prepare("xDeepFM", "tiny", config_dict=keys | {"cin_layer_size": [4, 3]})
+    assert "so that the last layer has 2 units, not 3" in caplog.text

@@ -254,3 +254,15 @@ def test_attention_is_not_saturated_at_the_start():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="num_heads=3 and width=16"):
         t5.T5Encoder(16, 1, 3, 32, 0.0, 4)
+
+
+def test_buckets_grow_with_the_sequences_that_come(monkeypatch):
+    whole = t5.RelativePositionBias(2, 70, bidirectional=True)
+    monkeypatch.setattr("recbole_genci.model.genci.t5.FIRST_POSITIONS", 8)
+    grown = t5.RelativePositionBias(2, 70, bidirectional=True)
+    whole.reset_parameters()
+    grown.load_state_dict(whole.state_dict())
+    for start, stop in ((0, 5), (3, 9), (0, 30), (69, 70), (0, 12)):
+        assert torch.equal(grown(start, stop), whole(start, stop))
+    assert len(grown.buckets) == 70
+    t5.RelativePositionBias(2, 10**9, bidirectional=True)  # all at once would need 10**18 numbers

@@ -114,7 +114,7 @@ def test_items_added_in_steps_keep_what_the_first_step_gave_them(tmp_path):
 def test_frozen_codes_do_not_depend_on_chunks_and_are_those_of_the_fit(tmp_path):
     published, folder = _publish(tmp_path)
     artifact = read_frozen(folder)
-    model = quantizer_from_weights(artifact.weights)
+    model = quantizer_from_weights(artifact.weights, folder)
     from recbole_genci.tokenizer.build import item_vectors
 
     vectors = item_vectors(artifact.settings, published.item_tokens, artifact.texts, folder.parent)
@@ -201,7 +201,7 @@ def test_a_vector_that_is_published_gets_the_codes_of_its_item(tmp_path):
 
 def test_equal_vectors_have_equal_residuals_however_many_there_are(tmp_path):
     _, folder = _publish(tmp_path)
-    model = quantizer_from_weights(read_frozen(folder).weights)
+    model = quantizer_from_weights(read_frozen(folder).weights, folder)
     vectors = np.random.default_rng(0).normal(size=(40, 16))
     for number in range(2, 41):  # a matrix product may round its last few rows in another way
         several = vectors[:number].copy()

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.collisions import resolve_collisions
-from recbole_genci.tokenizer.artifact.files import read_texts, read_weights
+from recbole_genci.tokenizer.artifact.files import manifest_content, read_texts, read_weights
+from recbole_genci.tokenizer.artifact.frozen import quantizer_from_weights
 
 CODES = np.array([[0, 1, 0], [0, 1, 1], [2, 0, 0], [1, 1, 0]], dtype=np.int64)
 TOKENS = ("10", "9", "NA", "b c")
@@ -28,13 +29,49 @@ def _rewrite(folder, name, content, **manifest_entries):
     (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = hashlib.sha256(content).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest | manifest_entries))
+    (folder / "manifest.json").write_bytes(manifest_content(manifest | manifest_entries))
 
 
 def _npy(array, **kwargs):
     buffer = io.BytesIO()
     np.save(buffer, array, **kwargs)
     return buffer.getvalue()
+
+
+def _forged(array):
+    """A header that claims 2.9 TiB."""
+    content = _npy(array)
+    assert content.count(b"(4, 3), }            ") == 1
+    return content.replace(b"(4, 3), }            ", b"(100000000000, 4), }  ")
+
+
+def test_an_edited_manifest_is_refused(ids, tmp_path):
+    ids.save(tmp_path / "toy")
+    file = tmp_path / "toy/manifest.json"
+    text = file.read_text()
+    file.write_text(text.replace('"codebook_size": 3', '"codebook_size": 4'))
+    with pytest.raises(ValueError, match="manifest.json is damaged or was edited"):
+        SemanticIDs.load(tmp_path / "toy")
+    file.write_text(text.replace("content_sha256", "content_sha257"))
+    with pytest.raises(ValueError, match="manifest.json is damaged or was edited"):
+        SemanticIDs.load(tmp_path / "toy")
+
+
+def test_a_manifest_of_an_earlier_version_has_no_seal(ids, tmp_path):
+    ids.save(tmp_path / "toy")
+    file = tmp_path / "toy/manifest.json"
+    manifest = json.loads(file.read_text())
+    assert manifest.pop("sealed") and manifest.pop("content_sha256")
+    file.write_text(json.dumps(manifest))
+    assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest
+
+
+def test_a_missing_weight_is_one_sentence(ids, tmp_path):
+    ids.save(tmp_path / "toy", {"w": torch.zeros(1)})
+    with pytest.raises(
+        ValueError, match="tokenizer.safetensors does not hold the weights of a quantiser"
+    ):
+        quantizer_from_weights(read_weights(tmp_path / "toy"), tmp_path / "toy")
 
 
 def test_an_artifact_comes_back_as_it_was_saved(ids, tmp_path):
@@ -136,6 +173,7 @@ def test_a_damaged_file_is_named(ids, tmp_path, name, damage):
             "codes.npy.*out of range, first item 'b c'",
         ),
         ("codes.npy", _npy(CODES[[0, 1, 2, 0]]), "codes.npy.*not unique"),
+        ("codes.npy", _forged(CODES), "codes.npy is not a NumPy array.*claims 3200000000000 bytes"),
         ("codes.npy", _npy(CODES[:3]), "codes.npy.*disagree"),
         ("codes.npy", _npy(CODES.astype(np.float64)), "codes.npy.*float64"),
         ("codes.npy", _npy(CODES[[2, 1, 0, 3]]), "manifest.json claims digest"),
