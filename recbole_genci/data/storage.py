@@ -78,7 +78,9 @@ def load_parts(file: Path, config: Config) -> list[CTRDataset]:
     return parts
 
 
-def save_prepared(parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, Any]) -> None:
+def save_prepared(
+    parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, Any] | None = None
+) -> None:
     """Write parts with their histories as they are in memory, so that ``load_prepared`` maps them.
 
     Args:
@@ -91,7 +93,7 @@ def save_prepared(parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, A
         "history/negatives": history.negatives,
         "history/keys": torch.from_numpy(history.keys),
     }
-    save_file(tensors, file, {"facts": json.dumps(own | {"prepared": facts})})
+    save_file(tensors, file, {"facts": json.dumps(own | {"prepared": facts or {}})})
 
 
 def load_prepared(file: Path, config: Config) -> tuple[list[CTRDataset], dict[str, Any]]:
