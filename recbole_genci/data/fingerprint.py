@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK, CTRDataset
-from recbole_genci.utils.ragged import Ragged
+from recbole_genci.data.table import Column
+from recbole_genci.utils.ragged import NARROW, Ragged
 
 #: Fingerprints by the rows of the training part, with the columns that they are of. A run asks for
 #: each of them several times, which takes seconds for millions of rows.
@@ -39,8 +41,7 @@ def _computed_once(
     for number, table in enumerate(tables):
         if table is not None:
             columns |= {f"{number}/{field}": table[field] for field in table.interaction}
-    # A tensor counts its changes.
-    state = [(field, id(column), column._version) for field, column in columns.items()]
+    state = [(field, id(column), _version(column)) for field, column in columns.items()]
     state += [(field, id(tokens), 0) for field, tokens in whole.field2id_token.items()]
     before, _, found = _known.get(whole.inter_feat, ([], None, dict[str, str]()))
     if before != state:
@@ -50,6 +51,11 @@ def _computed_once(
     if name not in found:
         found[name] = compute(parts)
     return found[name]
+
+
+def _version(column: Column) -> int:
+    """How often a column was changed; a tensor counts."""
+    return (column.values if isinstance(column, Ragged) else column)._version
 
 
 def _data_fingerprint(parts: Sequence[CTRDataset]) -> str:
@@ -88,11 +94,18 @@ def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
     for field in sorted(features.interaction):
         digest.update(field.encode())
         column = features[field]
+        if isinstance(column, Ragged) and column.longest <= NARROW:
+            # The records of experiments have fingerprints of padded columns.
+            column = column.padded()
         if isinstance(column, Ragged):
             column = column.compact()
-            digest.update(column.lengths.numpy().astype(np.int64).data)
+            _add(digest, column.lengths)
             column = column.values
-        column = column.numpy()
-        # Whole numbers count by their value, whatever type they have here.
-        column = column.astype(np.int64) if column.dtype.kind == "i" else column
-        digest.update(np.ascontiguousarray(column).data)
+        _add(digest, column)
+
+
+def _add(digest: hashlib._Hash, column: Tensor) -> None:
+    values = column.numpy()
+    # Whole numbers count by their value, whatever type they have here.
+    values = values.astype(np.int64) if values.dtype.kind == "i" else values
+    digest.update(np.ascontiguousarray(values).data)
