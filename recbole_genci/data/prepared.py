@@ -122,9 +122,9 @@ def _code() -> str:
     for name in ("recbole", "numpy", "pandas", "torch"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     here = Path(__file__).parent
-    names = ("compat.py", "utils/atomic_files.py", "utils/ragged.py")
-    others = [here.parent / name for name in names]
-    for file in sorted([*here.glob("*.py"), *others]):
+    others = [here.parent / "compat.py", here.parent / "utils/ragged.py"]
+    readers = (here.parent / "utils/atomic_files").glob("*.py")
+    for file in sorted([*here.glob("*.py"), *readers, *others]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -338,7 +338,7 @@ def test_a_folder_without_rows_is_refused_with_what_it_holds(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_tokens_keep_their_text_whichever_chunk_they_stand_in(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("recbole_genci.utils.atomic_files.CHUNK_ROWS", size)
+    monkeypatch.setattr("recbole_genci.utils.atomic_files.reading.CHUNK_ROWS", size)
     file = tmp_path / "a.inter"
     tokens = ["001", "1", "1.0", "NA", "", "1e3", " 1", "ä", "01", "1", "nan", ""]
     lines = [f"{token}\t{number}\tx y" for number, token in enumerate(tokens)]
