@@ -45,6 +45,7 @@ SAID = (
     "valid part",
     "no row of",
     "numerical_features",
+    "encoding:",
 )
 WORDS = [
     *("inf", "-inf", "nan", "NaN", "1e400", "1e39", "-1e39", "1e-400", "x", "", " ", "1,5", "1_0"),
