@@ -75,6 +75,13 @@ def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(
     )
 
 
+def test_a_stopped_run_with_a_large_table_goes_on_exactly(keys, monkeypatch):
+    monkeypatch.setattr(trainer, "_LARGE_TABLE", 0)
+    test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(
+        "GenCI", SMALL_GENCI, keys, monkeypatch
+    )
+
+
 def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
     whole = run("DeepFM", "tiny", config_dict=keys)[0]
     with monkeypatch.context() as patched:

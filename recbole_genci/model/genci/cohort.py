@@ -16,6 +16,8 @@ from recbole_genci.model.genci.t5 import EPS, padding_bias, rms_normalize
 from recbole_genci.model.genci.t5 import dropout as drop
 
 VARIANTS = ("hierarchical", "mean", "target", "literal")
+# Up to so many items, the means of all cohorts cost less than finding those that are needed.
+_FEW_ITEMS = 1 << 16
 
 
 class _CohortMean(torch.autograd.Function):
@@ -27,16 +29,31 @@ class _CohortMean(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, items: Tensor, members: Tensor, starts: Tensor, weight: Tensor, cohorts: Tensor
+        ctx: Any,
+        items: Tensor,
+        members: Tensor,
+        starts: Tensor,
+        weight: Tensor,
+        cohorts: Tensor,
+        chosen: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(weight, cohorts)
+        ctx.save_for_backward(weight, cohorts, chosen, members)
         return F.embedding_bag(members, items, starts, mode="mean")
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None]:
-        weight, cohorts = ctx.saved_tensors
-        grad_items = F.embedding_bag(cohorts, F.pad(grad * weight, (0, 0, 0, 1)), mode="sum")
-        return grad_items, None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
+        weight, cohorts, chosen, members = ctx.saved_tensors
+        if chosen is not None:  # the other cohorts have no gradient
+            grad = grad.new_zeros(len(weight), grad.shape[1]).index_copy_(0, chosen, grad)
+        grad = F.pad(grad * weight, (0, 0, 0, 1))
+        if chosen is None:
+            grad_items = F.embedding_bag(cohorts, grad, mode="sum")
+        else:
+            touched = weight.new_zeros(len(cohorts), dtype=torch.bool)
+            rows = touched.index_fill_(0, members, True).nonzero().flatten()
+            grad_items = grad.new_zeros(len(cohorts), grad.shape[1])
+            grad_items[rows] = F.embedding_bag(cohorts[rows], grad, mode="sum")
+        return grad_items, None, None, None, None, None
 
 
 class CohortTable(nn.Module):
@@ -103,15 +120,39 @@ class CohortTable(nn.Module):
         Raises:
             ValueError: an item table of another length than the codes.
         """
+        return self._means(item_embeddings, self._members, self._starts, None)
+
+    def _means(
+        self, item_embeddings: Tensor, members: Tensor, starts: Tensor, chosen: Tensor | None
+    ) -> Tensor:
+        """The means of the ``chosen`` cohorts, or of all, whose items ``members`` lists."""
         if item_embeddings.dim() != 2 or len(item_embeddings) != self.num_items:
             raise ValueError(
                 f"expected item embeddings [{self.num_items}, d], got "
                 f"{tuple(item_embeddings.shape)}"
             )
         weight = self.counts.clamp(min=1).to(item_embeddings.dtype).reciprocal().unsqueeze(1)
-        return _CohortMean.apply(
-            item_embeddings, self._members, self._starts, weight, self._cohorts
-        )
+        return _CohortMean.apply(item_embeddings, members, starts, weight, self._cohorts, chosen)
+
+    def of_codes(self, item_embeddings: Tensor, codes: Tensor) -> Tensor:
+        """E_C of generated codes (Eq. 7): ``[V, d]``, ``[..., N] -> [..., N-1, d]``.
+
+        As `forward` and `gather` together, bit for bit. With many items only the cohorts that the
+        codes name are computed: the few of one user's request, or a batch's.
+        """
+        if self.num_items > _FEW_ITEMS:
+            index = codes[..., :-1] + self.offsets
+            chosen = index[codes[..., :-1] >= 0].unique()
+            count = self.counts[chosen]
+            total = int(count.sum())
+            if 2 * total < len(self._members):  # else skipping the others saves nothing
+                starts = count.cumsum(0) - count
+                place = torch.arange(total, device=codes.device)
+                place += torch.repeat_interleave(self._starts[chosen] - starts, count)
+                means = self._means(item_embeddings, self._members[place], starts, chosen)
+                all_means = means.new_zeros(self.num_cohorts, means.shape[1])
+                return self.gather(all_means.index_copy(0, chosen, means), codes)
+        return self.gather(self(item_embeddings), codes)
 
     def epsilon(self, variance: float) -> float:
         """The epsilon for normalising cohort means, if item embeddings are drawn with ``variance``.

@@ -223,9 +223,7 @@ class GenCI(ClickModel):
         """
         assert self.cohort_table is not None and self.cohort_attention is not None
         items = self.item_embeddings()
-        cohorts = self.cohort_table.gather(
-            self.cohort_table(items), beams.codes
-        )  # Eq. 7: E_C [U, k, N-1, d]
+        cohorts = self.cohort_table.of_codes(items, beams.codes)  # Eq. 7: E_C [U, k, N-1, d]
         return self.cohort_attention(
             cohorts,
             beams.log_probs,

@@ -76,6 +76,40 @@ def test_gather_returns_the_mean_of_each_code_and_zeros_for_no_beam_with_gradien
 
 
 @pytest.mark.parametrize(
+    "codes",
+    [
+        [[[3, 0, 1], [-1, -1, -1]], [[0, 1, 0], [3, 0, 1]]],
+        [[[2, 0, 0]]],  # code 2 of level 1 has no item
+        [[[-1, -1, -1]]],
+        [[[code, min(code, 2), 0] for code in range(4)]],  # every cohort
+    ],
+)
+def test_cohorts_of_a_batch_alone_are_those_of_all_cohorts_bit_for_bit(codes, monkeypatch):
+    table = CohortTable(item_codes(60), SIZES)
+    codes = torch.tensor(codes)
+    results = []
+    for few_items in (1 << 16, 0):
+        monkeypatch.setattr("recbole_genci.model.genci.cohort._FEW_ITEMS", few_items)
+        items = torch.randn(60, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        cohorts = table.of_codes(items, codes)
+        (cohorts * torch.linspace(-1, 1, cohorts.numel()).view_as(cohorts)).sum().backward()
+        results.append((cohorts, items.grad))
+    for everything, needed in zip(*results, strict=True):
+        assert torch.equal(everything, needed)
+
+
+def test_cohorts_that_no_beam_names_are_not_computed(monkeypatch):
+    monkeypatch.setattr("recbole_genci.model.genci.cohort._FEW_ITEMS", 0)
+    table, codes = CohortTable(item_codes(60), SIZES), torch.tensor([[3, 0, 1], [-1, -1, -1]])
+    items = torch.randn(60, 5)
+    strangers = ~((table._cohorts == 3) | (table._cohorts == 4)).any(dim=1)
+    items[strangers] = torch.nan  # would spread if they were read
+    assert bool(strangers.any()) and bool(torch.isfinite(table.of_codes(items, codes)).all())
+    monkeypatch.setattr(table, "forward", None)
+    table.of_codes(items, codes)
+
+
+@pytest.mark.parametrize(
     "codes, sizes, message",
     [
         ([[0, 0, 0]], SIZES, "row 0"),

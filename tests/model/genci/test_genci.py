@@ -234,6 +234,7 @@ def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
 SHORT_TERM = [
     (IntentGenerator, "generate"),
     (CohortTable, "forward"),
+    (CohortTable, "of_codes"),
     (CohortTable, "gather"),
     (CohortAttention, "forward"),
 ]
