@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_genci.config import Config
-from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, OWN_COLUMNS, CTRDataset
+from recbole_genci.data.columns import HISTORY_END, HISTORY_START, OWN_COLUMNS
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Column, Table, joined
 from recbole_genci.utils.files import sha256_of, write_atomically

@@ -15,7 +15,8 @@ import torch
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import csr_array
 
-from recbole_genci.data.dataset import ROW_NUMBER, TIME_RANK, CTRDataset
+from recbole_genci.data.columns import ROW_NUMBER, TIME_RANK
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.validation import nearest
 

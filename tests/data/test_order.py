@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from recbole.data.dataset import Dataset
 
 from recbole_genci.config import Config
-from recbole_genci.data import dataset as dataset_module
-from recbole_genci.data.dataset import TIME_RANK, CTRDataset
+from recbole_genci.data import reading
+from recbole_genci.data.columns import TIME_RANK
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.order import cut_groups, stable_order
 
 numbers = st.lists(st.integers(0, 5), max_size=40).map(lambda x: np.array(x, dtype=np.int32))
@@ -169,9 +170,9 @@ def test_rows_are_those_of_recboles_own_methods(tmp_path, monkeypatch, keys):
     }
     config = Config("DeepFM", "tiny", config_dict=known)
     found = facts_of(CTRDataset(config).build())
-    read = dataset_module.read_atomic_file
+    read = reading.read_atomic_file
     monkeypatch.setattr(
-        dataset_module,
+        reading,
         "read_atomic_file",
         lambda *arguments, categories, **options: read(*arguments, **options),
     )

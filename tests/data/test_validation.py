@@ -9,7 +9,7 @@ from conftest import tiny_rows, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.dataset import ROW_NUMBER
+from recbole_genci.data.columns import ROW_NUMBER
 from recbole_genci.data.loaders import log_summary
 
 
