@@ -7,6 +7,9 @@ Each size runs in a process of its own, so that its peak memory is its own. CPU 
 user and system together, of all threads; a busy machine changes them little, but quote figures from
 a quiet one. A table goes to ``<output>/<what>.md``, and its figures to ``<output>/<what>.json``.
 
+- rows: what a run does before it trains: files read, rows filtered, split and given histories, and
+  the summary of the log.
+- prepared: the same for a later run, which finds the prepared rows of an earlier one.
 - items: semantic IDs of a synthetic catalogue (``lsa`` and ``rkmeans``, 3 x 256 codes): the whole
   build from the .item file to the artifact.
 """
@@ -159,7 +162,129 @@ def build_semantic_ids(items: int, folder: Path) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------- rows: from files to parts
+
+
+def write_rows(rows: int, folder: Path) -> None:
+    """Write the files of a dataset with as many rows a user and an item as MovieLens 20M has.
+
+    Rows stand in no order, which is slower to read than MovieLens' order by user.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(rows)
+    users, items = max(10, rows // 144), max(10, rows // 740)
+    (target := folder / "growth").mkdir()
+    for start in range(0, rows, 2**20):
+        size = min(2**20, rows - start)
+        columns = {
+            "user_id:token": rng.integers(1, users + 1, size),
+            "item_id:token": (rng.random(size) ** 2 * items).astype(int) + 1,
+            "rating:float": rng.integers(1, 11, size) / 2,
+            "timestamp:float": rng.integers(10**9, 13 * 10**8, size),
+        }
+        pd.DataFrame(columns).to_csv(
+            target / "growth.inter", sep="\t", index=False, mode="a", header=start == 0
+        )
+    number = np.arange(items)
+    pd.DataFrame(
+        {
+            "item_id:token": number + 1,
+            "genre:token_seq": [f"g{n % 7} h{n % 11}" for n in range(items)],
+            "year:token": 1950 + number % 70,
+        }
+    ).to_csv(target / "growth.item", sep="\t", index=False)
+    pd.DataFrame(
+        {"user_id:token": np.arange(1, users + 1), "age:token": np.arange(users) % 60}
+    ).to_csv(target / "growth.user", sep="\t", index=False)
+
+
+def _rows_config(folder: Path, kept: Path | None) -> Any:
+    from recbole_genci.config import Config
+
+    keys = {
+        "data_path": str(folder),
+        "load_col": {
+            "inter": ["user_id", "item_id", "rating", "timestamp"],
+            "user": ["user_id", "age"],
+            "item": ["item_id", "genre", "year"],
+        },
+        "threshold": {"rating": 4},
+        "val_interval": {"rating": "[0,3);(3,inf)"},
+        "prepared_rows_dir": None if kept is None else str(kept),
+        "gpu_id": "",
+    }
+    return Config("DeepFM", "growth", config_dict=keys)
+
+
+def _prepared(folder: Path, kept: Path | None) -> dict[str, Any]:
+    """Prepare the rows as ``run`` does: CPU seconds and memory."""
+    from recbole_genci.plan import prepare_rows
+
+    config = _rows_config(folder, kept)
+    started, libraries = _cpu_seconds(), _peak_mb()
+    parts = prepare_rows(config)
+    return {
+        "kept rows": sum(map(len, parts)),
+        "file MB": round((folder / "growth/growth.inter").stat().st_size / 2**20),
+        "CPU s": round(_cpu_seconds() - started, 1),
+        "libraries MB": round(libraries),
+        "peak MB": round(_peak_mb()),
+        "own MB": round(_own_mb()),
+    }
+
+
+def build_rows(rows: int, folder: Path) -> dict[str, Any]:
+    """Build the rows of `write_rows`."""
+    return _prepared(folder, None)
+
+
+def write_prepared_rows(rows: int, folder: Path) -> None:
+    """Write the files, and the rows that an earlier run has prepared, whatever their size."""
+    from recbole_genci.data import prepared
+
+    write_rows(rows, folder)
+    prepared.SMALLEST_FILE = 0
+    prepared.prepare_parts(_rows_config(folder, folder / "kept"))
+
+
+def read_prepared_rows(rows: int, folder: Path) -> dict[str, Any]:
+    """Read the rows that `write_prepared_rows` has left."""
+    from recbole_genci.data import prepared
+
+    prepared.SMALLEST_FILE = 0
+    [file] = (folder / "kept").glob("*.safetensors")
+    size = round(file.stat().st_size / 2**20)
+    return _prepared(folder, folder / "kept") | {"prepared MB": size}
+
+
+def _own_mb() -> float:
+    """Memory that this process shares with no file (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    words = next(line.split() for line in lines if line.startswith("RssAnon"))
+    return int(words[1]) / 1024
+
+
+_ROWS = (1_000_000, 20_000_000, 100_000_000)
+
 GROWING = {
+    "rows": Growing(
+        "rows",
+        _ROWS,
+        write_rows,
+        build_rows,
+        "Rows of a synthetic dataset read, filtered, split 8:1:1 by user in time order, and given "
+        "histories. `own MB` is what the process keeps, without files that it maps. One thread.",
+    ),
+    "prepared": Growing(
+        "rows",
+        _ROWS,
+        write_prepared_rows,
+        read_prepared_rows,
+        "The same rows, prepared by an earlier run: files compared by content, prepared rows "
+        "checked and mapped into memory. All processes share what is not in `own MB`. One thread.",
+    ),
     "items": Growing(
         "items",
         (10_000, 100_000, 1_000_000),

@@ -64,7 +64,7 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
 
 def _check_encoding(encoding: str | None) -> None:
     try:
-        b"a".decode(encoding or "utf-8")
+        "a".encode(encoding or "utf-8").decode(encoding or "utf-8")
     except (LookupError, ValueError) as error:
         raise ValueError(
             f"encoding: {encoding!r} is no encoding of texts that Python knows ({error}). Give "
@@ -140,7 +140,7 @@ def _check_parts(final: Mapping) -> None:
                 isinstance(field, str) for field in fields
             )
             is_all = key == "load_col" and fields == ALL_COLUMNS
-            if fields is not None and not is_list and not is_all:
+            if not is_list and not is_all:
                 raise ValueError(
                     f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, "
                     "item_id] is."

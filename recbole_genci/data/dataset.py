@@ -21,9 +21,11 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
+from recbole_genci.data.cells import Cells
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.history import build_history, time_ranks
 from recbole_genci.data.order import cut_groups, stable_order
+from recbole_genci.data.table import Column, Table, rows_of
 from recbole_genci.data.validation import (
     check_described_once,
     check_files,
@@ -37,6 +39,7 @@ from recbole_genci.data.validation import (
     warn_of_seq_separator,
 )
 from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read_sequences
+from recbole_genci.utils.ragged import Ragged
 
 # Columns of inter_feat that only this class reads. They are not registered as fields, because
 # RecBole's context models would use them as features (abstract_recommender.py:227). Their names
@@ -81,6 +84,7 @@ class CTRDataset(Dataset):
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
         self.least_width = 0
+        self._cells: dict[str, Cells] = {}
         super().__init__(config)
 
     # ---------------------------------------------------------------- reading
@@ -139,11 +143,9 @@ class CTRDataset(Dataset):
                 )
                 limit = (self.config["seq_len"] or {}).get(field, int(lengths.max()))
                 warn_of_long_cells(self, source, field, np.minimum(lengths, limit))
-                ends = np.cumsum(lengths)
-                starts = ends - lengths
-                ends = np.minimum(ends, starts + limit)
-                frame[field] = [entries[start:end] for start, end in zip(starts, ends)]
-                self.field2seqlen[field] = max(1, int((ends - starts).max()))
+                cells = self._cells.setdefault(field, Cells())
+                frame[field] = cells.add(entries, lengths, limit)
+                self.field2seqlen[field] = max(1, min(limit, int(lengths.max())))
         return frame
 
     # ---------------------------------------------------------------- processing
@@ -255,19 +257,18 @@ class CTRDataset(Dataset):
         super()._reset_index()
 
     def _remap(self, remap_list: list) -> None:
-        # RecBole's factorizes the text of every row (dataset.py:1196). Rows of a categorical column
-        # have codes; only the tokens that they use are factorized as texts.
-        if not any(isinstance(f[field].dtype, pd.CategoricalDtype) for f, field, _ in remap_list):
-            super()._remap(remap_list)
+        # RecBole's factorizes the text of every row, and cuts sequences apart in Python
+        # (dataset.py:1196). Rows of a categorical column have codes; only the tokens that they use
+        # are factorized as texts.
+        if not remap_list:
             return
-        found = [
-            pd.factorize(
-                np.concatenate(feat[field].tolist())
-                if kind == FeatureType.TOKEN_SEQ
-                else feat[field].array
-            )
+        contents = [
+            self._cells[field].of(feat[field])
+            if kind == FeatureType.TOKEN_SEQ
+            else (feat[field].array, None)
             for feat, field, kind in remap_list
         ]
+        found = [pd.factorize(tokens) for tokens, _ in contents]
         # In the order of first appearance, as in RecBole.
         ids, tokens = pd.factorize(
             np.concatenate([np.asarray(tokens, dtype=object) for _, tokens in found])
@@ -275,18 +276,16 @@ class CTRDataset(Dataset):
         vocabulary = np.array(["[PAD]", *tokens])
         token_id = {token: number for number, token in enumerate(vocabulary)}
         ends = np.cumsum([len(tokens) for _, tokens in found])
-        for (feat, field, kind), (codes, _), own in zip(
-            remap_list, found, np.split(ids, ends[:-1])
+        for field in {field for _, field, kind in remap_list if kind == FeatureType.TOKEN_SEQ}:
+            self._cells[field] = Cells()
+        for (feat, field, _), (_, lengths), (codes, _), own in zip(
+            remap_list, contents, found, np.split(ids, ends[:-1])
         ):
             if field not in self.field2id_token:
                 self.field2id_token[field], self.field2token_id[field] = vocabulary, token_id
             # The code of a missing token is -1, and its id 0.
             new = np.append(own + 1, 0)[codes]
-            if kind == FeatureType.TOKEN_SEQ:
-                lengths = feat[field].map(len)
-                feat[field] = np.split(new, np.cumsum(lengths)[:-1])
-            else:
-                feat[field] = new
+            feat[field] = new if lengths is None else self._cells[field].add(new, lengths)
 
     def _fill_nan(self) -> None:
         # With pandas 3 dataset.py:648, 650 fill a copy, and NaN would become the id -2**63.
@@ -304,10 +303,7 @@ class CTRDataset(Dataset):
                         )
                     feat[field] = feat[field].fillna(feat[field].mean())
                 else:
-                    empty = np.array(
-                        [], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
-                    )
-                    feat[field] = [empty if isinstance(row, float) else row for row in feat[field]]
+                    feat[field] = feat[field].fillna(-1).astype(np.int64)
 
     def _preload_weight_matrix(self) -> None:
         """Nothing: no CTR model reads ``preload_weight``."""
@@ -328,30 +324,53 @@ class CTRDataset(Dataset):
         fields = self.config["normalize_field"] or (
             self.float_like_fields if self.config["normalize_all"] else []
         )
-        if any(self.field2type[field] != FeatureType.FLOAT for field in fields):
-            super()._normalize()
-            return
         # RecBole looks for the extremes in Python (dataset.py:694).
         for field in fields:
+            is_sequence = self.field2type[field] == FeatureType.FLOAT_SEQ
+            cells = self._cells.get(field)
+            if is_sequence:
+                self._cells[field] = Cells()
             for feat in self.field2feats(field):
-                values = feat[field].to_numpy()
-                low, high = values.min(), values.max()
-                if low == high:
-                    self.logger.warning(
-                        f"normalize_field, normalize_all: '{field}' has the same value, {low:g}, "
-                        "in all rows; it becomes 1."
-                    )
-                feat[field] = 1.0 if low == high else (values - low) / (high - low)
+                if is_sequence:
+                    assert cells is not None
+                    values, lengths = cells.of(feat[field])
+                    feat[field] = self._cells[field].add(self._scaled(field, values), lengths)
+                else:
+                    feat[field] = self._scaled(field, feat[field].to_numpy())
+
+    def _scaled(self, field: str, values: np.ndarray) -> np.ndarray:
+        """The values brought to 0 to 1; all 1 if there is only one."""
+        if not len(values):
+            return values
+        low, high = values.min(), values.max()
+        if low == high:
+            self.logger.warning(
+                f"normalize_field, normalize_all: '{field}' has the same value, {low:g}, in all "
+                "rows; it becomes 1."
+            )
+            return np.ones_like(values)
+        return (values - low) / (high - low)
 
     def _discretization(self) -> None:
         # Plain numbers become pairs (number, 1), RecBole's in Python lists (dataset.py:803); here
         # _dataframe_to_interaction makes them.
-        plain = all(
-            self.field2type[field] == FeatureType.FLOAT
-            for field in self.config["numerical_features"]
-        )
-        if self.config["discretization"] or not plain:
+        cut, numbers = self.config["discretization"] or {}, self.config["numerical_features"]
+        if not cut:
+            return
+        of_recbole = []
+        for field in numbers:
+            if self.field2type[field] == FeatureType.FLOAT:
+                of_recbole.append(field)
+            elif field in cut:
+                of_recbole.append(field)
+                for feat in self.field2feats(field):
+                    entries, lengths = self._cells[field].of(feat[field])
+                    feat[field] = np.split(entries, np.cumsum(lengths)[:-1])
+        self.config.final_config_dict["numerical_features"] = of_recbole
+        try:
             super()._discretization()
+        finally:
+            self.config.final_config_dict["numerical_features"] = numbers
 
     def _change_feat_format(self) -> None:
         super()._change_feat_format()
@@ -359,11 +378,12 @@ class CTRDataset(Dataset):
         self.inter_feat[TIME_RANK] = torch.from_numpy(self._time_rank)
         self.inter_feat[ROW_NUMBER] = torch.arange(len(self._time_rank), dtype=torch.int32)
         del self._time_rank
+        self._cells = {}
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
-        # RecBole makes a Python list of each sequence, which other columns do not need
+        # RecBole makes a Python list of each sequence, and pads all to the longest
         # (dataset.py:2190).
-        columns = {}
+        columns: dict[str, Column] = {}
         for field in list(data):
             kind = self.field2type[field]
             if kind == FeatureType.TOKEN:
@@ -374,9 +394,23 @@ class CTRDataset(Dataset):
                 columns[field] = (
                     torch.stack([column, torch.ones_like(column)], dim=-1) if is_pair else column
                 )
-            else:
+            elif kind == FeatureType.FLOAT:
                 columns |= super()._dataframe_to_interaction(data[[field]]).interaction
-        return Interaction(columns)
+            elif data[field].dtype == object:  # pairs of RecBole's _discretization
+                number, bucket = (
+                    Ragged.of_rows([row[place] for row in data[field]], torch.float32)
+                    for place in (0, 1)
+                )
+                pairs = torch.stack([number.values, bucket.values], dim=-1)
+                columns[field] = Ragged.of_lengths(pairs, number.lengths)
+            else:
+                entries, lengths = self._cells[field].of(data[field])
+                is_token = kind == FeatureType.TOKEN_SEQ
+                values = torch.from_numpy(entries).to(torch.int64 if is_token else torch.float32)
+                if not is_token and field in self.config["numerical_features"]:
+                    values = torch.stack([values, torch.ones_like(values)], dim=-1)
+                columns[field] = Ragged.of_lengths(values, torch.from_numpy(lengths))
+        return Table(columns)
 
     # ---------------------------------------------------------------- order and split
 
@@ -446,7 +480,7 @@ class CTRDataset(Dataset):
         columns = self.inter_feat.settled()
         ends = np.cumsum(sizes)
         return [
-            self.copy(Interaction({name: column[start:end] for name, column in columns.items()}))
+            self.copy(Table({name: rows_of(c, slice(start, end)) for name, c in columns.items()}))
             for start, end in zip(ends - sizes, ends)
         ]
 
@@ -572,6 +606,10 @@ class CTRDataset(Dataset):
                         name: column.index_select(0, columns[field])
                         for name, column in feat.interaction.items()
                     }
+        columns = {
+            name: column.padded() if isinstance(column, Ragged) else column
+            for name, column in columns.items()
+        }
         if "history" in self.attached:
             columns |= self._attach(columns[self.iid_field], start, end)
         return Interaction(columns)
@@ -618,14 +656,14 @@ class CTRDataset(Dataset):
         return Path(self.dataset_path) / f"{self.dataset_name}.item"
 
 
-class _Rows(Interaction):
+class _Rows(Table):
     """Rows that change their order only when they are read, all columns by one index.
 
     RecBole moves every column at each step, and turns a split's list of rows into a tensor again
     for every column (interaction.py:137), which takes most of the time of building a dataset.
     """
 
-    def __init__(self, columns: dict[str, torch.Tensor]) -> None:
+    def __init__(self, columns: dict[str, Column]) -> None:
         self._order: torch.Tensor | None = None
         super().__init__(columns)
 
@@ -633,7 +671,7 @@ class _Rows(Interaction):
         index = torch.as_tensor(index)
         self._order = index if self._order is None else self._order.index_select(0, index)
 
-    def settled(self) -> dict[str, torch.Tensor]:
+    def settled(self) -> dict[str, Column]:
         """All columns in their order, each moved once."""
         order, self._order = self._order, None
         if order is not None:
@@ -645,11 +683,8 @@ class _Rows(Interaction):
         if isinstance(index, str):
             column = self.interaction[index]
             return column if self._order is None else column.index_select(0, self._order)
-        columns = self.settled()
-        if not isinstance(index, list):
-            return super().__getitem__(index)
-        rows = torch.from_numpy(np.asarray(index, dtype=np.int64))
-        return Interaction({name: column.index_select(0, rows) for name, column in columns.items()})
+        self.settled()
+        return super().__getitem__(index)
 
     def __setitem__(self, key: str, value: torch.Tensor) -> None:
         self.settled()

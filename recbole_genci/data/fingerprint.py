@@ -3,16 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, TIME_RANK, CTRDataset
+from recbole_genci.data.table import Column
+from recbole_genci.utils.ragged import NARROW, Ragged
+
+#: Fingerprints by the rows of the training part, with the columns that they are of. A run asks for
+#: each of them several times, which takes seconds for millions of rows.
+_known: weakref.WeakKeyDictionary[Interaction, tuple[list, object, dict[str, str]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
     """SHA-256 over the ids, labels, exact time order and histories of all parts."""
+    return _computed_once("data", parts, _data_fingerprint)
+
+
+def rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
+    """SHA-256 over ``data_fingerprint`` and over all features."""
+    return _computed_once("rows", parts, _rows_fingerprint)
+
+
+def _computed_once(
+    name: str, parts: Sequence[CTRDataset], compute: Callable[[Sequence[CTRDataset]], str]
+) -> str:
+    """What ``compute`` gave for ``parts``, unless a column was replaced or changed since."""
+    whole = parts[0]
+    tables = [*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat]
+    columns = {"history": whole.history.items}
+    for number, table in enumerate(tables):
+        if table is not None:
+            columns |= {f"{number}/{field}": table[field] for field in table.interaction}
+    state = [(field, id(column), _version(column)) for field, column in columns.items()]
+    state += [(field, id(tokens), 0) for field, tokens in whole.field2id_token.items()]
+    before, _, found = _known.get(whole.inter_feat, ([], None, dict[str, str]()))
+    if before != state:
+        # What is compared by its number must live as long as the number is kept.
+        alive = (columns, list(whole.field2id_token.values()))
+        before, _, found = _known[whole.inter_feat] = (state, alive, {})
+    if name not in found:
+        found[name] = compute(parts)
+    return found[name]
+
+
+def _version(column: Column) -> int:
+    """How often a column was changed; a tensor counts."""
+    return (column.values if isinstance(column, Ragged) else column)._version
+
+
+def _data_fingerprint(parts: Sequence[CTRDataset]) -> str:
     digest = hashlib.sha256()
     whole = parts[0]
     for field in (whole.uid_field, whole.iid_field):
@@ -32,8 +78,7 @@ def data_fingerprint(parts: Sequence[CTRDataset]) -> str:
     return digest.hexdigest()
 
 
-def rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
-    """SHA-256 over ``data_fingerprint`` and over all features."""
+def _rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
     digest = hashlib.sha256(data_fingerprint(parts).encode())
     whole = parts[0]
     for features in (*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat):
@@ -48,7 +93,19 @@ def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
         return
     for field in sorted(features.interaction):
         digest.update(field.encode())
-        column = features[field].numpy()
-        # Whole numbers count by their value, whatever type they have here.
-        column = column.astype(np.int64) if column.dtype.kind == "i" else column
-        digest.update(np.ascontiguousarray(column).data)
+        column = features[field]
+        if isinstance(column, Ragged) and column.longest <= NARROW:
+            # The records of experiments have fingerprints of padded columns.
+            column = column.padded()
+        if isinstance(column, Ragged):
+            column = column.compact()
+            _add(digest, column.lengths)
+            column = column.values
+        _add(digest, column)
+
+
+def _add(digest: hashlib._Hash, column: Tensor) -> None:
+    values = column.numpy()
+    # Whole numbers count by their value, whatever type they have here.
+    values = values.astype(np.int64) if values.dtype.kind == "i" else values
+    digest.update(np.ascontiguousarray(values).data)

@@ -122,7 +122,8 @@ def _code() -> str:
     for name in ("recbole", "numpy", "pandas", "torch"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     here = Path(__file__).parent
-    others = [here.parent / "compat.py", here.parent / "utils/atomic_files.py"]
+    names = ("compat.py", "utils/atomic_files.py", "utils/ragged.py")
+    others = [here.parent / name for name in names]
     for file in sorted([*here.glob("*.py"), *others]):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,10 +20,13 @@ from safetensors.torch import save_file
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import HISTORY_END, HISTORY_START, OWN_COLUMNS, CTRDataset
 from recbole_genci.data.history import History
+from recbole_genci.data.table import Column, Table, joined
 from recbole_genci.utils.files import sha256_of, write_atomically
+from recbole_genci.utils.ragged import Ragged
 
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _HISTORY = ("items", "negatives", "keys")
+_LENGTHS = "lengths"  # of a column of sequences, whose table holds their entries
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -76,7 +78,9 @@ def load_parts(file: Path, config: Config) -> list[CTRDataset]:
     return parts
 
 
-def save_prepared(parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, Any]) -> None:
+def save_prepared(
+    parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, Any] | None = None
+) -> None:
     """Write parts with their histories as they are in memory, so that ``load_prepared`` maps them.
 
     Args:
@@ -89,7 +93,7 @@ def save_prepared(parts: Sequence[CTRDataset], file: Path, facts: Mapping[str, A
         "history/negatives": history.negatives,
         "history/keys": torch.from_numpy(history.keys),
     }
-    save_file(tensors, file, {"facts": json.dumps(own | {"prepared": facts})})
+    save_file(tensors, file, {"facts": json.dumps(own | {"prepared": facts or {}})})
 
 
 def load_prepared(file: Path, config: Config) -> tuple[list[CTRDataset], dict[str, Any]]:
@@ -131,7 +135,11 @@ def _described(
         if features[0] is not None:
             columns[table] = [f for f in features[0].interaction if f not in without]
             for field in columns[table]:
-                column = torch.cat([feature[field] for feature in features])
+                column = joined(feature[field] for feature in features)
+                if isinstance(column, Ragged):
+                    column = column.compact()
+                    tensors[f"{_LENGTHS}/{table}/{field}"] = _smallest(column.lengths)
+                    column = column.values
                 tensors[f"{table}/{field}"] = _smallest(column) if is_narrow else column
     for field, tokens in whole.field2id_token.items():
         # A token comes from a cell of an atomic file, so it holds no line break and no tab.
@@ -203,11 +211,9 @@ class _StoredDataset(CTRDataset):
                 self.field2bucketnum[field] = buckets
         for table in _TABLES:
             columns = {
-                field: self._tensors[f"{table}/{field}"]
-                for field in self._facts["columns"].get(table, ())
+                field: self._column(table, field) for field in self._facts["columns"].get(table, ())
             }
-            columns = {field: _as_built(field, column) for field, column in columns.items()}
-            setattr(self, table, Interaction(columns) if columns else None)
+            setattr(self, table, Table(columns) if columns else None)
         for name, tensor in self._tensors.items():
             group, _, field = name.partition("/")
             if group == "vocabulary":
@@ -217,6 +223,11 @@ class _StoredDataset(CTRDataset):
         self.num_time_ranks = self._facts["num_time_ranks"]
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
+
+    def _column(self, table: str, field: str) -> Column:
+        column = _as_built(field, self._tensors[f"{table}/{field}"])
+        lengths = self._tensors.get(f"{_LENGTHS}/{table}/{field}")
+        return column if lengths is None else Ragged.of_lengths(column, lengths.long())
 
 
 def _as_built(field: str, column: torch.Tensor) -> torch.Tensor:

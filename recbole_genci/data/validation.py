@@ -187,7 +187,8 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     if reserved := sorted(attached & set(kinds)):
         raise ValueError(
             f"{folder}: {', '.join(reserved)} is the name of a column that this plugin attaches to "
-            "every batch. Leave the field out by load_col or unload_col, or rename it in the file."
+            "every batch. Leave the field out by load_col or unload_col, rename it in the file, or "
+            "give the column another name by LIST_SUFFIX, NEG_PREFIX or ITEM_LIST_LENGTH_FIELD."
         )
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in set(_id_fields(dataset).values()) & set(feat if feat is not None else ()):

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import csr_array
 
 from recbole_genci.data.dataset import ROW_NUMBER, TIME_RANK, CTRDataset
+from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.validation import nearest
 
 FAST, SLOW, UNDEFINED = "fast", "slow", ""
@@ -115,9 +117,16 @@ def jaccard_distance(sets: csr_array, first: np.ndarray, second: np.ndarray) -> 
 def _item_sets(part: CTRDataset) -> csr_array:
     """The genres of each item: ``[num_items, num_genres]`` of ones; row 0, padding, is empty."""
     field = set_field(part)
-    values = part.item_feat[field].numpy().reshape(part.item_num, -1)
-    item, column = np.nonzero(values)  # 0 is padding
-    pairs = np.unique(np.stack([item, values[item, column]]), axis=1)
+    values = part.item_feat[field]
+    if isinstance(values, Ragged):
+        values = values.compact()
+        lengths, values = values.lengths, values.values
+    else:
+        values = values.reshape(part.item_num, -1)
+        lengths, values = torch.tensor(values.shape[1]), values.reshape(-1)
+    items = torch.arange(part.item_num).repeat_interleave(lengths)
+    pairs = np.stack([items.numpy(), values.numpy()])
+    pairs = np.unique(pairs[:, pairs[1] != 0], axis=1)  # 0 is padding
     sets = csr_array(
         (np.ones(pairs.shape[1], dtype=np.int64), tuple(pairs)),
         shape=(part.item_num, part.num(field)),

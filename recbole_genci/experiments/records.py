@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.utils.files import read_json_lines, write_atomically, write_text
+from recbole_genci.utils.digests import check_file
+from recbole_genci.utils.files import read_json_lines, sha256_of, write_atomically, write_text
 from recbole_genci.utils.layout import WEIGHTS_FILE
 
 _logger = logging.getLogger(__name__)
@@ -84,8 +85,19 @@ class Records:
         write_text(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
 
     def scores(self, record: dict) -> np.ndarray:
-        """The click probabilities ``[R]`` of a finished run for the test rows, in their order."""
-        return np.load(scores_file(self.folder, record), allow_pickle=False)
+        """The click probabilities ``[R]`` of a finished run for the test rows, in their order.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        file = scores_file(self.folder, record)
+        remedy = "Delete it, and the run is scored again."
+        if "scores_sha256" in record:  # earlier records have none
+            check_file(file, record["scores_sha256"], remedy)
+        try:
+            return np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{file} is damaged ({error}). {remedy}") from error
 
     def run_folder(self, record: dict) -> Path:
         """The folder of a finished run, for ``recbole_genci.load``."""
@@ -97,14 +109,15 @@ def scores_file(folder: Path, record: dict) -> Path:
     return folder / record["folder"] / SCORES_FILE
 
 
-def write_scores(folder: Path, scores: np.ndarray) -> None:
-    """Save the test scores ``[R]`` of a run in its folder."""
+def write_scores(folder: Path, scores: np.ndarray) -> str:
+    """Save the test scores ``[R]`` of a run in its folder; return the digest of the file."""
 
     def save(path: Path) -> None:
         with open(path, "wb") as file:  # np.save would add .npy to the temporary name
             np.save(file, scores, allow_pickle=False)
 
     write_atomically(folder / SCORES_FILE, save)
+    return sha256_of(folder / SCORES_FILE)
 
 
 def read_runs(folder: Path) -> list[dict]:

@@ -25,6 +25,7 @@ from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.resuming import train_or_resume
+from recbole_genci.utils.digests import SEAL
 from recbole_genci.utils.provenance import provenance
 
 _logger = logging.getLogger(__name__)
@@ -156,6 +157,8 @@ class Runner:
                 )
                 run = run | self._score(Path(run["folder"]), run)
                 run["folder"] = Path(run["folder"]).relative_to(self.request.folder).as_posix()
+                # Those of its metrics.json, whose content the record changes.
+                run = {key: value for key, value in run.items() if key not in (SEAL, "config")}
                 record = run | record | {"status": FINISHED}
                 self._note_time(planned, record)
             except Exception as error:  # the error goes into the table, and the other runs go on
@@ -173,9 +176,12 @@ class Runner:
         test = self.parts[2]
         users = test.inter_feat[test.uid_field].numpy()
         value = gauc(users, labels, scores)
-        write_scores(folder, scores.astype("float32"))
+        digest = write_scores(folder, scores.astype("float32"))
         torch.cuda.empty_cache()
-        return {"test": run["test"] | {"gauc": float(value) if value == value else None}}
+        return {
+            "test": run["test"] | {"gauc": float(value) if value == value else None},
+            "scores_sha256": digest,
+        }
 
     def _note_time(self, run: PlannedRun, record: dict) -> None:
         seconds = None if record["resumed"] else record["training_s"]

@@ -216,7 +216,7 @@ def _check_catalogue(
     if known is None or not item_file.is_file():
         return
     header = read_header(item_file, config["field_separator"], _encoding(config))
-    lacking = set(ids.manifest["settings"].get("item_text_fields") or ()) - set(header)
+    lacking = set(ids.manifest["settings"]["item_text_fields"]) - set(header)
     if lacking:
         _logger.warning(
             f"semantic_id_path: {folder} was made from the field {sorted(lacking)[0]}, which "
@@ -252,7 +252,9 @@ def _text_digests(folder: Path, ids: SemanticIDs) -> np.ndarray | None:
     if the IDs come from vectors.
     """
     settings, files = ids.manifest.get("settings"), ids.manifest["files"]
-    if not isinstance(settings, Mapping) or is_array_file(str(settings.get("text_encoder"))):
+    if not isinstance(settings, Mapping) or not settings.get("item_text_fields"):
+        return None
+    if is_array_file(str(settings.get("text_encoder"))):
         return None
     if TEXT_DIGESTS in files:
         return read_text_digests(folder)

@@ -22,7 +22,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.storage import load_parts, store_parts
+from recbole_genci.data.storage import load_prepared, save_prepared
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils import interrupts
@@ -70,9 +70,7 @@ def train_together(
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         shared = Path(temporary)
         write_text(shared / CONFIG_FILE, config_text)
-        store_parts(parts, shared / DATA_FILE)
-        for part in parts:
-            part.stored_file = None  # it disappears with the temporary folder
+        save_prepared(parts, shared / DATA_FILE)
         if semantic_ids is not None:
             semantic_ids.save(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
@@ -133,7 +131,7 @@ def _train_share(
     config = _config(shared / CONFIG_FILE, local_rank)
     processes = Processes(config["offset"] + local_rank, world_size(config))
     start_console(config["state"] if processes.is_first else "ERROR")
-    parts = load_parts(shared / DATA_FILE, config)
+    parts, _ = load_prepared(shared / DATA_FILE, config)  # all processes share the memory
     on_gpu = config["device"].type == "cuda"
     if config["port"] is None:  # one machine: a file cannot be in use by others, as a port can
         meeting = f"file://{shared / 'meeting'}"

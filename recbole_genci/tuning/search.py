@@ -23,6 +23,7 @@ from recbole_genci.training.console import legend
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.own_checks import check_importable
 from recbole_genci.training.run import config_as_yaml, new_folder
+from recbole_genci.training.saved_files import check_config, config_mapping
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.points import grid_points
 from recbole_genci.tuning.result import best_trials, trial_table, write_plot, write_result
@@ -30,6 +31,7 @@ from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import MachineFailed, Shared
+from recbole_genci.utils.digests import plain, read_sealed, sealed
 from recbole_genci.utils.files import read_mapping, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
@@ -85,12 +87,14 @@ class Search:
 
     def save_settings(self) -> None:
         """Save the settings, from which ``resume_search`` continues."""
+        text = (self.folder / CONFIG_FILE).read_text(encoding="utf-8")
         settings = {
             "settings": dataclasses.asdict(self.settings),
             "command": self.command,
+            "config": config_mapping(text),
             **self.identity(),
         }
-        write_json(self.folder / SEARCH_FILE, settings)
+        write_json(self.folder / SEARCH_FILE, sealed(plain(settings)))
 
 
 def tune(
@@ -249,6 +253,9 @@ def prepare_resumed_search(
     saved = _read_search_file(folder / SEARCH_FILE)
     keys = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
     reference = permitted_model(keys, folder, model, trust_code, "--resume_search")
+    if "config" in saved:  # earlier versions did not write it
+        then = saved["config"] | {"model": keys["model"]}  # permitted_model compares it
+        check_config(folder / CONFIG_FILE, keys, then, "resume_search")
     settings = Settings(**saved["settings"] | changes)
     space = read_params_file(folder / PARAMS_FILE)
     check_settings(settings, space)
@@ -268,7 +275,7 @@ def prepare_resumed_search(
 
 
 def _read_search_file(file: Path) -> dict:
-    saved = read_mapping(file, ["settings", "command"], _REMEDY, "resume_search")
+    saved, _ = read_sealed(file, ["settings", "command"], _REMEDY, ["config"], "resume_search")
     if not isinstance(saved["settings"], dict):
         raise ValueError(
             f"resume_search: {file} is damaged: its 'settings' are {saved['settings']!r}. {_REMEDY}"

@@ -19,6 +19,7 @@ from recbole_genci.training.console import Heading
 from recbole_genci.training.own_checks import check_settings
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
+from recbole_genci.utils.files import read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
 
 _logger = logging.getLogger(__name__)
@@ -137,11 +138,18 @@ def _forget_other_values(params: dict, folder: Path) -> None:
     another point.
     """
     for file in folder.glob(f"*/{CONFIG_FILE}"):
-        before = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        if canonical({name: before.get(name) for name in params}) != canonical(params):
+        try:
+            before = read_mapping(file, ["model"], "")
+            same = canonical({name: before.get(name) for name in params}) == canonical(params)
+        except (
+            ValueError,
+            TypeError,
+        ):  # it is damaged, or its values are none that a search has written
+            same = False
+        if not same:
             _logger.warning(
-                f"{file.parent} holds a stopped run with other values. It is removed, and the "
-                "trial starts anew."
+                f"{file.parent} holds a stopped run with other values, or a damaged one. It is "
+                "removed, and the trial starts anew."
             )
             shutil.rmtree(file.parent)
 

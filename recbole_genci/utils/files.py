@@ -191,7 +191,7 @@ def read_json_lines(
         where = f"{key}: {file}, line {number} is damaged"
         try:
             values.append(json.loads(line.decode("utf-8")))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} ({error}). {remedy}") from error
         if wrong := wrong_with(values[-1]):
             raise ValueError(f"{where}: {wrong}. {remedy}")

@@ -151,6 +151,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
             {"load_col": {"items": ["item_id"]}},
             "load_col: 'items' is not one of its parts, inter, user, item",
         ),
+        ({"load_col": {"user": None}}, "load_col: None for 'user' is not a list of columns"),
         ({"load_col": ["item_id"]}, "load_col: .* is not of the form"),
         ({"unused_col": {"rows": ["rating"]}}, "unused_col: 'rows' is not one of its parts"),
         ({"threshold": 4}, "threshold: 4 is not of the form {rating: 4}"),
@@ -211,6 +212,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"metrics": {"AUC": 1}}, "metrics: {'AUC': 1} is not a list or a text"),
         ({"metrics": ["AUC", "LogLoss", None]}, "metrics: 'None' is not a metric"),
         ({"encoding": "utf-99"}, "encoding: 'utf-99' is no encoding of texts.*unknown encoding"),
+        ({"encoding": "hex"}, "encoding: 'hex' is no encoding of texts"),
         ({"encoding": "rot13"}, "encoding: 'rot13' is no encoding of texts"),
         ({"preload_weight": 5}, "preload_weight: 5 is not of the form {item_id: item_vector}"),
         ({"embedding_size": 10**30}, "embedding_size: 10+ is not .* it may be is 2147483647"),
@@ -533,3 +535,8 @@ def test_files_with_commas_between_are_told_from_files_with_spaces(tmp_path):
         "--config_files='a.yaml b.yaml'",
     ):
         Config("LR", "ml-100k", "a.yaml,b.yaml")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin-1", "utf-16", "utf-32", "gb18030"])
+def test_every_encoding_of_texts_is_accepted(encoding):
+    assert Config("LR", "ml-100k", argv=[f"--encoding={encoding}"])["encoding"] == encoding

@@ -12,7 +12,7 @@ from test_order import TO, facts_of
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
-from recbole_genci.data import create_dataset, prepared
+from recbole_genci.data import create_dataset, fingerprint, prepared
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.prepared import WITHOUT_EFFECT, prepare_parts, row_key
 
@@ -123,8 +123,9 @@ def test_keys_without_effect_are_not_read_while_rows_are_built(keys, monkeypatch
     monkeypatch.setattr(Config, "__getitem__", recorded)
     create_dataset(config).build()
     assert {"threshold", "load_col", "MAX_ITEM_LIST_LENGTH", "eval_args"} <= read
-    # Where files stand has no effect; what is in them has.
-    assert read & WITHOUT_EFFECT <= {"data_path"}
+    monkeypatch.undo()
+    # Where files stand has no effect; what is in them has. The dataset's name counts by itself.
+    assert read - set(row_key(config)["keys"]) == {"data_path", "dataset"}
 
 
 def test_other_files_and_another_code_are_other_rows(keys, tmp_path, built, monkeypatch):
@@ -258,3 +259,39 @@ def test_what_a_process_changes_stays_its_own(keys):
     parts[0].inter_feat["label"].fill_(0.5)
     parts[0].history.items.fill_(1)
     assert facts_of(prepare_parts(config)) == facts_of(create_dataset(config).build())
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="Linux lists mapped files there")
+def test_columns_and_histories_lie_in_the_mapped_file(keys):
+    config = config_of(keys)
+    prepare_parts(config)
+    parts = prepare_parts(config)
+    [file] = files_in(keys, ".safetensors")
+    with open("/proc/self/maps") as lines:
+        ranges = [line.split()[0].split("-") for line in lines if line.rstrip().endswith(file)]
+    bounds = [(int(first, 16), int(last, 16)) for first, last in ranges]
+    columns = [c for part in parts for c in part.inter_feat.interaction.values()]
+    for column in [*columns, parts[0].history.items, parts[0].history.negatives]:
+        assert any(first <= column.data_ptr() < last for first, last in bounds)
+
+
+def test_fingerprints_are_computed_once_and_again_after_a_change(keys, monkeypatch):
+    parts, calls = create_dataset(config_of(keys)).build(), []
+    compute = fingerprint._data_fingerprint
+    monkeypatch.setattr(
+        fingerprint, "_data_fingerprint", lambda parts: calls.append(1) or compute(parts)
+    )
+    first = (data_fingerprint(parts), rows_fingerprint(parts))
+    assert (data_fingerprint(parts), rows_fingerprint(parts)) == first and len(calls) == 1
+    label = parts[1].inter_feat["label"]
+    label[0] = 1 - label[0]
+    changed = (data_fingerprint(parts), rows_fingerprint(parts))
+    assert changed[0] != first[0] and changed[1] != first[1] and len(calls) == 2
+    label[0] = 1 - label[0]
+    assert (data_fingerprint(parts), rows_fingerprint(parts)) == first
+    parts[0].attach_histories(parts, "training")
+    assert data_fingerprint(parts) != first[0]
+    parts[0].item_feat["year"][1] += 1
+    assert rows_fingerprint(parts) != first[1]
+    shorter = [parts[0].copy(parts[0].inter_feat[0:5]), *parts[1:]]
+    assert data_fingerprint(shorter) != data_fingerprint(parts)

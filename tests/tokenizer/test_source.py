@@ -225,6 +225,45 @@ def test_a_folder_given_by_hand_comes_first(keys, published, tmp_path, caplog):
     assert plan.semantic_ids.num_levels == 2 and not _said(caplog)
 
 
+@pytest.mark.parametrize("kept", ["texts", "digests"])
+@pytest.mark.parametrize("other", [3, 15])
+def test_a_folder_given_by_hand_must_be_of_these_items(
+    keys, published, tmp_path, caplog, house, kept, other
+):
+    """Ids like 1, 2, 3 are those of every catalogue; the texts tell them apart."""
+    item_file = tmp_path / "data/tiny/tiny.item"
+    folder = house / "semantic_ids/tiny"
+    if kept == "texts":
+        folder = tmp_path / "own"
+        texts = read_item_texts(item_file, "item_id", FIELDS, TOKENS)
+        published.save(folder, texts=texts)
+    given = keys | {"semantic_id_path": str(folder)}
+    assert prepare("GenCI", "tiny", config_dict=given).semantic_ids.digest == published.digest
+    assert "another text" not in caplog.text
+    text = item_file.read_text()
+    for number in range(other):
+        text = text.replace(f"\tStory {number} of", f"\tAnother film {number} with")
+    item_file.write_text(text)
+    if other == 3:
+        prepare("GenCI", "tiny", config_dict=given)
+        assert "3 of 20 items have another text here than in" in caplog.text
+        return
+    with pytest.raises(
+        ValueError, match="^semantic_id_path: 15 of 20 items .* made for another catalogue"
+    ):
+        prepare("GenCI", "tiny", config_dict=given)
+
+
+def test_a_folder_given_by_hand_whose_fields_are_missing_is_told(
+    keys, published, house, tmp_path, caplog
+):
+    item_file = tmp_path / "data/tiny/tiny.item"
+    item_file.write_text(item_file.read_text().replace("title:token_seq", "name:token_seq"))
+    given = keys | {"semantic_id_path": str(house / "semantic_ids/tiny")}
+    prepare("GenCI", "tiny", config_dict=given)
+    assert "was made from the field title, which" in caplog.text
+
+
 def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, tmp_path):
     cache = str(tmp_path / "cache")
     settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=keys))

@@ -37,6 +37,7 @@ from recbole_genci.model.baselines.mirrn_layers import (
     sim_hash,
 )
 from recbole_genci.utils.config_like import ConfigLike
+from recbole_genci.utils.ragged import Ragged, RaggedBuffer
 from recbole_genci.utils.validation import (
     check_divides,
 )
@@ -109,7 +110,10 @@ class MIRRN(ClickModel):
             # Fields of users and rows are embedded with the items, and dropped: zeros stand for
             # them.
             values = items[field] if field in items else torch.zeros_like(row[field])
-            self.register_buffer(name, values, persistent=False)
+            if isinstance(values, Ragged):
+                setattr(self, name, RaggedBuffer(values))
+            else:
+                self.register_buffer(name, values, persistent=False)
 
     @classmethod
     def check_settings(cls, config: ConfigLike) -> None:

@@ -22,3 +22,21 @@ class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.mlp_layers.mlp_layers[-1]
+        if not self.direct and config["cin_layer_size"][-1] % 2:  # RecBole warns of the others
+            self.logger.warning(
+                "cin_layer_size: without direct, half of a layer's units go on, so that the last "
+                f"layer has {self.cin_layer_size[-1]} units, not {config['cin_layer_size'][-1]}."
+            )
+
+    @classmethod
+    def check_settings(cls, config: ConfigLike) -> None:
+        """Refuse layers of one unit where half of a layer's units go on.
+
+        Raises:
+            ValueError: names ``cin_layer_size``.
+        """
+        if not config["direct"] and min(config["cin_layer_size"]) < 2:
+            raise ValueError(
+                f"cin_layer_size: {config['cin_layer_size']} has a layer of one unit, and without "
+                "direct half of its units go on. Give each layer at least 2, or set direct: True."
+            )

@@ -159,3 +159,13 @@ def test_fields_that_group_the_features_are_taken(model, tmp_path):
     fields = {1: ["user_id", "age"], 0: ["item_id", "year", "genre"]}
     (trained,) = run(model, "tiny", config_dict=keys | {"fields": fields})
     assert trained["test"]["auc"] is not None
+
+
+def test_layers_of_the_cin_that_would_be_empty_or_change_are_said(tmp_path, caplog):
+    keys = write_dataset(tmp_path, tiny_rows())
+    with pytest.raises(ValueError, match=r"^cin_layer_size: \[4, 1\] has a layer of one unit"):
+        prepare("xDeepFM", "tiny", config_dict=keys | {"cin_layer_size": [4, 1]})
+    prepare("xDeepFM", "tiny", config_dict=keys | {"cin_layer_size": [4, 1], "direct": True})
+    assert "cin_layer_size" not in caplog.text
+    prepare("xDeepFM", "tiny", config_dict=keys | {"cin_layer_size": [4, 3]})
+    assert "so that the last layer has 2 units, not 3" in caplog.text
