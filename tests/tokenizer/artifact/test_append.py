@@ -240,3 +240,18 @@ def test_equal_texts_beyond_the_collision_level_are_told_as_such(tmp_path):
             folder, tmp_path / "more", list("abcd"), [_text(7)] * 4
         )  # and the published one
     assert "spread_collisions" not in str(caught.value)
+
+
+@pytest.mark.parametrize("large_when_built", [False, True])
+def test_items_are_added_by_the_algorithm_that_built_the_artifact(
+    tmp_path, monkeypatch, caplog, large_when_built
+):
+    sizes = (0, 1 << 15) if large_when_built else (1 << 15, 0)
+    monkeypatch.setattr("recbole_genci.tokenizer.scale.LARGE_CATALOGUE", sizes[0])
+    published, folder = _publish(tmp_path, quantizer="rkmeans")
+    assert published.manifest["build_version"] == 1 + large_when_built
+    monkeypatch.setattr("recbole_genci.tokenizer.scale.LARGE_CATALOGUE", sizes[1])
+    with caplog.at_level("INFO"):
+        extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))
+    assert "gives 100.0% of 80 published items their codes again" in caplog.text
+    np.testing.assert_array_equal(extended.codes[:80], published.codes)
