@@ -320,9 +320,9 @@ def has_large_table(model: nn.Module) -> bool:
     """Whether a step of Adam should be fused: on a CPU, with an embedding table of many rows.
 
     Adam moves every row at every step, with or without a gradient, because of its moments. The
-    fused step computes the same in one pass over memory instead of a dozen: 25 ms instead of 156
-    for 1,000,000 x 16 numbers on one core (benchmarks/README.md, growth). Skipping rows, and
-    catching up when they are next read, could save no more than those 25 ms of a step of a second.
+    fused step computes the same in one pass over memory instead of a dozen: 26 ms instead of 150
+    for 1,000,000 x 16 numbers on one core (docs/growth.md). Skipping rows, and
+    catching up when they are next read, could save no more than those 26 ms of a step of a second.
     Smaller models keep torch's default, whose last bits the published runs have.
     """
     return any(
