@@ -1,6 +1,7 @@
 """The command from end to end: small data for every branch, the real ml-100k for the main job."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -206,15 +207,11 @@ def test_a_model_that_fails_leaves_the_finished_ones_and_says_how_to_table_them(
         patched.setattr(
             "recbole.model.context_aware_recommender.deepfm.DeepFM.calculate_loss", break_down
         )
-        with pytest.raises(RuntimeError, match="out of memory"):
+        with pytest.raises(RuntimeError, match="out of memory") as caught:
             execute(plan)
-    [message] = [
-        record.getMessage() for record in caplog.records if "had finished" in record.getMessage()
-    ]
-    assert (
-        message.startswith("1 runs had finished")
-        and report(message.split("recbole_genci.report ")[1].split()) == 0
-    )
+    (advice,) = caught.value.__notes__
+    files = re.search(r"Finished: LR seed 2020; .* recbole_genci\.report (\S+)\. Not begun", advice)
+    assert files is not None and report([files[1]]) == 0
     assert [(run["model"], run["seed"]) for run in execute(plan)] == [
         ("LR", 2020),
         ("DeepFM", 2020),

@@ -194,7 +194,7 @@ def test_a_stopped_trial_of_other_values_is_forgotten_and_one_of_the_same_kept(t
     for name, rate in (("a", 0.1), ("b", 0.2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(
-            f"learning_rate: {rate}\nmlp_hidden_size: [8, 4]\nmu: 0.1\n"
+            f"model: GenCI\nlearning_rate: {rate}\nmlp_hidden_size: [8, 4]\nmu: 0.1\n"
         )
     trial._forget_other_values({"mlp_hidden_size": [8, 4], "learning_rate": 0.2}, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
