@@ -18,7 +18,7 @@ from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
-from recbole_genci.data.prepared import prepare_parts
+from recbole_genci.data.prepared import prepare_parts, shaping_keys
 from recbole_genci.data.storage import stored_bytes
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
@@ -140,12 +140,9 @@ def check_same_rows(configs: dict[str, Config]) -> None:
         ValueError: names the key and both values.
     """
     keys = {
-        *next(iter(configs.values())).parameters["Dataset"],
-        "eval_args",
-        "history_labels",
-        "history_source",
+        *shaping_keys(next(iter(configs.values()))),
+        "data_path",
         "seed",
-        "data_seed",
         "shuffle",
         "metrics",
         "valid_metric",

@@ -7,7 +7,7 @@ from conftest import make_model, tiny_rows, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.columns import ROW_NUMBER
+from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.experiments import definition
 
 MODELS = [*(line.model for line in definition.read("compare").variants), "AFN"]  # those of Table 3

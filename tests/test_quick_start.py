@@ -229,6 +229,17 @@ def test_models_of_one_run_must_share_their_rows():
     configs["DIN"]["threshold"] = {"rating": 3}
     with pytest.raises(ValueError, match="threshold: LR has .* but DIN has"):
         check_same_rows(configs)
+    for key, value in {
+        "discretization": {"age": {"method": "ED", "bucket": 3}},
+        "numerical_features": ["age"],
+        "encoding": "utf-16",
+        "seq_len": {"class": 2},
+        "history_labels": "all",
+    }.items():
+        configs = {name: Config(name, "ml-100k") for name in ("LR", "DIN")}
+        configs["DIN"][key] = value
+        with pytest.raises(ValueError, match=f"{key}: LR has .* but DIN has"):
+            check_same_rows(configs)
 
 
 def test_genci_and_deepfm_learn_the_real_ml100k(tmp_path):

@@ -18,7 +18,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
-from recbole_genci.data.columns import (
+from recbole_genci.data.column_names import (
     HISTORY_END,
     HISTORY_NUMBER,
     HISTORY_SEMANTIC_IDS,

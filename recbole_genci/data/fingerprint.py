@@ -10,7 +10,7 @@ import numpy as np
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START, TIME_RANK
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.table import Column
 from recbole_genci.utils.ragged import NARROW, Ragged

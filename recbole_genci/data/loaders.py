@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
 from recbole_genci.config import Config
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 
 _logger = logging.getLogger(__name__)

@@ -26,6 +26,7 @@ from recbole_genci.config.keys import key_table
 from recbole_genci.data.dataset import CTRDataset, create_dataset
 from recbole_genci.data.storage import load_prepared, save_prepared
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_atomically, write_text
+from recbole_genci.utils.logs import Message, recorded, say_again
 
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def prepare_parts(config: Config) -> list[CTRDataset]:
             # Another process may have prepared them while this one was waiting.
             parts = _kept(file, key, config, is_repeated=True)
             if parts is None:
-                with _recorded() as messages:
+                with recorded() as messages:
                     parts = create_dataset(config).build()
                 if row_key(config) == key:  # no file was changed while it was read
                     _keep(parts, file, key, messages)
@@ -83,14 +84,18 @@ def prepare_parts(config: Config) -> list[CTRDataset]:
 
 def row_key(config: Config) -> dict[str, Any]:
     """Everything that shapes the rows: files by content, keys, and the code that builds them."""
-    known = {*key_table((), config["dataset"]), *_aliases(config)}
-    keys = {name: config[name] for name in sorted(known - WITHOUT_EFFECT)}
+    keys = {name: config[name] for name in shaping_keys(config)}
     return {
         "dataset": config["dataset"],
         "keys": json.loads(json.dumps(keys, sort_keys=True, default=str)),
         "files": {file.name: _digest(file) for file in _files(config)},
         "code": _code(),
     }
+
+
+def shaping_keys(config: Config) -> list[str]:
+    """The keys that may shape rows and histories, by name; not where their files are."""
+    return sorted({*key_table((), config["dataset"]), *_aliases(config)} - WITHOUT_EFFECT)
 
 
 def _aliases(config: Config) -> list[str]:
@@ -168,13 +173,12 @@ def _kept(
     _logger.info(
         f"Prepared rows of {config['dataset']}: {file} ({file.stat().st_size / 2**20:.0f} MiB)"
     )
-    for name, level, message in facts["messages"]:
-        logging.getLogger(name).log(level, message)
+    say_again(facts["messages"])
     return parts
 
 
 def _keep(
-    parts: list[CTRDataset], file: Path, key: dict[str, Any], messages: list[tuple[str, int, str]]
+    parts: list[CTRDataset], file: Path, key: dict[str, Any], messages: list[Message]
 ) -> None:
     """Write the rows, and then their digest, without which nobody reads them."""
     facts = {"key": key, "messages": messages}
@@ -214,20 +218,3 @@ def _alone(file: Path) -> Iterator[None]:
     finally:
         if lock is not None:
             lock.release()
-
-
-@contextlib.contextmanager
-def _recorded() -> Iterator[list[tuple[str, int, str]]]:
-    """Collect (logger, level, message) of what is logged inside the block."""
-    messages: list[tuple[str, int, str]] = []
-
-    class Recorder(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append((record.name, record.levelno, record.getMessage()))
-
-    recorder = Recorder(level=logging.INFO)
-    logging.getLogger().addHandler(recorder)
-    try:
-        yield messages
-    finally:
-        logging.getLogger().removeHandler(recorder)

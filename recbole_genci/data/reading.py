@@ -15,7 +15,7 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.data.cells import Cells
-from recbole_genci.data.columns import (
+from recbole_genci.data.column_names import (
     HISTORY_NUMBER,
     HISTORY_SEMANTIC_IDS,
     SEMANTIC_IDS,
@@ -28,7 +28,6 @@ from recbole_genci.data.validation import (
     check_header,
     check_label,
     check_loaded,
-    check_scaled,
     warn_of_large_numbers,
     warn_of_long_cells,
     warn_of_seq_separator,
@@ -186,7 +185,6 @@ class AtomicDataset(Dataset):
         super()._set_label_by_threshold()
 
     def _normalize(self) -> None:
-        check_scaled(self)
         self._scale()
         warn_of_large_numbers(self)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_genci.data.columns import (
+from recbole_genci.data.column_names import (
     ROW_NUMBER,
     TIME_RANK,
 )
@@ -17,12 +17,14 @@ from recbole_genci.data.filtering import FilteredDataset
 from recbole_genci.data.history import time_ranks
 from recbole_genci.data.order import cut_groups, stable_order
 from recbole_genci.data.table import Column, Table, rows_of
+from recbole_genci.data.validation import check_scaled
 
 
 class OrderedDataset(FilteredDataset):
     """A dataset that orders its rows by exact times, and cuts them without a loop over rows."""
 
     def _normalize(self) -> None:
+        check_scaled(self)
         # Time is still exact here; normalising and float32 come next.
         self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
         self.num_time_ranks = int(self._time_rank.max()) + 1

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_genci.config import Config
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START, OWN_COLUMNS
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, OWN_COLUMNS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Column, Table, joined

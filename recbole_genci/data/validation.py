@@ -238,6 +238,13 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"val_interval: {value!r} for '{field}', a column of type {kinds[field].value}, is "
                 f"not {form}."
             )
+    sequences = [f for f, kind in kinds.items() if kind.value.endswith("_seq")]
+    for field in config["seq_len"] or {}:
+        if field not in sequences:
+            raise ValueError(
+                f"seq_len: '{field}' is no loaded column of type token_seq or float_seq; those are "
+                f"{', '.join(sequences) or 'none'}.{nearest(str(field), sequences)}"
+            )
     ids = dataset.inter_feat[[dataset.uid_field, dataset.iid_field]]
     if dataset.benchmark_filename_list and (empty := ids.isna().any(axis=1)).any():
         raise ValueError(

@@ -162,16 +162,17 @@ def _own(
     if isinstance(own, type) and issubclass(own, AbstractMetric):
         return _of_recbole(own, config, scores, labels)
     function = own() if isinstance(own, type) else own
-    more = {"users": users} if takes_users(function) else {}
-    return float(function(labels.numpy(), scores.double().numpy(), **more))
+    more = {} if users is None or not takes_users(function) else {"users": users.copy()}
+    # Copies: what a function does to its arguments must not reach the dataset's labels.
+    return float(function(labels.numpy().copy(), scores.double().numpy().copy(), **more))
 
 
 def _of_recbole(
     metric_class: type, config: Config, scores: torch.Tensor, labels: torch.Tensor
 ) -> float:
     collected = DataStruct()
-    collected.set("rec.score", scores)
-    collected.set("data.label", labels)
+    collected.set("rec.score", scores.clone())
+    collected.set("data.label", labels.clone())
     values = metric_class(config).calculate_metric(collected)
     if len(values) != 1:
         raise ValueError(

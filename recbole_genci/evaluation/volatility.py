@@ -15,7 +15,7 @@ import torch
 from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import csr_array
 
-from recbole_genci.data.columns import ROW_NUMBER, TIME_RANK
+from recbole_genci.data.column_names import ROW_NUMBER, TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.validation import nearest

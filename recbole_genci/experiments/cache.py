@@ -8,6 +8,7 @@ import logging
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import rows_fingerprint
+from recbole_genci.data.prepared import shaping_keys
 from recbole_genci.plan import prepare_rows, prepare_semantic_ids
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
@@ -26,14 +27,7 @@ class DataCache:
 
     def rows(self, config: Config) -> tuple[list, str]:
         """The training, validation and test part, and their ``rows_fingerprint``."""
-        keys = [
-            *config.parameters["Dataset"],
-            "eval_args",
-            "history_labels",
-            "history_source",
-            "data_seed",
-            "dataset",
-        ]
+        keys = [*shaping_keys(config), "data_path", "dataset"]
         key = json.dumps({name: config[name] for name in keys}, sort_keys=True, default=str)
         if key not in self._rows:
             start_console(config["state"])

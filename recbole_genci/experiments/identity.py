@@ -27,6 +27,7 @@ _NOT_RESULTS = TOKENIZER_KEYS | {
     "data_path",
     "checkpoint_dir",
     "results_dir",
+    "prepared_rows_dir",
     "semantic_id_dir",
     "semantic_id_path",
     "config_files",

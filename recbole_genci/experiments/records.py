@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from recbole_genci.utils.digests import check_file
+from recbole_genci.utils.digests import SEAL, check_file, has_its_seal, sealed_line, without_seal
 from recbole_genci.utils.files import read_json_lines, sha256_of, write_atomically, write_text
 from recbole_genci.utils.layout import WEIGHTS_FILE
 
@@ -19,6 +19,16 @@ _logger = logging.getLogger(__name__)
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
 FINISHED, FAILED = "finished", "failed"
 _SAME_RUN = ("model", "settings", "seed")
+# What reports read of a record, and its types.
+_OF_ALL = {"config_hash": str, "model": str, "settings": dict, "seed": int}
+_OF_FINISHED = {
+    "folder": str,
+    "test": dict,
+    "best_valid": dict,
+    "best_epoch": int,
+    "training_s": (int, float),
+    "latency_s": (int, float),
+}
 
 
 class Records:
@@ -81,7 +91,7 @@ class Records:
             if each["status"] == FINISHED or any(each[name] != record[name] for name in _SAME_RUN)
         }
         self._records[record["config_hash"]] = record
-        lines = [json.dumps(each, allow_nan=False) for each in self._records.values()]
+        lines = [sealed_line(each) for each in self._records.values()]
         write_text(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
 
     def scores(self, record: dict) -> np.ndarray:
@@ -121,7 +131,29 @@ def write_scores(folder: Path, scores: np.ndarray) -> str:
 
 
 def read_runs(folder: Path) -> list[dict]:
-    """The runs that an experiment has written; an empty list if it has not begun."""
-    return read_json_lines(
-        folder / RUNS_FILE, "experiment", "Remove the line, and its run is trained again."
-    )
+    """The runs that an experiment has written; an empty list if it has not begun.
+
+    Raises:
+        ValueError: a line is not the record of a run, or was edited; names the file and the line.
+    """
+    remedy = "Remove the line, and its run is trained again."
+    records = read_json_lines(folder / RUNS_FILE, "experiment", remedy, _wrong_with)
+    return [without_seal(record) for record in records]
+
+
+def _wrong_with(record: object) -> str | None:
+    if not isinstance(record, dict):
+        return f"{str(record)[:40]} is no record of a run"
+    if not has_its_seal(record):
+        return f"it was edited, as it does not fit its own digest ({SEAL})"
+    status = record.get("status")
+    if status not in (FINISHED, FAILED):
+        return f"'status' is {str(status)[:40]}"
+    needed: dict[str, Any] = _OF_ALL | (_OF_FINISHED if status == FINISHED else {})
+    for name, kind in needed.items():
+        if not isinstance(record.get(name), kind):
+            return f"'{name}' is {str(record.get(name))[:40]}"
+    tested = record["test"] if status == FINISHED else {}
+    if status == FINISHED and not {"auc", "logloss"} <= set(tested):
+        return "'test' lacks auc or logloss"
+    return None

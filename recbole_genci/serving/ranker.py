@@ -17,7 +17,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.evaluation.scoring import score_rows
@@ -230,7 +230,7 @@ class Ranker:
             user: self._ids(items, self._whole.iid_field)
             for user, items in (histories or {}).items()
         }
-        if strangers := sorted(set(clicks) - set(users)):
+        if strangers := sorted(set(clicks) - set(users), key=str):
             raise ValueError(f"histories: {strangers[0]!r} is not one of the users asked for.")
         values = self._context(context or {})
         history, start, end = self._history(users, ids, clicks)
@@ -290,7 +290,7 @@ class Ranker:
             and field != whole.label_field
             and (whole.field2type[field] in _TOKENS or field in numbers)
         ]
-        if unknown := sorted(set(context) - set(own)):
+        if unknown := sorted(set(context) - set(own), key=str):
             raise ValueError(
                 f"context: '{unknown[0]}' is no feature of this run's rows; they have "
                 f"{', '.join(own) or 'none'}."

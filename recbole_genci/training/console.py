@@ -27,6 +27,7 @@ _logger = logging.getLogger(__name__)
 
 _EARLY = 2  # a best epoch up to this number leads to a hint
 _KEYS = ("learning_rate", "weight_decay")
+_OPTIONS = ("weight_average", "flatten_history", "sr_weight")  # shown where they are on
 
 
 def _short(seconds: float) -> str:
@@ -67,11 +68,13 @@ class Heading:
             which = ""
             if key == "weight_decay" and value and config["weight_decay_of"]:
                 which = f" of {config['weight_decay_of']}"
-            shown = f"{value:g}" if isinstance(value, (int, float)) else value
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            shown = f"{value:g}" if is_number else value
             return f"{key} {shown}{which} ({(sources or {}).get(source.kind, source)})"
 
         place = place or f"seed {config['seed']}"
-        return cls(f"{config['model']}, {place}", ", ".join(map(setting, _KEYS)))
+        shown = [*_KEYS, *(key for key in _OPTIONS if config[key])]
+        return cls(f"{config['model']}, {place}", ", ".join(map(setting, shown)))
 
     def line(self, model: nn.Module, device: torch.device, processes: Processes = ALONE) -> str:
         """The whole line."""

@@ -11,6 +11,7 @@ labels has Eq. 12 with its own loss, divided by 1 + w. Other parts of its loss k
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from recbole_genci.config import Config
 from recbole_genci.model.base import contract_of
 from recbole_genci.utils.config_like import Overridden
 
+_logger = logging.getLogger(__name__)
+
 
 def make_teacher(config: Config, training_rows: Dataset) -> nn.Module | None:
     """The DeepFM of Eq. 11 on the model's fields, or None without ``sr_weight``.
@@ -32,7 +35,13 @@ def make_teacher(config: Config, training_rows: Dataset) -> nn.Module | None:
     None too if the model has its own regularisation. The DeepFM's size is the paper's (section
     3.1.4), whatever the model's.
     """
-    if not config["sr_weight"] or config.model_class.regularises_itself:
+    if not config["sr_weight"]:
+        return None
+    if config.model_class.regularises_itself:
+        _logger.warning(
+            f"sr_weight: {config['model']} has this regularisation in its own loss (GenCI's weight "
+            "is eta), so that the key does nothing for it."
+        )
         return None
     settings = Overridden(
         config,

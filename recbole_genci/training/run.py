@@ -16,6 +16,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config, known_keys
+from recbole_genci.config.keys import key_table
 from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
@@ -368,6 +369,9 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
             f"# Semantic IDs: the published ones, digest {semantic_ids.digest[:12]}; no tokenizer "
             "key had an effect.\n"
         )
+    table = key_table([config.model_reference], config["dataset"])
+    # Else whoever reads the file again would be warned of keys that nobody had set.
+    internal |= {name for name, key in table.items() if key.kind and not key.kind.has_effect}
     own = (
         known_keys([config.model_reference], config["dataset"]) - internal
     )  # not those of models it was compared with

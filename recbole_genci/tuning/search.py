@@ -31,8 +31,8 @@ from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import MachineFailed, Shared
-from recbole_genci.utils.digests import plain, read_sealed, sealed
-from recbole_genci.utils.files import read_mapping, write_json, write_text
+from recbole_genci.utils.digests import check_file, plain, read_sealed, sealed
+from recbole_genci.utils.files import read_mapping, sha256_of, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file
@@ -93,6 +93,7 @@ class Search:
             "command": self.command,
             "config": config_mapping(text),
             **self.identity(),
+            "params_sha256": sha256_of(self.folder / PARAMS_FILE),
         }
         write_json(self.folder / SEARCH_FILE, sealed(plain(settings)))
 
@@ -257,9 +258,17 @@ def prepare_resumed_search(
         then = saved["config"] | {"model": keys["model"]}  # permitted_model compares it
         check_config(folder / CONFIG_FILE, keys, then, "resume_search")
     settings = Settings(**saved["settings"] | changes)
+    if "params_sha256" in saved:  # earlier versions did not write it
+        check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)
     space = read_params_file(folder / PARAMS_FILE)
     check_settings(settings, space)
-    read_journal(folder / JOURNAL)  # refuses a damaged journal before rows are read
+    for record in read_journal(folder / JOURNAL):  # damage is refused before rows are read
+        if set(record["params"]) != set(space):
+            raise ValueError(
+                f"resume_search: trial {record['trial']} in {folder / JOURNAL} has values of "
+                f"{', '.join(record['params']) or 'no key'}, but {PARAMS_FILE} searches "
+                f"{', '.join(space)}. {_REMEDY}"
+            )
     plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)], {TRUST: True})
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():

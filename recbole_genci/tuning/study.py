@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.digests import SEAL, has_its_seal, sealed_line, without_seal
 from recbole_genci.utils.files import read_json_lines, write_text
 
 _logger = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class Study:
     def add(self, record: dict) -> None:
         """Write an ended trial into journal and table, and keep only the best trial's weights."""
         self.records[canonical(record["params"])] = record
-        lines = [json.dumps(each, allow_nan=False) for each in self.ordered()]
+        lines = [sealed_line(each) for each in self.ordered()]
         write_text(self.folder / JOURNAL, "\n".join(lines) + "\n")
         write_table(self.ordered(), self.folder)
         self.clean()
@@ -162,7 +164,11 @@ def read_journal(file: Path) -> list[dict]:
         ValueError: a line is not the record of a trial; names the file and the line.
     """
     remedy = "Remove the line, and its trial is run again, or start a new search."
-    return read_json_lines(file, "resume_search", remedy, _wrong_with)
+    records = read_json_lines(file, "resume_search", remedy, _wrong_with)
+    numbers = [record["trial"] for record in records]
+    if again := [number for number in numbers if numbers.count(number) > 1]:
+        raise ValueError(f"resume_search: {file} has two lines of trial {again[0]}. {remedy}")
+    return [without_seal(record) for record in records]
 
 
 def _wrong_with(record: object) -> str | None:
@@ -170,6 +176,8 @@ def _wrong_with(record: object) -> str | None:
         return f"{str(record)[:40]} is no record of a trial"
     if missing := [name for name in empty_record(0, {}) if name not in record]:
         return f"it lacks '{missing[0]}'"
+    if not has_its_seal(record):
+        return f"it was edited, as it does not fit its own digest ({SEAL})"
     wrong = [name for name, fits in _FITS.items() if not fits(record[name])]
     if wrong or record["status"] != "failed" and record["score"] is None:
         name = wrong[0] if wrong else "score"
@@ -177,8 +185,9 @@ def _wrong_with(record: object) -> str | None:
     return None
 
 
-def _is_number(value: object, kinds: type | tuple[type, ...] = (int, float)) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
+def _is_number(value: Any, kinds: type | tuple[type, ...] = (int, float)) -> bool:
+    is_kind = isinstance(value, kinds) and not isinstance(value, bool)
+    return is_kind and math.isfinite(value)
 
 
 #: Checks of the fields that a search reads from its journal.

@@ -32,14 +32,29 @@ def plain(value: Any) -> Any:
 
 
 def _digest_of(content: Mapping) -> str:
-    entries = {key: value for key, value in content.items() if key != SEAL}
+    entries = without_seal(content)
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def sealed(content: Mapping) -> dict:
     """``content``, which JSON must give back unchanged, with its seal as the last entry."""
-    entries = {key: value for key, value in content.items() if key != SEAL}
+    entries = without_seal(content)
     return entries | {SEAL: _digest_of(entries)}
+
+
+def without_seal(content: Mapping) -> dict:
+    """``content`` without its seal."""
+    return {key: value for key, value in content.items() if key != SEAL}
+
+
+def sealed_line(content: Mapping) -> str:
+    """``content`` with its seal as a line of JSON, for a journal."""
+    return json.dumps(sealed(plain(content)), allow_nan=False)
+
+
+def has_its_seal(content: Mapping) -> bool:
+    """Whether ``content`` fits its seal, or has none."""
+    return SEAL not in content or content[SEAL] == _digest_of(content)
 
 
 def check_seal(content: Mapping, where: object, remedy: str, sealed_entries: Sequence[str]) -> bool:

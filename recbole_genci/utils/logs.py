@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -187,3 +187,29 @@ def log_file(file: Path, with_details: bool = False) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
+
+
+Message = tuple[str, int, str]  # name of the logger, level, text
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Message]]:
+    """Collect what is logged inside the block, from the level INFO on."""
+    messages: list[Message] = []
+
+    class Recorder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append((record.name, record.levelno, record.getMessage()))
+
+    recorder = Recorder(level=logging.INFO)
+    logging.getLogger().addHandler(recorder)
+    try:
+        yield messages
+    finally:
+        logging.getLogger().removeHandler(recorder)
+
+
+def say_again(messages: Iterable[Message]) -> None:
+    """Log what ``recorded`` has collected."""
+    for name, level, text in messages:
+        logging.getLogger(name).log(level, text)

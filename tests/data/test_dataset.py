@@ -11,7 +11,7 @@ from conftest import tiny_rows, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START, ROW_NUMBER
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, ROW_NUMBER
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.model.registry import get_model
 from recbole_genci.utils.atomic_files import read_atomic_file

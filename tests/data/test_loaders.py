@@ -10,7 +10,7 @@ from recbole.model.sequential_recommender.din import DIN
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.data.loaders import grouped_order
 from recbole_genci.quick_start import run
 

@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import reading
-from recbole_genci.data.columns import TIME_RANK
+from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.order import cut_groups, stable_order
 

@@ -9,7 +9,7 @@ from conftest import tiny_rows, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.columns import ROW_NUMBER
+from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.loaders import log_summary
 
 
@@ -37,7 +37,7 @@ def append(name, line):
         ),
         (
             append("tiny.inter", "u1\ti1\tgood\t5"),
-            r"line 302 has 'good' for label:float, one of 1 lines without a number",
+            r"line 302 has 'good' for label:float. Write a number",
         ),
         (
             append("tiny.inter", "u1\ti1\t1\tinf"),
@@ -553,3 +553,9 @@ def test_additional_files_that_are_none_are_named(tmp_path, suffix):
     asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
     with pytest.raises(ValueError, match="^additional_feat_suffix: .*(does not exist|read anyway)"):
         create_dataset(Config("DeepFM", "tiny", config_dict=asked))
+
+
+@pytest.mark.parametrize("field", ["nofield", "year", 1])
+def test_a_limit_for_no_sequence_is_refused(tmp_path, field):
+    with pytest.raises(ValueError, match=f"seq_len: '{field}' is no loaded column of type token_s"):
+        build(tmp_path, seq_len={field: 3})

@@ -78,3 +78,22 @@ def test_an_improvement_in_the_fifth_place_counts(keys):
     high, low = (metrics_of(config, scores, labels)["auc"] for scores in (better, worse))
     assert 0 < high - low < 5e-5
     assert early_stopping(low, high, 0, max_step=2, bigger=True)[1] == 1
+
+
+def test_a_metric_of_ones_own_cannot_change_what_others_see(keys, monkeypatch, tmp_path):
+    (tmp_path / "spoils.py").write_text(
+        "def spoil(labels, scores, users):\n"
+        "    labels.sort(); scores.sort(); users[:] = users[0]\n"
+        "    return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    more = {"metrics": ["spoils:spoil", "AUC", "LogLoss", "GAUC"]}
+    config = Config("LR", "tiny", config_dict=keys | more, compared_models=["GenCI"])
+    rng = np.random.default_rng(0)
+    scores = torch.from_numpy(rng.random(60).astype(np.float32))
+    labels, users = torch.from_numpy((rng.random(60) < 0.5).astype(np.float32)), np.arange(60) // 10
+    before = scores.clone(), labels.clone(), users.copy()
+    found = metrics_of(config, scores, labels, users)
+    assert torch.equal(scores, before[0]) and torch.equal(labels, before[1])
+    assert (users == before[2]).all()
+    assert found["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)

@@ -16,7 +16,7 @@ from recbole.data.interaction import Interaction
 from recbole_genci import load
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.columns import ROW_NUMBER, TIME_RANK
+from recbole_genci.data.column_names import ROW_NUMBER, TIME_RANK
 from recbole_genci.evaluation.volatility import DEFINITION, UserVolatility, groups, user_volatility
 from recbole_genci.quick_start import run
 

@@ -15,7 +15,7 @@ from conftest import write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.columns import ROW_NUMBER
+from recbole_genci.data.column_names import ROW_NUMBER
 from robustness.harness import Case
 
 Rows = list[tuple[str, str, int, int]]  # user, item, label, time

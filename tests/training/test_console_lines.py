@@ -189,9 +189,11 @@ def lines_of(monkeypatch, console, scores, epochs, stopping_step, eval_step=1, s
         SimpleNamespace(time=lambda: now[0], perf_counter=lambda: now[0]),
     )
     config = {"metrics": ["AUC"], "loss_decimal_place": None}
+    model = SimpleNamespace(loss_names=None)
     state = SimpleNamespace(
         config=config,
-        model=SimpleNamespace(loss_names=None),
+        model=model,
+        objective=model,
         epochs=epochs,
         stopping_step=stopping_step,
         eval_step=eval_step,

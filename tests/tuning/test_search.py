@@ -28,6 +28,7 @@ from recbole_genci.tuning.search import (
 )
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Choice, QUniform
+from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.lock import only_process
 
 SPACE = "learning_rate choice [0.001, 0.01]\nmlp_hidden_size choice [[8], [4, 4]]\n"
@@ -412,6 +413,22 @@ def test_a_damaged_journal_is_one_sentence_with_its_line(line, message, tmp_path
         f"recbole_genci: resume_search: {tmp_path}/trials.jsonl, {message}"
         in capsys.readouterr().err
     )
+
+
+def test_an_edited_trial_and_two_of_one_number_are_refused(tmp_path):
+    file = tmp_path / "trials.jsonl"
+    line = json.dumps(sealed(RECORD))
+    file.write_text(line + "\n")
+    assert study.read_journal(file) == [RECORD]
+    file.write_text(line.replace(f'"score": {RECORD["score"]}', '"score": 0.999') + "\n")
+    with pytest.raises(ValueError, match="line 1 is damaged: it was edited"):
+        study.read_journal(file)
+    file.write_text(f"{json.dumps(RECORD)}\n" * 2)
+    with pytest.raises(ValueError, match=f"two lines of trial {RECORD['trial']}"):
+        study.read_journal(file)
+    file.write_text(json.dumps(RECORD | {"score": float("nan")}) + "\n")
+    with pytest.raises(ValueError, match="line 1 is damaged: 'score' is nan"):
+        study.read_journal(file)
 
 
 @pytest.mark.parametrize(

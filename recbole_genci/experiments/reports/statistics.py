@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.data.columns import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import PARTS
 from recbole_genci.experiments import paper

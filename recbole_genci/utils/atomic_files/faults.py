@@ -214,7 +214,9 @@ def mend_of_number(word: str, seq_separator: str | None = None) -> str:
     try:
         float(word)
     except ValueError:
-        return "Write a number, or leave the cell of a feature that is not known empty"
+        return (
+            "Write a number; a feature that is not known may be an empty cell, a label or time not"
+        )
     return f"Write a number of at most {LARGEST_NUMBER:.2g}, or leave the cell empty"
 
 

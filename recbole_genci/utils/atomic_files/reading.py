@@ -217,8 +217,8 @@ def _first_word_for_a_number(
             row = int(is_bad.argmax())
             line = line_of_row(file, row, field_separator, encoding)
             word = frame[column].iloc[row]
+            others = f", one of {is_bad.sum()} lines without a number" if is_bad.sum() > 1 else ""
             return (
-                f"line {line} has {shortened(word)!r} for {column}, one of {is_bad.sum()} lines "
-                f"without a number. {mend_of_number(word)}"
+                f"line {line} has {shortened(word)!r} for {column}{others}. {mend_of_number(word)}"
             )
     return None
