@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.own_code import errors_in_words
+from recbole_genci.utils.validation import shortened
 
 _logger = logging.getLogger(__name__)
 
@@ -142,7 +144,13 @@ def _measured(
         value = gauc(users, labels.numpy(), scores.numpy())
     else:
         with errors_in_words("metrics", metric.name):
-            value = _own(metric.own, config, scores, labels, users)
+            given = _own(metric.own, config, scores, labels, users)
+        try:
+            value = float(given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"metrics: {metric.name} returned {shortened(given)}; a metric returns one number."
+            ) from error
         if np.isinf(value):  # JSON has no form for it, and no epoch would be better
             _logger.warning(
                 f"metrics: {metric.name} gave {value}, which counts as undefined. Let it return a "
@@ -158,13 +166,13 @@ def _own(
     scores: torch.Tensor,
     labels: torch.Tensor,
     users: np.ndarray | None,
-) -> float:
+) -> Any:
     if isinstance(own, type) and issubclass(own, AbstractMetric):
         return _of_recbole(own, config, scores, labels)
     function = own() if isinstance(own, type) else own
     more = {} if users is None or not takes_users(function) else {"users": users.copy()}
     # Copies: what a function does to its arguments must not reach the dataset's labels.
-    return float(function(labels.numpy().copy(), scores.double().numpy().copy(), **more))
+    return function(labels.numpy().copy(), scores.double().numpy().copy(), **more)
 
 
 def _of_recbole(

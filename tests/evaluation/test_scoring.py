@@ -97,3 +97,15 @@ def test_a_metric_of_ones_own_cannot_change_what_others_see(keys, monkeypatch, t
     assert torch.equal(scores, before[0]) and torch.equal(labels, before[1])
     assert (users == before[2]).all()
     assert found["auc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
+
+
+@pytest.mark.parametrize("given", ["'x'", "None", "[1, 2]"])
+def test_a_metric_that_returns_no_number_is_named(keys, monkeypatch, tmp_path, given):
+    name = f"words{abs(hash(given))}"
+    (tmp_path / f"{name}.py").write_text(f"def word(labels, scores):\n    return {given}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    more = {"metrics": [f"{name}:word", "AUC", "LogLoss"]}
+    config = Config("LR", "tiny", config_dict=keys | more, compared_models=["GenCI"])
+    labels = torch.tensor([0.0, 1.0])
+    with pytest.raises(ValueError, match="metrics: word returned .*; a metric returns one number"):
+        metrics_of(config, torch.tensor([0.2, 0.7]), labels, np.array([1, 1]))
