@@ -141,3 +141,17 @@ def tiny_parts(tmp_path):
     """Parts of a small dataset with ties in time, and the keys that read it."""
     keys = write_dataset(tmp_path, tiny_rows())
     return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
+
+
+def stop_after(epoch, monkeypatch):
+    """Interrupt training as Ctrl-C would, once the state after `epoch` has been written."""
+    from recbole_genci.training import trainer
+
+    original = trainer.save_training_state
+
+    def save_and_stop(folder, this, number, *rest):
+        original(folder, this, number, *rest)
+        if number == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_training_state", save_and_stop)

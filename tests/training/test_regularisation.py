@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SMALL, SMALL_GENCI, item_codes, tiny_rows, write_dataset
+from conftest import SMALL, SMALL_GENCI, item_codes, stop_after, tiny_rows, write_dataset
 from safetensors.torch import load_file
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.model.registry import get_model, known_models
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training import trainer
 from recbole_genci.training.regularisation import Regularised, make_teacher
 
 
@@ -76,15 +75,8 @@ def test_a_stopped_run_goes_on_with_its_teacher(name, keys, monkeypatch):
     whole = run(name, "tiny", config_dict=keys)[0]
     plain = run(name, "tiny", config_dict=keys | {"sr_weight": 0})[0]
     assert whole["best_valid"] != plain["best_valid"]
-    original = trainer.save_training_state
-
-    def save_and_stop(folder, this, number, *rest):
-        original(folder, this, number, *rest)
-        if number == 1:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(1, patched)
         with pytest.raises(KeyboardInterrupt):
             run(name, "tiny", config_dict=keys)
     folder = sorted(Path("saved").iterdir(), key=lambda path: path.stat().st_ctime)[-1]

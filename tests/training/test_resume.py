@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_genci import load
@@ -17,18 +17,6 @@ from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.lock import LOCK_FILE, only_process
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
-
-
-def stop_after(epoch, monkeypatch):
-    """Interrupt training as Ctrl-C would, once the state after `epoch` has been written."""
-    original = trainer.save_training_state
-
-    def save_and_stop(folder, this, number, *rest):
-        original(folder, this, number, *rest)
-        if number == epoch:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer, "save_training_state", save_and_stop)
 
 
 @pytest.fixture

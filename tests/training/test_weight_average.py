@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -122,15 +122,8 @@ def test_training_goes_on_with_its_own_weights(keys, monkeypatch):
 def test_a_stopped_run_averages_on(name, more, keys, monkeypatch):
     keys |= more | {"dropout_prob": 0.2}
     whole = run(name, "tiny", config_dict=keys)[0]
-    original = trainer.save_training_state
-
-    def save_and_stop(folder, this, number, *rest):
-        original(folder, this, number, *rest)
-        if number == 1:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(1, patched)
         with pytest.raises(KeyboardInterrupt):
             run(name, "tiny", config_dict=keys)
     folder = sorted(Path("saved").iterdir(), key=lambda path: path.stat().st_ctime)[-1]
