@@ -44,6 +44,7 @@ SAID = (
     "All rows are",
     "valid part",
     "no row of",
+    "tiny's files",
     "numerical_features",
     "encoding:",
 )
