@@ -93,6 +93,7 @@ def held_out_auc(folder, seed, keys, planted=PLENTY):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_the_whole_model_beats_its_own_ablations(tmp_path):
     variants = {}, {"use_short_term": False}, {"mu": 0}  # as it is, w/o ST, w/o NTP
     whole, *ablations = np.array(
@@ -113,6 +114,7 @@ def test_the_short_term_intent_alone_carries_the_shift(tmp_path):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_generated_cohorts_carry_the_shift_once_next_item_prediction_trains_the_generator(tmp_path):
     # Unrefined cohorts: Eq. 8 reads the encoded history, and learns the shift from there even if
     # the generator is not trained.
