@@ -15,45 +15,30 @@ from recbole_genci.config.metric_names import metrics_named
 from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.training.saved_files import PLACE_KEYS
 from recbole_genci.utils.own_code import source_digest
 
 #: Keys that do not decide what a model learns, only where files lie, what is shown or measured, or
 #: how fast. Tokenizer keys are covered by the digest of the semantic IDs; the seed is hashed
 #: separately.
-_NOT_RESULTS = TOKENIZER_KEYS | {
-    "model",
-    "seed",
-    "seeds",
-    "data_path",
-    "checkpoint_dir",
-    "results_dir",
-    "prepared_rows_dir",
-    "semantic_id_dir",
-    "semantic_id_path",
-    "config_files",
-    "show_progress",
-    "state",
-    "log_wandb",
-    "wandb_project",
-    "latency_repeats",
-    "diagnostic_rows",
-    "eval_batch_size",
-    "worker",
-    "device",
-    "use_gpu",
-    "gpu_id",
-    "local_rank",
-    "nproc",
-    "world_size",
-    "offset",
-    "ip",
-    "port",
-    "single_spec",
-    "valid_metric_bigger",
-    "MODEL_TYPE",
-    "MODEL_INPUT_TYPE",
-    "eval_type",
-}
+_NOT_RESULTS = (
+    TOKENIZER_KEYS
+    | PLACE_KEYS
+    | {
+        "model",
+        "seed",
+        "prepared_rows_dir",
+        "semantic_id_path",
+        "config_files",
+        "device",
+        "local_rank",
+        "single_spec",
+        "valid_metric_bigger",
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+    }
+)
 
 #: Keys that earlier records do not have, with the value that changes nothing: with it a run keeps
 #: the hash that it had before there was the key.
