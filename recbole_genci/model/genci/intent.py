@@ -28,7 +28,7 @@ MOST_UNDECIDED = 0.75
 
 
 class EncodedHistory(NamedTuple):
-    """Output of :meth:`IntentGenerator.encode`; states at padding are zero."""
+    """Output of :meth:`IntentGenerator.encode`; readers leave out what ``mask`` does."""
 
     states: Tensor  # [U, S, m] H_enc, the final hidden states (Eq. 4)
     last: Tensor  # [U, m] H_LTI, the state of the last real position (Eq. 5)
@@ -57,6 +57,8 @@ class IntentGenerator(nn.Module):
             if each were as long as the longest of all; 0 encodes all at once. The result is the
             same. With 6,400 the scores of a layer (2 heads) stay near 10 MB for 200 positions;
             larger groups leave the cache.
+        causal: whether a position reads itself and earlier ones only, so that the states of a
+            history are also those of every history that it begins with (:meth:`prefixes`).
     Raises:
         ValueError: an argument outside its range.
     """
@@ -76,6 +78,7 @@ class IntentGenerator(nn.Module):
         max_history: int = 50,
         history_tokens: str = "item",
         chunk_positions: int = 6400,
+        causal: bool = False,
     ):
         super().__init__()
         sizes = tuple(int(size) for size in level_sizes)
@@ -95,7 +98,7 @@ class IntentGenerator(nn.Module):
         if chunk_positions < 0:
             raise ValueError(f"chunk_positions must not be negative, got {chunk_positions}")
         self.level_sizes, self.width, self.max_history = sizes, width, max_history
-        self.history_tokens = history_tokens
+        self.history_tokens, self.causal = history_tokens, causal
         self.chunk_positions = chunk_positions
         starts = [
             1 + sum(sizes[:level]) for level in range(len(sizes) + 1)
@@ -110,7 +113,7 @@ class IntentGenerator(nn.Module):
         self.token_embedding = nn.Embedding(starts[-1] + 2, width, padding_idx=0)
         positions = max_history * len(sizes) if history_tokens == "code" else max_history
         shape = (width, num_layers, num_heads, feed_forward_size, dropout)
-        self.encoder = T5Encoder(*shape, max_length=positions)
+        self.encoder = T5Encoder(*shape, max_length=positions, bidirectional=not causal)
         self.decoder = T5Decoder(*shape, max_length=len(sizes))
         self.reset_parameters()
 
@@ -156,6 +159,22 @@ class IntentGenerator(nn.Module):
             back = torch.argsort(order)
             all_states, all_last = all_states[back], all_last[back]
         return EncodedHistory(all_states, all_last, mask)
+
+    def prefixes(self, encoded: EncodedHistory, segment: Tensor, length: Tensor) -> EncodedHistory:
+        """The first items of encoded histories, by a causal encoder, which reads them alike alone.
+
+        Args:
+            segment: ``[U]`` int64, which of the encoded histories.
+            length: ``[U]`` how many of its items; 0 only of one that is empty.
+        Returns:
+            As `encode`, but states at padding are those of the items that follow.
+        """
+        tokens = len(self.level_sizes) if self.history_tokens == "code" else 1
+        positions = (length * tokens).clamp(min=1)
+        states = encoded.states.index_select(0, segment)
+        place = torch.arange(states.shape[1], device=states.device)
+        last = states[torch.arange(len(states), device=states.device), positions - 1]
+        return EncodedHistory(states, last, place < positions.unsqueeze(1))
 
     def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
         """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the

@@ -387,7 +387,12 @@ class _Stack(nn.Module):
 
 
 class T5Encoder(_Stack):
-    """Bidirectional stack (Eq. 4)."""
+    """The stack that reads histories (Eq. 4).
+
+    Args:
+        bidirectional: whether a position reads all others, as in T5; else only itself and earlier
+            ones, so that what follows changes no state.
+    """
 
     def __init__(
         self,
@@ -397,9 +402,17 @@ class T5Encoder(_Stack):
         feed_forward_size: int,
         p: float,
         max_length: int,
+        bidirectional: bool = True,
     ) -> None:
         super().__init__(
-            EncoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, True
+            EncoderLayer,
+            width,
+            num_layers,
+            num_heads,
+            feed_forward_size,
+            p,
+            max_length,
+            bidirectional,
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -411,6 +424,9 @@ class T5Encoder(_Stack):
         bias = (
             self.position_bias(0, x.shape[1]).permute(2, 0, 1).contiguous().unsqueeze(0)
         )  # [1, h, S, S]
+        if not self.position_bias.bidirectional:
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+            bias = bias.masked_fill(later, torch.finfo(x.dtype).min)
         if mask is not None:
             bias = bias + padding_bias(mask, x.dtype).unsqueeze(
                 1
