@@ -17,7 +17,7 @@ from recbole.utils import init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model.genci import intent, t5
+from recbole_genci.model.genci import intent, memory, numerics
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
@@ -97,7 +97,7 @@ def operations(case: TimedCase) -> dict[str, int]:
     """
     batch, found = next(iter(case.train)).to(case.device), {}
     with contextlib.ExitStack() as stack:
-        for module in (t5, intent):
+        for module in (numerics, intent, memory):
             stack.enter_context(patch.object(module, "on_cpu", lambda x: False))
         case.model.train()
         with _Counter() as counter:

@@ -226,8 +226,10 @@ class GenCI(ClickModel):
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
         assert self.intent is not None and self.trie is not None
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
-        for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
-            yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
+        histories = torch.arange(len(encoded.mask), device=encoded.mask.device)
+        for part in histories.split(chunk):
+            some = encoded if len(part) == len(histories) else encoded.rows(part)
+            yield self.intent.generate(some, self.trie, num_beams)
 
     def short_term_intent(
         self,
@@ -246,8 +248,7 @@ class GenCI(ClickModel):
             cohorts,
             beams.log_probs,
             beams.valid,
-            encoded.states,
-            encoded.mask,
+            encoded.memory(),
             items[interaction[self.item_field]],
             history_index,
         )  # Eq. 8, 9
