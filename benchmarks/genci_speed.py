@@ -10,10 +10,10 @@ steps for all of them, so that the time of a step, batch assembly included, is a
 cases take turns, a few steps and one pass over the test split in each round; reported are medians
 over the rounds. Models are not trained beyond the timed steps. On a CPU a profile says where
 GenCI's training steps spend their time. Operations are counted: a GPU spends its time launching
-them. So is the arithmetic of a prediction (products of matrices), which is compared with what a
-product of two 1,024 x 1,024 matrices reaches: the limit for any implementation. The encoder (Eq. 4) is timed alone, beside transformers' T5 of the same sizes. Run it on a
-quiet machine; only the ratios carry over to another one. `--rounds=5 --steps=10` are this script's
-own.
+them. So is the arithmetic of a prediction (products of matrices), beside what a product of two
+1,024 x 1,024 matrices reaches, the limit of any implementation. The encoder (Eq. 4) is timed alone,
+beside transformers' T5 of the same sizes. Run it on a quiet machine; only the ratios carry over to
+another one. `--rounds=5 --steps=10` are this script's own.
 """
 
 import sys
@@ -21,7 +21,18 @@ import time
 
 import pandas as pd
 import torch
-
+from timed_case import (
+    INFERENCE,
+    TRAINING,
+    TimedCase,
+    assembly,
+    flops_a_row,
+    medians,
+    operations,
+    peak_flops,
+    shares,
+    synchronize,
+)
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
@@ -80,7 +91,8 @@ def measure_models(
     seconds["share of peak"] = (
         seconds["MFLOP a row, inference"] * 1e6 * rows / seconds[INFERENCE] / peak
     )
-    seconds["assembly of 4,096 rows, ms"] = [assembly(case, 4096) * 1e3 for case in cases.values()]
+    each = cases.values()
+    seconds["assembly of 4,096 rows, ms"] = [assembly(case, 4096) * 1e3 for case in each]
     if next(iter(cases.values())).device.type != "cpu":
         return seconds, None
     return seconds, pd.DataFrame(
