@@ -218,7 +218,7 @@ def described(error: BaseException) -> str:
 
 def _is_own(file: str) -> bool:
     """Whether a file is neither a library's nor Python's own."""
-    ours = str(Path(__file__).parent)
+    ours = str(Path(__file__).parents[1])
     return (
         not file.startswith(("<", ours))
         and "site-packages" not in file
