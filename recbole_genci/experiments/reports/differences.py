@@ -56,6 +56,17 @@ def against(outcome: Outcome, control: Variant, others: Sequence[Variant]) -> li
     return _entries(outcome, control, others, None, turned=True)
 
 
+def against_each(outcome: Outcome, names: Sequence[str]) -> list[list]:
+    """Every line minus each of those that ``names`` has, a pair once; as ``against``."""
+    complete = outcome.complete_variants()
+    controls = [variant for variant in complete if variant.name in names]
+    rows = []
+    for place, control in enumerate(controls):
+        before = controls[: place + 1]
+        rows += against(outcome, control, [each for each in complete if each not in before])
+    return rows
+
+
 def table(rows: Sequence[list], first: Sequence[Column] = ()) -> Table:
     """The table of such rows, with further columns in front."""
     return Table((*first, *COLUMNS), list(rows))

@@ -62,7 +62,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         )
     test = [_tested(outcome, variant) for variant in variants]
     tables["test"] = Table(_TEST, test).without_empty_columns()
-    if found := _test_differences(outcome):
+    if found := differences.against_each(outcome, outcome.request.definition.against):
         tables["differences"] = differences.table(found)
         remarks.append(differences.READING)
     return Report(tables, remarks)
@@ -153,13 +153,3 @@ def distances(names: Sequence[str], cases: dict[str, dict[str, tuple[float, floa
 def _tested(outcome: Outcome, variant: Variant) -> list:
     means = [outcome.mean(variant, name) for name in ("auc", "logloss", "gauc")]
     return [variant.name, *means, *outcome.averaged(variant)]
-
-
-def _test_differences(outcome: Outcome) -> list[list]:
-    """Differences on test rows with intervals over users, if the definition names controls."""
-    complete = outcome.complete_variants()
-    rows = []
-    for control in (each for each in complete if each.name in outcome.request.definition.against):
-        others = [each for each in complete if each != control]
-        rows += differences.against(outcome, control, others)
-    return rows

@@ -51,7 +51,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     if len(request.seeds) > 1:
         remarks.insert(1, AVERAGED_DEFINITION)
     tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
-    if found := _differences(outcome):
+    controls = request.definition.against or (full.name,)
+    if found := differences.against_each(outcome, controls):
         tables["differences"] = differences.table(found)
         remarks.append(differences.READING)
     picture = f"{request.definition.name}.png"
@@ -72,17 +73,6 @@ def report(outcome: Outcome, folder: Path) -> Report:
     title = f"{full.model} on {dataset}: {request.definition.name}"
     dot_plot(folder / picture, title, [variant.name for variant in request.variants], panels)
     return Report(tables, remarks, [picture])
-
-
-def _differences(outcome: Outcome) -> list[list]:
-    """Each line minus each of those that the definition names; by default, the full model."""
-    controls = outcome.request.definition.against or (outcome.request.variants[0].name,)
-    complete = outcome.complete_variants()
-    rows = []
-    for control in (variant for variant in complete if variant.name in controls):
-        others = [variant for variant in complete if variant != control]
-        rows += differences.against(outcome, control, others)
-    return rows
 
 
 def _row(outcome: Outcome, variant: Variant, full: Variant, dataset: str) -> list:
