@@ -36,11 +36,13 @@ class Report:
         tables: each table by the name of its CSV file; the first is ``table``.
         remarks: sentences for ``table.md`` that depend on the results.
         pictures: names of the PNG files.
+        split: which rows the tables are about, at the start of a sentence.
     """
 
     tables: dict[str, Table]
     remarks: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
+    split: str = "Test split"
 
 
 @dataclass(frozen=True)

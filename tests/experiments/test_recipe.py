@@ -103,6 +103,24 @@ def test_one_model_can_be_trained_alone(words):
     assert {r["model"] for r in read_runs(Path("results/recipe-few-tiny"))} == {"LR"}
 
 
+def test_lines_are_compared_with_the_controls_that_the_file_names(words, tmp_path):
+    (tmp_path / "few.yaml").write_text(
+        "model: DeepFM\n"
+        "lines: [{name: slow, learning_rate: 0.001}, {name: base}, {name: fast, learning_rate: 0.1}]\n"
+        "against: [base]\n"
+    )
+    assert script().main(words) == 0
+    assert [row["minus"] for row in table("table")] == ["base", "", "base"]
+    tested = table("test_differences")
+    assert [(row["line"], row["minus"]) for row in tested] == [("slow", "base"), ("fast", "base")]
+    aucs = {row["line"]: float(row["AUC"]) for row in table("test")}
+    for row in tested:
+        difference = aucs[row["line"]] - aucs["base"]
+        assert float(row["AUC difference"]) == pytest.approx(difference, abs=1e-6)
+    text = Path("results/recipe-few-tiny/table.md").read_text()
+    assert "Validation split, but for tables that say test, seeds 2020, 2021" in text
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -63,9 +63,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
     test = [_tested(outcome, variant) for variant in variants]
     tables["test"] = Table(_TEST, test).without_empty_columns()
     if found := differences.against_each(outcome, outcome.request.definition.against):
-        tables["differences"] = differences.table(found)
+        tables["test_differences"] = differences.table(found)
         remarks.append(differences.READING)
-    return Report(tables, remarks)
+    return Report(tables, remarks, split="Validation split, but for tables that say test")
 
 
 def _controls(outcome: Outcome, variant: Variant) -> list[Variant]:
