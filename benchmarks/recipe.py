@@ -18,6 +18,7 @@ mappings, each of which every model is trained with.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def train(argv: Sequence[str]) -> Work:
     definition = definition_of(Path(str(words["recipe"])))
     files = str(words["config_files"]).split() if words.get("config_files") else None
     keys = [word for word in argv if word[2:].partition("=")[0] not in _OWN]
-    command = " ".join(["python benchmarks/recipe.py", *argv])
+    command = shlex.join(["python", "benchmarks/recipe.py", *argv])
     arguments = ExperimentArguments(
         str(words["dataset"]), models, parse_seeds(words.get("seeds")), files, None, keys, command
     )

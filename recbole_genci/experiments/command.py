@@ -175,7 +175,8 @@ def execute(request: Request, cache: DataCache) -> Outcome:
     try:
         return _execute(request, cache)
     except (KeyboardInterrupt, OSError, MemoryError) as stop:
-        stop.add_note(stopped.go_on(stopped.TRAIN, shlex.split(request.command)[2:]))
+        _, script, *words = shlex.split(request.command)
+        stop.add_note(stopped.go_on(script, words))
         raise
 
 

@@ -106,7 +106,10 @@ def test_one_model_can_be_trained_alone(words):
 def test_lines_are_compared_with_the_controls_that_the_file_names(words, tmp_path):
     (tmp_path / "few.yaml").write_text(
         "model: DeepFM\n"
-        "lines: [{name: slow, learning_rate: 0.001}, {name: base}, {name: fast, learning_rate: 0.1}]\n"
+        "lines:\n"
+        "  - {name: slow, learning_rate: 0.001}\n"
+        "  - {name: base}\n"
+        "  - {name: fast, learning_rate: 0.1}\n"
         "against: [base]\n"
     )
     assert script().main(words) == 0
