@@ -8,6 +8,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
@@ -176,7 +177,7 @@ def execute(request: Request, cache: DataCache) -> Outcome:
         return _execute(request, cache)
     except (KeyboardInterrupt, OSError, MemoryError) as stop:
         _, script, *words = shlex.split(request.command)
-        stop.add_note(stopped.go_on(script, words))
+        stop.add_note(stopped.go_on(Path(script).name, words))
         raise
 
 
