@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from conftest import SMALL_GENCI, make_model, tiny_rows, write_dataset
 from references import randomise, score_codes, unit
 
+from recbole_genci import Ranker, load
 from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
+from recbole_genci.quick_start import run
 
 
 def test_an_intent_is_scaled_or_normalised_with_a_gain():
@@ -73,3 +75,25 @@ def test_the_ablations_without_a_trained_generator_read_no_log_probs():
 
     for line in read("ablation").variants:
         assert (line.keys.get("mu") == 0) == ("candidate_log_probs" in line.keys)
+
+
+def test_a_run_with_every_form_is_loaded_scores_and_recommends(tmp_path):
+    forms = {
+        "intent_norm": True,
+        "candidate_log_probs": "joint",
+        "cohort_fusion": "concat",
+        "cohorts": "prefix",
+        "flatten_history": True,
+        "weight_average": 0.5,
+    }
+    keys = write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI | forms
+    (finished,) = run("GenCI", "tiny", config_dict=keys)
+    saved = load(finished["folder"])
+    assert saved.evaluate("test")["auc"] == finished["test"]["auc"]
+    ranker = Ranker(saved)
+    scores = ranker.score(users=["u0", "u1"], items=["i1", "i2", "i3"])
+    alone = [
+        [ranker.score([user], [item])[0, 0] for item in ("i1", "i2", "i3")] for user in ("u0", "u1")
+    ]
+    np.testing.assert_allclose(scores, alone, atol=1e-5)
+    assert len(ranker.recommend(["u0"], k=3, candidates=8)) == 3
