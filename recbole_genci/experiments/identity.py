@@ -52,6 +52,8 @@ _ADDED = {
     "intent_norm": False,
     "cohort_fusion": "attention",
     "cohorts": "code",
+    "history_attention": "bidirectional",
+    "segment_clicks": 16,
 }
 
 

@@ -17,7 +17,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.evaluation.scoring import score_rows
@@ -39,7 +39,7 @@ class _Request:
         names: the users' names.
         users: their ids.
         history: a flat array of clicks.
-        start, end: pointers to each user's history in it.
+        first, start, end: pointers to each user's first click in it, and to the user's history.
         clicks: items ``[L]`` of the histories that the caller gave, by user name.
         context: the rows' own features, ``[1]`` or ``[1, L]``.
     """
@@ -47,6 +47,7 @@ class _Request:
     names: list[str]
     users: np.ndarray
     history: History
+    first: np.ndarray
     start: np.ndarray
     end: np.ndarray
     clicks: dict[str, np.ndarray]
@@ -233,11 +234,13 @@ class Ranker:
         if strangers := sorted(set(clicks) - set(users), key=str):
             raise ValueError(f"histories: {strangers[0]!r} is not one of the users asked for.")
         values = self._context(context or {})
-        history, start, end = self._history(users, ids, clicks)
+        history, first, start, end = self._history(users, ids, clicks)
         size = max(1, ROWS_AT_ONCE // max(width, 1))
         parts = [slice(place, place + size) for place in range(0, len(users), size)]
         return [
-            _Request(users[part], ids[part], history, start[part], end[part], clicks, values)
+            _Request(
+                users[part], ids[part], history, first[part], start[part], end[part], clicks, values
+            )
             for part in parts
         ]
 
@@ -256,21 +259,22 @@ class Ranker:
 
     def _history(
         self, users: Sequence[str], ids: np.ndarray, clicks: Mapping[str, np.ndarray]
-    ) -> tuple[History, np.ndarray, np.ndarray]:
+    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
         """The run's histories with ``clicks`` behind them, and each user's pointers ``[U]``."""
         history, limit = self._whole.history, self.run.config["MAX_ITEM_LIST_LENGTH"]
+        first = history.first_clicks(ids)
         # The rank is later than that of every row.
         start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
         if clicks:
             ends = len(history.items) + np.cumsum([len(items) for items in clicks.values()])
             pointers = {
-                user: (last - min(len(items), limit), last)
+                user: (last - len(items), last - min(len(items), limit), last)
                 for (user, items), last in zip(clicks.items(), ends)
             }
             bounds = np.array(
-                [pointers.get(user, (first, last)) for user, first, last in zip(users, start, end)]
+                [pointers.get(user, own) for user, *own in zip(users, first, start, end)]
             )
-            start, end = bounds[:, 0], bounds[:, 1]
+            first, start, end = bounds.T
             more = torch.from_numpy(np.concatenate(list(clicks.values())))
             # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
             items, negatives = (
@@ -278,7 +282,7 @@ class Ranker:
                 torch.cat([history.negatives, more]),
             )
             history = History(items, negatives, history.keys, history.num_ranks)
-        return history, start, end
+        return history, first, start, end
 
     def _context(self, context: Mapping[str, object]) -> dict[str, torch.Tensor]:
         """A tensor ``[1]``, or ``[1, L]`` for a sequence, for each of the rows' own features."""
@@ -336,6 +340,7 @@ class Ranker:
         columns = {
             whole.uid_field: request.users[user],
             whole.iid_field: item,
+            HISTORY_FIRST: request.first[user],
             HISTORY_START: request.start[user],
             HISTORY_END: request.end[user],
         }
@@ -421,6 +426,7 @@ def _of(request: _Request, place: np.ndarray) -> _Request:
         request,
         names=[request.names[number] for number in place],
         users=request.users[place],
+        first=request.first[place],
         start=request.start[place],
         end=request.end[place],
     )

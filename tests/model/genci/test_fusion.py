@@ -32,7 +32,7 @@ def test_log_probs_of_candidates_are_those_of_their_codes_over_chance(tiny_parts
     model, (train, _, _) = make_model("GenCI", parts, base)
     randomise(model)
     batch = train[np.arange(40)]
-    generator, codes = model.intent, batch["semantic_ids"]
+    generator, codes = model.intent, model.codes[batch["item_id"]]
     encoded, index = model.encode_histories(batch)
     found = candidate_log_probs(generator, encoded, index, codes, joint=joint)
     total = score_codes(generator, encoded, index, codes)
