@@ -130,7 +130,7 @@ def test_an_experiment_gives_the_runs_of_each_line_and_its_tables(keys):
         assert {name: each.test[name] for name in evaluated} == evaluated and "gauc" in each.test
         assert each["folder"] == str(each.folder)
     assert result.folder == Path("results/compare-tiny") and "--seeds=2" in result.command
-    assert set(result.tables) == {"table", "significance"}
+    assert set(result.tables) == {"table", "differences"}
     pd.testing.assert_frame_equal(result.table, pd.read_csv(result.folder / "table.csv"))
     assert pickle.loads(pickle.dumps(result)).variants == result.variants
     assert repr(result) == f"ExperimentResult(compare: 4 runs; {result.folder})"

@@ -36,6 +36,12 @@ class Calibration:
     log_loss: float
 
 
+def logits_of(scores: np.ndarray) -> np.ndarray:
+    """The logits of probabilities of any shape; those of 0 and 1 are taken as of 1e-7 from them."""
+    clipped = np.clip(np.asarray(scores, dtype=np.float64), _SMALLEST, 1 - _SMALLEST)
+    return np.log(clipped / (1 - clipped))
+
+
 def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
     """Fit ``P(click) = sigmoid(intercept + slope * logit(score))`` (Platt scaling) by maximum
     likelihood.
@@ -50,8 +56,7 @@ def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if len(np.unique(labels)) < 2:
         return Calibration(float("nan"), float("nan"), float("nan"))
-    clipped = np.clip(scores, _SMALLEST, 1 - _SMALLEST)
-    logits = np.log(clipped / (1 - clipped))[:, None]
+    logits = logits_of(scores)[:, None]
     fit = LogisticRegression(C=_FREE, tol=1e-8, max_iter=1000).fit(logits, labels)
     recalibrated = log_loss(labels, fit.predict_proba(logits)[:, 1])
     return Calibration(

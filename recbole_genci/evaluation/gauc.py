@@ -46,6 +46,21 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
     if len(users) == 0:
         return float("nan")
     user = np.unique(users, return_inverse=True)[1].reshape(-1)
+    aucs, rows = user_aucs(user, labels, scores)
+    both = ~np.isnan(aucs)
+    return float(np.average(aucs[both], weights=rows[both])) if both.any() else float("nan")
+
+
+def user_aucs(
+    user: np.ndarray, labels: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The AUC of each user's rows ``[U]``, NaN if they have one class, and their number ``[U]``.
+
+    Args:
+        user: ``[R]`` whole numbers from 0 to U - 1, each of which occurs.
+        labels: ``[R]`` 0 or 1.
+        scores: ``[R]`` finite.
+    """
     order = np.lexsort((scores, user))
     user, clicked, scores = user[order], labels[order] == 1, scores[order]
     rows = np.bincount(user)
@@ -62,8 +77,6 @@ def gauc(users: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
         np.bincount(user[clicked], weights=ranks[clicked], minlength=len(rows))
         - clicks * (clicks + 1) / 2
     )
-    both = (clicks > 0) & (clicks < rows)
-    if not both.any():
-        return float("nan")
-    auc = pairs[both] / (clicks[both] * (rows[both] - clicks[both]))
-    return float(np.average(auc, weights=rows[both]))
+    possible = clicks * (rows - clicks)
+    with np.errstate(invalid="ignore"):
+        return np.where(possible > 0, pairs / np.maximum(possible, 1), np.nan), rows

@@ -8,13 +8,14 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.words import check_dict
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.experiments.cache import DataCache
-from recbole_genci.experiments.definition import chosen, describe
+from recbole_genci.experiments.definition import Definition, chosen, describe
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.request import (
     ExperimentArguments,
@@ -94,11 +95,21 @@ def experiment(
     arguments = ExperimentArguments(
         dataset, names, parse_seeds(seeds), config_files, config_dict, argv, command
     )
-    return [execute(request, cache).result() for request, cache in _prepare(name, arguments)]
+    work = prepare(chosen(name), arguments)
+    return [execute(request, cache).result() for request, cache in work]
 
 
-def _prepare(name: str, arguments: ExperimentArguments) -> list[tuple[Request, DataCache]]:
-    definitions = chosen(name)
+def prepare(
+    definitions: Sequence[Definition], arguments: ExperimentArguments
+) -> list[tuple[Request, DataCache]]:
+    """Check everything that ``execute`` needs, and read the rows.
+
+    Returns:
+        the requests that can be carried out, each with the cache of rows that all share.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: the arguments are wrong.
+    """
     requests = [
         check_request(each, arguments, [other for other in definitions if other is not each])
         for each in definitions
@@ -165,7 +176,8 @@ def execute(request: Request, cache: DataCache) -> Outcome:
     try:
         return _execute(request, cache)
     except (KeyboardInterrupt, OSError, MemoryError) as stop:
-        stop.add_note(stopped.go_on(stopped.TRAIN, shlex.split(request.command)[2:]))
+        _, script, *words = shlex.split(request.command)
+        stop.add_note(stopped.go_on(Path(script).name, words))
         raise
 
 
@@ -206,7 +218,7 @@ def main(argv: Sequence[str]) -> Work:
     if help_wanted:
         print(USAGE + describe(str(words["experiment"])))
         return lambda: 0
-    work = _prepare(str(words["experiment"]), _parsed(argv, words))
+    work = prepare(chosen(str(words["experiment"])), _parsed(argv, words))
     # Check all folders before the first run trains: another process may be using one.
     with contextlib.ExitStack() as stack:
         for request, _ in work:

@@ -43,12 +43,15 @@ class Variant:
         model: the model that is trained, in the form of ``--model``.
         keys: the configuration keys that this variant sets.
         swept: in a sweep, the key whose value varies; else None.
+        settings: the keys in words, if every model has the same list of settings; else None. Such
+            a line may be the same run as another, where a key does nothing for the model.
     """
 
     name: str
     model: str
     keys: dict[str, Any] = field(default_factory=dict)
     swept: str | None = None
+    settings: str | None = None
 
     @property
     def swept_value(self) -> Any:
@@ -71,6 +74,7 @@ class Definition:
         seeds: default of ``--seeds``; None if the experiment has one seed only.
         notes: remarks below the table, such as definitions that the paper leaves open.
         rows: size of the sample of test rows, if the report analyses a sample; else None.
+        against: names of the lines that the report compares all others with.
     """
 
     name: str
@@ -82,9 +86,10 @@ class Definition:
     seeds: int | None
     notes: tuple[str, ...]
     rows: int | None = None
+    against: tuple[str, ...] = ()
 
     def with_models(self, models: Sequence) -> tuple[Variant, ...]:
-        """Return variants for other models.
+        """Return variants for other models, each with every list of settings if there are such.
 
         Raises:
             ValueError: a model is unknown or named twice, or the experiment's variants are fixed.
@@ -101,6 +106,13 @@ class Definition:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"models: {', '.join(names)} names {name} twice.")
+        settings = {v.settings: v.keys for v in self.variants if v.settings is not None}
+        if settings:
+            return tuple(
+                Variant(f"{entry.name}: {words}", entry.reference, keys, settings=words)
+                for entry in entries
+                for words, keys in settings.items()
+            )
         return tuple(Variant(entry.name, entry.reference) for entry in entries)
 
     def own_keys(self) -> set[str]:
@@ -140,6 +152,11 @@ def read(name: str) -> Definition:
             f"{', '.join(known)}, and {ALL} of them."
         )
     content = yaml.safe_load((folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return defined(name, content)
+
+
+def defined(name: str, content: dict) -> Definition:
+    """The definition that the content of an experiment's file makes."""
     return Definition(
         name,
         content["about"],
@@ -150,6 +167,7 @@ def read(name: str) -> Definition:
         content.get("seeds"),
         tuple(content.get("notes", ())),
         content.get("rows"),
+        tuple(content.get("against", ())),
     )
 
 
@@ -160,7 +178,13 @@ def chosen(name: str) -> list[Definition]:
 
 def _variants(content: dict) -> Iterator[Variant]:
     for model in content.get("models", ()):
-        yield Variant(model, model)
+        if "settings" not in content:
+            yield Variant(model, model)
+        for keys in content.get("settings", ()):
+            own = {key: value for key, value in keys.items() if key != "name"}
+            words = ", ".join(f"{key} {value}" for key, value in own.items()) or "as it is"
+            words = keys.get("name", words)
+            yield Variant(f"{model}: {words}", model, own, settings=words)
     for variant in content.get("lines", ()):
         keys = {key: value for key, value in variant.items() if key not in ("name", "model")}
         yield Variant(variant["name"], variant.get("model") or content["model"], keys)

@@ -48,6 +48,10 @@ _ADDED = {
     "flatten_history": False,
     "sr_weight": 0,
     "sr_teacher_dropout_prob": 0.2,
+    "attention_activation": "sigmoid",
+    "intent_norm": False,
+    "cohort_fusion": "attention",
+    "cohorts": "code",
     "history_attention": "bidirectional",
     "segment_clicks": 16,
 }

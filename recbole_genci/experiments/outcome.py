@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import log_loss, roc_auc_score
 
-from recbole_genci.evaluation.calibration import calibration
+from recbole_genci.evaluation.calibration import calibration, logits_of
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
@@ -19,6 +20,11 @@ from recbole_genci.results import ExperimentResult, FailedRun, RunResult
 CALIBRATION = (
     Column("LogLoss recalibrated", error="sd"),
     Column("predicted / observed clicks", error="sd"),
+)
+AVERAGED = (Column("AUC of averaged logits"), Column("LogLoss of averaged logits"))
+AVERAGED_DEFINITION = (
+    "'Averaged logits': the mean of the seeds' logits is scored as one model. What it gains over "
+    "the mean of the seeds is what the noise of one training costs."
 )
 
 
@@ -30,11 +36,13 @@ class Report:
         tables: each table by the name of its CSV file; the first is ``table``.
         remarks: sentences for ``table.md`` that depend on the results.
         pictures: names of the PNG files.
+        split: which rows the tables are about, at the start of a sentence.
     """
 
     tables: dict[str, Table]
     remarks: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
+    split: str = "Test split"
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,23 @@ class Outcome:
         """Mean and standard deviation of a metric over all seeds; None if one is missing."""
         return Estimate.mean(self.values(variant, metric)) if self.complete(variant) else None
 
+    def valid_values(self, variant: Variant, metric: str) -> np.ndarray:
+        """A validation metric at the best epochs of a variant's finished runs ``[seeds]``; NaN if
+        undefined.
+        """
+        values = [run["best_valid"].get(metric) for run in self.of_variant(variant)]
+        return np.array(values, dtype=float)
+
+    def valid_mean(self, variant: Variant, metric: str) -> Estimate | None:
+        """As ``mean``, on validation rows."""
+        values = self.valid_values(variant, metric)
+        return Estimate.mean(values) if self.complete(variant) else None
+
+    def valid_auc(self, variant: Variant) -> float | None:
+        """Mean validation AUC of the best epochs over all seeds; None if one is missing."""
+        mean = self.valid_mean(variant, "auc")
+        return mean.value if mean else None
+
     def axis(self, metric: str) -> str:
         """Label of a picture's axis that shows means of a metric."""
         seeds = len(self.request.seeds)
@@ -144,6 +169,19 @@ class Outcome:
         return np.stack([self.store.scores(run) for run in self.of_variant(variant)]).astype(
             np.float64
         )
+
+    def averaged(self, variant: Variant) -> list[float | None]:
+        """The entries of the columns ``AVERAGED``; None with one seed, where a seed is missing, or
+        where AUC is undefined.
+        """
+        if not self.complete(variant) or len(self.request.seeds) < 2:
+            return [None] * len(AVERAGED)
+        mean = 1 / (1 + np.exp(-logits_of(self.scores(variant)).mean(axis=0)))
+        both = len(np.unique(self.test_labels)) > 1
+        return [
+            float(roc_auc_score(self.test_labels, mean)) if both else None,
+            float(log_loss(self.test_labels, mean, labels=[0, 1])),
+        ]
 
     def calibration(self, variant: Variant) -> list[Estimate | None]:
         """The entries of the columns ``CALIBRATION`` over all seeds; None where a seed is missing

@@ -182,7 +182,7 @@ def _refuse_equal_variants(variants: Sequence[Variant], configs: dict[str, Confi
     """
     names: dict[tuple[str, str], str] = {}
     for variant in variants:
-        if variant.swept:
+        if variant.swept or variant.settings:
             continue  # a sweep over several keys repeats the default run for each key
         facts = resolve(variant.model)[0], str(effective_keys(configs[variant.name]))
         if facts in names:

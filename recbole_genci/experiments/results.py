@@ -53,7 +53,7 @@ def _text(outcome: Outcome, made: Report) -> str:
     definition = request.definition
     parts = [
         f"# {definition.name} on {request.config['dataset']} ({definition.paper})",
-        _about(outcome),
+        _about(outcome, made.split),
     ]
     parts += [made.tables["table"].markdown()]
     parts += [
@@ -65,7 +65,7 @@ def _text(outcome: Outcome, made: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _about(outcome: Outcome) -> str:
+def _about(outcome: Outcome, split: str) -> str:
     request = outcome.request
     text = [request.definition.about]
     if request.variants:
@@ -78,7 +78,7 @@ def _about(outcome: Outcome) -> str:
         )
         metric = request.config["valid_metric"]
         text.append(
-            f"Test split, {seeds}; {mean}the best epoch of a run is chosen by validation {metric}."
+            f"{split}, {seeds}; {mean}the best epoch of a run is chosen by validation {metric}."
         )
     if failed := outcome.failed():
         text.append(

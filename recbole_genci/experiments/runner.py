@@ -16,10 +16,10 @@ from recbole_genci.config.key_source import DICT
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.experiments.cache import DataCache
-from recbole_genci.experiments.definition import Variant, known_experiments
+from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.identity import run_hash
 from recbole_genci.experiments.progress import Timer
-from recbole_genci.experiments.records import FAILED, FINISHED, Records, write_scores
+from recbole_genci.experiments.records import FAILED, FINISHED, RUNS_FILE, Records, write_scores
 from recbole_genci.experiments.request import Request, results_folder
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
@@ -67,7 +67,10 @@ class Runner:
         self.request, self.cache = request, cache
         self.parts, self.rows_fingerprint = cache.rows(request.config)
         self.data_fingerprint = data_fingerprint(self.parts)
-        neighbours = [results_folder(request.config, name) for name in known_experiments()]
+        others = results_folder(request.config, "*")
+        neighbours = sorted(
+            file.parent for file in others.parent.glob(f"{others.name}/{RUNS_FILE}")
+        )
         # A report on a sample of rows loads the model; the others need only its scores.
         needs_model = request.definition.rows is not None
         self.records = Records(request.folder, neighbours, with_model=needs_model)

@@ -40,6 +40,15 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A number with the ends of its 95 % interval, None if there is none."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Column:
     """A column.
 
@@ -48,11 +57,13 @@ class Column:
         form: format of numbers in Markdown; CSV has all digits.
         error: name of the numbers' uncertainty, ``sd`` or ``se``, which is a separate column in
             CSV; None if they have none.
+        interval: whether the numbers are ``Interval``, whose ends are separate columns in CSV.
     """
 
     name: str
     form: str = ".4f"
     error: str | None = None
+    interval: bool = False
 
 
 MISSING = "–"
@@ -60,7 +71,8 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with one entry per column: a text, whole number, float, ``Estimate`` or None.
+    """Rows with one entry per column: a text, whole number, float, ``Estimate``,
+    ``Interval`` or None.
 
     Raises:
         ValueError: a row has another number of entries.
@@ -89,6 +101,8 @@ class Table:
 
     def _head(self, number: int) -> str:
         column, entries = self.columns[number], [row[number] for row in self.rows]
+        if column.interval:
+            return f"{column.name} (95 %)"
         shows_errors = any(
             isinstance(entry, Estimate) and entry.error is not None for entry in entries
         )
@@ -118,10 +132,15 @@ class Table:
 
 
 def _csv_names(column: Column) -> list[str]:
+    if column.interval:
+        return [column.name, f"{column.name} 95 % from", f"{column.name} 95 % to"]
     return [column.name, f"{column.name} {column.error}"] if column.error else [column.name]
 
 
 def _csv_entries(value: Any, column: Column) -> list:
+    if column.interval:
+        numbers = [None] * 3 if value is None else [value.value, value.low, value.high]
+        return ["" if number is None else number for number in numbers]
     if not column.error:
         return ["" if value is None else value]
     if value is None:
@@ -136,6 +155,10 @@ def _shown(value: Any, column: Column) -> str:
         return f"{value.value:{column.form}}" + (
             f" ± {value.error:{column.form.lstrip('+')}}" if value.error is not None else ""
         )
+    if isinstance(value, Interval):
+        ends = value.low, value.high
+        shown = [f"{x:{column.form}}" for x in (value.value, *ends) if x is not None]
+        return shown[0] if None in ends else f"{shown[0]} ({shown[1]} to {shown[2]})"
     if isinstance(value, float):
         return f"{value:{column.form}}"
     return (

@@ -55,6 +55,22 @@ def test_field_is_the_mean_of_the_clicked_items_embeddings(name, parts, keys):
     assert not torch.allclose(before, after)
 
 
+def test_genci_reads_the_clicked_items_beside_their_codes_and_so_does_its_teacher(parts, keys):
+    model, views = make_model("GenCI", parts, keys)
+    batch = views[2][np.arange(12)]
+    width = model.mlp.mlp_layers[1].in_features
+    assert width - make_model("GenCI", parts, keys | {"flatten_history": False})[0].mlp.mlp_layers[
+        1
+    ].in_features == (model.embedding_size)
+    for part, other in ((model, model.teacher), (model.teacher, model)):
+        place = part.token_seq_field_names.index(HISTORY)
+        with torch.no_grad():
+            before = part(batch), other(batch)
+            part.token_seq_embedding_table[place].weight[1:] += 1.0
+            assert not torch.allclose(part(batch), before[0])
+            torch.testing.assert_close(other(batch), before[1])
+
+
 def test_the_parts_themselves_and_models_of_the_history_stay_as_they_are(parts, keys):
     for name in ("DIN", "DIEN"):
         config = Config(name, "tiny", config_dict=keys, compared_models=["GenCI"])

@@ -43,6 +43,7 @@ def keys(tmp_path):
         {"use_long_term": False},
         {"use_short_term": False},
         {"use_long_term": False, "use_short_term": False},
+        {"candidate_log_probs": "joint", "cohort_fusion": "concat", "intent_norm": True},
     ],
     ids=str,
 )

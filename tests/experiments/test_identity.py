@@ -24,6 +24,24 @@ def test_keys_that_came_later_leave_earlier_runs_their_hash():
     assert hash_of(show_progress=True, weight_average=0.0) == hash_of()
 
 
+def test_options_of_models_count_only_where_they_are_on():
+    def of(model, **keys):
+        return effective_keys(Config(model, "ml-100k", config_dict=keys))
+
+    for model, options in {
+        "GenCI": {
+            "intent_norm": True,
+            "candidate_log_probs": "detached",
+            "cohort_fusion": "concat",
+            "cohorts": "prefix",
+        },
+        "DIN": {"attention_mlp_hidden_size": [64], "attention_activation": "dice"},
+    }.items():
+        assert not set(options) & set(of(model))
+        for key, value in options.items():
+            assert of(model, **{key: value}) == of(model) | {key: value}
+
+
 def test_runs_that_are_published_keep_their_hash():
     """That of DeepFM on ml-100k in benchmarks/experiments/compare-ml-100k/runs.jsonl."""
     rows = "e7a93ddaecb93c3259d5ca4b6c9f8b623dab4cd39fef91a2b12b14fe25a02190"

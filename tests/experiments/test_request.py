@@ -38,9 +38,11 @@ def test_every_experiment_of_the_paper_is_defined():
             "model",
             "lines",
             "sweep",
+            "against",
         }
         assert set(yaml.safe_load((folder() / f"{name}.yaml").read_text())) <= known
         assert name in describe(name)
+        assert set(definition.against) <= {line.name for line in definition.variants}
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -309,7 +311,7 @@ def test_keys_that_decide_nothing_are_left_out():
 
 def test_models_are_named_in_one_text_too(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(command, "_prepare", lambda name, arguments: asked.append(arguments) or [])
+    monkeypatch.setattr(command, "prepare", lambda name, arguments: asked.append(arguments) or [])
     for models in ("LR, DeepFM", ["LR", "DeepFM"]):
         assert experiment("compare", "ml-100k", models) == []
     assert [arguments.models for arguments in asked] == [["LR", "DeepFM"]] * 2

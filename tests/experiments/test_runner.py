@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci import load
 from recbole_genci.experiments import command, experiment, paper
@@ -40,6 +40,8 @@ def gauc_by_hand(users, labels, scores):
     return total / weight
 
 
+PLAIN = ("valid AUC", "AUC of averaged logits", "LogLoss of averaged logits")
+ENDS = (" 95 % from", " 95 % to")
 SAME = (
     "model",
     "seed",
@@ -112,7 +114,7 @@ def test_a_table_says_what_the_runs_say(data):
     assert {path.name for path in folder.iterdir()} == {
         "table.md",
         "table.csv",
-        "significance.csv",
+        "differences.csv",
         "compare.png",
         "runs.jsonl",
         "runs",
@@ -161,14 +163,30 @@ def test_a_table_says_what_the_runs_say(data):
         and "GAUC is the mean" in text
         and "no figures for tiny" in text
     )
-    first, second = sorted(
-        ("LR", "DeepFM", "GenCI"),
-        key=lambda name: -float(rows[("LR", "DeepFM", "GenCI").index(name)]["AUC"]),
-    )[:2]
-    (tested,) = csv.DictReader((folder / "significance.csv").open())
-    assert (tested["first"], tested["second"]) == (first, second) and tested[
-        "paired t-test over seeds, p"
-    ] == ""
+    tested = list(csv.DictReader((folder / "differences.csv").open()))
+    assert [(row["line"], row["minus"]) for row in tested] == [("GenCI", "LR"), ("GenCI", "DeepFM")]
+    by_name = dict(zip(("LR", "DeepFM", "GenCI"), rows))
+    for row in tested:
+        for metric in ("AUC", "LogLoss", "GAUC"):
+            difference = float(by_name["GenCI"][metric]) - float(by_name[row["minus"]][metric])
+            assert float(row[f"{metric} difference"]) == pytest.approx(difference, abs=1e-6)
+            low, high = (float(row[f"{metric} difference 95 % {end}"]) for end in ("from", "to"))
+            assert low < high
+        assert row["AUC t-test over seeds, p"] == "" and float(row["AUC p"]) <= float(
+            row["AUC p, Holm"]
+        )
+    for name, row in by_name.items():  # two seeds' logits averaged
+        scores = [
+            np.load(folder / r["folder"] / "test_scores.npy").astype(float)
+            for r in records
+            if r["model"] == name
+        ]
+        logits = np.mean([np.log(each / (1 - each)) for each in scores], axis=0)
+        _, labels = load(folder / records[0]["folder"]).predict("test")
+        mean = 1 / (1 + np.exp(-logits))
+        auc, loss = roc_auc_score(labels, mean), log_loss(labels, mean)
+        assert float(row["AUC of averaged logits"]) == pytest.approx(auc)
+        assert float(row["LogLoss of averaged logits"]) == pytest.approx(loss, rel=1e-5)
     assert result.failed == () and (folder / "compare.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -194,6 +212,18 @@ def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypa
         "0.8935",
     )
     assert float(without["paper AUC - full"]) == pytest.approx(-0.0029)
+    assert float(rest[-1]["GAUC - full"]) == pytest.approx(
+        float(rest[-1]["GAUC"]) - float(full["GAUC"])
+    )
+    rows = list(csv.DictReader(Path("results/ablation-tiny/differences.csv").open()))
+    names = ["GenCI", "w/o ST-Intent", "w/o LT-Intent", "w/o SR", "w/o NTP", "SR alone"]
+    assert [(row["line"], row["minus"]) for row in rows] == [
+        *((name, "GenCI") for name in names[1:]),
+        *((name, "SR alone") for name in names[1:-1]),
+    ]  # a pair once
+    of_control, of_part = float(rows[4]["AUC difference"]), float(rows[0]["AUC difference"])
+    assert of_control == pytest.approx(float(rest[-1]["AUC - full"]), abs=1e-6)
+    assert float(rows[5]["AUC difference"]) == pytest.approx(of_part - of_control, abs=1e-9)
     assert float(without["AUC - full"]) == pytest.approx(float(without["AUC"]) - float(full["AUC"]))
     for name in ("compare", "ablation"):
         text = Path(f"results/{name}-tiny/table.md").read_text()
@@ -228,7 +258,8 @@ def test_a_sweep_of_one_key_is_a_table_and_a_curve(data, monkeypatch):
 def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
     experiment("extraction", "tiny", seeds=2, config_dict=data)
     folder = Path("results/extraction-tiny")
-    head, _, *shown = cells((folder / "table.md").read_text())
+    first, further = (folder / "table.md").read_text().split("\n## differences\n")
+    head, _, *shown = cells(first)
     rows = list(csv.DictReader((folder / "table.csv").open()))
     assert len(shown) == len(rows) == 5
     for entries, row in zip(shown, rows):
@@ -238,8 +269,18 @@ def test_the_csv_and_the_markdown_agree_entry_by_entry(data):
             if error and value:
                 form = "+.4f" if "full" in plain else ".4f"
                 value = f"{float(value):{form}} ± {float(row[f'{plain} {error[:-1]}']):.4f}"
+            elif value and plain in PLAIN:
+                value = f"{float(value):.4f}"
             assert entry == (value or "–")
         assert 0 < float(row["LogLoss recalibrated"]) <= float(row["LogLoss"]) + 1e-6
+    head, _, *shown = cells(further)
+    compared = list(csv.DictReader((folder / "differences.csv").open()))
+    for entries, row in zip(shown, compared, strict=True):
+        by_head = dict(zip(head, entries, strict=True))
+        for metric in ("AUC", "LogLoss", "GAUC"):
+            name = f"{metric} difference"
+            value, low, high = (float(row[f"{name}{end}"]) for end in ("", *ENDS))
+            assert by_head[f"{name} (95 %)"] == f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
     full, without = (
         {r["seed"]: r["test"]["auc"] for r in read_runs(folder) if r["settings"] == settings}
         for settings in ({"intent_extraction": "hierarchical"}, {"intent_extraction": "target"})
@@ -415,7 +456,7 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     assert (
         "**2 of 6 runs failed**" in text
         and text.count("| 2 seeds |") == 2
-        and re.search("LR and DIN|DIN and LR", text)
+        and re.search(r"\| (LR \| DIN|DIN \| LR) \|", text)
     )
     failed = [
         record for record in read_runs(Path("results/compare-tiny")) if record["status"] == "failed"
@@ -460,7 +501,7 @@ def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     )
     text = (folder / "table.md").read_text()
     assert status in text and f"{np.mean(list(aucs.values())):.4f} ±" not in text
-    assert "fewer than two lines" in text and not (folder / "significance.csv").exists()
+    assert "fewer than two lines" in text and not (folder / "differences.csv").exists()
 
 
 def test_an_encoder_out_of_reach_fails_its_lines_alone(data, monkeypatch):
@@ -505,7 +546,28 @@ def test_volatility_measures_each_group_on_the_stored_scores(data, outcomes):
         ]
         assert float(row[f"{group} AUC"]) == pytest.approx(np.mean(aucs))
         assert float(row[f"{group} AUC sd"]) == pytest.approx(np.std(aucs, ddof=1))
+    differences = list(csv.DictReader(Path("results/volatility-tiny/differences.csv").open()))
+    lines = list(csv.DictReader(Path("results/volatility-tiny/table.csv").open()))
+    valid = {
+        name: np.mean([r["best_valid"]["auc"] for r in outcome.of_variant(Variant(name, name))])
+        for name in ("LR", "DeepFM")
+    }
+    best = max(valid, key=valid.get)  # GenCI, which the experiment is about, is not among them
+    (other,) = set(valid) - {best}
+    by_name = {line["model"]: line for line in lines}
+    for group, found in zip(("fast", "slow"), differences, strict=True):
+        assert (found["users"], found["line"], found["minus"]) == (
+            f"{group}-changing",
+            best,
+            other,
+        )
+        for metric in ("AUC", "LogLoss", "GAUC"):
+            of = [float(by_name[name][f"{group} {metric}"]) for name in (best, other)]
+            assert float(found[f"{metric} difference"]) == pytest.approx(of[0] - of[1], abs=1e-9)
+        low, high = (float(found[f"AUC difference 95 % {end}"]) for end in ("from", "to"))
+        assert low < high
     text = Path("results/volatility-tiny/table.md").read_text()
+    assert f"those of {best}, the best by validation AUC" in text
     assert (
         f"{len(np.unique(outcome.test_users[of_rows == 'fast']))} users with "
         f"{(of_rows == 'fast').sum()} rows" in text
@@ -594,8 +656,6 @@ def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
 def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, trained):
     experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
     folder = Path("results/compare-tiny")
-    assert (folder / "significance.csv").is_file()
+    assert (folder / "differences.csv").is_file()
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
-    assert (
-        not (folder / "significance.csv").exists() and len(trained) == len(read_runs(folder)) == 2
-    )
+    assert not (folder / "differences.csv").exists() and len(trained) == len(read_runs(folder)) == 2

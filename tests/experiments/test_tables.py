@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_genci.experiments.tables import MISSING, Column, Estimate, Table
+from recbole_genci.experiments.tables import MISSING, Column, Estimate, Interval, Table
 
 TABLE = Table(
     (
@@ -37,6 +37,26 @@ def test_markdown_and_csv_say_the_same():
     assert lines == [
         ["LR", "0.83881", "0.00034", "", "", "0.012345", "1234"],
         ["a|b", "0.5", "", "-0.0124", "0.25", "", "7"],
+    ]
+
+
+def test_an_interval_is_one_cell_and_three_columns():
+    table = Table(
+        (Column("difference", "+.3f", interval=True),),
+        [[Interval(0.0014, 0.0002, 0.0028)], [Interval(-0.1, None, None)], [None]],
+    )
+    assert table.markdown().splitlines() == [
+        "| difference (95 %) |",
+        "| --- |",
+        "| +0.001 (+0.000 to +0.003) |",
+        "| -0.100 |",
+        f"| {MISSING} |",
+    ]
+    assert list(csv.reader(io.StringIO(table.csv()))) == [
+        ["difference", "difference 95 % from", "difference 95 % to"],
+        ["0.0014", "0.0002", "0.0028"],
+        ["-0.1", "", ""],
+        ["", "", ""],
     ]
 
 
@@ -72,6 +92,7 @@ def test_committed_tables_are_their_csv_files(file):
         for row, record in zip(rows, records):
             for column, cell in zip(head, row, strict=True):
                 plain, _, error = column.partition(" (± ")
+                plain, _, interval = plain.partition(" (95 %")
                 value = record[plain]
                 try:
                     expected = [float(value)]
@@ -80,6 +101,8 @@ def test_committed_tables_are_their_csv_files(file):
                     continue
                 if error and record[f"{plain} {error[:-1]}"]:
                     expected.append(float(record[f"{plain} {error[:-1]}"]))
+                if interval and record[f"{plain} 95 % from"]:
+                    expected += [float(record[f"{plain} 95 % {end}"]) for end in ("from", "to")]
                 shown = numbers(cell)
                 assert len(shown) == len(expected), column
                 for (number, half), exact in zip(shown, expected):

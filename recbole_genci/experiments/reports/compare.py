@@ -1,4 +1,4 @@
-"""Table 3: all models, and whether the best is significantly better than the second best."""
+"""Table 3: all models, and the difference of one of them to every other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
-from recbole_genci.experiments.outcome import CALIBRATION, Outcome, Report
+from recbole_genci.experiments.outcome import (
+    AVERAGED,
+    AVERAGED_DEFINITION,
+    CALIBRATION,
+    Outcome,
+    Report,
+)
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
-from recbole_genci.experiments.significance import paired_t_test, user_bootstrap
-from recbole_genci.experiments.tables import Column, Estimate, Table
+from recbole_genci.experiments.reports import differences
+from recbole_genci.experiments.tables import Column, Table
 from recbole_genci.report import BASE_MODEL
 
 PICTURE = "compare.png"
@@ -26,6 +32,7 @@ _COLUMNS = (
     Column("LogLoss", error="sd"),
     Column("GAUC", error="sd"),
     Column("RelaImpr [%]", ".2f"),
+    *AVERAGED,
     *CALIBRATION,
     Column("latency [s]", ".3g"),
     Column("paper AUC"),
@@ -34,17 +41,6 @@ _COLUMNS = (
     Column("paper latency [s]", ".2f"),
     Column("AUC - paper", "+.4f"),
     Column("runs"),
-)
-_SIGNIFICANCE = (
-    Column("first"),
-    Column("second"),
-    Column("difference of AUC", "+.4f"),
-    Column("paired t-test over seeds, p", ".3g"),
-    Column("bootstrap over users, se"),
-    Column("95 % from", "+.4f"),
-    Column("95 % to", "+.4f"),
-    Column("bootstrap over users, p", ".3g"),
-    Column("draws", ",d"),
 )
 
 
@@ -65,14 +61,15 @@ def report(outcome: Outcome, folder: Path) -> Report:
             f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an "
             "AUC above 0.5."
         )
-    best = _best_two(outcome)
-    if best:
-        tables["significance"], remark = significance(outcome, *best)
-        remarks.append(remark)
+    if len(outcome.request.seeds) > 1:
+        remarks.append(AVERAGED_DEFINITION)
+    if found := reference(outcome):
+        one, why = found
+        others = [variant for variant in outcome.complete_variants() if variant != one]
+        tables["differences"] = differences.table(differences.of_one(outcome, one, others))
+        remarks += [f"Differences are those of {one.name}, {why}.", differences.READING]
     else:
-        remarks.append(
-            "No significance: fewer than two lines have finished with all their seeds and an AUC."
-        )
+        remarks.append("No differences: fewer than two lines have finished with all their seeds.")
     if len(np.unique(outcome.test_labels)) < 2:
         remarks.append("All test rows are of one class: AUC, GAUC and RelaImpr are undefined.")
     names = [variant.name for variant in outcome.request.variants]
@@ -126,6 +123,7 @@ def _row(outcome: Outcome, variant: Variant, base: float | None, dataset: str) -
         outcome.mean(variant, "gauc"),
         *(outcome.mean(variant, metric.key) for metric in _further_metrics(outcome)),
         rela_impr(auc.value, base) if auc and base else None,
+        *outcome.averaged(variant),
         *outcome.calibration(variant),
         outcome.number(variant, "latency_s"),
         *printed,
@@ -134,43 +132,17 @@ def _row(outcome: Outcome, variant: Variant, base: float | None, dataset: str) -
     ]
 
 
-def _best_two(outcome: Outcome) -> list[Variant] | None:
-    aucs: dict[str, tuple[float, Variant]] = {}
-    for variant in outcome.complete_variants():
-        if auc := outcome.mean(variant, "auc"):
-            aucs[variant.name] = auc.value, variant
-    best = sorted(aucs.values(), key=lambda entry: -entry[0])[:2]
-    return [variant for _, variant in best] if len(best) == 2 else None
+def reference(outcome: Outcome) -> tuple[Variant, str] | None:
+    """The line that is compared with all others, and why it is that one; None without another.
 
-
-def significance(outcome: Outcome, first: Variant, second: Variant) -> tuple[Table, str]:
-    """The table of both tests, and a remark that says how to read it."""
-    p_value = paired_t_test(outcome.values(first, "auc"), outcome.values(second, "auc"))
-    drawn = user_bootstrap(
-        outcome.test_users, outcome.test_labels, outcome.scores(first), outcome.scores(second)
-    )
-    difference = Estimate.mean_difference(
-        outcome.values(first, "auc") - outcome.values(second, "auc")
-    )
-    of_users = (
-        [drawn.standard_error, drawn.low, drawn.high, drawn.p_value, drawn.draws]
-        if drawn
-        else [None] * 5
-    )
-    row = [first.name, second.name, difference.value if difference else None, p_value, *of_users]
-    seeds = len(outcome.request.seeds)
-    t_test = (
-        f"The t-test pairs the {seeds} seeds and asks whether training both models again would "
-        "show the difference again; so few seeds find only large differences."
-        if p_value is not None
-        else "There is no t-test over seeds: it needs 3 seeds whose differences vary."
-    )
-    remark = (
-        f"Significance of the two best lines by mean test AUC, {first.name} and {second.name}. "
-        f"{t_test} The bootstrap draws whole users of the test rows, the same for both models and "
-        "all seeds, and asks whether other users would show the difference of the mean AUCs; its "
-        "interval lies between the 2.5 and 97.5 % quantiles. The two were chosen because they are "
-        "the best on these very rows, which makes the first look better than it is; no correction "
-        "is made for that."
-    )
-    return Table(_SIGNIFICANCE, [row]), remark
+    It is the definition's. Where that has not finished, the best by validation AUC, as the best by
+    test AUC would look better than it is on these very rows.
+    """
+    complete = outcome.complete_variants()
+    if len(complete) < 2:
+        return None
+    for variant in complete:
+        if variant.name in outcome.request.definition.against:
+            return variant, "the line that the experiment is about"
+    aucs = {variant.name: outcome.valid_auc(variant) or 0.0 for variant in complete}
+    return max(complete, key=lambda variant: aucs[variant.name]), "the best by validation AUC"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_genci.experiments.definition import Variant
-from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.outcome import AVERAGED, Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, curve, dot_plot
 from recbole_genci.experiments.tables import Column, Table
 
@@ -15,6 +14,7 @@ _COLUMNS = (
     Column("AUC", error="sd"),
     Column("LogLoss", error="sd"),
     Column("GAUC", error="sd"),
+    *AVERAGED,
     Column("valid AUC"),
     Column("latency [s]", ".3g"),
     Column("training [s]", ".0f"),
@@ -32,7 +32,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
             outcome.mean(variant, "auc"),
             outcome.mean(variant, "logloss"),
             outcome.mean(variant, "gauc"),
-            _valid_auc(outcome, variant),
+            *outcome.averaged(variant),
+            outcome.valid_auc(variant),
             outcome.number(variant, "latency_s"),
             outcome.number(variant, "training_s"),
             outcome.status(variant),
@@ -63,13 +64,4 @@ def report(outcome: Outcome, folder: Path) -> Report:
         "Choose a value by valid AUC, the mean over seeds of the best epochs; test figures choose "
         "nothing."
     )
-    return Report({"table": Table(_COLUMNS, rows)}, [remark], [picture])
-
-
-def _valid_auc(outcome: Outcome, variant: Variant) -> float | None:
-    runs = outcome.of_variant(variant)
-    return (
-        sum(run["best_valid"]["auc"] for run in runs) / len(runs)
-        if outcome.complete(variant)
-        else None
-    )
+    return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, [remark], [picture])

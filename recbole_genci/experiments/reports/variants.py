@@ -7,8 +7,15 @@ from pathlib import Path
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
-from recbole_genci.experiments.outcome import CALIBRATION, Outcome, Report
+from recbole_genci.experiments.outcome import (
+    AVERAGED,
+    AVERAGED_DEFINITION,
+    CALIBRATION,
+    Outcome,
+    Report,
+)
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
 _PAPER_TABLE = 4
@@ -16,8 +23,12 @@ _COLUMNS = (
     Column("variant"),
     Column("AUC", error="sd"),
     Column("LogLoss", error="sd"),
+    Column("GAUC", error="sd"),
     Column("AUC - full", "+.4f", error="se"),
     Column("LogLoss - full", "+.4f", error="se"),
+    Column("GAUC - full", "+.4f", error="se"),
+    Column("valid AUC"),
+    *AVERAGED,
     *CALIBRATION,
     Column("paper AUC"),
     Column("paper LogLoss"),
@@ -37,6 +48,13 @@ def report(outcome: Outcome, folder: Path) -> Report:
         DEFINITION,
         paper.remark(_PAPER_TABLE, dataset),
     ]
+    if len(request.seeds) > 1:
+        remarks.insert(1, AVERAGED_DEFINITION)
+    tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
+    controls = request.definition.against or (full.name,)
+    if found := differences.against_each(outcome, controls):
+        tables["differences"] = differences.table(found)
+        remarks.append(differences.READING)
     picture = f"{request.definition.name}.png"
     panels = [
         Panel(
@@ -54,7 +72,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     title = f"{full.model} on {dataset}: {request.definition.name}"
     dot_plot(folder / picture, title, [variant.name for variant in request.variants], panels)
-    return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [picture])
+    return Report(tables, remarks, [picture])
 
 
 def _row(outcome: Outcome, variant: Variant, full: Variant, dataset: str) -> list:
@@ -64,7 +82,10 @@ def _row(outcome: Outcome, variant: Variant, full: Variant, dataset: str) -> lis
         variant.name,
         outcome.mean(variant, "auc"),
         outcome.mean(variant, "logloss"),
-        *(_difference(outcome, variant, full, metric) for metric in ("auc", "logloss")),
+        outcome.mean(variant, "gauc"),
+        *(_difference(outcome, variant, full, metric) for metric in ("auc", "logloss", "gauc")),
+        outcome.valid_auc(variant),
+        *outcome.averaged(variant),
         *outcome.calibration(variant),
         auc,
         logloss,

@@ -15,6 +15,8 @@ from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.reports import differences
+from recbole_genci.experiments.reports.compare import reference
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
@@ -62,7 +64,23 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     dot_plot(folder / PICTURE, f"Users by interest volatility on {dataset}", names, panels)
     remarks = [DEFINITION, _sizes(outcome, of_rows), paper.remark(_PAPER_TABLE, dataset)]
-    return Report({"table": Table(_COLUMNS, rows).without_empty_columns()}, remarks, [PICTURE])
+    tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
+    if found := reference(outcome):
+        tables["differences"] = _differences(outcome, found[0], of_rows)
+        why = f"Differences within a group are those of {found[0].name}, {found[1]}."
+        remarks += [why, differences.READING]
+    return Report(tables, remarks, [PICTURE])
+
+
+def _differences(outcome: Outcome, one: Variant, of_rows: np.ndarray) -> Table:
+    """``one`` minus every other line, on the rows of each group of users."""
+    others = [variant for variant in outcome.complete_variants() if variant != one]
+    rows = [
+        [f"{group}-changing", *entries]
+        for group in GROUPS
+        for entries in differences.of_one(outcome, one, others, of_rows == group)
+    ]
+    return differences.table(rows, [Column("users")]).without_empty_columns()
 
 
 def _panel(label: str, metric: str, names: list[str], means: dict, dataset: str) -> Panel:

@@ -22,8 +22,9 @@ class DIEN(ModelContract, RecBoleDIEN):
     """RecBole's DIEN with faster parts.
 
     Scores, losses and gradients are RecBole's up to the order of sums, except where
-    ``InterestExtractor`` mends a fault. Sizes: B rows, H history positions, E width of an item's
-    features.
+    ``InterestExtractor`` mends a fault, and where ``attention_mlp_hidden_size`` or
+    ``attention_activation`` ask for another MLP in the attention. Sizes: B rows, H history
+    positions, E width of an item's features.
     """
 
     reads_negatives = True
@@ -37,7 +38,12 @@ class DIEN(ModelContract, RecBoleDIEN):
         extractor.gru = PackedGRU.from_layer(extractor.gru)
         self.interset_extractor = extractor
         evolution = self.interest_evolution
-        evolution.attention_layer = ClickAttention.from_layer(evolution.attention_layer)
+        evolution.attention_layer = ClickAttention.instead_of(
+            evolution.attention_layer,
+            config["attention_mlp_hidden_size"],
+            config["attention_activation"],
+            self._init_weights,
+        )
         # AGRU and AUGRU; the other gru_types are torch's GRU
         attends = isinstance(evolution.dynamic_rnn, DynamicRNN)
         recurrence = PackedAttentionGRU if attends else PackedGRU

@@ -17,7 +17,8 @@ class DIN(ModelContract, RecBoleDIN):
     """DIN whose MLP reads the user's features, as in the paper.
 
     RecBole's DIN leaves them out, as DIN's first public code did; ``use_user_features: False`` is
-    RecBole's model, unchanged.
+    RecBole's model, unchanged. ``attention_mlp_hidden_size`` and ``attention_activation`` are those
+    of the attention's MLP, whose sizes in RecBole are the prediction MLP's.
 
     Sizes: B rows, H history items, F item features, G user features, d embedding size.
     """
@@ -29,7 +30,12 @@ class DIN(ModelContract, RecBoleDIN):
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         self.embedding_layer = HistoryFeatureEmbedding.from_layer(self.embedding_layer)
-        self.attention = ClickAttention.from_layer(self.attention)
+        self.attention = ClickAttention.instead_of(
+            self.attention,
+            config["attention_mlp_hidden_size"],
+            config["attention_activation"],
+            self._init_weights,
+        )
         self.use_user_features = config["use_user_features"]
         if self.use_user_features:
             fields = self.embedding_layer

@@ -197,6 +197,8 @@ class CohortAttention(nn.Module):
             is Eq. 8 as printed, with normalised cohorts.
         eps: added to the mean squares that cohorts and target are normalised by
             (``CohortTable.epsilon``).
+        by_level: one intent for each level, from the beams' cohorts of that level alone, instead of
+            one over all levels. H_STI is then their concatenation, ``[B, (N-1) d]``.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -210,6 +212,7 @@ class CohortAttention(nn.Module):
         variant: str = "hierarchical",
         residual: bool = True,
         eps: float = EPS,
+        by_level: bool = False,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -222,7 +225,7 @@ class CohortAttention(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         self.num_heads, self.p, self.variant, self.eps = num_heads, dropout, variant, eps
-        self.residual = residual and variant == "hierarchical"
+        self.residual, self.by_level = residual and variant == "hierarchical", by_level
         self.refines, self.normalises = variant in ("hierarchical", "literal"), variant != "literal"
         d = item_size
         if self.refines:
@@ -259,21 +262,29 @@ class CohortAttention(nn.Module):
             target: ``[B, d]`` embeddings of the target items.
             history_index: ``[B]`` int64, the history of each row.
         Returns:
-            ``[B, d]``; zeros for a row whose history has no valid beam.
+            ``[B, d]``, or ``[B, (N-1) d]`` by level; zeros for a row whose history has no valid
+            beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
         levels = cohorts.shape[2]
         if self.normalises:
             cohorts, target = rms_normalize(cohorts, self.eps), rms_normalize(target, self.eps)
         if self.variant == "mean":
-            intent = torch.einsum("uk,ukd->ud", weight.exp(), cohorts.mean(2))
+            mean = cohorts.flatten(2) if self.by_level else cohorts.mean(2)
+            intent = torch.einsum("uk,ukd->ud", weight.exp(), mean)
             return (intent * beam_valid.any(1, keepdim=True)).index_select(0, history_index)
         cohorts = cohorts.flatten(1, 2)  # [U, C, d], C = k (N-1)
         if self.refines:
             read = self.refine(cohorts, history)
             cohorts = cohorts + read if self.residual else read
+        groups = levels if self.by_level else 1
         return self._extract(
-            cohorts, weight.repeat_interleave(levels, 1), beam_valid.any(1), target, history_index
+            cohorts,
+            weight.repeat_interleave(levels, 1),
+            beam_valid.any(1),
+            target,
+            history_index,
+            groups,
         )
 
     def refine(self, cohorts: Tensor, history: Memory) -> Tensor:
@@ -297,10 +308,16 @@ class CohortAttention(nn.Module):
         ).flatten(2)
 
     def _extract(
-        self, refined: Tensor, weight: Tensor, known: Tensor, target: Tensor, index: Tensor
+        self,
+        refined: Tensor,
+        weight: Tensor,
+        known: Tensor,
+        target: Tensor,
+        index: Tensor,
+        groups: int,
     ) -> Tensor:
         """H_STI (Eq. 9): ``target [B, d]`` attends to its history's ``refined [U, C, d]``,
-        log-weighted ``[U, C]``.
+        log-weighted ``[U, C]``; or by itself to every ``groups``-th of them, ``[B, groups * d]``.
         """
         rows, count, h = len(target), refined.shape[1], self.num_heads
         projections = torch.cat([self.target_key.weight, self.target_value.weight])
@@ -308,7 +325,8 @@ class CohortAttention(nn.Module):
         key, value = both.view(rows, count, 2, h, -1).unbind(2)  # [B, C, h, d/h]
         query = self.target_query(target).view(rows, 1, h, -1) / math.sqrt(key.shape[-1])
         scores = (query * key).sum(-1) + weight.index_select(0, index).unsqueeze(-1)  # [B, C, h]
-        weights = drop(scores.softmax(1), self.p, self.training)
+        scores, value = (each.unflatten(1, (-1, groups)) for each in (scores, value))
+        weights = drop(scores.softmax(1), self.p, self.training)  # [B, C / groups, groups, h]
         intent = (weights.unsqueeze(-1) * value).sum(1).flatten(1)
         return intent * known.index_select(0, index).unsqueeze(1)
 

@@ -26,7 +26,9 @@ from recbole_genci.model.batch_columns import (
 )
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
+from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
+from recbole_genci.model.genci.prefixes import prefix_codes
 from recbole_genci.utils.config_like import ConfigLike, Overridden
 from recbole_genci.utils.validation import (
     check_divides,
@@ -52,6 +54,7 @@ class GenCI(ClickModel):
     """
 
     codes: torch.Tensor
+    item_prefixes: torch.Tensor | None
 
     reads_semantic_ids = reads_distinct_histories = generates_items = has_intents = True
     regularises_itself = True
@@ -71,12 +74,14 @@ class GenCI(ClickModel):
         self.num_beams = min(config["num_beams"], self.num_items - 1)  # more would never be valid
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
-        long_size = short_size = 0
+        long_size = short_size = candidate_size = 0
+        self.candidate_log_probs = config["candidate_log_probs"]
         self.intent: IntentGenerator | None = None
         self.trie: Trie | None = None
+        self.register_buffer("item_prefixes", None, persistent=False)
         self.cohort_table: CohortTable | None = None
         self.cohort_attention: CohortAttention | None = None
-        if self.use_long_term or self.use_short_term or self.mu > 0:
+        if self.use_long_term or self.use_short_term or self.mu > 0 or self.candidate_log_probs:
             self.intent = IntentGenerator(
                 level_sizes,
                 width=config["intent_width"],
@@ -93,8 +98,14 @@ class GenCI(ClickModel):
         if self.use_long_term:
             long_size = config["intent_width"]
         if self.use_short_term:
-            short_size = self.embedding_size
-            self.cohort_table = CohortTable(codes, level_sizes)
+            by_level = config["cohort_fusion"] == "concat"
+            short_size = self.embedding_size * (len(level_sizes) - 1 if by_level else 1)
+            of_cohorts = codes
+            if config["cohorts"] == "prefix":
+                of_cohorts = prefix_codes(codes)
+                self.register_buffer("item_prefixes", of_cohorts, persistent=False)
+            cohort_sizes = (of_cohorts.max(dim=0).values + 1).tolist()
+            self.cohort_table = CohortTable(of_cohorts, cohort_sizes)
             xavier_variance = 2 / sum(self.token_embedding_table.embedding.weight.shape)
             self.cohort_attention = CohortAttention(
                 self.embedding_size,
@@ -104,14 +115,21 @@ class GenCI(ClickModel):
                 variant=config["intent_extraction"],
                 residual=config["cohort_residual"],
                 eps=self.cohort_table.epsilon(xavier_variance),
+                by_level=by_level,
             )
+        if self.candidate_log_probs:
+            candidate_size = len(level_sizes)
 
         # Transformer states have a standard deviation of 1, and initial field embeddings one of
         # 1/40: without a scale the intents would dominate the first layer. The scale is not
         # learned, as two steps of Adam could change the sign of 0.01.
         self.intent_scale = config["intent_scale"]
+        self.scale_long_term, self.scale_short_term = (
+            IntentScale(size, self.intent_scale, bool(size) and config["intent_norm"])
+            for size in (long_size, short_size)
+        )
         self.mlp = MLPLayers(
-            [long_size + short_size + fields_size, *config["mlp_hidden_size"]],
+            [long_size + short_size + candidate_size + fields_size, *config["mlp_hidden_size"]],
             config["dropout_prob"],
         )
         self.predict_layer = nn.Linear(config["mlp_hidden_size"][-1], 1)
@@ -132,7 +150,8 @@ class GenCI(ClickModel):
 
     @classmethod
     def check_settings(cls, config: ConfigLike) -> None:
-        """Refuse widths that heads do not divide, and segments longer than histories.
+        """Refuse widths that heads do not divide, segments longer than histories, and
+        log-probabilities of an untrained generator.
 
         Called before any data is read.
 
@@ -141,6 +160,12 @@ class GenCI(ClickModel):
         """
         check_divides(config, "intent_heads", "intent_width")
         check_divides(config, "attention_heads", "embedding_size")
+        if config["candidate_log_probs"] == "detached" and not config["mu"]:
+            raise ValueError(
+                "candidate_log_probs: with mu: 0 nothing would train the generator whose "
+                "log-probabilities are read detached. Set mu above 0, or candidate_log_probs to "
+                "joint."
+            )
         if cls.segment_clicks(config) > config["MAX_ITEM_LIST_LENGTH"]:
             raise ValueError(
                 f"segment_clicks: {config['segment_clicks']} is more than MAX_ITEM_LIST_LENGTH, "
@@ -173,13 +198,15 @@ class GenCI(ClickModel):
         """The inputs that Eq. 10 concatenates.
 
         Returns:
-            a dict in the order of Eq. 10: ``long_term`` ``[B, m]`` and ``short_term`` ``[B, d]``,
-            scaled, if the model uses them, and ``fields`` ``[B, F * d]``; the encoded histories and
+            a dict in the order of Eq. 10: ``long_term`` ``[B, m]``, ``short_term`` ``[B, d]`` and
+            ``candidate`` ``[B, N]``, scaled, if the model uses them, and ``fields``
+            ``[B, F * d]``; the encoded histories and
             ``history_index`` ``[B]``, or None and None if nothing reads them; the beams of the
             short-term intent, or None.
         """
         encoded = history_index = beams = None
-        if self.intent is not None and (self.use_long_term or self.use_short_term or self.training):
+        reads = self.use_long_term or self.use_short_term or self.candidate_log_probs
+        if self.intent is not None and (reads or self.training):
             encoded, history_index = self.encode_histories(interaction)  # Eq. 4
         fields = self.concat_embed_input_fields(
             interaction
@@ -187,14 +214,20 @@ class GenCI(ClickModel):
         inputs = {}
         if self.use_long_term:
             assert encoded is not None
-            inputs["long_term"] = encoded.last[history_index] * self.intent_scale  # Eq. 5: H_LTI
+            inputs["long_term"] = self.scale_long_term(encoded.last[history_index])  # Eq. 5: H_LTI
         if self.use_short_term:
             assert encoded is not None and history_index is not None
             beams = self.generate_beams(encoded)  # Eq. 6
             short_term = self.short_term_intent(
                 interaction, encoded, history_index, beams
             )  # Eq. 7 - 9: H_STI
-            inputs["short_term"] = short_term * self.intent_scale
+            inputs["short_term"] = self.scale_short_term(short_term)
+        if self.candidate_log_probs:
+            assert self.intent is not None and encoded is not None and history_index is not None
+            joint = self.candidate_log_probs == "joint"
+            codes = self.codes[interaction[self.item_field]]
+            log_probs = candidate_log_probs(self.intent, encoded, history_index, codes, joint=joint)
+            inputs["candidate"] = log_probs * self.intent_scale
         inputs["fields"] = fields.flatten(1)
         return inputs, encoded, history_index, beams
 
@@ -243,7 +276,10 @@ class GenCI(ClickModel):
         """
         assert self.cohort_table is not None and self.cohort_attention is not None
         items = self.item_embeddings()
-        cohorts = self.cohort_table.of_codes(items, beams.codes)  # Eq. 7: E_C [U, k, N-1, d]
+        codes = beams.codes
+        if self.item_prefixes is not None:
+            codes = self.item_prefixes[beams.items + 1]  # item 0, of an invalid beam, has -1
+        cohorts = self.cohort_table.of_codes(items, codes)  # Eq. 7: E_C [U, k, N-1, d]
         return self.cohort_attention(
             cohorts,
             beams.log_probs,
@@ -398,8 +434,9 @@ class GenCI(ClickModel):
 
         Returns:
             dict of ``[B, h]``, h the width of the layer: ``long_term`` and ``short_term``, where
-            the model reads them, ``item`` (E_v) and ``rest`` (E_u and the context). Their sum and
-            the layer's bias are its output, dropout apart.
+            the model reads them, ``item`` (E_v) and ``rest`` (E_u, the context, and the
+            candidate's log-probabilities). Their sum and the layer's bias are its output, dropout
+            apart.
         """
         inputs, *_ = self.prediction_inputs(interaction)
         layer = next(module for module in self.mlp.mlp_layers if isinstance(module, nn.Linear))
@@ -419,6 +456,8 @@ class GenCI(ClickModel):
         shares = {name: F.linear(part, weights[name]) for name, part in inputs.items()}
         shares["item"] = F.linear(fields * of_item, weights["fields"])
         shares["rest"] = F.linear(fields * ~of_item, weights["fields"])
+        if "candidate" in shares:
+            shares["rest"] += shares.pop("candidate")
         return shares
 
 

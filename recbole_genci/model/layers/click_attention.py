@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Self
+
 import torch
+from recbole.model.layers import Dice as RecBoleDice
 from recbole.model.layers import MLPLayers, SequenceAttLayer
 from torch import nn
 
 from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.model.layers.dice import Dice
 from recbole_genci.model.layers.mended import Mended
 
 #: Clicks that pass the MLP at a time on a CPU, so that its hidden layers stay in the caches.
@@ -22,9 +27,43 @@ class ClickAttention(Mended, SequenceAttLayer):
     Sizes: B rows, H history positions, E width of an item's features.
     """
 
+    whole_batch: bool = False  # whether the MLP must see all clicks of a training batch at once
     mask_mat: torch.Tensor
     att_mlp_layers: MLPLayers
     dense: nn.Linear
+
+    @classmethod
+    def instead_of(
+        cls,
+        layer: SequenceAttLayer,
+        hidden_size: Sequence[int] | None,
+        activation: str,
+        initialise: Callable[[nn.Module], None],
+    ) -> Self:
+        """RecBole's layer, or one with another MLP in its place.
+
+        Args:
+            layer: the layer that a RecBole model has made.
+            hidden_size: widths of the MLP's hidden layers; None for those of ``layer``.
+            activation: RecBole's name of their activation; ``dice`` is the paper's. With
+                ``sigmoid`` and ``hidden_size`` None the layer keeps its weights as they were drawn.
+            initialise: the model's initialisation of a module's weights.
+        """
+        if hidden_size is None and activation == "sigmoid":
+            return cls.from_layer(layer)
+        width, *own = layer.att_hidden_size
+        sizes = [width, *(own if hidden_size is None else hidden_size)]
+        other = SequenceAttLayer(
+            layer.mask_mat, sizes, activation, layer.softmax_stag, layer.return_seq_weight
+        )
+        layers = other.att_mlp_layers.mlp_layers
+        of_recbole = [n for n, each in enumerate(layers) if isinstance(each, RecBoleDice)]
+        for place, units in zip(of_recbole, sizes[1:]):
+            layers[place] = Dice(units)
+        other.apply(initialise)
+        attention = cls.from_layer(other)
+        attention.whole_batch = bool(of_recbole)
+        return attention
 
     def forward(
         self, queries: torch.Tensor, keys: torch.Tensor, keys_length: torch.Tensor
@@ -43,7 +82,8 @@ class ClickAttention(Mended, SequenceAttLayer):
         is_click = self.mask_mat[:, : keys.shape[1]] < keys_length.unsqueeze(1)  # [B, H]
         clicks = keys[is_click]  # [clicks, E]
         targets = queries.repeat_interleave(keys_length, dim=0)  # [clicks, E]
-        size = GROUP if on_cpu(clicks) else max(len(clicks), 1)
+        in_groups = on_cpu(clicks) and not (self.whole_batch and self.training)
+        size = GROUP if in_groups else max(len(clicks), 1)
         groups = zip(targets.split(size), clicks.split(size))
         scores = torch.cat([self._scores(*group) for group in groups])
         weights = keys.new_full(

@@ -199,6 +199,27 @@ def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams,
     )
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("beams", [1, 3])
+def test_by_level_each_levels_cohorts_make_an_intent_of_their_own(variant, beams):
+    inputs = batch(beams=beams, levels=3)
+    inputs["beam_valid"][1] = False
+    torch.manual_seed(3)
+    model = CohortAttention(8, 6, 2, 0.0, variant, by_level=True).double()
+    one = attention(variant)
+    one.load_state_dict(model.state_dict())
+    expected = torch.cat(
+        [
+            attended(one, **inputs | {"cohorts": inputs["cohorts"][:, :, n : n + 1]})
+            for n in range(3)
+        ],
+        1,
+    )
+    found = attended(model, **inputs)
+    torch.testing.assert_close(found, expected)
+    assert (found[inputs["history_index"] == 1] == 0).all() and found.std() > 0.01
+
+
 def test_small_embeddings_choose_as_well_as_large_ones():
     model, inputs = attention(), batch()
     expected = attended(model, **inputs)

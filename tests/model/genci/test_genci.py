@@ -24,6 +24,12 @@ VARIANTS = [
     {"history_attention": "causal", "segment_clicks": 4, "history_tokens": "code"},
     {"num_beams": 1},
     *({"intent_extraction": name} for name in ("mean", "target", "literal")),
+    {"intent_norm": True, "candidate_log_probs": "joint"},
+    {"candidate_log_probs": "detached", "use_short_term": False},
+    {"cohort_fusion": "concat", "cohorts": "prefix", "intent_norm": True},
+    {"cohort_fusion": "concat", "intent_extraction": "mean"},
+    {"candidate_log_probs": "joint", "cohorts": "prefix", "history_attention": "causal"}
+    | {"segment_clicks": 2},
 ]
 
 
@@ -107,6 +113,22 @@ def test_normalisation_adds_little_to_cohorts_as_they_are_drawn(tiny_parts, monk
     assert 0.03 < model.cohort_attention.eps / means.square().mean() < 0.3
 
 
+def level_log_probs(generator, encoded, codes):
+    """Log-probability of each code of ``[1, N]`` over all codes of its level, given those before
+    it: the decoder reads one more code at a time.
+    """
+    tokens, result = [generator.start_token], []
+    for level, code in enumerate(codes[0].tolist()):
+        weight = generator.token_embedding.weight
+        embedded = weight[torch.tensor([tokens])] * generator.width**0.5
+        hidden, _ = generator.decoder(embedded, encoded.memory())
+        start = generator.level_starts[level]
+        scores = weight[start : start + generator.level_sizes[level]] @ hidden[0, -1]
+        result.append(scores.log_softmax(0)[code])
+        tokens.append(start + code)
+    return torch.stack(result)[None]
+
+
 WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring every item
 
 
@@ -117,6 +139,11 @@ WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring eve
         WIDE | {"history_tokens": "code"},
         WIDE | {"intent_extraction": "literal"},
         WIDE | {"cohort_residual": False},
+        WIDE | {"intent_norm": True, "candidate_log_probs": "joint"},
+        WIDE | {"candidate_log_probs": "detached", "intent_scale": 0.3},
+        WIDE | {"cohort_fusion": "concat"},
+        WIDE | {"cohorts": "prefix"},
+        WIDE | {"cohorts": "prefix", "cohort_fusion": "concat", "intent_norm": True},
     ],
     ids=str,
 )
@@ -146,8 +173,14 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
         refined, extra = [], []
         for code, weight in zip(codes[1:], chance, strict=True):
             for level in range(3):
+                shared = slice(0 if keys.get("cohorts") == "prefix" else level, level + 1)
                 cohort = np.mean(
-                    [item_of[item] for item in item_of if codes[item, level] == code[level]], axis=0
+                    [
+                        item_of[item]
+                        for item in item_of
+                        if (codes[item, shared] == code[shared]).all()
+                    ],
+                    axis=0,
                 )  # Eq. 7
                 attention, cohort = model.cohort_attention, normal(cohort)
                 projections = attention.refine_query, attention.refine_key, attention.refine_value
@@ -162,11 +195,25 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
                 extra.append(np.log(weight))
         projections = attention.target_query, attention.target_key, attention.target_value
         target = normal(item_of[int(batch["item_id"][row])])
-        short_term = attend(
-            target, np.array(refined), projections, attention.num_heads, np.array(extra)
+        refined, extra = np.array(refined), np.array(extra)
+        apart = [slice(level, None, 3) for level in range(3)]
+        short_term = np.concatenate(
+            [
+                attend(target, refined[part], projections, attention.num_heads, extra[part])
+                for part in (apart if keys.get("cohort_fusion") == "concat" else [slice(None)])
+            ]
         )  # Eq. 9
-        long_term = history[-1]  # Eq. 5
-        joined = np.concatenate([0.1 * long_term, 0.1 * short_term, fields[row].flatten()])
+        intents = [history[-1], short_term]  # Eq. 5
+        if "intent_norm" in keys:
+            gains = model.scale_long_term.gain, model.scale_short_term.gain
+            intents = [unit(x) * g.detach().double().numpy() for x, g in zip(intents, gains)]
+        if "candidate_log_probs" in keys:
+            own = model.codes[batch["item_id"][row : row + 1]]
+            with torch.no_grad():
+                chances = level_log_probs(model.intent, encoded, own)[0].double().numpy()
+            intents.append(chances + np.log(model.intent.level_sizes))
+        joined = keys.get("intent_scale", 0.1) * np.concatenate(intents)
+        joined = np.concatenate([joined, fields[row].flatten()])
         expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
     np.testing.assert_allclose(logits.numpy(), expected, atol=2e-4, rtol=2e-4)
     assert np.std(expected) > 0.1 and (lengths > 1).any()
@@ -447,6 +494,9 @@ def test_empty_histories_one_user_and_fewer_items_than_beams_work(tmp_path):
         {"mu": -1},
         {"eta": "high"},
         {"dropout_prob": 1.0},
+        {"cohorts": "path"},
+        {"cohort_fusion": "sum"},
+        {"candidate_log_probs": "detached", "mu": 0},
     ],
     ids=str,
 )
