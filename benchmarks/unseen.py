@@ -1,0 +1,252 @@
+"""AUC on rows about users and items that training has not seen, by what stands in for them.
+
+    python benchmarks/unseen.py [--dataset=ml-100k] [--models=DeepFM,DIN,GenCI] [--epochs=30]
+        [--seeds=3] [--output=benchmarks/results/unseen] [--key=value ...]
+
+A tenth of the users and a tenth of the items, drawn by the seed, are hidden: their rows are in none
+of the atomic files that the models train on, nor are the hidden items and users themselves. Half of
+the hidden ones are for validation, by which the default of `Ranker` is chosen, half for the test.
+Then the run is served: hidden users with their true features and, for each row, their own earlier
+clicks; hidden items by `Ranker.with_items`, with their texts and features. Stand-ins are compared on
+the same rows: for a user's own embedding the padding's, the mean of trained users and one drawn at
+random; for an item's the same, and the mean of its cohorts. A random one is drawn normally with the
+trained rows' mean and standard deviation in each dimension. Rows about other users and items, of the
+same run, stand in the last column.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import roc_auc_score
+
+from recbole_genci import Ranker, run
+from recbole_genci.config import Config, parse_argv
+from recbole_genci.data.prepared import prepare_parts
+from recbole_genci.report import markdown_table
+from recbole_genci.serving import unseen
+from recbole_genci.serving.tables import read_table
+from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.files import write_text
+
+HIDDEN = 0.1
+CHOICES = {
+    "users": ("padding", "mean", "random"),
+    "items": ("padding", "mean", "cohorts", "random"),
+}
+_OWN = {"dataset": "ml-100k", "models": "DeepFM,DIN,GenCI", "seeds": 1, "output": None}
+
+
+def hide(config: Config, seed: int, folder: Path) -> dict[str, pd.DataFrame]:
+    """Write the dataset without hidden users and items; return what was left out.
+
+    Returns:
+        rows about hidden users or items with a column ``label`` and the history of their users
+        before them (``item_id_list``), and the hidden users' and items' lines.
+    """
+    uid, iid, label = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["LABEL_FIELD"]
+    name, source = config["dataset"], Path(config["data_path"])
+    part = prepare_parts(config)
+    frames = []
+    for each in part:
+        feat = each.inter_feat
+        frames.append(
+            pd.DataFrame(
+                {
+                    uid: each.field2id_token[uid][feat[uid].numpy()],
+                    iid: each.field2id_token[iid][feat[iid].numpy()],
+                    "time": each.rank_times[feat[":time_rank"].numpy()],
+                    label: feat[label].numpy().astype(int),
+                    "number": feat[":row_number"].numpy(),
+                }
+            )
+        )
+    rows = pd.concat(frames).sort_values(["time", "number"], kind="stable", ignore_index=True)
+    rng = np.random.default_rng(seed)
+    hidden = {}
+    for field in (uid, iid):
+        names = np.sort(rows[field].unique())
+        drawn = rng.choice(names, max(2, int(HIDDEN * len(names))), replace=False)
+        hidden[field] = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
+    target = folder / name
+    target.mkdir(parents=True)
+    for ending, fields in (("inter", (uid, iid)), ("user", (uid,)), ("item", (iid,))):
+        file = source / f"{name}.{ending}"
+        if file.is_file():
+            lines = read_table(file, config)
+            kept = np.ones(len(lines), dtype=bool)
+            for field in fields:
+                kept &= ~lines[field].isin(np.concatenate(hidden[field])).to_numpy()
+            header = read_header(file, config["field_separator"], config["encoding"] or "utf-8")
+            lines[kept].rename(columns={f: f"{f}:{kind}" for f, kind in header.items()}).to_csv(
+                target / file.name, sep="\t", index=False
+            )
+            lines[~kept].to_csv(folder / f"hidden.{ending}.csv", index=False)
+    rows[f"{iid}_list"] = histories(rows, uid, iid, label)
+    return {
+        "users valid": rows[rows[uid].isin(hidden[uid][0]) & ~_among(rows[iid], hidden[iid])],
+        "users test": rows[rows[uid].isin(hidden[uid][1]) & ~_among(rows[iid], hidden[iid])],
+        "items valid": rows[rows[iid].isin(hidden[iid][0]) & ~_among(rows[uid], hidden[uid])],
+        "items test": rows[rows[iid].isin(hidden[iid][1]) & ~_among(rows[uid], hidden[uid])],
+    }
+
+
+def _among(column: pd.Series, hidden: tuple[np.ndarray, np.ndarray]) -> pd.Series:
+    return column.isin(np.concatenate(hidden))
+
+
+def histories(rows: pd.DataFrame, uid: str, iid: str, label: str) -> pd.Series:
+    """Each row's history: its user's clicks with a time strictly earlier than the row's."""
+    found = pd.Series(index=rows.index, dtype=object)
+    for _, own in rows.groupby(uid, sort=False):
+        clicks = own[own[label] == 1]
+        ends = np.searchsorted(clicks["time"].to_numpy(), own["time"].to_numpy(), side="left")
+        names = clicks[iid].tolist()
+        for index, end in zip(own.index, ends):
+            found[index] = names[:end]
+    return found
+
+
+def random_rows(rows: torch.Tensor, trained: torch.Tensor, count: int) -> torch.Tensor:
+    """Embeddings ``[J, d]`` drawn with the mean and deviation of the trained ones."""
+    known = rows[trained]
+    drawn = torch.randn(count, rows.shape[1], generator=torch.Generator().manual_seed(0))
+    return known.mean(0) + drawn * known.std(0)
+
+
+def auc_of(ranker: Ranker, rows: pd.DataFrame, users: pd.DataFrame | None = None) -> float:
+    scores = ranker.score_rows(rows, user_features=users)
+    return float(roc_auc_score(rows[ranker.run.parts[0].label_field], scores))
+
+
+def random_users(ranker: Ranker, rows: pd.DataFrame, users: pd.DataFrame | None) -> float:
+    """AUC if the padding of users is drawn at random, the mean of five draws."""
+    return float(np.mean([_random_users(ranker, rows, users, draw) for draw in range(5)]))
+
+
+def _random_users(
+    ranker: Ranker, rows: pd.DataFrame, users: pd.DataFrame | None, draw: int
+) -> float:
+    original = unseen.with_mean_of
+
+    def drawn(model, tables, field, trained):
+        changed = {}
+        for name, segments in tables.items():
+            for segment in segments:
+                if segment.field == field:
+                    values = changed.get(name, model.get_parameter(name).detach().clone())
+                    own = values[segment.rows]
+                    torch.manual_seed(draw)
+                    own[0] = own[trained].mean(0) + torch.randn(own.shape[1]) * own[trained].std(0)
+                    changed[name] = values
+        return unseen.twin(model, changed)
+
+    from recbole_genci.serving import scorer
+
+    scorer.with_mean_of = drawn
+    try:
+        return auc_of(Ranker(ranker.run, unseen="mean"), rows, users)
+    finally:
+        scorer.with_mean_of = original
+
+
+def random_items(ranker: Ranker, items: pd.DataFrame, rows: pd.DataFrame) -> float:
+    """AUC if each new item's embedding is drawn at random."""
+    from recbole_genci.serving import new_items
+
+    original = new_items.stand_ins
+    new_items.stand_ins = lambda rows, how, trained, count, codes: random_rows(rows, trained, count)
+    try:
+        return auc_of(ranker.with_items(items, "mean"), rows)
+    finally:
+        new_items.stand_ins = original
+
+
+def measured(model: str, dataset: str, seed: int, keys: dict) -> list[dict]:
+    """One model, one seed: a line for each part, kind of row and stand-in."""
+    folder = Path(tempfile.mkdtemp(prefix="unseen-"))
+    lines = []
+    try:
+        hidden = hide(Config("DeepFM", dataset), seed, folder)
+        own = {"data_path": str(folder), "semantic_id_dir": str(folder / "ids"), "seed": seed}
+        own |= {"text_encoder": "lsa"} if model == "GenCI" else {}  # with its tokenizer
+        own |= {name: str(folder / name) for name in ("checkpoint_dir", "results_dir")}
+        (result,) = run(model, dataset, config_dict=keys | own)
+        ranker = Ranker(result.folder)
+        users = _frame(folder / "hidden.user.csv")
+        items = _frame(folder / "hidden.item.csv")
+        known = result["test"]["auc"]
+        for part in ("valid", "test"):
+            for kind, choices in CHOICES.items():
+                rows = hidden[f"{kind} {part}"]
+                for choice in choices:
+                    if kind == "users":
+                        value = (
+                            random_users(ranker, rows, users)
+                            if choice == "random"
+                            else auc_of(Ranker(ranker.run, unseen=choice), rows, users)
+                        )
+                    elif choice == "cohorts" and ranker.run.semantic_ids is None:
+                        continue
+                    elif choice == "random":
+                        value = random_items(ranker, items, rows)
+                    else:
+                        value = auc_of(ranker.with_items(items, choice), rows)
+                    lines.append(
+                        {
+                            "model": model,
+                            "seed": seed,
+                            "part": part,
+                            "rows about": kind,
+                            "stand-in": choice,
+                            "AUC": value,
+                            "rows": len(rows),
+                            "known AUC": known,
+                        }
+                    )
+    finally:
+        shutil.rmtree(folder)
+    return lines
+
+
+def _frame(file: Path) -> pd.DataFrame | None:
+    return pd.read_csv(file, dtype=str, keep_default_na=False) if file.is_file() else None
+
+
+def table(lines: list[dict]) -> str:
+    """Mean AUC over the seeds as a Markdown table; a line for each model and kind of row."""
+    frame = pd.DataFrame(lines)
+    groups = frame.groupby(["rows about", "part", "model"], sort=False)
+    rows = []
+    for (kind, part, model), own in groups:
+        means = own.groupby("stand-in")["AUC"].mean()
+        cells = [f"{means[c]:.4f}" if c in means else "-" for c in CHOICES["items"]]
+        rows.append([kind, part, model, *cells, f"{own['known AUC'].mean():.4f}"])
+    heads = ["rows about unseen", "part", "model", *CHOICES["items"], "test rows of known ones"]
+    return markdown_table(heads, rows)
+
+
+def main(argv: list[str]) -> None:
+    words = parse_argv(argv)
+    own = {name: words.pop(name, default) for name, default in _OWN.items()}
+    lines = []
+    for seed in range(2020, 2020 + int(own["seeds"])):
+        for model in str(own["models"]).split(","):
+            lines += measured(model, own["dataset"], seed, words)
+            print(table(lines), flush=True)
+    if own["output"]:
+        folder = Path(own["output"])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "lines.json", json.dumps(lines, indent=1) + "\n")
+        write_text(folder / "table.md", table(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
