@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -68,7 +67,7 @@ def main(argv: Sequence[str]) -> Work:
 
 
 def _prepared(values: dict) -> Work:
-    from recbole_genci.serving.prediction import check_rows
+    from recbole_genci.serving.prediction import check_rows, predict_file
     from recbole_genci.serving.ranker import UNSEEN_USERS, Ranker
     from recbole_genci.serving.tables import ROWS_AT_ONCE, check_output, read_table
     from recbole_genci.utils.logs import start_console
@@ -91,15 +90,13 @@ def _prepared(values: dict) -> Work:
         ranker = ranker.with_items(values["items"])
     users = read_table(Path(values["users"]), ranker.run.config) if "users" in values else None
     rows = check_rows(ranker, file, users, size)
-    return functools.partial(_predict, ranker, file, output, users, size, rows)
 
+    def predict() -> int:
+        metrics = predict_file(ranker, file, output, users, size)
+        print(f"{rows} scores in {output}" + (f": {json.dumps(metrics)}" if metrics else ""))
+        return 0
 
-def _predict(ranker, file, output, users, size, rows) -> int:  # noqa: ANN001
-    from recbole_genci.serving.prediction import predict_file
-
-    metrics = predict_file(ranker, file, output, users, size)
-    print(f"{rows} scores in {output}" + (f": {json.dumps(metrics)}" if metrics else ""))
-    return 0
+    return predict
 
 
 if __name__ == "__main__":

@@ -58,8 +58,12 @@ class FeatureReader:
             self._vocabularies[field] = pd.Index(tokens[1:], dtype=object)
         try:
             codes, found = pd.factorize(pd.Series(names))
-        except TypeError as error:  # a list, which cannot be looked up
-            raise ValueError(f"{field}: {shortened(names)} holds what is no name.") from error
+        except TypeError as error:  # a list, for example, which cannot be looked up
+            wrong = next(name for name in names if not isinstance(name, Hashable))
+            raise ValueError(
+                f"{field}: {shortened(wrong)} is no name. Names are strings, as in the atomic "
+                "files."
+            ) from error
         written = as_names(pd.Series(found), field)
         ids = self._vocabularies[field].get_indexer(pd.Index(written, dtype=object)) + 1
         ids = np.where(written == "", 0, np.where(ids == 0, -1, ids))
@@ -123,17 +127,19 @@ class FeatureReader:
             column = torch.from_numpy(numbers.astype(np.float32))
             column = torch.where(missing, self._mean(field), column) if missing.any() else column
             return self._paired(field, column)
+        return self._sequences(field, cells, where)
+
+    def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
         entries, lengths = entries_of(cells, self.config["seq_separator"])
-        if kind == FeatureType.TOKEN_SEQ:
+        if self.whole.field2type[field] == FeatureType.TOKEN_SEQ:
             ids = self.ids(field, entries)
             self._count(field, pd.Series(entries, dtype=object), ids < 0)
             row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
             lengths = np.bincount(row, minlength=len(lengths))
             values = torch.from_numpy(ids[ids > 0])
         else:
-            numbers = self._scaled(
-                field, numbers_of(pd.Series(entries, dtype=object), where), where
-            )
+            numbers = numbers_of(pd.Series(entries, dtype=object), where)
+            numbers = self._scaled(field, numbers, where)
             values = self._paired(field, torch.from_numpy(numbers.astype(np.float32)))
         column = Ragged.of_lengths(values, torch.from_numpy(lengths))
         limit = self.whole.field2seqlen[field]  # in training longer cells were cut, too

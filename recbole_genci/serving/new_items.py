@@ -33,6 +33,7 @@ from recbole_genci.serving.unseen import (
 )
 from recbole_genci.tokenizer.artifact.append import with_items as coded_items
 from recbole_genci.tokenizer.artifact.frozen import Artifact
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import ItemTable
 from recbole_genci.utils.validation import PAD_TOKEN, shortened
 
@@ -200,7 +201,11 @@ def _item_features(run: SavedRun, frame: pd.DataFrame) -> Table | None:
 
 
 def _model(
-    run: SavedRun, parts: Sequence[CTRDataset], semantic_ids: object, count: int, how: str
+    run: SavedRun,
+    parts: Sequence[CTRDataset],
+    semantic_ids: SemanticIDs | None,
+    count: int,
+    how: str,
 ) -> AbstractRecommender:
     """The run's model, made anew for the larger catalogue."""
     before = create_loader(run.config, run.parts[0], run.semantic_ids, "test").dataset

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,8 @@ from recbole_genci.data.history import History
 from recbole_genci.data.table import Table, rows_of
 from recbole_genci.serving.features import FeatureReader, as_names, listed
 
-Histories = Mapping[str, Sequence[str]]
-UserFeatures = Mapping[str, Mapping[str, object]] | pd.DataFrame
+Histories: TypeAlias = Mapping[str, Sequence[str]]
+UserFeatures: TypeAlias = Mapping[str, Mapping[str, object]] | pd.DataFrame
 
 
 @dataclass(frozen=True)

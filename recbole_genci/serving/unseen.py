@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -68,7 +68,7 @@ def embedding_segments(
     return found
 
 
-def _tables(module: nn.Module) -> Iterator[tuple[str, list[str]]]:
+def _tables(module: Any) -> Iterator[tuple[str, list[str]]]:
     """Names of the embeddings within a layer of RecBole, and the fields of each."""
     own = vars(module)
     names, sequences = own.get("token_field_names"), own.get("token_seq_field_names")
@@ -123,7 +123,7 @@ def with_mean_of(
         tables: those of the model (`embedding_segments`).
         trained: ``[V]`` bool, the ids with rows in training.
     """
-    changed = {}
+    changed: dict[str, Tensor] = {}
     for name, segments in tables.items():
         for segment in segments:
             if segment.field == field:
@@ -134,7 +134,7 @@ def with_mean_of(
     return twin(model, changed)
 
 
-def layers_with_user_features(model: nn.Module) -> list[nn.Module]:
+def layers_with_user_features(model: nn.Module) -> list[ContextSeqEmbAbstractLayer]:
     """The layers that look up users' features themselves: DIN's and DIEN's."""
     return [
         module
