@@ -1,17 +1,17 @@
 """AUC on rows about users and items that training has not seen, by what stands in for them.
 
-    python benchmarks/unseen.py [--dataset=ml-100k] [--models=DeepFM,DIN,GenCI] [--epochs=30]
-        [--seeds=3] [--output=benchmarks/results/unseen] [--key=value ...]
+    python benchmarks/unseen.py [--dataset=ml-100k] [--models=DeepFM,DIN,GenCI] [--seeds=3]
+        [--output=benchmarks/results/unseen] [--key=value ...]
 
-A tenth of the users and a tenth of the items, drawn by the seed, are hidden: their rows are in none
-of the atomic files that the models train on, nor are the hidden items and users themselves. Half of
-the hidden ones are for validation, by which the default of `Ranker` is chosen, half for the test.
-Then the run is served: hidden users with their true features and, for each row, their own earlier
-clicks; hidden items by `Ranker.with_items`, with their texts and features. Stand-ins are compared on
-the same rows: for a user's own embedding the padding's, the mean of trained users and one drawn at
-random; for an item's the same, and the mean of its cohorts. A random one is drawn normally with the
-trained rows' mean and standard deviation in each dimension. Rows about other users and items, of the
-same run, stand in the last column.
+A tenth of the users and a tenth of the items, drawn by the seed, are hidden: neither they nor their
+rows are in the atomic files that the models train on. Half of them are for validation, by which the
+defaults of `Ranker` are chosen, half for the test. Then the run is served: hidden users with their
+features and, for each row, their own earlier clicks; hidden items by `Ranker.with_items`, with
+their texts and features. Stand-ins are compared on the same rows. For a user's own embedding they
+are the padding's, the mean of the trained users' and random ones; for an item's also the mean of
+its cohorts. Random ones are drawn normally with the mean and deviation of the trained embeddings.
+The last column is the run's own test AUC, on other rows, about users and items that it knows. GenCI
+makes semantic IDs of its own (lsa), as those that come with the package have no tokenizer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,13 @@ from recbole_genci import Ranker, run
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.report import markdown_table
-from recbole_genci.serving import unseen
 from recbole_genci.serving.tables import read_table
+from recbole_genci.serving.unseen import embedding_segments, field_sizes, trained_ids, twin
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import write_text
 
 HIDDEN = 0.1
+DRAWS = 5  # of random stand-ins, whose mean AUC is reported
 CHOICES = {
     "users": ("padding", "mean", "random"),
     "items": ("padding", "mean", "cohorts", "random"),
@@ -114,59 +116,48 @@ def histories(rows: pd.DataFrame, uid: str, iid: str, label: str) -> pd.Series:
     return found
 
 
-def random_rows(rows: torch.Tensor, trained: torch.Tensor, count: int) -> torch.Tensor:
-    """Embeddings ``[J, d]`` drawn with the mean and deviation of the trained ones."""
-    known = rows[trained]
-    drawn = torch.randn(count, rows.shape[1], generator=torch.Generator().manual_seed(0))
-    return known.mean(0) + drawn * known.std(0)
-
-
 def auc_of(ranker: Ranker, rows: pd.DataFrame, users: pd.DataFrame | None = None) -> float:
+    """AUC of the scores of rows."""
     scores = ranker.score_rows(rows, user_features=users)
     return float(roc_auc_score(rows[ranker.run.parts[0].label_field], scores))
 
 
-def random_users(ranker: Ranker, rows: pd.DataFrame, users: pd.DataFrame | None) -> float:
-    """AUC if the padding of users is drawn at random, the mean of five draws."""
-    return float(np.mean([_random_users(ranker, rows, users, draw) for draw in range(5)]))
+def drawn(ranker: Ranker, field: str, rows: slice, draw: int) -> Ranker:
+    """The ranker with random embeddings in some rows of a field's tables.
+
+    They are drawn normally, with mean and deviation of the trained rows in each dimension.
+    """
+    run, generator = ranker.run, torch.Generator().manual_seed(draw)
+    part = run.loader("train").dataset
+    trained, changed = trained_ids(part, field), {}
+    for name, segments in embedding_segments(run.model, field_sizes(part)).items():
+        for segment in segments:
+            if segment.field == field:
+                values = changed.get(name, run.model.get_parameter(name).detach().clone())
+                own = values[segment.rows]
+                known, shape = own[trained], own[rows].shape
+                own[rows] = known.mean(0) + torch.randn(shape, generator=generator) * known.std(0)
+                changed[name] = values
+    return Ranker(replace(run, model=twin(run.model, changed)), unseen="padding")
 
 
-def _random_users(
-    ranker: Ranker, rows: pd.DataFrame, users: pd.DataFrame | None, draw: int
-) -> float:
-    original = unseen.with_mean_of
-
-    def drawn(model, tables, field, trained):
-        changed = {}
-        for name, segments in tables.items():
-            for segment in segments:
-                if segment.field == field:
-                    values = changed.get(name, model.get_parameter(name).detach().clone())
-                    own = values[segment.rows]
-                    torch.manual_seed(draw)
-                    own[0] = own[trained].mean(0) + torch.randn(own.shape[1]) * own[trained].std(0)
-                    changed[name] = values
-        return unseen.twin(model, changed)
-
-    from recbole_genci.serving import scorer
-
-    scorer.with_mean_of = drawn
-    try:
-        return auc_of(Ranker(ranker.run, unseen="mean"), rows, users)
-    finally:
-        scorer.with_mean_of = original
+def auc_of_users(ranker: Ranker, choice: str, rows: pd.DataFrame, users: pd.DataFrame) -> float:
+    """AUC of rows about users that the run does not know."""
+    if choice != "random":
+        return auc_of(Ranker(ranker.run, unseen=choice), rows, users)
+    field = ranker.run.parts[0].uid_field
+    draws = [drawn(ranker, field, slice(0, 1), draw) for draw in range(DRAWS)]
+    return float(np.mean([auc_of(each, rows, users) for each in draws]))
 
 
-def random_items(ranker: Ranker, items: pd.DataFrame, rows: pd.DataFrame) -> float:
-    """AUC if each new item's embedding is drawn at random."""
-    from recbole_genci.serving import new_items
-
-    original = new_items.stand_ins
-    new_items.stand_ins = lambda rows, how, trained, count, codes: random_rows(rows, trained, count)
-    try:
-        return auc_of(ranker.with_items(items, "mean"), rows)
-    finally:
-        new_items.stand_ins = original
+def auc_of_items(ranker: Ranker, choice: str, rows: pd.DataFrame, items: pd.DataFrame) -> float:
+    """AUC of rows about items that the run does not know."""
+    if choice != "random":
+        return auc_of(ranker.with_items(items, choice), rows)
+    wider, part = ranker.with_items(items, "padding"), ranker.run.parts[0]
+    new = slice(part.item_num, None)
+    draws = [drawn(wider, part.iid_field, new, draw) for draw in range(DRAWS)]
+    return float(np.mean([auc_of(each, rows) for each in draws]))
 
 
 def measured(model: str, dataset: str, seed: int, keys: dict) -> list[dict]:
@@ -176,7 +167,7 @@ def measured(model: str, dataset: str, seed: int, keys: dict) -> list[dict]:
     try:
         hidden = hide(Config("DeepFM", dataset), seed, folder)
         own = {"data_path": str(folder), "semantic_id_dir": str(folder / "ids"), "seed": seed}
-        own |= {"text_encoder": "lsa"} if model == "GenCI" else {}  # with its tokenizer
+        own |= {"text_encoder": "lsa"} if model == "GenCI" else {}
         own |= {name: str(folder / name) for name in ("checkpoint_dir", "results_dir")}
         (result,) = run(model, dataset, config_dict=keys | own)
         ranker = Ranker(result.folder)
@@ -187,18 +178,13 @@ def measured(model: str, dataset: str, seed: int, keys: dict) -> list[dict]:
             for kind, choices in CHOICES.items():
                 rows = hidden[f"{kind} {part}"]
                 for choice in choices:
-                    if kind == "users":
-                        value = (
-                            random_users(ranker, rows, users)
-                            if choice == "random"
-                            else auc_of(Ranker(ranker.run, unseen=choice), rows, users)
-                        )
-                    elif choice == "cohorts" and ranker.run.semantic_ids is None:
+                    if choice == "cohorts" and ranker.run.semantic_ids is None:
                         continue
-                    elif choice == "random":
-                        value = random_items(ranker, items, rows)
-                    else:
-                        value = auc_of(ranker.with_items(items, choice), rows)
+                    value = (
+                        auc_of_users(ranker, choice, rows, users)
+                        if kind == "users"
+                        else auc_of_items(ranker, choice, rows, items)
+                    )
                     lines.append(
                         {
                             "model": model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,12 +58,12 @@ def chunks_of(
 
 
 def _parquet(file: Path, rows_at_once: int) -> Iterator[pd.DataFrame]:
-    parquet = _pyarrow(file, "parquet")
+    parquet = _pyarrow(file, ".parquet")
     try:
         with parquet.ParquetFile(file) as stored:
             for batch in stored.iter_batches(rows_at_once):
                 yield batch.to_pandas()
-    except (_pyarrow(file, "lib").ArrowException, OSError) as error:
+    except (_pyarrow(file, ".lib").ArrowException, OSError) as error:
         raise ValueError(f"{file} is no Parquet file, or damaged ({error}).") from error
 
 
@@ -114,7 +115,8 @@ class TableWriter:
     """
 
     def __init__(self, file: Path, suffix: str) -> None:
-        self._file, self._is_parquet, self._writer = file, suffix in _PARQUET, None
+        self._file, self._is_parquet = file, suffix in _PARQUET
+        self._writer: Any = None
         self._stream: Any = None if self._is_parquet else file.open("w", encoding="utf-8")
 
     def write(self, chunk: pd.DataFrame) -> None:
@@ -123,11 +125,11 @@ class TableWriter:
             if not self._is_parquet:
                 chunk.to_csv(self._stream, index=False, header=self._stream.tell() == 0)
                 return
-            arrow = _pyarrow(self._file, None)
+            arrow = _pyarrow(self._file)
             schema = self._writer and self._writer.schema
             table = arrow.Table.from_pandas(chunk, schema=schema, preserve_index=False)
             if self._writer is None:
-                parquet = _pyarrow(self._file, "parquet")
+                parquet = _pyarrow(self._file, ".parquet")
                 self._writer = parquet.ParquetWriter(self._file, table.schema)
             self._writer.write_table(table)
 
@@ -151,7 +153,7 @@ def check_output(file: Path) -> None:
             f"output: '{file}' ends with neither .parquet nor .csv, which are what can be written."
         )
     if file.suffix in _PARQUET:
-        _pyarrow(file, "parquet")
+        _pyarrow(file, ".parquet")
     if file.is_dir():
         raise ValueError(f"output: '{file}' is a folder; name a file.")
 
@@ -172,13 +174,10 @@ def written_table(file: Path) -> Iterator[TableWriter]:
         write_atomically(file, lambda path: temporary.replace(path))
 
 
-def _pyarrow(file: Path, part: str | None) -> ModuleType:
+def _pyarrow(file: Path, part: str = "") -> ModuleType:
     try:
-        import pyarrow
-        import pyarrow.lib
-        import pyarrow.parquet
+        return importlib.import_module(f"pyarrow{part}")
     except ImportError as error:
         raise ImportError(
             f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use .csv."
         ) from error
-    return getattr(pyarrow, part) if part else pyarrow
