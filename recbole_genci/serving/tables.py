@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from recbole_genci.config import Config
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec
-from recbole_genci.utils.files import naming, write_atomically
+from recbole_genci.utils.files import check_writable, naming, write_atomically
 
 ROWS_AT_ONCE = 2**17
 
@@ -74,21 +75,25 @@ def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFram
     options: dict[str, Any] = {} if is_csv else {"quoting": csv.QUOTE_NONE, "header": 0}
     try:
         refuse_nul(file, encoding)
+        is_plain = len(separator.encode()) == 1  # pandas takes others for regular expressions
         chunks = pd.read_csv(
             file,
-            sep=separator,
+            sep=separator if is_plain else re.escape(separator),
             names=names,
             dtype=object,
             encoding=codec(encoding),
             keep_default_na=False,
             na_values=[""],
             chunksize=rows_at_once,
-            index_col=False,
-            engine="c" if len(separator.encode()) == 1 else "python",
+            engine="c" if is_plain else "python",
             **options,
         )
         with chunks:
             for chunk in chunks:
+                if not isinstance(chunk.index, pd.RangeIndex):
+                    raise ValueError(
+                        f"{file} could not be read: its lines have more cells than its header."
+                    )
                 if not is_csv and chunk.iloc[:, -1].isna().any():
                     _refuse_ragged(file, len(chunk.columns), separator, encoding)
                 yield chunk.reset_index(drop=True)
@@ -156,6 +161,7 @@ def check_output(file: Path) -> None:
         _pyarrow(file, ".parquet")
     if file.is_dir():
         raise ValueError(f"output: '{file}' is a folder; name a file.")
+    check_writable(file.parent, "output")
 
 
 @contextmanager
@@ -176,6 +182,7 @@ def written_table(file: Path) -> Iterator[TableWriter]:
 
 def _pyarrow(file: Path, part: str = "") -> ModuleType:
     try:
+        importlib.import_module("pyarrow")
         return importlib.import_module(f"pyarrow{part}")
     except ImportError as error:
         raise ImportError(
