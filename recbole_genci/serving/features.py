@@ -173,7 +173,8 @@ class FeatureReader:
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:
         if is_unknown.any():
-            entry = self._unknown.setdefault(field, [0, cells.iloc[int(is_unknown.argmax())]])
+            first = str(cells.iloc[int(is_unknown.argmax())])
+            entry = self._unknown.setdefault(field, [0, first])
             entry[0] += int(is_unknown.sum())
 
     def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
