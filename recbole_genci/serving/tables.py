@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import re
 import tempfile
 from collections.abc import Iterator
@@ -59,12 +58,12 @@ def chunks_of(
 
 
 def _parquet(file: Path, rows_at_once: int) -> Iterator[pd.DataFrame]:
-    parquet = _pyarrow(file, ".parquet")
+    arrow = _pyarrow(file)
     try:
-        with parquet.ParquetFile(file) as stored:
+        with arrow.parquet.ParquetFile(file) as stored:
             for batch in stored.iter_batches(rows_at_once):
                 yield batch.to_pandas()
-    except (_pyarrow(file, ".lib").ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"{file} is no Parquet file, or damaged ({error}).") from error
 
 
@@ -134,8 +133,7 @@ class TableWriter:
             schema = self._writer and self._writer.schema
             table = arrow.Table.from_pandas(chunk, schema=schema, preserve_index=False)
             if self._writer is None:
-                parquet = _pyarrow(self._file, ".parquet")
-                self._writer = parquet.ParquetWriter(self._file, table.schema)
+                self._writer = arrow.parquet.ParquetWriter(self._file, table.schema)
             self._writer.write_table(table)
 
     def close(self) -> None:
@@ -158,7 +156,7 @@ def check_output(file: Path) -> None:
             f"output: '{file}' ends with neither .parquet nor .csv, which are what can be written."
         )
     if file.suffix in _PARQUET:
-        _pyarrow(file, ".parquet")
+        _pyarrow(file)
     if file.is_dir():
         raise ValueError(f"output: '{file}' is a folder; name a file.")
     check_writable(file.parent, "output")
@@ -180,11 +178,12 @@ def written_table(file: Path) -> Iterator[TableWriter]:
         write_atomically(file, lambda path: temporary.replace(path))
 
 
-def _pyarrow(file: Path, part: str = "") -> ModuleType:
+def _pyarrow(file: Path) -> ModuleType:
     try:
-        importlib.import_module("pyarrow")
-        return importlib.import_module(f"pyarrow{part}")
+        import pyarrow
+        import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
             f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use .csv."
         ) from error
+    return pyarrow
