@@ -164,12 +164,12 @@ class FeatureReader:
 
     def warn_of_unknown(self) -> None:
         """Log how many values were unknown since the last call."""
-        for field, (count, first) in self._unknown.items():
+        found, self._unknown = self._unknown, {}
+        for field, (count, first) in list(found.items()):  # other threads may be reading, too
             _logger.warning(
                 f"{count} values of '{field}' are unknown to this run, the first is {first!r}. "
                 "They count as missing."
             )
-        self._unknown = {}
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:
         if is_unknown.any():

@@ -152,7 +152,7 @@ class RequestReader:
             users, ids: ``[U]`` names and ids; 0 for users that the run does not know.
         """
         table = self.whole.user_feat
-        if frame is None or table is None:
+        if frame is None or table is None or not len(frame):
             return None, ids
         # The padding's row, 0, has what a missing feature is in training.
         base = rows_of_table(table, ids)
