@@ -228,7 +228,10 @@ class _StoredDataset(CTRDataset):
         self.num_time_ranks = self._facts["num_time_ranks"]
         times = self._tensors.get(_TIMES)
         self.rank_times = None if times is None else times.numpy()
-        self.scales = self._facts.get("scales")
+        scales = self._facts.get("scales")
+        self.scales = (
+            None if scales is None else {f: (low, high) for f, (low, high) in scales.items()}
+        )
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
 

@@ -58,7 +58,8 @@ class ModelContract:
             ``recbole_genci.evaluation.intents``.
         id_tables: embedding modules of the model's own, outside RecBole's layers, that have a row
             for each id of a field: ``{"towers.user": "user_id"}``. Read by
-            ``recbole_genci.serving`` for users and items that the run does not know.
+            ``recbole_genci.serving`` for users and items that the run does not know; without it
+            they read the padding's row.
     """
 
     reads_history = False
