@@ -92,7 +92,9 @@ def _prepared(values: dict) -> Work:
     rows = check_rows(ranker, file, users, size)
 
     def predict() -> int:
-        metrics = predict_file(ranker, file, output, users, size)
+        measured = predict_file(ranker, file, output, users, size)
+        # JSON has no NaN, which the AUC of rows of one class is.
+        metrics = {name: None if value != value else value for name, value in measured.items()}
         print(f"{rows} scores in {output}" + (f": {json.dumps(metrics)}" if metrics else ""))
         return 0
 

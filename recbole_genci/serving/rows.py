@@ -168,4 +168,5 @@ class RowReader:
                 f"'{field}' could be compared. Leave the column out, so that all clicks of a user "
                 f"count, give '{self.history_field}', or train the run anew."
             )
-        return np.searchsorted(known, times, side="left")
+        # Files of other kinds may round a fraction of a second to another last bit.
+        return np.searchsorted(known, times - 4 * np.spacing(np.abs(times)), side="left")

@@ -1,6 +1,7 @@
 """A user that the run does not know is scored from a history and features alone."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -161,6 +162,22 @@ def test_unknown_values_count_as_missing_and_are_counted(folders, caplog):
         found = ranker.score(["n"], user_features={"n": {"age": value}})
         np.testing.assert_array_equal(found, missing)
     assert "unknown" not in caplog.text
+
+
+def test_requests_at_the_same_time_do_not_disturb_each_other(folders):
+    ranker = Ranker(folders["DIN"])
+    ages = [str(age) for age in ranker.run.parts[0].field2id_token["age"][1:]]
+
+    def ask(number):
+        name, clicks = f"n{number}", ranker.items[number : number + 3].tolist()
+        features = {name: {"age": [*ages, "never"][number % (len(ages) + 1)]}}
+        return ranker.score([name, "u1"], histories={name: clicks}, user_features=features)
+
+    expected = [ask(number) for number in range(12)]
+    assert len({tuple(scores[0]) for scores in expected}) == 12
+    with ThreadPoolExecutor(6) as pool:
+        for found, alone in zip(pool.map(ask, [*range(12)] * 3), expected * 3):
+            np.testing.assert_array_equal(found, alone)
 
 
 def test_a_model_without_histories_says_so_once(folders, caplog):

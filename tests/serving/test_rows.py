@@ -222,6 +222,36 @@ def test_labels_are_optional_and_new_users_and_items_may_stand_in_a_file(made, t
     np.testing.assert_allclose(table["score"], expected, atol=1e-6)
 
 
+def test_rows_of_one_class_have_no_auc(made, tmp_path, capsys):
+    folders, rows, _ = made
+    own = of_part(load(folders["DeepFM"]), rows, 2)
+    own[own["label"] == "1"].to_csv(tmp_path / "rows.csv", index=False)
+    assert command(folders, "DeepFM", tmp_path, tmp_path / "rows.csv", "out.csv") == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
+    assert metrics["auc"] is None and metrics["logloss"] > 0
+
+
+def test_times_with_fractions_are_strictly_earlier(made):
+    folders, rows, _ = made
+    saved = load(folders["DIN"])
+    part = saved.parts[2]
+    own = of_part(saved, rows, 2)
+    shifted = [each.rank_times + 1 / 3 for each in saved.parts]
+    for each, times in zip(saved.parts, shifted):
+        each.rank_times = times
+    exact = own["timestamp"].astype(float) + 1 / 3
+    found = []
+    for times in (exact, np.nextafter(exact, np.inf), np.nextafter(exact, 0)):
+        reader = Ranker(saved).row_reader()
+        found.append(reader.read(own.assign(timestamp=times)))
+    for read in found:
+        np.testing.assert_array_equal(read.end - read.start, lengths_of(part))
+
+
+def lengths_of(part):
+    return (part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).numpy()
+
+
 def test_the_runs_threshold_makes_labels(tmp_path, capsys):
     rows = [[u, i, 3 + 2 * label, t] for u, i, label, t in tiny_rows(rows_per_user=40)]
     keys = write_dataset(tmp_path / "data", rows)
