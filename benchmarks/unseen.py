@@ -1,17 +1,18 @@
 """AUC on rows about users and items that training has not seen, by what stands in for them.
 
     python benchmarks/unseen.py [--dataset=ml-100k] [--models=DeepFM,DIN,GenCI] [--seeds=3]
-        [--output=benchmarks/results/unseen] [--key=value ...]
+        [--hidden=0.2] [--output=benchmarks/results/unseen] [--key=value ...]
 
-A tenth of the users and a tenth of the items, drawn by the seed, are hidden: neither they nor their
-rows are in the atomic files that the models train on. Half of them are for validation, by which the
-defaults of `Ranker` are chosen, half for the test. Then the run is served: hidden users with their
-features and, for each row, their own earlier clicks; hidden items by `Ranker.with_items`, with
-their texts and features. Stand-ins are compared on the same rows. For a user's own embedding they
-are the padding's, the mean of the trained users' and random ones; for an item's also the mean of
-its cohorts. Random ones are drawn normally with the mean and deviation of the trained embeddings.
-The last column is the run's own test AUC, on other rows, about users and items that it knows. GenCI
-makes semantic IDs of its own (lsa), as those that come with the package have no tokenizer.
+A share of the users and of the items (`--hidden`), drawn by the seed, is hidden: neither they nor
+their rows are in the atomic files that the models train on. Half of them are for validation, by
+which the defaults of `Ranker` are chosen, half for the test. Then the run is served: hidden users
+with their features and, for each row, their own earlier clicks; hidden items by
+`Ranker.with_items`, with their texts and features. Stand-ins are compared on the same rows. For a
+user's own embedding they are the padding's, the mean of the trained users' and random ones; for an
+item's also the mean of its cohorts. Random ones are drawn normally with the mean and deviation of
+the trained embeddings. The last column is the run's own test AUC, on other rows, about users and
+items that it knows. GenCI makes semantic IDs of its own (lsa), as those that come with the package
+have no tokenizer.
 """
 
 from __future__ import annotations
@@ -37,16 +38,21 @@ from recbole_genci.serving.unseen import embedding_segments, field_sizes, traine
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import write_text
 
-HIDDEN = 0.1
 DRAWS = 5  # of random stand-ins, whose mean AUC is reported
 CHOICES = {
     "users": ("padding", "mean", "random"),
     "items": ("padding", "mean", "cohorts", "random"),
 }
-_OWN = {"dataset": "ml-100k", "models": "DeepFM,DIN,GenCI", "seeds": 1, "output": None}
+_OWN = {
+    "dataset": "ml-100k",
+    "models": "DeepFM,DIN,GenCI",
+    "seeds": 1,
+    "hidden": 0.2,
+    "output": None,
+}
 
 
-def hide(config: Config, seed: int, folder: Path) -> dict[str, pd.DataFrame]:
+def hide(config: Config, seed: int, folder: Path, share: float) -> dict[str, pd.DataFrame]:
     """Write the dataset without hidden users and items; return what was left out.
 
     Returns:
@@ -75,7 +81,7 @@ def hide(config: Config, seed: int, folder: Path) -> dict[str, pd.DataFrame]:
     hidden = {}
     for field in (uid, iid):
         names = np.sort(rows[field].unique())
-        drawn = rng.choice(names, max(2, int(HIDDEN * len(names))), replace=False)
+        drawn = rng.choice(names, max(2, int(share * len(names))), replace=False)
         hidden[field] = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
     target = folder / name
     target.mkdir(parents=True)
@@ -160,12 +166,12 @@ def auc_of_items(ranker: Ranker, choice: str, rows: pd.DataFrame, items: pd.Data
     return float(np.mean([auc_of(each, rows) for each in draws]))
 
 
-def measured(model: str, dataset: str, seed: int, keys: dict) -> list[dict]:
+def measured(model: str, dataset: str, seed: int, share: float, keys: dict) -> list[dict]:
     """One model, one seed: a line for each part, kind of row and stand-in."""
     folder = Path(tempfile.mkdtemp(prefix="unseen-"))
     lines = []
     try:
-        hidden = hide(Config("DeepFM", dataset), seed, folder)
+        hidden = hide(Config("DeepFM", dataset), seed, folder, share)
         own = {"data_path": str(folder), "semantic_id_dir": str(folder / "ids"), "seed": seed}
         own |= {"text_encoder": "lsa"} if model == "GenCI" else {}
         own |= {name: str(folder / name) for name in ("checkpoint_dir", "results_dir")}
@@ -225,7 +231,7 @@ def main(argv: list[str]) -> None:
     lines = []
     for seed in range(2020, 2020 + int(own["seeds"])):
         for model in str(own["models"]).split(","):
-            lines += measured(model, own["dataset"], seed, words)
+            lines += measured(model, own["dataset"], seed, float(own["hidden"]), words)
             print(table(lines), flush=True)
     if own["output"]:
         folder = Path(own["output"])
