@@ -1,5 +1,5 @@
-"""GenCI's training and inference time against RecBole's unmodified DIN and DIEN, as ratios measured
-in one process.
+"""GenCI's training and inference time against RecBole's unmodified DIN and DIEN, DeepFM, and the
+arithmetic, as ratios measured in one process.
 
     python benchmarks/genci_speed.py --dataset=ml-1m --data_path=<folder>
         --text_encoder=lsa \\
@@ -10,9 +10,10 @@ steps for all of them, so that the time of a step, batch assembly included, is a
 cases take turns, a few steps and one pass over the test split in each round; reported are medians
 over the rounds. Models are not trained beyond the timed steps. On a CPU a profile says where
 GenCI's training steps spend their time. Operations are counted: a GPU spends its time launching
-them. The encoder (Eq. 4) is timed alone, beside transformers' T5 of the same sizes. Run it on a
-quiet machine; only the ratios carry over to another one. `--rounds=5 --steps=10` are this script's
-own.
+them. So is the arithmetic of a prediction (products of matrices), beside what a product of two
+1,024 x 1,024 matrices reaches, the limit of any implementation. The encoder (Eq. 4) is timed alone,
+beside transformers' T5 of the same sizes. Run it on a quiet machine; only the ratios carry over to
+another one. `--rounds=5 --steps=10` are this script's own.
 """
 
 import sys
@@ -20,7 +21,18 @@ import time
 
 import pandas as pd
 import torch
-from timed_case import INFERENCE, TRAINING, TimedCase, medians, operations, shares, synchronize
+from timed_case import (
+    INFERENCE,
+    TRAINING,
+    TimedCase,
+    assembly,
+    flops_a_row,
+    medians,
+    operations,
+    peak_flops,
+    shares,
+    synchronize,
+)
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
@@ -32,25 +44,32 @@ from recbole_genci.model.genci.intent import IntentGenerator
 with compat.anomaly_detection_as_it_was():  # which would slow all of them
     from recbole.model.sequential_recommender import DIEN, DIN
 
+ITEM = {
+    "history_tokens": "item",
+    "group_rows_by_history": True,
+    "history_attention": "bidirectional",
+}
+CODE = ITEM | {"history_tokens": "code"}
+CAUSAL = {"history_attention": "causal"}
 # Case: the model whose configuration it takes, the class, and what differs from it.
 CASES = {
     "DIN": ("DIN", DIN, {}),
-    "DIEN": ("DIEN", DIEN, {}),
-    "GenCI, item tokens": (
-        "GenCI",
+    "DIN, attention [64] with Dice": (
+        "DIN",
         None,
-        {"history_tokens": "item", "group_rows_by_history": True},
+        {"attention_mlp_hidden_size": [64], "attention_activation": "dice"},
     ),
+    "DIEN": ("DIEN", DIEN, {}),
+    "DeepFM": ("DeepFM", None, {}),
+    "GenCI, item tokens": ("GenCI", None, ITEM),
     "GenCI, item tokens, rows shuffled one by one": (
         "GenCI",
         None,
-        {"history_tokens": "item", "group_rows_by_history": False},
+        ITEM | {"group_rows_by_history": False},
     ),
-    "GenCI, code tokens": (
-        "GenCI",
-        None,
-        {"history_tokens": "code", "group_rows_by_history": True},
-    ),
+    "GenCI, item tokens, causal": ("GenCI", None, ITEM | CAUSAL),
+    "GenCI, code tokens": ("GenCI", None, CODE),
+    "GenCI, code tokens, causal": ("GenCI", None, CODE | CAUSAL),
 }
 
 
@@ -66,6 +85,14 @@ def measure_models(
     }
     counts = pd.DataFrame({label: operations(case) for label, case in cases.items()}).T
     seconds = medians(cases, rounds, steps).join(counts.add_suffix(", operations"))
+    rows = len(plan.parts[2])
+    peak = peak_flops(next(iter(cases.values())).device)
+    seconds["MFLOP a row, inference"] = [flops_a_row(case) / 1e6 for case in cases.values()]
+    seconds["share of peak"] = (
+        seconds["MFLOP a row, inference"] * 1e6 * rows / seconds[INFERENCE] / peak
+    )
+    each = cases.values()
+    seconds["assembly of 4,096 rows, ms"] = [assembly(case, 4096) * 1e3 for case in each]
     if next(iter(cases.values())).device.type != "cpu":
         return seconds, None
     return seconds, pd.DataFrame(
@@ -141,9 +168,11 @@ def main(argv: list[str]) -> None:
         rest.append(
             f"--eval_batch_size={Config('GenCI', words['dataset'], argv=rest)['train_batch_size']}"
         )
-    plan = prepare_from_argv(["--model=GenCI,DIN,DIEN", f"--dataset={words['dataset']}", *rest])
+    plan = prepare_from_argv(
+        ["--model=GenCI,DIN,DIEN,DeepFM", f"--dataset={words['dataset']}", *rest]
+    )
     table, profile = measure_models(plan, words["dataset"], rest, rounds, steps)
-    for reference in ("DIN", "DIEN"):
+    for reference in ("DIN", "DIEN", "DeepFM"):
         for what in (TRAINING, INFERENCE):
             table[f"{what} / {reference}'s"] = table[what] / table.loc[reference, what]
     config = plan.configs["GenCI"]

@@ -9,15 +9,17 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from itertools import islice
 from unittest.mock import patch
 
 import pandas as pd
 import torch
 from recbole.utils import init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model.genci import intent, t5
+from recbole_genci.model.genci import intent, memory, numerics
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
@@ -97,7 +99,7 @@ def operations(case: TimedCase) -> dict[str, int]:
     """
     batch, found = next(iter(case.train)).to(case.device), {}
     with contextlib.ExitStack() as stack:
-        for module in (t5, intent):
+        for module in (numerics, intent, memory):
             stack.enter_context(patch.object(module, "on_cpu", lambda x: False))
         case.model.train()
         with _Counter() as counter:
@@ -108,6 +110,39 @@ def operations(case: TimedCase) -> dict[str, int]:
         with torch.no_grad(), _Counter() as counter:
             case.model.predict(batch)
         return found | {INFERENCE: counter.operations}
+
+
+def flops_a_row(case: TimedCase) -> float:
+    """Floating-point operations of predicting one row of the test split, in matrix products."""
+    batches = [batch for batch, *_ in islice(case.test, 4)]
+    case.model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for batch in batches:
+            case.model.predict(batch.to(case.device))
+    return counter.get_total_flops() / sum(map(len, batches))
+
+
+def peak_flops(device: torch.device) -> float:
+    """Floating-point operations a second of a product of two 1,024 x 1,024 matrices; best of 20."""
+    x, times = torch.randn(1024, 1024, device=device), []
+    for _ in range(20):
+        start = time.perf_counter()
+        x @ x
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * 1024**3 / min(times)
+
+
+def assembly(case: TimedCase, rows: int) -> float:
+    """Seconds until a batch of test rows is on the device; median of 20."""
+    part, times = case.test.dataset, []
+    for start in range(0, 20 * rows, rows):
+        index = torch.arange(start, start + rows) % len(part)
+        begin = time.perf_counter()
+        part[index].to(case.device)
+        synchronize(case.device)
+        times.append(time.perf_counter() - begin)
+    return float(pd.Series(times).median())
 
 
 _KINDS = {

@@ -14,6 +14,7 @@ MODELS = [*(line.model for line in definition.read("compare").variants), "AFN"] 
 CASES = [(name, {}) for name in MODELS] + [
     ("GenCI", {"history_tokens": "code"}),
     ("GenCI", {"history_labels": "all"}),
+    ("GenCI", {"history_attention": "causal", "segment_clicks": 3}),
 ]
 READ_HISTORIES = ("DIN", "DIEN", "GenCI", "MIRRN")
 every_model = pytest.mark.parametrize(

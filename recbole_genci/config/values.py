@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from recbole_genci.config.keys import Key
 from recbole_genci.config.kind import Kind
+from recbole_genci.model.batch_columns import BATCH_COLUMNS
 from recbole_genci.utils.validation import check_names, is_number, is_whole, nearest
 
 #: Keys that RecBole lists but never reads, and what to use instead.
@@ -96,9 +97,7 @@ def _check_names(final: Mapping) -> None:
     history = final["ITEM_ID_FIELD"] + final["LIST_SUFFIX"]
     named = {
         **{final[key]: key for key in _COLUMNS},
-        "semantic_ids": "",
-        "history_semantic_ids": "",
-        "history_number": "",
+        **dict.fromkeys(BATCH_COLUMNS, ""),
     }
     attached = {
         "LIST_SUFFIX": history,

@@ -1,4 +1,4 @@
-"""Names of columns that this package adds to rows and batches."""
+"""Names of columns that this package adds to rows."""
 
 # Columns of inter_feat that only datasets read. They are not registered as fields, because
 # RecBole's context models would use them as features (abstract_recommender.py:227). Their names
@@ -9,11 +9,6 @@ ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END = (
     ":history_start",
     ":history_end",
 )
-OWN_COLUMNS = (ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END)  # int32
-
-# Columns that are added to a batch for models that read semantic IDs.
-SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER = (
-    "semantic_ids",
-    "history_semantic_ids",
-    "history_number",
-)
+# The first of all clicks of a row's user; only a view of a model that reads segments has it.
+HISTORY_FIRST = ":history_first"
+OWN_COLUMNS = (ROW_NUMBER, TIME_RANK, HISTORY_START, HISTORY_END, HISTORY_FIRST)  # int32

@@ -18,18 +18,17 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
+from recbole_genci.data.batches import RowBatch, Tables
 from recbole_genci.data.column_names import (
     HISTORY_END,
-    HISTORY_NUMBER,
-    HISTORY_SEMANTIC_IDS,
+    HISTORY_FIRST,
     HISTORY_START,
     ROW_NUMBER,
-    SEMANTIC_IDS,
     TIME_RANK,
 )
 from recbole_genci.data.history import build_history
 from recbole_genci.data.splitting import OrderedDataset
-from recbole_genci.utils.ragged import Ragged
+from recbole_genci.data.table import Table
 
 
 class CTRDataset(OrderedDataset):
@@ -46,7 +45,8 @@ class CTRDataset(OrderedDataset):
     def __init__(self, config: Config) -> None:
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
-        self.least_width = 0
+        self.least_width, self.segment_clicks = 0, 1
+        self._tables: dict[torch.device, Tables] = {}
         super().__init__(config)
 
     def build(self) -> list[CTRDataset]:
@@ -124,22 +124,28 @@ class CTRDataset(OrderedDataset):
                 ``reads_semantic_ids``; row 0, the padding, is -1.
         """
         part = copy.copy(self)
-        part.config = config
+        part.config, part._tables = config, {}
         model = config.model_class
         flattens = config["flatten_history"] and issubclass(model, ContextRecommender)
         if flattens:
             part._add_clicked_items()
+        distinct = model.reads_distinct_histories
+        columns = model.reads_semantic_ids and not distinct
         reads = {
-            "history": (
-                model.reads_history or model.reads_negatives or model.reads_semantic_ids or flattens
-            ),
+            "history": model.reads_history or model.reads_negatives or columns or flattens,
             "negatives": model.reads_negatives,
-            "semantic_ids": model.reads_semantic_ids,
+            "codes": columns,
+            "distinct": distinct,
         }
         part.attached = frozenset(name for name, is_read in reads.items() if is_read)
         cap = config["MAX_ITEM_LIST_LENGTH"]
         part.least_width = cap if model.fixed_history_width else min(2, cap)
         part.semantic_ids = torch.as_tensor(semantic_ids) if model.reads_semantic_ids else None
+        part.segment_clicks = model.segment_clicks(config) if distinct else 1
+        if part.segment_clicks > 1 and HISTORY_FIRST not in part.inter_feat:
+            first = self.history.first_clicks(part.inter_feat[self.uid_field].numpy())
+            column = torch.from_numpy(first.astype(np.int32))
+            part.inter_feat = Table(part.inter_feat.interaction | {HISTORY_FIRST: column})
         return part
 
     def _add_clicked_items(self) -> None:
@@ -153,65 +159,25 @@ class CTRDataset(OrderedDataset):
             name: self.field2id_token[self.iid_field],
         }
 
-    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
-        index = (
+    def __getitem__(self, index: Any, join: bool = True) -> RowBatch:
+        rows = (
             torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(index)
         )
-        columns = {
-            name: column.index_select(0, index)
-            for name, column in self.inter_feat.interaction.items()
-        }
-        start, end = (columns.pop(name, None) for name in (HISTORY_START, HISTORY_END))
-        for name in (TIME_RANK, ROW_NUMBER):
-            columns.pop(name, None)
-        if join:
-            for feat, field in ((self.user_feat, self.uid_field), (self.item_feat, self.iid_field)):
-                if feat is not None:
-                    columns |= {
-                        name: column.index_select(0, columns[field])
-                        for name, column in feat.interaction.items()
-                    }
-        columns = {
-            name: column.padded() if isinstance(column, Ragged) else column
-            for name, column in columns.items()
-        }
-        if "history" in self.attached:
-            columns |= self._attach(columns[self.iid_field], start, end)
-        return Interaction(columns)
+        return RowBatch(self, rows, join)
 
-    def _attach(
-        self, items: torch.Tensor, start: torch.Tensor, end: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """The history columns of a batch, under RecBole's names.
+    def tables(self, device: torch.device) -> Tables:
+        """What the rows are made of, on a device; one that is not the CPU keeps a copy."""
+        if device.type == "cpu":
+            return Tables.of(self)
+        if device not in self._tables:
+            self._tables[device] = Tables.of(self).to(device)
+        return self._tables[device]
 
-        H is the length of the batch's longest history, or ``MAX_ITEM_LIST_LENGTH`` for models that
-        set ``fixed_history_width``. The columns are ``item_id_list`` [B, H], ``item_length`` [B],
-        and ``neg_item_id_list`` [B, H] for models that read negatives. Models that read semantic
-        IDs also get ``semantic_ids`` [B, N] of the target, ``history_semantic_ids`` [B, H, N] (-1
-        on padding) and ``history_number`` [B]. Rows with the same number have the same history,
-        which a model encodes once; a longer history has a larger number.
-        """
-        width = max(self.least_width, int((end - start).max())) if len(start) else 0
-        name = self.iid_field + self.config["LIST_SUFFIX"]
-        history, length, negatives = self.history.gather(
-            start, end, width, "negatives" in self.attached
-        )
-        columns = {name: history, self.config["ITEM_LIST_LENGTH_FIELD"]: length}
-        if negatives is not None:
-            columns[self.config["NEG_PREFIX"] + name] = negatives
-            # DIEN packs sequences, which must not have length 0 (dien.py:212). With length 1 the
-            # position that it reads is padding.
-            columns[self.config["ITEM_LIST_LENGTH_FIELD"]] = length.clamp(min=1)
-        if "semantic_ids" in self.attached:
-            assert self.semantic_ids is not None
-            columns[SEMANTIC_IDS] = self.semantic_ids[items]
-            columns[HISTORY_SEMANTIC_IDS] = self.semantic_ids[history]
-            # The end of a history identifies it; all empty histories are the same. The length comes
-            # first, because an encoder batches histories of one length.
-            columns[HISTORY_NUMBER] = torch.where(
-                end > start, length * (len(self.history.items) + 1) + end, -1
-            )
-        return columns
+    def copy(self, new_inter_feat: Interaction) -> CTRDataset:
+        """The same dataset with other rows."""
+        other = super().copy(new_inter_feat)
+        other._tables = {}
+        return other
 
     # ---------------------------------------------------------------- identity
 

@@ -6,7 +6,7 @@ batch are gathered by index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,11 +46,19 @@ class History:
         Returns:
             start, end: ``[R]`` each; ``start == end`` is an empty history.
         """
-        users = users.astype(np.int64)
+        end = np.searchsorted(
+            self.keys, users.astype(np.int64) * (self.num_ranks + 1) + ranks, side="left"
+        )
+        return np.maximum(self.first_clicks(users), end - max_length), end
+
+    def first_clicks(self, users: np.ndarray) -> np.ndarray:
+        """The first entry ``[R]`` of all that each of ``users`` ``[R]`` has, or would have."""
         first_keys = np.arange(int(users.max(initial=0)) + 1) * (self.num_ranks + 1)
-        first_of_user = np.searchsorted(self.keys, first_keys, side="left")
-        end = np.searchsorted(self.keys, users * (self.num_ranks + 1) + ranks, side="left")
-        return np.maximum(first_of_user[users], end - max_length), end
+        return np.searchsorted(self.keys, first_keys, side="left")[users]
+
+    def to(self, device: torch.device) -> History:
+        """The entries on a device; `keys` stay where they are."""
+        return replace(self, items=self.items.to(device), negatives=self.negatives.to(device))
 
     def gather(
         self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False
@@ -67,14 +75,30 @@ class History:
             negatives ``[B, width]`` or None.
         """
         start, end = start.long(), end.long()
-        position = start.unsqueeze(1) + torch.arange(width)
+        position = start.unsqueeze(1) + torch.arange(width, device=start.device)
         inside = position < end.unsqueeze(1)
         position = position.clamp_(max=max(len(self.items) - 1, 0))
         if len(self.items) == 0:
-            empty = torch.zeros(len(start), width, dtype=torch.int64)
+            empty = torch.zeros(len(start), width, dtype=torch.int64, device=start.device)
             return empty, end - start, empty if negatives else None
         drawn = self.negatives[position].long() * inside if negatives else None
         return self.items[position].long() * inside, end - start, drawn
+
+
+def clicks_read(clicks: torch.Tensor, cap: int, segment: int = 1) -> torch.Tensor:
+    """How many of a row's earlier clicks are read: the last ``cap`` of them, or a few less.
+
+    A user's clicks are counted off in segments of ``segment`` clicks. All rows whose last click is
+    in one segment read from the same click on, so that their histories are prefixes of one
+    sequence. It has at most ``cap`` clicks: a row with many earlier clicks reads ``cap - segment +
+    1`` to ``cap`` of them, the more the later it comes in its segment.
+
+    Args:
+        clicks: ``[R]`` number of earlier clicks.
+        cap: ``MAX_ITEM_LIST_LENGTH``, at least ``segment``.
+        segment: 1 reads as many as ``cap`` allows.
+    """
+    return torch.minimum(clicks, cap - (-clicks) % segment)
 
 
 def build_history(

@@ -14,7 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
 from recbole_genci.config import Config
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 
 _logger = logging.getLogger(__name__)
@@ -93,8 +93,9 @@ class CTRTrainDataLoader(TrainDataLoader):
 class GroupedTrainDataLoader(CTRTrainDataLoader):
     """Shuffles histories instead of rows (``group_rows_by_history``).
 
-    Rows with the same history, a user's rows between two clicks, follow one another. A model that
-    encodes each distinct history of a batch once then has fewer histories to encode. Every row
+    Rows with the same history, a user's rows between two clicks, follow one another; for a model
+    that reads segments of clicks, all rows whose last click is in one segment do. A model that
+    encodes each distinct history, or segment, of a batch once then has fewer to encode. Every row
     comes once per epoch, in batches of ``train_batch_size``, in an order that the loader's
     generator draws for each epoch.
     """
@@ -105,9 +106,13 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
         # The loader iterates over positions in order; collate_fn maps them to rows.
         super().__init__(config, dataset, sampler, shuffle=False)
         start, end = (dataset.inter_feat[column] for column in (HISTORY_START, HISTORY_END))
+        last, segment = end - 1, dataset.segment_clicks
+        if segment > 1:  # the last click of a history is in this segment
+            first = dataset.inter_feat[HISTORY_FIRST]
+            last = first + (last - first) // segment * segment
         # Rows with an empty history are not grouped, or those of all new users would be in one
         # batch.
-        self._groups = torch.where(end > start, end, -1 - torch.arange(len(end))).unique(
+        self._groups = torch.where(end > start, last, -1 - torch.arange(len(end))).unique(
             return_inverse=True
         )[1]
         self._order: np.ndarray | None = None

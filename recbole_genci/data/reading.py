@@ -15,11 +15,6 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.data.cells import Cells
-from recbole_genci.data.column_names import (
-    HISTORY_NUMBER,
-    HISTORY_SEMANTIC_IDS,
-    SEMANTIC_IDS,
-)
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.table import Column, Table
 from recbole_genci.data.validation import (
@@ -32,6 +27,7 @@ from recbole_genci.data.validation import (
     warn_of_long_cells,
     warn_of_seq_separator,
 )
+from recbole_genci.model.batch_columns import BATCH_COLUMNS
 from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read_sequences
 from recbole_genci.utils.ragged import Ragged
 
@@ -71,9 +67,7 @@ class AtomicDataset(Dataset):
             history,
             self.config["NEG_PREFIX"] + history,
             self.config["ITEM_LIST_LENGTH_FIELD"],
-            SEMANTIC_IDS,
-            HISTORY_SEMANTIC_IDS,
-            HISTORY_NUMBER,
+            *BATCH_COLUMNS,
         }
         check_loaded(self, token, Path(dataset_path), attached)
 

@@ -45,7 +45,7 @@ def short_term_sensitivity(saved_run: LoadedRun, rows: int, seed: int) -> dict[s
     shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(encoded.mask))).to(
         encoded.mask.device
     )
-    other_history = encoded._replace(states=encoded.states[shuffled], mask=encoded.mask[shuffled])
+    other_history = encoded.rows(shuffled)
     other_beams = type(beams)(*(each[shuffled] for each in beams))
     intent = model.short_term_intent(batch, encoded, index, beams).double()
     variance = (intent - intent.mean(0)).square().sum(1).mean()

@@ -15,6 +15,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
+from recbole_genci.data.batches import clicked_items
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import popularity
 from recbole_genci.utils.validation import is_whole
@@ -101,6 +102,7 @@ def recall(
         )
     model.eval()
     width = num_beams or needed
+    list_name = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
     favourites = popularity(training_part).items.argsort()[:-1]  # padding has the last rank
     favourites = favourites[:needed].to(device)
     generated, popular = [], []
@@ -109,9 +111,7 @@ def recall(
         if len(clicked) == 0:
             continue
         target = clicked[config["ITEM_ID_FIELD"]]
-        history = (
-            clicked[config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]] if exclude_history else None
-        )
+        history = clicked_items(clicked, list_name) if exclude_history else None
         generated.append(ranks_of(model.generate_items(clicked, width)[0], target, history).cpu())
         popular.append(ranks_of(favourites.expand(len(clicked), -1), target, history).cpu())
     none = [torch.empty(0, dtype=torch.int64)]

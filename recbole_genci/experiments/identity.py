@@ -48,6 +48,8 @@ _ADDED = {
     "flatten_history": False,
     "sr_weight": 0,
     "sr_teacher_dropout_prob": 0.2,
+    "history_attention": "bidirectional",
+    "segment_clicks": 16,
 }
 
 

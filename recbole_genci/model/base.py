@@ -39,6 +39,12 @@ class ModelContract:
             ``history_number`` ``[B]``, which is the same number for equal histories. The model's
             ``dataset`` has ``semantic_ids`` ``[num_items, N]``. Read by loaders, and by the code
             that prepares semantic IDs.
+        reads_distinct_histories: batches have each distinct history once, instead of the columns
+            above: ``history_index`` ``[B]``, which of the U histories a row has;
+            ``history_segment`` and ``history_length`` ``[U]``: a history is the first
+            ``history_length`` clicks of a segment; ``segments`` ``[G, L]``, item ids padded with 0,
+            and ``segment_length`` ``[G]``. Both are sorted by length. The empty history has length
+            0. See ``segment_clicks``. Read by ``CTRDataset.view``.
         fixed_history_width: whether H is ``MAX_ITEM_LIST_LENGTH`` for every batch, for models that
             keep something of that width. Else H is the length of the batch's longest history, at
             least 2. Read by ``CTRDataset.view``.
@@ -65,6 +71,7 @@ class ModelContract:
     reads_history = False
     reads_negatives = False
     reads_semantic_ids = False
+    reads_distinct_histories = False
     fixed_history_width = False
     revision = 1
     regularises_itself = False
@@ -86,6 +93,16 @@ class ModelContract:
         Raises:
             ValueError: a setting cannot work; names the key, its value and what it may be.
         """
+
+    @classmethod
+    def segment_clicks(cls, config: ConfigLike) -> int:
+        """For a model that reads distinct histories: how many clicks a segment moves on by.
+
+        1 makes every history a segment of its own. With more, histories that end within so many
+        clicks of a user are prefixes of one segment, for models that encode a sequence once and
+        read it up to any click; see ``data.history.clicks_read``. Read by ``CTRDataset.view``.
+        """
+        return 1
 
     def load_initial_weights(self) -> None:
         """Load initial weights, if the model's settings name a file.

@@ -315,6 +315,7 @@ class Ranker:
             request.user_rows[user],
             item,
             request.history,
+            request.first[user],
             request.start[user],
             request.end[user],
             context,

@@ -31,7 +31,7 @@ class Request:
         user_feat: features of these users ``[U]``; None for those of the run.
         user_rows: the row of each user in ``user_feat``, or in the run's.
         history: a flat array of clicks.
-        start, end: pointers to each user's history in it.
+        first, start, end: pointers to each user's first click in it, and to the user's history.
         clicks: items ``[L]`` of the histories that the caller gave, by user name.
         context: the rows' own features, ``[1]`` or ``[1, L]``.
     """
@@ -41,6 +41,7 @@ class Request:
     user_feat: Table | None
     user_rows: np.ndarray
     history: History
+    first: np.ndarray
     start: np.ndarray
     end: np.ndarray
     clicks: dict[str, np.ndarray]
@@ -50,7 +51,7 @@ class Request:
         """The part of the request that is about the users at ``place``."""
         names = np.empty(len(self.names), dtype=object)
         names[:] = self.names
-        arrays = ("users", "user_rows", "start", "end")
+        arrays = ("users", "user_rows", "first", "start", "end")
         return replace(
             self,
             names=names[place].tolist(),
@@ -101,9 +102,9 @@ class RequestReader:
                 raise ValueError(f"{name}: {others[0]!r} is not one of the users asked for.")
         values = self._context(context or {})
         user_feat, user_rows = self.user_table(users, ids, frame)
-        history, start, end = self._history(users, ids, clicks, append)
+        history, *pointers = self._history(users, ids, clicks, append)
         self.features.warn_of_unknown()
-        return Request(users, ids, user_feat, user_rows, history, start, end, clicks, values)
+        return Request(users, ids, user_feat, user_rows, history, *pointers, clicks, values)
 
     # ---------------------------------------------------------------- features of users
 
@@ -171,25 +172,28 @@ class RequestReader:
         ids: np.ndarray,
         clicks: Mapping[str, np.ndarray],
         append: bool,
-    ) -> tuple[History, np.ndarray, np.ndarray]:
+    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
         """The run's histories with ``clicks`` behind them, and each user's pointers ``[U]``."""
         history, limit = self.whole.history, self.config["MAX_ITEM_LIST_LENGTH"]
+        first = history.first_clicks(ids)
         # The rank is later than that of every row.
         start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
         if not clicks:
-            return history, start, end
+            return history, first, start, end
         own = {
-            user: history.items[first:last].numpy() if append else history.items[:0].numpy()
-            for user, first, last in zip(users, start, end)
+            user: history.items[begin:last].numpy() if append else history.items[:0].numpy()
+            for user, begin, last in zip(users, first, end)
         }
         sequences = [np.concatenate([own[user], items]) for user, items in clicks.items()]
         lengths = np.array([len(items) for items in sequences])
-        longer, first, last = extended(history, np.concatenate(sequences), lengths, limit)
+        longer, *given = extended(history, np.concatenate(sequences), lengths, limit)
+        pointers = np.array([first, start, end])
         number = {user: place for place, user in enumerate(clicks)}
         for place, user in enumerate(users):
             if user in number:
-                start[place], end[place] = first[number[user]], last[number[user]]
-        return longer, start, end
+                pointers[:, place] = [each[number[user]] for each in given]
+        first, start, end = pointers
+        return longer, first, start, end
 
     # ---------------------------------------------------------------- context
 
@@ -237,7 +241,7 @@ class RequestReader:
 
 def extended(
     history: History, more: np.ndarray, lengths: np.ndarray, limit: int
-) -> tuple[History, np.ndarray, np.ndarray]:
+) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
     """A history with further sequences of items behind it.
 
     Args:
@@ -246,14 +250,15 @@ def extended(
         limit: the largest length of a history.
 
     Returns:
-        the longer history, and pointers ``[S]`` to the last ``limit`` items of each sequence.
+        the longer history, and pointers ``[S]`` to the first item of each sequence and to its last
+        ``limit`` items.
     """
     end = len(history.items) + np.cumsum(lengths)
     added = torch.from_numpy(more.astype(np.int32))
     # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
     items, negatives = torch.cat([history.items, added]), torch.cat([history.negatives, added])
     longer = History(items, negatives, history.keys, history.num_ranks)
-    return longer, end - np.minimum(lengths, limit), end
+    return longer, end - lengths, end - np.minimum(lengths, limit), end
 
 
 def rows_of_table(table: Table, ids: np.ndarray) -> Table:

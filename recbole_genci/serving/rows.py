@@ -55,7 +55,7 @@ class RowReader:
         frame = frame.reset_index(drop=True)
         users = self._users(frame)
         items = self._items(frame)
-        history, start, end = self._histories(frame, users)
+        history, *pointers = self._histories(frame, users)
         context = {
             field: self._features.column(field, frame[field], "rows")
             for field in self._features.row_fields
@@ -68,7 +68,7 @@ class RowReader:
             ids[codes] = users
             user_feat, places = self._requests.user_table(list(names), ids, self._user_frame)
             users = places[codes]
-        return Rows(users, items, history, start, end, context, user_feat, has_new_users)
+        return Rows(users, items, history, *pointers, context, user_feat, has_new_users)
 
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Click probabilities ``[R]`` float32 of the rows of a table."""
@@ -139,23 +139,24 @@ class RowReader:
 
     def _histories(
         self, frame: pd.DataFrame, users: np.ndarray
-    ) -> tuple[History, np.ndarray, np.ndarray]:
-        """A history and pointers ``[R]`` into it."""
+    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
+        """A history and pointers ``[R]`` into it, as `Rows` has them."""
         history, limit = self._whole.history, self._config["MAX_ITEM_LIST_LENGTH"]
         if not self._scorer.reads_history:
-            return history, np.zeros_like(users), np.zeros_like(users)
+            none = np.zeros_like(users)
+            return history, none, none, none
         if self.history_field in frame:
             entries, lengths = entries_of(frame[self.history_field], self._config["seq_separator"])
             ids = self._features.ids(self._whole.iid_field, entries)
             row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
             self._unknown_clicks += int((ids < 0).sum())
             lengths = np.bincount(row, minlength=len(lengths))
-            none = History(history.items[:0], history.items[:0], history.keys, history.num_ranks)
-            return extended(none, ids[ids > 0], lengths, limit)
+            empty = History(history.items[:0], history.items[:0], history.keys, history.num_ranks)
+            return extended(empty, ids[ids > 0], lengths, limit)
         times, ranks = self.times(frame), np.full(len(users), history.num_ranks)
         if times is not None:
             ranks = self._ranks(times)
-        return history, *history.pointers(users, ranks, limit)
+        return history, history.first_clicks(users), *history.pointers(users, ranks, limit)
 
     def _ranks(self, times: np.ndarray) -> np.ndarray:
         """The number of the run's times ``[R]`` that are earlier than each of ``times``."""

@@ -11,7 +11,7 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender, ContextRecommender
 
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.data.table import Column, Table
@@ -37,7 +37,8 @@ class Rows:
         users: rows of ``user_feat``, or without one user ids, 0 for users that the run lacks.
         items: item ids.
         history: a flat array of clicks.
-        start, end: pointers to each row's history in it.
+        first, start, end: pointers to the first click of each row's user in it, and to the row's
+            history.
         context: the rows' own features.
         user_feat: features of users, whose user column holds the id that a row's embedding has;
             None for those of the run.
@@ -47,6 +48,7 @@ class Rows:
     users: np.ndarray
     items: np.ndarray
     history: History
+    first: np.ndarray
     start: np.ndarray
     end: np.ndarray
     context: Mapping[str, Column] = field(default_factory=dict)
@@ -75,9 +77,13 @@ class Scorer:
         """Whether the model reads histories."""
         model = self.run.config.model_class
         flattens = self.run.config["flatten_history"] and issubclass(model, ContextRecommender)
-        return bool(
-            model.reads_history or model.reads_negatives or model.reads_semantic_ids or flattens
+        reads = (
+            model.reads_history,
+            model.reads_negatives,
+            model.reads_semantic_ids,
+            model.reads_distinct_histories,
         )
+        return any(reads) or bool(flattens)
 
     def score(self, rows: Rows) -> np.ndarray:
         """Click probabilities ``[R]`` float32."""
@@ -127,6 +133,7 @@ class Scorer:
         numbers = {
             whole.uid_field: rows.users,
             whole.iid_field: rows.items,
+            HISTORY_FIRST: rows.first,
             HISTORY_START: rows.start,
             HISTORY_END: rows.end,
         }

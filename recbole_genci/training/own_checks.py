@@ -125,7 +125,10 @@ def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> 
     # moments) twice, since a new file is written before the old one goes.
     needed = rows + first["seeds"] * sum(weights) + 8 * max(weights)
     folder = Path(first["checkpoint_dir"])
-    check_room(folder, "checkpoint_dir", needed, "rows, weights and training states")
+    what = "rows, weights and training states"
+    if first["seeds"] > 1:
+        what += f" of {first['seeds']} seeds"
+    check_room(folder, "checkpoint_dir", needed, what)
 
 
 def _built(config: Config, training_part: CTRDataset) -> Any:

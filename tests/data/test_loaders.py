@@ -103,6 +103,11 @@ def test_a_batch_is_as_wide_as_its_longest_history_and_scores_the_same(tmp_path,
     model, views = make_model(name, parts, keys)
     rows = np.argsort(views[2].inter_feat[HISTORY_END] - views[2].inter_feat[HISTORY_START])
     narrow = [views[2][rows[start : start + 5]] for start in range(0, len(rows), 5)]
+    if name == "GenCI":
+        widths = [batch["segments"].shape[1] for batch in narrow]
+        assert widths == [int(batch["history_length"].max()) for batch in narrow]
+        assert widths[0] < widths[-1] < 30
+        return  # tests/model/genci/test_genci.py pads more
     widths = [batch["item_id_list"].shape[1] for batch in narrow]
     assert widths == [max(2, int(batch["item_length"].max())) for batch in narrow]
     assert widths[0] < widths[-1] < 30

@@ -102,8 +102,9 @@ def test_diagnosis_equals_one_row_at_a_time(tiny_parts, keys):
             valid.append(len(codes) / beams)
             if number not in clicks:
                 continue
-            own = row["semantic_ids"][0].tolist()
-            losses.append(model.intent.ntp_loss(encoded, index, row["semantic_ids"]))
+            codes_of_row = model.codes[row["item_id"]]
+            own = codes_of_row[0].tolist()
+            losses.append(model.intent.ntp_loss(encoded, index, codes_of_row))
             generated.append(
                 [own[n] in {c[n] for c in codes} for n in levels] + [tuple(own) in codes]
             )

@@ -15,6 +15,7 @@ from references import randomise, score_codes
 
 import recbole_genci.model.genci.genci as genci
 from recbole_genci import load
+from recbole_genci.data.batches import clicked_items
 from recbole_genci.evaluation.diagnostics import popularity
 from recbole_genci.evaluation.recall import ranking_metrics, ranks_of
 from recbole_genci.quick_start import run
@@ -98,7 +99,7 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
     favourites = popularity(saved.loader("train").dataset).items.argsort()[:-1].tolist()
     ranks = {"generated": [], "popular": []}
     for row, scores in enumerate(saved.model.full_sort_predict(batch)):
-        seen = set(batch["item_id_list"][row].tolist()) if exclude else set()
+        seen = set(clicked_items(batch, "item_id_list")[row].tolist()) if exclude else set()
         target = batch["item_id"][row].item()
         for name, ranking in (
             ("generated", scores.argsort(descending=True)[:count].tolist()),

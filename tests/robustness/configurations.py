@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import logging
 import math
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -110,6 +111,8 @@ def _check(
         text = text or yaml.safe_dump({key.name: value}, allow_unicode=True)
         Path("asked.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
         files = ["asked.yaml"]
+        if isinstance(value, str) and re.fullmatch(r"\d+e[-+]?\d+", value):
+            expected = float(value)  # written without quotes, which RecBole reads as a number
     else:
         given = {**given, key.name: value}
         expected = _as_typed(key.name, value) if isinstance(value, str) else value

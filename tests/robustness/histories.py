@@ -15,6 +15,7 @@ from conftest import write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
+from recbole_genci.data.batches import clicked_items
 from recbole_genci.data.column_names import ROW_NUMBER
 from robustness.harness import Case
 
@@ -54,10 +55,15 @@ def _check(rows: Rows, split: dict[str, object], length: int) -> str | None:
         if label:
             clicks.setdefault(user, []).append((time, item))
     config = Config("DIN", "tiny", config_dict=keys)
+    segment = 1 + len(rows) % length
+    causal = {"history_attention": "causal", "segment_clicks": segment}
+    genci = Config("GenCI", "tiny", config_dict=keys | causal)
     seen = []
     for part in create_dataset(config).build():
+        shared = part.view(genci, np.zeros((part.item_num, 2), dtype=np.int64))
         part = part.view(config)
         batch = part[np.arange(len(part))]
+        segments = clicked_items(shared[np.arange(len(part))], "item_id_list")
         numbers = part.inter_feat[ROW_NUMBER].tolist()
         seen += numbers
         for row, number in enumerate(numbers):
@@ -69,6 +75,11 @@ def _check(rows: Rows, split: dict[str, object], length: int) -> str | None:
             ids = part.id2token("item_id", batch["item_id_list"][row][:have].numpy()).tolist()
             if ids != expected:
                 return f"row {number} of {user} at {time}: history {ids}, expected {expected}"
+            read = min(len(past), length - -len(past) % segment)
+            ids = part.id2token("item_id", segments[row][:read].numpy()).tolist()
+            expected = [item for _, item in past][len(past) - read :]
+            if ids != expected or segments[row][read:].any():
+                return f"row {number} of {user}, segments of {segment}: {ids}, expected {expected}"
     if sorted(seen) != list(range(len(rows))):
         return f"{len(seen)} rows in the parts, {len(rows)} in the file"
     return None

@@ -5,6 +5,7 @@ import pytest
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
 
 from recbole_genci import Ranker, load
+from recbole_genci.data.batches import clicked_items
 from recbole_genci.quick_start import run
 
 MODELS = "DeepFM,DIN,DIEN,MIRRN,GenCI"
@@ -118,10 +119,8 @@ def test_candidates_are_those_that_the_generator_finds(folders):
     )
     # Of a row whose history is given, the generator finds what it finds for that row.
     found = saved.model.generate_items(batch, 5)[0][:1].sort(1).values
-    user, clicks = (
-        int(batch["user_id"][0]),
-        batch["item_id_list"][0, : batch["item_length"][0]].numpy(),
-    )
+    user, clicks = int(batch["user_id"][0]), clicked_items(batch, "item_id_list")[0].numpy()
+    clicks = clicks[clicks > 0]
     [user] = names_of(saved, "user_id", [user])
     own = ranker.recommend(
         [user],

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.genci.t5 import EPS, padding_bias, rms_normalize
-from recbole_genci.model.genci.t5 import dropout as drop
+from recbole_genci.model.genci.memory import Memory
+from recbole_genci.model.genci.numerics import EPS, rms_normalize
+from recbole_genci.model.genci.numerics import dropout as drop
 
 VARIANTS = ("hierarchical", "mean", "target", "literal")
 # Up to so many items, the means of all cohorts cost less than finding those that are needed.
@@ -244,8 +245,7 @@ class CohortAttention(nn.Module):
         cohorts: Tensor,
         beam_log_probs: Tensor,
         beam_valid: Tensor,
-        history_states: Tensor,
-        history_mask: Tensor,
+        history: Memory,
         target: Tensor,
         history_index: Tensor,
     ) -> Tensor:
@@ -255,8 +255,7 @@ class CohortAttention(nn.Module):
             cohorts: ``[U, k, N-1, d]`` E_C.
             beam_log_probs: ``[U, k]``; taken as constants.
             beam_valid: ``[U, k]`` bool.
-            history_states: ``[U, S, m]`` H_enc.
-            history_mask: ``[U, S]`` bool, at least one True in a row.
+            history: H_enc of the U histories.
             target: ``[B, d]`` embeddings of the target items.
             history_index: ``[B]`` int64, the history of each row.
         Returns:
@@ -271,32 +270,28 @@ class CohortAttention(nn.Module):
             return (intent * beam_valid.any(1, keepdim=True)).index_select(0, history_index)
         cohorts = cohorts.flatten(1, 2)  # [U, C, d], C = k (N-1)
         if self.refines:
-            read = self.refine(cohorts, history_states, history_mask)
+            read = self.refine(cohorts, history)
             cohorts = cohorts + read if self.residual else read
         return self._extract(
             cohorts, weight.repeat_interleave(levels, 1), beam_valid.any(1), target, history_index
         )
 
-    def refine(self, cohorts: Tensor, history_states: Tensor, history_mask: Tensor) -> Tensor:
-        """Attention of Eq. 8, once per distinct history: ``[U, C, d]`` cohorts attend to ``[U, S,
-        m]``; ``[U, C, d]``.
+    def refine(self, cohorts: Tensor, history: Memory) -> Tensor:
+        """Attention of Eq. 8, once per distinct history: ``[U, C, d]`` cohorts attend to H_enc of
+        width m; ``[U, C, d]``.
 
         Query and key projections are composed per head, so that S keys and values per history need
         not be made for the few cohorts that read them.
         """
         (rows, count, d), h = cohorts.shape, self.num_heads
-        m = history_states.shape[2]
+        m = history.states.shape[2]
         query, key = (
             self.refine_query.weight.view(h, d // h, d),
             self.refine_key.weight.view(h, d // h, m),
         )
         score = torch.bmm(key.transpose(1, 2), query).reshape(h * m, d) / math.sqrt(d // h)
         seeking = F.linear(cohorts, score).view(rows, count * h, m)
-        bias = padding_bias(history_mask, cohorts.dtype)
-        weights = torch.baddbmm(bias, seeking, history_states.transpose(1, 2)).softmax(-1)
-        context = torch.bmm(drop(weights, self.p, self.training), history_states).view(
-            rows, count, h, m
-        )
+        context = history.read(seeking, self.p, self.training).view(rows, count, h, m)
         return torch.einsum(
             "uchm,hem->uche", context, self.refine_value.weight.view(h, d // h, m)
         ).flatten(2)

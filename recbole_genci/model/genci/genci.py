@@ -18,6 +18,13 @@ from recbole.model.layers import MLPLayers
 from torch import nn
 
 from recbole_genci.model.base import ClickModel, contract_of
+from recbole_genci.model.batch_columns import (
+    HISTORY_INDEX,
+    HISTORY_LENGTH,
+    HISTORY_SEGMENT,
+    SEGMENT_LENGTH,
+    SEGMENTS,
+)
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
@@ -45,7 +52,9 @@ class GenCI(ClickModel):
         ValueError: widths that heads do not divide.
     """
 
-    reads_semantic_ids = generates_items = has_intents = True
+    codes: torch.Tensor
+
+    reads_semantic_ids = reads_distinct_histories = generates_items = has_intents = True
     regularises_itself = True
     loss_names = ("L_CTR", "mu * L_NTP", "eta * L_SR", "L_base")
 
@@ -55,10 +64,10 @@ class GenCI(ClickModel):
         self.mu, self.eta = config["mu"], config["eta"]
         self.use_long_term, self.use_short_term = config["use_long_term"], config["use_short_term"]
         self.sr_loss = config["sr_loss"]
-        self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
         self.item_field = config["ITEM_ID_FIELD"]
 
         codes = dataset.semantic_ids
+        self.register_buffer("codes", codes, persistent=False)
         self.num_items = len(codes)
         self.num_beams = min(config["num_beams"], self.num_items - 1)  # more would never be valid
         level_sizes = (codes.max(dim=0).values + 1).tolist()
@@ -78,6 +87,7 @@ class GenCI(ClickModel):
                 dropout=config["intent_dropout"],
                 max_history=config["MAX_ITEM_LIST_LENGTH"],
                 history_tokens=config["history_tokens"],
+                causal=config["history_attention"] == "causal",
             )
         if self.use_short_term or self.mu > 0:
             self.trie = Trie(codes[1:], level_sizes)
@@ -123,13 +133,25 @@ class GenCI(ClickModel):
 
     @classmethod
     def check_settings(cls, config: ConfigLike) -> None:
-        """Refuse widths that heads do not divide; called before any data is read.
+        """Refuse widths that heads do not divide, and segments longer than histories.
+
+        Called before any data is read.
 
         Raises:
             ValueError: names the key, its value and the width.
         """
         check_divides(config, "intent_heads", "intent_width")
         check_divides(config, "attention_heads", "embedding_size")
+        if cls.segment_clicks(config) > config["MAX_ITEM_LIST_LENGTH"]:
+            raise ValueError(
+                f"segment_clicks: {config['segment_clicks']} is more than MAX_ITEM_LIST_LENGTH, "
+                f"which is {config['MAX_ITEM_LIST_LENGTH']}; a history has at most so many clicks."
+            )
+
+    @classmethod
+    def segment_clicks(cls, config: ConfigLike) -> int:
+        """1 for bidirectional attention, where another click changes every state."""
+        return config["segment_clicks"] if config["history_attention"] == "causal" else 1
 
     def _other_embedding_tables(self) -> list[nn.Module]:
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
@@ -178,22 +200,18 @@ class GenCI(ClickModel):
         return inputs, encoded, history_index, beams
 
     def encode_histories(self, interaction: Interaction) -> tuple[EncodedHistory, torch.Tensor]:
-        """Encode each distinct history of the batch once (Eq. 4).
+        """Encode each distinct history of the batch once, or each segment (Eq. 4).
 
         Returns:
             the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
         """
         assert self.intent is not None
-        _, history_index = torch.unique(interaction["history_number"], return_inverse=True)
-        rows = torch.arange(len(history_index), device=history_index.device)
-        # Rows of one number hold the same history, so whichever is written last represents it.
-        representative = rows.new_empty(int(history_index.max()) + 1).index_copy_(
-            0, history_index, rows
-        )
-        codes = interaction["history_semantic_ids"][representative]  # [U, H, N]
-        return self.intent.encode(
-            codes, interaction[self.ITEM_SEQ_LEN][representative]
-        ), history_index
+        encoded = self.intent.encode(self.codes[interaction[SEGMENTS]], interaction[SEGMENT_LENGTH])
+        if self.intent.causal:
+            encoded = self.intent.prefixes(
+                encoded, interaction[HISTORY_SEGMENT], interaction[HISTORY_LENGTH]
+            )
+        return encoded, interaction[HISTORY_INDEX]
 
     def generate_beams(self, encoded: EncodedHistory) -> Beams:
         """The ``num_beams`` most probable semantic IDs of each history, codes ``[U, k, N]`` (Eq.
@@ -209,8 +227,10 @@ class GenCI(ClickModel):
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
         assert self.intent is not None and self.trie is not None
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
-        for part in zip(*(tensor.split(chunk) for tensor in encoded), strict=True):
-            yield self.intent.generate(EncodedHistory(*part), self.trie, num_beams)
+        histories = torch.arange(len(encoded.mask), device=encoded.mask.device)
+        for part in histories.split(chunk):
+            some = encoded if len(part) == len(histories) else encoded.rows(part)
+            yield self.intent.generate(some, self.trie, num_beams)
 
     def short_term_intent(
         self,
@@ -229,8 +249,7 @@ class GenCI(ClickModel):
             cohorts,
             beams.log_probs,
             beams.valid,
-            encoded.states,
-            encoded.mask,
+            encoded.memory(),
             items[interaction[self.item_field]],
             history_index,
         )  # Eq. 8, 9
@@ -260,7 +279,7 @@ class GenCI(ClickModel):
             assert self.intent is not None and encoded is not None and history_index is not None
             clicked = label == 1
             ntp = self.intent.ntp_loss(
-                encoded, history_index[clicked], interaction["semantic_ids"][clicked]
+                encoded, history_index[clicked], self.codes[interaction[self.item_field]][clicked]
             ).mean()
         if self.eta > 0:
             regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
@@ -363,7 +382,8 @@ class GenCI(ClickModel):
             encoded, history_index = self.encode_histories(interaction)
         if beams is None:
             beams = self.generate_beams(encoded)
-        clicked, codes = interaction[self.LABEL] == 1, interaction["semantic_ids"]
+        clicked = interaction[self.LABEL] == 1
+        codes = self.codes[interaction[self.item_field]]
         seen = {
             "label": interaction[self.LABEL],
             "probability": torch.sigmoid(self.click_logits(inputs)),

@@ -5,6 +5,8 @@ rows, k beams. Codes are 0-based int64, -1 is padding. In a history the most rec
 padding follows it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +22,8 @@ from recbole_genci.model.genci.decoding import (
     decoded_levels,
     evaluation_mode,
 )
-from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder, padding_bias
+from recbole_genci.model.genci.memory import Memory
+from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
 
 # Each undecided beam reads a copy of its history's states, which pays below this share of them.
@@ -28,11 +31,26 @@ MOST_UNDECIDED = 0.75
 
 
 class EncodedHistory(NamedTuple):
-    """Output of :meth:`IntentGenerator.encode`; states at padding are zero."""
+    """Output of :meth:`IntentGenerator.encode`, and of :meth:`IntentGenerator.prefixes`."""
 
-    states: Tensor  # [U, S, m] H_enc, the final hidden states (Eq. 4)
+    states: Tensor  # [G, S, m] H_enc, the final hidden states (Eq. 4) of G sequences
     last: Tensor  # [U, m] H_LTI, the state of the last real position (Eq. 5)
     mask: Tensor  # [U, S] bool, True at real positions; every row has at least one
+    sequence: Tensor | None = None  # [U] which sequence a history begins; None: its own
+
+    def rows(self, index: Tensor) -> EncodedHistory:
+        """The histories ``[U']`` at ``index``; sequences that histories share stay as they are."""
+        own = self.sequence is None
+        return EncodedHistory(
+            self.states.index_select(0, index) if own else self.states,
+            self.last.index_select(0, index),
+            self.mask.index_select(0, index),
+            None if self.sequence is None else self.sequence.index_select(0, index),
+        )
+
+    def memory(self) -> Memory:
+        """H_enc as attention reads it."""
+        return Memory.of(self.states, self.mask, self.sequence)
 
 
 class IntentGenerator(nn.Module):
@@ -57,6 +75,8 @@ class IntentGenerator(nn.Module):
             if each were as long as the longest of all; 0 encodes all at once. The result is the
             same. With 6,400 the scores of a layer (2 heads) stay near 10 MB for 200 positions;
             larger groups leave the cache.
+        causal: whether a position reads itself and earlier ones only, so that the states of a
+            history are also those of every history that it begins with (:meth:`prefixes`).
     Raises:
         ValueError: an argument outside its range.
     """
@@ -76,6 +96,7 @@ class IntentGenerator(nn.Module):
         max_history: int = 50,
         history_tokens: str = "item",
         chunk_positions: int = 6400,
+        causal: bool = False,
     ):
         super().__init__()
         sizes = tuple(int(size) for size in level_sizes)
@@ -95,7 +116,7 @@ class IntentGenerator(nn.Module):
         if chunk_positions < 0:
             raise ValueError(f"chunk_positions must not be negative, got {chunk_positions}")
         self.level_sizes, self.width, self.max_history = sizes, width, max_history
-        self.history_tokens = history_tokens
+        self.history_tokens, self.causal = history_tokens, causal
         self.chunk_positions = chunk_positions
         starts = [
             1 + sum(sizes[:level]) for level in range(len(sizes) + 1)
@@ -110,7 +131,7 @@ class IntentGenerator(nn.Module):
         self.token_embedding = nn.Embedding(starts[-1] + 2, width, padding_idx=0)
         positions = max_history * len(sizes) if history_tokens == "code" else max_history
         shape = (width, num_layers, num_heads, feed_forward_size, dropout)
-        self.encoder = T5Encoder(*shape, max_length=positions)
+        self.encoder = T5Encoder(*shape, max_length=positions, bidirectional=not causal)
         self.decoder = T5Decoder(*shape, max_length=len(sizes))
         self.reset_parameters()
 
@@ -165,6 +186,21 @@ class IntentGenerator(nn.Module):
             back = torch.argsort(order)
             all_states, all_last = all_states[back], all_last[back]
         return EncodedHistory(all_states, all_last, mask)
+
+    def prefixes(self, encoded: EncodedHistory, segment: Tensor, length: Tensor) -> EncodedHistory:
+        """The first items of encoded histories, by a causal encoder, which reads them alike alone.
+
+        Args:
+            segment: ``[U]`` int64, which of the encoded histories.
+            length: ``[U]`` how many of its items; 0 only of one that is empty.
+        Returns:
+            As `encode`, of U histories.
+        """
+        states = encoded.states
+        tokens = len(self.level_sizes) if self.history_tokens == "code" else 1
+        positions = (length * tokens).clamp(min=1)
+        mask = torch.arange(states.shape[1], device=states.device) < positions.unsqueeze(1)
+        return EncodedHistory(states, states[segment, positions - 1], mask, segment)
 
     def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
         """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the
@@ -281,21 +317,18 @@ class IntentGenerator(nn.Module):
         Rows sorted by history read the encoder states in place when every history has as many
         targets; otherwise each row's states are gathered once for the whole stack.
         """
-        memory, mask, order = encoded.states, encoded.mask, None
-        if len(codes) % len(memory) == 0:
-            counts = torch.bincount(history_index, minlength=len(memory))
-            if bool((counts == len(codes) // len(memory)).all()):
+        order = None
+        histories = len(encoded.mask)
+        if encoded.sequence is None and len(codes) % histories == 0:
+            counts = torch.bincount(history_index, minlength=histories)
+            if bool((counts == len(codes) // histories).all()):
                 order = torch.argsort(history_index, stable=True)
                 codes = codes[order]
-        if order is None:
-            memory, mask = (
-                memory.index_select(0, history_index),
-                mask.index_select(0, history_index),
-            )
+        memory = (encoded.rows(history_index) if order is None else encoded).memory()
         read = decoded_levels(self.level_sizes) - 1
         start = codes.new_full((len(codes), 1), self.start_token)
         tokens = torch.cat([start, codes[:, :read] + self.offsets[:read]], 1)
-        hidden, _ = self.decoder(self._embed(tokens), memory, mask)
+        hidden, _ = self.decoder(self._embed(tokens), memory)
         return hidden, codes, order
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -328,7 +361,7 @@ class IntentGenerator(nn.Module):
         steps = _Steps(self, encoded)
         with evaluation_mode(self.decoder):
             return beam_search(
-                steps.logits, trie, len(encoded.states), num_beams, encoded.states.device
+                steps.logits, trie, len(encoded.mask), num_beams, encoded.states.device
             )
 
 
@@ -340,7 +373,7 @@ class _Steps:
     """
 
     def __init__(self, generator: IntentGenerator, encoded: EncodedHistory) -> None:
-        self.generator, self.encoded = generator, encoded
+        self.generator, self.encoded, self.memory = generator, encoded, encoded.memory()
         self.past: Past | None = None
         self.width = 1  # k' of the last step
         self.place: Tensor | None = None  # [U * k'] of the last step's beams in `past`; None: all
@@ -349,7 +382,7 @@ class _Steps:
         self, level: int, prefix: Tensor, parent: Tensor | None, undecided: Tensor
     ) -> Tensor:
         """Scores ``[U, k', K_level]`` as :func:`beam_search` asks for them."""
-        model, (states, _, mask) = self.generator, self.encoded
+        model = self.generator
         rows, width = undecided.shape
         if parent is None:
             tokens = prefix.new_full((rows, 1), model.start_token)
@@ -358,14 +391,14 @@ class _Steps:
             first = self.width * torch.arange(rows, device=parent.device).unsqueeze(1)
             beam = (parent + first).flatten()  # of the last step, that each beam extends
             self.width = width
-            if on_cpu(states) and (
+            if on_cpu(undecided) and (
                 self.place is not None or undecided.sum() < MOST_UNDECIDED * undecided.numel()
             ):
                 return self._undecided_logits(level, tokens, beam, undecided)
             assert self.past is not None
             if width > 1 or parent.shape[1] > 1:
                 self.past = self.past.of_rows(beam)
-        hidden, self.past = model.decoder(model._embed(tokens), states, mask, self.past)
+        hidden, self.past = model.decoder(model._embed(tokens), self.memory, self.past)
         return model._logits(hidden.view(rows, width, model.width), level)
 
     def _undecided_logits(
@@ -373,18 +406,17 @@ class _Steps:
     ) -> Tensor:
         """The same with a step for the undecided beams only; 0 for the others."""
         assert self.past is not None
-        model, (states, _, mask) = self.generator, self.encoded
+        model = self.generator
         chosen = undecided.flatten().nonzero().squeeze(1)
-        logits = states.new_zeros(undecided.numel(), model.level_sizes[level])
+        logits = self.encoded.states.new_zeros(undecided.numel(), model.level_sizes[level])
         if len(chosen) == 0:
             return logits.view(*undecided.shape, -1)
         history = chosen // undecided.shape[1]
         source = beam[chosen] if self.place is None else self.place[beam[chosen]]
-        past = self.past.of_rows(source)._replace(
-            memory_bias=padding_bias(mask[history], states.dtype)
-        )
         hidden, self.past = model.decoder(
-            model._embed(tokens[chosen]), states[history], mask[history], past
+            model._embed(tokens[chosen]),
+            self.encoded.rows(history).memory(),
+            self.past.of_rows(source),
         )
         self.place = torch.empty_like(beam)  # never read where a beam is decided
         self.place[chosen] = torch.arange(len(chosen))

@@ -13,8 +13,6 @@ names, parity tested); the order of the multiplications is chosen for short hist
   over 50.
 * **Gains are folded.** The gain of a norm is multiplied into the matrices that read it, not into
   every position.
-* **Dropout on CPU** draws 8 random bits per element instead of one Bernoulli call, which otherwise
-  is the most expensive operation of the whole encoder.
 
 Shapes: R query rows, U memory rows (R = U·G, row-major), T queries, S keys, h heads, m width.
 """
@@ -28,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.model.genci.memory import Memory
+from recbole_genci.model.genci.numerics import dropout, dropout_add, padding_bias, rms_normalize
 
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
-EPS = 1e-6
 # From this number of positions on, fused attention predicts faster than matrix products. (It has no
 # gradient of the bias, so it cannot train.)
 LONG = 128
@@ -57,75 +55,6 @@ def relative_position_bucket(relative_position: Tensor, *, bidirectional: bool) 
     log_ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(MAX_DISTANCE / exact)
     far = (exact + (log_ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
     return offset + torch.where(distance < exact, distance, far)
-
-
-class _RMSNormalize(torch.autograd.Function):
-    """x / rms(x), one reduction and one product each way: autograd's own chain takes three to four
-    times longer.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        scale = torch.linalg.vecdot(x, x).div_(x.shape[-1]).add_(eps).rsqrt_().unsqueeze(-1)
-        y = x * scale
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        y, scale = ctx.saved_tensors
-        projection = torch.linalg.vecdot(grad, y).div_(y.shape[-1]).unsqueeze(-1)
-        return torch.addcmul(grad, y, projection, value=-1).mul_(scale), None
-
-
-def rms_normalize(x: Tensor, eps: float = EPS) -> Tensor:
-    """``x`` with unit root mean square over its last dimension (the gain is applied by whoever
-    reads the result).
-
-    ``eps`` is added to the mean square.
-    """
-    # A GPU waits for launches and gets torch's single kernel (since torch 2.9); on a CPU torch has
-    # a chain of operations.
-    return _RMSNormalize.apply(x, eps) if on_cpu(x) else F.rms_norm(x, x.shape[-1:], eps=eps)
-
-
-def _keep_scale(x: Tensor, p: float) -> Tensor:
-    """A dropout multiplier like ``x``: 0 with probability p (to 1/256, and at least so much), else
-    1 / (1 - p).
-    """
-    threshold = min(max(round(p * 256), 1), 255)  # at 256 nothing would be kept
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device).random_(
-        -(2**63), None
-    )
-    bits = words.view(torch.int8)[: x.numel()].view(x.shape)
-    keep = torch.ge(bits, threshold - 128, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
-    return keep.mul_(256 / (256 - threshold))
-
-
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Inverted dropout, as ``torch.nn.functional.dropout`` but several times faster on CPU."""
-    if not training or p == 0:
-        return x
-    return x * _keep_scale(x, p) if on_cpu(x) else F.dropout(x, p)
-
-
-def dropout_add(residual: Tensor, x: Tensor, p: float, training: bool) -> Tensor:
-    """``residual + dropout(x)`` in one pass."""
-    if not training or p == 0:
-        return residual + x
-    if on_cpu(x):
-        return torch.addcmul(residual, x, _keep_scale(x, p))
-    return residual + F.dropout(x, p)
-
-
-def padding_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive bias ``[U, 1, S]`` of a mask ``[U, S]`` (True = real position): 0, or the most
-    negative finite number.
-
-    Finite, so that no row can turn into NaN; its exponential is exactly 0 beside any real position.
-    """
-    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return bias.masked_fill_(~mask, torch.finfo(dtype).min).unsqueeze(1)
 
 
 class Gain(nn.Module):
@@ -185,19 +114,16 @@ class Attention(_Projections):
             score, value = score * memory_gain[:, None], value * memory_gain
         return score.reshape(h * m, m), value.transpose(0, 1).reshape(m, h * m)
 
-    def forward(
-        self, query: Tensor, memory: Tensor, bias: Tensor, matrices: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        """Attend from ``query [R, T, m]`` to ``memory [U, S, m]``, R = U*G; returns ``[R, T, m]``.
+    def forward(self, query: Tensor, memory: Memory, matrices: tuple[Tensor, Tensor]) -> Tensor:
+        """Attend from ``query [R, T, m]`` to a memory with U readers, R = U*G; ``[R, T, m]``.
 
-        ``bias`` is added to the scores ``[U, G*T*h, S]`` and broadcasts; its rows run (beam,
-        position, head). ``matrices`` are those of :meth:`compose`.
+        The memory's bias is added to the scores ``[U, G*T*h, S]``, whose rows run (beam, position,
+        head). ``matrices`` are those of :meth:`compose`.
         """
         (rows, _, m), h = query.shape, self.num_heads
         score, value = matrices
-        seeking = F.linear(query, score).view(memory.shape[0], -1, m)  # [U, G*T*h, m]
-        weights = torch.baddbmm(bias, seeking, memory.transpose(1, 2)).softmax(-1)
-        context = torch.bmm(dropout(weights, self.p, self.training), memory)
+        seeking = F.linear(query, score).view(memory.readers, -1, m)  # [U, G*T*h, m]
+        context = memory.read(seeking, self.p, self.training)
         return F.linear(context.view(rows, -1, h * m), value)
 
 
@@ -328,8 +254,7 @@ class DecoderLayer(nn.Module):
         self,
         x: Tensor,
         bias: Tensor,
-        memory: Tensor,
-        memory_bias: Tensor,
+        memory: Memory,
         matrices: tuple,
         seen: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
@@ -341,8 +266,9 @@ class DecoderLayer(nn.Module):
         """
         normal, (own, cross) = rms_normalize(x), matrices
         seen = normal if seen is None else torch.cat([seen, normal], 1)
-        x = dropout_add(x, self.attention(normal, seen, bias, own), self.p, self.training)
-        update = self.cross(rms_normalize(x), memory, memory_bias, cross)
+        update = self.attention(normal, Memory(seen, bias), own)
+        x = dropout_add(x, update, self.p, self.training)
+        update = self.cross(rms_normalize(x), memory, cross)
         x = dropout_add(x, update, self.p, self.training)
         update = self.feed_forward(rms_normalize(x), self.feed_forward_norm.weight)
         return dropout_add(x, update, self.p, self.training), seen
@@ -387,7 +313,12 @@ class _Stack(nn.Module):
 
 
 class T5Encoder(_Stack):
-    """Bidirectional stack (Eq. 4)."""
+    """The stack that reads histories (Eq. 4).
+
+    Args:
+        bidirectional: whether a position reads all others, as in T5; else only itself and earlier
+            ones, so that what follows changes no state.
+    """
 
     def __init__(
         self,
@@ -397,9 +328,17 @@ class T5Encoder(_Stack):
         feed_forward_size: int,
         p: float,
         max_length: int,
+        bidirectional: bool = True,
     ) -> None:
         super().__init__(
-            EncoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, True
+            EncoderLayer,
+            width,
+            num_layers,
+            num_heads,
+            feed_forward_size,
+            p,
+            max_length,
+            bidirectional,
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -411,6 +350,9 @@ class T5Encoder(_Stack):
         bias = (
             self.position_bias(0, x.shape[1]).permute(2, 0, 1).contiguous().unsqueeze(0)
         )  # [1, h, S, S]
+        if not self.position_bias.bidirectional:
+            later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+            bias = bias.masked_fill(later, torch.finfo(x.dtype).min)
         if mask is not None:
             bias = bias + padding_bias(mask, x.dtype).unsqueeze(
                 1
@@ -427,7 +369,6 @@ class Past(NamedTuple):
     # per layer [R, t, m], its normalised inputs at the t earlier positions; None before the first
     seen: list[Tensor | None]
     matrices: list[tuple]  # per layer, composed
-    memory_bias: Tensor  # [U, 1, S]
 
     def of_rows(self, rows: Tensor) -> Past:
         """The past with rows ``rows [R']`` of each layer's inputs: the beams that later positions
@@ -454,22 +395,18 @@ class T5Decoder(_Stack):
             DecoderLayer, width, num_layers, num_heads, feed_forward_size, p, max_length, False
         )
 
-    def forward(
-        self, x: Tensor, memory: Tensor, memory_mask: Tensor, past: Past | None = None
-    ) -> tuple[Tensor, Past]:
-        """Decode ``x [R, T, m]`` against ``memory [U, S, m]``, where rows u*G..u*G+G-1 read memory
-        row u.
+    def forward(self, x: Tensor, memory: Memory, past: Past | None = None) -> tuple[Tensor, Past]:
+        """Decode ``x [R, T, m]`` against a memory with U readers: rows u*G..u*G+G-1 are reader u.
 
         Args:
-            memory_mask: ``[U, S]``, True at real positions.
-            past: as returned for the t earlier positions, of the same parameters and memory; None
-                at the first one.
+            past: as returned for the t earlier positions, of the same parameters; None at the first
+                one.
         Returns:
             Final hidden states ``[R, T, m]`` and the past for the next call.
         """
         if past is None:
             composed = [layer.compose() for layer in self.layers]
-            past = Past([None] * len(self.layers), composed, padding_bias(memory_mask, x.dtype))
+            past = Past([None] * len(self.layers), composed)
         start = 0 if past.seen[0] is None else past.seen[0].shape[1]
         stop = start + x.shape[1]
         bias = self.position_bias(start, stop).transpose(1, 2).reshape(-1, stop)  # [T*h, t + T]
@@ -481,6 +418,6 @@ class T5Decoder(_Stack):
         x = dropout(x, self.p, self.training)
         new = []
         for layer, matrices, seen in zip(self.layers, past.matrices, past.seen, strict=True):
-            x, seen = layer(x, bias, memory, past.memory_bias, matrices, seen)
+            x, seen = layer(x, bias, memory, matrices, seen)
             new.append(seen)
         return self._close(x), past._replace(seen=new)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from references import attend, softmax, unit
 
 from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
-from recbole_genci.model.genci.t5 import EPS, rms_normalize
+from recbole_genci.model.genci.memory import Memory
+from recbole_genci.model.genci.numerics import EPS, rms_normalize
 
 SIZES = [4, 3, 2]  # the last level is the collision digit
 
@@ -145,6 +146,10 @@ def batch(rows=3, beams=2, levels=2, d=8, m=6, positions=5, targets=7, dtype=tor
     }
 
 
+def attended(model, history_states, history_mask, **inputs):
+    return model(history=Memory.of(history_states, history_mask), **inputs)
+
+
 def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=True):
     torch.manual_seed(3)
     return CohortAttention(d, m, heads, dropout, variant, residual).double()
@@ -190,18 +195,18 @@ def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams,
         inputs["beam_log_probs"][1, 2] = -torch.inf
         inputs["cohorts"][1, 2] = 0
     torch.testing.assert_close(
-        model(**inputs).detach(), by_definition(model, inputs, heads, residual)
+        attended(model, **inputs).detach(), by_definition(model, inputs, heads, residual)
     )
 
 
 def test_small_embeddings_choose_as_well_as_large_ones():
     model, inputs = attention(), batch()
-    expected = model(**inputs)
+    expected = attended(model, **inputs)
     inputs["cohorts"], inputs["target"] = (
         inputs["cohorts"] / 50,
         inputs["target"] / 50,
     )  # as Xavier draws them
-    torch.testing.assert_close(model(**inputs), expected, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(attended(model, **inputs), expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("items", [3_000, 80_000, 1_000_000])
@@ -222,19 +227,19 @@ def test_fresh_cohorts_of_any_catalogue_are_normalised(items):
 
 def test_masked_history_positions_never_matter():
     model, inputs = attention(), batch()
-    expected = model(**inputs)
+    expected = attended(model, **inputs)
     inputs["history_states"] = torch.where(
         inputs["history_mask"].unsqueeze(-1), inputs["history_states"], 1e3
     )
-    torch.testing.assert_close(model(**inputs), expected)
+    torch.testing.assert_close(attended(model, **inputs), expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_probability_of_a_single_beam_has_no_influence_at_all(variant):
     model, inputs = attention(variant), batch(beams=1)
-    expected = model(**inputs)
+    expected = attended(model, **inputs)
     inputs["beam_log_probs"] = inputs["beam_log_probs"] - 37.0
-    assert torch.equal(model(**inputs), expected)
+    assert torch.equal(attended(model, **inputs), expected)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -245,7 +250,7 @@ def test_invalid_beams_never_matter_and_rows_without_any_give_zero_with_finite_g
     inputs["beam_log_probs"][~inputs["beam_valid"]] = -torch.inf
     inputs["history_index"] = torch.tensor([0, 1, 2, 0, 1, 2, 2])
     inputs["cohorts"].requires_grad_()
-    intent = model(**inputs)
+    intent = attended(model, **inputs)
     assert (intent[[0, 3]] == 0).all() and (intent[[1, 2]] != 0).any()
     intent.sum().backward()
     grad = inputs["cohorts"].grad
@@ -259,10 +264,12 @@ def test_invalid_beams_never_matter_and_rows_without_any_give_zero_with_finite_g
         **inputs,
         "cohorts": torch.where(inputs["beam_valid"][..., None, None], inputs["cohorts"], 50.0),
     }
-    torch.testing.assert_close(model(**changed), intent)
+    torch.testing.assert_close(attended(model, **changed), intent)
     alone = {name: inputs[name][1:2, :1] for name in ("cohorts", "beam_log_probs", "beam_valid")}
     alone.update({name: inputs[name][1:2] for name in ("history_states", "history_mask")})
-    only = model(**alone, target=inputs["target"][[1, 4]], history_index=torch.tensor([0, 0]))
+    only = attended(
+        model, **alone, target=inputs["target"][[1, 4]], history_index=torch.tensor([0, 0])
+    )
     torch.testing.assert_close(only, intent[[1, 4]])
 
 
@@ -270,7 +277,7 @@ def test_gradient_passes_to_history_cohorts_target_and_every_parameter_but_not_t
     model, inputs = attention(), batch()
     for name in ("cohorts", "history_states", "target", "beam_log_probs"):
         inputs[name].requires_grad_()
-    model(**inputs).square().sum().backward()
+    attended(model, **inputs).square().sum().backward()
     for name in ("cohorts", "history_states", "target"):
         assert inputs[name].grad.abs().max() > 0, name
     assert inputs["beam_log_probs"].grad is None
@@ -292,9 +299,9 @@ def test_variants_own_only_the_parameters_they_use():
 
 def test_dropout_acts_on_attention_weights_in_training_only():
     model, inputs = attention(dropout=0.5), batch()
-    assert not torch.equal(model(**inputs), model(**inputs))
+    assert not torch.equal(attended(model, **inputs), attended(model, **inputs))
     model.eval()
-    assert torch.equal(model(**inputs), model(**inputs))
+    assert torch.equal(attended(model, **inputs), attended(model, **inputs))
 
 
 @pytest.mark.parametrize(

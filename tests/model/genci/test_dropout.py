@@ -5,8 +5,9 @@ import torch
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from recbole_genci.model.genci import t5
+from recbole_genci.model.genci import numerics, t5
 from recbole_genci.model.genci.cohort import CohortAttention
+from recbole_genci.model.genci.memory import Memory
 
 # All sizes differ, so that a shape tells its place.
 HISTORIES, POSITIONS, WIDTH, HEADS, HIDDEN, TARGETS = 3, 5, 8, 2, 13, 4
@@ -15,13 +16,13 @@ HISTORIES, POSITIONS, WIDTH, HEADS, HIDDEN, TARGETS = 3, 5, 8, 2, 13, 4
 @pytest.fixture
 def drawn(monkeypatch):
     """Shapes and probabilities of the dropout masks that a pass draws, in order."""
-    calls, draw = [], t5._keep_scale
+    calls, draw = [], numerics._keep_scale
 
     def recorded(x, p):
         calls.append((tuple(x.shape), p))
         return draw(x, p)
 
-    monkeypatch.setattr(t5, "_keep_scale", recorded)
+    monkeypatch.setattr(numerics, "_keep_scale", recorded)
     return calls
 
 
@@ -76,7 +77,7 @@ def test_the_decoder_drops_where_t5_does(layers, drawn, monkeypatch):
     decoder = t5.T5Decoder(WIDTH, layers, HEADS, HIDDEN, 0.1, TARGETS).train()
     memory = torch.randn(HISTORIES, POSITIONS, WIDTH)
     mask = torch.ones(HISTORIES, POSITIONS, dtype=torch.bool)
-    decoder(torch.randn(HISTORIES, TARGETS, WIDTH), memory, mask)
+    decoder(torch.randn(HISTORIES, TARGETS, WIDTH), Memory.of(memory, mask))
     stream = (HISTORIES, TARGETS, WIDTH)
     rows = TARGETS * HEADS  # position and head share a dimension in composed attention
     layer = [(HISTORIES, rows, TARGETS), stream, (HISTORIES, rows, POSITIONS), stream]
@@ -93,8 +94,10 @@ def test_the_cohort_attention_drops_both_its_attention_weights(variant, drawn):
         cohorts=torch.randn(HISTORIES, beams, levels, WIDTH),
         beam_log_probs=torch.randn(HISTORIES, beams),
         beam_valid=torch.ones(HISTORIES, beams, dtype=torch.bool),
-        history_states=torch.randn(HISTORIES, POSITIONS, HIDDEN),
-        history_mask=torch.ones(HISTORIES, POSITIONS, dtype=torch.bool),
+        history=Memory.of(
+            torch.randn(HISTORIES, POSITIONS, HIDDEN),
+            torch.ones(HISTORIES, POSITIONS, dtype=torch.bool),
+        ),
         target=torch.randn(rows, WIDTH),
         history_index=torch.randint(HISTORIES, (rows,)),
     )

@@ -10,6 +10,7 @@ from references import attend, embedded, linear, perceptron, randomise, score_co
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
+from recbole_genci.data.batches import clicked_items
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.genci import GenCI
 from recbole_genci.model.genci.intent import IntentGenerator
@@ -18,9 +19,17 @@ from recbole_genci.model.genci.t5 import T5Decoder
 VARIANTS = [
     {},
     {"history_tokens": "code"},
+    {"history_attention": "causal", "segment_clicks": 1},
+    {"history_attention": "causal", "segment_clicks": 2},
+    {"history_attention": "causal", "segment_clicks": 4, "history_tokens": "code"},
     {"num_beams": 1},
     *({"intent_extraction": name} for name in ("mean", "target", "literal")),
 ]
+
+
+def lengths_of(batch):
+    """Clicks ``[B]`` of each row's history."""
+    return batch["history_length"][batch["history_index"]]
 
 
 @pytest.mark.parametrize("keys", VARIANTS, ids=str)
@@ -35,34 +44,55 @@ def test_padding_batch_order_and_batch_size_never_change_a_prediction(tiny_parts
         alone = torch.cat([model.predict(test[rows[i : i + 1]]) for i in rows])
         torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
         wider = test[rows]
-        wider.interaction["history_semantic_ids"] = F.pad(
-            wider["history_semantic_ids"], (0, 0, 0, 3), value=-1
-        )
+        wider.interaction["segments"] = F.pad(wider["segments"], (0, 3))
         torch.testing.assert_close(model.predict(wider), together, atol=1e-5, rtol=0)
-        # Rows of one history need not be recognised as such.
+        # Rows of one history need not be recognised as such, nor segments.
         apart = test[rows]
-        apart.interaction["history_number"] = torch.arange(len(rows))
+        index = apart["history_index"]
+        segment = apart["history_segment"][index]
+        alone = {
+            "history_index": torch.arange(len(rows)),
+            "history_segment": torch.arange(len(rows)),
+            "history_length": apart["history_length"][index],
+            "segments": apart["segments"][segment],
+            "segment_length": apart["segment_length"][segment],
+        }
+        apart.interaction.update(alone)
         torch.testing.assert_close(model.predict(apart), together, atol=1e-5, rtol=0)
     assert together.std() > 1e-4
 
 
-def test_history_numbers_are_shared_by_equal_histories_and_grow_with_length(tiny_parts):
+@pytest.mark.parametrize("segment", [1, 3])
+def test_equal_histories_are_one_and_the_longer_ones_come_later(tiny_parts, segment):
     parts, base = tiny_parts
-    _, views = make_model("GenCI", parts, base)
-    assert len(views[0][np.arange(len(views[0]))]["item_length"].unique()) > 2
-    for part in views:
-        rows = part[np.arange(len(part))]
-        histories, length, number = (
-            rows["item_id_list"],
-            rows["item_length"],
-            rows["history_number"],
-        )
-        assert (length[number.argsort()].diff() >= 0).all()
-        for one in number.unique():
-            assert (histories[number == one] == histories[number == one][0]).all()
-        assert len(number[length == 0].unique()) == int(
-            (length == 0).any()
-        )  # one for all empty histories
+    keys = {"history_attention": "causal", "segment_clicks": segment}
+    _, views = make_model("GenCI", parts, base | keys)
+    _, same = make_model("DIN", parts, base | {"MAX_ITEM_LIST_LENGTH": 5})
+    for part, other in zip(views, same, strict=True):
+        rows, expected = part[np.arange(len(part))], other[np.arange(len(part))]
+        index, length = rows["history_index"], rows["history_length"]
+        assert (length.diff() >= 0).all() and (rows["segment_length"].diff() >= 0).all()
+        items = clicked_items(rows, "item_id_list")
+        whole, clicks = expected["item_id_list"], expected["item_length"]
+        read = length[index]
+        # The last clicks, as many as the segment has room for.
+        assert (read <= clicks).all() and (
+            read[clicks < 6 - segment] == clicks[clicks < 6 - segment]
+        ).all()
+        assert (read >= torch.minimum(clicks, torch.tensor(6 - segment))).all()
+        for row in range(len(part)):
+            own = whole[row, : clicks[row]].tolist()
+            assert items[row, : read[row]].tolist() == own[len(own) - read[row] :]
+            assert not items[row, read[row] :].any()
+        assert len(index[read == 0].unique()) == int((read == 0).any())  # one for all empty ones
+        pairs = {
+            (*items[row].tolist(), int(rows["user_id"][row]))
+            for row in range(len(part))
+            if read[row]
+        }
+        assert len(index[read > 0].unique()) >= len(pairs) and len(index.unique()) == len(length)
+        if segment > 1:
+            assert len(rows["segments"]) < len(length)
 
 
 def test_normalisation_adds_little_to_cohorts_as_they_are_drawn(tiny_parts, monkeypatch):
@@ -100,6 +130,8 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
         zip(everything["item_id"].tolist(), embedded(model, everything)[:, place], strict=True)
     )
     fields, codes = embedded(model, batch), test.semantic_ids
+    items = clicked_items(batch, "item_id_list")
+    lengths = lengths_of(batch)
     assert len(item_of) == 20 and model.cohort_attention.eps == 1e-6
     normal = (lambda vector: vector) if keys.get("intent_extraction") == "literal" else unit
     with torch.no_grad():
@@ -107,9 +139,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     expected = []
     for row in range(len(batch)):
         with torch.no_grad():
-            encoded = model.intent.encode(
-                batch["history_semantic_ids"][row : row + 1], batch["item_length"][row : row + 1]
-            )
+            encoded = model.intent.encode(codes[items[row : row + 1]], lengths[row : row + 1])
             zeros = torch.zeros(20, dtype=torch.int64)
             log_probs = score_codes(model.intent, encoded, zeros, codes[1:], model.trie)  # Eq. 6
         history, chance = encoded.states[0].double().numpy(), softmax(log_probs.double().numpy())
@@ -139,7 +169,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
         joined = np.concatenate([0.1 * long_term, 0.1 * short_term, fields[row].flatten()])
         expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
     np.testing.assert_allclose(logits.numpy(), expected, atol=2e-4, rtol=2e-4)
-    assert np.std(expected) > 0.1 and (batch["item_length"] > 1).any()
+    assert np.std(expected) > 0.1 and (lengths > 1).any()
 
 
 def test_the_short_term_intent_trains_items_that_are_no_target(tiny_parts):
@@ -195,7 +225,9 @@ def test_the_loss_is_eq_12_part_by_part(tiny_parts):
     logits = model.click_logits(inputs)
     torch.testing.assert_close(ctr, F.binary_cross_entropy(torch.sigmoid(logits), label))  # Eq. 1
     clicked = label == 1
-    per_row = -score_codes(model.intent, encoded, index[clicked], batch["semantic_ids"][clicked])
+    per_row = -score_codes(
+        model.intent, encoded, index[clicked], model.codes[batch["item_id"][clicked]]
+    )
     torch.testing.assert_close(
         ntp, 0.3 * per_row.mean() / 4, atol=1e-5, rtol=1e-4
     )  # Eq. 2, mean over its 4 levels
@@ -225,9 +257,9 @@ def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
     batch = train[np.arange(len(train))]
     before = model.train().calculate_loss(batch)[1]
     negative = batch["label"] == 0
-    batch["semantic_ids"][negative] = train.semantic_ids[1]
+    batch["item_id"][negative] = 1
     torch.testing.assert_close(model.calculate_loss(batch)[1], before)
-    batch["semantic_ids"][~negative] = train.semantic_ids[1]
+    batch["item_id"][~negative] = 1
     assert (model.calculate_loss(batch)[1] - before).abs() > 1e-4
 
 
@@ -348,7 +380,7 @@ def test_on_32_users_the_generator_overfits_to_perfect_greedy_recall(tmp_path):
     }
     parts = create_dataset(Config("GenCI", "tiny", config_dict=keys)).build()
     model, (train, _, _) = make_model("GenCI", parts, keys | {"intent_dropout": 0.0})
-    batch = train[np.flatnonzero((train[np.arange(len(train))]["item_length"] > 0).numpy())]
+    batch = train[np.flatnonzero(lengths_of(train[np.arange(len(train))]) > 0)]
     clicks = batch["label"] == 1
     assert clicks.sum() == 32
 
@@ -394,11 +426,11 @@ def test_empty_histories_one_user_and_fewer_items_than_beams_work(tmp_path):
     parts = create_dataset(Config("GenCI", "tiny", config_dict=keys)).build()
     model, views = make_model("GenCI", parts, keys | {"num_beams": 8})
     batch = views[0][np.arange(len(views[0]))]
-    assert (batch["item_length"] == 0).any() and model.num_beams == 3  # of 8
+    assert (lengths_of(batch) == 0).any() and model.num_beams == 3  # of 8
     losses = model.train().calculate_loss(batch)
     sum(losses).backward()
     assert all(torch.isfinite(loss) for loss in losses)
-    empty = views[0][np.flatnonzero((batch["item_length"] == 0).numpy())]
+    empty = views[0][np.flatnonzero(lengths_of(batch) == 0)]
     assert torch.isfinite(model.eval().predict(empty)).all()
 
 

@@ -11,6 +11,7 @@ from references import score_codes
 
 from recbole_genci.model.genci.decoding import Trie
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
+from recbole_genci.model.genci.memory import Memory
 
 SIZES = [5, 7, 3]
 
@@ -151,9 +152,8 @@ def test_ntp_loss_is_the_cross_entropy_of_each_level_by_hand():
         embedded = model.token_embedding(torch.tensor([tokens])) * 4.0
         memory, mask = encoded.states[row : row + 1], encoded.mask[row : row + 1]
         for level in range(3):
-            hidden, _ = model.decoder(
-                embedded[:, : level + 1], memory, mask
-            )  # later codes are not even given
+            # Later codes are not even given.
+            hidden, _ = model.decoder(embedded[:, : level + 1], Memory.of(memory, mask))
             table = model.token_embedding.weight[starts[level] : starts[level] + SIZES[level]]
             by_hand[level] -= (hidden[0, -1] @ table.T).log_softmax(0)[codes[level]].detach() / 5
     torch.testing.assert_close(losses, by_hand, atol=1e-5, rtol=1e-5)
@@ -237,7 +237,9 @@ def test_one_beam_is_greedy_decoding():
                 int(model.offsets[n]) + code for n, code in enumerate(prefix)
             ]
             memory = encoded.states[row : row + 1], encoded.mask[row : row + 1]
-            hidden, _ = model.decoder(model.token_embedding(torch.tensor([tokens])) * 4.0, *memory)
+            hidden, _ = model.decoder(
+                model.token_embedding(torch.tensor([tokens])) * 4.0, Memory.of(*memory)
+            )
             table = model.token_embedding.weight[model.level_starts[level] :]
             best = max(full, key=lambda other: (hidden[0, -1] @ table[other[level]]).item())
             prefix = (*prefix, best[level])
@@ -392,7 +394,7 @@ def test_last_levels_of_one_code_are_not_decoded_and_lose_nothing():
     start = torch.full((3, 1), model.start_token)
     tokens = torch.cat([start, targets[:, :3] + model.offsets[:3]], 1)
     memory = encoded.states[index], encoded.mask[index]
-    hidden, _ = model.decoder(model._embed(tokens), *memory)
+    hidden, _ = model.decoder(model._embed(tokens), Memory.of(*memory))
     whole = [F.cross_entropy(model._logits(hidden[:, n], n), targets[:, n]) for n in range(4)]
     model.decoder.register_forward_pre_hook(lambda _, given: positions.append(given[0].shape[1]))
     losses = model.ntp_loss(encoded, index, targets)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Attention, T5LayerNorm, T5Stack
 
-from recbole_genci.model.genci import t5
+from recbole_genci.model.genci import numerics, t5
+from recbole_genci.model.genci.memory import Memory
 
 
 def reference(is_decoder, layers, heads, width=32, hidden=48):
@@ -112,11 +113,11 @@ def test_decoder_equals_transformers_and_its_step_by_step_form(layers, heads):
     expected = theirs(
         inputs_embeds=x, encoder_hidden_states=memory, encoder_attention_mask=mask.long()
     ).last_hidden_state
-    actual, _ = ours(x, memory, mask)
+    actual, _ = ours(x, Memory.of(memory, mask))
     assert (actual - expected).abs().max() < 1e-5
     past, steps = None, []
     for position in range(6):
-        step, past = ours(x[:, position : position + 1], memory, mask, past)
+        step, past = ours(x[:, position : position + 1], Memory.of(memory, mask), past)
         steps.append(step)
     assert (torch.cat(steps, 1) - expected).abs().max() < 1e-5
 
@@ -148,8 +149,10 @@ def test_beams_that_share_a_history_decode_as_if_it_were_repeated():
         torch.randn(2, 5, 16),
         torch.arange(5) < torch.tensor([[5], [2]]),
     )
-    shared, _ = decoder(x, memory, mask)
-    repeated, _ = decoder(x, memory.repeat_interleave(3, 0), mask.repeat_interleave(3, 0))
+    shared, _ = decoder(x, Memory.of(memory, mask))
+    repeated, _ = decoder(
+        x, Memory.of(memory.repeat_interleave(3, 0), mask.repeat_interleave(3, 0))
+    )
     torch.testing.assert_close(shared, repeated)
 
 
@@ -166,7 +169,7 @@ def test_what_a_gpu_computes_equals_what_a_cpu_computes(monkeypatch):
     encoder, x = t5.T5Encoder(16, 2, 2, 32, 0.0, 8), torch.randn(3, 8, 16)
     found = []
     for on_cpu in (True, False):
-        monkeypatch.setattr(t5, "on_cpu", lambda x, answer=on_cpu: answer)
+        monkeypatch.setattr(numerics, "on_cpu", lambda x, answer=on_cpu: answer)
         encoder.zero_grad()
         states = encoder(x)
         states.square().sum().backward()
@@ -202,7 +205,7 @@ def test_fused_attention_of_long_histories_predicts_what_matrix_products_do(monk
 
 
 def test_dropout_of_a_gpu_keeps_the_residual_and_the_expectation(monkeypatch):
-    monkeypatch.setattr(t5, "on_cpu", lambda x: False)
+    monkeypatch.setattr(numerics, "on_cpu", lambda x: False)
     torch.manual_seed(0)
     x = torch.ones(200, 1000)
     added = t5.dropout_add(x, x, 0.2, True)
