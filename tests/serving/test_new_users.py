@@ -22,10 +22,9 @@ def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("new-users")
     keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40))
     keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    return {
-        result["model"]: result["folder"]
-        for result in run(MODELS, "tiny", config_dict=keys | SMALL)
-    }
+    found = {r.model: r.folder for r in run(MODELS, "tiny", config_dict=keys | SMALL)}
+    causal = SMALL_GENCI | {"epochs": 1, "history_attention": "causal", "segment_clicks": 3}
+    return found | {"causal": run("GenCI", "tiny", config_dict=keys | causal)[0].folder}
 
 
 def with_user_row(saved, values_of):
@@ -53,7 +52,7 @@ def with_user_row(saved, values_of):
     return replace(saved, model=model)
 
 
-@pytest.mark.parametrize("name", MODELS.split(","))
+@pytest.mark.parametrize("name", [*MODELS.split(","), "causal"])
 @pytest.mark.parametrize("unseen", ["mean", "padding"])
 def test_a_new_user_is_the_user_with_that_embedding_history_and_features(folders, name, unseen):
     saved = load(folders[name])
@@ -101,8 +100,9 @@ def test_features_given_for_a_known_user_take_the_place_of_those_of_the_run(fold
         np.testing.assert_array_equal(ranker.score([user, "u1"], user_features=frame), changed)
 
 
-def test_a_history_may_follow_the_clicks_of_the_run(folders):
-    ranker = Ranker(folders["GenCI"])
+@pytest.mark.parametrize("model", ["GenCI", "causal", "DIN"])
+def test_a_history_may_follow_the_clicks_of_the_run(folders, model):
+    ranker = Ranker(folders[model])
     saved = ranker.run
     rows = [part.inter_feat for part in saved.parts]
     name = ranker.users[4]

@@ -16,6 +16,7 @@ from recbole_genci.serving.tables import read_table
 
 MODELS = "DeepFM,DIN,GenCI"
 SMALL = SMALL_GENCI | {"epochs": 1}
+CAUSAL = {"history_attention": "causal", "segment_clicks": 3}
 
 
 def with_context(folder, keys):
@@ -47,10 +48,11 @@ def made(tmp_path_factory):
         folder / "data", write_dataset(folder / "data", tiny_rows(rows_per_user=40))
     )
     keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    runs = run(MODELS, "tiny", config_dict=keys | SMALL)
+    folders = {r.model: r.folder for r in run(MODELS, "tiny", config_dict=keys | SMALL)}
+    folders["causal"] = run("GenCI", "tiny", config_dict=keys | SMALL | CAUSAL)[0].folder
     rows = pd.read_csv(folder / "data/tiny/tiny.inter", sep="\t", dtype=str, keep_default_na=False)
     rows.columns = [name.partition(":")[0] for name in rows]
-    return {result["model"]: result["folder"] for result in runs}, rows, folder
+    return folders, rows, folder
 
 
 def of_part(saved, rows, part):
@@ -58,7 +60,7 @@ def of_part(saved, rows, part):
     return rows.iloc[saved.parts[part].inter_feat[":row_number"].numpy()].reset_index(drop=True)
 
 
-@pytest.mark.parametrize("name", MODELS.split(","))
+@pytest.mark.parametrize("name", [*MODELS.split(","), "causal"])
 def test_a_row_of_the_file_has_the_score_of_the_run(made, name):
     folders, rows, _ = made
     saved = load(folders[name])
