@@ -102,9 +102,9 @@ class RequestReader:
                 raise ValueError(f"{name}: {others[0]!r} is not one of the users asked for.")
         values = self._context(context or {})
         user_feat, user_rows = self.user_table(users, ids, frame)
-        history, *pointers = self._history(users, ids, clicks, append)
+        history, first, start, end = self._history(users, ids, clicks, append)
         self.features.warn_of_unknown()
-        return Request(users, ids, user_feat, user_rows, history, *pointers, clicks, values)
+        return Request(users, ids, user_feat, user_rows, history, first, start, end, clicks, values)
 
     # ---------------------------------------------------------------- features of users
 

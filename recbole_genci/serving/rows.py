@@ -55,7 +55,7 @@ class RowReader:
         frame = frame.reset_index(drop=True)
         users = self._users(frame)
         items = self._items(frame)
-        history, *pointers = self._histories(frame, users)
+        history, first, start, end = self._histories(frame, users)
         context = {
             field: self._features.column(field, frame[field], "rows")
             for field in self._features.row_fields
@@ -68,7 +68,7 @@ class RowReader:
             ids[codes] = users
             user_feat, places = self._requests.user_table(list(names), ids, self._user_frame)
             users = places[codes]
-        return Rows(users, items, history, *pointers, context, user_feat, has_new_users)
+        return Rows(users, items, history, first, start, end, context, user_feat, has_new_users)
 
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Click probabilities ``[R]`` float32 of the rows of a table."""
