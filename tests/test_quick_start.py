@@ -210,7 +210,7 @@ def test_a_model_that_fails_leaves_the_finished_ones_and_says_how_to_table_them(
         with pytest.raises(RuntimeError, match="out of memory") as caught:
             execute(plan)
     (advice,) = caught.value.__notes__
-    files = re.search(r"Finished: LR seed 2020; .* recbole_genci\.report (\S+)\. Not begun", advice)
+    files = re.search(r"Finished: LR seed 2020; .* recbole_genci\.report (\S+)\nNot begun", advice)
     assert files is not None and report([files[1]]) == 0
     assert [(run["model"], run["seed"]) for run in execute(plan)] == [
         ("LR", 2020),

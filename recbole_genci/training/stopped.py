@@ -65,7 +65,7 @@ def of_runs(
         sentences.append(f"Finished: {names}; their table: {table}")
     if left:
         sentences.append(f"Not begun: {', '.join(f'{model} seed {seed}' for model, seed in left)}")
-    return ". ".join(sentences)
+    return "\n".join(sentences)  # a command at the end of a line is copied as it is
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -42,10 +42,9 @@ def words(tmp_path):
 
 def said_by(words, capsys, status=1):
     assert main(words) == status
-    (line,) = [
-        line for line in capsys.readouterr().err.splitlines() if line.startswith("recbole_genci: ")
-    ]
-    return line
+    before, _, said = capsys.readouterr().err.partition("recbole_genci: ")
+    assert said and "recbole_genci: " not in said and (not before or before.endswith("\n"))
+    return f"recbole_genci: {said.rstrip()}"
 
 
 @pytest.mark.parametrize(

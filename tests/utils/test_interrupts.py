@@ -87,18 +87,16 @@ def run_in_child(command, argv, patches=()) -> tuple[int, str]:
 
 
 def sentence(error: str, signum) -> str:
-    """The one line that the command says, and nothing beside it."""
+    """What the command says at its end."""
     assert "Traceback" not in error and "Exception ignored" not in error, error
-    (line,) = [line for line in error.splitlines() if line.startswith("recbole_genci: ")]
-    assert line.startswith(f"recbole_genci: stopped by {NAMES[signum]}. "), line
-    return line
+    _, _, said = error.partition(f"recbole_genci: stopped by {NAMES[signum]}. ")
+    assert said and "recbole_genci: " not in said, error
+    return said.rstrip()
 
 
 def words_of(said: str) -> list[str]:
     """The words, after the script, of the command that a sentence prints."""
-    python, _, *words = shlex.split(
-        re.search(r"Go on by: (.*?)(?:\. (?:Finished|Not begun)|$)", said)[1]
-    )
+    python, _, *words = shlex.split(re.search(r"Go on by: (.*?)(?:\n|$)", said)[1])
     assert python == "python"
     return words
 
@@ -224,7 +222,7 @@ def test_the_sentence_of_several_models_names_what_has_finished_and_what_has_not
     assert "Finished: DeepFM seed 2020, DIN seed 2020; their table: " in said and said.endswith(
         "Not begun: DIN seed 2021"
     )
-    assert report(shlex.split(re.search(r"recbole_genci.report (.*?)\. Not", said)[1])) == 0
+    assert report(shlex.split(re.search(r"recbole_genci.report (.*?)\nNot", said)[1])) == 0
     assert "| DIN |" in capsys.readouterr().out
 
 
