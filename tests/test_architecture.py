@@ -24,6 +24,7 @@ ROOMS = (
     "evaluation",
     "training",
     "serving",
+    "predict",
     "report",
     "results",
     "plan",

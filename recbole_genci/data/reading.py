@@ -47,9 +47,13 @@ class AtomicDataset(Dataset):
     field2source: dict[str, FeatureSource]
     field2seqlen: dict[str, int]
     field2id_token: dict[str, Any]
+    # The least and the largest value of each column that was brought to 0 to 1; None in runs of
+    # early versions.
+    scales: dict[str, tuple[float, float]] | None
 
     def __init__(self, config: Config) -> None:
         self._cells: dict[str, Cells] = {}
+        self.scales = {}
         super().__init__(config)
 
     # RecBole dataset.py:252, 458-535
@@ -205,6 +209,8 @@ class AtomicDataset(Dataset):
         if not len(values):
             return values
         low, high = values.min(), values.max()
+        assert self.scales is not None
+        self.scales[field] = float(low), float(high)
         if low == high:
             self.logger.warning(
                 f"normalize_field, normalize_all: '{field}' has the same value, {low:g}, in all "

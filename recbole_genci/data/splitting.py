@@ -21,13 +21,23 @@ from recbole_genci.data.validation import check_scaled
 
 
 class OrderedDataset(FilteredDataset):
-    """A dataset that orders its rows by exact times, and cuts them without a loop over rows."""
+    """A dataset that orders its rows by exact times, and cuts them without a loop over rows.
+
+    Attributes:
+        num_time_ranks: T, the number of distinct times.
+        rank_times: ``[T]`` float64, the exact time of each rank; None in runs of early versions.
+    """
+
+    rank_times: np.ndarray | None
 
     def _normalize(self) -> None:
         check_scaled(self)
         # Time is still exact here; normalising and float32 come next.
-        self._time_rank = time_ranks(self.inter_feat[self.time_field].to_numpy())
+        times = self.inter_feat[self.time_field].to_numpy()
+        self._time_rank = time_ranks(times)
         self.num_time_ranks = int(self._time_rank.max()) + 1
+        self.rank_times = np.empty(self.num_time_ranks)
+        self.rank_times[self._time_rank] = times
         super()._normalize()
 
     def _change_feat_format(self) -> None:

@@ -27,6 +27,7 @@ from recbole_genci.utils.ragged import Ragged
 
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _HISTORY = ("items", "negatives", "keys")
+_TIMES = "rank_times"
 _LENGTHS = "lengths"  # of a column of sequences, whose table holds their entries
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -147,10 +148,13 @@ def _described(
         tensors[f"vocabulary/{field}"] = torch.frombuffer(
             bytearray("\n".join(map(str, tokens)).encode()), dtype=torch.uint8
         )
+    if whole.rank_times is not None:
+        tensors[_TIMES] = torch.from_numpy(whole.rank_times)
     facts: dict[str, Any] = {
         "dataset": whole.dataset_name,
         "num_time_ranks": whole.num_time_ranks,
         "history_source": whole.history_source,
+        "scales": whole.scales,
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -222,6 +226,12 @@ class _StoredDataset(CTRDataset):
                 self.field2id_token[field] = tokens
                 self.field2token_id[field] = {token: number for number, token in enumerate(tokens)}
         self.num_time_ranks = self._facts["num_time_ranks"]
+        times = self._tensors.get(_TIMES)
+        self.rank_times = None if times is None else times.numpy()
+        scales = self._facts.get("scales")
+        self.scales = (
+            None if scales is None else {f: (low, high) for f, (low, high) in scales.items()}
+        )
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
 

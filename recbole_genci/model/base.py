@@ -10,7 +10,9 @@ Sizes: B rows of a batch, H history items, N levels of a semantic ID, k beams.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +62,10 @@ class ModelContract:
             ``SavedRun.recall``.
         has_intents: whether the model has ``first_layer_shares``. Read by
             ``recbole_genci.evaluation.intents``.
+        id_tables: embedding modules of the model's own, outside RecBole's layers, that have a row
+            for each id of a field: ``{"towers.user": "user_id"}``. Read by
+            ``recbole_genci.serving`` for users and items that the run does not know; without it
+            they read the padding's row.
     """
 
     reads_history = False
@@ -75,6 +81,7 @@ class ModelContract:
     teacher: torch.nn.Module | None
     generates_items = False
     has_intents = False
+    id_tables: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def check_settings(cls, config: ConfigLike) -> None:
@@ -109,6 +116,18 @@ class ModelContract:
 
     def freeze_teacher(self) -> None:
         """Stop training ``teacher``; called by ``train_and_evaluate`` after its pretraining."""
+
+    def take_over(self, trained: Self, weights: dict[str, torch.Tensor]) -> None:
+        """Complete the weights of this model, which is made for more items than ``trained`` was.
+
+        Called by ``recbole_genci.serving`` when items are added to a run. Only a model with weights
+        or settings that depend on the number of items or on semantic IDs needs it.
+
+        Args:
+            trained: the run's model; it must not change.
+            weights: those of ``trained`` by name, on its device. Embedding tables have rows for
+                the new items already; weights whose shape is another here are missing.
+        """
 
     def observe_generator(self, interaction: Interaction) -> dict[str, torch.Tensor] | None:
         """The input of ``recbole_genci.evaluation.diagnostics`` for a batch.

@@ -3,69 +3,47 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from numbers import Real
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from recbole.data.dataloader import AbstractDataLoader
-from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
 
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
-from recbole_genci.data.history import History
-from recbole_genci.data.loaders import create_loader
-from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.new_items import run_with_items
+from recbole_genci.serving.requests import Histories, Request, RequestReader, UserFeatures
+from recbole_genci.serving.rows import RowReader
 from recbole_genci.serving.saved_run import SavedRun, load
-from recbole_genci.utils.validation import is_whole, nearest
+from recbole_genci.serving.scorer import Rows, Scorer
+from recbole_genci.serving.unseen import MEAN
+from recbole_genci.utils.validation import is_whole
+
+#: Chosen by validation rows whose users were hidden (benchmarks/unseen.py).
+UNSEEN_USERS = MEAN
 
 ROWS_AT_ONCE = 2**20  # (user, item) pairs in memory at a time: about 40 MB of columns
 
 _logger = logging.getLogger(__name__)
-
-_TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Users ``[U]`` that are scored together.
-
-    Attributes:
-        names: the users' names.
-        users: their ids.
-        history: a flat array of clicks.
-        first, start, end: pointers to each user's first click in it, and to the user's history.
-        clicks: items ``[L]`` of the histories that the caller gave, by user name.
-        context: the rows' own features, ``[1]`` or ``[1, L]``.
-    """
-
-    names: list[str]
-    users: np.ndarray
-    history: History
-    first: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    clicks: dict[str, np.ndarray]
-    context: dict[str, torch.Tensor]
 
 
 class Ranker:
     """Scores items for users with the model of a finished run.
 
     A user's history is every click in the run's rows, test rows included (with ``history_source:
-    training``, only in its training rows). ``histories`` replaces it for the users that it names.
-    The model reads the last ``MAX_ITEM_LIST_LENGTH`` items of a history. Users and items have their
-    names of the atomic files. A user or item that the run has not seen has no embedding, and is
-    refused.
+    training``, only in its training rows). ``histories`` replaces it for the users that it names,
+    or goes on from it with ``append``. The model reads the last ``MAX_ITEM_LIST_LENGTH`` items of a
+    history. Users and items have their names of the atomic files.
+
+    A user that the run has not seen is scored if ``histories`` or ``user_features`` names them;
+    else the name is refused, as it may be misspelt. ``with_items`` adds items. Neither the run
+    nor its folder ever changes.
 
     Args:
         run: a run that ``load`` returned, or the folder of a finished run.
         model, trust_code: for a folder, as for ``load``.
+        unseen: the embedding of a user that the run has not seen: ``mean`` of those in training, or
+            ``padding``, that of a missing user.
 
     Example:
         >>> ranker = Ranker("saved/GenCI-ml-100k-...")
@@ -77,14 +55,27 @@ class Ranker:
         >>> ranker.recommend(["196"], k=10, candidates=200)
         >>> # as if the user's only clicks were these, oldest first
         >>> ranker.recommend(["196"], histories={"196": ["242", "302"]})
+        >>> # a user whom the run does not know
+        >>> ranker.recommend(["n"], histories={"n": ["242"]}, user_features={"n": {"age": 25}})
+        >>> # items that came later, with their texts and features
+        >>> ranker.with_items("later.item").recommend(["196"])
     """
 
     def __init__(
-        self, run: SavedRun | str | Path, model: str | type | None = None, trust_code: bool = False
+        self,
+        run: SavedRun | str | Path,
+        model: str | type | None = None,
+        trust_code: bool = False,
+        unseen: str = UNSEEN_USERS,
     ) -> None:
         self.run = run if isinstance(run, SavedRun) else load(run, model, trust_code)
+        self.unseen = unseen
         self._whole = self.run.parts[0]
         self._num_items = self._whole.item_num
+        self._scorer = Scorer(self.run, unseen)
+        self._features = FeatureReader(self.run.parts)
+        self._reader = RequestReader(self._features)
+        self._said = False
         users, items = self._whole.uid_field, self._whole.iid_field
         pairs = [
             part.inter_feat[users].numpy() * self._num_items + part.inter_feat[items].numpy()
@@ -92,12 +83,52 @@ class Ranker:
         ]
         self._seen = np.unique(np.concatenate(pairs))
 
+    @property
+    def users(self) -> np.ndarray:
+        """Names of all users ``[U]`` of the run."""
+        return self._whole.field2id_token[self._whole.uid_field][1:]
+
+    @property
+    def items(self) -> np.ndarray:
+        """Names of all items ``[I]``, in the order of ``score``'s columns."""
+        return self._whole.field2id_token[self._whole.iid_field][1:]
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The text of each item, from which its semantic ID was made; empty if the run has none."""
+        return self.run.item_texts()
+
+    def with_items(self, items: pd.DataFrame | str | Path, unseen: str | None = None) -> Ranker:
+        """A ranker whose catalogue has further items. This one stays as it is.
+
+        The run's frozen tokenizer gives new items their semantic IDs, by their texts; the IDs of
+        the run's items do not move. GenCI generates the new items too, and they join the cohorts
+        of their codes, so that scores of other items may change a little.
+
+        Args:
+            items: the new items: a DataFrame, or an atomic .item, .csv or .parquet file. It needs
+                the item column and, for a model with semantic IDs, the columns of their texts;
+                features that it lacks count as missing. Items that the run has are left out.
+            unseen: the embedding of an item itself, which no training has seen: ``cohorts``, the
+                mean over the items in training that share a code, level by level; ``mean`` of all
+                items in training; or ``padding``. The default is ``cohorts``, and ``mean`` for a
+                model without semantic IDs.
+
+        Raises:
+            ValueError: no item is new, one is given twice, a column is missing, the run does not
+                hold its tokenizer, or more items share their codes than the collision level holds.
+            FileNotFoundError: the file does not exist.
+        """
+        return Ranker(run_with_items(self.run, items, unseen), unseen=self.unseen)
+
     def score(
         self,
         users: Sequence[str],
         items: Sequence[str] | None = None,
-        histories: Mapping[str, Sequence[str]] | None = None,
+        histories: Histories | None = None,
         context: Mapping[str, object] | None = None,
+        user_features: UserFeatures | None = None,
+        append: bool = False,
     ) -> np.ndarray:
         """Click probabilities ``[U, I]`` float32 of ``items`` for each of ``users``.
 
@@ -105,30 +136,31 @@ class Ranker:
             users: U users.
             items: I items; None means all items of the run, in the order of ``Ranker.items``.
             histories: the clicks of some of the users, oldest first. They replace all clicks of
-                these users in the run's rows.
+                these users in the run's rows, or follow them with ``append``.
             context: the value of every feature that belongs to a row, not to its user or item; all
                 rows get the same values. Give numbers as the model reads them, after RecBole's
                 normalisation, and None for a missing token.
+            user_features: features of some of the users, ``{user: {feature: value}}`` or a
+                DataFrame with the user column, as in the atomic .user file, before normalisation.
+                What is not given is as in the run, and missing for a new user. Tokens that the run
+                does not know count as missing, with a warning.
+            append: whether ``histories`` follow the clicks of the run's rows.
 
         Raises:
-            ValueError: a user, item or feature value is unknown, or a feature of the rows has no
-                value.
+            ValueError: an item, a user without history and features, or a value in ``context`` is
+                unknown; or a feature of the rows has no value.
         """
         columns = (
-            self._ids(items, self._whole.iid_field)
+            self._features.known_ids(self._whole.iid_field, items)
             if items is not None
             else np.arange(1, self._num_items)
         )
+        requests = self._requests(users, histories, context, len(columns), user_features, append)
         chunks = [
             self._score(request, np.broadcast_to(columns, (len(request.users), len(columns))))
-            for request in self._requests(users, histories, context, len(columns))
+            for request in requests
         ]
         return np.concatenate(chunks)
-
-    @property
-    def items(self) -> np.ndarray:
-        """Names of all items ``[I]``, in the order of ``score``'s columns."""
-        return self._whole.field2id_token[self._whole.iid_field][1:]
 
     def recommend(
         self,
@@ -136,13 +168,15 @@ class Ranker:
         k: int = 10,
         candidates: int | None = None,
         exclude_seen: bool = True,
-        histories: Mapping[str, Sequence[str]] | None = None,
+        histories: Histories | None = None,
         context: Mapping[str, object] | None = None,
+        user_features: UserFeatures | None = None,
+        append: bool = False,
     ) -> pd.DataFrame:
         """The k items with the highest click probability for each of ``users``.
 
         Args:
-            users, histories, context: as for ``score``.
+            users, histories, context, user_features, append: as for ``score``.
             k: number of items for each user; fewer if fewer remain.
             candidates: for GenCI only: rank this many items from its generator (Eq. 6) instead of
                 the whole catalogue. If fewer than k of them are new to a user, the generator
@@ -152,8 +186,8 @@ class Ranker:
                 and of the user's entry in ``histories``.
 
         Returns:
-            DataFrame: ``user``, ``rank`` from 1, ``item``, ``probability``; users in the order of
-                ``users``.
+            DataFrame: ``user``, ``rank`` from 1, ``item``, ``probability``, and ``text`` if the
+                run has texts; users in the order of ``users``.
 
         Raises:
             ValueError: as for ``score``; or ``k`` or ``candidates`` is out of range, or the model
@@ -174,7 +208,8 @@ class Ranker:
         tables: list[pd.DataFrame] = []
         short: list[str] = []
         asked = 0
-        for request in self._requests(users, histories, context, candidates or self._num_items - 1):
+        width = candidates or self._num_items - 1
+        for request in self._requests(users, histories, context, width, user_features, append):
             if candidates is None:
                 items = np.broadcast_to(
                     np.arange(1, self._num_items), (len(request.users), self._num_items - 1)
@@ -201,6 +236,8 @@ class Ranker:
                 )
             )
         table = pd.concat(tables, ignore_index=True)
+        if self.texts:
+            table["text"] = [self.texts[item] for item in table["item"]]
         if short and self._num_items > k:
             _logger.warning(
                 f"{len(short)} of {asked} users get fewer than k={k} items, the first is "
@@ -209,167 +246,91 @@ class Ranker:
             )
         return table
 
+    def score_rows(
+        self, rows: pd.DataFrame, user_features: UserFeatures | None = None
+    ) -> np.ndarray:
+        """Click probabilities ``[R]`` float32 of rows, each with its own context and history.
+
+        A row's history is its cell in the column ``item_id_list`` (the item column's name and
+        ``LIST_SUFFIX``), a list or a text with ``seq_separator`` between items, oldest first; else
+        the clicks of its user in the run's rows that are strictly earlier than its time; else, in
+        a table without times, all of them. A row of the run has the score of the run.
+
+        Users that the run does not know are scored as ``unseen`` says, tokens that it does not
+        know count as missing, and so do unknown items of a history; a warning gives their numbers.
+
+        Args:
+            rows: columns named as in the atomic files: user, item, every feature of rows, and
+                possibly time and histories. Other columns are not read.
+            user_features: as for ``score``; a DataFrame may hold other users too.
+
+        Raises:
+            ValueError: a column is missing, an item is unknown, or a number is none.
+        """
+        reader = self.row_reader(user_features)
+        scores = reader.score(rows)
+        reader.report()
+        return scores
+
+    def row_reader(self, user_features: UserFeatures | None = None) -> RowReader:
+        """What scores rows chunk by chunk."""
+        features = FeatureReader(self.run.parts)  # which counts what is unknown
+        return RowReader(self._scorer, RequestReader(features), user_features)
+
     # ---------------------------------------------------------------- requests
 
     def _requests(
         self,
         users: Sequence[str],
-        histories: Mapping[str, Sequence[str]] | None,
+        histories: Histories | None,
         context: Mapping[str, object] | None,
         width: int,
-    ) -> list[_Request]:
+        user_features: UserFeatures | None = None,
+        append: bool = False,
+    ) -> list[Request]:
         """Check the request, and split it by users so that their pairs with ``width`` items fit
         into memory.
         """
-        users = _listed([users] if isinstance(users, str) else users, self._whole.uid_field)
-        if not users:
-            raise ValueError("users: none are given.")
-        ids = self._ids(users, self._whole.uid_field)
-        if not isinstance(histories or {}, Mapping):
-            raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
-        clicks = {
-            user: self._ids(items, self._whole.iid_field)
-            for user, items in (histories or {}).items()
-        }
-        if strangers := sorted(set(clicks) - set(users), key=str):
-            raise ValueError(f"histories: {strangers[0]!r} is not one of the users asked for.")
-        values = self._context(context or {})
-        history, first, start, end = self._history(users, ids, clicks)
+        request = self._reader.read(users, histories, context, user_features, append)
+        if histories and not self._scorer.reads_history and not self._said:
+            self._said = True
+            _logger.warning(
+                f"histories: {self.run.config['model']} reads no histories, so that the clicks "
+                "given change no score; recommend() only leaves these items out."
+            )
         size = max(1, ROWS_AT_ONCE // max(width, 1))
-        parts = [slice(place, place + size) for place in range(0, len(users), size)]
         return [
-            _Request(
-                users[part], ids[part], history, first[part], start[part], end[part], clicks, values
-            )
-            for part in parts
+            request.of(slice(place, place + size)) for place in range(0, len(request.users), size)
         ]
-
-    def _ids(self, names: Sequence[str], field: str) -> np.ndarray:
-        known, names = self._whole.field2token_id[field], _listed(names, field)
-        # ID 0 is padding.
-        unknown = [name for name in names if not isinstance(name, Hashable) or not known.get(name)]
-        if unknown:
-            others = [str(name) for name, number in known.items() if number]
-            raise ValueError(
-                f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is "
-                f"{unknown[0]!r}.{nearest(str(unknown[0]), others)} Names are strings, as in the "
-                "atomic files."
-            )
-        return np.array([known[name] for name in names], dtype=np.int64)
-
-    def _history(
-        self, users: Sequence[str], ids: np.ndarray, clicks: Mapping[str, np.ndarray]
-    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
-        """The run's histories with ``clicks`` behind them, and each user's pointers ``[U]``."""
-        history, limit = self._whole.history, self.run.config["MAX_ITEM_LIST_LENGTH"]
-        first = history.first_clicks(ids)
-        # The rank is later than that of every row.
-        start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
-        if clicks:
-            ends = len(history.items) + np.cumsum([len(items) for items in clicks.values()])
-            pointers = {
-                user: (last - len(items), last - min(len(items), limit), last)
-                for (user, items), last in zip(clicks.items(), ends)
-            }
-            bounds = np.array(
-                [pointers.get(user, own) for user, *own in zip(users, first, start, end)]
-            )
-            first, start, end = bounds.T
-            more = torch.from_numpy(np.concatenate(list(clicks.values())))
-            # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
-            items, negatives = (
-                torch.cat([history.items, more]),
-                torch.cat([history.negatives, more]),
-            )
-            history = History(items, negatives, history.keys, history.num_ranks)
-        return history, first, start, end
-
-    def _context(self, context: Mapping[str, object]) -> dict[str, torch.Tensor]:
-        """A tensor ``[1]``, or ``[1, L]`` for a sequence, for each of the rows' own features."""
-        whole, numbers = self._whole, self.run.config["numerical_features"] or []
-        own = [
-            field
-            for field in whole.fields(source=[FeatureSource.INTERACTION])
-            if field in whole.inter_feat
-            and field != whole.label_field
-            and (whole.field2type[field] in _TOKENS or field in numbers)
-        ]
-        if unknown := sorted(set(context) - set(own), key=str):
-            raise ValueError(
-                f"context: '{unknown[0]}' is no feature of this run's rows; they have "
-                f"{', '.join(own) or 'none'}."
-            )
-        if missing := [field for field in own if field not in context]:
-            raise ValueError(
-                f"context: rows have a feature '{missing[0]}'; give its value as "
-                f"context={{'{missing[0]}': ...}}."
-            )
-        return {field: self._value(field, context[field]) for field in own}
-
-    def _value(self, field: str, value: Any) -> torch.Tensor:
-        kind = self._whole.field2type[field]
-        if kind == FeatureType.TOKEN:
-            return (
-                torch.zeros(1, dtype=torch.int64)
-                if value in (None, "")
-                else torch.from_numpy(self._ids([value], field))
-            )
-        if kind == FeatureType.TOKEN_SEQ:
-            ids = torch.zeros(1, self._whole.field2seqlen[field], dtype=torch.int64)
-            known = self._ids(value, field)[: ids.shape[1]]
-            ids[0, : len(known)] = torch.from_numpy(known)
-            return ids
-        if kind == FeatureType.FLOAT and field not in (self.run.config["discretization"] or ()):
-            if not isinstance(value, Real) or not math.isfinite(value):
-                raise ValueError(
-                    f"context: '{field}' is {value!r}, which is no finite number. In training a "
-                    "missing one was the mean of its column."
-                )
-            # RecBole's pair of number and bucket; there is one bucket.
-            return torch.tensor([[float(value), 1.0]])
-        raise ValueError(
-            f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its "
-            "value."
-        )
 
     # ---------------------------------------------------------------- scoring
 
-    def _rows(self, request: _Request, user: np.ndarray, item: np.ndarray) -> AbstractDataLoader:
-        """A loader over rows ``[R]`` of users, by their place in the request, and item ids."""
-        whole = self._whole
-        columns = {
-            whole.uid_field: request.users[user],
-            whole.iid_field: item,
-            HISTORY_FIRST: request.first[user],
-            HISTORY_START: request.start[user],
-            HISTORY_END: request.end[user],
-        }
-        columns = {
-            name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in columns.items()
-        }
-        columns[whole.label_field] = torch.zeros(len(user))
-        columns |= {
+    def _rows(self, request: Request, user: np.ndarray, item: np.ndarray) -> Rows:
+        """Rows ``[R]`` of users, by their place in the request, and item ids."""
+        context = {
             field: value.expand(len(user), *value.shape[1:])
             for field, value in request.context.items()
         }
-        part = whole.copy(Interaction(columns))
-        part.history = request.history
-        return create_loader(self.run.config, part, self.run.semantic_ids, "test")
+        return Rows(
+            request.user_rows[user],
+            item,
+            request.history,
+            request.first[user],
+            request.start[user],
+            request.end[user],
+            context,
+            request.user_feat,
+            has_new_users=not request.users.all(),
+        )
 
-    def _score(self, request: _Request, items: np.ndarray) -> np.ndarray:
+    def _score(self, request: Request, items: np.ndarray) -> np.ndarray:
         """Probabilities ``[U, C]`` of the items ``[U, C]``; 0 for item 0, which is no item."""
         user, column = np.nonzero(items)
         scores = np.zeros(items.shape, dtype=np.float32)
-        if len(user):
-            probabilities, _ = score_rows(
-                self.run.model,
-                self._rows(request, user, items[user, column]),
-                self.run.config["device"],
-            )
-            scores[user, column] = probabilities.numpy()
+        scores[user, column] = self._scorer.score(self._rows(request, user, items[user, column]))
         return scores
 
-    def _candidates(self, request: _Request, candidates: int, unseen: int | None) -> np.ndarray:
+    def _candidates(self, request: Request, candidates: int, unseen: int | None) -> np.ndarray:
         """Item ids ``[U, candidates]`` of the generator, filled up with 0.
 
         A user with fewer than ``unseen`` unseen items among them gets unseen items only, of a
@@ -385,57 +346,30 @@ class Ranker:
             size = max(1, ROWS_AT_ONCE // width)
             items[place] = np.concatenate(
                 [
-                    self._unseen(_of(request, place[first : first + size]), width, candidates)
+                    self._unseen(request.of(place[first : first + size]), width, candidates)
                     for first in range(0, len(place), size)
                 ]
             )
             place = place[(items[place] > 0).sum(1) < unseen]
         return items
 
-    def _unseen(self, request: _Request, width: int, limit: int) -> np.ndarray:
+    def _unseen(self, request: Request, width: int, limit: int) -> np.ndarray:
         """The first ``limit`` unseen items of a search, ``[U, limit]``, filled up with 0."""
         items = self._generated(request, width)
         unseen = self._is_unseen(request, items)
         first = np.argsort(~unseen, axis=1, kind="stable")[:, :limit]
         return np.take_along_axis(np.where(unseen, items, 0), first, 1)
 
-    @torch.no_grad()
-    def _generated(self, request: _Request, candidates: int) -> np.ndarray:
+    def _generated(self, request: Request, candidates: int) -> np.ndarray:
         """Item ids ``[U, candidates]`` that the generator finds, filled up with 0."""
         users = np.arange(len(request.users))
-        loader = self._rows(request, users, np.ones_like(users))  # the target item does not matter
-        width = min(candidates, self._num_items - 1)
-        generated = [
-            self.run.model.generate_items(batch.to(self.run.config["device"]), width)[0].cpu()
-            for batch, *_ in loader
-        ]
-        return torch.cat(generated).numpy()
+        rows = self._rows(request, users, np.ones_like(users))  # the target item does not matter
+        return self._scorer.generate(rows, min(candidates, self._num_items - 1))
 
-    def _is_unseen(self, request: _Request, items: np.ndarray) -> np.ndarray:
+    def _is_unseen(self, request: Request, items: np.ndarray) -> np.ndarray:
         """Which items ``[U, C]`` are in no row of their user, nor in the user's given history."""
         seen = np.isin(request.users[:, None] * self._num_items + items, self._seen)
         for place, user in enumerate(request.names):
             if user in request.clicks:
                 seen[place] |= np.isin(items[place], request.clicks[user])
         return (items > 0) & ~seen
-
-
-def _of(request: _Request, place: np.ndarray) -> _Request:
-    """The part of a request that is about the users at ``place`` ``[V]``."""
-    return replace(
-        request,
-        names=[request.names[number] for number in place],
-        users=request.users[place],
-        first=request.first[place],
-        start=request.start[place],
-        end=request.end[place],
-    )
-
-
-def _listed(names: Iterable, field: str) -> list:
-    """A collection of names as a list; raises ValueError for a single name or another value."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(
-            f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be."
-        )
-    return list(names)

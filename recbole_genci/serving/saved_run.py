@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -14,12 +15,16 @@ from recbole.utils import init_seed
 
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
+from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader
 from recbole_genci.data.storage import load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tokenizer.artifact.files import read_tokenizer
+from recbole_genci.tokenizer.artifact.frozen import Artifact, read_frozen
+from recbole_genci.tokenizer.artifact.published import PUBLISHED
 from recbole_genci.training.saved_files import check_config, check_files, read_metrics
 from recbole_genci.utils.files import read_mapping
 from recbole_genci.utils.layout import (
@@ -45,6 +50,9 @@ class SavedRun:
         parts: training, validation and test rows, with vocabularies and features.
         metrics: the content of ``metrics.json``.
         semantic_ids: those of the items; None if the model reads none.
+        folder: the run's folder.
+        artifact: semantic IDs with their tokenizer and texts, if items were added
+            (``Ranker.with_items``); else the folder holds them.
     """
 
     config: Config
@@ -52,6 +60,8 @@ class SavedRun:
     parts: list
     metrics: dict
     semantic_ids: SemanticIDs | None
+    folder: Path | None = None
+    artifact: Artifact | None = None
 
     def __repr__(self) -> str:
         test = ", ".join(f"{name} {value}" for name, value in self.metrics["test"].items())
@@ -69,6 +79,68 @@ class SavedRun:
     def predict(self, part: str = "test") -> tuple[torch.Tensor, torch.Tensor]:
         """Click probabilities ``[R]`` and labels ``[R]`` of a part's rows."""
         return score_rows(self.model, self.loader(part), self.config["device"])
+
+    def predictions(self, part: str = "test") -> pd.DataFrame:
+        """A part's rows with their click probabilities.
+
+        Returns:
+            DataFrame: ``user``, ``item``, ``time`` (float64, exact; in runs of early versions as
+                the model's rows hold it), ``label`` and ``score``, in the order of ``predict``.
+        """
+        scores, labels = self.predict(part)
+        rows = self.parts[PARTS.index(part)]
+        user, item, time = (
+            rows.inter_feat[field].numpy() if field in rows.inter_feat else None
+            for field in (rows.uid_field, rows.iid_field, rows.time_field)
+        )
+        if rows.rank_times is not None:
+            time = rows.rank_times[rows.inter_feat[TIME_RANK].numpy()]
+        return pd.DataFrame(
+            {
+                "user": rows.field2id_token[rows.uid_field][user],
+                "item": rows.field2id_token[rows.iid_field][item],
+                "time": time,
+                "label": labels.numpy().astype(int),
+                "score": scores.numpy(),
+            }
+        )
+
+    def item_texts(self) -> dict[str, str]:
+        """The text of each item, from which its semantic ID was made; empty if the run has none.
+
+        IDs that come with the package have no texts, and models without semantic IDs neither.
+        """
+        if self.artifact is not None:
+            return dict(zip(self.artifact.ids.item_tokens, self.artifact.texts))
+        if self.semantic_ids is None or self.folder is None:
+            return {}
+        folder = self.folder / SEMANTIC_ID_FOLDER
+        _, texts = read_tokenizer(folder, self.semantic_ids.digest)
+        return dict(zip(self.semantic_ids.item_tokens, texts or ()))
+
+    def tokenizer(self) -> Artifact:
+        """The semantic IDs with their frozen tokenizer, which gives codes to new items.
+
+        Raises:
+            ValueError: the model reads no semantic IDs, or the folder does not hold the tokenizer.
+        """
+        if self.artifact is not None:
+            return self.artifact
+        if self.semantic_ids is None:
+            raise ValueError(f"{self.config['model']} reads no semantic IDs.")
+        try:
+            assert self.folder is not None
+            return read_frozen(self.folder / SEMANTIC_ID_FOLDER)
+        except FileNotFoundError as error:
+            came = (
+                "They came with recbole_genci, without tokenizer and texts"
+                if PUBLISHED in self.semantic_ids.manifest
+                else "An earlier version left tokenizer and texts out"
+            )
+            raise ValueError(
+                f"{self.folder} holds semantic IDs, but not what gives new items theirs. {came}: "
+                "train a run with IDs of its own, for example --text_encoder=lsa."
+            ) from error
 
     def evaluate(self, part: str = "test") -> dict[str, float]:
         """The configuration's metrics over a part: for ``test``, those of ``metrics.json``."""
@@ -175,4 +247,4 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
     loaded = config.model_class(config, training_rows).to(config["device"])
     load_weights(loaded, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
-    return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids)
+    return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids, folder)

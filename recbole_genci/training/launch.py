@@ -72,7 +72,7 @@ def train_together(
         write_text(shared / CONFIG_FILE, config_text)
         save_prepared(parts, shared / DATA_FILE)
         if semantic_ids is not None:
-            semantic_ids.save(shared / SEMANTIC_ID_FOLDER)
+            semantic_ids.save_with_tokenizer(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
         arguments = (train, shared, folder.resolve(), threads)
         with interrupts.deferred(), interrupts.not_inherited():

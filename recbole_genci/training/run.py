@@ -192,7 +192,7 @@ def _stored(
         if ids_folder.exists():
             shutil.rmtree(ids_folder)
     if semantic_ids is not None:
-        semantic_ids.save(ids_folder)
+        semantic_ids.save_with_tokenizer(ids_folder)
     return store_parts(parts, rows)
 
 

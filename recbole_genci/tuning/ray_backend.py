@@ -160,7 +160,7 @@ def _add(study: Study, ended: Any, number: int, point: dict) -> None:
         if outcome.record["status"] == "finished":
             store_parts(study.shared.parts, file.parent / DATA_FILE)
             if study.shared.semantic_ids is not None:
-                study.shared.semantic_ids.save(file.parent / SEMANTIC_ID_FOLDER)
+                study.shared.semantic_ids.save_with_tokenizer(file.parent / SEMANTIC_ID_FOLDER)
     study.add(empty_record(number, point) | outcome.record)
 
 

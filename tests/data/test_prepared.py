@@ -20,7 +20,11 @@ CHANGES = [
     {},
     {"eval_args": TO | {"split": {"RS": [8, 1, 1]}, "order": "RO"}},
     {"eval_args": TO | {"split": {"LS": "valid_and_test"}}, "history_labels": "all"},
-    {"numerical_features": ["timestamp"], "unused_col": {"item": ["year"]}},
+    {
+        "normalize_field": ["timestamp"],
+        "numerical_features": ["timestamp"],
+        "unused_col": {"item": ["year"]},
+    },
     {"user_inter_num_interval": "[12,inf)", "rm_dup_inter": "first", "state": "ERROR"},
 ]
 
@@ -67,6 +71,8 @@ def test_kept_rows_are_the_built_ones_tensor_by_tensor(keys, built, change):
         assert facts_of(parts) == facts_of(fresh)
         assert data_fingerprint(parts) == data_fingerprint(fresh)
         assert rows_fingerprint(parts) == rows_fingerprint(fresh)
+        np.testing.assert_array_equal(parts[0].rank_times, fresh[0].rank_times)
+        assert parts[2].scales == fresh[2].scales
         for own, other in zip(parts, fresh):
             a, b = own.view(config)[np.arange(len(own))], other.view(config)[np.arange(len(own))]
             assert list(a.interaction) == list(b.interaction)

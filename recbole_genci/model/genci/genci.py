@@ -7,6 +7,7 @@ Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` E
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -341,6 +342,19 @@ class GenCI(ClickModel):
         if self.sr_loss == "mse":
             return F.mse_loss(logits, teacher_logits), base
         return F.binary_cross_entropy_with_logits(logits, torch.sigmoid(teacher_logits)), base
+
+    def take_over(self, trained: Self, weights: dict[str, torch.Tensor]) -> None:
+        """A code that no item had gets the mean embedding of its level's codes.
+
+        As an output, that is the mean of the level's scores.
+        """
+        if self.cohort_attention is not None:
+            assert trained.cohort_attention is not None
+            self.cohort_attention.eps = trained.cohort_attention.eps  # of the training's cohorts
+        name = "intent.token_embedding.weight"
+        if self.intent is not None and name not in weights:
+            assert trained.intent is not None
+            weights[name] = trained.intent.embeddings_for(self.intent.level_sizes)
 
     def freeze_teacher(self) -> None:
         """Stop training the base model of Eq. 11, once it has been pretrained."""

@@ -145,6 +145,15 @@ class IntentGenerator(nn.Module):
         self.encoder.reset_parameters()
         self.decoder.reset_parameters()
 
+    @torch.no_grad()
+    def embeddings_for(self, level_sizes: Sequence[int]) -> Tensor:
+        """Token embeddings for levels of more codes: a new code has the mean of its level."""
+        weight, parts = self.token_embedding.weight, []
+        for start, size, more in zip(self.level_starts, self.level_sizes, level_sizes, strict=True):
+            level = weight[start : start + size]
+            parts += [level, level.mean(0, keepdim=True).expand(more - size, -1)]
+        return torch.cat([weight[:1], *parts, weight[self.empty_token :]])
+
     def encode(self, history_codes: Tensor, length: Tensor) -> EncodedHistory:
         """Encode each distinct history once (Eq. 4 and 5).
 

@@ -109,6 +109,38 @@ def append_items(
         FileExistsError: ``output`` holds something else.
     """
     artifact = read_frozen(Path(folder))
+    extended = with_items(artifact, item_tokens, texts, device, folder)
+    extended.ids.save(output, artifact.weights, extended.texts)
+    appended, quality = extended.ids.manifest["appended"], extended.ids.manifest["quality"]
+    _logger.info(
+        f"{appended['items']} items added to {folder} as {output} (digest "
+        f"{extended.ids.digest[:12]}); {appended['equal_texts']} have the text of a published "
+        f"item, collision rate now {quality['collision_rate']:.2%}."
+    )
+    if not all(is_balanced(level) for level in quality["levels"]):
+        _logger.warning(
+            "A level of the semantic IDs is unbalanced by now: build all IDs anew when you can."
+        )
+    return extended.ids
+
+
+def with_items(
+    artifact: Artifact,
+    item_tokens: Sequence[str],
+    texts: Sequence[str],
+    device: str = "cpu",
+    name: Path | str = "the artifact",
+) -> Artifact:
+    """As `append_items`, in memory: the artifact with all IDs, whose manifest says what was added.
+
+    Args:
+        artifact: the published artifact, which does not change.
+        item_tokens, texts, device: as for `append_items`.
+        name: the artifact's folder, for messages.
+
+    Raises:
+        ValueError: as for `append_items`.
+    """
     ids = artifact.ids
     text_of = dict(zip(item_tokens, texts, strict=True))
     if len(text_of) != len(item_tokens):
@@ -116,17 +148,17 @@ def append_items(
             f"append_items was given {len(item_tokens) - len(text_of)} items more than once; give "
             "each once."
         )
-    _check_texts(artifact, text_of, folder)
+    _check_texts(artifact, text_of, name)
     tokens = sorted(text_of.keys() - set(ids.item_tokens))
     if not tokens:
         raise ValueError(
-            f"{folder} has semantic IDs for all of the {len(text_of)} items already; there is "
+            f"{name} has semantic IDs for all of the {len(text_of)} items already; there is "
             "nothing to add."
         )
     new_texts = [text_of[token] for token in tokens]
 
     rows, vectors = encode_with(artifact, tokens, new_texts, device)
-    model = quantizer_from_weights(artifact.weights, Path(folder))
+    model = quantizer_from_weights(artifact.weights, Path(name))
     if vectors.shape[1] != len(model.input_mean):
         raise ValueError(
             f"The new items have vectors of width {vectors.shape[1]}, the tokenizer reads "
@@ -159,14 +191,4 @@ def append_items(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
-    extended.save(output, artifact.weights, all_texts)
-    _logger.info(
-        f"{len(tokens)} items added to {folder} as {output} (digest {extended.digest[:12]}); "
-        f"{twin.sum()} have the text of a published item, collision rate now "
-        f"{quality['collision_rate']:.2%}."
-    )
-    if not all(is_balanced(level) for level in quality["levels"]):
-        _logger.warning(
-            "A level of the semantic IDs is unbalanced by now: build all IDs anew when you can."
-        )
-    return extended
+    return Artifact(extended, all_texts, artifact.weights)

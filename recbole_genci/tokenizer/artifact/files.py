@@ -284,6 +284,20 @@ def read_texts(folder: Path) -> list[str]:
     return [text for _, _, text in split]
 
 
+def read_tokenizer(folder: Path, digest: str) -> tuple[dict[str, Tensor] | None, list[str] | None]:
+    """The tokenizer's state and the items' texts; None for what the folder does not hold, or if it
+    no longer holds the IDs of this digest.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    if not (folder / MANIFEST).is_file() or not _holds(folder, digest):
+        return None, None
+    files = _read_manifest(folder)["files"]
+    weights = read_weights(folder) if WEIGHTS in files else None
+    return weights, read_texts(folder) if TEXTS in files else None
+
+
 def read_text_digests(folder: Path) -> np.ndarray:
     """The digests of the items' texts ``[I, V]`` uint64 from ``text_digests.npy``, checked against
     the manifest.

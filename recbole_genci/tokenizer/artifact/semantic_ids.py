@@ -19,6 +19,7 @@ from recbole_genci.tokenizer.artifact.files import (
     MANIFEST,
     REBUILD,
     read_artifact,
+    read_tokenizer,
     write_artifact,
 )
 from recbole_genci.utils.validation import PAD_TOKEN
@@ -40,6 +41,7 @@ class SemanticIDs:
         level_sizes: codes per level, N entries.
         manifest: settings, library versions, quality and counts of the build; never read by a
             model.
+        folder: the artifact folder that they were loaded from, if any.
 
     Raises:
         ValueError: anything above does not hold, or two items share one semantic ID; the first
@@ -50,6 +52,7 @@ class SemanticIDs:
     item_tokens: tuple[str, ...]
     level_sizes: tuple[int, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         codes = np.array(self.codes)  # a copy, which nobody else can write to
@@ -177,6 +180,14 @@ class SemanticIDs:
         """
         write_artifact(self, Path(folder), weights, texts)
 
+    def save_with_tokenizer(self, folder: Path | str) -> None:
+        """As ``save``, with the weights and texts of the folder that these IDs were loaded from.
+
+        IDs that come with the package, and those of a folder that is gone, have none.
+        """
+        own = (None, None) if self.folder is None else read_tokenizer(self.folder, self.digest)
+        self.save(folder, *own)
+
     @classmethod
     def load(cls, folder: Path | str) -> SemanticIDs:
         """Read an artifact folder and check everything in it; see `files.read_artifact`.
@@ -188,7 +199,7 @@ class SemanticIDs:
         folder = Path(folder)
         fields = read_artifact(folder)
         try:
-            ids = cls(**fields)
+            ids = cls(**fields, folder=folder)
         except ValueError as error:
             raise ValueError(
                 f"{folder / CODES} and {ITEMS} do not hold valid semantic IDs. {error} {REBUILD}"

@@ -340,3 +340,25 @@ def test_an_artifact_of_the_first_format_still_loads(ids, tmp_path):
         format_version=1,
     )
     assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest
+
+
+def test_ids_take_their_tokenizer_along_if_their_folder_still_has_it(ids, tmp_path):
+    weights, texts = {"input_mean": torch.arange(3.0)}, ["a", "b", "c", "d"]
+    ids.save(tmp_path / "built", weights, texts)
+    loaded = SemanticIDs.load(tmp_path / "built")
+    loaded.save_with_tokenizer(tmp_path / "run")
+    assert read_texts(tmp_path / "run") == texts
+    assert torch.equal(read_weights(tmp_path / "run")["input_mean"], weights["input_mean"])
+    again = SemanticIDs.load(tmp_path / "run")
+    assert again.digest == ids.digest
+
+    ids.save_with_tokenizer(tmp_path / "made")  # in memory, of no folder
+    (tmp_path / "built").rename(tmp_path / "moved")
+    loaded.save_with_tokenizer(tmp_path / "gone")
+    other = SemanticIDs(CODES[::-1].copy(), TOKENS, (3, 2, 4))
+    other.save(tmp_path / "built", weights, texts)
+    loaded.save_with_tokenizer(tmp_path / "replaced")
+    for name in ("made", "gone", "replaced"):
+        assert SemanticIDs.load(tmp_path / name).digest == ids.digest
+        with pytest.raises(FileNotFoundError, match="was saved without texts"):
+            read_texts(tmp_path / name)

@@ -1,0 +1,105 @@
+"""``python -m recbole_genci.predict``: score a file of rows with the model of a finished run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.validation import is_whole, nearest
+
+_USAGE = """\
+usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
+
+Writes the click probability of each row, in the order of the input; with labels in the input, it
+also prints the run's metrics. Memory does not grow with the number of rows.
+
+  --run           the folder of a finished run, saved/<model>-<dataset>-<time>
+  --input         rows: an atomic .inter file, .csv or .parquet, with columns named as in the run's
+                  .inter file: user, item, every feature of rows; possibly time and label (or the
+                  column that threshold makes labels of). A row's history is its cell in
+                  item_id_list, else its user's clicks in the run before its time, else all of them
+  --output        .parquet or .csv: user, item, time, label, score
+  --items         further items: .item, .csv or .parquet, as for Ranker.with_items
+  --users         features of users: .user, .csv or .parquet; users that the run does not know get
+                  them too
+  --unseen        embedding of users that the run does not know: mean (default) or padding
+  --batch_rows    rows in memory at a time (default 131072)
+  --model, --trust_code
+                  for a model of your own, as for load()
+"""
+_NEEDED = {
+    "run": "--run=saved/GenCI-ml-100k-<time>",
+    "input": "--input=rows.csv",
+    "output": "--output=scores.csv",
+}
+_OPTIONS = (*_NEEDED, "items", "users", "unseen", "batch_rows", "model", "trust_code")
+
+
+@answering
+def main(argv: Sequence[str]) -> Work:
+    """Check a request, all rows of the input too, and return the work of scoring them.
+
+    A wrong request is one sentence on stderr and exit status 2.
+    """
+    from recbole_genci.config import parse_argv
+    from recbole_genci.config.command_line import key_value_words
+
+    words = key_value_words(argv)
+    if {"--help", "-h"} & set(words):
+        print(_USAGE, end="")
+        return lambda: 0
+    texts = dict(word[2:].split("=", 1) for word in words)  # paths stay as they are
+    values = parse_argv(words) | {
+        key: texts[key] for key in (*_NEEDED, "items", "users") if key in texts
+    }
+    if unknown := [key for key in values if key not in _OPTIONS]:
+        raise ValueError(
+            f"command line: --{unknown[0]} is no option of this command."
+            f"{nearest(unknown[0], _OPTIONS)} --help lists them."
+        )
+    for key, example in _NEEDED.items():
+        if not values.get(key):
+            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+    return _prepared(values)
+
+
+def _prepared(values: dict) -> Work:
+    from recbole_genci.serving.prediction import check_rows, predict_file
+    from recbole_genci.serving.ranker import UNSEEN_USERS, Ranker
+    from recbole_genci.serving.tables import ROWS_AT_ONCE, check_output, read_table
+    from recbole_genci.utils.logs import start_console
+
+    start_console(None)
+    size = values.get("batch_rows", ROWS_AT_ONCE)
+    if not is_whole(size):
+        raise ValueError(f"batch_rows: {size!r} is not a whole number of at least 1.")
+    file, output = Path(values["input"]), Path(values["output"])
+    check_output(output)
+    if output.exists() and file.exists() and output.samefile(file):
+        raise ValueError("output: it is the input; name another file.")
+    ranker = Ranker(
+        values["run"],
+        values.get("model"),
+        values.get("trust_code", False),
+        values.get("unseen", UNSEEN_USERS),
+    )
+    if "items" in values:
+        ranker = ranker.with_items(values["items"])
+    users = read_table(Path(values["users"]), ranker.run.config) if "users" in values else None
+    rows = check_rows(ranker, file, users, size)
+
+    def predict() -> int:
+        measured = predict_file(ranker, file, output, users, size)
+        # JSON has no NaN, which the AUC of rows of one class is.
+        metrics = {name: None if value != value else value for name, value in measured.items()}
+        print(f"{rows} scores in {output}" + (f": {json.dumps(metrics)}" if metrics else ""))
+        return 0
+
+    return predict
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,284 @@
+"""Values that people give for features, as the columns that models read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.data.table import Column, Table, joined, rows_of
+from recbole_genci.utils.atomic_files import split_sequences
+from recbole_genci.utils.ragged import Ragged
+from recbole_genci.utils.validation import nearest, shortened
+
+_logger = logging.getLogger(__name__)
+
+TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+
+
+class FeatureReader:
+    """Reads the values of features as a run's models read them.
+
+    Tokens that the run does not know count as missing: they get the padding's embedding.
+    ``warn_of_unknown`` says how many there were. Numbers are brought to the scale of training.
+
+    Args:
+        parts: the run's training, validation and test rows.
+    """
+
+    def __init__(self, parts: Sequence[CTRDataset]) -> None:
+        self.parts, self.whole, self.config = parts, parts[0], parts[0].config
+        self._unknown: dict[str, list] = {}  # field: number of values, the first of them
+        self._vocabularies: dict[str, pd.Index] = {}
+
+    @cached_property
+    def row_fields(self) -> list[str]:
+        """The features that belong to a row, not to its user or item, and that models read."""
+        whole, numbers = self.whole, self.config["numerical_features"] or []
+        return [
+            field
+            for field in whole.fields(source=[FeatureSource.INTERACTION])
+            if field in whole.inter_feat
+            and field != whole.label_field
+            and (whole.field2type[field] in TOKENS or field in numbers)
+        ]
+
+    def ids(self, field: str, names: pd.Series | Sequence) -> np.ndarray:
+        """The ids ``[R]`` of names; 0 for a missing one, -1 for one that the run does not know."""
+        if field not in self._vocabularies:
+            tokens = self.whole.field2id_token[field]
+            self._vocabularies[field] = pd.Index(tokens[1:], dtype=object)
+        try:
+            codes, found = pd.factorize(pd.Series(names))
+        except TypeError as error:  # a list, for example, which cannot be looked up
+            wrong = next(name for name in names if not isinstance(name, Hashable))
+            raise ValueError(
+                f"{field}: {shortened(wrong)} is no name. Names are strings, as in the atomic "
+                "files."
+            ) from error
+        written = as_names(pd.Series(found), field)
+        ids = self._vocabularies[field].get_indexer(pd.Index(written, dtype=object)) + 1
+        ids = np.where(written == "", 0, np.where(ids == 0, -1, ids))
+        return np.append(ids, 0)[codes]  # the code of a missing name is -1
+
+    def known_ids(self, field: str, names: Iterable) -> np.ndarray:
+        """The ids ``[R]`` of names that must all be known.
+
+        Raises:
+            ValueError: a name is unknown; or ``names`` is no list of names.
+        """
+        names = listed(names, field)
+        ids, unknown = self.split_ids(field, names)
+        if unknown:
+            raise ValueError(self.unknown_words(field, names, unknown))
+        return ids
+
+    def split_ids(self, field: str, names: Sequence) -> tuple[np.ndarray, list]:
+        """The ids ``[R]`` of names, 0 where unknown, and the unknown names."""
+        known = self.whole.field2token_id[field]
+        ids = [known.get(name, 0) if isinstance(name, Hashable) else 0 for name in names]
+        return np.array(ids, dtype=np.int64), [name for name, id in zip(names, ids) if not id]
+
+    def unknown_words(self, field: str, names: Sequence, unknown: Sequence, hint: str = "") -> str:
+        """The sentence that refuses unknown names."""
+        others = [str(name) for name in self.whole.field2id_token[field][1:]]
+        return (
+            f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is "
+            f"{unknown[0]!r}.{nearest(str(unknown[0]), others)} Names are strings, as in the "
+            f"atomic files.{hint}"
+        )
+
+    def column(self, field: str, values: pd.Series | Sequence, name: str = "") -> Column:
+        """The column of a feature, ``[R]``, ``[R, 2]`` or `Ragged`, from its values.
+
+        A missing value is None, NaN or an empty text. Sequences are lists, or texts with the
+        run's ``seq_separator`` between entries. A missing number becomes the mean of training.
+
+        Args:
+            field: a feature of the run.
+            values: R values.
+            name: who gave them, for errors.
+
+        Raises:
+            ValueError: a number is none, or a feature was cut into buckets in training.
+        """
+        kind, where = self.whole.field2type[field], f"{name or 'features'}: '{field}'"
+        cells = pd.Series(values).reset_index(drop=True)
+        if field in (self.config["discretization"] or {}):
+            raise ValueError(
+                f"{where} was discretised in training, and its buckets are not kept. Leave it out; "
+                "it then counts as missing."
+            )
+        if kind == FeatureType.TOKEN:
+            ids = self.ids(field, cells)
+            self._count(field, cells, ids < 0)
+            return torch.from_numpy(np.maximum(ids, 0))
+        if kind == FeatureType.FLOAT:
+            numbers = self._scaled(field, numbers_of(cells, where), where)
+            missing = torch.from_numpy(np.isnan(numbers))
+            column = torch.from_numpy(numbers.astype(np.float32))
+            column = torch.where(missing, self._mean(field), column) if missing.any() else column
+            return self._paired(field, column)
+        return self._sequences(field, cells, where)
+
+    def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
+        entries, lengths = entries_of(cells, self.config["seq_separator"])
+        if self.whole.field2type[field] == FeatureType.TOKEN_SEQ:
+            ids = self.ids(field, entries)
+            self._count(field, pd.Series(entries, dtype=object), ids < 0)
+            row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
+            lengths = np.bincount(row, minlength=len(lengths))
+            values = torch.from_numpy(ids[ids > 0])
+        else:
+            numbers = numbers_of(pd.Series(entries, dtype=object), where)
+            numbers = self._scaled(field, numbers, where)
+            values = self._paired(field, torch.from_numpy(numbers.astype(np.float32)))
+        column = Ragged.of_lengths(values, torch.from_numpy(lengths))
+        limit = self.whole.field2seqlen[field]  # in training longer cells were cut, too
+        end = torch.minimum(column.end, column.start + limit)
+        return Ragged(column.values, column.start, end)
+
+    def table(self, base: Table, values: Mapping[str, pd.Series], name: str) -> Table:
+        """Rows of a feature table with the values that are given; the rest stays as in ``base``.
+
+        Args:
+            base: ``[R]`` rows.
+            values: some of the table's features; missing values keep those of ``base``.
+            name: who gave them, for errors.
+        """
+        columns = dict(base.interaction)
+        for field, cells in values.items():
+            given = torch.from_numpy(~is_missing(cells))
+            both = joined([base[field], self.column(field, cells, name)])
+            place = torch.arange(len(given))
+            columns[field] = rows_of(both, torch.where(given, place + len(given), place))
+        return Table(columns)
+
+    def warn_of_unknown(self) -> None:
+        """Log how many values were unknown since the last call."""
+        found, self._unknown = self._unknown, {}
+        for field, (count, first) in list(found.items()):  # other threads may be reading, too
+            _logger.warning(
+                f"{count} values of '{field}' are unknown to this run, the first is {first!r}. "
+                "They count as missing."
+            )
+
+    def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:
+        if is_unknown.any():
+            first = str(cells.iloc[int(is_unknown.argmax())])
+            entry = self._unknown.setdefault(field, [0, first])
+            entry[0] += int(is_unknown.sum())
+
+    def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
+        """Numbers brought to 0 to 1 as those of training were."""
+        if self.whole.scales is None:
+            scaled = self.config["normalize_field"] or ()
+            if self.config["normalize_all"] or field in scaled:
+                raise ValueError(
+                    f"{where} was normalised in training, and this run of an earlier version does "
+                    "not hold its scale. Train it anew, or leave the feature out."
+                )
+            return numbers
+        if field not in self.whole.scales:
+            return numbers
+        low, high = self.whole.scales[field]
+        return (
+            np.where(np.isnan(numbers), np.nan, 1.0)
+            if low == high
+            else (numbers - low) / (high - low)
+        )
+
+    def _mean(self, field: str) -> torch.Tensor:
+        """What a missing number was in training: the mean of the column."""
+        for table in (self.whole.user_feat, self.whole.item_feat):
+            if table is not None and field in table.interaction:
+                column = table[field][0]  # the padding has no number of its own
+                return column[0] if column.dim() else column
+        column = torch.cat([part.inter_feat[field] for part in self.parts])
+        return (column[:, 0] if column.dim() > 1 else column).double().mean().float()
+
+    def _paired(self, field: str, column: torch.Tensor) -> torch.Tensor:
+        """RecBole's pairs of number and bucket, for numbers that models read; one bucket."""
+        if field not in (self.config["numerical_features"] or ()):
+            return column
+        return torch.stack([column, torch.ones_like(column)], dim=-1)
+
+
+def listed(names: Iterable, field: str) -> list:
+    """A collection of names as a list; raises ValueError for a single name or another value."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(
+            f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be."
+        )
+    return list(names)
+
+
+def is_missing(cells: pd.Series) -> np.ndarray:
+    """Which cells ``[R]`` are None, NaN or an empty text."""
+    missing = cells.isna().to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        return missing
+    empty = (isinstance(cell, str) and not cell for cell in cells)
+    return missing | np.fromiter(empty, dtype=bool, count=len(cells))
+
+
+def as_names(cells: pd.Series, field: str) -> np.ndarray:
+    """Names ``[R]`` as texts, "" where missing. Whole numbers are written as in atomic files.
+
+    Raises:
+        ValueError: a name is neither a text nor a whole number.
+    """
+    if pd.api.types.is_float_dtype(cells.dtype):
+        numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        fraction = ~np.isnan(numbers) & (numbers != np.floor(numbers))
+        if fraction.any():
+            raise ValueError(
+                f"{field}: {numbers[fraction][0]} is no name. Names are strings, as in the atomic "
+                "files."
+            )
+        cells = pd.Series(pd.array(numbers, dtype="Float64")).astype("Int64")
+    if not pd.api.types.is_integer_dtype(cells.dtype):
+        values = cells.to_numpy(dtype=object)
+        missing = cells.isna().to_numpy()
+        kinds = {type(value) for value in values[~missing]}
+        wrong = [kind for kind in kinds if not issubclass(kind, (str, Integral)) or kind is bool]
+        if wrong:
+            value = next(each for each in values[~missing] if type(each) in wrong)
+            raise ValueError(
+                f"{field}: {shortened(value)} is no name. Names are strings, as in the atomic "
+                "files."
+            )
+    names = cells.astype(object).where(~cells.isna(), "")
+    return np.array([str(name) for name in names], dtype=object)
+
+
+def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
+    """float64 ``[R]``, NaN where missing; raises ValueError for what is no finite number."""
+    missing = is_missing(cells)
+    numbers = pd.to_numeric(cells.where(~missing, np.nan), errors="coerce").to_numpy(np.float64)
+    bad = ~missing & ~np.isfinite(numbers)
+    if bad.any():
+        value: Any = cells.iloc[int(bad.argmax())]
+        raise ValueError(f"{where} is {shortened(value)}, which is no finite number.")
+    return numbers
+
+
+def entries_of(cells: pd.Series, separator: str) -> tuple[np.ndarray, np.ndarray]:
+    """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator."""
+    cells = cells.astype(object).where(~is_missing(cells), "")
+    if all(isinstance(cell, str) for cell in cells):
+        return split_sequences(cells, separator)
+    rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
+    rows = [[entry for entry in row if entry not in ("", None)] for row in rows]
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    entries = np.empty(int(lengths.sum()), dtype=object)
+    entries[:] = [entry for row in rows for entry in row]
+    return entries, lengths

@@ -1,0 +1,103 @@
+"""Score a file of rows into another file, a chunk at a time."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_genci.evaluation.scoring import metrics_of
+from recbole_genci.serving.ranker import Ranker
+from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, written_table
+
+_logger = logging.getLogger(__name__)
+
+
+def check_rows(
+    ranker: Ranker,
+    file: Path,
+    user_features: pd.DataFrame | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> int:
+    """Read a file of rows without scoring them; return their number.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: as for `predict_file`.
+    """
+    reader, rows = ranker.row_reader(user_features), 0
+    for chunk in chunks_of(file, ranker.run.config, rows_at_once):
+        try:
+            reader.read(chunk)
+            reader.labels(chunk)
+        except ValueError as error:
+            error.add_note(f"(In {file}, rows {rows + 1} to {rows + len(chunk)}.)")
+            raise
+        rows += len(chunk)
+    return rows
+
+
+def predict_file(
+    ranker: Ranker,
+    file: Path,
+    output: Path,
+    user_features: pd.DataFrame | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> dict[str, float]:
+    """Write the click probability of each row of a file; see ``Ranker.score_rows``.
+
+    Only ``rows_at_once`` rows are in memory at a time; with labels also 16 bytes of each row, for
+    the metrics. ``output`` appears complete or not at all.
+
+    Args:
+        ranker: scores the rows.
+        file: an atomic .inter, .csv or .parquet file.
+        output: a .parquet or .csv file: ``user``, ``item``, ``time`` and ``label`` if the file has
+            them, and ``score``, in the order of the file.
+        user_features: as for ``Ranker.score_rows``.
+        rows_at_once: rows in memory.
+
+    Returns:
+        dict: the run's metrics, if the file has labels; else empty.
+
+    Raises:
+        ValueError: a column is missing, an item is unknown, or a value is wrong.
+        FileNotFoundError: there is no such file.
+        ImportError: pyarrow, for Parquet, is not installed.
+    """
+    reader, whole = ranker.row_reader(user_features), ranker.run.parts[0]
+    known, measured = _Users(), []
+    with written_table(output) as writer:
+        for chunk in chunks_of(file, ranker.run.config, rows_at_once):
+            scores = reader.score(chunk)
+            columns = {
+                "user": chunk[whole.uid_field],
+                "item": chunk[whole.iid_field],
+                "time": reader.times(chunk),
+                "label": reader.labels(chunk),
+                "score": scores,
+            }
+            columns = {name: column for name, column in columns.items() if column is not None}
+            if "label" in columns:
+                measured.append((scores, columns["label"], known.numbers(chunk[whole.uid_field])))
+                columns["label"] = columns["label"].astype(np.int8)
+            writer.write(pd.DataFrame(columns))
+    reader.report()
+    if not measured:
+        return {}
+    scores, labels, users = (np.concatenate(each) for each in zip(*measured))
+    return metrics_of(ranker.run.config, torch.from_numpy(scores), torch.from_numpy(labels), users)
+
+
+class _Users:
+    """Numbers users by the order in which they come."""
+
+    def __init__(self) -> None:
+        self._number: dict[object, int] = {}
+
+    def numbers(self, names: pd.Series) -> np.ndarray:
+        codes, found = pd.factorize(names)
+        numbers = [self._number.setdefault(name, len(self._number)) for name in found]
+        return np.array(numbers, dtype=np.int64)[codes]

@@ -1,0 +1,267 @@
+"""What a caller asks of a run: users with their histories and features, and the rows' context."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.utils import FeatureType
+
+from recbole_genci.data.history import History
+from recbole_genci.data.table import Table, rows_of
+from recbole_genci.serving.features import FeatureReader, as_names, listed
+
+Histories: TypeAlias = Mapping[str, Sequence[str]]
+UserFeatures: TypeAlias = Mapping[str, Mapping[str, object]] | pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Request:
+    """Users ``[U]`` that are scored together.
+
+    Attributes:
+        names: the users' names.
+        users: their ids; 0 for users that the run does not know.
+        user_feat: features of these users ``[U]``; None for those of the run.
+        user_rows: the row of each user in ``user_feat``, or in the run's.
+        history: a flat array of clicks.
+        first, start, end: pointers to each user's first click in it, and to the user's history.
+        clicks: items ``[L]`` of the histories that the caller gave, by user name.
+        context: the rows' own features, ``[1]`` or ``[1, L]``.
+    """
+
+    names: list[str]
+    users: np.ndarray
+    user_feat: Table | None
+    user_rows: np.ndarray
+    history: History
+    first: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    clicks: dict[str, np.ndarray]
+    context: dict[str, torch.Tensor]
+
+    def of(self, place: np.ndarray | slice) -> Request:
+        """The part of the request that is about the users at ``place``."""
+        names = np.empty(len(self.names), dtype=object)
+        names[:] = self.names
+        arrays = ("users", "user_rows", "first", "start", "end")
+        return replace(
+            self,
+            names=names[place].tolist(),
+            **{name: getattr(self, name)[place] for name in arrays},
+        )
+
+
+class RequestReader:
+    """Checks what is asked of a run, and makes requests of it.
+
+    Args:
+        features: reads names and values as the run does.
+    """
+
+    def __init__(self, features: FeatureReader) -> None:
+        self.features, self.whole, self.config = features, features.whole, features.config
+
+    def read(
+        self,
+        users: Sequence[str],
+        histories: Histories | None = None,
+        context: Mapping[str, object] | None = None,
+        user_features: UserFeatures | None = None,
+        append: bool = False,
+    ) -> Request:
+        """The request of ``Ranker.score`` and ``Ranker.recommend``, with their errors."""
+        uid, iid = self.whole.uid_field, self.whole.iid_field
+        users = listed([users] if isinstance(users, str) else users, uid)
+        if not users:
+            raise ValueError("users: none are given.")
+        if not isinstance(append, bool):
+            raise ValueError(f"append: {append!r} is neither True nor False.")
+        if not isinstance(histories or {}, Mapping):
+            raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
+        clicks = {
+            user: self.features.known_ids(iid, items) for user, items in (histories or {}).items()
+        }
+        frame = self.user_frame(user_features)
+        ids, unknown = self.features.split_ids(uid, users)
+        described = set(clicks) | (set() if frame is None else set(frame.index))
+        strangers = [n for n in unknown if not isinstance(n, str) or n not in described]
+        if strangers:
+            hint = " For a user who is new, give a history by histories=, or user_features=."
+            raise ValueError(self.features.unknown_words(uid, users, strangers, hint))
+        for name, given in (("histories", clicks), ("user_features", user_features)):
+            asked = given if isinstance(given, Mapping) else ()
+            if others := sorted(set(asked) - set(users), key=str):
+                raise ValueError(f"{name}: {others[0]!r} is not one of the users asked for.")
+        values = self._context(context or {})
+        user_feat, user_rows = self.user_table(users, ids, frame)
+        history, first, start, end = self._history(users, ids, clicks, append)
+        self.features.warn_of_unknown()
+        return Request(users, ids, user_feat, user_rows, history, first, start, end, clicks, values)
+
+    # ---------------------------------------------------------------- features of users
+
+    def user_frame(self, given: UserFeatures | None) -> pd.DataFrame | None:
+        """The features of users that a caller gives, by user name; None if none are given.
+
+        Raises:
+            ValueError: they have another form, a user stands there twice, or the run has no such
+                feature of users. Further columns of a frame, such as a file may have, are left out.
+        """
+        if given is None:
+            return None
+        table, uid = self.whole.user_feat, self.whole.uid_field
+        known = [] if table is None else [name for name in table.interaction if name != uid]
+        if not isinstance(given, pd.DataFrame):
+            rows = given.values() if isinstance(given, Mapping) else ()
+            if not isinstance(given, Mapping) or not all(isinstance(r, Mapping) for r in rows):
+                raise ValueError(
+                    f"user_features: {given!r} is not of the form {{user: {{feature: value}}}}."
+                )
+            fields = list(dict.fromkeys(field for row in rows for field in row))
+            if unknown := [field for field in fields if field not in known]:
+                raise ValueError(
+                    f"user_features: '{unknown[0]}' is no feature of this run's users; they have "
+                    f"{', '.join(known) or 'none'}."
+                )
+            columns = {f: pd.Series([r.get(f) for r in rows], dtype=object) for f in fields}
+            return pd.DataFrame(columns, index=pd.RangeIndex(len(rows))).set_axis(list(given))
+        if uid not in given:
+            raise ValueError(f"user_features: the frame has no column '{uid}'.")
+        frame = given[[field for field in given if field in known]]
+        frame.index = pd.Index(as_names(given[uid], uid), dtype=object)
+        if frame.index.has_duplicates:
+            twice = frame.index[frame.index.duplicated()][0]
+            raise ValueError(f"user_features: user {twice!r} stands there twice.")
+        return frame
+
+    def user_table(
+        self, users: Sequence[str], ids: np.ndarray, frame: pd.DataFrame | None
+    ) -> tuple[Table | None, np.ndarray]:
+        """Features of users, with those of ``frame``, and each user's row; None without a frame.
+
+        The user column of the table holds the id whose embedding a row gets.
+
+        Args:
+            users, ids: ``[U]`` names and ids; 0 for users that the run does not know.
+        """
+        table = self.whole.user_feat
+        if frame is None or table is None or not len(frame):
+            return None, ids
+        # The padding's row, 0, has what a missing feature is in training.
+        base = rows_of_table(table, ids)
+        place = frame.index.get_indexer(pd.Index(users, dtype=object))
+        values = {}
+        for name in frame:
+            cells = frame[name].astype(object).iloc[place].reset_index(drop=True)
+            values[name] = cells.where(place >= 0, None)
+        return self.features.table(base, values, "user_features"), np.arange(len(ids))
+
+    # ---------------------------------------------------------------- histories
+
+    def _history(
+        self,
+        users: Sequence[str],
+        ids: np.ndarray,
+        clicks: Mapping[str, np.ndarray],
+        append: bool,
+    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
+        """The run's histories with ``clicks`` behind them, and each user's pointers ``[U]``."""
+        history, limit = self.whole.history, self.config["MAX_ITEM_LIST_LENGTH"]
+        first = history.first_clicks(ids)
+        # The rank is later than that of every row.
+        start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
+        if not clicks:
+            return history, first, start, end
+        own = {
+            user: history.items[begin:last].numpy() if append else history.items[:0].numpy()
+            for user, begin, last in zip(users, first, end)
+        }
+        sequences = [np.concatenate([own[user], items]) for user, items in clicks.items()]
+        lengths = np.array([len(items) for items in sequences])
+        longer, *given = extended(history, np.concatenate(sequences), lengths, limit)
+        pointers = np.array([first, start, end])
+        number = {user: place for place, user in enumerate(clicks)}
+        for place, user in enumerate(users):
+            if user in number:
+                pointers[:, place] = [each[number[user]] for each in given]
+        first, start, end = pointers
+        return longer, first, start, end
+
+    # ---------------------------------------------------------------- context
+
+    def _context(self, context: Mapping[str, object]) -> dict[str, torch.Tensor]:
+        """A tensor ``[1]``, or ``[1, L]`` for a sequence, for each of the rows' own features."""
+        own = self.features.row_fields
+        if unknown := sorted(set(context) - set(own), key=str):
+            raise ValueError(
+                f"context: '{unknown[0]}' is no feature of this run's rows; they have "
+                f"{', '.join(own) or 'none'}."
+            )
+        if missing := [field for field in own if field not in context]:
+            raise ValueError(
+                f"context: rows have a feature '{missing[0]}'; give its value as "
+                f"context={{'{missing[0]}': ...}}."
+            )
+        return {field: self._value(field, context[field]) for field in own}
+
+    def _value(self, field: str, value: Any) -> torch.Tensor:
+        kind = self.whole.field2type[field]
+        if kind == FeatureType.TOKEN:
+            return (
+                torch.zeros(1, dtype=torch.int64)
+                if value in (None, "")
+                else torch.from_numpy(self.features.known_ids(field, [value]))
+            )
+        if kind == FeatureType.TOKEN_SEQ:
+            ids = torch.zeros(1, self.whole.field2seqlen[field], dtype=torch.int64)
+            known = self.features.known_ids(field, value)[: ids.shape[1]]
+            ids[0, : len(known)] = torch.from_numpy(known)
+            return ids
+        if kind == FeatureType.FLOAT and field not in (self.config["discretization"] or ()):
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(
+                    f"context: '{field}' is {value!r}, which is no finite number. In training a "
+                    "missing one was the mean of its column."
+                )
+            # RecBole's pair of number and bucket; there is one bucket.
+            return torch.tensor([[float(value), 1.0]])
+        raise ValueError(
+            f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its "
+            "value."
+        )
+
+
+def extended(
+    history: History, more: np.ndarray, lengths: np.ndarray, limit: int
+) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
+    """A history with further sequences of items behind it.
+
+    Args:
+        more: the items of all sequences, one after another.
+        lengths: ``[S]`` number of items of each sequence.
+        limit: the largest length of a history.
+
+    Returns:
+        the longer history, and pointers ``[S]`` to the first item of each sequence and to its last
+        ``limit`` items.
+    """
+    end = len(history.items) + np.cumsum(lengths)
+    added = torch.from_numpy(more.astype(np.int32))
+    # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
+    items, negatives = torch.cat([history.items, added]), torch.cat([history.negatives, added])
+    longer = History(items, negatives, history.keys, history.num_ranks)
+    return longer, end - lengths, end - np.minimum(lengths, limit), end
+
+
+def rows_of_table(table: Table, ids: np.ndarray) -> Table:
+    """Rows ``[R]`` of a feature table."""
+    index = torch.from_numpy(np.ascontiguousarray(ids))
+    return Table({name: rows_of(table[name], index) for name in table.interaction})

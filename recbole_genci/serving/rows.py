@@ -1,0 +1,173 @@
+"""Rows of a table as a model reads them: each with its own context, history and label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from recbole_genci.data.history import History
+from recbole_genci.serving.features import as_names, entries_of, numbers_of
+from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
+from recbole_genci.serving.scorer import Rows, Scorer
+
+_logger = logging.getLogger(__name__)
+
+
+class RowReader:
+    """Reads tables of rows for ``Ranker.score_rows`` and ``recbole_genci.predict``.
+
+    ``report`` logs what was unknown since the last report.
+
+    Args:
+        scorer: scores what is read.
+        requests: reads names and values as the run does.
+        user_features: of users in the rows and of others.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        requests: RequestReader,
+        user_features: UserFeatures | None = None,
+    ) -> None:
+        self._scorer, self._requests, self._features = scorer, requests, requests.features
+        self._whole, self._config = scorer.whole, scorer.run.config
+        self._user_frame = requests.user_frame(user_features)
+        self.history_field = self._whole.iid_field + self._config["LIST_SUFFIX"]
+        self._unknown_users = self._unknown_clicks = 0
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """Raise ValueError if a table with these columns lacks one that is needed."""
+        there = list(columns)
+        needed = [self._whole.uid_field, self._whole.iid_field, *self._features.row_fields]
+        if lacking := [name for name in needed if name not in there]:
+            raise ValueError(
+                f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "
+                f"{', '.join(there)}."
+            )
+
+    def read(self, frame: pd.DataFrame) -> Rows:
+        """The rows of a table, as ``Ranker.score_rows`` describes them."""
+        self.check_columns(frame)
+        frame = frame.reset_index(drop=True)
+        users = self._users(frame)
+        items = self._items(frame)
+        history, first, start, end = self._histories(frame, users)
+        context = {
+            field: self._features.column(field, frame[field], "rows")
+            for field in self._features.row_fields
+        }
+        has_new_users = bool((users == 0).any())
+        user_feat = None
+        if self._user_frame is not None:
+            codes, names = pd.factorize(as_names(frame[self._whole.uid_field], "rows"))
+            ids = np.empty(len(names), dtype=np.int64)
+            ids[codes] = users
+            user_feat, places = self._requests.user_table(list(names), ids, self._user_frame)
+            users = places[codes]
+        return Rows(users, items, history, first, start, end, context, user_feat, has_new_users)
+
+    def score(self, frame: pd.DataFrame) -> np.ndarray:
+        """Click probabilities ``[R]`` float32 of the rows of a table."""
+        return self._scorer.score(self.read(frame))
+
+    def labels(self, frame: pd.DataFrame) -> np.ndarray | None:
+        """Labels ``[R]`` float32 of 0 and 1; None if the table has none.
+
+        They stand in the label column, or follow from the column of the run's ``threshold``.
+        """
+        field, where = self._whole.label_field, "rows: the label"
+        if field in frame:
+            labels = numbers_of(frame[field], where)
+        else:
+            name, least = next(iter((self._config["threshold"] or {}).items()), (None, None))
+            if name not in frame:
+                return None
+            labels = numbers_of(frame[name], where)
+            labels = np.where(np.isnan(labels), np.nan, labels >= least)
+        bad = ~np.isin(labels, (0, 1))
+        if bad.any():
+            raise ValueError(
+                f"rows: the label of row {int(bad.argmax()) + 1} is {labels[bad][0]:g}; labels are "
+                "0 or 1. Leave the column out, and only scores are written."
+            )
+        return labels.astype(np.float32)
+
+    def times(self, frame: pd.DataFrame) -> np.ndarray | None:
+        """Times ``[R]`` float64; None if the table has none."""
+        field = self._whole.time_field
+        return numbers_of(frame[field], f"rows: '{field}'") if field in frame else None
+
+    def report(self) -> None:
+        """Log how many users and values were unknown."""
+        self._features.warn_of_unknown()
+        if self._unknown_users:
+            _logger.warning(
+                f"{self._unknown_users} rows are about users that the run does not know. They get "
+                f"the {self._scorer.unseen} embedding; their features are those of user_features, "
+                "or missing."
+            )
+        if self._unknown_clicks:
+            _logger.warning(
+                f"{self._unknown_clicks} clicks of '{self.history_field}' are about items that the "
+                "run does not know, and were left out."
+            )
+        self._unknown_users = self._unknown_clicks = 0
+
+    def _users(self, frame: pd.DataFrame) -> np.ndarray:
+        """User ids ``[R]``, 0 for those that the run does not know."""
+        field = self._whole.uid_field
+        ids = self._features.ids(field, frame[field])
+        if (ids == 0).any():
+            raise ValueError(f"rows: row {int((ids == 0).argmax()) + 1} has no '{field}'.")
+        self._unknown_users += int((ids < 0).sum())
+        return np.maximum(ids, 0)
+
+    def _items(self, frame: pd.DataFrame) -> np.ndarray:
+        field = self._whole.iid_field
+        ids = self._features.ids(field, frame[field])
+        if (ids == 0).any():
+            raise ValueError(f"rows: row {int((ids == 0).argmax()) + 1} has no '{field}'.")
+        if (ids < 0).any():
+            unknown = pd.unique(as_names(frame[field][ids < 0], field)).tolist()
+            hint = " Add new items first, by Ranker.with_items or --items."
+            raise ValueError(self._features.unknown_words(field, frame, unknown, hint))
+        return ids
+
+    def _histories(
+        self, frame: pd.DataFrame, users: np.ndarray
+    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
+        """A history and pointers ``[R]`` into it, as `Rows` has them."""
+        history, limit = self._whole.history, self._config["MAX_ITEM_LIST_LENGTH"]
+        if not self._scorer.reads_history:
+            none = np.zeros_like(users)
+            return history, none, none, none
+        if self.history_field in frame:
+            entries, lengths = entries_of(frame[self.history_field], self._config["seq_separator"])
+            ids = self._features.ids(self._whole.iid_field, entries)
+            row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
+            self._unknown_clicks += int((ids < 0).sum())
+            lengths = np.bincount(row, minlength=len(lengths))
+            empty = History(history.items[:0], history.items[:0], history.keys, history.num_ranks)
+            return extended(empty, ids[ids > 0], lengths, limit)
+        times, ranks = self.times(frame), np.full(len(users), history.num_ranks)
+        if times is not None:
+            ranks = self._ranks(times)
+        return history, history.first_clicks(users), *history.pointers(users, ranks, limit)
+
+    def _ranks(self, times: np.ndarray) -> np.ndarray:
+        """The number of the run's times ``[R]`` that are earlier than each of ``times``."""
+        known, field = self._whole.rank_times, self._whole.time_field
+        if np.isnan(times).any():
+            raise ValueError(f"rows: row {int(np.isnan(times).argmax()) + 1} has no '{field}'.")
+        if known is None:
+            raise ValueError(
+                f"rows: this run of an earlier version does not hold exact times, with which "
+                f"'{field}' could be compared. Leave the column out, so that all clicks of a user "
+                f"count, give '{self.history_field}', or train the run anew."
+            )
+        # Files of other kinds may round a fraction of a second to another last bit.
+        return np.searchsorted(known, times - 4 * np.spacing(np.abs(times)), side="left")

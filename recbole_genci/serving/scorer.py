@@ -1,0 +1,152 @@
+"""Score rows of ids that no file holds with the model of a loaded run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from recbole.data.dataloader import AbstractDataLoader
+from recbole.model.abstract_recommender import AbstractRecommender, ContextRecommender
+
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
+from recbole_genci.data.history import History
+from recbole_genci.data.loaders import create_loader
+from recbole_genci.data.table import Column, Table
+from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.serving.saved_run import SavedRun
+from recbole_genci.serving.unseen import (
+    MEAN,
+    PADDING,
+    embedding_segments,
+    field_sizes,
+    layers_with_user_features,
+    trained_ids,
+    with_mean_of,
+    with_user_features,
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows ``[R]`` to be scored.
+
+    Attributes:
+        users: rows of ``user_feat``, or without one user ids, 0 for users that the run lacks.
+        items: item ids.
+        history: a flat array of clicks.
+        first, start, end: pointers to the first click of each row's user in it, and to the row's
+            history.
+        context: the rows' own features.
+        user_feat: features of users, whose user column holds the id that a row's embedding has;
+            None for those of the run.
+        has_new_users: whether there are users that the run lacks.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    history: History
+    first: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    context: Mapping[str, Column] = field(default_factory=dict)
+    user_feat: Table | None = None
+    has_new_users: bool = False
+
+
+class Scorer:
+    """Scores rows with a run's model.
+
+    Args:
+        run: the run, which does not change.
+        unseen: the embedding of users that the run does not know, ``mean`` or ``padding``.
+
+    Raises:
+        ValueError: ``unseen`` is something else.
+    """
+
+    def __init__(self, run: SavedRun, unseen: str) -> None:
+        if unseen not in (MEAN, PADDING):
+            raise ValueError(f"unseen: {unseen!r} is neither '{MEAN}' nor '{PADDING}'.")
+        self.run, self.whole, self.unseen = run, run.parts[0], unseen
+
+    @cached_property
+    def reads_history(self) -> bool:
+        """Whether the model reads histories."""
+        model = self.run.config.model_class
+        flattens = self.run.config["flatten_history"] and issubclass(model, ContextRecommender)
+        reads = (
+            model.reads_history,
+            model.reads_negatives,
+            model.reads_semantic_ids,
+            model.reads_distinct_histories,
+        )
+        return any(reads) or bool(flattens)
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """Click probabilities ``[R]`` float32."""
+        if not len(rows.items):
+            return np.zeros(0, dtype=np.float32)
+        model = self._model(rows)
+        return score_rows(model, self._loader(rows), self.run.config["device"])[0].numpy()
+
+    @torch.no_grad()
+    def generate(self, rows: Rows, width: int) -> np.ndarray:
+        """Item ids ``[R, width]`` that the generator finds, filled up with 0."""
+        model, device = self._model(rows), self.run.config["device"]
+        found = [
+            model.generate_items(batch.to(device), width)[0].cpu()
+            for batch, *_ in self._loader(rows)
+        ]
+        return torch.cat(found).numpy()
+
+    def _model(self, rows: Rows) -> AbstractRecommender:
+        mean = self.unseen == MEAN and rows.has_new_users
+        model = self._model_with_mean if mean else self.run.model
+        return model if rows.user_feat is None else self._with_features(model, rows.user_feat)
+
+    @cached_property
+    def _model_with_mean(self) -> AbstractRecommender:
+        part = create_loader(self.run.config, self.whole, self.run.semantic_ids, "test").dataset
+        trained = trained_ids(part, part.uid_field)
+        tables = embedding_segments(self.run.model, field_sizes(part))
+        return with_mean_of(self.run.model, tables, part.uid_field, trained)
+
+    def _with_features(self, model: AbstractRecommender, table: Table) -> AbstractRecommender:
+        if not self._looks_up_users:
+            return model
+        if isinstance(model, ContextRecommender):  # its other tables would read rows as ids
+            raise ValueError(
+                f"user_features: {self.run.config['model']} looks up its users' features both by "
+                "itself and in its rows, so that they cannot be given."
+            )
+        return with_user_features(model, table)
+
+    @cached_property
+    def _looks_up_users(self) -> bool:
+        return bool(layers_with_user_features(self.run.model))
+
+    def _loader(self, rows: Rows) -> AbstractDataLoader:
+        whole = self.whole
+        numbers = {
+            whole.uid_field: rows.users,
+            whole.iid_field: rows.items,
+            HISTORY_FIRST: rows.first,
+            HISTORY_START: rows.start,
+            HISTORY_END: rows.end,
+        }
+        columns: dict[str, Column] = {
+            name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in numbers.items()
+        }
+        columns[whole.label_field] = torch.zeros(len(rows.items))
+        part = whole.copy(Table({**columns, **rows.context}))
+        part.history = rows.history
+        if rows.user_feat is not None:
+            part.user_feat = rows.user_feat
+            if self._looks_up_users:  # by the row of the table, which the rows must then keep
+                size = len(rows.user_feat[whole.uid_field])
+                own = rows.user_feat.interaction | {whole.uid_field: torch.arange(size)}
+                part.user_feat = Table(own)
+        return create_loader(self.run.config, part, self.run.semantic_ids, "test")

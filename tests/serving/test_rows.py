@@ -1,0 +1,399 @@
+"""Rows of files: each with its own history, context and label, scored as the run scores them."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from sklearn.metrics import roc_auc_score
+
+from recbole_genci import Ranker, load
+from recbole_genci.predict import main
+from recbole_genci.quick_start import run
+from recbole_genci.serving.tables import read_table
+
+MODELS = "DeepFM,DIN,GenCI"
+SMALL = SMALL_GENCI | {"epochs": 1}
+CAUSAL = {"history_attention": "causal", "segment_clicks": 3}
+
+
+def with_context(folder, keys):
+    """Give rows features of their own; one number far from 0 to 1."""
+    file, rng = folder / "tiny/tiny.inter", np.random.default_rng(0)
+    lines = file.read_text().splitlines()
+    more = [
+        [
+            rng.choice(["phone", "tv"]),
+            " ".join(rng.choice(list("abc"), 2)),
+            f"{rng.random() * 90:.2f}",
+        ]
+        for _ in lines[1:]
+    ]
+    more[3][2] = more[7][0] = more[9][1] = ""
+    head = "device:token\ttags:token_seq\tprice:float"
+    body = ["\t".join([line, *own]) for line, own in zip(lines[1:], more)]
+    file.write_text("\n".join([f"{lines[0]}\t{head}", *body]) + "\n")
+    keys["load_col"] = keys["load_col"] | {
+        "inter": [*keys["load_col"]["inter"], "device", "tags", "price"]
+    }
+    return keys | {"numerical_features": ["price"], "normalize_field": ["price"]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    keys = with_context(
+        folder / "data", write_dataset(folder / "data", tiny_rows(rows_per_user=40))
+    )
+    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
+    folders = {r.model: r.folder for r in run(MODELS, "tiny", config_dict=keys | SMALL)}
+    folders["causal"] = run("GenCI", "tiny", config_dict=keys | SMALL | CAUSAL)[0].folder
+    rows = pd.read_csv(folder / "data/tiny/tiny.inter", sep="\t", dtype=str, keep_default_na=False)
+    rows.columns = [name.partition(":")[0] for name in rows]
+    return folders, rows, folder
+
+
+def of_part(saved, rows, part):
+    """The lines of the file that a part has, in its order."""
+    return rows.iloc[saved.parts[part].inter_feat[":row_number"].numpy()].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("name", [*MODELS.split(","), "causal"])
+def test_a_row_of_the_file_has_the_score_of_the_run(made, name):
+    folders, rows, _ = made
+    saved = load(folders[name])
+    for number, part in enumerate(("train", "valid", "test")):
+        expected, labels = saved.predict(part)
+        own = of_part(saved, rows, number)
+        np.testing.assert_array_equal(own["label"].astype(int), labels)
+        found = Ranker(saved).score_rows(own)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        table = saved.predictions(part)
+        assert list(table) == ["user", "item", "time", "label", "score"]
+        assert table["user"].tolist() == own["user_id"].tolist()
+        assert table["item"].tolist() == own["item_id"].tolist()
+        np.testing.assert_array_equal(table["time"], own["timestamp"].astype(float))
+        np.testing.assert_array_equal(table["score"], expected)
+        np.testing.assert_array_equal(table["label"], labels)
+
+
+def test_a_history_of_its_own_counts_instead_of_the_clicks(made, caplog):
+    folders, rows, _ = made
+    ranker = Ranker(folders["GenCI"])
+    own = of_part(ranker.run, rows, 2)[:20]
+    history, length, _ = ranker.run.parts[2].history.gather(
+        *(ranker.run.parts[2].inter_feat[f":history_{end}"][:20] for end in ("start", "end")), 5
+    )
+    names = ranker.run.parts[0].field2id_token["item_id"]
+    cells = [[str(names[i]) for i in row[:n]] for row, n in zip(history.tolist(), length.tolist())]
+    expected = ranker.score_rows(own)
+    late = own.assign(timestamp="9e9", item_id_list=cells)
+    np.testing.assert_allclose(ranker.score_rows(late), expected, atol=1e-6)
+    texts = own.assign(item_id_list=[" ".join(["i1", *cell]) for cell in cells])  # five are read
+    longer = own.assign(item_id_list=[["i1", *cell] for cell in cells])
+    np.testing.assert_array_equal(ranker.score_rows(texts), ranker.score_rows(longer))
+    # Without times all clicks count.
+    found = ranker.score_rows(own.drop(columns="timestamp"))
+    for row in range(0, 20, 5):
+        one = own.iloc[row]
+        clicks = ranker.run.parts[0].history
+        user = ranker.run.parts[0].field2token_id["user_id"][one["user_id"]]
+        start, end = clicks.pointers(np.array([user]), np.array([clicks.num_ranks]), 5)
+        mine = [str(names[item]) for item in clicks.items[start[0] : end[0]].tolist()]
+        alone = pd.DataFrame([one]).assign(item_id_list=[mine])
+        np.testing.assert_allclose(ranker.score_rows(alone)[0], found[row], atol=1e-6)
+    caplog.clear()
+    strange = own.assign(item_id_list=[["i77", *cell] for cell in cells])
+    np.testing.assert_allclose(ranker.score_rows(strange), expected, atol=1e-6)
+    assert "20 clicks of 'item_id_list' are about items that the run does not know" in caplog.text
+
+
+def test_rows_of_new_users_are_those_of_the_ranker(made, caplog):
+    folders, rows, _ = made
+    for name in MODELS.split(","):
+        ranker = Ranker(folders[name])
+        own = of_part(ranker.run, rows, 2)[:12]
+        own = own.assign(
+            user_id=["new", "u1"] * 6,
+            item_id_list=[["i1", "i2"]] * 12,
+            price="",
+            tags="",
+            device="",
+        )
+        features = pd.DataFrame({"user_id": ["new", "x"], "age": ["21", "22"]})
+        found = ranker.score_rows(own, user_features=features)
+        assert "6 rows are about users that the run does not know" in caplog.text
+        price = float(ranker.run.parts[0].inter_feat["price"][:, 0].mean())
+        scaled = pd.concat([part_of(part) for part in ranker.run.parts])["price"].mean()
+        assert abs(price - scaled) < 0.2
+        for row in (0, 1, 2, 11):
+            user = own["user_id"][row]
+            expected = ranker.score(
+                [user],
+                [own["item_id"][row]],
+                histories={user: ["i1", "i2"]},
+                context={"device": None, "tags": [], "price": float(scaled)},
+                user_features={user: {"age": "21"}} if user == "new" else None,
+            )
+            np.testing.assert_allclose(found[row], expected.item(), atol=1e-6)
+
+
+def part_of(part):
+    return pd.DataFrame({"price": part.inter_feat["price"][:, 0].double().numpy()})
+
+
+def test_unknown_values_are_counted_and_count_as_missing(made, caplog):
+    folders, rows, _ = made
+    ranker = Ranker(folders["DeepFM"])
+    own = of_part(ranker.run, rows, 2)[:9]
+    strange = own.assign(device="fridge", tags=["a zz"] * 9)
+    missing = own.assign(device="", tags=["a"] * 9)
+    np.testing.assert_array_equal(ranker.score_rows(strange), ranker.score_rows(missing))
+    assert "9 values of 'device' are unknown to this run, the first is 'fridge'" in caplog.text
+    assert "9 values of 'tags' are unknown to this run, the first is 'zz'" in caplog.text
+    numbers = own.assign(price=own["price"].replace("", "nan").astype(float))
+    np.testing.assert_array_equal(ranker.score_rows(numbers), ranker.score_rows(own))
+
+
+def command(folders, name, folder, file, output, *more):
+    return main([f"--run={folders[name]}", f"--input={file}", f"--output={folder / output}", *more])
+
+
+@pytest.mark.parametrize("kind", ["inter", "csv", "parquet"])
+def test_a_file_is_scored_in_chunks_as_at_once(made, tmp_path, capsys, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    folders, rows, _ = made
+    saved = load(folders["GenCI"])
+    own, expected = of_part(saved, rows, 2), saved.predictions("test")
+    file = tmp_path / f"rows.{kind}"
+    if kind == "inter":
+        head = {"timestamp": "float", "label": "float", "price": "float", "tags": "token_seq"}
+        own.rename(columns={n: f"{n}:{head.get(n, 'token')}" for n in own}).to_csv(
+            file, sep="\t", index=False
+        )
+    elif kind == "csv":
+        own.to_csv(file, index=False)
+    else:
+        own.assign(
+            timestamp=own["timestamp"].astype(int),
+            label=own["label"].astype(int),
+            tags=[tags.split() for tags in own["tags"]],
+            price=pd.to_numeric(own["price"]),
+        ).to_parquet(file)
+    ending = "parquet" if kind == "parquet" else "csv"
+    assert command(folders, "GenCI", tmp_path, file, f"once.{ending}") == 0
+    assert command(folders, "GenCI", tmp_path, file, f"parts.{ending}", "--batch_rows=7") == 0
+    read = pd.read_parquet if kind == "parquet" else pd.read_csv
+    once, parts = (read(tmp_path / f"{name}.{ending}") for name in ("once", "parts"))
+    assert list(once) == ["user", "item", "time", "label", "score"]
+    for table in (once, parts):
+        for column in ("user", "item", "label", "time"):
+            assert table[column].tolist() == expected[column].tolist(), column
+        np.testing.assert_allclose(table["score"], expected["score"], atol=1e-6)
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert printed.startswith(f"{len(own)} scores in ")
+    metrics = json.loads(printed.partition(": ")[2])
+    assert metrics == saved.evaluate("test")
+    assert metrics["auc"] == pytest.approx(
+        roc_auc_score(expected["label"], expected["score"]), 1e-6
+    )
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_labels_are_optional_and_new_users_and_items_may_stand_in_a_file(made, tmp_path, capsys):
+    folders, rows, _ = made
+    ranker = Ranker(folders["GenCI"])
+    own = of_part(ranker.run, rows, 2)[:10].drop(columns=["label", "timestamp"])
+    own.loc[0, "user_id"], own.loc[1, "item_id"] = "new", "n1"
+    own.to_csv(tmp_path / "rows.csv", index=False)
+    items = pd.DataFrame(
+        {"item_id": ["n1"], "title": ["Night"], "year": ["1990"], "genre": ["Drama"]}
+    )
+    items.to_csv(tmp_path / "items.csv", index=False)
+    users = pd.DataFrame({"user_id": ["new"], "age": ["21"]})
+    users.to_csv(tmp_path / "users.csv", index=False)
+    more = [f"--items={tmp_path / 'items.csv'}", f"--users={tmp_path / 'users.csv'}"]
+    done = command(folders, "GenCI", tmp_path, tmp_path / "rows.csv", "out.csv", *more)
+    assert done == 0 and capsys.readouterr().out.endswith("out.csv\n")
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert list(table) == ["user", "item", "score"]
+    expected = ranker.with_items(items).score_rows(own, user_features=users)
+    np.testing.assert_allclose(table["score"], expected, atol=1e-6)
+
+
+def test_rows_of_one_class_have_no_auc(made, tmp_path, capsys):
+    folders, rows, _ = made
+    own = of_part(load(folders["DeepFM"]), rows, 2)
+    own[own["label"] == "1"].to_csv(tmp_path / "rows.csv", index=False)
+    assert command(folders, "DeepFM", tmp_path, tmp_path / "rows.csv", "out.csv") == 0
+    metrics = json.loads(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])
+    assert metrics["auc"] is None and metrics["logloss"] > 0
+
+
+def test_times_with_fractions_are_strictly_earlier(made):
+    folders, rows, _ = made
+    saved = load(folders["DIN"])
+    part = saved.parts[2]
+    own = of_part(saved, rows, 2)
+    shifted = [each.rank_times + 1 / 3 for each in saved.parts]
+    for each, times in zip(saved.parts, shifted):
+        each.rank_times = times
+    exact = own["timestamp"].astype(float) + 1 / 3
+    found = []
+    for times in (exact, np.nextafter(exact, np.inf), np.nextafter(exact, 0)):
+        reader = Ranker(saved).row_reader()
+        found.append(reader.read(own.assign(timestamp=times)))
+    for read in found:
+        np.testing.assert_array_equal(read.end - read.start, lengths_of(part))
+
+
+def lengths_of(part):
+    return (part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).numpy()
+
+
+def test_the_runs_threshold_makes_labels(tmp_path, capsys):
+    rows = [[u, i, 3 + 2 * label, t] for u, i, label, t in tiny_rows(rows_per_user=40)]
+    keys = write_dataset(tmp_path / "data", rows)
+    file = tmp_path / "data/tiny/tiny.inter"
+    file.write_text(file.read_text().replace("label:float", "rating:float", 1))
+    keys["load_col"] = keys["load_col"] | {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+    (result,) = run("DeepFM", "tiny", config_dict=keys | {"threshold": {"rating": 4}})
+    output = tmp_path / "out.csv"
+    assert main([f"--run={result.folder}", f"--input={file}", f"--output={output}"]) == 0
+    table = pd.read_csv(output)
+    assert table["label"].tolist() == [int(row[2] >= 4) for row in rows]
+    auc = json.loads(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])["auc"]
+    assert auc == pytest.approx(roc_auc_score(table["label"], table["score"]), abs=1e-4)
+
+
+def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
+    made, tmp_path, capsys, monkeypatch
+):
+    folders, rows, _ = made
+    monkeypatch.setattr("recbole_genci.serving.scorer.Scorer.score", None)
+    own = of_part(load(folders["DIN"]), rows, 2)
+    late = own.copy()
+    late.loc[len(late) - 2, "item_id"] = "i99"
+    numbers = own.assign(price=["much", *own["price"][1:]])
+    labels = own.assign(label=["2", *own["label"][1:]])
+    nobody = own.assign(user_id=["", *own["user_id"][1:]])
+    cases = [
+        (own.drop(columns="item_id"), "there is no column 'item_id'"),
+        (own.drop(columns="tags"), "there is no column 'tags', which the run's rows have"),
+        (
+            late,
+            "'i99'. Did you mean 'i9'? Names are strings, as in the atomic files. Add new items",
+        ),
+        (numbers, "rows: 'price' is 'much', which is no finite number"),
+        (labels, "the label of row 1 is 2; labels are 0 or 1"),
+        (nobody, "rows: row 1 has no 'user_id'"),
+        (own[:0], "has a header but no rows"),
+    ]
+    for table, message in cases:
+        table.to_csv(tmp_path / "rows.csv", index=False)
+        status = command(
+            folders, "DIN", tmp_path, tmp_path / "rows.csv", "out.csv", "--batch_rows=9"
+        )
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert (status, message in said) == (2, True), said
+    assert not (tmp_path / "out.csv").exists()
+    (tmp_path / "folder.csv").mkdir()
+    for words, message in [
+        (["--input=rows.csv", "--output=out.csv"], "--run is missing"),
+        ([f"--run={folders['DIN']}", "--input=none.csv", "--output=out.csv"], "none.csv does not"),
+        ([f"--run={folders['DIN']}", "--input=a.csv", "--output=out.xlsx"], "neither .parquet nor"),
+        (["--run=x", "--input=a.csv", f"--output={tmp_path / 'folder.csv'}"], "is a folder; name"),
+        (["--run=x", "--input=a.csv", "--output=b.csv"], "x is not the folder of a run"),
+        (["--run=x", "--inputs=a.csv"], "--inputs is no option of this command. Did you mean"),
+        (["--run=x", "--input=a", "--output=b.csv", "--batch_rows=0"], "batch_rows: 0 is not"),
+    ]:
+        assert main(words) == 2
+        assert message in capsys.readouterr().err, message
+    assert main(["--help"]) == 0 and "python -m recbole_genci.predict" in capsys.readouterr().out
+
+
+def test_what_fails_midway_leaves_no_file(made, tmp_path, monkeypatch, capsys):
+    folders, rows, _ = made
+    own = of_part(load(folders["DIN"]), rows, 2)
+    own.to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "out.csv").write_text("as before")
+    calls = []
+
+    def fails(self, given):
+        calls.append(len(given.items))
+        if len(calls) == 3:
+            raise FloatingPointError("the third chunk")
+        return np.zeros(len(given.items), dtype=np.float32)
+
+    monkeypatch.setattr("recbole_genci.serving.scorer.Scorer.score", fails)
+    status = command(folders, "DIN", tmp_path, tmp_path / "rows.csv", "out.csv", "--batch_rows=9")
+    assert status == 1 and "the third chunk" in capsys.readouterr().err and calls == [9, 9, 9]
+    assert (tmp_path / "out.csv").read_text() == "as before"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.csv", "rows.csv"]
+
+
+def test_parquet_without_pyarrow_is_one_sentence(made, tmp_path, monkeypatch, capsys):
+    folders, _, _ = made
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert command(folders, "DIN", tmp_path, tmp_path / "rows.csv", "out.parquet") == 2
+    assert "needs pyarrow: pip install pyarrow" in capsys.readouterr().err
+
+
+def test_a_run_without_exact_times_refuses_times_only(made):
+    folders, rows, _ = made
+    saved = load(folders["DIN"])
+    own = of_part(saved, rows, 2)[:5]
+    saved.parts[0].rank_times = None  # as runs of early versions are loaded
+    with pytest.raises(ValueError, match="does not hold exact times, with which 'timestamp'"):
+        Ranker(saved).score_rows(own)
+    assert np.isfinite(Ranker(saved).score_rows(own.drop(columns="timestamp"))).all()
+    saved.parts[0].scales = None
+    with pytest.raises(
+        ValueError, match="'price' was normalised in training, and this run of an ea"
+    ):
+        Ranker(saved).score_rows(own.drop(columns="timestamp"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "user_id,item_id\nu1,i1,9\nu2,i2,9\n",
+            "its lines have more cells than its header",
+        ),
+        ("a.csv", "user_id,item_id\nu1,i1\nu2,i2,9\n", "could not be read: .*line 3"),
+        ("a.csv", "", "a.csv is empty. Its first line must name its columns"),
+        (
+            "a.inter",
+            "user_id:token\titem_id:token\nu1\ti1\nu2\n",
+            "could not be read: line 3 has 1",
+        ),
+        ("a.inter", "user_id\titem_id\nu1\ti1\n", "a.inter: .*user_id"),
+        ("a.inter", "user_id:token\titem_id:token\n", "has a header but no rows"),
+        ("a.csv", b"user_id,item_id\nu\xff,i1\n", "utf-8|UTF-8"),
+        ("a.parquet", "no", "no Parquet file, or damaged"),
+    ],
+)
+def test_a_malformed_file_is_named(made, tmp_path, name, content, message):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    folders, _, _ = made
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / name).write_bytes(content)
+    config = load(folders["DIN"]).config
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / name, config)
+
+
+def test_separators_of_several_letters_are_those_of_the_run(made, tmp_path):
+    folders, _, _ = made
+    config = load(folders["DIN"]).config
+    config["field_separator"] = "||"
+    (tmp_path / "a.inter").write_text('user_id:token||note:token_seq\nu1||a "b\nu2||\n')
+    table = read_table(tmp_path / "a.inter", config)
+    assert table["user_id"].tolist() == ["u1", "u2"] and table["note"][0] == 'a "b'
+    assert table["note"].isna().tolist() == [False, True]
