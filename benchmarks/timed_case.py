@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from recbole.utils import init_seed
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from recbole_genci.data import create_loaders
 from recbole_genci.model.genci import intent, memory, numerics
@@ -88,6 +88,22 @@ class _Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class _Arithmetic(TorchDispatchMode):
+    """Counts floating-point operations of matrix products, as torch's own counter does; that one
+    hooks modules, which fails without gradients.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        self.flops += formula(*args, **(kwargs or {}), out_val=result) if formula else 0
+        return result
+
+
 def operations(case: TimedCase) -> dict[str, int]:
     """How many operations a training step (optimiser apart) and the prediction of a batch are.
 
@@ -116,10 +132,10 @@ def flops_a_row(case: TimedCase) -> float:
     """Floating-point operations of predicting one row of the test split, in matrix products."""
     batches = [batch for batch, *_ in islice(case.test, 4)]
     case.model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _Arithmetic() as counted:
         for batch in batches:
             case.model.predict(batch.to(case.device))
-    return counter.get_total_flops() / sum(map(len, batches))
+    return counted.flops / sum(map(len, batches))
 
 
 def peak_flops(device: torch.device) -> float:
