@@ -19,7 +19,7 @@ from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.serving.unseen import MEAN
 from recbole_genci.utils.validation import is_whole
 
-#: Chosen by validation rows whose users were hidden (benchmarks/unseen.py).
+#: In short trials with hidden users it is as good as the padding (benchmarks/unseen.py).
 UNSEEN_USERS = MEAN
 
 ROWS_AT_ONCE = 2**20  # (user, item) pairs in memory at a time: about 40 MB of columns
