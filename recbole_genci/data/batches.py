@@ -8,12 +8,13 @@ a row in one copy: which rows it has, and where the histories are that they read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from recbole_genci.data.column_names import (
     HISTORY_END,
@@ -64,10 +65,6 @@ class Part(Protocol):
     attached: frozenset[str]
     least_width: int
     segment_clicks: int
-
-    def tables(self, device: torch.device) -> Tables:
-        """What the rows are made of, on a device."""
-        ...
 
 
 class Batch(Table):
@@ -139,14 +136,15 @@ class RowBatch(Batch):
         device = torch.device(device)
         if device.type == "cpu" or selected_field is not None or self._columns is not None:
             return super().to(device, selected_field)
-        if self._part.tables(torch.device("cpu")).bytes > _MOST_RESIDENT:
+        if Tables.of(self._part).bytes > _MOST_RESIDENT:
             return super().to(device)
         read = {name: column.to(device) for name, column in self._read.items()}
         return Batch(self._looked_up(device) | read)
 
     def _looked_up(self, device: torch.device) -> dict[str, Tensor]:
         numbers = self._numbers if device.type == "cpu" else _moved(self._numbers, device)
-        tables = self._part.tables(device)
+        tables = Tables.of(self._part)
+        tables = tables if device.type == "cpu" else tables.to(device)
         columns = _rows_of(tables.rows, numbers[_ROWS])
         if self._with_features:
             for table, field in (
@@ -187,18 +185,20 @@ class Tables:
         return cls(rows, users, items, history, part.semantic_ids if "codes" in reads else None)
 
     def to(self, device: torch.device) -> Tables:
-        """The same on a device."""
+        """The same on a device, which keeps it (`resident`)."""
         rows, users, items = (
-            {name: column.to(device) for name, column in table.items()}
+            {name: resident(column, device) for name, column in table.items()}
             for table in (self.rows, self.users, self.items)
         )
-        return Tables(
-            rows,
-            users,
-            items,
-            None if self.history is None else self.history.to(device),
-            None if self.codes is None else self.codes.to(device),
-        )
+        history = self.history
+        if history is not None:
+            history = replace(
+                history,
+                items=resident(history.items, device),
+                negatives=resident(history.negatives, device),
+            )
+        codes = None if self.codes is None else resident(self.codes, device)
+        return Tables(rows, users, items, history, codes)
 
     @property
     def bytes(self) -> int:
@@ -207,6 +207,31 @@ class Tables:
         if self.history is not None:
             columns += [self.history.items, self.history.negatives]
         return sum(column.numel() * column.element_size() for column in columns)
+
+
+# For each device: what a tensor of the host was when it was copied, and the copy.
+_kept: dict[torch.device, WeakTensorKeyDictionary] = {}
+
+
+@overload
+def resident(column: Tensor, device: torch.device) -> Tensor: ...
+@overload
+def resident(column: Column, device: torch.device) -> Column: ...
+def resident(column: Column, device: torch.device) -> Column:
+    """A column on a device, copied once while the host has it and does not change it."""
+    if isinstance(column, Ragged):
+        values, start, end = (
+            resident(each, device) for each in (column.values, column.start, column.end)
+        )
+        return Ragged(values, start, end, column.longest)
+    if column.device == device or column.is_inference():  # of which changes are not counted
+        return column.to(device)
+    kept = _kept.setdefault(device, WeakTensorKeyDictionary())
+    version, copy = kept.get(column, (None, None))
+    if version != column._version:
+        copy = column.to(device)
+        kept[column] = column._version, copy
+    return copy
 
 
 def clicked_items(batch: Table, list_name: str) -> Tensor:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
-from recbole_genci.data.batches import RowBatch, Tables
+from recbole_genci.data.batches import RowBatch
 from recbole_genci.data.column_names import (
     HISTORY_END,
     HISTORY_FIRST,
@@ -46,7 +45,6 @@ class CTRDataset(OrderedDataset):
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
         self.least_width, self.segment_clicks = 0, 1
-        self._tables: dict[torch.device, Tables] = {}
         super().__init__(config)
 
     def build(self) -> list[CTRDataset]:
@@ -124,7 +122,7 @@ class CTRDataset(OrderedDataset):
                 ``reads_semantic_ids``; row 0, the padding, is -1.
         """
         part = copy.copy(self)
-        part.config, part._tables = config, {}
+        part.config = config
         model = config.model_class
         flattens = config["flatten_history"] and issubclass(model, ContextRecommender)
         if flattens:
@@ -164,20 +162,6 @@ class CTRDataset(OrderedDataset):
             torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(index)
         )
         return RowBatch(self, rows, join)
-
-    def tables(self, device: torch.device) -> Tables:
-        """What the rows are made of, on a device; one that is not the CPU keeps a copy."""
-        if device.type == "cpu":
-            return Tables.of(self)
-        if device not in self._tables:
-            self._tables[device] = Tables.of(self).to(device)
-        return self._tables[device]
-
-    def copy(self, new_inter_feat: Interaction) -> CTRDataset:
-        """The same dataset with other rows."""
-        other = super().copy(new_inter_feat)
-        other._tables = {}
-        return other
 
     # ---------------------------------------------------------------- identity
 

@@ -6,7 +6,7 @@ batch are gathered by index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -55,10 +55,6 @@ class History:
         """The first entry ``[R]`` of all that each of ``users`` ``[R]`` has, or would have."""
         first_keys = np.arange(int(users.max(initial=0)) + 1) * (self.num_ranks + 1)
         return np.searchsorted(self.keys, first_keys, side="left")[users]
-
-    def to(self, device: torch.device) -> History:
-        """The entries on a device; `keys` stay where they are."""
-        return replace(self, items=self.items.to(device), negatives=self.negatives.to(device))
 
     def gather(
         self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_genci.config import Config
-from recbole_genci.data import create_dataset, create_loaders
-from recbole_genci.data.batches import Batch, RowBatch, _moved, clicked_items
+from recbole_genci.data import batches, create_dataset, create_loaders
+from recbole_genci.data.batches import Batch, RowBatch, _moved, clicked_items, resident
 from recbole_genci.data.history import clicks_read
+from recbole_genci.utils.ragged import Ragged
 
 CAUSAL = {"history_attention": "causal", "segment_clicks": 3}
 MODELS = [("DeepFM", {}), ("DIN", {}), ("DIEN", {}), ("GenCI", {}), ("GenCI", CAUSAL)]
@@ -44,6 +45,22 @@ def test_numbers_packed_for_another_device_give_the_same_columns(tiny_parts, nam
         for column in here:
             assert here[column].dtype == there[column].dtype
             assert torch.equal(here[column], there[column]), column
+
+
+@pytest.mark.parametrize(("name", "keys"), MODELS, ids=str)
+def test_another_device_is_never_waited_for(tiny_parts, name, keys):
+    parts, base = tiny_parts
+    _, views = make_model(name, parts, base | keys)
+    here = views[0][:40].to("cpu")
+    there = views[0][:40].to("meta")  # has no values, so that to read one is an error
+    assert here.columns == there.columns and len(here) == len(there)
+    for column in here.columns:
+        assert there[column].device.type == "meta"
+        mine, theirs = here[column], there[column]
+        assert (theirs.shape, theirs.dtype) == (mine.shape, mine.dtype)
+            here[column].shape,
+            here[column].dtype,
+        )
 
 
 def test_a_batch_brings_few_numbers(ml100k_parts):
@@ -85,12 +102,18 @@ def test_what_was_changed_before_all_columns_were_looked_up_stays_changed(tiny_p
     assert not (train[:5]["label"] == 7).any()
 
 
-def test_another_row_selection_of_a_dataset_shares_no_kept_columns(tiny_parts):
-    parts, base = tiny_parts
-    _, (train, _, _) = make_model("DeepFM", parts, base)
-    train._tables[torch.device("meta")] = None
-    assert train.copy(train.inter_feat[:3])._tables == {}
-    assert train.view(train.config)._tables == {}
+def test_a_device_keeps_a_column_while_the_host_has_it_as_it_was():
+    device = torch.device("meta")
+    column, other = torch.arange(5), Ragged.of_lengths(torch.arange(3), torch.tensor([1, 2]))
+    copy = resident(column, device)
+    assert copy.device == device and resident(column, device) is copy
+    assert resident(other, device).values is resident(other, device).values
+    assert resident(torch.arange(5), device) is not copy  # equal, but another
+    column[0] = 7
+    assert resident(column, device) is not copy
+    kept = len(batches._kept[device])
+    del column
+    assert len(batches._kept[device]) == kept - 1
 
 
 def test_workers_send_columns(tmp_path):
