@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model.genci import intent, memory, numerics
+from recbole_genci.model.genci import genci, intent, memory, numerics
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
@@ -115,7 +115,7 @@ def operations(case: TimedCase) -> dict[str, int]:
     """
     batch, found = next(iter(case.train)).to(case.device), {}
     with contextlib.ExitStack() as stack:
-        for module in (numerics, intent, memory):
+        for module in (genci, intent, memory, numerics):
             stack.enter_context(patch.object(module, "on_cpu", lambda x: False))
         case.model.train()
         with _Counter() as counter:

@@ -58,9 +58,6 @@ def test_another_device_is_never_waited_for(tiny_parts, name, keys):
         assert there[column].device.type == "meta"
         mine, theirs = here[column], there[column]
         assert (theirs.shape, theirs.dtype) == (mine.shape, mine.dtype)
-            here[column].shape,
-            here[column].dtype,
-        )
 
 
 def test_a_batch_brings_few_numbers(ml100k_parts):

@@ -30,6 +30,7 @@ from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
 from recbole_genci.model.genci.prefixes import prefix_codes
+from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.utils.config_like import ConfigLike, Overridden
 from recbole_genci.utils.validation import (
     check_divides,
@@ -239,7 +240,9 @@ class GenCI(ClickModel):
             the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
         """
         assert self.intent is not None
-        encoded = self.intent.encode(self.codes[interaction[SEGMENTS]], interaction[SEGMENT_LENGTH])
+        codes = self.codes[interaction[SEGMENTS]]
+        # Codes were checked when they were loaded, and lengths are those of the loader.
+        encoded = self.intent.encode(codes, interaction[SEGMENT_LENGTH], checked=on_cpu(codes))
         if self.intent.causal:
             encoded = self.intent.prefixes(
                 encoded, interaction[HISTORY_SEGMENT], interaction[HISTORY_LENGTH]
@@ -313,13 +316,30 @@ class GenCI(ClickModel):
         ntp = regularisation = base = torch.zeros_like(ctr)
         if self.mu > 0:
             assert self.intent is not None and encoded is not None and history_index is not None
-            clicked = label == 1
-            ntp = self.intent.ntp_loss(
-                encoded, history_index[clicked], self.codes[interaction[self.item_field]][clicked]
-            ).mean()
+            ntp = self._next_item_loss(
+                encoded, history_index, self.codes[interaction[self.item_field]], label
+            )
         if self.eta > 0:
             regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
         return ctr, self.mu * ntp, self.eta * regularisation, base
+
+    def _next_item_loss(
+        self,
+        encoded: EncodedHistory,
+        history_index: torch.Tensor,
+        codes: torch.Tensor,
+        label: torch.Tensor,
+    ) -> torch.Tensor:
+        """Eq. 2 over the clicked rows of ``[B]``, mean over levels.
+
+        On a GPU all rows are decoded, since counting the clicked ones would wait for it.
+        """
+        assert self.intent is not None
+        clicked = label == 1
+        if on_cpu(codes):
+            return self.intent.ntp_loss(encoded, history_index[clicked], codes[clicked]).mean()
+        losses = self.intent.ntp_loss(encoded, history_index, codes, reduction="none").mean(1)
+        return (losses * clicked).sum() / clicked.sum().clamp(min=1)
 
     def self_supervised_regularisation(
         self, interaction: Interaction, logits: torch.Tensor, label: torch.Tensor

@@ -154,19 +154,26 @@ class IntentGenerator(nn.Module):
             parts += [level, level.mean(0, keepdim=True).expand(more - size, -1)]
         return torch.cat([weight[:1], *parts, weight[self.empty_token :]])
 
-    def encode(self, history_codes: Tensor, length: Tensor) -> EncodedHistory:
+    def encode(
+        self, history_codes: Tensor, length: Tensor, *, checked: bool = True
+    ) -> EncodedHistory:
         """Encode each distinct history once (Eq. 4 and 5).
 
         Args:
             history_codes: ``[U, H, N]`` int64; positions from ``length`` on are ignored.
             length: ``[U]`` number of items; 0 reads the learned token of an empty history instead.
+            checked: whether values are checked, for which a GPU has to be waited for.
         Returns:
-            States ``[U, S, m]``, S the longest history present (times N for ``code``), at least 1.
+            States ``[U, S, m]``, S the longest history present (times N for ``code``), at least 1;
+            unchecked, S is that of H.
         Raises:
             ValueError: wrong shape or type, a length outside 0..H, more than ``max_history`` items
                 present, or a code outside its level within the length.
         """
-        tokens, positions, longest = self._tokens(history_codes, length)
+        items = history_codes.shape[1]
+        if checked:
+            items = self._longest(history_codes, length)
+        tokens, positions, longest = self._tokens(history_codes, length, max(items, 1))
         rows = len(tokens)
         chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
         mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
@@ -202,10 +209,8 @@ class IntentGenerator(nn.Module):
         mask = torch.arange(states.shape[1], device=states.device) < positions.unsqueeze(1)
         return EncodedHistory(states, states[segment, positions - 1], mask, segment)
 
-    def _tokens(self, codes: Tensor, length: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``), number of positions ``[U]``, and the
-        longest of them.
-        """
+    def _longest(self, codes: Tensor, length: Tensor) -> int:
+        """The length of the longest history; the values are checked."""
         levels = len(self.level_sizes)
         if codes.dim() != 3 or codes.shape[2] != levels or codes.dtype != torch.int64:
             raise ValueError(
@@ -234,7 +239,14 @@ class IntentGenerator(nn.Module):
                 f"{outside} history items hold a code outside the level sizes "
                 f"{list(self.level_sizes)}"
             )
-        items = max(longest, 1)
+        return int(longest)
+
+    def _tokens(self, codes: Tensor, length: Tensor, items: int) -> tuple[Tensor, Tensor, int]:
+        """Tokens ``[U, S]`` or ``[U, S, N]`` (``item``) of the first ``items`` items, number of
+        positions ``[U]``, and S.
+        """
+        levels = len(self.level_sizes)
+        real = torch.arange(codes.shape[1], device=codes.device) < length.unsqueeze(1)
         if codes.shape[1] == 0:
             tokens = codes.new_zeros(codes.shape[0], 1, levels)
         else:
@@ -242,7 +254,7 @@ class IntentGenerator(nn.Module):
         tokens[:, 0, 0] = torch.where(length == 0, self.empty_token, tokens[:, 0, 0])
         if self.history_tokens == "item":
             return tokens, length.clamp(min=1).long(), items
-        return tokens.flatten(1), (length * levels).clamp(min=1).long(), max(longest * levels, 1)
+        return tokens.flatten(1), (length * levels).clamp(min=1).long(), items * levels
 
     def _encode(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last
@@ -319,7 +331,7 @@ class IntentGenerator(nn.Module):
         """
         order = None
         histories = len(encoded.mask)
-        if encoded.sequence is None and len(codes) % histories == 0:
+        if encoded.sequence is None and len(codes) % histories == 0 and on_cpu(codes):
             counts = torch.bincount(history_index, minlength=histories)
             if bool((counts == len(codes) // histories).all()):
                 order = torch.argsort(history_index, stable=True)

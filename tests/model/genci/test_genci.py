@@ -219,6 +219,53 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     assert np.std(expected) > 0.1 and (lengths > 1).any()
 
 
+def as_on_a_gpu(monkeypatch):
+    """Take the paths of a GPU on the CPU."""
+    for name in ("genci", "intent", "memory", "numerics"):
+        monkeypatch.setattr(f"recbole_genci.model.genci.{name}.on_cpu", lambda x: False)
+
+
+WITHOUT_DROPOUT = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0}
+
+
+@pytest.mark.parametrize("keys", VARIANTS, ids=str)
+def test_a_gpus_paths_predict_and_train_as_the_cpus(tiny_parts, keys, monkeypatch):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base | WITHOUT_DROPOUT | keys)
+    for rows in (np.arange(len(train)), np.flatnonzero(train.inter_feat["label"] == 0)[:9]):
+        found = []
+        for gpu in (False, True):
+            with monkeypatch.context() as patched:
+                if gpu:
+                    as_on_a_gpu(patched)
+                model.zero_grad()
+                batch = train[rows]
+                losses = model.eval().calculate_loss(batch)
+                sum(losses).backward()
+                grads = [torch.zeros(1) if p.grad is None else p.grad for p in model.parameters()]
+                found.append((model.predict(batch).detach(), torch.stack(losses).detach(), grads))
+        (scores, losses, grads), (other_scores, other_losses, other_grads) = found
+        torch.testing.assert_close(scores, other_scores, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(losses, other_losses, atol=1e-6, rtol=1e-5)
+        for one, other in zip(grads, other_grads, strict=True):
+            assert (one - other).abs().max() < 1e-5 + 1e-3 * one.abs().max()
+
+
+@pytest.mark.parametrize("keys", VARIANTS, ids=str)
+def test_a_gpu_is_not_waited_for(tiny_parts, keys):
+    parts, base = tiny_parts
+    model, (train, _, _) = make_model("GenCI", parts, base | keys)
+    # Tensors without values: whatever would need one on the host is an error.
+    batch, model = train[:64].to("meta"), model.to("meta")
+    for module in model.modules():  # RecBole's layers make tensors there
+        module.device = torch.device("meta")
+    with torch.no_grad():
+        assert model.predict(batch).shape == (64,)
+    losses = model.train().calculate_loss(batch)
+    sum(losses).backward()
+    assert all(loss.shape == () for loss in losses)
+
+
 def test_the_short_term_intent_trains_items_that_are_no_target(tiny_parts):
     parts, base = tiny_parts
     model, (train, _, _) = make_model("GenCI", parts, base)
