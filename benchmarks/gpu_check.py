@@ -46,7 +46,7 @@ TRAININGS: list[tuple[str, dict[str, Any]]] = [
     *(("GenCI", {"seed": seed} | keys) for seed in (2020, 2021, 2022) for keys in ({}, CAUSAL)),
     *((model, {"seed": seed}) for seed in (2020, 2021, 2022) for model in ("DeepFM", "MIRRN")),
 ]
-STEPS, ROWS = 50, 2048
+STEPS, ROWS = 50, 1024
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # Seconds at the end that are kept for stopping trainings and writing the summary.
 CLOSING = 20
@@ -86,7 +86,7 @@ def _side(config: Config, plan: Any, device: torch.device) -> tuple:
     losses = []
     model.train()
     rows = torch.randperm(len(train.dataset), generator=torch.Generator().manual_seed(0))
-    for part in rows.split(256)[:STEPS]:
+    for part in rows.split(128)[:STEPS]:
         loss = model.calculate_loss(train.dataset[part].to(device))
         loss = sum(loss) if isinstance(loss, tuple) else loss
         optimizer.zero_grad()
@@ -159,14 +159,17 @@ def main(argv: list[str]) -> None:
         script = str(ROOT / "benchmarks" / "genci_speed.py")
         command = [sys.executable, script, f"--dataset={words.dataset}", "--rounds=2", "--steps=10"]
         left = max(1.0, end - time.monotonic())
-        done = subprocess.run(
-            [*command, *rest], stdout=subprocess.PIPE, text=True, timeout=left, check=True
-        )
-        file.write_text(done.stdout)
-    print(file.read_text(), flush=True)
-    done = trainings(words.output, words.dataset, rest, end, words.side_by_side)
-    (words.output / "runs.json").write_text(json.dumps(done, indent=1))
-    for run in done:
+        try:
+            done = subprocess.run(
+                [*command, *rest], stdout=subprocess.PIPE, text=True, timeout=left, check=True
+            )
+            file.write_text(done.stdout)
+        except subprocess.TimeoutExpired:
+            print("speed: the time was up; call again, or give more --minutes.", flush=True)
+    print(file.read_text() if file.exists() else "", flush=True)
+    finished = trainings(words.output, words.dataset, rest, end, words.side_by_side)
+    (words.output / "runs.json").write_text(json.dumps(finished, indent=1))
+    for run in finished:
         print(run["run"], run["test"], flush=True)
 
 

@@ -170,10 +170,8 @@ class IntentGenerator(nn.Module):
             ValueError: wrong shape or type, a length outside 0..H, more than ``max_history`` items
                 present, or a code outside its level within the length.
         """
-        items = history_codes.shape[1]
-        if checked:
-            items = self._longest(history_codes, length)
-        tokens, positions, longest = self._tokens(history_codes, length, max(items, 1))
+        items = self._longest(history_codes, length) if checked else history_codes.shape[1]
+        tokens, positions, longest = self._tokens(history_codes, length, items)
         rows = len(tokens)
         chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
         mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
@@ -247,14 +245,15 @@ class IntentGenerator(nn.Module):
         """
         levels = len(self.level_sizes)
         real = torch.arange(codes.shape[1], device=codes.device) < length.unsqueeze(1)
+        width = max(items, 1)
         if codes.shape[1] == 0:
             tokens = codes.new_zeros(codes.shape[0], 1, levels)
         else:
-            tokens = (codes[:, :items] + self.offsets).masked_fill(~real[:, :items].unsqueeze(2), 0)
+            tokens = (codes[:, :width] + self.offsets).masked_fill(~real[:, :width].unsqueeze(2), 0)
         tokens[:, 0, 0] = torch.where(length == 0, self.empty_token, tokens[:, 0, 0])
         if self.history_tokens == "item":
-            return tokens, length.clamp(min=1).long(), items
-        return tokens.flatten(1), (length * levels).clamp(min=1).long(), items * levels
+            return tokens, length.clamp(min=1).long(), width
+        return tokens.flatten(1), (length * levels).clamp(min=1).long(), max(items * levels, 1)
 
     def _encode(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last
