@@ -421,8 +421,8 @@ def test_without_the_long_term_intent_its_state_is_never_read(tiny_parts, monkey
     parts, base = tiny_parts
     encode = IntentGenerator.encode
 
-    def without_last(self, *args):
-        encoded = encode(self, *args)
+    def without_last(self, *args, **options):
+        encoded = encode(self, *args, **options)
         return encoded._replace(last=torch.full_like(encoded.last, torch.nan))
 
     monkeypatch.setattr(IntentGenerator, "encode", without_last)
