@@ -52,6 +52,7 @@ def definition_of(file: Path) -> Definition:
         raise ValueError(
             f"recipe: '{file}' has {unknown[0]}, but a recipe has {', '.join(sorted(_KEYS))} alone."
         )
+    _check(file, content)
     content = {"about": f"The settings of {file.name}.", "seeds": 3} | content
     made = defined(
         f"recipe-{file.stem}", content | {"paper": "beyond the paper", "report": "recipe"}
@@ -59,6 +60,27 @@ def definition_of(file: Path) -> Definition:
     if not made.variants:
         raise ValueError(f"recipe: '{file}' has neither models with settings nor lines.")
     return made
+
+
+def _check(file: Path, content: dict) -> None:
+    """Refuse entries of another form, and two lines of one name, of which one would be lost."""
+    for key in ("models", "settings", "lines", "against", "notes"):
+        entries = content.get(key, [])
+        inside = dict if key in ("settings", "lines") else str
+        if not isinstance(entries, list) or not all(isinstance(each, inside) for each in entries):
+            what = "mappings" if inside is dict else "texts"
+            raise ValueError(f"recipe: '{file}': {key} is no list of {what}.")
+    for number, line in enumerate(content.get("lines", []), start=1):
+        if "name" not in line or not (line.get("model") or content.get("model")):
+            raise ValueError(f"recipe: '{file}': line {number} of lines lacks a name or a model.")
+    names = [str(each.get("name", each)) for each in content.get("settings", [])]
+    names += [str(line["name"]) for line in content.get("lines", [])]
+    for each in (names, content.get("models", [])):
+        if twice := [name for name in each if each.count(name) > 1]:
+            raise ValueError(f"recipe: '{file}' has two of the name '{twice[0]}'.")
+    lines = [line["name"] for line in content.get("lines", [])]
+    if unknown := [name for name in content.get("against", []) if lines and name not in lines]:
+        raise ValueError(f"recipe: '{file}': against names '{unknown[0]}', which is no line.")
 
 
 def train(argv: Sequence[str]) -> Work:

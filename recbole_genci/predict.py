@@ -78,8 +78,10 @@ def _prepared(values: dict) -> Work:
         raise ValueError(f"batch_rows: {size!r} is not a whole number of at least 1.")
     file, output = Path(values["input"]), Path(values["output"])
     check_output(output)
-    if output.exists() and file.exists() and output.samefile(file):
-        raise ValueError("output: it is the input; name another file.")
+    for key in ("input", "users", "items"):
+        other = Path(values.get(key) or "")
+        if output.exists() and other.exists() and output.samefile(other):
+            raise ValueError(f"output: it is the file of --{key}; name another file.")
     ranker = Ranker(
         values["run"],
         values.get("model"),

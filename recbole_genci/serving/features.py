@@ -260,8 +260,19 @@ def as_names(cells: pd.Series, field: str) -> np.ndarray:
     return np.array([str(name) for name in names], dtype=object)
 
 
+def check_distinct(columns: Sequence[object], what: str) -> None:
+    """Raise ValueError if a table has two columns of one name."""
+    for name in columns:
+        if list(columns).count(name) > 1:
+            raise ValueError(f"{what}: two columns are called '{name}'; name each once.")
+
+
 def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
     """float64 ``[R]``, NaN where missing; raises ValueError for what is no finite number."""
+    if cells.dtype.kind in "mMc":  # pandas would count nanoseconds since 1970
+        raise ValueError(
+            f"{where} is of type {cells.dtype}; give numbers, a time as in the .inter file."
+        )
     missing = is_missing(cells)
     numbers = pd.to_numeric(cells.where(~missing, np.nan), errors="coerce").to_numpy(np.float64)
     bad = ~missing & ~np.isfinite(numbers)

@@ -17,7 +17,7 @@ from torch import Tensor
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.data.table import Table, joined
-from recbole_genci.serving.features import FeatureReader, as_names, is_missing
+from recbole_genci.serving.features import FeatureReader, as_names, check_distinct, is_missing
 from recbole_genci.serving.requests import rows_of_table
 from recbole_genci.serving.saved_run import SavedRun
 from recbole_genci.serving.tables import read_table
@@ -89,6 +89,7 @@ def _frame(run: SavedRun, items: pd.DataFrame | str | Path) -> pd.DataFrame:
 def _new_items(run: SavedRun, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of items that the run does not have, with their names as texts."""
     field = run.parts[0].iid_field
+    check_distinct(list(frame), "items")
     if field not in frame:
         raise ValueError(f"items: there is no column '{field}'; there are {list(frame)}.")
     names = as_names(frame[field], field)

@@ -81,13 +81,17 @@ def predict_file(
             }
             columns = {name: column for name, column in columns.items() if column is not None}
             if "label" in columns:
-                measured.append((scores, columns["label"], known.numbers(chunk[whole.uid_field])))
+                of_rows = scores, columns["label"], known.numbers(chunk[whole.uid_field])
+                counted = reader.counted(chunk)
+                measured.append([each[counted] for each in of_rows])
                 columns["label"] = columns["label"].astype(np.int8)
             writer.write(pd.DataFrame(columns))
     reader.report()
     if not measured:
         return {}
     scores, labels, users = (np.concatenate(each) for each in zip(*measured))
+    if not len(scores):
+        return {}
     return metrics_of(ranker.run.config, torch.from_numpy(scores), torch.from_numpy(labels), users)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.history import History
-from recbole_genci.serving.features import as_names, entries_of, numbers_of
+from recbole_genci.serving.features import as_names, check_distinct, entries_of, numbers_of
 from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
 from recbole_genci.serving.scorer import Rows, Scorer
 
@@ -37,11 +37,12 @@ class RowReader:
         self._whole, self._config = scorer.whole, scorer.run.config
         self._user_frame = requests.user_frame(user_features)
         self.history_field = self._whole.iid_field + self._config["LIST_SUFFIX"]
-        self._unknown_users = self._unknown_clicks = 0
+        self._unknown_users = self._unknown_clicks = self._left_out = 0
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """Raise ValueError if a table with these columns lacks one that is needed."""
         there = list(columns)
+        check_distinct(there, "rows")
         needed = [self._whole.uid_field, self._whole.iid_field, *self._features.row_fields]
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
@@ -96,6 +97,24 @@ class RowReader:
             )
         return labels.astype(np.float32)
 
+    def counted(self, frame: pd.DataFrame) -> np.ndarray:
+        """Which rows ``[R]`` the run's ``val_interval`` keeps, as far as the table has its columns.
+
+        The others are scored, and no metric counts them.
+        """
+        kept = np.ones(len(frame), dtype=bool)
+        for field, interval in (self._config["val_interval"] or {}).items():
+            if (
+                field in frame
+                and isinstance(interval, str)
+                and field not in self._features.row_fields
+            ):
+                values = numbers_of(frame[field], f"rows: '{field}'")
+                intervals = self._whole._parse_intervals_str(interval)
+                kept &= self._whole._within_intervals(values, intervals)
+        self._left_out += int((~kept).sum())
+        return kept
+
     def times(self, frame: pd.DataFrame) -> np.ndarray | None:
         """Times ``[R]`` float64; None if the table has none."""
         field = self._whole.time_field
@@ -115,7 +134,12 @@ class RowReader:
                 f"{self._unknown_clicks} clicks of '{self.history_field}' are about items that the "
                 "run does not know, and were left out."
             )
-        self._unknown_users = self._unknown_clicks = 0
+        if self._left_out:
+            _logger.warning(
+                f"{self._left_out} rows are outside the run's val_interval, by which its own rows "
+                "were chosen; they are scored, and the metrics leave them out."
+            )
+        self._unknown_users = self._unknown_clicks = self._left_out = 0
 
     def _users(self, frame: pd.DataFrame) -> np.ndarray:
         """User ids ``[R]``, 0 for those that the run does not know."""
@@ -170,4 +194,6 @@ class RowReader:
                 f"count, give '{self.history_field}', or train the run anew."
             )
         # Files of other kinds may round a fraction of a second to another last bit.
-        return np.searchsorted(known, times - 4 * np.spacing(np.abs(times)), side="left")
+        is_whole = times == np.floor(times)
+        slack = np.where(is_whole, 0, 4 * np.spacing(np.abs(times)))
+        return np.searchsorted(known, times - slack, side="left")

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_genci.config import Config
+from recbole_genci.serving.features import check_distinct
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec
@@ -71,6 +72,8 @@ def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFram
     is_csv, encoding = file.suffix in _CSV, config["encoding"] or "utf-8"
     separator = "," if is_csv else config["field_separator"]
     names = None if is_csv else list(read_header(file, separator, encoding))
+    if is_csv:
+        _check_csv(file, encoding)
     options: dict[str, Any] = {} if is_csv else {"quoting": csv.QUOTE_NONE, "header": 0}
     try:
         refuse_nul(file, encoding)
@@ -104,6 +107,25 @@ def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFram
         if names is not None:
             _refuse_ragged(file, len(names), separator, encoding)
         raise ValueError(f"{file} could not be read: {error}.") from error
+
+
+def _check_csv(file: Path, encoding: str) -> None:
+    """Refuse a column named twice, which pandas renames, and a short line, which it fills."""
+    try:
+        with file.open(encoding=codec(encoding), newline="") as stream:
+            lines = csv.reader(stream)
+            header = next(lines, [])
+            check_distinct([name.removeprefix("\ufeff") for name in header], str(file))
+            for cells in lines:
+                if cells and len(cells) != len(header):
+                    raise ValueError(
+                        f"{file} could not be read: line {lines.line_num} has {len(cells)} of "
+                        f"{len(header)} cells."
+                    )
+    except csv.Error as error:
+        raise ValueError(f"{file} could not be read: {error}.") from error
+    except (UnicodeError, LookupError) as error:
+        refuse_encoding(file, encoding, error)
 
 
 def _refuse_ragged(file: Path, cells: int, separator: str, encoding: str) -> None:

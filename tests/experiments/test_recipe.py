@@ -184,3 +184,24 @@ def test_every_shipped_recipe_is_one_that_ml100k_can_run(file):
         assert {key: config[key] for key in line.keys} == line.keys
     assert set(made.against) <= {line.name for line in made.variants}
     assert defined("x", {"about": "", "paper": "", "report": "recipe"}).variants == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("models: [LR]\nsettings: [{name: x, mu: 1}, {name: x, mu: 2}]", "two of the name 'x'"),
+        ("models: [LR, LR]\nsettings: [{name: x}]", "two of the name 'LR'"),
+        ("models: LR\nsettings: [{name: x}]", "models is no list of texts"),
+        ("models: [LR]\nsettings: {name: x}", "settings is no list of mappings"),
+        ("models: [LR]\nsettings: [1, 2]", "settings is no list of mappings"),
+        ("model: LR\nlines: 3", "lines is no list of mappings"),
+        ("lines: [{name: x}]", "line 1 of lines lacks a name or a model"),
+        ("model: LR\nlines: [{name: x}]\nnotes: 7", "notes is no list of texts"),
+        ("model: LR\nlines: [{name: x}]\nagainst: [y]", "against names 'y', which is no line"),
+    ],
+)
+def test_a_recipe_of_another_form_is_refused(tmp_path, content, said):
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=said):
+        script().definition_of(file)

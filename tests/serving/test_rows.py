@@ -250,6 +250,50 @@ def test_times_with_fractions_are_strictly_earlier(made):
         np.testing.assert_array_equal(read.end - read.start, lengths_of(part))
 
 
+def test_whole_times_of_any_unit_are_exact(tmp_path):
+    unit = 10**15  # float64 has whole numbers up to 9 * 10^15
+    rows = [[u, i, label, 1.7 * unit + t - 1_600_000_000] for u, i, label, t in tiny_rows()]
+    keys = write_dataset(tmp_path / "data", [[*row[:3], f"{row[3]:.0f}"] for row in rows])
+    (result,) = run("DIN", "tiny", config_dict=keys | {"epochs": 1})
+    saved = load(result.folder)
+    file = pd.read_csv(tmp_path / "data/tiny/tiny.inter", sep="\t", dtype=str)
+    file.columns = [name.partition(":")[0] for name in file]
+    own = of_part(saved, file, 2)
+    np.testing.assert_allclose(Ranker(saved).score_rows(own), saved.predict("test")[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [pd.to_datetime(["2023-11-14"]), pd.to_timedelta(["3 days"])])
+def test_a_time_of_another_type_is_refused(made, cells):
+    frame = pd.DataFrame({"user_id": ["u1"], "item_id": ["i1"], "timestamp": cells})
+    frame = frame.assign(device="tv", tags="a", price=1.0)
+    with pytest.raises(ValueError, match="'timestamp' is of type .*give numbers"):
+        Ranker(made[0]["DIN"]).score_rows(frame)
+
+
+def test_two_columns_of_one_name_are_refused(made):
+    folders, rows, _ = made
+    ranker = Ranker(folders["DIN"])
+    frame = pd.concat([rows[:3], rows[["item_id"]][:3]], axis=1)
+    with pytest.raises(ValueError, match="rows: two columns are called 'item_id'"):
+        ranker.score_rows(frame)
+    items = pd.DataFrame([["new", "a", "b"]], columns=["item_id", "title", "title"])
+    with pytest.raises(ValueError, match="items: two columns are called 'title'"):
+        ranker.with_items(items)
+
+
+@pytest.mark.parametrize("key", ["input", "users", "items"])
+def test_no_file_that_is_read_is_written_over(made, tmp_path, capsys, key):
+    folders, rows, _ = made
+    file = tmp_path / "file.csv"
+    rows[:3].to_csv(file, index=False)
+    before = file.read_bytes()
+    words = {"input": tmp_path / "rows.csv", "output": file, key: file}
+    rows[:3].to_csv(tmp_path / "rows.csv", index=False)
+    assert main([f"--run={folders['DIN']}", *(f"--{k}={v}" for k, v in words.items())]) == 2
+    assert f"output: it is the file of --{key}" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def lengths_of(part):
     return (part.inter_feat[":history_end"] - part.inter_feat[":history_start"]).numpy()
 
@@ -267,6 +311,23 @@ def test_the_runs_threshold_makes_labels(tmp_path, capsys):
     assert table["label"].tolist() == [int(row[2] >= 4) for row in rows]
     auc = json.loads(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])["auc"]
     assert auc == pytest.approx(roc_auc_score(table["label"], table["score"]), abs=1e-4)
+
+
+def test_rows_that_the_run_would_not_have_count_in_no_metric(tmp_path, capsys, caplog):
+    rows = [[u, i, (1, 3, 5)[n % 3], t] for n, (u, i, _, t) in enumerate(tiny_rows())]
+    keys = write_dataset(tmp_path / "data", rows)
+    file = tmp_path / "data/tiny/tiny.inter"
+    file.write_text(file.read_text().replace("label:float", "rating:float", 1))
+    keys["load_col"] = keys["load_col"] | {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+    keys |= {"threshold": {"rating": 4}, "val_interval": {"rating": "[0,3);(3,inf)"}}
+    (result,) = run("DeepFM", "tiny", config_dict=keys)
+    output = tmp_path / "out.csv"
+    assert main([f"--run={result.folder}", f"--input={file}", f"--output={output}"]) == 0
+    table, rating = pd.read_csv(output), np.array([row[2] for row in rows])
+    assert len(table) == len(rows) and f"{(rating == 3).sum()} rows are outside" in caplog.text
+    auc = json.loads(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])["auc"]
+    kept = table[rating != 3]
+    assert auc == pytest.approx(roc_auc_score(kept["label"], kept["score"]), abs=1e-4)
 
 
 def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
@@ -363,9 +424,11 @@ def test_a_run_without_exact_times_refuses_times_only(made):
         (
             "a.csv",
             "user_id,item_id\nu1,i1,9\nu2,i2,9\n",
-            "its lines have more cells than its header",
+            "could not be read: line 2 has 3 of 2 cells",
         ),
         ("a.csv", "user_id,item_id\nu1,i1\nu2,i2,9\n", "could not be read: .*line 3"),
+        ("a.csv", "user_id,item_id,item_id_list\nu1,i1,i2\nu1,i1\n", "line 3 has 2 of 3 cells"),
+        ("a.csv", "user_id,item_id,user_id\nu1,i1,u2\n", "two columns are called 'user_id'"),
         ("a.csv", "", "a.csv is empty. Its first line must name its columns"),
         (
             "a.inter",
