@@ -159,7 +159,7 @@ def test_a_plain_models_defaults_are_what_reports_ask(tiny_parts):
             },
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else str(len(value)),
 )
 def test_a_batch_has_what_a_model_declares(tiny_parts, declared, columns):
     parts, keys = tiny_parts
