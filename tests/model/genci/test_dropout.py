@@ -102,7 +102,7 @@ def test_the_cohort_attention_drops_both_its_attention_weights(variant, drawn):
         history_index=torch.randint(HISTORIES, (rows,)),
     )
     refine = ((HISTORIES, beams * levels * HEADS, POSITIONS), 0.3)
-    extract = ((rows, beams * levels, HEADS), 0.3)
+    extract = ((rows, beams * levels, 1, HEADS), 0.3)  # one group of levels
     expected = {
         "hierarchical": [refine, extract],
         "literal": [refine, extract],
