@@ -136,6 +136,20 @@ def make_model(name, parts, keys, seed=0):
     return get_model(name)(config, views[0]).eval(), views
 
 
+#: For several models of one command.
+SMALL_MODELS = SMALL_GENCI | SMALL["MIRRN"] | {"epochs": 1}
+
+
+def trained_runs(folder, models):
+    """The folders of small runs on a tiny dataset by model, and the dataset's keys."""
+    from recbole_genci.quick_start import run
+
+    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40))
+    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
+    results = run(models, "tiny", config_dict=keys | SMALL_MODELS)
+    return {result.model: result.folder for result in results}, keys
+
+
 @pytest.fixture
 def tiny_parts(tmp_path):
     """Parts of a small dataset with ties in time, and the keys that read it."""

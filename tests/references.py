@@ -2,6 +2,9 @@
 model's score from its formulas.
 """
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 
 
@@ -106,3 +109,30 @@ def score_codes(intent, encoded, history_index, codes, trie=None):
         total = total + torch.where(legal, log_probs.gather(1, code).squeeze(1), 0.0)
     total = total.masked_fill(~legal, -torch.inf)
     return total if order is None else torch.empty_like(total).index_copy(0, order, total)
+
+
+def with_rows_changed(saved, kind, change):
+    """A saved run whose embeddings of users or items are other ones, by hand.
+
+    Args:
+        kind: ``user`` or ``item``.
+        change: called with each of RecBole's tables ``[rows, d]`` and the row of the field's
+            padding in it.
+    """
+    import torch
+
+    model, field = copy.deepcopy(saved.model), f"{kind}_id"
+    with torch.no_grad():
+        for module in model.modules():
+            names = vars(module).get("token_field_names")
+            if isinstance(names, list) and names:
+                first = int(module.token_field_offsets[names.index(field)])
+                change(module.token_embedding_table.embedding.weight, first)
+            elif isinstance(names, dict):  # DIN's layer: one table for users, one for items
+                first = int(module.token_field_offsets[kind][names[kind].index(field)])
+                change(module.token_embedding_table[kind].embedding.weight, first)
+            elif "token_feature_names" in vars(module) and "token_offsets" in vars(module):
+                first = int(module.token_offsets[module.token_feature_names.index(field)])
+                for table in module.token_embeddings:  # FFM's
+                    change(table.weight, first)
+    return replace(saved, model=model)

@@ -70,8 +70,8 @@ class Part(Protocol):
 class Batch(Table):
     """Rows of which all columns are there. A selection of the rows keeps the histories of all."""
 
-    def __init__(self, columns: Mapping[str, Tensor]) -> None:
-        self.interaction: dict[str, Any] = dict(columns)
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        self.interaction: dict[str, Any] = dict(columns)  # tensors: sequences are padded
         self.length = max((len(v) for k, v in columns.items() if k not in _APART), default=-1)
 
     def __getitem__(self, index: Any) -> Any:
@@ -83,13 +83,7 @@ class Batch(Table):
 
     def to(self, device: Any, selected_field: str | Iterable[str] | None = None) -> Batch:
         """The batch with its columns, or ``selected_field`` of them, on a device."""
-        chosen = [selected_field] if isinstance(selected_field, str) else selected_field
-        return Batch(
-            {
-                name: column.to(device) if chosen is None or name in chosen else column
-                for name, column in self.interaction.items()
-            }
-        )
+        return Batch(super().to(device, selected_field).interaction)
 
 
 class RowBatch(Batch):

@@ -12,6 +12,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender, ContextRecommender
 
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.data.table import Column, Table
@@ -75,15 +76,12 @@ class Scorer:
     @cached_property
     def reads_history(self) -> bool:
         """Whether the model reads histories."""
-        model = self.run.config.model_class
-        flattens = self.run.config["flatten_history"] and issubclass(model, ContextRecommender)
-        reads = (
-            model.reads_history,
-            model.reads_negatives,
-            model.reads_semantic_ids,
-            model.reads_distinct_histories,
-        )
-        return any(reads) or bool(flattens)
+        return bool(self._view.attached)
+
+    @cached_property
+    def _view(self) -> CTRDataset:
+        """The training rows as the model reads them."""
+        return create_loader(self.run.config, self.whole, self.run.semantic_ids, "test").dataset
 
     def score(self, rows: Rows) -> np.ndarray:
         """Click probabilities ``[R]`` float32."""
@@ -109,10 +107,10 @@ class Scorer:
 
     @cached_property
     def _model_with_mean(self) -> AbstractRecommender:
-        part = create_loader(self.run.config, self.whole, self.run.semantic_ids, "test").dataset
-        trained = trained_ids(part, part.uid_field)
-        tables = embedding_segments(self.run.model, field_sizes(part))
-        return with_mean_of(self.run.model, tables, part.uid_field, trained)
+        field = self._view.uid_field
+        trained = trained_ids(self._view, field)
+        tables = embedding_segments(self.run.model, field_sizes(self._view))
+        return with_mean_of(self.run.model, tables, field, trained)
 
     def _with_features(self, model: AbstractRecommender, table: Table) -> AbstractRecommender:
         if not self._looks_up_users:

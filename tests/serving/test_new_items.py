@@ -1,23 +1,20 @@
 """Items that came after training: codes of the frozen tokenizer, embeddings of what they share."""
 
-import copy
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import trained_runs
+from references import with_rows_changed
 
 from recbole_genci import Ranker, load
-from recbole_genci.quick_start import run
 from recbole_genci.serving.unseen import stand_ins
 from recbole_genci.tokenizer import append_items
 
 MODELS = "LR,FFM,DeepFM,DIN,DIEN,MIRRN,GenCI"
-SMALL = SMALL_GENCI | {"retrieval_topk": 3, "local_length": 2, "epochs": 1}
 NEW = pd.DataFrame(
     {
         "item_id": ["n1", "n2", "twin"],
@@ -30,13 +27,7 @@ NEW = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("new-items")
-    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40))
-    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    return {
-        result["model"]: result["folder"]
-        for result in run(MODELS, "tiny", config_dict=keys | SMALL)
-    }
+    return trained_runs(tmp_path_factory.mktemp("new-items"), MODELS)[0]
 
 
 def content(folder):
@@ -48,27 +39,13 @@ def content(folder):
 
 
 def with_item(saved, item, values_of):
-    """A run in which one item has other embeddings, by hand, in RecBole's tables."""
-    model = copy.deepcopy(saved.model)
+    """A run in which one item has other embeddings."""
     count = saved.parts[0].item_num
 
     def change(weight, first):
         weight[first + item] = values_of(weight[first : first + count])
 
-    with torch.no_grad():
-        for module in model.modules():
-            names = vars(module).get("token_field_names")
-            if isinstance(names, list) and names:
-                first = int(module.token_field_offsets[names.index("item_id")])
-                change(module.token_embedding_table.embedding.weight, first)
-            elif isinstance(names, dict):
-                first = int(module.token_field_offsets["item"][names["item"].index("item_id")])
-                change(module.token_embedding_table["item"].embedding.weight, first)
-            elif "token_feature_names" in vars(module) and "token_offsets" in vars(module):
-                first = int(module.token_offsets[module.token_feature_names.index("item_id")])
-                for table in module.token_embeddings:
-                    change(table.weight, first)
-    return replace(saved, model=model)
+    return with_rows_changed(saved, "item", change)
 
 
 @pytest.mark.parametrize("name", ["LR", "FFM", "DeepFM", "DIN", "DIEN", "MIRRN"])

@@ -1,55 +1,36 @@
 """A user that the run does not know is scored from a history and features alone."""
 
-import copy
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, trained_runs
+from references import with_rows_changed
 
 from recbole_genci import Ranker, load
 from recbole_genci.quick_start import run
 
 MODELS = "LR,FFM,DeepFM,DIN,DIEN,MIRRN,GenCI"
-SMALL = SMALL_GENCI | {"retrieval_topk": 3, "local_length": 2, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("new-users")
-    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40))
-    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    found = {r.model: r.folder for r in run(MODELS, "tiny", config_dict=keys | SMALL)}
+    found, keys = trained_runs(tmp_path_factory.mktemp("new-users"), MODELS)
     causal = SMALL_GENCI | {"epochs": 1, "history_attention": "causal", "segment_clicks": 3}
     return found | {"causal": run("GenCI", "tiny", config_dict=keys | causal)[0].folder}
 
 
 def with_user_row(saved, values_of):
-    """A run whose last user has other embeddings, by hand: RecBole's one table of token fields."""
-    model = copy.deepcopy(saved.model)
+    """A run whose last user has other embeddings."""
     users = saved.parts[0].user_num
     trained = torch.unique(saved.parts[0].inter_feat["user_id"])
 
     def change(weight, first):
         weight[first + users - 1] = values_of(weight[first : first + users], trained)
 
-    with torch.no_grad():
-        for module in model.modules():
-            names = vars(module).get("token_field_names")
-            if isinstance(names, list) and names:
-                first = int(module.token_field_offsets[names.index("user_id")])
-                change(module.token_embedding_table.embedding.weight, first)
-            elif isinstance(names, dict):
-                first = int(module.token_field_offsets["user"][names["user"].index("user_id")])
-                change(module.token_embedding_table["user"].embedding.weight, first)
-            elif "token_feature_names" in vars(module) and "token_offsets" in vars(module):
-                first = int(module.token_offsets[module.token_feature_names.index("user_id")])
-                for table in module.token_embeddings:
-                    change(table.weight, first)
-    return replace(saved, model=model)
+    return with_rows_changed(saved, "user", change)
 
 
 @pytest.mark.parametrize("name", [*MODELS.split(","), "causal"])

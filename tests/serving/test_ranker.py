@@ -2,25 +2,18 @@
 
 import numpy as np
 import pytest
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import tiny_rows, trained_runs, write_dataset
 
 from recbole_genci import Ranker, load
 from recbole_genci.data.batches import clicked_items
 from recbole_genci.quick_start import run
 
 MODELS = "DeepFM,DIN,DIEN,MIRRN,GenCI"
-SMALL = SMALL_GENCI | {"retrieval_topk": 3, "local_length": 2, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranker")
-    keys = write_dataset(folder / "data", tiny_rows(rows_per_user=40))
-    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    return {
-        result["model"]: result["folder"]
-        for result in run(MODELS, "tiny", config_dict=keys | SMALL)
-    }
+    return trained_runs(tmp_path_factory.mktemp("ranker"), MODELS)[0]
 
 
 def names_of(saved, field, ids):
