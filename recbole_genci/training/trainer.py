@@ -95,9 +95,11 @@ class CTRTrainer(Trainer):
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimiser; ``weight_decay_of`` says what decays (see ``decay_groups``)."""
         if "params" not in kwargs:
-            only_tables = self.config["weight_decay_of"] == "embeddings"
+            decayed = self.config["weight_decay_of"]
             kwargs["params"] = (
-                decay_groups(self.objective) if only_tables else list(self.objective.parameters())
+                decay_groups(self.objective, first_order=decayed == "embeddings")
+                if decayed
+                else list(self.objective.parameters())
             )
         optimizer = super()._build_optimizer(**kwargs)
         if isinstance(optimizer, torch.optim.Adam) and has_large_table(self.objective):
@@ -333,15 +335,23 @@ def has_large_table(model: nn.Module) -> bool:
     )
 
 
-def decay_groups(model: nn.Module) -> list[dict]:
+def decay_groups(model: nn.Module, *, first_order: bool = True) -> list[dict]:
     """A model's parameters in two groups, so that an optimiser decays only embedding tables.
 
     Embeddings of fields overfit if there are few rows; layers that act on all rows do not, and L2
     within Adam can switch off a branch whose gradients are small. FuxiCTR's
     ``embedding_regularizer`` makes the same distinction. The tables include GenCI's code
     embeddings, which its generator's output shares, and the tables of its teacher.
+
+    Args:
+        first_order: whether tables of one number a value decay too, which are the weights of LR and
+            of the first-order part of others. Within Adam, decay that suits vectors erases them.
     """
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables = {
+        id(module.weight)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and (first_order or module.embedding_dim > 1)
+    }
     parameters = list(model.parameters())
     return [
         {"params": [each for each in parameters if id(each) in tables]},

@@ -49,6 +49,15 @@ def test_embedding_tables_alone_are_decayed(name, keys):
     assert moved and moved == {key for key in tables & set(before) if before[key].any()}
 
 
+@pytest.mark.parametrize("name", ["GenCI", "DeepFM", "LR"])
+def test_first_order_weights_are_spared(name, keys):
+    model, before = after_a_step_without_gradient(name, keys | {"weight_decay_of": "vectors"})
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert not any("first_order_linear" in key for key in moved)
+    assert moved  # LR has tables of vectors too, which it never reads
+    assert all(before[key].dim() == 2 and before[key].shape[1] > 1 for key in moved)
+
+
 def test_all_parameters_are_decayed_by_default_as_recbole_does(keys):
     model, before = after_a_step_without_gradient("GenCI", keys)
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
@@ -56,5 +65,5 @@ def test_all_parameters_are_decayed_by_default_as_recbole_does(keys):
 
 
 def test_another_value_is_refused():
-    with pytest.raises(ValueError, match="weight_decay_of: 'tables' is not one of embeddings"):
+    with pytest.raises(ValueError, match="weight_decay_of: 'tables' is not one of embeddings, vectors"):
         Config("DeepFM", "ml-100k", config_dict={"weight_decay_of": "tables"})
