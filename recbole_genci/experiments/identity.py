@@ -51,6 +51,7 @@ _ADDED = {
     "attention_activation": "sigmoid",
     "intent_norm": False,
     "cohort_fusion": "attention",
+    "share_item_embeddings": False,
     "cohorts": "code",
     "history_attention": "bidirectional",
     "segment_clicks": 16,

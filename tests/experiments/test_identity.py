@@ -33,6 +33,7 @@ def test_options_of_models_count_only_where_they_are_on():
             "intent_norm": True,
             "candidate_log_probs": "detached",
             "cohort_fusion": "concat",
+            "share_item_embeddings": True,
             "cohorts": "prefix",
         },
         "DIN": {"attention_mlp_hidden_size": [64], "attention_activation": "dice"},

@@ -65,5 +65,7 @@ def test_all_parameters_are_decayed_by_default_as_recbole_does(keys):
 
 
 def test_another_value_is_refused():
-    with pytest.raises(ValueError, match="weight_decay_of: 'tables' is not one of embeddings, vectors"):
+    with pytest.raises(
+        ValueError, match="weight_decay_of: 'tables' is not one of embeddings, vectors"
+    ):
         Config("DeepFM", "ml-100k", config_dict={"weight_decay_of": "tables"})

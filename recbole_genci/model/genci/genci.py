@@ -94,6 +94,7 @@ class GenCI(ClickModel):
                 max_history=config["MAX_ITEM_LIST_LENGTH"],
                 history_tokens=config["history_tokens"],
                 causal=config["history_attention"] == "causal",
+                item_size=self.embedding_size if config["share_item_embeddings"] else 0,
             )
         if self.use_short_term or self.mu > 0:
             self.trie = Trie(codes[1:], level_sizes)
@@ -240,9 +241,14 @@ class GenCI(ClickModel):
             the U encoded histories and ``history_index`` ``[B]``, which of them each row has.
         """
         assert self.intent is not None
-        codes = self.codes[interaction[SEGMENTS]]
+        items = interaction[SEGMENTS]
+        codes, shared = self.codes[items], None
+        if self.intent.item_projection is not None:
+            shared = F.embedding(items, self.item_embeddings())
         # Codes were checked when they were loaded, and lengths are those of the loader.
-        encoded = self.intent.encode(codes, interaction[SEGMENT_LENGTH], checked=on_cpu(codes))
+        encoded = self.intent.encode(
+            codes, interaction[SEGMENT_LENGTH], shared, checked=on_cpu(codes)
+        )
         if self.intent.causal:
             encoded = self.intent.prefixes(
                 encoded, interaction[HISTORY_SEGMENT], interaction[HISTORY_LENGTH]

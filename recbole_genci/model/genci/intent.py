@@ -77,6 +77,8 @@ class IntentGenerator(nn.Module):
             larger groups leave the cache.
         causal: whether a position reads itself and earlier ones only, so that the states of a
             history are also those of every history that it begins with (:meth:`prefixes`).
+        item_size: d, width of the items' own embeddings, which are read beside their codes; 0 reads
+            codes alone, as the paper.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -97,6 +99,7 @@ class IntentGenerator(nn.Module):
         history_tokens: str = "item",
         chunk_positions: int = 6400,
         causal: bool = False,
+        item_size: int = 0,
     ):
         super().__init__()
         sizes = tuple(int(size) for size in level_sizes)
@@ -129,6 +132,7 @@ class IntentGenerator(nn.Module):
         self.register_buffer("offsets", torch.tensor(starts[:-1]), persistent=False)
         self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
         self.token_embedding = nn.Embedding(starts[-1] + 2, width, padding_idx=0)
+        self.item_projection = nn.Linear(item_size, width, bias=False) if item_size else None
         positions = max_history * len(sizes) if history_tokens == "code" else max_history
         shape = (width, num_layers, num_heads, feed_forward_size, dropout)
         self.encoder = T5Encoder(*shape, max_length=positions, bidirectional=not causal)
@@ -142,6 +146,8 @@ class IntentGenerator(nn.Module):
         nn.init.xavier_uniform_(self.token_embedding.weight)
         with torch.no_grad():
             self.token_embedding.weight[0].zero_()
+        if self.item_projection is not None:
+            nn.init.xavier_uniform_(self.item_projection.weight)
         self.encoder.reset_parameters()
         self.decoder.reset_parameters()
 
@@ -155,13 +161,19 @@ class IntentGenerator(nn.Module):
         return torch.cat([weight[:1], *parts, weight[self.empty_token :]])
 
     def encode(
-        self, history_codes: Tensor, length: Tensor, *, checked: bool = True
+        self,
+        history_codes: Tensor,
+        length: Tensor,
+        item_vectors: Tensor | None = None,
+        *,
+        checked: bool = True,
     ) -> EncodedHistory:
         """Encode each distinct history once (Eq. 4 and 5).
 
         Args:
             history_codes: ``[U, H, N]`` int64; positions from ``length`` on are ignored.
             length: ``[U]`` number of items; 0 reads the learned token of an empty history instead.
+            item_vectors: ``[U, H, d]`` embeddings of the items, if the generator reads them.
             checked: whether values are checked, for which a GPU has to be waited for.
         Returns:
             States ``[U, S, m]``, S the longest history present (times N for ``code``), at least 1;
@@ -172,16 +184,18 @@ class IntentGenerator(nn.Module):
         """
         items = self._longest(history_codes, length) if checked else history_codes.shape[1]
         tokens, positions, longest = self._tokens(history_codes, length, items)
+        vectors = self._vectors(item_vectors, length, longest)
         rows = len(tokens)
         chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
         mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
         if not on_cpu(tokens) or rows <= chunk:
-            return EncodedHistory(*self._encode(tokens[:, :longest], positions), mask)
+            return EncodedHistory(*self._encode(tokens[:, :longest], positions, vectors), mask)
         ordered, order = positions.sort(stable=True)
         states, last = [], []
         for chosen, several in zip(order.split(chunk), ordered.split(chunk), strict=True):
             width = int(several[-1])
-            part, end = self._encode(tokens[chosen, :width], several)
+            own = None if vectors is None else vectors[chosen, :width]
+            part, end = self._encode(tokens[chosen, :width], several, own)
             states.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
             last.append(end)
         all_states, all_last = torch.cat(states), torch.cat(last)
@@ -255,13 +269,29 @@ class IntentGenerator(nn.Module):
             return tokens, length.clamp(min=1).long(), width
         return tokens.flatten(1), (length * levels).clamp(min=1).long(), max(items * levels, 1)
 
-    def _encode(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def _vectors(self, vectors: Tensor | None, length: Tensor, longest: int) -> Tensor | None:
+        """What items' own embeddings add to positions ``[U, S, m]``, 0 at padding."""
+        if (vectors is None) != (self.item_projection is None):
+            raise ValueError("item_vectors: a generator with an item_size needs them, no other")
+        if vectors is None or self.item_projection is None:
+            return None
+        real = torch.arange(vectors.shape[1], device=vectors.device) < length.unsqueeze(1)
+        added = self.item_projection(vectors * real.unsqueeze(2))
+        if self.history_tokens == "code":
+            added = added.repeat_interleave(len(self.level_sizes), dim=1)
+        return added[:, :longest] if added.shape[1] else added.new_zeros(len(added), 1, self.width)
+
+    def _encode(
+        self, tokens: Tensor, positions: Tensor, vectors: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """States ``[U, S, m]`` of ``tokens [U, S]`` or ``[U, S, N]``, 0 at padding, and the last
         real one's ``[U, m]``.
         """
         embedded = F.embedding(tokens, self.token_embedding.weight, padding_idx=0)
         if self.history_tokens == "item":
             embedded = embedded.sum(2)
+        if vectors is not None:
+            embedded = embedded + vectors
         embedded = embedded * math.sqrt(self.width)
         if on_cpu(tokens) and bool(
             (positions == tokens.shape[1]).all()

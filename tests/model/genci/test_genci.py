@@ -28,6 +28,9 @@ VARIANTS = [
     {"candidate_log_probs": "detached", "use_short_term": False},
     {"cohort_fusion": "concat", "cohorts": "prefix", "intent_norm": True},
     {"cohort_fusion": "concat", "intent_extraction": "mean"},
+    {"share_item_embeddings": True},
+    {"share_item_embeddings": True, "history_tokens": "code", "history_attention": "causal"}
+    | {"segment_clicks": 2},
     {"candidate_log_probs": "joint", "cohorts": "prefix", "history_attention": "causal"}
     | {"segment_clicks": 2},
 ]
@@ -142,6 +145,8 @@ WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring eve
         WIDE | {"intent_norm": True, "candidate_log_probs": "joint"},
         WIDE | {"candidate_log_probs": "detached", "intent_scale": 0.3},
         WIDE | {"cohort_fusion": "concat"},
+        WIDE | {"share_item_embeddings": True},
+        WIDE | {"share_item_embeddings": True, "history_tokens": "code"},
         WIDE | {"cohorts": "prefix"},
         WIDE | {"cohorts": "prefix", "cohort_fusion": "concat", "intent_norm": True},
     ],
@@ -166,7 +171,10 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     expected = []
     for row in range(len(batch)):
         with torch.no_grad():
-            encoded = model.intent.encode(codes[items[row : row + 1]], lengths[row : row + 1])
+            own = [None]
+            if "share_item_embeddings" in keys:
+                own = [model.item_embeddings()[items[row : row + 1]]]
+            encoded = model.intent.encode(codes[items[row : row + 1]], lengths[row : row + 1], *own)
             zeros = torch.zeros(20, dtype=torch.int64)
             log_probs = score_codes(model.intent, encoded, zeros, codes[1:], model.trie)  # Eq. 6
         history, chance = encoded.states[0].double().numpy(), softmax(log_probs.double().numpy())

@@ -129,6 +129,33 @@ def test_item_mode_reads_the_sum_and_code_mode_the_order_of_the_codes():
 
 
 @both
+def test_items_own_embeddings_are_added_to_each_of_their_positions(history_tokens, monkeypatch):
+    model = generator(history_tokens, item_size=4, chunk_positions=40).eval()
+    codes, length = random_histories(9)
+    vectors = torch.randn(9, 12, 4, generator=torch.Generator().manual_seed(3))
+    in_groups = model.encode(codes, length, vectors)
+    model.chunk_positions = 0
+    at_once = model.encode(codes, length, vectors)
+    torch.testing.assert_close(at_once.states, in_groups.states, atol=1e-5, rtol=0)
+    monkeypatch.setattr(model.encoder, "forward", lambda embedded, mask=None: embedded)
+    states = model.encode(codes, length, vectors).states
+    for row, clicks in enumerate(length.tolist()):
+        if clicks == 0:
+            expected = model.token_embedding.weight[model.empty_token].unsqueeze(0)
+        else:
+            of_codes = model.token_embedding(codes[row, :clicks] + model.offsets)
+            own = model.item_projection(vectors[row, :clicks])
+            if history_tokens == "code":
+                expected = (of_codes + own.unsqueeze(1)).flatten(0, 1)
+            else:
+                expected = of_codes.sum(1) + own
+        found = states[row, : len(expected)]
+        torch.testing.assert_close(found, expected * 4.0, atol=1e-5, rtol=1e-5)  # sqrt(16)
+    with pytest.raises(ValueError, match="item_vectors"):
+        model.encode(codes, length)
+
+
+@both
 def test_gradient_reaches_every_parameter(history_tokens):
     model = generator(history_tokens, dropout=0.1)
     codes, length = random_histories(64)
