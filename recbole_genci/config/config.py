@@ -214,6 +214,7 @@ class Config(RecBoleConfig):
         # A model of one's own does not inherit what tuning found for its base.
         if not own_code.is_reference(entry.reference):
             files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
+        files.append(ours / f"recipe/{self.external_config_dict.get('recipe')}.yaml")
         for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DEFAULT, TUNED, FILE, DICT, COMMAND_LINE = "default", "tuned", "file", "dict", "command line"
+RECIPE = "recipe"
 
 
 class KeySource(NamedTuple):
@@ -14,9 +15,9 @@ class KeySource(NamedTuple):
 
     Attributes:
         kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by
-            tuning for this model and dataset), ``file`` (one of ``config_files``), ``dict``
-            (``config_dict``) or ``command line``.
-        file: the YAML file of ``tuned`` and ``file``; None for the others.
+            tuning for this model and dataset), ``recipe`` (the key of this name), ``file`` (one of
+            ``config_files``), ``dict`` (``config_dict``) or ``command line``.
+        file: the YAML file of ``tuned``, ``recipe`` and ``file``; None for the others.
     """
 
     kind: str
@@ -26,6 +27,9 @@ class KeySource(NamedTuple):
         if self.kind == TUNED:
             assert self.file is not None
             return "/".join(self.file.parts[-3:])
+        if self.kind == RECIPE:
+            assert self.file is not None
+            return f"recipe {self.file.stem}"
         return {FILE: str(self.file), DICT: "config_dict"}.get(self.kind, self.kind)
 
 
@@ -54,4 +58,6 @@ def key_source(
     holding = [Path(file) for file, keys in properties if key in keys]
     if holding and holding[-1].parent.parent.name == TUNED:
         return KeySource(TUNED, holding[-1])
+    if holding and holding[-1].parent.name == RECIPE:
+        return KeySource(RECIPE, holding[-1])
     return KeySource(DEFAULT)

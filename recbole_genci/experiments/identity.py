@@ -26,6 +26,7 @@ _NOT_RESULTS = (
     | PLACE_KEYS
     | {
         "model",
+        "recipe",  # its keys count
         "seed",
         "prepared_rows_dir",
         "semantic_id_path",

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config
+from recbole_genci.config.keys import properties_folder
 
 OURS = {"learning_rate": 0.25}
 
@@ -23,6 +24,9 @@ def config(files=(), values=None, argv=(), model="LR", dataset="ml-100k"):
     [
         ({"dataset": "ml-100"}, "default", "default", 0.005),
         ({}, "tuned", "tuned/ml-100k/LR.yaml", 0.001),
+        ({"values": {"recipe": "regularised"}}, "recipe", "recipe regularised", 0.002),
+        ({"files": [{"recipe": "paper"}]}, "recipe", "recipe paper", 0.005),
+        ({"argv": ["--recipe=paper"], "values": OURS}, "dict", "config_dict", 0.25),
         ({"files": [OURS]}, "file", "0.yaml", 0.25),
         ({"files": [OURS, {"epochs": 3}]}, "file", "0.yaml", 0.25),
         ({"files": [OURS, {"learning_rate": 0.5}]}, "file", "1.yaml", 0.5),
@@ -39,6 +43,21 @@ def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, k
     made = config(**made)
     source = made.source_of("learning_rate")
     assert (source.kind, str(source), made["learning_rate"]) == (kind, shown, value)
+
+
+def test_a_recipe_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="recipe: 'best' is not one of paper, regularised"):
+        config(values={"recipe": "best"})
+
+
+def test_every_recipe_has_the_same_keys_and_is_one_that_the_key_takes():
+    folder = properties_folder() / "recipe"
+    found = {file.stem: yaml.safe_load(file.read_text()) for file in folder.glob("*.yaml")}
+    for name, keys in found.items():
+        assert set(keys) == set(found["paper"])
+        made = config(values={"recipe": name})
+        assert {key: made[key] for key in keys} == keys
+    assert {key: config(dataset="none")[key] for key in found["paper"]} == found["paper"]
 
 
 def test_any_key_has_a_source():
