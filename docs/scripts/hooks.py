@@ -1,0 +1,17 @@
+"""MkDocs: a link to a file of the repository that is no page of the site becomes the file's path."""
+
+from __future__ import annotations
+
+import re
+
+_OUTSIDE = re.compile(r"(!?)\[([^\]]*)\]\(\.\./([^)#\s]*)(#[^)\s]*)?\)")
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Rewrite ``[text](../path)``: on the site there is nothing above ``docs/``."""
+
+    def named(match: re.Match[str]) -> str:
+        image, text, path = match[1], match[2], match[3]
+        return f"(picture: `{path}`)" if image else f"{text} (`{path}` in the repository)"
+
+    return _OUTSIDE.sub(named, markdown)
