@@ -19,9 +19,9 @@ _HEAD = """\
 
 # Configuration keys
 
-Set a key on the command line (`--mu=0.1`), in a YAML file (`--config_files=my.yaml`), or from Python
-(`config_dict={"mu": 0.1}`); [which one wins](quick-start.md#train-and-compare). `--help --model=NAME
---dataset=NAME` prints the same with the defaults of that model and dataset.
+Set a key on the command line (`--mu=0.1`), in a YAML file (`--config_files=my.yaml`), or from
+Python (`config_dict={"mu": 0.1}`); [which one wins](quick-start.md#train-and-compare). `--help
+--model=NAME --dataset=NAME` prints the same with the defaults of that model and dataset.
 
 "takes" is the kind that a value is checked against. `~` stands for None: no value.
 """
@@ -37,8 +37,12 @@ def page() -> str:
         sections.setdefault(key.section, []).append(key)
     parts = [_HEAD]
     parts += [f"## {title}\n\n{_table(keys)}\n" for title, keys in sections.items()]
-    parts.append("## Keys of the models\n\nA model's own keys, and defaults that differ from those above.\n")
-    for model in sorted(set(known_models()) - set(ALIASES), key=lambda name: (name != "GenCI", name)):
+    parts.append(
+        "## Keys of the models\n\nA model's own keys, and defaults that differ from those above.\n"
+    )
+    for model in sorted(
+        set(known_models()) - set(ALIASES), key=lambda name: (name != "GenCI", name)
+    ):
         own = [
             key
             for name, key in key_table([model]).items()

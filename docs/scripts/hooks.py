@@ -1,4 +1,4 @@
-"""MkDocs: a link to a file of the repository that is no page of the site becomes the file's path."""
+"""For MkDocs: a link to a file that is no page of the site becomes the file's path."""
 
 from __future__ import annotations
 

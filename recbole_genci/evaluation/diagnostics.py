@@ -23,7 +23,7 @@ from torch import Tensor
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.files import write_json
 
-WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
+WHERE_EXPLAINED = 'docs/experiments.md, "Does the generator work?"'
 
 
 class Popularity(NamedTuple):
