@@ -164,7 +164,7 @@ def misnamed(document: Path) -> list[str]:
             if not found(span):
                 wrong.append(f"there is no {span}")
         elif re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", span):
-            if span not in definitions() | file_names_of_the_code():
+            if span not in definitions() | file_names_of_the_code() and not found(span):
                 wrong.append(f"nothing defines {span}")
         elif re.fullmatch(r"[A-Za-z_]\w*", span):
             if span not in words_of_the_code() | OTHER_WORDS:
