@@ -235,3 +235,82 @@ def test_the_blocks_of_a_document_run(document, workplace, capsys):
             write_file("MyNet.yaml", block.code)
         else:
             assert block.language in ("text", "bibtex"), f"line {block.line} has no language"
+
+
+# ---------------------------------------------------------------- the table of mistakes
+
+HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+ROWS = [
+    f"u{user}\ti{(7 * user + 3 * row) % 60}\t{1 + (user + row) % 5}\t{1700000000 + 3600 * row}"
+    for user in range(30)
+    for row in range(20)
+]
+ITEMS = [f"i{item}\tThing {item}\t{'AB'[item % 2]}" for item in range(60)]
+WORDS = {
+    "model": "LR",
+    "load_col": "{'inter': ['user_id', 'item_id', 'rating', 'timestamp'], "
+    "'item': ['item_id', 'category']}",
+    "threshold": "{'rating': 4}",
+}
+
+
+def as_text(head: str, lines: list[str]) -> str:
+    return "\n".join([head, *lines]) + "\n"
+
+
+#: By the table's first column: the .inter file, the .item file's lines, and changed words.
+MISTAKES: dict[str, dict] = {
+    "no types in the header": {"inter": as_text("user_id\titem_id\trating\ttimestamp", ROWS)},
+    "no header": {"inter": as_text("u0\ti8\t5\t1700000000", ROWS)},
+    "commas instead of tabs": {"inter": as_text(HEADER, ROWS).replace("\t", ",")},
+    "times as text": {
+        "inter": as_text(HEADER, [row.rsplit("\t", 1)[0] + "\t2024-01-05 10:00:00" for row in ROWS])
+    },
+    "`--data_path` too deep": {"data_path": "dataset/shop"},
+    "no `threshold` and no label": {"threshold": None},
+    "a threshold that all rows reach": {"threshold": "{'rating': 0}"},
+    "no time": {"load_col": "{'inter': ['user_id', 'item_id', 'rating']}"},
+    "a misspelt column": {"load_col": "{'inter': ['user_id', 'item_id', 'rating', 'timestmp']}"},
+    "a misspelt key": {"learnig_rate": "0.1"},
+    "the rating as a feature": {"numerical_features": "['rating']"},
+    "an item described twice": {"items": [*ITEMS, ITEMS[3]]},
+    "GenCI without texts": {"model": "GenCI", "text_encoder": "lsa"},
+    "`--load_col={inter: [user_id]}`": {"load_col": "{inter: [user_id]}"},
+    r"`a\|b\|c` in a `token_seq`": {
+        "items": [line.replace("A", "A|B|C") for line in ITEMS],
+        "status": 0,
+    },
+}
+
+
+def messages() -> dict[str, str]:
+    """The table of mistakes: the message by what the reader did."""
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    table = text.partition("| You did this | The message |\n| --- | --- |\n")[2].partition("\n\n")[
+        0
+    ]
+    lines = (re.split(r"(?<!\\)\|", line) for line in table.splitlines())
+    return {cells[1].strip(): cells[2].strip() for cells in lines}
+
+
+def test_every_mistake_is_tried():
+    assert list(messages()) == list(MISTAKES)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_the_message_of_the_table(mistake, quick_properties, capfd, caplog):
+    change = dict(MISTAKES[mistake])
+    write = {"shop.inter": change.pop("inter", as_text(HEADER, ROWS))}
+    head = "item_id:token\ttitle:token_seq\tcategory:token_seq"
+    write["shop.item"] = as_text(head, change.pop("items", ITEMS))
+    Path("dataset/shop").mkdir(parents=True)
+    for name, text in write.items():
+        Path("dataset/shop", name).write_text(text, encoding="utf-8")
+    status = change.pop("status", 2)
+    words = WORDS | change
+    argv = ["--dataset=shop", *(f"--{key}={value}" for key, value in words.items() if value)]
+    assert cli.main(argv) == status
+    written = " ".join("".join([*capfd.readouterr(), caplog.text]).split())
+    (message,) = re.findall(r"`(.*)`", messages()[mistake].replace("\\|", "|"))
+    for part in message.split("..."):
+        assert " ".join(part.split()) in written
