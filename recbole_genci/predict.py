@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.validation import is_whole, nearest
 
-_USAGE = """\
+USAGE = """\
 usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
 
 Writes the click probability of each row, in the order of the input; with labels in the input, it
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> Work:
 
     words = key_value_words(argv)
     if {"--help", "-h"} & set(words):
-        print(_USAGE, end="")
+        print(USAGE, end="")
         return lambda: 0
     texts = dict(word[2:].split("=", 1) for word in words)  # paths stay as they are
     values = parse_argv(words) | {

@@ -57,7 +57,7 @@ def run(
         ValueError, FileNotFoundError: a model, key, file or column is wrong; raised before any
             training.
 
-    Example:
+    Examples:
         >>> runs = run("DeepFM,GenCI", "ml-100k", config_dict={"epochs": 5})
         >>> runs.table                       # a line a model, as results/ml-100k-<time>/table.csv
         >>> runs[-1].test["auc"], runs[-1].folder

@@ -47,7 +47,7 @@ one.
 _INDENT = 34  # columns before a key's meaning
 
 #: Keys that this plugin refuses, or that the command line replaces by words of its own.
-_LEFT_OUT = {
+LEFT_OUT = {
     "save_dataset",
     "dataset_save_path",
     "save_dataloaders",
@@ -68,7 +68,7 @@ def help_text(models: Sequence[str] = ("GenCI",), dataset: str | None = None) ->
     """
     chosen = [entry_of(model.strip()) for model in models]
     entries = {
-        name: key for name, key in key_table(dataset=dataset).items() if name not in _LEFT_OUT
+        name: key for name, key in key_table(dataset=dataset).items() if name not in LEFT_OUT
     }
     experiments = ", ".join(
         file.stem for file in sorted((properties_folder() / "experiment").glob("*.yaml"))
@@ -106,7 +106,7 @@ def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> lis
     own = {
         name: key
         for name, key in table.items()
-        if name not in _LEFT_OUT and (name not in entries or key.default != entries[name].default)
+        if name not in LEFT_OUT and (name not in entries or key.default != entries[name].default)
     }
     own |= {
         key: replace(table[key], default=default) for key, default in entry.changed_defaults.items()

@@ -23,7 +23,7 @@ from torch import Tensor
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.files import write_json
 
-WHERE_EXPLAINED = 'README.md, "Does the generator work?"'
+WHERE_EXPLAINED = 'docs/experiments.md, "Does the generator work?"'
 
 
 class Popularity(NamedTuple):
@@ -203,8 +203,8 @@ def in_words(measured: dict) -> str:
     return (
         f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of "
         f"{measured['positives']:,} clicks (the most popular items: {share(item, 'popular')}), "
-        f"the item's kind, its first code, in {share(code, 'generated')} (the most popular: "
-        f"{share(code, 'popular')})"
+        f"and the item's kind (its first code) in {share(code, 'generated')} (the most popular "
+        f"kinds: {share(code, 'popular')})"
     )
 
 

@@ -78,7 +78,7 @@ def experiment(
         ValueError, FileNotFoundError, ImportError: the request is wrong; raised before any
             training.
 
-    Example:
+    Examples:
         >>> (result,) = experiment("ablation", "ml-100k", seeds=3)
         >>> result.table                               # as results/ablation-ml-100k/table.csv
         >>> result.variants["w/o SR"][0].test["auc"]   # of its first seed

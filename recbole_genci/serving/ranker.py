@@ -45,7 +45,7 @@ class Ranker:
         unseen: the embedding of a user that the run has not seen: ``mean`` of those in training, or
             ``padding``, that of a missing user.
 
-    Example:
+    Examples:
         >>> ranker = Ranker("saved/GenCI-ml-100k-...")
         >>> # [2, 3] click probabilities
         >>> ranker.score(users=["196", "22"], items=["242", "302", "50"])

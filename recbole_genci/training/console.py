@@ -92,8 +92,8 @@ def legend(config: Config) -> str:
     metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
     return (
         f"Training ends after {evaluations} evaluations in a row without a better validation "
-        f"{metric}, or after epoch {config['epochs']}. In an epoch's line, patience is how many of "
-        "these evaluations are left, and in brackets stands the time until then if none is better."
+        f"{metric}, or after epoch {config['epochs']}. 'patience 2 (9 s)' in a line: two more such "
+        "evaluations, which take about 9 s, and it ends."
     )
 
 

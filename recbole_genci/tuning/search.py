@@ -125,7 +125,7 @@ def tune(
             training.
         NoTrialFinished: every trial failed.
 
-    Example:
+    Examples:
         >>> search = tune("GenCI", "ml-100k", "hyper.test", algo="random", max_evals=20)
         >>> search.params, search.score, search.run.test
         >>> search.trials.sort_values("score")

@@ -84,11 +84,11 @@ def test_parts_of_a_loss_and_the_generator_are_named(keys, console):
     share = r"\d+\.\d%"
     assert len(words) == 2 and re.fullmatch(
         rf"generator: its 2 guesses name the clicked item in {share} of \d+ clicks \(the most "
-        rf"popular items: {share}\), the item's kind, its first code, in {share} \(the most "
-        rf"popular: {share}\); see README.md, .*",
+        rf"popular items: {share}\), and the item's kind \(its first code\) in {share} \(the "
+        rf"most popular kinds: {share}\); see docs/experiments.md, .*",
         words[0],
     )
-    assert "README" not in words[1] and "L_NTP" not in words[1]
+    assert "docs/" not in words[1] and "L_NTP" not in words[1]
 
 
 def test_the_heading_says_which_of_how_many_and_where_values_come_from(keys, console):
