@@ -84,7 +84,10 @@ class FeatureReader:
     def split_ids(self, field: str, names: Sequence) -> tuple[np.ndarray, list]:
         """The ids ``[R]`` of names, 0 where unknown, and the unknown names."""
         known = self.whole.field2token_id[field]
-        ids = [known.get(name, 0) if isinstance(name, Hashable) else 0 for name in names]
+        try:
+            ids = [known.get(name, 0) for name in names]
+        except TypeError:  # a list, for example, which cannot be looked up
+            ids = [known.get(name, 0) if isinstance(name, Hashable) else 0 for name in names]
         return np.array(ids, dtype=np.int64), [name for name, id in zip(names, ids) if not id]
 
     def unknown_words(self, field: str, names: Sequence, unknown: Sequence, hint: str = "") -> str:
