@@ -140,8 +140,10 @@ def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
 
     @app.post("/score_rows")
     async def score_rows(asked: RowsRequest) -> RowScores:
-        words = asked.model_dump() | {"rows": pd.DataFrame(asked.rows)}
-        scores, said = await worker.answer(ranker.score_rows, **words)
+        def ask(rows: list[dict], **words: Any) -> Any:
+            return ranker.score_rows(pd.DataFrame(rows), **words)
+
+        scores, said = await worker.answer(ask, **asked.model_dump())
         return RowScores(scores=scores.tolist(), warnings=said)
 
     @app.post("/recommend")
@@ -191,6 +193,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")
     parser.add_argument("--waiting", type=int, default=32, help="requests in line at most")
     words = parser.parse_args()
+    if words.threads < 1 or words.waiting < 0 or not 0 <= words.port < 2**16:
+        parser.error("--threads is at least 1, --waiting at least 0, --port within 0 and 65535.")
     for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has ended
         signal.signal(each, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.INFO)

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 MOST_BYTES, MOST_USERS, MOST_ITEMS, MOST_CLICKS = 2**20, 100, 10_000, 1_000
-MOST_PAIRS = 100_000  # of a user and an item in one request
+MOST_COLUMNS, MOST_PAIRS = 200, 100_000  # of rows; of a user and an item
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -26,6 +26,14 @@ def plain(value: object) -> object:
 Entry = str | float | None
 Feature = Annotated[Any, PlainValidator(plain, json_schema_input_type=Entry | list[Entry])]
 Features = dict[Name, Feature]
+
+
+def few_columns(rows: list[Features]) -> list[Features]:
+    """The rows, if a table of them is not much larger than they are."""
+    columns = len(set().union(*rows))
+    if columns > MOST_COLUMNS:
+        raise ValueError(f"Rows should have at most {MOST_COLUMNS} columns, not {columns:,}")
+    return rows
 
 
 class Body(BaseModel):
@@ -49,7 +57,9 @@ class ScoreRequest(Asked):
 class RowsRequest(Body):
     """Rows as in the run's .inter file: user, item, features, possibly time and history."""
 
-    rows: Annotated[list[Features], Field(min_length=1, max_length=MOST_ITEMS)]
+    rows: Annotated[
+        list[Features], Field(min_length=1, max_length=MOST_ITEMS), AfterValidator(few_columns)
+    ]
     user_features: dict[Name, Features] = {}
 
 

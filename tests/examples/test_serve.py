@@ -185,6 +185,17 @@ GOOD = {"users": ["u1"], "items": ["i1"]}
         ("score_rows", {"rows": [{}]}, "rows: there is no column 'user_id'"),
         ("score_rows", {"rows": []}, "rows: List should have at least 1 item"),
         ("score_rows", {}, "rows: Field required. /docs"),
+        (
+            "score_rows",
+            {"rows": [{f"c{row}_{n}": 1 for n in range(9)} for row in range(5_000)]},
+            "rows: Rows should have at most 200 columns, not 45,000",
+        ),
+        (
+            "score_rows",
+            {"rows": [{"user_id": "u1", "item_id": "i1", "item_id_list": 5}]},
+            "rows: 'item_id_list' is 5, which is neither a list nor a text",
+        ),
+        ("score_rows", {"rows": [{"user_id": 2.5, "item_id": "i1"}]}, "user_id: 2.5 is no name"),
     ],
 )
 def test_a_wrong_request_is_one_sentence(server, route, change, words):
@@ -220,6 +231,25 @@ def test_a_body_that_is_no_request(server, body, status, words):
         assert (answer.status_code, list(answer.json())) == (status, ["error"])
         assert words in answer.json()["error"]
     assert server.post("score", GOOD).status_code == 200
+
+
+@pytest.mark.parametrize("value", ["1e25", "-1e30", "1" + "0" * 25, r'"\ud800"', "1e-320", "[[]]"])
+@pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "item_id_list", "age"])
+def test_values_that_libraries_choke_on(server, column, value):
+    row = f'{{"user_id": "u1", "item_id": "i1", "timestamp": 5, "{column}": {value}}}'
+    bodies = {
+        "score_rows": f'{{"rows": [{row}, {row}]}}',
+        "score": f'{{"users": ["u1"], "items": ["i1"], "histories": {{"u1": {value}}}, '
+        f'"user_features": {{"u1": {{"{column}": {value}}}}}}}',
+    }
+    for route, body in bodies.items():
+        answer = requests.post(
+            f"{server.address}/{route}",
+            data=body,
+            headers={"content-type": "application/json"},
+            timeout=60,
+        )
+        assert answer.status_code in (200, 400, 422), (body, answer.text)
 
 
 def test_a_wrong_route_or_method(server):
@@ -292,3 +322,5 @@ def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(AssertionError) as error:
         Server(tmp_path)
     assert str(error.value) == f"{tmp_path} is not the folder of a run: it has no config.yaml.\n"
+    with pytest.raises(AssertionError, match="--threads is at least 1, --waiting at least 0"):
+        Server(tmp_path, "--threads=0")
