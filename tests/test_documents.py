@@ -27,6 +27,7 @@ DOCUMENTS = sorted(
     for pattern in (
         "*.md",
         "docs/*.md",
+        "examples/**/*.md",
         "benchmarks/*.md",
         "benchmarks/tuning/*.md",
         "benchmarks/experiments/*/*.md",

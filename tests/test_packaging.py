@@ -157,6 +157,15 @@ def test_constraints_agree_with_the_requirements(built_wheel, python):
         assert all(pin in ours[name].specifier for pin in pins if name in ours), constraint
 
 
+@pytest.mark.parametrize("extra", ["parquet", "serve", "tuning", "plots"])
+def test_no_test_skips_what_an_extra_installs(built_wheel, extra):
+    declared = built_wheel[0].get_all("Requires-Dist")
+    tested, alone = (required(declared, "3.13", extra=name) for name in ("test", extra))
+    added = set(alone) - set(required(declared, "3.13"))
+    assert added and added <= set(tested)
+    assert all(alone[name].specifier == tested[name].specifier for name in added)
+
+
 _IMPORTED = """
 import importlib, json, pkgutil, sys
 import recbole_genci

@@ -14,6 +14,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci import compat
 from recbole_genci.config import Config
+from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.cells import Cells
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.table import Column, Table
@@ -50,10 +51,13 @@ class AtomicDataset(Dataset):
     # The least and the largest value of each column that was brought to 0 to 1; None in runs of
     # early versions.
     scales: dict[str, tuple[float, float]] | None
+    # The buckets of each column that was cut into buckets of equal width; None in runs of early
+    # versions.
+    buckets: dict[str, Buckets] | None
 
     def __init__(self, config: Config) -> None:
         self._cells: dict[str, Cells] = {}
-        self.scales = {}
+        self.scales, self.buckets = {}, {}
         super().__init__(config)
 
     # RecBole dataset.py:252, 458-535
@@ -234,11 +238,21 @@ class AtomicDataset(Dataset):
                 for feat in self.field2feats(field):
                     entries, lengths = self._cells[field].of(feat[field])
                     feat[field] = np.split(entries, np.cumsum(lengths)[:-1])
+                    self._keep_buckets(field, entries)
+            if field in cut and self.field2type[field] == FeatureType.FLOAT:
+                for feat in self.field2feats(field):
+                    self._keep_buckets(field, feat[field].to_numpy())
         self.config.final_config_dict["numerical_features"] = of_recbole
         try:
             super()._discretization()
         finally:
             self.config.final_config_dict["numerical_features"] = numbers
+
+    def _keep_buckets(self, field: str, values: np.ndarray) -> None:
+        how = self.config["discretization"][field]
+        if how["method"] == "ED" and len(values):
+            assert self.buckets is not None
+            self.buckets[field] = Buckets.of_column(values, how["bucket"])
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         # RecBole makes a Python list of each sequence, and pads all to the longest

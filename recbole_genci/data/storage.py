@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from recbole_genci.config import Config
+from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, OWN_COLUMNS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
@@ -155,6 +156,7 @@ def _described(
         "num_time_ranks": whole.num_time_ranks,
         "history_source": whole.history_source,
         "scales": whole.scales,
+        "buckets": whole.buckets,
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -231,6 +233,10 @@ class _StoredDataset(CTRDataset):
         scales = self._facts.get("scales")
         self.scales = (
             None if scales is None else {f: (low, high) for f, (low, high) in scales.items()}
+        )
+        buckets = self._facts.get("buckets")
+        self.buckets = (
+            None if buckets is None else {f: Buckets(*each) for f, each in buckets.items()}
         )
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()

@@ -28,7 +28,8 @@ class FeatureReader:
     """Reads the values of features as a run's models read them.
 
     Tokens that the run does not know count as missing: they get the padding's embedding.
-    ``warn_of_unknown`` says how many there were. Numbers are brought to the scale of training.
+    ``warn_of_unknown`` says how many there were. Numbers are brought to the scale of training, and
+    to its buckets; those beyond its range get the first or the last one.
 
     Args:
         parts: the run's training, validation and test rows.
@@ -36,7 +37,9 @@ class FeatureReader:
 
     def __init__(self, parts: Sequence[CTRDataset]) -> None:
         self.parts, self.whole, self.config = parts, parts[0], parts[0].config
-        self._unknown: dict[str, list] = {}  # field: number of values, the first of them
+        # By field: number of values, the first of them.
+        self._unknown: dict[str, list] = {}
+        self._outside: dict[str, list] = {}
         self._vocabularies: dict[str, pd.Index] = {}
 
     @cached_property
@@ -84,7 +87,10 @@ class FeatureReader:
     def split_ids(self, field: str, names: Sequence) -> tuple[np.ndarray, list]:
         """The ids ``[R]`` of names, 0 where unknown, and the unknown names."""
         known = self.whole.field2token_id[field]
-        ids = [known.get(name, 0) if isinstance(name, Hashable) else 0 for name in names]
+        try:
+            ids = [known.get(name, 0) for name in names]
+        except TypeError:  # a list, for example, which cannot be looked up
+            ids = [known.get(name, 0) if isinstance(name, Hashable) else 0 for name in names]
         return np.array(ids, dtype=np.int64), [name for name, id in zip(names, ids) if not id]
 
     def unknown_words(self, field: str, names: Sequence, unknown: Sequence, hint: str = "") -> str:
@@ -108,21 +114,18 @@ class FeatureReader:
             name: who gave them, for errors.
 
         Raises:
-            ValueError: a number is none, or a feature was cut into buckets in training.
+            ValueError: a number is none, or the run does not hold a feature's scale or buckets.
         """
         kind, where = self.whole.field2type[field], f"{name or 'features'}: '{field}'"
         cells = pd.Series(values).reset_index(drop=True)
-        if field in (self.config["discretization"] or {}):
-            raise ValueError(
-                f"{where} was discretised in training, and its buckets are not kept. Leave it out; "
-                "it then counts as missing."
-            )
         if kind == FeatureType.TOKEN:
             ids = self.ids(field, cells)
             self._count(field, cells, ids < 0)
             return torch.from_numpy(np.maximum(ids, 0))
         if kind == FeatureType.FLOAT:
             numbers = self._scaled(field, numbers_of(cells, where), where)
+            if field in (self.config["discretization"] or {}):
+                return self._cut(field, numbers, cells, where)
             missing = torch.from_numpy(np.isnan(numbers))
             column = torch.from_numpy(numbers.astype(np.float32))
             column = torch.where(missing, self._mean(field), column) if missing.any() else column
@@ -130,7 +133,7 @@ class FeatureReader:
         return self._sequences(field, cells, where)
 
     def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
-        entries, lengths = entries_of(cells, self.config["seq_separator"])
+        entries, lengths = entries_of(cells, self.config["seq_separator"], where)
         if self.whole.field2type[field] == FeatureType.TOKEN_SEQ:
             ids = self.ids(field, entries)
             self._count(field, pd.Series(entries, dtype=object), ids < 0)
@@ -138,9 +141,12 @@ class FeatureReader:
             lengths = np.bincount(row, minlength=len(lengths))
             values = torch.from_numpy(ids[ids > 0])
         else:
-            numbers = numbers_of(pd.Series(entries, dtype=object), where)
-            numbers = self._scaled(field, numbers, where)
-            values = self._paired(field, torch.from_numpy(numbers.astype(np.float32)))
+            given = pd.Series(entries, dtype=object)
+            numbers = self._scaled(field, numbers_of(given, where), where)
+            if field in (self.config["discretization"] or {}):
+                values = self._cut(field, numbers, given, where)
+            else:
+                values = self._paired(field, torch.from_numpy(numbers.astype(np.float32)))
         column = Ragged.of_lengths(values, torch.from_numpy(lengths))
         limit = self.whole.field2seqlen[field]  # in training longer cells were cut, too
         end = torch.minimum(column.end, column.start + limit)
@@ -170,12 +176,42 @@ class FeatureReader:
                 f"{count} values of '{field}' are unknown to this run, the first is {first!r}. "
                 "They count as missing."
             )
+        found, self._outside = self._outside, {}
+        for field, (count, first) in list(found.items()):
+            _logger.warning(
+                f"{count} values of '{field}' are beyond the range of training, the first is "
+                f"{first!r}. They get its first or last bucket."
+            )
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:
         if is_unknown.any():
             first = str(cells.iloc[int(is_unknown.argmax())])
             entry = self._unknown.setdefault(field, [0, first])
             entry[0] += int(is_unknown.sum())
+
+    def _cut(self, field: str, numbers: np.ndarray, given: pd.Series, where: str) -> torch.Tensor:
+        """RecBole's pairs ``[R, 2]`` of 1 and bucket; a missing number has the bucket of the mean.
+
+        Args:
+            numbers: ``[R]``, brought to the scale of training.
+            given: the same as they were given.
+        """
+        buckets = (self.whole.buckets or {}).get(field)
+        if buckets is None:
+            why = "by method LD, which only numbers the values that were there"
+            if self.config["discretization"][field]["method"] == "ED":
+                why = "and this run of an earlier version does not hold its buckets"
+            raise ValueError(
+                f"{where} was discretised in training, {why}. Leave it out; it then counts as "
+                "missing."
+            )
+        outside = buckets.is_outside(numbers)
+        if outside.any():
+            entry = self._outside.setdefault(field, [0, str(given.iloc[int(outside.argmax())])])
+            entry[0] += int(outside.sum())
+        numbers = np.where(np.isnan(numbers), buckets.mean, numbers)
+        found = torch.from_numpy(buckets.numbers(numbers).astype(np.float32))
+        return torch.stack([torch.ones_like(found), found], dim=-1)
 
     def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
         """Numbers brought to 0 to 1 as those of training were."""
@@ -282,11 +318,17 @@ def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
     return numbers
 
 
-def entries_of(cells: pd.Series, separator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator."""
+def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator.
+
+    Raises:
+        ValueError: a cell is neither.
+    """
     cells = cells.astype(object).where(~is_missing(cells), "")
     if all(isinstance(cell, str) for cell in cells):
         return split_sequences(cells, separator)
+    if wrong := [cell for cell in cells if not isinstance(cell, Iterable)]:
+        raise ValueError(f"{where} is {shortened(wrong[0])}, which is neither a list nor a text.")
     rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
     rows = [[entry for entry in row if entry not in ("", None)] for row in rows]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))

@@ -225,18 +225,19 @@ class RequestReader:
             known = self.features.known_ids(field, value)[: ids.shape[1]]
             ids[0, : len(known)] = torch.from_numpy(known)
             return ids
-        if kind == FeatureType.FLOAT and field not in (self.config["discretization"] or ()):
+        if kind == FeatureType.FLOAT:
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(
                     f"context: '{field}' is {value!r}, which is no finite number. In training a "
                     "missing one was the mean of its column."
                 )
+            if field in (self.config["discretization"] or ()):
+                column = self.features.column(field, [value], "context")
+                assert isinstance(column, torch.Tensor)
+                return column
             # RecBole's pair of number and bucket; there is one bucket.
             return torch.tensor([[float(value), 1.0]])
-        raise ValueError(
-            f"context: '{field}' is a {kind.value} or discretised, and cannot be given by its "
-            "value."
-        )
+        raise ValueError(f"context: '{field}' is a {kind.value}, and cannot be given by its value.")
 
 
 def extended(

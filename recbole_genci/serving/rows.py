@@ -170,7 +170,11 @@ class RowReader:
             none = np.zeros_like(users)
             return history, none, none, none
         if self.history_field in frame:
-            entries, lengths = entries_of(frame[self.history_field], self._config["seq_separator"])
+            entries, lengths = entries_of(
+                frame[self.history_field],
+                self._config["seq_separator"],
+                f"rows: '{self.history_field}'",
+            )
             ids = self._features.ids(self._whole.iid_field, entries)
             row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
             self._unknown_clicks += int((ids < 0).sum())

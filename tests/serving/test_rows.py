@@ -108,6 +108,8 @@ def test_a_history_of_its_own_counts_instead_of_the_clicks(made, caplog):
     strange = own.assign(item_id_list=[["i77", *cell] for cell in cells])
     np.testing.assert_allclose(ranker.score_rows(strange), expected, atol=1e-6)
     assert "20 clicks of 'item_id_list' are about items that the run does not know" in caplog.text
+    with pytest.raises(ValueError, match="'item_id_list' is 7, which is neither a list nor a text"):
+        ranker.score_rows(own.assign(item_id_list=7))
 
 
 def test_rows_of_new_users_are_those_of_the_ranker(made, caplog):

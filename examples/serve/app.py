@@ -1,0 +1,211 @@
+"""Serve a finished run by HTTP: scores of items, or of rows, and recommendations, as JSON.
+
+    pip install "recbole_genci[serve]"
+    python examples/serve/app.py --run=saved/GenCI-ml-100k-<time> [--port=8000]
+
+One thread asks the model, so that requests never share its state; `--waiting` of them may stand in
+line, and the next is told to come back (503). For more throughput start more processes behind a
+proxy, which also adds what this example leaves out: TLS and who may ask.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pandas as pd
+import torch
+import uvicorn
+from bodies import (
+    MOST_BYTES,
+    MOST_PAIRS,
+    Asked,
+    Recommendations,
+    RecommendRequest,
+    Refusal,
+    RowScores,
+    RowsRequest,
+    ScoreRequest,
+    Scores,
+)
+from fastapi import FastAPI, HTTPException
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recbole_genci import Ranker
+
+
+class Worker(logging.Handler):
+    """A thread that asks the ranker for one request at a time, and hears its warnings."""
+
+    def __init__(self, threads: int, waiting: int) -> None:
+        super().__init__(logging.WARNING)
+        self._places = threading.BoundedSemaphore(waiting + 1)
+        # torch counts threads for each thread that calls it.
+        self._pool = ThreadPoolExecutor(1, "ranker", torch.set_num_threads, (threads,))
+        self._heard: list[str] = []
+        logging.getLogger("recbole_genci").addHandler(self)
+
+    def end(self) -> None:
+        """Leave what has not begun; uvicorn has waited for it."""
+        logging.getLogger("recbole_genci").removeHandler(self)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._heard.append(record.getMessage())
+
+    async def answer(self, ask: Callable[..., Any], **words: Any) -> tuple[Any, list[str]]:
+        """What `ask` returns, and the warnings beside it."""
+        if not self._places.acquire(blocking=False):
+            raise HTTPException(
+                503, "Too many requests are waiting; ask again in a second.", {"Retry-After": "1"}
+            )
+        future = self._pool.submit(self._ask, ask, words)
+        future.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(future)
+
+    def _ask(self, ask: Callable[..., Any], words: dict[str, Any]) -> tuple[Any, list[str]]:
+        self._heard = []
+        try:
+            return ask(**words), self._heard
+        except ValueError as error:  # the ranker's own sentences
+            raise HTTPException(422, str(error)) from error
+
+
+class BodyLimit:
+    """Stops reading a body that is too large, whatever its header says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MOST_BYTES:
+                words = f"The body has more than {MOST_BYTES:,} bytes; ask for less at a time."
+                raise HTTPException(413, words)
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
+    """The application that answers for a ranker."""
+    refusals = {code: {"model": Refusal} for code in (413, 422, 503)}
+    worker, run, whole = Worker(threads, waiting), ranker.run, ranker.run.parts[0]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        worker.end()
+
+    app = FastAPI(title="recbole_genci", responses=refusals, lifespan=lifespan)
+    app.add_middleware(BodyLimit)
+    user_columns = whole.user_feat.interaction if whole.user_feat is not None else ()
+    facts = {
+        "status": "ok",
+        "run": run.folder.name,
+        "model": run.config["model"],
+        "dataset": run.config["dataset"],
+        "weights_sha256": run.metrics.get("weights_sha256"),
+        "users": len(ranker.users),
+        "items": len(ranker.items),
+        "user_features": [name for name in user_columns if name != whole.uid_field],
+        "has_texts": bool(ranker.texts),
+        "unknown_users": "need an entry in histories or user_features",
+        "takes_candidates": bool(run.model.generates_items),
+    }
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return facts
+
+    @app.post("/score")
+    async def score(asked: ScoreRequest) -> Scores:
+        check_pairs(asked, len(asked.items), "items")
+        scores, said = await worker.answer(ranker.score, **asked.model_dump())
+        return Scores(scores=scores.tolist(), warnings=said)
+
+    @app.post("/score_rows")
+    async def score_rows(asked: RowsRequest) -> RowScores:
+        def ask(rows: list[dict], **words: Any) -> Any:
+            return ranker.score_rows(pd.DataFrame(rows), **words)
+
+        scores, said = await worker.answer(ask, **asked.model_dump())
+        return RowScores(scores=scores.tolist(), warnings=said)
+
+    @app.post("/recommend")
+    async def recommend(asked: RecommendRequest) -> Recommendations:
+        check_pairs(asked, asked.candidates or len(ranker.items), "candidates")
+        table, said = await worker.answer(ranker.recommend, **asked.model_dump())
+        return Recommendations(recommendations=table.to_dict("records"), warnings=said)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Any, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+        if first["type"] == "json_invalid":
+            words = f"The body is no JSON: {first['ctx']['error']} at character {where}."
+        else:
+            found = "" if first["type"] == "missing" else f"; found {first['input']!r:.100}"
+            said = first["msg"].removeprefix("Value error, ")
+            words = f"{where}: {said}{found}. /docs shows what is asked for."
+        return JSONResponse({"error": words}, 422)
+
+    @app.exception_handler(AnyHTTPException)
+    async def refused(request: Any, error: AnyHTTPException) -> JSONResponse:
+        words = {
+            400: "The body is no JSON, is nested too deep or has a number of too many digits.",
+            404: f"There is no {request.url.path}; /docs lists what there is.",
+            405: f"{request.url.path} takes no {request.method}; /docs says what it takes.",
+        }.get(error.status_code, error.detail)
+        return JSONResponse({"error": words}, error.status_code, error.headers)
+
+    return app
+
+
+def check_pairs(asked: Asked, width: int, key: str) -> None:
+    if len(asked.users) > 1 and len(asked.users) * width > MOST_PAIRS:
+        raise HTTPException(
+            422,
+            f"users: {len(asked.users)} with {width:,} items each are more than {MOST_PAIRS:,} "
+            f"pairs; ask for fewer users or {key} at a time.",
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True, help="the folder of a finished run")
+    parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads")
+    parser.add_argument("--waiting", type=int, default=32, help="requests in line at most")
+    words = parser.parse_args()
+    if words.threads < 1 or words.waiting < 0 or not 0 <= words.port < 2**16:
+        parser.error("--threads is at least 1, --waiting at least 0, --port within 0 and 65535.")
+    for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has ended
+        signal.signal(each, lambda *_: sys.exit(0))
+    logging.basicConfig(level=logging.INFO)
+    torch.set_num_threads(words.threads)
+    try:
+        ranker = Ranker(words.run)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{error}\n")
+    app = create_app(ranker, words.threads, words.waiting)
+    uvicorn.run(app, host=words.host, port=words.port, timeout_graceful_shutdown=25)
+
+
+if __name__ == "__main__":
+    main()

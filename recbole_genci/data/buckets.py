@@ -1,0 +1,39 @@
+"""Buckets of equal width, in which RecBole's ``discretization`` puts numbers (method ED)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Buckets(NamedTuple):
+    """The buckets of a column, numbered from 1.
+
+    Attributes:
+        low, high: the least value of the column, and RecBole's end of the last bucket.
+        bins: number of buckets.
+        mean: the mean of the column, which stands for a missing value.
+    """
+
+    low: float
+    high: float
+    bins: int
+    mean: float
+
+    @classmethod
+    def of_column(cls, values: np.ndarray, bins: int) -> Buckets:
+        """The buckets that RecBole makes of the values of a column."""
+        return cls(float(values.min()), float(values.max() + 1e-9), bins, float(values.mean()))
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """The bucket of each value; that of the nearest one outside the range of the column."""
+        if self.low == self.high:
+            return np.full(len(values), float(self.bins))
+        # RecBole dataset.py:765
+        found = np.floor((values - self.low) * self.bins / (self.high - self.low) + 1)
+        return np.clip(found, 1, self.bins)
+
+    def is_outside(self, values: np.ndarray) -> np.ndarray:
+        """Which values are beyond those of the column."""
+        return (values < self.low) | (values > self.high)
