@@ -125,7 +125,7 @@ class FeatureReader:
             numbers = self._scaled(field, numbers_of(cells, where), where)
             missing = torch.from_numpy(np.isnan(numbers))
             column = torch.from_numpy(numbers.astype(np.float32))
-            column = torch.where(missing, self._mean(field), column) if missing.any() else column
+            column = torch.where(missing, self.mean_of(field), column) if missing.any() else column
             return self._paired(field, column)
         return self._sequences(field, cells, where)
 
@@ -177,8 +177,13 @@ class FeatureReader:
             entry = self._unknown.setdefault(field, [0, first])
             entry[0] += int(is_unknown.sum())
 
-    def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
-        """Numbers brought to 0 to 1 as those of training were."""
+    def scale_of(self, field: str, where: str) -> tuple[float, float] | None:
+        """The least and the largest number of a field in training, which became 0 and 1; None if
+        its numbers stayed as they are.
+
+        Raises:
+            ValueError: the run is of an early version, which did not keep scales.
+        """
         if self.whole.scales is None:
             scaled = self.config["normalize_field"] or ()
             if self.config["normalize_all"] or field in scaled:
@@ -186,17 +191,22 @@ class FeatureReader:
                     f"{where} was normalised in training, and this run of an earlier version does "
                     "not hold its scale. Train it anew, or leave the feature out."
                 )
+            return None
+        return self.whole.scales.get(field)
+
+    def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
+        """Numbers brought to 0 to 1 as those of training were."""
+        scale = self.scale_of(field, where)
+        if scale is None:
             return numbers
-        if field not in self.whole.scales:
-            return numbers
-        low, high = self.whole.scales[field]
+        low, high = scale
         return (
             np.where(np.isnan(numbers), np.nan, 1.0)
             if low == high
             else (numbers - low) / (high - low)
         )
 
-    def _mean(self, field: str) -> torch.Tensor:
+    def mean_of(self, field: str) -> torch.Tensor:
         """What a missing number was in training: the mean of the column."""
         for table in (self.whole.user_feat, self.whole.item_feat):
             if table is not None and field in table.interaction:

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, tiny_rows, with_context, write_dataset
 from sklearn.metrics import roc_auc_score
 
 from recbole_genci import Ranker, load
@@ -17,28 +17,6 @@ from recbole_genci.serving.tables import read_table
 MODELS = "DeepFM,DIN,GenCI"
 SMALL = SMALL_GENCI | {"epochs": 1}
 CAUSAL = {"history_attention": "causal", "segment_clicks": 3}
-
-
-def with_context(folder, keys):
-    """Give rows features of their own; one number far from 0 to 1."""
-    file, rng = folder / "tiny/tiny.inter", np.random.default_rng(0)
-    lines = file.read_text().splitlines()
-    more = [
-        [
-            rng.choice(["phone", "tv"]),
-            " ".join(rng.choice(list("abc"), 2)),
-            f"{rng.random() * 90:.2f}",
-        ]
-        for _ in lines[1:]
-    ]
-    more[3][2] = more[7][0] = more[9][1] = ""
-    head = "device:token\ttags:token_seq\tprice:float"
-    body = ["\t".join([line, *own]) for line, own in zip(lines[1:], more)]
-    file.write_text("\n".join([f"{lines[0]}\t{head}", *body]) + "\n")
-    keys["load_col"] = keys["load_col"] | {
-        "inter": [*keys["load_col"]["inter"], "device", "tags", "price"]
-    }
-    return keys | {"numerical_features": ["price"], "normalize_field": ["price"]}
 
 
 @pytest.fixture(scope="module")
