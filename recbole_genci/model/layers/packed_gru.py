@@ -130,7 +130,7 @@ class PackedAttentionGRU(Mended, DynamicRNN):
     def padded(self, inputs: Tensor, attention: Tensor) -> Tensor:
         """States ``[B, H, E]`` after all positions of inputs ``[B, H, E]``.
 
-        ``attention`` is ``[B, H]``. What follows a sequence does not change the states before, and has states of its own.
+        ``attention`` is ``[B, H]``. What follows a sequence does not change the states before.
         """
         batch, positions, _ = inputs.shape
         flat = inputs.transpose(0, 1).flatten(0, 1)
