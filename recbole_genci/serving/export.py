@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import warnings
@@ -57,14 +56,15 @@ def check_export(file: Path) -> None:
             "which are what can be exported."
         )
     if file.suffix == ONNX:
-        for name in ("onnx", "onnxscript", "onnxruntime"):
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise ImportError(
-                    f"output: {ONNX} needs {name}, which is not installed: pip install onnx "
-                    f"onnxscript onnxruntime; {TORCH} needs nothing more."
-                ) from error
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"output: {ONNX} needs {error.name}, which is not installed: pip install onnx "
+                f"onnxscript onnxruntime; {TORCH} needs nothing more."
+            ) from error
     for each in (file, *_beside(file)):
         if each.is_dir():
             raise ValueError(f"output: '{each}' is a folder; name a file.")
@@ -183,8 +183,9 @@ def _of_torch(program: torch.export.ExportedProgram) -> Callable[[dict[str, Tens
 
 
 def _of_onnx(content: bytes, name: str) -> Callable[[dict[str, Tensor]], Tensor]:
-    runtime = importlib.import_module("onnxruntime")
-    errors = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    import onnxruntime as runtime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
     # Its errors have no class of their own in common.
     failures = (errors.Fail, errors.NotImplemented, errors.InvalidGraph, errors.InvalidArgument)
     options = runtime.SessionOptions()

@@ -130,7 +130,7 @@ class FeatureReader:
         return self._sequences(field, cells, where)
 
     def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
-        entries, lengths = entries_of(cells, self.config["seq_separator"])
+        entries, lengths = entries_of(cells, self.config["seq_separator"], where)
         if self.whole.field2type[field] == FeatureType.TOKEN_SEQ:
             ids = self.ids(field, entries)
             self._count(field, pd.Series(entries, dtype=object), ids < 0)
@@ -292,11 +292,21 @@ def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
     return numbers
 
 
-def entries_of(cells: pd.Series, separator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator."""
+def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator.
+
+    Raises:
+        ValueError: a cell is something else; a set, for example, has no order.
+    """
     cells = cells.astype(object).where(~is_missing(cells), "")
     if all(isinstance(cell, str) for cell in cells):
         return split_sequences(cells, separator)
+    for cell in cells:
+        if not isinstance(cell, (str, list, tuple)) and np.ndim(cell) != 1:
+            raise ValueError(
+                f"{where} is {shortened(cell)}, which is neither a list nor a text with "
+                f"{separator!r} between entries."
+            )
     rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
     rows = [[entry for entry in row if entry not in ("", None)] for row in rows]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
