@@ -88,6 +88,28 @@ def write_dataset(folder, rows, name="tiny", num_items=20, num_users=12):
     return TINY | {"data_path": str(folder), "semantic_id_dir": str(folder / "semantic_ids")}
 
 
+def with_context(folder, keys):
+    """Give rows features of their own; one number far from 0 to 1."""
+    file, rng = folder / "tiny/tiny.inter", np.random.default_rng(0)
+    lines = file.read_text().splitlines()
+    more = [
+        [
+            rng.choice(["phone", "tv"]),
+            " ".join(rng.choice(list("abc"), 2)),
+            f"{rng.random() * 90:.2f}",
+        ]
+        for _ in lines[1:]
+    ]
+    more[3][2] = more[7][0] = more[9][1] = ""
+    head = "device:token\ttags:token_seq\tprice:float"
+    body = ["\t".join([line, *own]) for line, own in zip(lines[1:], more)]
+    file.write_text("\n".join([f"{lines[0]}\t{head}", *body]) + "\n")
+    keys["load_col"] = keys["load_col"] | {
+        "inter": [*keys["load_col"]["inter"], "device", "tags", "price"]
+    }
+    return keys | {"numerical_features": ["price"], "normalize_field": ["price"]}
+
+
 def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
     """Unique semantic IDs ``[num_items, N]`` by item id; the last level numbers collisions, row 0
     (padding) is -1.

@@ -25,6 +25,7 @@ ROOMS = (
     "training",
     "serving",
     "predict",
+    "export",
     "report",
     "results",
     "plan",

@@ -117,6 +117,13 @@ class ModelContract:
     def freeze_teacher(self) -> None:
         """Stop training ``teacher``; called by ``train_and_evaluate`` after its pretraining."""
 
+    def precompute(self) -> None:
+        """Compute once what depends on weights alone.
+
+        Called by ``recbole_genci.serving`` on a copy of the model that is exported: it only
+        predicts, and its weights no longer change.
+        """
+
     def take_over(self, trained: Self, weights: dict[str, torch.Tensor]) -> None:
         """Complete the weights of this model, which is made for more items than ``trained`` was.
 

@@ -128,7 +128,7 @@ class FeatureReader:
                 return self._cut(field, numbers, cells, where)
             missing = torch.from_numpy(np.isnan(numbers))
             column = torch.from_numpy(numbers.astype(np.float32))
-            column = torch.where(missing, self._mean(field), column) if missing.any() else column
+            column = torch.where(missing, self.mean_of(field), column) if missing.any() else column
             return self._paired(field, column)
         return self._sequences(field, cells, where)
 
@@ -213,8 +213,13 @@ class FeatureReader:
         found = torch.from_numpy(buckets.numbers(numbers).astype(np.float32))
         return torch.stack([torch.ones_like(found), found], dim=-1)
 
-    def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
-        """Numbers brought to 0 to 1 as those of training were."""
+    def scale_of(self, field: str, where: str) -> tuple[float, float] | None:
+        """The least and the largest number of a field in training, which became 0 and 1; None if
+        its numbers stayed as they are.
+
+        Raises:
+            ValueError: the run is of an early version, which did not keep scales.
+        """
         if self.whole.scales is None:
             scaled = self.config["normalize_field"] or ()
             if self.config["normalize_all"] or field in scaled:
@@ -222,17 +227,22 @@ class FeatureReader:
                     f"{where} was normalised in training, and this run of an earlier version does "
                     "not hold its scale. Train it anew, or leave the feature out."
                 )
+            return None
+        return self.whole.scales.get(field)
+
+    def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
+        """Numbers brought to 0 to 1 as those of training were."""
+        scale = self.scale_of(field, where)
+        if scale is None:
             return numbers
-        if field not in self.whole.scales:
-            return numbers
-        low, high = self.whole.scales[field]
+        low, high = scale
         return (
             np.where(np.isnan(numbers), np.nan, 1.0)
             if low == high
             else (numbers - low) / (high - low)
         )
 
-    def _mean(self, field: str) -> torch.Tensor:
+    def mean_of(self, field: str) -> torch.Tensor:
         """What a missing number was in training: the mean of the column."""
         for table in (self.whole.user_feat, self.whole.item_feat):
             if table is not None and field in table.interaction:
@@ -322,13 +332,17 @@ def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray
     """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator.
 
     Raises:
-        ValueError: a cell is neither.
+        ValueError: a cell is something else; a set, for example, has no order.
     """
     cells = cells.astype(object).where(~is_missing(cells), "")
     if all(isinstance(cell, str) for cell in cells):
         return split_sequences(cells, separator)
-    if wrong := [cell for cell in cells if not isinstance(cell, Iterable)]:
-        raise ValueError(f"{where} is {shortened(wrong[0])}, which is neither a list nor a text.")
+    for cell in cells:
+        if not isinstance(cell, (str, list, tuple)) and np.ndim(cell) != 1:
+            raise ValueError(
+                f"{where} is {shortened(cell)}, which is neither a list nor a text with "
+                f"{separator!r} between entries."
+            )
     rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
     rows = [[entry for entry in row if entry not in ("", None)] for row in rows]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))

@@ -15,7 +15,7 @@ from recbole.utils import FeatureType
 
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Table, rows_of
-from recbole_genci.serving.features import FeatureReader, as_names, listed
+from recbole_genci.serving.features import FeatureReader, as_names, check_distinct, listed
 
 Histories: TypeAlias = Mapping[str, Sequence[str]]
 UserFeatures: TypeAlias = Mapping[str, Mapping[str, object]] | pd.DataFrame
@@ -133,6 +133,7 @@ class RequestReader:
                 )
             columns = {f: pd.Series([r.get(f) for r in rows], dtype=object) for f in fields}
             return pd.DataFrame(columns, index=pd.RangeIndex(len(rows))).set_axis(list(given))
+        check_distinct(list(given), "user_features")
         if uid not in given:
             raise ValueError(f"user_features: the frame has no column '{uid}'.")
         frame = given[[field for field in given if field in known]]

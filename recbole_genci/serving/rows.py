@@ -12,6 +12,7 @@ from recbole_genci.data.history import History
 from recbole_genci.serving.features import as_names, check_distinct, entries_of, numbers_of
 from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
 from recbole_genci.serving.scorer import Rows, Scorer
+from recbole_genci.utils.validation import shortened
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class RowReader:
 
     def read(self, frame: pd.DataFrame) -> Rows:
         """The rows of a table, as ``Ranker.score_rows`` describes them."""
+        if not isinstance(frame, pd.DataFrame):
+            raise ValueError(f"rows: {shortened(frame)} is no DataFrame.")
         self.check_columns(frame)
         frame = frame.reset_index(drop=True)
         users = self._users(frame)
@@ -80,20 +83,22 @@ class RowReader:
 
         They stand in the label column, or follow from the column of the run's ``threshold``.
         """
-        field, where = self._whole.label_field, "rows: the label"
-        if field in frame:
-            labels = numbers_of(frame[field], where)
+        name = self._whole.label_field
+        if name in frame:
+            labels = numbers_of(frame[name], f"rows: the label in column '{name}'")
         else:
             name, least = next(iter((self._config["threshold"] or {}).items()), (None, None))
             if name not in frame:
                 return None
-            labels = numbers_of(frame[name], where)
+            labels = numbers_of(frame[name], f"rows: '{name}', which makes the label,")
             labels = np.where(np.isnan(labels), np.nan, labels >= least)
         bad = ~np.isin(labels, (0, 1))
         if bad.any():
+            row, value = int(bad.argmax()) + 1, labels[bad][0]
+            said = "missing" if np.isnan(value) else f"{value:g}"
             raise ValueError(
-                f"rows: the label of row {int(bad.argmax()) + 1} is {labels[bad][0]:g}; labels are "
-                "0 or 1. Leave the column out, and only scores are written."
+                f"rows: the label of row {row}, by column '{name}', is {said}; labels are 0 or 1. "
+                "Leave the column out, and only scores are written."
             )
         return labels.astype(np.float32)
 
@@ -170,11 +175,9 @@ class RowReader:
             none = np.zeros_like(users)
             return history, none, none, none
         if self.history_field in frame:
-            entries, lengths = entries_of(
-                frame[self.history_field],
-                self._config["seq_separator"],
-                f"rows: '{self.history_field}'",
-            )
+            where = f"rows: '{self.history_field}'"
+            separator = self._config["seq_separator"]
+            entries, lengths = entries_of(frame[self.history_field], separator, where)
             ids = self._features.ids(self._whole.iid_field, entries)
             row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
             self._unknown_clicks += int((ids < 0).sum())

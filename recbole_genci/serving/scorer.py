@@ -76,10 +76,10 @@ class Scorer:
     @cached_property
     def reads_history(self) -> bool:
         """Whether the model reads histories."""
-        return bool(self._view.attached)
+        return bool(self.view.attached)
 
     @cached_property
-    def _view(self) -> CTRDataset:
+    def view(self) -> CTRDataset:
         """The training rows as the model reads them."""
         return create_loader(self.run.config, self.whole, self.run.semantic_ids, "test").dataset
 
@@ -88,7 +88,7 @@ class Scorer:
         if not len(rows.items):
             return np.zeros(0, dtype=np.float32)
         model = self._model(rows)
-        return score_rows(model, self._loader(rows), self.run.config["device"])[0].numpy()
+        return score_rows(model, self.loader(rows), self.run.config["device"])[0].numpy()
 
     @torch.no_grad()
     def generate(self, rows: Rows, width: int) -> np.ndarray:
@@ -96,20 +96,21 @@ class Scorer:
         model, device = self._model(rows), self.run.config["device"]
         found = [
             model.generate_items(batch.to(device), width)[0].cpu()
-            for batch, *_ in self._loader(rows)
+            for batch, *_ in self.loader(rows)
         ]
         return torch.cat(found).numpy()
 
     def _model(self, rows: Rows) -> AbstractRecommender:
         mean = self.unseen == MEAN and rows.has_new_users
-        model = self._model_with_mean if mean else self.run.model
+        model = self.model_with_mean if mean else self.run.model
         return model if rows.user_feat is None else self._with_features(model, rows.user_feat)
 
     @cached_property
-    def _model_with_mean(self) -> AbstractRecommender:
-        field = self._view.uid_field
-        trained = trained_ids(self._view, field)
-        tables = embedding_segments(self.run.model, field_sizes(self._view))
+    def model_with_mean(self) -> AbstractRecommender:
+        """The run's model, whose user 0 has the mean embedding of users in training."""
+        field = self.view.uid_field
+        trained = trained_ids(self.view, field)
+        tables = embedding_segments(self.run.model, field_sizes(self.view))
         return with_mean_of(self.run.model, tables, field, trained)
 
     def _with_features(self, model: AbstractRecommender, table: Table) -> AbstractRecommender:
@@ -126,7 +127,8 @@ class Scorer:
     def _looks_up_users(self) -> bool:
         return bool(layers_with_user_features(self.run.model))
 
-    def _loader(self, rows: Rows) -> AbstractDataLoader:
+    def loader(self, rows: Rows) -> AbstractDataLoader:
+        """RecBole's loader over rows, which gives what the model reads."""
         whole = self.whole
         numbers = {
             whole.uid_field: rows.users,

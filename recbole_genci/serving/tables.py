@@ -43,6 +43,8 @@ def chunks_of(
         ValueError: the file is malformed or has no rows; names it.
         ImportError: pyarrow, which reads Parquet, is not installed.
     """
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; name a file.")
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist.")
     reads = (

@@ -2,12 +2,14 @@
 
     python -m recbole_genci.tokenizer --dataset=ml-100k [--key=value ...]
     python -m recbole_genci.tokenizer --dataset=ml-100k --append_to=<artifact> --output=<new folder>
+    python -m recbole_genci.tokenizer --semantic_id_path=<artifact> --export=<file>
     python -m recbole_genci.tokenizer --help [--dataset=ml-100k]
 
 The first line builds IDs by the tokenizer's keys. A run with the same keys trains with the same
 IDs, if at least one of these keys is given; without any, a run takes published IDs if there are
 some for its items. The second line adds the dataset's items that an artifact lacks. A run uses the
-new artifact with `semantic_id_path`.
+new artifact with `semantic_id_path`. The third line writes IDs into one file for other code; the
+others do so too, with `--export`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from recbole_genci.config.keys import key_table
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.tokenizer.artifact.append import append_items
+from recbole_genci.tokenizer.artifact.exchange import check_ids_file, write_ids
 from recbole_genci.tokenizer.artifact.files import read_texts
 from recbole_genci.tokenizer.artifact.frozen import read_frozen
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
@@ -40,7 +43,7 @@ from recbole_genci.tokenizer.encoding.encoders import check_encoder
 from recbole_genci.tokenizer.report.plots import write_plots
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
-from recbole_genci.tokenizer.source import check_source, find_semantic_ids
+from recbole_genci.tokenizer.source import check_source, find_semantic_ids, given_ids
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.logs import start_console
@@ -52,6 +55,7 @@ _USAGE = f"""\
 usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
        python -m recbole_genci.tokenizer --dataset=NAME --append_to=FOLDER --output=FOLDER
                                          [--key=value ...]
+       python -m recbole_genci.tokenizer --semantic_id_path=FOLDER --export=FILE
        python -m recbole_genci.tokenizer --help [--dataset=NAME]
 
 Builds the semantic IDs of a dataset's items by the keys below, and prints a report. A run with at
@@ -62,6 +66,11 @@ there are some for its items (ml-100k, ml-1m).
   --append_to     an existing artifact; items of the dataset that it lacks are added, and the IDs
                   of its own items never change
   --output        folder for the artifact with the added items; use it with --semantic_id_path
+  --export        also write the IDs into one file for other code: .json, the index of LC-Rec and
+                  MiniOneRec; .safetensors, 'semantic_ids' [items, levels] with the items in the
+                  metadata, for TIGER code and, transposed, GRID; or .parquet, item, code_0, ...
+                  The last level is the collision digit. --semantic_id_path reads these files, too;
+                  with it instead of --dataset, only that folder's or file's IDs are written
 
 Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py; see its --help.
 """
@@ -206,13 +215,19 @@ def main(argv: Sequence[str]) -> Work:
         print(usage(words.get("dataset")))
         return lambda: 0
     words = parse_argv(argv)
+    # The path stays as it is written.
+    export = next((word[9:] for word in argv if word.startswith("--export=")), None)
+    if export is not None:
+        check_ids_file(Path(export), "export")
+    if export is not None and words.get("semantic_id_path") and not words.get("dataset"):
+        return _convert(argv, Path(export))
     if not words.get("dataset"):
         raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
     if bool(words.get("append_to")) != bool(words.get("output")):
         raise ValueError(
             "command line: --append_to=<artifact folder> and --output=<new folder> go together."
         )
-    arguments = ("--dataset", "--config_files", "--append_to", "--output")
+    arguments = ("--dataset", "--config_files", "--append_to", "--output", "--export")
     keys = [word for word in argv if word.partition("=")[0] not in arguments]
     files = str(words["config_files"]).split() if words.get("config_files") else None
     if words.get("append_to"):
@@ -222,7 +237,33 @@ def main(argv: Sequence[str]) -> Work:
         check_writable(output.parent, "output")
         catalogue = read_catalogue(str(words["dataset"]), files, argv=keys, builds=False)
         report = append_and_report(catalogue, published, output)
+        ids = SemanticIDs.load(output) if export else None
     else:
-        report = tokenize_and_report(read_catalogue(str(words["dataset"]), files, argv=keys))
+        catalogue = read_catalogue(str(words["dataset"]), files, argv=keys)
+        report = tokenize_and_report(catalogue)
+        ids = _build(catalogue) if export else None
     print(report)
+    if export and ids is not None:
+        _export(ids, Path(export))
     return lambda: 0
+
+
+def _convert(argv: Sequence[str], file: Path) -> Work:
+    """The work of writing the IDs of ``semantic_id_path`` into a file."""
+    texts = dict(word[2:].split("=", 1) for word in argv)
+    if others := sorted(texts.keys() - {"semantic_id_path", "export"}):
+        raise ValueError(
+            f"command line: --{others[0]} has no meaning with --semantic_id_path and --export, "
+            "which only write IDs into a file."
+        )
+    start_console(None)
+    ids = given_ids(Path(texts["semantic_id_path"]))
+    _export(ids, file)
+    return lambda: 0
+
+
+def _export(ids: SemanticIDs, file: Path) -> None:
+    write_ids(ids, file)
+    _logger.info(
+        f"{file} holds the semantic IDs of {len(ids)} items: use it with --semantic_id_path={file}."
+    )

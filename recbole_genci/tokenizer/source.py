@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from recbole_genci.config import Config
+from recbole_genci.tokenizer.artifact.exchange import is_ids_file, read_ids
 from recbole_genci.tokenizer.artifact.files import (
     MANIFEST,
     TEXT_DIGESTS,
@@ -78,17 +79,21 @@ def check_source(config: Config, published: bool = True) -> None:
         published: as for `find_semantic_ids`.
 
     Raises:
-        FileNotFoundError: the folder ``semantic_id_path`` does not exist.
+        FileNotFoundError: the folder or file ``semantic_id_path`` does not exist.
+        ValueError: the file ``semantic_id_path`` does not hold valid semantic IDs.
         ValueError: nothing can be written into ``semantic_id_dir``.
         ValueError, FileNotFoundError, ImportError, RuntimeError: see `tokenizer_settings` and
             `check_encoder`.
     """
     path = config["semantic_id_path"]
     if path is not None:
-        if not Path(path).is_dir():
+        if is_ids_file(Path(path)):
+            read_ids(Path(path))
+        elif not Path(path).is_dir():
             raise FileNotFoundError(
-                f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, or "
-                "leave the key out to have semantic IDs made."
+                f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, a "
+                ".json, .safetensors or .parquet file of IDs, or leave the key out to have "
+                "semantic IDs made."
             )
         return
     if needs_no_settings(config, published):
@@ -154,7 +159,7 @@ def find_semantic_ids(
 ) -> SemanticIDs:
     """The semantic IDs of a catalogue, for runs, experiments, searches and the tokenizer's command.
 
-    The first of these is used: the folder ``semantic_id_path``; IDs that are already in a
+    The first of these is used: the folder or file ``semantic_id_path``; IDs that are already in a
     ``semantic_id_dir`` that a person has set; IDs that come with the package, if no key of the
     tokenizer is set and they have every item with the same text; the cache in ``semantic_id_dir``;
     IDs built by the tokenizer's keys.
@@ -194,8 +199,13 @@ def find_semantic_ids(
     )
 
 
+def given_ids(path: Path) -> SemanticIDs:
+    """Semantic IDs of an artifact's folder, or of a file (`artifact.exchange`)."""
+    return read_ids(path) if is_ids_file(path) else SemanticIDs.load(path)
+
+
 def _given(folder: str) -> SemanticIDs:
-    ids = SemanticIDs.load(Path(folder))
+    ids = given_ids(Path(folder))
     _logger.info(
         f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the "
         "tokenizer's keys have no effect."
@@ -212,7 +222,7 @@ def _check_catalogue(
         ValueError: most items have other texts: the same ids seem to mean other items.
     """
     folder = Path(config["semantic_id_path"])
-    known = _text_digests(folder, ids)
+    known = None if ids.folder is None else _text_digests(folder, ids)
     if known is None or not item_file.is_file():
         return
     header = read_header(item_file, config["field_separator"], _encoding(config))

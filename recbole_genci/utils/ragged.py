@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_genci.utils.static import is_static
+
 #: Columns without a longer sequence are padded alike in every batch. That costs little, and a GPU
 #: need not be waited for to learn the width.
 NARROW = 16
@@ -105,9 +107,9 @@ class Ragged:
         return self.rows(index)
 
     def padded(self) -> Tensor:
-        """All rows, padded as the class says."""
+        """All rows, padded as the class says; to the column's longest if shapes must be static."""
         width = self.longest
-        if width > NARROW and self.start.numel():
+        if width > NARROW and self.start.numel() and not is_static():
             width = int((self.end - self.start).max())
         place = self.start.unsqueeze(-1) + torch.arange(max(1, width), device=self.device)
         inside = place < self.end.unsqueeze(-1)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, tiny_rows, with_context, write_dataset
 from sklearn.metrics import roc_auc_score
 
 from recbole_genci import Ranker, load
@@ -17,28 +17,6 @@ from recbole_genci.serving.tables import read_table
 MODELS = "DeepFM,DIN,GenCI"
 SMALL = SMALL_GENCI | {"epochs": 1}
 CAUSAL = {"history_attention": "causal", "segment_clicks": 3}
-
-
-def with_context(folder, keys):
-    """Give rows features of their own; one number far from 0 to 1."""
-    file, rng = folder / "tiny/tiny.inter", np.random.default_rng(0)
-    lines = file.read_text().splitlines()
-    more = [
-        [
-            rng.choice(["phone", "tv"]),
-            " ".join(rng.choice(list("abc"), 2)),
-            f"{rng.random() * 90:.2f}",
-        ]
-        for _ in lines[1:]
-    ]
-    more[3][2] = more[7][0] = more[9][1] = ""
-    head = "device:token\ttags:token_seq\tprice:float"
-    body = ["\t".join([line, *own]) for line, own in zip(lines[1:], more)]
-    file.write_text("\n".join([f"{lines[0]}\t{head}", *body]) + "\n")
-    keys["load_col"] = keys["load_col"] | {
-        "inter": [*keys["load_col"]["inter"], "device", "tags", "price"]
-    }
-    return keys | {"numerical_features": ["price"], "normalize_field": ["price"]}
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +329,7 @@ def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
             "'i99'. Did you mean 'i9'? Names are strings, as in the atomic files. Add new items",
         ),
         (numbers, "rows: 'price' is 'much', which is no finite number"),
-        (labels, "the label of row 1 is 2; labels are 0 or 1"),
+        (labels, "the label of row 1, by column 'label', is 2; labels are 0 or 1"),
         (nobody, "rows: row 1 has no 'user_id'"),
         (own[:0], "has a header but no rows"),
     ]
@@ -462,3 +440,64 @@ def test_separators_of_several_letters_are_those_of_the_run(made, tmp_path):
     table = read_table(tmp_path / "a.inter", config)
     assert table["user_id"].tolist() == ["u1", "u2"] and table["note"][0] == 'a "b'
     assert table["note"].isna().tolist() == [False, True]
+
+
+ONE = {"user_id": ["u1"], "item_id": ["i1"], "device": ["tv"], "tags": [["a"]], "price": [1.0]}
+TWICE = pd.DataFrame([["u1", "20", "21"]], columns=["user_id", "age", "age"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "user_features", "message"),
+    [
+        ([1], None, "rows: [1] is no DataFrame."),
+        (ONE, None, "is no DataFrame."),
+        (None, None, "rows: None is no DataFrame."),
+        (
+            pd.DataFrame(ONE | {"item_id_list": [5]}),
+            None,
+            "rows: 'item_id_list' is 5, which is neither a list nor a text with ' ' between",
+        ),
+        (pd.DataFrame(ONE | {"item_id_list": [{"i1"}]}), None, "is {'i1'}, which is neither"),
+        (pd.DataFrame(ONE | {"tags": [5]}), None, "rows: 'tags' is 5, which is neither"),
+        (pd.DataFrame(ONE), TWICE, "user_features: two columns are called 'age'"),
+        (
+            pd.DataFrame(ONE),
+            TWICE.set_axis(["user_id", "user_id", "age"], axis=1),
+            "user_features: two columns are called 'user_id'",
+        ),
+    ],
+)
+def test_odd_tables_are_one_sentence(made, rows, user_features, message):
+    with pytest.raises(ValueError) as error:
+        Ranker(made[0]["DIN"]).score_rows(rows, user_features)
+    assert message in str(error.value)
+
+
+def test_an_array_is_a_history_too(made):
+    ranker = Ranker(made[0]["DIN"])
+    as_list, as_array = (
+        ranker.score_rows(pd.DataFrame(ONE | {"item_id_list": [kind(["i1", "i2"])]}))
+        for kind in (list, np.array)
+    )
+    np.testing.assert_array_equal(as_array, as_list)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("yes", "rows: the label in column 'label' is 'yes', which is no finite number"),
+        (None, "the label of row 1, by column 'label', is missing; labels are 0 or 1"),
+    ],
+)
+def test_a_wrong_label_names_its_column(made, value, message):
+    with pytest.raises(ValueError) as error:
+        Ranker(made[0]["DIN"]).row_reader().labels(pd.DataFrame(ONE | {"label": [value]}))
+    assert message in str(error.value)
+
+
+def test_a_folder_as_input_is_said_to_be_one(made, tmp_path, capsys):
+    folder = tmp_path / "rows.csv"
+    folder.mkdir()
+    words = [f"--run={made[0]['DIN']}", f"--input={folder}", "--output=scores.csv"]
+    assert main(words) == 2
+    assert f"{folder} is a folder; name a file." in capsys.readouterr().err

@@ -6,7 +6,11 @@ import torch
 from recbole.data.dataset import Dataset
 from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
-from recbole.model.sequential_recommender.dien import DynamicRNN, InterestExtractorNetwork
+from recbole.model.sequential_recommender.dien import (
+    DynamicRNN,
+    InterestEvolvingLayer,
+    InterestExtractorNetwork,
+)
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -14,8 +18,14 @@ from recbole_genci.model.base import ModelContract
 from recbole_genci.model.layers.click_attention import ClickAttention
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
 from recbole_genci.model.layers.mended import Mended
-from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU
+from recbole_genci.model.layers.packed_gru import (
+    PackedAttentionGRU,
+    PackedGRU,
+    last_state,
+    padded_states,
+)
 from recbole_genci.utils.config_like import ConfigLike
+from recbole_genci.utils.static import is_static
 
 
 class DIEN(ModelContract, RecBoleDIEN):
@@ -30,6 +40,7 @@ class DIEN(ModelContract, RecBoleDIEN):
     reads_negatives = True
     embedding_layer: HistoryFeatureEmbedding
     interset_extractor: InterestExtractor
+    interest_evolution: InterestEvolution
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -37,7 +48,8 @@ class DIEN(ModelContract, RecBoleDIEN):
         extractor = InterestExtractor.from_layer(self.interset_extractor)
         extractor.gru = PackedGRU.from_layer(extractor.gru)
         self.interset_extractor = extractor
-        evolution = self.interest_evolution
+        evolution = InterestEvolution.from_layer(self.interest_evolution)
+        self.interest_evolution = evolution
         evolution.attention_layer = ClickAttention.instead_of(
             evolution.attention_layer,
             config["attention_mlp_hidden_size"],
@@ -59,8 +71,19 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
     into one first. In evaluation mode, in which nobody reads the loss, it is 0.
     """
 
-    gru: nn.Module
+    gru: nn.GRU
     auxiliary_net: MLPLayers
+
+    def forward(
+        self,
+        keys: torch.Tensor,
+        keys_length: torch.Tensor,
+        neg_keys: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """States ``[B, H, E]`` after the clicks ``[B, H, E]``, and the auxiliary loss."""
+        if is_static():  # RecBole packs the sequences
+            return padded_states(self.gru, keys, keys_length), keys.new_zeros(())
+        return super().forward(keys, keys_length, neg_keys)
 
     def auxiliary_loss(
         self,
@@ -108,3 +131,32 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
         for layer in reversed(lower):
             weight, bias = weight @ layer.weight, bias + weight @ layer.bias
         return weight, bias
+
+
+class InterestEvolution(Mended, InterestEvolvingLayer):
+    """The GRU over the states, which the target's attention steers."""
+
+    gru: str
+    attention_layer: ClickAttention
+    dynamic_rnn: PackedGRU | PackedAttentionGRU
+
+    def forward(
+        self, queries: torch.Tensor, keys: torch.Tensor, keys_length: torch.Tensor
+    ) -> torch.Tensor:
+        """Interests ``[B, E]`` of targets ``[B, E]`` and states ``[B, H, E]``.
+
+        RecBole packs the sequences, which an exported program cannot.
+        """
+        if not is_static():
+            return super().forward(queries, keys, keys_length)
+        if self.gru == "GRU":
+            states = padded_states(self.dynamic_rnn, keys, keys_length)
+            return self.attention_layer(queries, states, keys_length).squeeze(1)
+        attention = self.attention_layer(queries, keys, keys_length)  # [B, 1, H]
+        if self.gru == "AIGRU":
+            interest = keys * attention.transpose(1, 2)
+            states = padded_states(self.dynamic_rnn, interest, keys_length)
+        else:
+            assert isinstance(self.dynamic_rnn, PackedAttentionGRU)
+            states = self.dynamic_rnn.padded(keys, attention.squeeze(1))
+        return last_state(states, keys_length)

@@ -38,6 +38,7 @@ from recbole_genci.model.baselines.mirrn_layers import (
 )
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.ragged import Ragged, RaggedBuffer
+from recbole_genci.utils.static import is_static
 from recbole_genci.utils.validation import (
     check_divides,
 )
@@ -146,12 +147,16 @@ class MIRRN(ClickModel):
             (0, max(0, self.k - interaction[self.history_field].shape[1])),
         )
         mask = torch.arange(history.shape[1], device=history.device) < length.unsqueeze(1)  # [B, L]
-        items, index = torch.unique(history * mask, return_inverse=True)
-        table = self.embed_items(items)  # each item of the batch once
-        sequence = table[index]  # [B, L, D]
-        interests = self.interests(
-            target, sequence, sim_hash(table.detach(), self.hyperplanes)[index], mask, length
-        )
+        items = history * mask
+        if is_static():  # the number of different items would decide about shapes
+            sequence = self.embed_items(items.flatten()).unflatten(0, items.shape)
+            codes = sim_hash(sequence.detach(), self.hyperplanes)
+        else:
+            items, index = torch.unique(items, return_inverse=True)
+            table = self.embed_items(items)  # each item of the batch once
+            sequence = table[index]  # [B, L, D]
+            codes = sim_hash(table.detach(), self.hyperplanes)[index]
+        interests = self.interests(target, sequence, codes, mask, length)
         parts = [fields.flatten(1), self.long_attention(target, interests)]
         if self.short_attention is not None:
             parts.append(self.short_attention(target, sequence, mask))

@@ -117,7 +117,7 @@ class TargetAttention(nn.Module):
             filled = mask.any(dim=1)
             value = value * filled.view(-1, 1, 1, 1)
             mask = (mask | ~filled.unsqueeze(1)).view(
-                len(mask), 1, 1, -1
+                mask.shape[0], 1, 1, -1
             )  # a softmax over nothing is NaN
         dropout = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(query, key, value, mask, dropout_p=dropout)

@@ -66,6 +66,7 @@ class CohortTable(nn.Module):
 
     offsets: Tensor
     counts: Tensor
+    means: Tensor | None
     _cohorts: Tensor
     _members: Tensor
     _starts: Tensor
@@ -107,6 +108,12 @@ class CohortTable(nn.Module):
         self.register_buffer("_cohorts", cohorts, persistent=False)
         self.register_buffer("_members", rows[torch.argsort(flat, stable=True)], persistent=False)
         self.register_buffer("_starts", counts.cumsum(0) - counts, persistent=False)
+        self.register_buffer("means", None, persistent=False)
+
+    @torch.no_grad()
+    def precompute(self, item_embeddings: Tensor) -> None:
+        """Keep the means of item embeddings ``[V, d]`` that no longer change."""
+        self.means = self(item_embeddings)
 
     def forward(self, item_embeddings: Tensor) -> Tensor:
         """Eq. 7 for every code: ``[V, d] -> [K_1 + ... + K_{N-1}, d]``; a code without items gives
@@ -135,6 +142,8 @@ class CohortTable(nn.Module):
         As `forward` and `gather` together, bit for bit. With many items only the cohorts that the
         codes name are computed: the few of one user's request, or a batch's.
         """
+        if self.means is not None:
+            return self.gather(self.means, codes)
         if self.num_items > _FEW_ITEMS:
             index = codes[..., :-1] + self.offsets
             chosen = index[codes[..., :-1] >= 0].unique()
@@ -319,7 +328,7 @@ class CohortAttention(nn.Module):
         """H_STI (Eq. 9): ``target [B, d]`` attends to its history's ``refined [U, C, d]``,
         log-weighted ``[U, C]``; or by itself to every ``groups``-th of them, ``[B, groups * d]``.
         """
-        rows, count, h = len(target), refined.shape[1], self.num_heads
+        rows, count, h = target.shape[0], refined.shape[1], self.num_heads
         projections = torch.cat([self.target_key.weight, self.target_value.weight])
         both = F.linear(refined, projections).index_select(0, index)  # [B, C, 2d]
         key, value = both.view(rows, count, 2, h, -1).unbind(2)  # [B, C, h, d/h]

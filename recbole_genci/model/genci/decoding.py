@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_genci.utils.static import is_static
+
 
 class Beams(NamedTuple):
     """Result of :func:`beam_search`, best beam first."""
@@ -157,14 +159,18 @@ def constrained_log_probs(logits: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _ranking_key(log_probs: Tensor, states: Tensor) -> Tensor:
-    """int64 keys that order by log-probability, then by *smaller* state, so that no two different
-    states compare equal.
+    """Keys that order by log-probability, then by *smaller* state, so that no two different states
+    compare equal: int64, or float64 in a program that is exported.
 
     The bits of a float, its sign apart, order like integers, and no log-probability is above 0.
     NaN, whose bits are above those of infinity, are moved to the front, and state -1, a code that
     is not allowed, behind all others: a NaN makes NaN beams, which somebody will see, rather than
     none.
     """
+    if is_static():
+        # ONNX cannot read a float's bits. Two float32 differ by more than 2 ** -24 of their size,
+        # and 2 ** -52 of it still shows in float64: there is room for 2 ** 28 states.
+        return log_probs.double() * (1 + states.double() * 2**-52)
     magnitude = (log_probs.view(torch.int32) & 0x7FFFFFFF).long()
     place = (
         magnitude + 0x7FFFFF

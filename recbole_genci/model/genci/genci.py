@@ -32,6 +32,7 @@ from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
 from recbole_genci.model.genci.prefixes import prefix_codes
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.utils.config_like import ConfigLike, Overridden
+from recbole_genci.utils.static import is_static
 from recbole_genci.utils.validation import (
     check_divides,
 )
@@ -268,6 +269,9 @@ class GenCI(ClickModel):
     def _search(self, encoded: EncodedHistory, num_beams: int) -> Iterator[Beams]:
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
         assert self.intent is not None and self.trie is not None
+        if is_static():  # the number of histories would decide about the number of parts
+            yield self.intent.generate(encoded, self.trie, num_beams)
+            return
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
         histories = torch.arange(len(encoded.mask), device=encoded.mask.device)
         for part in histories.split(chunk):
@@ -381,6 +385,11 @@ class GenCI(ClickModel):
         if self.intent is not None and name not in weights:
             assert trained.intent is not None
             weights[name] = trained.intent.embeddings_for(self.intent.level_sizes)
+
+    def precompute(self) -> None:
+        """The means of all cohorts (Eq. 7)."""
+        if self.cohort_table is not None:
+            self.cohort_table.precompute(self.item_embeddings())
 
     def freeze_teacher(self) -> None:
         """Stop training the base model of Eq. 11, once it has been pretrained."""

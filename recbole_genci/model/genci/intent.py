@@ -25,6 +25,7 @@ from recbole_genci.model.genci.decoding import (
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.utils.static import is_static
 
 # Each undecided beam reads a copy of its history's states, which pays below this share of them.
 MOST_UNDECIDED = 0.75
@@ -185,7 +186,7 @@ class IntentGenerator(nn.Module):
         items = self._longest(history_codes, length) if checked else history_codes.shape[1]
         tokens, positions, longest = self._tokens(history_codes, length, items)
         vectors = self._vectors(item_vectors, length, longest)
-        rows = len(tokens)
+        rows = tokens.shape[0]
         chunk = max(self.chunk_positions // longest, 1) if self.chunk_positions else rows
         mask = torch.arange(longest, device=tokens.device) < positions.unsqueeze(1)
         if not on_cpu(tokens) or rows <= chunk:
@@ -300,7 +301,7 @@ class IntentGenerator(nn.Module):
         else:
             mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
             states = self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
-        return states, states[torch.arange(len(states), device=states.device), positions - 1]
+        return states, states[torch.arange(states.shape[0], device=states.device), positions - 1]
 
     def ntp_loss(
         self,
@@ -325,12 +326,12 @@ class IntentGenerator(nn.Module):
         """
         self._check_targets(history_index, target_codes)
         levels = range(len(self.level_sizes))
-        if len(target_codes) == 0:
+        if not is_static() and len(target_codes) == 0:
             zero = self.token_embedding.weight[0].sum().mul(0)
             return zero.expand(len(levels)) if reduction == "mean" else zero.expand(0, len(levels))
         hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
         # A level that is not decoded has one code, so that its score does not matter.
-        certain = hidden.new_zeros(len(codes), 1)
+        certain = hidden.new_zeros(codes.shape[0], 1)
         scores = [self._logits(each, n) for n, each in enumerate(hidden.unbind(1))]
         scores += [certain] * (len(levels) - len(scores))
         by_level = [F.cross_entropy(scores[n], codes[:, n], reduction=reduction) for n in levels]
@@ -359,15 +360,15 @@ class IntentGenerator(nn.Module):
         targets; otherwise each row's states are gathered once for the whole stack.
         """
         order = None
-        histories = len(encoded.mask)
-        if encoded.sequence is None and len(codes) % histories == 0 and on_cpu(codes):
+        histories = encoded.mask.shape[0]
+        if on_cpu(codes) and encoded.sequence is None and len(codes) % histories == 0:
             counts = torch.bincount(history_index, minlength=histories)
             if bool((counts == len(codes) // histories).all()):
                 order = torch.argsort(history_index, stable=True)
                 codes = codes[order]
         memory = (encoded.rows(history_index) if order is None else encoded).memory()
         read = decoded_levels(self.level_sizes) - 1
-        start = codes.new_full((len(codes), 1), self.start_token)
+        start = codes.new_full((codes.shape[0], 1), self.start_token)
         tokens = torch.cat([start, codes[:, :read] + self.offsets[:read]], 1)
         hidden, _ = self.decoder(self._embed(tokens), memory)
         return hidden, codes, order
@@ -402,7 +403,7 @@ class IntentGenerator(nn.Module):
         steps = _Steps(self, encoded)
         with evaluation_mode(self.decoder):
             return beam_search(
-                steps.logits, trie, len(encoded.mask), num_beams, encoded.states.device
+                steps.logits, trie, encoded.mask.shape[0], num_beams, encoded.states.device
             )
 
 

@@ -30,7 +30,7 @@ class Memory(NamedTuple):
     @property
     def readers(self) -> int:
         """U."""
-        return len(self.states) if self.place is None else len(self.place)
+        return (self.states if self.place is None else self.place).shape[0]
 
     @classmethod
     def of(cls, states: Tensor, mask: Tensor, sequence: Tensor | None = None) -> Memory:

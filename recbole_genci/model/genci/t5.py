@@ -141,7 +141,7 @@ class SelfAttention(_Projections):
         )
         if not self.training and x.shape[1] >= LONG:
             context = F.scaled_dot_product_attention(
-                query, key, value, bias.expand(len(x), -1, -1, -1), scale=1.0
+                query, key, value, bias.expand(x.shape[0], -1, -1, -1), scale=1.0
             )
         else:
             weights = torch.matmul(query, key.transpose(2, 3)).add_(bias).softmax(-1)

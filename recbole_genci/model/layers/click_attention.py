@@ -13,6 +13,7 @@ from torch import nn
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.dice import Dice
 from recbole_genci.model.layers.mended import Mended
+from recbole_genci.utils.static import is_static
 
 #: Clicks that pass the MLP at a time on a CPU, so that its hidden layers stay in the caches.
 GROUP = 4096
@@ -80,15 +81,24 @@ class ClickAttention(Mended, SequenceAttLayer):
             ``[B, 1, E]``.
         """
         is_click = self.mask_mat[:, : keys.shape[1]] < keys_length.unsqueeze(1)  # [B, H]
+        padding = float("-inf") if self.softmax_stag else 0.0
+        if is_static():  # the number of clicks would decide about shapes
+            targets = queries.unsqueeze(1).expand_as(keys)
+            scores = self._scores(targets.flatten(0, 1), keys.flatten(0, 1)).view_as(is_click)
+            return self._weighted(scores.masked_fill(~is_click, padding), queries, keys)
         clicks = keys[is_click]  # [clicks, E]
         targets = queries.repeat_interleave(keys_length, dim=0)  # [clicks, E]
         in_groups = on_cpu(clicks) and not (self.whole_batch and self.training)
         size = GROUP if in_groups else max(len(clicks), 1)
         groups = zip(targets.split(size), clicks.split(size))
         scores = torch.cat([self._scores(*group) for group in groups])
-        weights = keys.new_full(
-            is_click.shape, float("-inf") if self.softmax_stag else 0.0
-        ).masked_scatter(is_click, scores)
+        weights = keys.new_full(is_click.shape, padding).masked_scatter(is_click, scores)
+        return self._weighted(weights, queries, keys)
+
+    def _weighted(
+        self, weights: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor
+    ) -> torch.Tensor:
+        """What `forward` returns, of the scores ``[B, H]`` of all positions."""
         weights = weights.unsqueeze(1) / queries.shape[-1] ** 0.5
         if self.softmax_stag:
             weights = weights.softmax(dim=-1)

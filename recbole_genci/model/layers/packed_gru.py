@@ -27,25 +27,27 @@ Combine = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 def states_of(
-    packed: PackedSequence, weights: tuple[Tensor, Tensor, Tensor, Tensor], combine: Combine
+    data: Tensor,
+    sizes: list[int],
+    weights: tuple[Tensor, Tensor, Tensor, Tensor],
+    combine: Combine,
 ) -> list[Tensor]:
     """The hidden states after each step, from 0 before the first: tensors ``[sequences that have
     this step, E]``.
 
     Args:
-        packed: ``[clicks, input width]``.
+        data: ``[clicks, input width]``, step after step.
+        sizes: the number of sequences that have each step; they come first.
         weights: ``W_input [3 E, input width], W_hidden [3 E, E], b_input [3 E], b_hidden [3 E]``,
             the gates in torch's order: reset, update, candidate.
         combine: what a step does with its gate.
     """
     weight_input, weight_hidden, bias_input, bias_hidden = weights
     width = weight_hidden.shape[1]
-    hidden = packed.data.new_zeros(int(packed.batch_sizes[0]), width)
+    hidden = data.new_zeros(sizes[0], width)
     states = []
-    for number, inputs in enumerate(
-        F.linear(packed.data, weight_input, bias_input).split(packed.batch_sizes.tolist())
-    ):
-        hidden = hidden[: len(inputs)]
+    for number, inputs in enumerate(F.linear(data, weight_input, bias_input).split(sizes)):
+        hidden = hidden[: inputs.shape[0]]
         input_gates, input_candidate = inputs.split([2 * width, width], dim=1)
         hidden_gates, hidden_candidate = F.linear(hidden, weight_hidden, bias_hidden).split(
             [2 * width, width], dim=1
@@ -55,6 +57,21 @@ def states_of(
         hidden = combine(hidden, update, candidate, number)
         states.append(hidden)
     return states
+
+
+def padded_states(gru: nn.GRU, inputs: Tensor, length: Tensor) -> Tensor:
+    """The states ``[B, H, E]`` of torch's GRU over padded sequences, 0 behind their ``length``.
+
+    For programs that are exported: to pack the sequences would look at their lengths.
+    """
+    states = nn.GRU.forward(gru, inputs)[0]
+    is_real = torch.arange(inputs.shape[1], device=inputs.device) < length.unsqueeze(1)
+    return states * is_real.unsqueeze(2)
+
+
+def last_state(states: Tensor, length: Tensor) -> Tensor:
+    """The states ``[B, E]`` of the last real positions of ``[B, H, E]``."""
+    return states[torch.arange(states.shape[0], device=states.device), length - 1]
 
 
 class PackedGRU(Mended, nn.GRU):
@@ -75,7 +92,8 @@ class PackedGRU(Mended, nn.GRU):
             return super().forward(input, hx)
         weights = (self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
         states = states_of(
-            input,
+            input.data,
+            input.batch_sizes.tolist(),
             weights,
             lambda hidden, update, candidate, _: torch.lerp(candidate, hidden, update),
         )
@@ -106,7 +124,22 @@ class PackedAttentionGRU(Mended, DynamicRNN):
         """States after all steps from packed interests ``[clicks, E]`` and their packed attention
         ``[clicks]``.
         """
-        attention = att_scores.data.unsqueeze(1).split(input.batch_sizes.tolist())
+        sizes = input.batch_sizes.tolist()
+        return input._replace(data=torch.cat(self._states(input.data, att_scores.data, sizes)))
+
+    def padded(self, inputs: Tensor, attention: Tensor) -> Tensor:
+        """States ``[B, H, E]`` after all positions of inputs ``[B, H, E]``.
+
+        ``attention`` is ``[B, H]``. What follows a sequence does not change the states before.
+        """
+        batch, positions, _ = inputs.shape
+        flat = inputs.transpose(0, 1).flatten(0, 1)
+        scores = attention.transpose(0, 1).flatten()
+        return torch.stack(self._states(flat, scores, [batch] * positions), dim=1)
+
+    def _states(self, inputs: Tensor, scores: Tensor, sizes: list[int]) -> list[Tensor]:
+        """States after each step of inputs ``[clicks, E]`` with attention ``[clicks]``."""
+        attention = scores.unsqueeze(1).split(sizes)
         scaled = isinstance(self.rnn, AUGRUCell)
 
         def combine(hidden: Tensor, update: Tensor, candidate: Tensor, number: int) -> Tensor:
@@ -114,4 +147,4 @@ class PackedAttentionGRU(Mended, DynamicRNN):
             return torch.lerp(hidden, candidate, update)
 
         weights = (self.rnn.weight_ih, self.rnn.weight_hh, self.rnn.bias_ih, self.rnn.bias_hh)
-        return input._replace(data=torch.cat(states_of(input, weights, combine)))
+        return states_of(inputs, sizes, weights, combine)

@@ -1,0 +1,379 @@
+"""Export a run's scorer as a program that runs without Python and without this package."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recbole_genci.data.column_names import HISTORY_END
+from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.scorer import Rows, Scorer
+from recbole_genci.serving.static_scorer import StaticScorer
+from recbole_genci.serving.unseen import MEAN, twin
+from recbole_genci.utils.digests import SEAL
+from recbole_genci.utils.files import check_writable, sha256_of, write_atomically, write_json
+from recbole_genci.utils.static import static_shapes
+
+TORCH, ONNX = ".pt2", ".onnx"
+#: How far a program's probabilities may be from the model's.
+TOLERANCE = 1e-5
+# Batches on which a program is compared with the model before it is kept.
+_BATCHES = (1, 2, 3, 64)
+_ONNX_BYTES = 2**31 - 2**24  # a protobuf file holds 2 GiB
+#: What tracing a model can raise: any of its operations may meet what it does not expect.
+_TRACING = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    NotImplementedError,
+)
+
+_logger = logging.getLogger(__name__)
+
+
+def check_export(file: Path) -> None:
+    """Refuse a file that cannot be exported to, before long work.
+
+    Raises:
+        ValueError: its name says no format, or its folder takes no file.
+        ImportError: the packages that write ONNX are not installed.
+    """
+    if file.suffix not in (TORCH, ONNX):
+        raise ValueError(
+            f"output: '{file}' ends with neither {TORCH} (torch.export, AOTInductor) nor {ONNX}, "
+            "which are what can be exported."
+        )
+    if file.suffix == ONNX:
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"output: {ONNX} needs {error.name}, which is not installed: pip install onnx "
+                f"onnxscript onnxruntime; {TORCH} needs nothing more."
+            ) from error
+    for each in (file, *_beside(file)):
+        if each.is_dir():
+            raise ValueError(f"output: '{each}' is a folder; name a file.")
+    check_writable(file.parent, "output")
+
+
+def export_scorer(scorer: Scorer, features: FeatureReader, file: Path) -> dict[str, Any]:
+    """Write the program that ``Ranker.export`` describes.
+
+    Args:
+        scorer: of a run.
+        features: reads names and values as the run does.
+        file: a .pt2 or .onnx file.
+
+    Returns:
+        dict: the content of ``<file>.json``.
+
+    Raises:
+        ValueError: the model cannot be exported, or the program computes something else.
+        ImportError: as for `check_export`.
+    """
+    check_export(file)
+    run = scorer.run
+    name = run.config["model"]
+    model: Any = twin(scorer.model_with_mean if scorer.unseen == MEAN else run.model, {}).eval()
+    model.precompute()
+    module = StaticScorer(model, scorer.view, features).to(run.config["device"]).eval()
+    program = _exported(module, name)
+    rows, expected = _some_rows(scorer, module)
+    largest = _compared(name, _of_torch(program), rows, expected)
+    if file.suffix == TORCH:
+        write_atomically(file, lambda path: _save_torch(program, path))
+    else:
+        onnx = _as_onnx(program, module, name)
+        largest = _compared(name, _of_onnx(onnx, name), rows, expected)
+        write_atomically(file, lambda path: path.write_bytes(onnx))
+    vocabularies, description = _beside(file)
+    tokens = {
+        field: [str(token) for token in scorer.view.field2id_token[field]]
+        for field in sorted({each.vocabulary for each in module.inputs if each.vocabulary})
+    }
+    text = json.dumps(tokens, ensure_ascii=False)
+    write_atomically(vocabularies, lambda path: path.write_text(text, encoding="utf-8"))
+    content = _description(scorer, module, file, vocabularies, largest, len(expected))
+    write_json(description, content)  # last: it has the digests of the others
+    return content
+
+
+def _beside(file: Path) -> tuple[Path, Path]:
+    """The vocabularies and the description of a program."""
+    return file.with_name(f"{file.name}.vocabularies.json"), file.with_name(f"{file.name}.json")
+
+
+# ---------------------------------------------------------------- programs
+
+
+def _exported(module: StaticScorer, name: str) -> torch.export.ExportedProgram:
+    rows = torch.export.Dim("B")
+    example = _on(module.example(3), module)
+    try:
+        with torch.no_grad(), static_shapes(), _quiet():
+            return torch.export.export(
+                module,
+                (),
+                example,
+                dynamic_shapes={each.name: {0: rows} for each in module.inputs},
+                strict=False,
+            )
+    except _TRACING as error:
+        raise ValueError(
+            f"{name} cannot be exported: {_reason(error)}. A model that can is one whose "
+            "operations and shapes depend on no value of its inputs."
+        ) from error
+
+
+def _save_torch(program: torch.export.ExportedProgram, path: Path) -> None:
+    with path.open("wb") as stream:
+        torch.export.save(program, stream)
+
+
+def _as_onnx(program: torch.export.ExportedProgram, module: StaticScorer, name: str) -> bytes:
+    size = sum(each.numel() * each.element_size() for each in program.state_dict.values())
+    size += sum(
+        each.numel() * each.element_size()
+        for each in program.constants.values()
+        if isinstance(each, Tensor)
+    )
+    if size > _ONNX_BYTES:
+        raise ValueError(
+            f"{name} has {size / 1e9:.1f} GB of weights and features, and an ONNX file holds 2 "
+            f"GB. Export it to {TORCH}."
+        )
+    names = [each.name for each in module.inputs]
+    try:
+        with torch.no_grad(), static_shapes(), _quiet():
+            exported = torch.onnx.export(
+                program,
+                (),
+                kwargs=_on(module.example(3), module),
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=["probability"],
+            )
+            assert exported is not None
+            return exported.model_proto.SerializeToString()
+    except _TRACING as error:
+        raise ValueError(
+            f"{name} cannot be exported to ONNX: {_reason(error)}. Export it to {TORCH}."
+        ) from error
+
+
+def _of_torch(program: torch.export.ExportedProgram) -> Callable[[dict[str, Tensor]], Tensor]:
+    module = program.module()
+    return lambda inputs: module(**inputs).cpu()
+
+
+def _of_onnx(content: bytes, name: str) -> Callable[[dict[str, Tensor]], Tensor]:
+    import onnxruntime as runtime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    # Its errors have no class of their own in common.
+    failures = (errors.Fail, errors.NotImplemented, errors.InvalidGraph, errors.InvalidArgument)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+
+    def program(inputs: dict[str, Tensor]) -> Tensor:
+        try:
+            found = session.run(None, {name: each.cpu().numpy() for name, each in inputs.items()})
+        except (*failures, errors.RuntimeException) as error:
+            raise ValueError(f"ONNX Runtime: {error}") from error
+        return torch.from_numpy(found[0])
+
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except failures as error:
+        raise ValueError(
+            f"{name} cannot be exported to ONNX: ONNX Runtime says {_reason(error)}. Export it to "
+            f"{TORCH}."
+        ) from error
+
+    return program
+
+
+class _quiet(warnings.catch_warnings):
+    """Without the remarks of torch's exporters, which are about their own code."""
+
+    def __enter__(self) -> Any:
+        found = super().__enter__()
+        warnings.simplefilter("ignore")
+        return found
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of what torch says, which may be pages long."""
+    chain = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    lines = [line for line in str(chain[0]).splitlines() if line.strip()]
+    if len(chain) > 1 and str(chain[-1]).strip():
+        lines = [line for line in str(chain[-1]).splitlines() if line.strip()]
+    text = " ".join((lines or ["no words"])[0].split())
+    return f"{text[:300].rstrip('.!')} ({type(chain[-1]).__name__})"
+
+
+# ---------------------------------------------------------------- the check
+
+
+def _some_rows(scorer: Scorer, module: StaticScorer) -> tuple[dict[str, Tensor], Tensor]:
+    """Inputs of up to 64 rows, and the model's probabilities of them.
+
+    They are test rows, some with fewer clicks or none, and one whose user the run does not know.
+    Their own features are made up, since the model and the program only have to agree.
+    """
+    test, count = scorer.run.parts[2], _BATCHES[-1]
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(np.int64))
+    users, items, end = (
+        test.inter_feat[name].numpy()[chosen].astype(np.int64)
+        for name in (test.uid_field, test.iid_field, HISTORY_END)
+    )
+    first = test.history.first_clicks(users)
+    end[::5] = first[::5]  # no history
+    end[1::5] = np.minimum(end[1::5], first[1::5] + 1)  # one click
+    limit = scorer.run.config["MAX_ITEM_LIST_LENGTH"]
+    start = np.maximum(first, end - limit)
+    users[0] = 0
+    inputs = module.example(len(users))
+    given = {test.uid_field: torch.from_numpy(users), test.iid_field: torch.from_numpy(items)}
+    if module.reads_history:
+        given |= module.clicks_of(torch.from_numpy(first), torch.from_numpy(end))
+    inputs |= {each.name: given[each.field] for each in module.inputs if each.field in given}
+    context = module.context(inputs)
+    rows = Rows(users, items, test.history, first, start, end, context, None, True)
+    with torch.no_grad():
+        expected = score_rows(
+            scorer.model_with_mean if scorer.unseen == MEAN else scorer.run.model,
+            scorer.loader(rows),
+            scorer.run.config["device"],
+        )[0]
+    return _on(inputs, module), expected
+
+
+def _compared(
+    name: str,
+    program: Callable[[dict[str, Tensor]], Tensor],
+    rows: Mapping[str, Tensor],
+    expected: Tensor,
+) -> float:
+    """The largest difference of a program's probabilities from the model's, at all batch sizes.
+
+    Raises:
+        ValueError: it is above `TOLERANCE`, or the program does not run.
+    """
+    largest = 0.0
+    for size in _BATCHES:
+        batch = {key: value[:size] for key, value in rows.items()}
+        try:
+            with torch.no_grad():
+                found = program(batch)
+        except _TRACING as error:
+            raise ValueError(
+                f"{name} cannot be exported: its program does not run on {size} rows, "
+                f"{_reason(error)}."
+            ) from error
+        difference = float((found - expected[:size]).abs().max())
+        if found.shape != expected[:size].shape or not difference <= TOLERANCE:
+            raise ValueError(
+                f"{name} cannot be exported: on {size} rows its program's probabilities differ "
+                f"from the model's by {difference:.2g}, more than {TOLERANCE}."
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _on(inputs: Mapping[str, Tensor], module: StaticScorer) -> dict[str, Tensor]:
+    device = next(module.parameters()).device
+    return {name: each.to(device) for name, each in inputs.items()}
+
+
+# ---------------------------------------------------------------- the description
+
+
+def _description(
+    scorer: Scorer,
+    module: StaticScorer,
+    file: Path,
+    vocabularies: Path,
+    largest: float,
+    rows: int,
+) -> dict[str, Any]:
+    run, view = scorer.run, scorer.view
+    content: dict[str, Any] = {
+        "format": "recbole_genci.export",
+        "format_version": 1,
+        "program": {
+            "file": file.name,
+            "sha256": sha256_of(file),
+            "made_by": f"torch {torch.__version__}",
+            "device": str(next(module.parameters()).device),
+        },
+        "run": {
+            "folder": run.folder.name if run.folder else None,
+            "model": run.metrics["model"],
+            "dataset": run.metrics["dataset"],
+            "seed": run.metrics["seed"],
+            "metrics_sha256": run.metrics.get(SEAL),
+            "weights_sha256": run.metrics.get("weights_sha256"),
+            "items_added": run.artifact is not None,
+            "unseen": scorer.unseen,
+        },
+        "inputs": [
+            {
+                "name": each.name,
+                "column": each.field,
+                "dtype": each.dtype,
+                "shape": each.shape,
+                "vocabulary": each.vocabulary,
+                "size": each.size,
+                "meaning": each.meaning,
+            }
+            for each in module.inputs
+        ],
+        "outputs": [
+            {
+                "name": "probability",
+                "dtype": "float32",
+                "shape": ["B"],
+                "meaning": "The probability that the user clicks on the item.",
+            }
+        ],
+        "vocabularies": {
+            "file": vocabularies.name,
+            "sha256": sha256_of(vocabularies),
+            "meaning": "For each vocabulary a list of tokens; a token's number is its place, from "
+            "0. Place 0 is the padding.",
+        },
+        "checked": {"rows": rows, "batch_sizes": list(_BATCHES), "largest_difference": largest},
+    }
+    if module.reads_history:
+        step, cap = view.segment_clicks, module.longest
+        count = (
+            f"min(n, {cap})"
+            if step == 1
+            else f"min(n, {cap} - (-n mod {step})), with a mod that is never negative"
+        )
+        content["history"] = {
+            "longest": cap,
+            "clicks_read": f"Of a user's n clicks before the row, give the last {count}.",
+        }
+    return content

@@ -1,0 +1,239 @@
+"""Semantic IDs as one file, in the forms that other code reads and writes.
+
+- ``.json``: the index of LC-Rec and MiniOneRec, ``{"<item>": ["<a_12>", "<b_7>", ...]}``.
+- ``.safetensors``: ``semantic_ids`` ``[items, levels]`` int64, as common TIGER code has them; the
+  items stand in the metadata ``items``, a JSON list. GRID reads the transpose, ``[levels, items]``,
+  from a ``.pt``, which is a pickle: this package neither writes nor reads one.
+- ``.parquet``: columns ``item``, ``code_0``, ``code_1``, ...
+
+The last level is the collision digit, which forms no cohort.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as save_safetensors
+
+from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.utils.files import check_writable, write_atomically
+from recbole_genci.utils.validation import shortened
+
+JSON, SAFETENSORS, PARQUET = ".json", ".safetensors", ".parquet"
+SUFFIXES = (JSON, SAFETENSORS, PARQUET)
+_TENSOR, _ITEMS = "semantic_ids", "items"
+_TOKEN = re.compile(r"<([a-z])_(\d{1,18})>")
+_OTHERS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
+
+def check_ids_file(file: Path, key: str) -> None:
+    """Refuse a file that cannot hold semantic IDs, or be written, before long work.
+
+    Args:
+        key: the option that names it, for the error.
+
+    Raises:
+        ValueError: its name says no form, or its folder takes no file.
+        ImportError: pyarrow, for Parquet, is not installed.
+    """
+    _check_suffix(file, key)
+    if file.is_dir():
+        raise ValueError(f"{key}: '{file}' is a folder; name a file.")
+    if file.suffix == PARQUET:
+        _pyarrow(file)
+    check_writable(file.parent, key)
+
+
+def write_ids(ids: SemanticIDs, file: Path) -> None:
+    """Write semantic IDs in the form that the file's suffix says, whole or not at all."""
+    if file.suffix == PARQUET:
+        arrow = _pyarrow(file)
+        columns: dict[str, Any] = {"item": list(ids.item_tokens)}
+        columns |= {f"code_{level}": codes for level, codes in enumerate(ids.codes.T)}
+        table = arrow.table(columns)
+        write_atomically(file, lambda path: arrow.parquet.write_table(table, path))
+        return
+    content = _as_json(ids) if file.suffix == JSON else _as_safetensors(ids)
+    write_atomically(file, lambda path: path.write_bytes(content))
+
+
+def _as_json(ids: SemanticIDs) -> bytes:
+    if ids.num_levels > len(string.ascii_lowercase):
+        raise ValueError(
+            f"export: the index names levels by letters, and there are more than 26 "
+            f"of them, {ids.num_levels}."
+        )
+    index = {
+        item: [f"<{letter}_{code}>" for letter, code in zip(string.ascii_lowercase, codes)]
+        for item, codes in zip(ids.item_tokens, ids.codes.tolist())
+    }
+    return (json.dumps(index, ensure_ascii=False, indent=1) + "\n").encode("utf-8")
+
+
+def _as_safetensors(ids: SemanticIDs) -> bytes:
+    metadata = {_ITEMS: json.dumps(list(ids.item_tokens), ensure_ascii=False)}
+    return save_safetensors({_TENSOR: np.ascontiguousarray(ids.codes)}, metadata)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_ids(file: Path, key: str = "semantic_id_path") -> SemanticIDs:
+    """Semantic IDs of a file in one of the forms; nothing is unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or does not hold valid semantic IDs; names it.
+        ImportError: pyarrow, for Parquet, is not installed.
+    """
+    where = f"{key}: {file}"
+    _check_suffix(file, key)
+    if not file.is_file():
+        raise FileNotFoundError(f"{where} does not exist.")
+    read = {JSON: _from_json, SAFETENSORS: _from_safetensors, PARQUET: _from_parquet}
+    try:
+        items, codes = read[file.suffix](file)
+        if codes.ndim != 2 or codes.shape[1] < 2:
+            raise ValueError(
+                f"codes are of shape {list(codes.shape)}; [items, levels] with at least 2 levels "
+                "are needed, the last of which is the collision digit (0 where nothing collides)."
+            )
+        if (codes < 0).any():
+            row = int((codes < 0).any(1).argmax())
+            raise ValueError(f"item {items[row]!r} has a negative code, {codes[row].tolist()}.")
+        sizes = codes.max(axis=0, initial=-1) + 1
+        return SemanticIDs(codes, tuple(items), tuple(sizes.tolist()))
+    except ValueError as error:
+        raise ValueError(f"{where} holds no valid semantic IDs: {error}") from error
+
+
+def _from_json(file: Path) -> tuple[list[str], np.ndarray]:
+    def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for item, codes in pairs:
+            if item in found:
+                raise ValueError(f"item {item!r} stands there twice.")
+            found[item] = codes
+        return found
+
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=distinct)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"it is no JSON ({error}).") from error
+    if not isinstance(index, dict) or not index:
+        raise ValueError('it is not of the form {"item": ["<a_12>", "<b_7>", ...]}.')
+    codes = [_codes_of(item, words) for item, words in index.items()]
+    first = len(codes[0])
+    for item, each in zip(index, codes):
+        if len(each) != first:
+            raise ValueError(
+                f"item {item!r} has {len(each)} codes, and {next(iter(index))!r} has {first}; all "
+                "items need as many."
+            )
+    return list(index), np.array(codes, dtype=np.int64).reshape(len(index), first)
+
+
+def _codes_of(item: str, words: object) -> list[int]:
+    if not isinstance(words, list):
+        raise ValueError(
+            f"item {item!r} has {shortened(words)}, which is no list of codes as "
+            '["<a_12>", "<b_7>"].'
+        )
+    codes = []
+    for letter, word in zip(string.ascii_lowercase, words):
+        match = _TOKEN.fullmatch(word) if isinstance(word, str) else None
+        if match is None or match[1] != letter:
+            raise ValueError(
+                f"item {item!r} has the code {shortened(word)}, where one as '<{letter}_7>' is "
+                "needed."
+            )
+        codes.append(int(match[2]))
+    if len(words) > len(codes):
+        raise ValueError(f"item {item!r} has {len(words)} codes; there are letters for 26.")
+    return codes
+
+
+def _from_safetensors(file: Path) -> tuple[list[str], np.ndarray]:
+    try:
+        with safe_open(file, framework="numpy") as stored:
+            if _TENSOR not in stored.keys():
+                raise ValueError(f"it has no tensor '{_TENSOR}'.")
+            codes, metadata = stored.get_tensor(_TENSOR), stored.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"it is no safetensors file, or damaged ({error}).") from error
+    try:
+        items = json.loads(metadata.get(_ITEMS, "null"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"its metadata '{_ITEMS}' is no JSON ({error}).") from error
+    if not isinstance(items, list):
+        raise ValueError(
+            f"its metadata has no '{_ITEMS}', a JSON list of the items in their order."
+        )
+    if codes.dtype.kind not in "iu" or codes.ndim != 2 or len(codes) != len(items):
+        raise ValueError(
+            f"'{_TENSOR}' is {codes.dtype} {list(codes.shape)}; integers [{len(items)}, levels] "
+            "are needed, a row for each of its items."
+        )
+    return items, codes.astype(np.int64)
+
+
+def _from_parquet(file: Path) -> tuple[list[str], np.ndarray]:
+    arrow = _pyarrow(file)
+    try:
+        table = arrow.parquet.read_table(file)
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(f"it is no Parquet file, or damaged ({error}).") from error
+    names = table.column_names
+    levels = [name for name in names if name.startswith("code_")]
+    wanted = [f"code_{level}" for level in range(len(levels))]
+    if "item" not in names or not levels or sorted(levels) != sorted(wanted):
+        raise ValueError(
+            f"it has the columns {', '.join(names)}; item, code_0, code_1, ... are needed."
+        )
+    for name in ("item", *wanted):
+        column, is_item = table[name], name == "item"
+        kinds = arrow.types
+        fits = kinds.is_string if is_item else kinds.is_integer
+        large = is_item and kinds.is_large_string(column.type)
+        if not (fits(column.type) or large) or column.null_count:
+            what = "texts" if is_item else "whole numbers"
+            missing = f" with {column.null_count} missing" if column.null_count else ""
+            raise ValueError(f"column '{name}' is {column.type}{missing}; {what} are needed.")
+    codes = [table[name].to_numpy().astype(np.int64) for name in wanted]
+    return table["item"].to_pylist(), np.stack(codes, axis=1)
+
+
+def _check_suffix(file: Path, key: str) -> None:
+    if file.suffix in (".pt", ".pth", ".pkl", ".pickle"):
+        raise ValueError(
+            f"{key}: '{file}' is a pickle, which can run code and is neither written nor read. Use "
+            f"{SAFETENSORS}; for GRID, torch.save its 'semantic_ids' transposed."
+        )
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{key}: '{file}' ends with none of {_OTHERS}.")
+
+
+def is_ids_file(path: Path) -> bool:
+    """Whether a path names a file of semantic IDs rather than an artifact's folder."""
+    return not path.is_dir() and path.suffix != ""
+
+
+def _pyarrow(file: Path) -> ModuleType:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        others: Iterable[str] = (JSON, SAFETENSORS)
+        raise ImportError(
+            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use "
+            f"{' or '.join(others)}."
+        ) from error
+    return pyarrow
