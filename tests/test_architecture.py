@@ -25,6 +25,7 @@ ROOMS = (
     "training",
     "serving",
     "predict",
+    "webpage",
     "report",
     "results",
     "plan",
