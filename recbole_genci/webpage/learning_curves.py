@@ -21,8 +21,9 @@ def validation_curve(folder: Path) -> tuple[list[int], list[float]]:
     if not any(files.glob("events.out.tfevents.*")):
         return [], []
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util import tb_logging
 
-    logger = logging.getLogger("tensorboard")
+    logger = tb_logging.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of files that a resumed run has written twice
     try:
