@@ -13,5 +13,6 @@ setup(
         "recbole_genci": ["py.typed", "*.pyi"],
         "recbole_genci.properties": ["*.yaml", "*/*.yaml", "*/*/*.yaml", "semantic_ids/*/*"],
         "recbole_genci.experiments": ["paper.yaml"],
+        "recbole_genci.webpage": ["page.css", "page.js"],
     },
 )

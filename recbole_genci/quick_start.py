@@ -13,6 +13,7 @@ from recbole_genci.config import Config
 from recbole_genci.plan import Plan, prepare, prepare_resumed
 from recbole_genci.report import aligned, save_comparison
 from recbole_genci.results import Results, RunResult
+from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.training import stopped
 from recbole_genci.training.callbacks import Callback, check_callbacks
 from recbole_genci.training.console import Heading, legend
@@ -23,6 +24,7 @@ from recbole_genci.training.run import (
     new_run_folder,
     train_and_evaluate,
 )
+from recbole_genci.webpage.cohorts import cohort_browser
 
 _logger = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
         for config in plan.configs.values():
             config["seed"] = seeds.start
     # With an offset, the first machine writes the results.
-    table = None if first["offset"] else _save_table(runs, first, plan.command)
+    table = None if first["offset"] else _save_table(runs, first, plan)
     return Results(tuple(map(RunResult.of, runs)), table, plan.command)
 
 
@@ -114,9 +116,13 @@ def _place(names: list[str], name: str, seeds: range, seed: int) -> str:
     )
 
 
-def _save_table(runs: list[dict], config: Config, command: str) -> Path:
+def _save_table(runs: list[dict], config: Config, plan: Plan) -> Path:
     folder = new_folder(Path(config["results_dir"]), config["dataset"])
-    table = save_comparison(runs, folder, command)
+    cohorts = None
+    if plan.semantic_ids is not None:
+        texts = item_texts(config, plan.semantic_ids, plan.parts[0].item_file)
+        cohorts = cohort_browser(plan.semantic_ids, texts)
+    table = save_comparison(runs, folder, plan.command, cohorts)
     _logger.info(f"Test results, also in {folder}/:\n{aligned(table)}")
     return folder
 
@@ -171,5 +177,5 @@ def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
         advice = stopped.of_runs(planned, [], Path(folder), references=references, error=error)
         stop.add_note(advice)
         raise
-    _save_table([run], config, plan.command)
+    _save_table([run], config, plan)
     return RunResult.of(run)

@@ -20,8 +20,13 @@ from recbole_genci.training.saved_files import read_metrics
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import write_json, write_text
 from recbole_genci.utils.layout import METRICS_FILE
+from recbole_genci.webpage.learning_curves import learning_curves
+from recbole_genci.webpage.page import Section, absent, page, text
+from recbole_genci.webpage.table import Cell, sortable_table
 
 BASE_MODEL = "LR"
+PAGE = "report.html"
+_EXPERIMENT = "--experiment=compare with the same models"
 #: Entries of ``metrics.json`` that the table needs.
 _READ = (
     "model",
@@ -108,8 +113,10 @@ def _title(metric: str) -> str:
     return next((name for name in KNOWN if name.lower() == metric), metric)
 
 
-def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
-    """A Markdown table, ``mean ± sd`` for several seeds; ``times`` adds latency and training."""
+def as_text(table: pd.DataFrame, times: bool = True) -> pd.DataFrame:
+    """The comparison as text, ``mean ± sd`` for several seeds; ``times`` adds latency and
+    training.
+    """
     shown = pd.DataFrame(index=table.index)
     for column in ("AUC", "LogLoss"):
         sd = table[f"{column} sd"]
@@ -138,10 +145,18 @@ def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
         shown["latency"] = [f"{value:.3g} s" for value in table["latency [s]"]]
         shown["training"] = [f"{value:.0f} s" for value in table["training [s]"]]
     shown["seeds"] = table["seeds"].astype(str)
-    return markdown_table(
-        ["model", *shown.columns],
-        [[name, *row] for name, row in zip(shown.index, shown.to_numpy().tolist())],
-    )
+    return shown
+
+
+def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
+    """A Markdown table, ``mean ± sd`` for several seeds; ``times`` adds latency and training."""
+    return markdown_table(*_entries(as_text(table, times)))
+
+
+def _entries(shown: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of a table of texts."""
+    rows = [[name, *row] for name, row in zip(shown.index, shown.to_numpy().tolist())]
+    return ["model", *shown.columns], rows
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -149,6 +164,36 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(line) + " |" for line in [heads, ["---"] * len(heads), *rows]
     )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "–": "--",
+}
+
+
+def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX ``tabular`` of entries that are already text; it needs the package booktabs."""
+    escaped = [
+        " & ".join("".join(_LATEX.get(c, c) for c in " ".join(cell.split())) for cell in line)
+        for line in [heads, *rows]
+    ]
+    lines = [f"{line} \\\\" for line in escaped]
+    columns = "l" + "r" * (len(heads) - 1)
+    whole = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", *whole, r"\end{tabular}", ""])
 
 
 def aligned(text: str) -> str:
@@ -170,8 +215,18 @@ def _padded(table: list[str]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in padded]
 
 
-def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
-    """Write ``table.md``, ``table.csv`` and ``runs.json``; return the Markdown table."""
+def save_comparison(
+    runs: list[dict], folder: Path, command: str, cohorts: Section | None = None
+) -> str:
+    """Write ``table.md``, ``table.csv``, ``table.tex``, ``report.html`` and ``runs.json``; return
+    the Markdown table.
+
+    Args:
+        runs: the contents of their ``metrics.json``.
+        folder: where to write.
+        command: the command line that makes the comparison.
+        cohorts: the page's section on the items' cohorts, if a model reads semantic IDs.
+    """
     table = comparison_table(runs)
     markdown = as_markdown(table)
     first = runs[0]
@@ -184,8 +239,43 @@ def save_comparison(runs: list[dict], folder: Path, command: str) -> str:
     )
     write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
     write_text(folder / "table.csv", table.to_csv())
+    write_text(folder / "table.tex", latex_table(*_entries(as_text(table))))
+    write_text(folder / PAGE, _page(runs, table, note, command, cohorts))
     write_json(folder / "runs.json", runs)
     return markdown
+
+
+def _page(
+    runs: Sequence[Mapping],
+    table: pd.DataFrame,
+    note: str,
+    command: str,
+    cohorts: Section | None,
+) -> str:
+    """``report.html`` of a comparison."""
+    heads, rows = _entries(as_text(table))
+    cells = [[Cell(entry, _leading_number(entry), entry == "-") for entry in row] for row in rows]
+    folders = {f"{run['model']}, seed {run['seed']}": Path(run["folder"]) for run in runs}
+    metric = str(runs[0].get("valid_metric", "score"))
+    curves = learning_curves(folders, metric)
+    scores = f"a comparison keeps no scores of test rows. Run {_EXPERIMENT} for this section."
+    sections = [
+        Section("results", "Results", sortable_table(heads, cells)),
+        absent("pairs", "All pairs of models", scores),
+        absent("calibration", "Calibration curves", scores),
+        absent("groups", "Groups of users", scores),
+        curves,
+        cohorts or absent("cohorts", "Cohorts", "no model of this comparison reads semantic IDs."),
+        Section("origin", "Origin", f"<p>Command:</p><pre>{text(command)}</pre>"),
+    ]
+    return page(f"Models on {runs[0]['dataset']}", note.partition("\n")[0], sections)
+
+
+def _leading_number(entry: str) -> float | None:
+    try:
+        return float(entry.split(" ")[0])
+    except ValueError:
+        return None
 
 
 @answering

@@ -26,6 +26,7 @@ ROOMS = (
     "serving",
     "predict",
     "export",
+    "webpage",
     "report",
     "results",
     "plan",

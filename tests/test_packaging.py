@@ -77,7 +77,7 @@ def test_a_wheel_holds_the_modules_their_types_and_all_data(source, tmp_path):
         found = {name for name in wheel.namelist() if name.startswith("recbole_genci/")}
     package = [
         file.relative_to(ROOT)
-        for pattern in ("*.py", "*.pyi", "*.yaml", "py.typed")
+        for pattern in ("*.py", "*.pyi", "*.yaml", "*.css", "*.js", "py.typed")
         for file in (ROOT / "recbole_genci").rglob(pattern)
     ]
     properties = [

@@ -14,6 +14,7 @@ from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.words import check_dict
 from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.experiments import packing
 from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.definition import Definition, chosen, describe
 from recbole_genci.experiments.outcome import Outcome
@@ -36,16 +37,22 @@ from recbole_genci.utils.own_code import reference_of
 
 _logger = logging.getLogger(__name__)
 
-_ARGUMENTS = ("experiment", "dataset", "models", "seeds", "config_files")
+_ARGUMENTS = ("experiment", "dataset", "models", "seeds", "config_files", "pack")
 USAGE = """\
 usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
-                                   [--models=NAME,NAME...] [--key=value ...]
+                                   [--models=NAME,NAME...] [--pack=all|shown] [--key=value ...]
 
-Trains what the experiment needs, and writes results/NAME-DATASET/: table.md, table.csv, pictures,
-and runs.jsonl with one line for every run. Finished runs are kept: start the same command again to
-continue after a stop. If two experiments in one results folder need the same run, it is trained
-once. --experiment=all runs all experiments. All other keys are listed by --help without
---experiment; they apply to every line of the table, except where a line sets the key itself.
+Trains what the experiment needs, and writes results/NAME-DATASET/: report.html for a browser,
+table.md, table.csv, table.tex, pictures, and runs.jsonl with one line for every run. Finished runs
+are kept: start the same command again to continue after a stop. If two experiments in one results
+folder need the same run, it is trained once. --experiment=all runs all experiments.
+
+--pack=all then puts the test scores of all runs of the folder into one small file, from which the
+same command makes the tables again without training. --pack=shown also drops the records of runs
+that no table of the results folder shows.
+
+All other keys are listed by --help without --experiment; they apply to every line of the table,
+except where a line sets the key itself.
 
 """
 
@@ -58,6 +65,7 @@ def experiment(
     config_files: Sequence[str] | None = None,
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
+    pack: str | None = None,
 ) -> list[ExperimentResult]:
     """Run an experiment of ``properties/experiment/``, or ``all``, into ``results/NAME-DATASET/``.
 
@@ -69,6 +77,7 @@ def experiment(
         seeds: number of seeds that replaces the definition's.
         config_files, config_dict, argv: as for ``recbole_genci.run``. They apply to every variant
             of the experiment; keys that a variant sets itself win.
+        pack: ``all`` or ``shown``, see ``--help --experiment=all``.
 
     Returns:
         list of ExperimentResult: one of each experiment, see ``recbole_genci.results``. Failed runs
@@ -93,7 +102,7 @@ def experiment(
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, names, seeds, config_files, words)
     arguments = ExperimentArguments(
-        dataset, names, parse_seeds(seeds), config_files, config_dict, argv, command
+        dataset, names, parse_seeds(seeds), config_files, config_dict, argv, command, _pack(pack)
     )
     work = prepare(chosen(name), arguments)
     return [execute(request, cache).result() for request, cache in work]
@@ -184,8 +193,11 @@ def execute(request: Request, cache: DataCache) -> Outcome:
 def _execute(request: Request, cache: DataCache) -> Outcome:
     with only_process(request.folder), log_file(request.folder / "experiment.log"):
         runner = Runner(request, cache)
-        outcome = Outcome(request, runner.run(), runner.parts, runner.records)
+        runs = runner.run()
+        outcome = Outcome(request, runs, runner.parts, runner.records, runner.semantic_ids)
         text = write_results(outcome)
+        if request.pack:
+            packing.pack(outcome, request.pack)
         _logger.info(f"Everything is in {request.folder}/.\n{aligned(text)}")
     return outcome
 
@@ -268,4 +280,15 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
         None,
         keys,
         _command(name, words["dataset"], models, seeds, files, keys),
+        _pack(words.get("pack")),
+    )
+
+
+def _pack(value: object) -> str | None:
+    """``--pack``, checked."""
+    if value is None or value in packing.CHOICES:
+        return value
+    raise ValueError(
+        f"pack: '{value}' is neither {packing.ALL} nor {packing.SHOWN}; see --help "
+        "--experiment=all."
     )

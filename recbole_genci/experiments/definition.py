@@ -61,6 +61,24 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Note:
+    """A remark below a table.
+
+    Attributes:
+        text: the remark.
+        line: the line of the table that it is about; None if it is about all.
+    """
+
+    text: str
+    line: str | None = None
+
+    @classmethod
+    def of(cls, written: str | dict) -> Note:
+        """The note that a definition's file holds: a text, or ``{line: NAME, text: ...}``."""
+        return cls(written) if isinstance(written, str) else cls(written["text"], written["line"])
+
+
+@dataclass(frozen=True)
 class Definition:
     """An experiment as its file defines it.
 
@@ -84,7 +102,7 @@ class Definition:
     variants: tuple[Variant, ...]
     open_models: bool
     seeds: int | None
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     rows: int | None = None
     against: tuple[str, ...] = ()
 
@@ -165,7 +183,7 @@ def defined(name: str, content: dict) -> Definition:
         tuple(_variants(content)),
         "models" in content,
         content.get("seeds"),
-        tuple(content.get("notes", ())),
+        tuple(map(Note.of, content.get("notes", ()))),
         content.get("rows"),
         tuple(content.get("against", ())),
     )
@@ -204,7 +222,7 @@ def describe(name: str) -> str:
             names = ", ".join(variant.name for variant in definition.variants)
             text.append(f"  lines: {names}{others}")
             text.append(f"  trains each with {seeds}")
-        text += [f"  - {note}" for note in definition.notes]
+        text += [f"  - {note.text}" for note in definition.notes]
         parts.append("\n".join(map(_wrapped, text)))
     return "\n\n".join(parts) + "\n"
 

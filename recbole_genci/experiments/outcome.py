@@ -16,6 +16,7 @@ from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
 from recbole_genci.results import ExperimentResult, FailedRun, RunResult
+from recbole_genci.tokenizer import SemanticIDs
 
 CALIBRATION = (
     Column("LogLoss recalibrated", error="sd"),
@@ -54,12 +55,17 @@ class Outcome:
         runs: the record of each run, failed ones too, by name of the variant and seed.
         parts: the training, validation and test part that all runs share.
         store: gives access to the runs' scores and folders.
+        semantic_ids: those that each variant's model reads, by the variant's name; None if it reads
+            none.
+        controls: names of the variants that the report has compared others with.
     """
 
     request: Request
     runs: dict[tuple[str, int], dict]
     parts: list
     store: Records
+    semantic_ids: dict[str, SemanticIDs | None] = field(default_factory=dict)
+    controls: set[str] = field(default_factory=set)
 
     def of_variant(self, variant: Variant) -> list[dict]:
         """The finished runs of a variant, in the order of seeds."""

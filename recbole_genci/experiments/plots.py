@@ -1,13 +1,14 @@
 """Pictures of results: dots and curves with error bars.
 
-Colour-blind people can tell the colours apart (Okabe and Ito).
+Colour-blind people can tell the colours apart (Okabe and Ito). A line without a value says "not
+available", and axes say which direction is better.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+HIGHLIGHT = "#FDF0D5"
+#: Words in a picture.
+MEASURED, PAPER, ABSENT = "measured here", "printed in the paper", "not available"
 _WIDEST_NAME = 32
 _MARKERS = ("o", "s", "^", "v")
 
@@ -54,18 +58,75 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes: the label of its numbers, and the series drawn on it."""
+    """One pair of axes.
+
+    Attributes:
+        label: what its numbers are.
+        series: what is drawn on it; the first one is that of the lines themselves.
+        smaller_is_better: the direction that an arrow shows; None draws no arrow.
+    """
 
     label: str
     series: Sequence[Series]
+    smaller_is_better: bool | None = None
 
     def drawn(self) -> list[Series]:
         """The series that have at least one value."""
         return [series for series in self.series if np.isfinite(series.points()[0]).any()]
 
+    def absent(self) -> np.ndarray:
+        """Places of the lines that have no value in the first series."""
+        return np.flatnonzero(~np.isfinite(self.series[0].points()[0]))
 
-def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Panel]) -> None:
-    """Draw one line for each name, from top to bottom, and one column for each panel."""
+    def in_order(self, order: Sequence[int]) -> Panel:
+        """The same panel with its lines in another order."""
+        series = [replace(one, values=[one.values[i] for i in order]) for one in self.series]
+        return replace(self, series=series)
+
+    def label_of(self, horizontal: bool) -> str:
+        """The axis' label, with an arrow to what is better."""
+        if self.smaller_is_better is None:
+            return self.label
+        if horizontal:
+            arrow = (
+                "\u2190 lower is better" if self.smaller_is_better else "higher is better \u2192"
+            )
+        else:
+            arrow = (
+                "\u2193 lower is better" if self.smaller_is_better else "\u2191 higher is better"
+            )
+        return f"{self.label}\n{arrow}"
+
+
+def best_first(panel: Panel) -> list[int]:
+    """The places of the lines by the panel's first series, the best first, absent ones last."""
+    values, _ = panel.series[0].points()
+    sign = 1 if panel.smaller_is_better else -1
+    return np.argsort(np.where(np.isfinite(values), sign * values, np.inf), kind="stable").tolist()
+
+
+def dot_plot(
+    file: Path,
+    title: str,
+    names: Sequence[str],
+    panels: Sequence[Panel],
+    highlighted: Sequence[str] = (),
+    ranked: bool = False,
+) -> None:
+    """Draw one line for each name, from top to bottom, and one column for each panel.
+
+    Args:
+        file: the file, a PNG.
+        title: above everything.
+        names: of the lines.
+        panels: what is drawn, a column each.
+        highlighted: names of the lines that stand out.
+        ranked: whether the best line by the first panel comes first, instead of the first name.
+    """
+    if ranked:
+        order = best_first(panels[0])
+        names = [names[i] for i in order]
+        panels = [panel.in_order(order) for panel in panels]
     figure, axes = row_of_axes(
         len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True
     )
@@ -78,7 +139,7 @@ def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Pane
                 values, places + shift, xerr=errors, **_look(number, series), linestyle="none"
             )
         axis.set(
-            xlabel=panel.label,
+            xlabel=panel.label_of(horizontal=True),
             yticks=places,
             yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
             ylim=(len(names) - 0.4, -0.6),
@@ -86,6 +147,21 @@ def dot_plot(file: Path, title: str, names: Sequence[str], panels: Sequence[Pane
         axis.ticklabel_format(axis="x", useOffset=False)
         axis.grid(axis="x", color="0.85", linewidth=0.6)
         axis.tick_params(axis="x", labelrotation=30)
+        for place in panel.absent():
+            axis.text(
+                0.5,
+                place,
+                ABSENT,
+                transform=axis.get_yaxis_transform(),
+                ha="center",
+                va="center",
+                color="0.45",
+                style="italic",
+            )
+        for place in (place for place, name in enumerate(names) if name in highlighted):
+            axis.axhspan(place - 0.45, place + 0.45, color=HIGHLIGHT, zorder=0)
+    for name, tick in zip(names, axes[0].get_yticklabels()):
+        tick.set_fontweight("bold" if name in highlighted else "normal")
     _finish(figure, axes, title, file)
 
 
@@ -99,12 +175,24 @@ def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[P
             axis.errorbar(places, points, yerr=errors, **_look(number, series), linestyle="-")
         axis.set(
             xlabel=key,
-            ylabel=panel.label,
+            ylabel=panel.label_of(horizontal=False),
             xticks=places,
             xticklabels=[str(value) for value in values],
         )
         axis.ticklabel_format(axis="y", useOffset=False)
         axis.grid(axis="y", color="0.85", linewidth=0.6)
+        for place in panel.absent():
+            axis.text(
+                place,
+                0.5,
+                ABSENT,
+                transform=axis.get_xaxis_transform(),
+                ha="center",
+                va="center",
+                rotation=90,
+                color="0.45",
+                style="italic",
+            )
     _finish(figure, axes, title, file)
 
 

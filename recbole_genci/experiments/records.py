@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_genci.experiments.packed_scores import read_packed
 from recbole_genci.utils.digests import SEAL, check_file, has_its_seal, sealed_line, without_seal
 from recbole_genci.utils.files import read_json_lines, sha256_of, write_atomically, write_text
 from recbole_genci.utils.layout import WEIGHTS_FILE
@@ -17,6 +18,7 @@ from recbole_genci.utils.layout import WEIGHTS_FILE
 _logger = logging.getLogger(__name__)
 
 RUNS_FILE, SCORES_FILE = "runs.jsonl", "test_scores.npy"
+PACKED = "packed_scores"  # entry of a record: the packed file that has its scores, and its SHA-256
 FINISHED, FAILED = "finished", "failed"
 _SAME_RUN = ("model", "settings", "seed")
 # What reports read of a record, and its types.
@@ -51,6 +53,7 @@ class Records:
         self.folder, self.neighbours = folder, [each for each in neighbours if each != folder]
         self._needed = (SCORES_FILE, WEIGHTS_FILE) if with_model else (SCORES_FILE,)
         self._records = {record["config_hash"]: record for record in read_runs(folder)}
+        self._packed: dict[Path, dict[str, np.ndarray]] = {}
 
     def finished(self, config_hash: str) -> dict | None:
         """The finished run with this hash, from here or from a neighbour; None if there is none, or
@@ -79,7 +82,35 @@ class Records:
         return None
 
     def _missing(self, folder: Path, record: dict) -> list[str]:
-        return [name for name in self._needed if not (folder / record["folder"] / name).is_file()]
+        return [
+            name
+            for name in self._needed
+            if not (folder / record["folder"] / name).is_file()
+            and not (name == SCORES_FILE and self._packed_file(folder, record))
+        ]
+
+    def _packed_file(self, folder: Path, record: dict) -> tuple[Path, str] | None:
+        """The packed file with the scores of a run, and its SHA-256; None if they are not packed.
+
+        The record of the experiment that trained the run names the file.
+        """
+        if record.get("taken_from"):
+            folder = folder.parent / record["taken_from"]
+        records = self.all() if folder == self.folder else read_runs(folder)
+        packed = next((each.get(PACKED) for each in records if _same_hash(each, record)), None)
+        if not packed or not (folder / packed["file"]).is_file():
+            return None
+        return folder / packed["file"], packed["sha256"]
+
+    def all(self) -> list[dict]:
+        """The record of every run, in the order of ``runs.jsonl``."""
+        return list(self._records.values())
+
+    def rewrite(self, records: Sequence[dict]) -> None:
+        """Replace all records."""
+        self._records = {record["config_hash"]: record for record in records}
+        self._packed.clear()
+        self._write()
 
     def add(self, record: dict) -> None:
         """Write an ended run. It replaces an earlier run with its hash, and failed runs of the same
@@ -91,6 +122,9 @@ class Records:
             if each["status"] == FINISHED or any(each[name] != record[name] for name in _SAME_RUN)
         }
         self._records[record["config_hash"]] = record
+        self._write()
+
+    def _write(self) -> None:
         lines = [sealed_line(each) for each in self._records.values()]
         write_text(self.folder / RUNS_FILE, "\n".join(lines) + "\n")
 
@@ -98,9 +132,14 @@ class Records:
         """The click probabilities ``[R]`` of a finished run for the test rows, in their order.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or was packed and is not the one that was written.
         """
         file = scores_file(self.folder, record)
+        packed = None if file.is_file() else self._packed_file(self.folder, record)
+        if packed:
+            if packed[0] not in self._packed:
+                self._packed[packed[0]] = read_packed(*packed)
+            return self._packed[packed[0]][record["config_hash"]]
         remedy = "Delete it, and the run is scored again."
         if "scores_sha256" in record:  # earlier records have none
             check_file(file, record["scores_sha256"], remedy)
@@ -117,6 +156,10 @@ class Records:
 def scores_file(folder: Path, record: dict) -> Path:
     """The file of a finished run's test scores."""
     return folder / record["folder"] / SCORES_FILE
+
+
+def _same_hash(record: dict, other: dict) -> bool:
+    return record["config_hash"] == other["config_hash"]
 
 
 def write_scores(folder: Path, scores: np.ndarray) -> str:
@@ -153,7 +196,19 @@ def _wrong_with(record: object) -> str | None:
     for name, kind in needed.items():
         if not isinstance(record.get(name), kind):
             return f"'{name}' is {str(record.get(name))[:40]}"
+    if (packed := record.get(PACKED)) is not None and not _names_a_file(packed):
+        return f"'{PACKED}' is {str(packed)[:40]}"
     tested = record["test"] if status == FINISHED else {}
     if status == FINISHED and not {"auc", "logloss"} <= set(tested):
         return "'test' lacks auc or logloss"
     return None
+
+
+def _names_a_file(packed: object) -> bool:
+    """Whether a record's packed file is one beside it, never one elsewhere."""
+    if not isinstance(packed, dict):
+        return False
+    file, digest = packed.get("file"), packed.get("sha256")
+    return (
+        isinstance(file, str) and file == Path(file).name and file != "" and isinstance(digest, str)
+    )

@@ -35,6 +35,7 @@ class Request:
             there are no variants.
         seeds: the seeds of every variant.
         command: the command line that makes this request.
+        pack: whether scores are packed in the end, see ``packing``; None if not.
     """
 
     definition: Definition
@@ -42,6 +43,7 @@ class Request:
     configs: dict[str, Config]
     seeds: tuple[int, ...]
     command: str
+    pack: str | None = None
 
     @property
     def config(self) -> Config:
@@ -62,7 +64,7 @@ def results_folder(config: Config, name: str) -> Path:
 @dataclass(frozen=True)
 class ExperimentArguments:
     """The arguments of an experiment besides its name, as for ``experiment``; ``command`` is the
-    command line that makes them.
+    command line that makes them, without ``--pack``.
     """
 
     dataset: str
@@ -72,6 +74,7 @@ class ExperimentArguments:
     config_dict: dict | None = None
     argv: Sequence[str] = ()
     command: str = ""
+    pack: str | None = None
 
 
 def check_request(
@@ -147,7 +150,7 @@ def check_request(
             f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}."
         )
     seeds = tuple(range(first["seed"], first["seed"] + number))
-    return Request(definition, tuple(variants), configs, seeds, arguments.command)
+    return Request(definition, tuple(variants), configs, seeds, arguments.command, arguments.pack)
 
 
 def _config(

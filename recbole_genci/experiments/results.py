@@ -1,4 +1,6 @@
-"""Write the results of an experiment: ``table.md`` with notes, the tables as CSV, and pictures."""
+"""Write the results of an experiment: ``table.md`` with notes, the tables as CSV and LaTeX,
+pictures, and ``report.html``.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,13 @@ from types import ModuleType
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments.definition import Definition
+from recbole_genci.experiments.html_report import html_report
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
 
-TABLE = "table.md"
+TABLE, PAGE = "table.md", "report.html"
 
 
 def check_report(request: Request, parts: Sequence[CTRDataset]) -> None:
@@ -34,13 +37,17 @@ def write_results(outcome: Outcome) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     made = _report_module(outcome.request.definition).report(outcome, folder)
     text = _text(outcome, made)
-    written = {TABLE, *made.pictures, *(f"{name}.csv" for name in made.tables)}
-    for file in (*folder.glob("*.csv"), *folder.glob("*.png")):
+    written = {*made.pictures}
+    written |= {f"{name}{ending}" for name in made.tables for ending in (".csv", ".tex")}
+    for file in (file for ending in ("csv", "tex", "png") for file in folder.glob(f"*.{ending}")):
         if file.name not in written:
             file.unlink()  # left by an earlier request with more tables or pictures
     for name, table in made.tables.items():
         write_text(folder / f"{name}.csv", table.csv())
+        write_text(folder / f"{name}.tex", table.latex())
     write_text(folder / TABLE, text)
+    about = _about(outcome, made.split)
+    write_text(folder / PAGE, html_report(outcome, made, about, remarks(outcome, made)))
     return text
 
 
@@ -60,9 +67,16 @@ def _text(outcome: Outcome, made: Report) -> str:
         f"## {name}\n\n{table.markdown()}" for name, table in made.tables.items() if name != "table"
     ]
     parts += [f"![{definition.about}]({picture})" for picture in made.pictures]
-    parts.append("\n".join(f"- {note}" for note in (*definition.notes, *made.remarks)))
+    parts.append("\n".join(f"- {remark}" for remark in remarks(outcome, made)))
     parts.append("\n".join(_origin(outcome)))
     return "\n\n".join(parts) + "\n"
+
+
+def remarks(outcome: Outcome, made: Report) -> list[str]:
+    """The remarks below the table; none is about a line that the table does not have."""
+    lines = {variant.name for variant in outcome.request.variants}
+    notes = outcome.request.definition.notes
+    return [note.text for note in notes if note.line is None or note.line in lines] + made.remarks
 
 
 def _about(outcome: Outcome, split: str) -> str:

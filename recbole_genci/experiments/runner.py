@@ -75,6 +75,7 @@ class Runner:
         needs_model = request.definition.rows is not None
         self.records = Records(request.folder, neighbours, with_model=needs_model)
         self.timer = Timer()
+        self.semantic_ids: dict[str, SemanticIDs | None] = {}
 
     def run(self) -> dict[tuple[str, int], dict]:
         """Train the missing runs; return all records by variant and seed."""
@@ -112,6 +113,7 @@ class Runner:
     def _planned(self) -> list[PlannedRun]:
         """All runs with their semantic IDs, which are made now: an error shows before training."""
         prepared = {variant.name: self._semantic_ids(variant) for variant in self.request.variants}
+        self.semantic_ids = {name: ids for name, (ids, _) in prepared.items()}
         planned = []
         for seed in self.request.seeds:
             for variant in self.request.variants:

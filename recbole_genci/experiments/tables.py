@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.report import markdown_table
+from recbole_genci.report import latex_table, markdown_table
+from recbole_genci.webpage.table import Cell
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,27 @@ class Table:
 
     def markdown(self) -> str:
         """The Markdown table; a missing value is a dash."""
-        heads = [self._head(number) for number in range(len(self.columns))]
-        return markdown_table(
-            heads,
-            [
-                [_shown(value, column) for value, column in zip(row, self.columns)]
-                for row in self.rows
-            ],
-        )
+        return markdown_table(self.heads(), self._shown())
+
+    def latex(self) -> str:
+        """The table as LaTeX's ``tabular``, for the package booktabs; a missing value is a dash."""
+        return latex_table(self.heads(), self._shown())
+
+    def cells(self) -> list[list[Cell]]:
+        """The entries for a page, which sorts them by all their digits."""
+        return [
+            [Cell(text, _number(value), is_empty=value is None) for text, value in zip(shown, row)]
+            for shown, row in zip(self._shown(), self.rows)
+        ]
+
+    def heads(self) -> list[str]:
+        """The headings, with the name of the numbers' uncertainty."""
+        return [self._head(number) for number in range(len(self.columns))]
+
+    def _shown(self) -> list[list[str]]:
+        return [
+            [_shown(value, column) for value, column in zip(row, self.columns)] for row in self.rows
+        ]
 
     def _head(self, number: int) -> str:
         column, entries = self.columns[number], [row[number] for row in self.rows]
@@ -146,6 +160,12 @@ def _csv_entries(value: Any, column: Column) -> list:
     if value is None:
         return ["", ""]
     return [value.value, "" if value.error is None else value.error]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, (Estimate, Interval)):
+        return value.value
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _shown(value: Any, column: Column) -> str:

@@ -344,6 +344,24 @@ def _is_in_cache_by_hand(config: Config, item_file: Path, tokens: Sequence[str])
     ).exists()
 
 
+def item_texts(config: Config, ids: SemanticIDs, item_file: Path) -> dict[str, str]:
+    """The text of each item of semantic IDs, by its id; empty if the dataset has no texts."""
+    fields = (ids.manifest.get("settings") or {}).get("item_text_fields")
+    fields = fields or config["item_text_fields"]
+    if not fields or not Path(item_file).is_file():
+        return {}
+    table = read_items(
+        Path(item_file),
+        config["ITEM_ID_FIELD"],
+        config["field_separator"],
+        _encoding(config),
+        config["seq_separator"],
+    )
+    known = [field for field in fields if field in table.fields]
+    tokens = [token for token in ids.item_tokens if token in table.rows]
+    return dict(zip(tokens, table.texts(known, tokens).texts)) if known else {}
+
+
 def _encoding(config: Config) -> str:
     return config["encoding"] or "utf-8"
 

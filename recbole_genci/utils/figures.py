@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,10 @@ def row_of_axes(
 
 
 def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
-    """Write a figure as PNG; the same figure gives the same bytes."""
-    write_atomically(
-        Path(file),
-        lambda path: figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None}),
-    )
+    """Write a figure as PNG of at most 256 colours; the same figure gives the same bytes."""
+    from PIL import Image  # matplotlib requires it
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    colours = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    write_atomically(Path(file), lambda path: colours.save(path, format="PNG", optimize=True))

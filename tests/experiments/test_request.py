@@ -23,7 +23,7 @@ def test_every_experiment_of_the_paper_is_defined():
         definition = read(name)
         assert definition.about.endswith(".") and definition.paper and definition.notes
         assert all(
-            isinstance(note, str) and note.endswith(".") for note in definition.notes
+            isinstance(note.text, str) and note.text.endswith(".") for note in definition.notes
         )  # a colon makes a YAML mapping
         assert len({line.name for line in definition.variants}) == len(definition.variants)
         assert importlib.util.find_spec(f"recbole_genci.experiments.reports.{definition.report}")

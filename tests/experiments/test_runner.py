@@ -114,7 +114,10 @@ def test_a_table_says_what_the_runs_say(data):
     assert {path.name for path in folder.iterdir()} == {
         "table.md",
         "table.csv",
+        "table.tex",
         "differences.csv",
+        "differences.tex",
+        "report.html",
         "compare.png",
         "runs.jsonl",
         "runs",

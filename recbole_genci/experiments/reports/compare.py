@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.config.metric_names import Metric, metrics_named
+from recbole_genci.config.metric_names import SMALLER_IS_BETTER, Metric, metrics_named
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr
 from recbole_genci.experiments import paper
@@ -18,7 +18,7 @@ from recbole_genci.experiments.outcome import (
     Outcome,
     Report,
 )
-from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.plots import MEASURED, PAPER, Panel, Series, dot_plot
 from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.tables import Column, Table
 from recbole_genci.report import BASE_MODEL
@@ -78,18 +78,21 @@ def report(outcome: Outcome, folder: Path) -> Report:
             outcome.axis(label),
             [
                 Series(
-                    "ours", [outcome.mean(variant, metric) for variant in outcome.request.variants]
+                    MEASURED,
+                    [outcome.mean(variant, metric) for variant in outcome.request.variants],
                 ),
                 Series(
-                    "paper",
+                    PAPER,
                     [paper.figure(_PAPER_TABLE, dataset, name, label) for name in names],
                     hollow=True,
                 ),
             ],
+            smaller_is_better=metric in SMALLER_IS_BETTER,
         )
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]
-    dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels)
+    about = outcome.request.definition.against
+    dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, about, ranked=True)
     return Report(tables, remarks, [PICTURE])
 
 

@@ -79,6 +79,7 @@ def _entries(
     rows: np.ndarray | None,
     turned: bool,
 ) -> list[list]:
+    outcome.controls.add(one.name)
     chosen = slice(None) if rows is None else rows
     bootstrap = UserBootstrap(
         outcome.test_users[chosen], outcome.test_labels[chosen], outcome.scores(one)[:, chosen]

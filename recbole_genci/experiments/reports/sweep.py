@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.experiments.outcome import AVERAGED, Outcome, Report
-from recbole_genci.experiments.plots import Panel, Series, curve, dot_plot
+from recbole_genci.experiments.plots import MEASURED, Panel, Series, curve, dot_plot
 from recbole_genci.experiments.tables import Column, Table
 
 _COLUMNS = (
@@ -43,7 +44,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     panels = [
         Panel(
             outcome.axis(label),
-            [Series("ours", [outcome.mean(variant, metric) for variant in request.variants])],
+            [Series(MEASURED, [outcome.mean(variant, metric) for variant in request.variants])],
+            smaller_is_better=metric in SMALLER_IS_BETTER,
         )
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]

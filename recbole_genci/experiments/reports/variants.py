@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
@@ -14,7 +15,7 @@ from recbole_genci.experiments.outcome import (
     Outcome,
     Report,
 )
-from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.plots import MEASURED, PAPER, Panel, Series, dot_plot
 from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
@@ -60,18 +61,20 @@ def report(outcome: Outcome, folder: Path) -> Report:
         Panel(
             outcome.axis(label),
             [
-                Series("ours", [outcome.mean(variant, metric) for variant in request.variants]),
+                Series(MEASURED, [outcome.mean(variant, metric) for variant in request.variants]),
                 Series(
-                    "paper",
+                    PAPER,
                     [_printed(dataset, variant, full, label) for variant in request.variants],
                     hollow=True,
                 ),
             ],
+            smaller_is_better=metric in SMALLER_IS_BETTER,
         )
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]
     title = f"{full.model} on {dataset}: {request.definition.name}"
-    dot_plot(folder / picture, title, [variant.name for variant in request.variants], panels)
+    names = [variant.name for variant in request.variants]
+    dot_plot(folder / picture, title, names, panels, highlighted=[full.name])
     return Report(tables, remarks, [picture])
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import log_loss, roc_auc_score
 
+from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.volatility import DEFINITION, groups, set_field, user_volatility
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
-from recbole_genci.experiments.plots import Panel, Series, dot_plot
+from recbole_genci.experiments.plots import PAPER, Panel, Series, dot_plot
 from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.reports.compare import reference
 from recbole_genci.experiments.request import Request
@@ -62,7 +63,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
     panels = [
         _panel(outcome.axis(metric), metric, names, means, dataset) for metric in ("AUC", "LogLoss")
     ]
-    dot_plot(folder / PICTURE, f"Users by interest volatility on {dataset}", names, panels)
+    title = f"Users whose interests change fast or slowly, on {dataset}"
+    about = outcome.request.definition.against
+    dot_plot(folder / PICTURE, title, names, panels, about, ranked=True)
     remarks = [DEFINITION, _sizes(outcome, of_rows), paper.remark(_PAPER_TABLE, dataset)]
     tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
     if found := reference(outcome):
@@ -90,14 +93,14 @@ def _panel(label: str, metric: str, names: list[str], means: dict, dataset: str)
     ]
     papers = [
         Series(
-            f"paper, {group}",
+            f"{PAPER}, {group}",
             [paper.figure(_PAPER_TABLE, dataset, name, f"{group} {metric}") for name in names],
             hollow=True,
             like=number,
         )
         for number, group in enumerate(GROUPS)
     ]
-    return Panel(label, ours + papers)
+    return Panel(label, ours + papers, smaller_is_better=metric.lower() in SMALLER_IS_BETTER)
 
 
 def _measured(

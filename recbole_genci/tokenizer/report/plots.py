@@ -18,14 +18,19 @@ _COLOURED_CODES = 20  # about as many colours as one can tell apart
 
 
 def plot_code_usage(ids: SemanticIDs, file: Path) -> None:
-    """Draw items per code, most used first, one panel per level; an even level is a flat line."""
+    """Draw items per code, most used first, one panel per level.
+
+    A dashed line shows the items per code if all codes were used equally often.
+    """
     levels = ids.num_levels - 1
-    figure, axes = row_of_axes(levels, 4 * levels, 3)
+    figure, axes = row_of_axes(levels, 4 * levels, 3.3)
     for level, axis in enumerate(axes):
         count = np.sort(np.bincount(ids.codes[:, level], minlength=ids.level_sizes[level]))[::-1]
         axis.bar(np.arange(len(count)), count, width=1.0)
-        axis.axhline(len(ids) / len(count), color="black", linewidth=0.8, linestyle="--")
+        line = axis.axhline(len(ids) / len(count), color="black", linewidth=0.8, linestyle="--")
         axis.set(title=f"level {level + 1}", xlabel="codes, most used first", ylabel="items")
+    label = "items per code if all codes were used equally often"
+    figure.legend([line], [label], loc="outside lower center", frameon=False)
     save(figure, file, dpi=120)
 
 

@@ -1,0 +1,240 @@
+"""``report.html`` of an experiment: tables to sort, pairs, calibration, users, curves, cohorts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
+from recbole_genci.evaluation.calibration import DEFINITION as CALIBRATION
+from recbole_genci.evaluation.volatility import DEFINITION as VOLATILITY
+from recbole_genci.evaluation.volatility import FAST, SLOW, groups, user_volatility
+from recbole_genci.experiments.definition import Variant
+from recbole_genci.experiments.outcome import Outcome, Report
+from recbole_genci.experiments.significance import Difference, holm, pairwise_auc
+from recbole_genci.tokenizer.source import item_texts
+from recbole_genci.webpage.charts import Trace, chart
+from recbole_genci.webpage.cohorts import cohort_browser
+from recbole_genci.webpage.learning_curves import learning_curves
+from recbole_genci.webpage.page import Section, absent, page, paragraph, text
+from recbole_genci.webpage.table import matrix, sortable_table
+
+_BINS = 10  # of a calibration curve
+_NO_RUNS = "this experiment trains nothing."
+_NONE_COMPLETE = "no line has finished with all its seeds."
+
+
+def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+        outcome: the runs.
+        made: the tables of the experiment's report.
+        about: a paragraph about the experiment and its runs.
+        remarks: those below the table.
+    """
+    request = outcome.request
+    tables = [
+        Section(
+            f"table-{number}",
+            "Results" if name == "table" else name.replace("_", " ").capitalize(),
+            sortable_table(table.heads(), table.cells(), request.definition.against),
+        )
+        for number, (name, table) in enumerate(made.tables.items())
+    ]
+    notes = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
+    sections = [
+        *tables,
+        Section("notes", "How to read them", f"<ul>{notes}</ul>"),
+        _pairs(outcome),
+        _calibration(outcome),
+        *_user_groups(outcome),
+        _learning_curves(outcome),
+        _cohorts(outcome),
+        Section("origin", "Origin", f"<p>Command:</p><pre>{text(request.command)}</pre>"),
+    ]
+    title = f"{request.definition.name} on {request.config['dataset']}"
+    return page(title, about, sections)
+
+
+def _missing(outcome: Outcome, least: int = 1) -> str | None:
+    """Why nothing can be said about the test scores; None if it can."""
+    if not outcome.request.variants:
+        return _NO_RUNS
+    if len(outcome.complete_variants()) < least:
+        return _NONE_COMPLETE if least == 1 else "fewer than two lines have finished."
+    if len(np.unique(outcome.test_labels)) < 2:
+        return "all test rows are of one class."
+    return None
+
+
+def _pairs(outcome: Outcome) -> Section:
+    """AUC of each line minus that of each other one, p-values corrected over all pairs."""
+    name, title = "pairs", "All pairs of lines"
+    if reason := _missing(outcome, least=2):
+        return absent(name, title, reason)
+    variants = outcome.complete_variants()
+    found = pairwise_auc(
+        outcome.test_users, outcome.test_labels, [outcome.scores(each) for each in variants]
+    )
+    pairs = [(i, j) for i in range(len(variants)) for j in range(i)]
+    p_values = [each.p_value if (each := found[i][j]) else None for i, j in pairs]
+    corrected = dict(zip(pairs, holm(p_values)))
+    entries = [
+        [_entry(found[i][j], corrected.get((max(i, j), min(i, j)))) for j in range(len(variants))]
+        for i in range(len(variants))
+    ]
+    about = (
+        "Each entry is the AUC of the row's line minus that of the column's line, in thousandths. "
+        f"It is in colour if p is below 0.05 after Holm's correction over all {len(pairs)} pairs. "
+        "p comes from a paired bootstrap that draws whole users, of 1,000 draws of its own."
+    )
+    names = [variant.name for variant in variants]
+    return Section(name, title, paragraph(about) + matrix(names, entries))
+
+
+def _entry(difference: Difference | None, p_value: float | None) -> tuple[str, str, str]:
+    if difference is None or p_value is None:
+        return "", "", ""
+    hover = (
+        f"{difference.value:+.4f}, 95 % from {difference.low:+.4f} to {difference.high:+.4f}, "
+        f"p {p_value:.3g} after Holm's correction"
+    )
+    better = "better" if difference.value > 0 else "worse"
+    return f"{1000 * difference.value:+.1f}", hover, better if p_value < 0.05 else ""
+
+
+def _calibration(outcome: Outcome) -> Section:
+    """The share of clicks by predicted probability."""
+    name, title = "calibration", "Calibration curves"
+    if reason := _missing(outcome):
+        return absent(name, title, reason)
+    traces = []
+    for variant in outcome.complete_variants():
+        scores = outcome.scores(variant)
+        labels = np.tile(outcome.test_labels, len(scores))
+        predicted, observed = reliability(labels, scores.reshape(-1))
+        traces.append(
+            Trace(variant.name, predicted, observed, is_highlighted=_stands_out(outcome, variant))
+        )
+    about = (
+        f"Rows are sorted by predicted probability and cut into {_BINS} parts of equal size, all "
+        "seeds together. Points above the dashed line have more clicks than predicted. "
+        f"{CALIBRATION}"
+    )
+    body = chart(
+        "chart-calibration", traces, "predicted probability", "share of clicks", diagonal=True
+    )
+    return Section(name, title, paragraph(about) + body, True)
+
+
+def reliability(
+    labels: np.ndarray, scores: np.ndarray, bins: int = _BINS
+) -> tuple[list[float], list[float]]:
+    """Mean predicted probability and share of clicks of parts of equal size, by probability."""
+    order = np.argsort(scores, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return [float(scores[p].mean()) for p in parts], [float(labels[p].mean()) for p in parts]
+
+
+def _user_groups(outcome: Outcome) -> list[Section]:
+    """AUC by the length of the history, and by how fast the user's interests change."""
+    return [
+        _by_group(
+            outcome,
+            "history",
+            "Rows by length of the history",
+            "clicks in the history",
+            "AUC of the test rows whose history has so many clicks, mean over seeds.",
+            _history_groups,
+        ),
+        _by_group(
+            outcome,
+            "volatility",
+            "Users by change of interests",
+            "users",
+            f"AUC of the test rows of each group of users, mean over seeds. {VOLATILITY}",
+            _volatility_groups,
+        ),
+    ]
+
+
+def _by_group(
+    outcome: Outcome,
+    name: str,
+    title: str,
+    axis: str,
+    about: str,
+    groups_of: Callable[[Outcome], dict[str, np.ndarray]],
+) -> Section:
+    if reason := _missing(outcome):
+        return absent(name, title, reason)
+    try:
+        chosen = groups_of(outcome)
+    except ValueError as error:  # the dataset has no field that the groups could come from
+        return absent(name, title, str(error))
+    labels = outcome.test_labels
+    kept = {key: rows for key, rows in chosen.items() if 0 < labels[rows].sum() < rows.sum()}
+    if not kept:
+        return absent(name, title, "no group has rows of both classes.")
+    heads = [f"{key} ({rows.sum():,} rows)" for key, rows in kept.items()]
+    traces = []
+    for variant in outcome.complete_variants():
+        scores = outcome.scores(variant)
+        aucs = np.array(
+            [[roc_auc_score(labels[r], one[r]) for one in scores] for r in kept.values()]
+        )
+        deviation = aucs.std(axis=1, ddof=1).tolist() if len(scores) > 1 else None
+        is_highlighted = _stands_out(outcome, variant)
+        traces.append(
+            Trace(variant.name, heads, aucs.mean(axis=1).tolist(), deviation, is_highlighted)
+        )
+    body = chart(f"chart-{name}", traces, axis, "test AUC", mode="markers")
+    return Section(name, title, paragraph(about) + body, True)
+
+
+def _history_groups(outcome: Outcome) -> dict[str, np.ndarray]:
+    """Test rows ``[R]`` by quarters of the lengths of their histories."""
+    rows = outcome.parts[2].inter_feat
+    length = rows[HISTORY_END].numpy() - rows[HISTORY_START].numpy()
+    ends = np.unique(np.quantile(length, [0.25, 0.5, 0.75, 1], method="higher"))
+    least, found = int(length.min()), {}
+    for end in ends.astype(int).tolist():
+        name = f"{least}" if least == end else f"{least} to {end}"
+        found[name] = (length >= least) & (length <= end)
+        least = end + 1
+    return found
+
+
+def _volatility_groups(outcome: Outcome) -> dict[str, np.ndarray]:
+    of_rows = groups(user_volatility(outcome.parts), outcome.test_users)
+    return {f"{name}-changing": of_rows == name for name in (FAST, SLOW)}
+
+
+def _learning_curves(outcome: Outcome) -> Section:
+    folders, highlighted = {}, []
+    for variant in outcome.request.variants:
+        for run in outcome.of_variant(variant):
+            name = f"{variant.name}, seed {run['seed']}"
+            folders[name] = outcome.store.run_folder(run)
+            if _stands_out(outcome, variant):
+                highlighted.append(name)
+    if not folders:
+        return absent("learning-curves", "Learning curves", "no run has finished.")
+    return learning_curves(folders, str(outcome.request.config["valid_metric"]), highlighted)
+
+
+def _cohorts(outcome: Outcome) -> Section:
+    """The cohorts of the first line that reads semantic IDs."""
+    for variant in outcome.request.variants:
+        ids = outcome.semantic_ids.get(variant.name)
+        if ids is not None:
+            config = outcome.request.configs[variant.name]
+            return cohort_browser(ids, item_texts(config, ids, outcome.parts[0].item_file))
+    return absent("cohorts", "Cohorts", "no model of this experiment reads semantic IDs.")
+
+
+def _stands_out(outcome: Outcome, variant: Variant) -> bool:
+    return variant.name in outcome.request.definition.against

@@ -1,0 +1,112 @@
+"""``--pack``: put the test scores of an experiment's runs into one compressed file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Set
+from pathlib import Path
+
+import numpy as np
+
+from recbole_genci.experiments.outcome import Outcome
+from recbole_genci.experiments.packed_scores import digits_needed, write_packed
+from recbole_genci.experiments.records import (
+    FINISHED,
+    PACKED,
+    RUNS_FILE,
+    Records,
+    read_runs,
+    scores_file,
+)
+from recbole_genci.utils.files import remove_leftovers
+
+_logger = logging.getLogger(__name__)
+
+#: Values of ``--pack``: all runs of the folder, or only those that its tables show.
+ALL, SHOWN = "all", "shown"
+CHOICES = (ALL, SHOWN)
+
+
+def pack(outcome: Outcome, choice: str) -> None:
+    """Pack the scores of an experiment's folder after its tables are written.
+
+    With ``shown``, records of runs that neither this table shows nor another experiment of the
+    results folder lists go, and their scores with them; other files of their folders stay. Runs of
+    the lines that others are compared with keep every bit of their scores, since the draws of the
+    bootstrap depend on them.
+
+    Args:
+        outcome: the experiment, whose report has been made.
+        choice: one of ``CHOICES``.
+    """
+    records = outcome.store.all()
+    if choice == SHOWN:
+        shown = {run["config_hash"] for run in outcome.runs.values()}
+        shown |= _listed_elsewhere(outcome.request.folder)
+        records = [record for record in records if record["config_hash"] in shown]
+    own = [r for r in records if r["status"] == FINISHED and not r["taken_from"]]
+    scores = {record["config_hash"]: outcome.store.scores(record) for record in own}
+    digits, never = digits_needed(scores, outcome.test_users, outcome.test_labels)
+    exact = never | {
+        run["config_hash"]
+        for (variant, _), run in outcome.runs.items()
+        if variant in outcome.controls
+    }
+    replace_scores(outcome.store, records, scores, outcome.test_users, exact, digits)
+
+
+def replace_scores(
+    store: Records,
+    records: list[dict],
+    scores: dict[str, np.ndarray],
+    users: np.ndarray,
+    exact: Set[str],
+    digits: int,
+) -> None:
+    """Write the packed file, then the records that name it, then remove what it replaces.
+
+    A stop at any point leaves records whose scores are there.
+
+    Args:
+        store: the experiment's records.
+        records: those that stay.
+        scores, users, exact, digits: as for ``write_packed``.
+    """
+    before = store.all()
+    remove_leftovers(store.folder, ["scores.npz"])
+    packed = None
+    if scores:
+        file, sha256 = write_packed(store.folder, scores, users, exact, digits)
+        packed = {"file": file, "sha256": sha256}
+    store.rewrite([r | {PACKED: packed} if r["config_hash"] in scores else r for r in records])
+    for old in store.folder.glob("scores-*.npz"):
+        if packed is None or old.name != packed["file"]:
+            old.unlink()
+    for record in before:
+        if record["status"] == FINISHED and not record["taken_from"]:
+            _remove_scores(scores_file(store.folder, record))
+    size = f", {(store.folder / packed['file']).stat().st_size / 1e6:.1f} MB" if packed else ""
+    _logger.info(
+        f"{store.folder}: the scores of {len(scores)} runs are packed{size}; "
+        f"{len(before) - len(records)} records went."
+    )
+
+
+def _listed_elsewhere(folder: Path) -> set[str]:
+    """Hashes of the runs that other experiments have taken from this one."""
+    others = (file.parent for file in folder.parent.glob(f"*/{RUNS_FILE}"))
+    return {
+        record["config_hash"]
+        for other in others
+        if other != folder
+        for record in read_runs(other)
+        if record.get("taken_from") == folder.name
+    }
+
+
+def _remove_scores(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    for folder in list(file.parents)[:3]:  # the run, its hash, and runs/
+        with contextlib.suppress(OSError):  # it has other files
+            folder.rmdir()
