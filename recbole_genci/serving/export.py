@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,6 @@ _TRACING = (
     AssertionError,
     NotImplementedError,
 )
-
-_logger = logging.getLogger(__name__)
 
 
 def check_export(file: Path) -> None:
@@ -209,13 +208,20 @@ def _of_onnx(content: bytes, name: str) -> Callable[[dict[str, Tensor]], Tensor]
     return program
 
 
-class _quiet(warnings.catch_warnings):
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Without the remarks of torch's exporters, which are about their own code."""
-
-    def __enter__(self) -> Any:
-        found = super().__enter__()
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [each.level for each in loggers]
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return found
+        try:
+            for each in loggers:
+                each.setLevel(logging.ERROR)
+            yield
+        finally:
+            for each, level in zip(loggers, levels):
+                each.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:
@@ -282,6 +288,7 @@ def _compared(
     """
     largest = 0.0
     for size in _BATCHES:
+        size = min(size, len(expected))
         batch = {key: value[:size] for key, value in rows.items()}
         try:
             with torch.no_grad():
@@ -291,8 +298,13 @@ def _compared(
                 f"{name} cannot be exported: its program does not run on {size} rows, "
                 f"{_reason(error)}."
             ) from error
+        if found.shape != expected[:size].shape:
+            raise ValueError(
+                f"{name} cannot be exported: on {size} rows its program gives scores of shape "
+                f"{list(found.shape)}."
+            )
         difference = float((found - expected[:size]).abs().max())
-        if found.shape != expected[:size].shape or not difference <= TOLERANCE:
+        if not difference <= TOLERANCE:
             raise ValueError(
                 f"{name} cannot be exported: on {size} rows its program's probabilities differ "
                 f"from the model's by {difference:.2g}, more than {TOLERANCE}."

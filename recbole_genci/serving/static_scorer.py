@@ -132,7 +132,8 @@ class StaticScorer(nn.Module):
         columns |= self._users(users) | self._items(items)
         if self.reads_history:
             columns |= self._history(inputs, items)
-        return self.model.predict(_Rows(columns))
+        # Some of RecBole's models drop the dimension of a single row.
+        return self.model.predict(_Rows(columns)).reshape(users.shape)
 
     # ---------------------------------------------------------------- inputs
 
