@@ -9,6 +9,7 @@ prints stands in examples/README.md.
 
 # %% Settings: few epochs, semantic IDs of its own, so that new items can have some, too
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import requests
+import torch
 
 from recbole_genci import Ranker, load, run
 from recbole_genci.config import parse_argv
@@ -93,8 +95,26 @@ print(scored.head(3).to_string(index=False))
 difference = (scored["score"] - predictions["score"].head(2_000)).abs().max()
 print(f"The largest difference from the run's own scores is {difference:.0e}.")
 
-# %% Export: the scorer for other programs
-# >>> EXPORT: this cell is for `recbole_genci.export`. <<<
+# %% Export: the scorer as a program for torch.export, AOTInductor or ONNX Runtime
+title("Export: a program without Python or this package")
+words = [f"--run={folder}", f"--output={trip}/scorer.pt2"]
+subprocess.run([sys.executable, "-m", "recbole_genci.export", *words], check=True)
+about = json.loads((trip / "scorer.pt2.json").read_text(encoding="utf-8"))
+numbers = json.loads((trip / "scorer.pt2.vocabularies.json").read_text(encoding="utf-8"))["item_id"]
+candidates = [films["Casablanca"], films["Mulholland Falls"]]
+history = torch.zeros(2, about["history"]["longest"], dtype=torch.int64)
+history[:, : len(clicks)] = torch.tensor([numbers.index(item) for item in clicks])
+program = torch.export.load(trip / "scorer.pt2").module()
+with torch.no_grad():
+    found = program(
+        user_id=torch.zeros(2, dtype=torch.int64),  # someone whom the run does not know
+        item_id=torch.tensor([numbers.index(item) for item in candidates]),
+        item_id_list=history,
+        item_length=torch.full((2,), len(clicks)),
+    )
+by_ranker = ranker.score(["ada"], candidates, histories=new_user["histories"])[0]
+print(f"Casablanca {found[0]:.6f}, Mulholland Falls {found[1]:.6f}")
+print(f"The largest difference from Ranker is {abs(found.numpy() - by_ranker).max():.0e}.")
 
 # %% HTTP: the example in a process of its own, which is asked as any client would
 title("HTTP")

@@ -9,7 +9,7 @@ from pathlib import Path
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.validation import nearest
 
-_USAGE = """\
+USAGE = """\
 usage: python -m recbole_genci.export --run=FOLDER --output=FILE [--key=value ...]
 
 Writes the scorer of a finished run as a program of plain tensors, which needs neither Python nor
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> Work:
 
     words = key_value_words(argv)
     if {"--help", "-h"} & set(words):
-        print(_USAGE, end="")
+        print(USAGE, end="")
         return lambda: 0
     texts = dict(word[2:].split("=", 1) for word in words)  # paths stay as they are
     paths = {key: texts[key] for key in (*_NEEDED, "items") if key in texts}

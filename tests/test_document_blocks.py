@@ -20,7 +20,7 @@ import pytest
 import recbole
 import yaml
 
-from recbole_genci import cli, predict, report, run
+from recbole_genci import cli, export, predict, report, run
 from recbole_genci.config import keys
 from recbole_genci.tokenizer import command as tokenizer
 from recbole_genci.tuning import command as tuning
@@ -36,6 +36,7 @@ COMMANDS = {
     "python -m recbole_genci.tokenizer": tokenizer.main,
     "python -m recbole_genci.report": report.main,
     "python -m recbole_genci.predict": predict.main,
+    "python -m recbole_genci.export": export.main,
 }
 INSTALLS = ("pip ", "uv ", "python3 -m venv", ". .venv", "python -m pytest")
 #: Defaults of the properties files that make every run take a second or two.

@@ -16,6 +16,7 @@ from recbole_genci.config.keys import RECBOLE_FOLDER
 from recbole_genci.config.kind import parse_kind
 from recbole_genci.data.prepare import __main__ as prepare
 from recbole_genci.experiments.command import USAGE as EXPERIMENT_USAGE
+from recbole_genci.export import USAGE as EXPORT
 from recbole_genci.model.registry import known_models
 from recbole_genci.predict import USAGE as PREDICT
 from recbole_genci.tokenizer.command import usage as tokenizer_usage
@@ -39,7 +40,7 @@ GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").
 #: Files that a reader makes: their folder must be there.
 EXAMPLES = {
     *("my_models", "MyNet", "my_net", "test_my_net", "<Class>", "NAME", "dropout", "ml-1m"),
-    *("shop", "encoder"),
+    *("shop", "encoder", "scorer", "ids"),
 }
 OPTIONS_OF_EXAMPLES = {"my_width", "torch"}  # the second is uv's --torch-backend
 #: Words in backticks that are neither names of the code nor keys.
@@ -96,7 +97,7 @@ def found(path: str) -> bool:
         "<" in Path(path).name or Path(path).stem in EXAMPLES
     ):
         return True
-    if Path(path).stem in EXAMPLES:
+    if Path(path).name.split(".")[0] in EXAMPLES:
         return any(place.parent.is_dir() for place in places)
     if any(place.exists() for place in places):
         return True
@@ -153,7 +154,8 @@ def file_names_of_the_code() -> set[str]:
 @cache
 def options() -> set[str]:
     """Every ``--option`` that a command's ``--help`` shows."""
-    shown = [help_text(known_models()), EXPERIMENT_USAGE, TUNING_USAGE, tokenizer_usage(), PREDICT]
+    shown = [help_text(known_models()), EXPERIMENT_USAGE, TUNING_USAGE, tokenizer_usage()]
+    shown += [PREDICT, EXPORT]
     return {each for text in [*shown, prepare.__doc__] for each in re.findall(r"--(\w+)", text)}
 
 

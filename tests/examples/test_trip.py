@@ -38,6 +38,8 @@ def test_the_trip(tmp_path):
     rows = text["A file of rows, by the command"]
     assert '2000 scores in trip/scores.csv: {"auc": 0.' in rows
     assert float(re.search(r"largest difference .* is (\S+)\.\n", rows)[1]) < 1e-6
+    program = text["Export: a program without Python or this package"]
+    assert float(re.search(r"largest difference .* is (\S+)\.\n", program)[1]) < 1e-5
     assert "\n200 {'recommendations': [{'user': 'ada', 'rank': 1," in text["HTTP"]
     assert "\n422 {'error': \"user_id: 1 of 1 are unknown to this run" in text["HTTP"]
     assert text["HTTP"].endswith("The server ended with status 0.\n")
