@@ -186,6 +186,7 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
                 f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in "
                 "eval_args."
             )
+    for name, part in zip(PARTS, parts):
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
                 rows = "clicks" if table.loc[name, "positive"] else "without a click"

@@ -433,6 +433,15 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
         log_summary(build(tmp_path, damage))
 
 
+def test_two_rows_leave_nothing_to_validate_on(tmp_path):
+    def damage(folder):
+        head, first, second, *_ = (folder / "tiny.inter").read_text().splitlines()
+        (folder / "tiny.inter").write_text("\n".join([head, first, second]) + "\n")
+
+    with pytest.raises(ValueError, match="eval_args: the split leaves no (valid|test) rows of "):
+        log_summary(build(tmp_path, damage))
+
+
 def test_a_sequence_is_no_filter(tmp_path):
     with pytest.raises(ValueError, match="val_interval: 'genre' is a column of type token_seq"):
         build(tmp_path, val_interval={"genre": ["Action"]})
