@@ -141,7 +141,8 @@ def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
     @app.post("/score_rows")
     async def score_rows(asked: RowsRequest) -> RowScores:
         def ask(rows: list[dict], **words: Any) -> Any:
-            return ranker.score_rows(pd.DataFrame(rows), **words)
+            # pandas would make floats of whole numbers beside a missing one.
+            return ranker.score_rows(pd.DataFrame(rows, dtype=object), **words)
 
         scores, said = await worker.answer(ask, **asked.model_dump())
         return RowScores(scores=scores.tolist(), warnings=said)

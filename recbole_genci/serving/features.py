@@ -280,30 +280,54 @@ def as_names(cells: pd.Series, field: str) -> np.ndarray:
     """Names ``[R]`` as texts, "" where missing. Whole numbers are written as in atomic files.
 
     Raises:
-        ValueError: a name is neither a text nor a whole number.
+        ValueError: a name is neither a text nor a whole number, or a floating-point number so
+            large that its last digits are lost.
     """
     if pd.api.types.is_float_dtype(cells.dtype):
         numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
-        fraction = ~np.isnan(numbers) & (numbers != np.floor(numbers))
-        if fraction.any():
-            raise ValueError(
-                f"{field}: {numbers[fraction][0]} is no name. Names are strings, as in the atomic "
-                "files."
-            )
+        kind = np.dtype(getattr(cells.dtype, "numpy_dtype", cells.dtype))
+        _check_exact(numbers[~np.isnan(numbers)], field, np.finfo(kind).nmant + 1)
         cells = pd.Series(pd.array(numbers, dtype="Float64")).astype("Int64")
     if not pd.api.types.is_integer_dtype(cells.dtype):
-        values = cells.to_numpy(dtype=object)
-        missing = cells.isna().to_numpy()
+        values, missing = cells.to_numpy(dtype=object), cells.isna().to_numpy()
         kinds = {type(value) for value in values[~missing]}
-        wrong = [kind for kind in kinds if not issubclass(kind, (str, Integral)) or kind is bool]
+        allowed = (str, Integral, float)
+        wrong = [kind for kind in kinds if not issubclass(kind, allowed) or kind is bool]
         if wrong:
             value = next(each for each in values[~missing] if type(each) in wrong)
             raise ValueError(
                 f"{field}: {shortened(value)} is no name. Names are strings, as in the atomic "
                 "files."
             )
+        if any(issubclass(kind, float) for kind in kinds):
+            is_float = ~missing & np.array([isinstance(value, float) for value in values])
+            _check_exact(values[is_float].astype(np.float64), field)
+            values = values.copy()
+            values[is_float] = [int(value) for value in values[is_float]]
+            cells = pd.Series(values, dtype=object)
     names = cells.astype(object).where(~cells.isna(), "")
     return np.array([str(name) for name in names], dtype=object)
+
+
+def _check_exact(numbers: np.ndarray, field: str, bits: int = 53) -> None:
+    """Refuse floating-point numbers ``[R]`` that cannot be names.
+
+    Args:
+        numbers: float64 without NaN.
+        field: for the error.
+        bits: of the significand that they came with; above 2**bits, digits are lost.
+    """
+    whole = numbers == np.floor(numbers)
+    if not whole.all():
+        raise ValueError(
+            f"{field}: {numbers[~whole][0]} is no name. Names are strings, as in the atomic files."
+        )
+    large = np.abs(numbers) >= 2.0**bits
+    if large.any():
+        raise ValueError(
+            f"{field}: {numbers[large][0]} is no name: floating-point numbers from {2**bits} on "
+            "lose digits. Give names as strings, as in the atomic files."
+        )
 
 
 def check_distinct(columns: Sequence[object], what: str) -> None:

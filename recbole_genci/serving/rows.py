@@ -48,7 +48,7 @@ class RowReader:
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
                 f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "
-                f"{', '.join(there)}."
+                f"{', '.join(there) or 'none'}."
             )
 
     def read(self, frame: pd.DataFrame) -> Rows:

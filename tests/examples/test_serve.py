@@ -182,7 +182,11 @@ GOOD = {"users": ["u1"], "items": ["i1"]}
         ("recommend", {"k": 1_001}, "k: Input should be less than or equal to 1000"),
         ("recommend", {"k": 5, "candidates": 2}, "candidates: 2 is not a whole number of at least"),
         ("score_rows", {"rows": [{"user_id": "u1"}]}, "rows: there is no column 'item_id'"),
-        ("score_rows", {"rows": [{}]}, "rows: there is no column 'user_id'"),
+        (
+            "score_rows",
+            {"rows": [{}]},
+            "rows: there is no column 'user_id', which the run's rows have; there are none.",
+        ),
         ("score_rows", {"rows": []}, "rows: List should have at least 1 item"),
         ("score_rows", {}, "rows: Field required. /docs"),
         (
@@ -196,6 +200,16 @@ GOOD = {"users": ["u1"], "items": ["i1"]}
             "rows: 'item_id_list' is 5, which is neither a list nor a text",
         ),
         ("score_rows", {"rows": [{"user_id": 2.5, "item_id": "i1"}]}, "user_id: 2.5 is no name"),
+        (
+            "score_rows",  # a float beside it must not cost the name its last digit
+            {"rows": [{"user_id": "u1", "item_id": n} for n in (9007199254740993, 2.0)]},
+            "item_id: 2 of 2 are unknown to this run, the first is '9007199254740993'",
+        ),
+        (
+            "score_rows",
+            {"rows": [{"user_id": 1e30, "item_id": "i1"}]},
+            "user_id: 1e+30 is no name: floating-point numbers from 9007199254740992 on lose",
+        ),
     ],
 )
 def test_a_wrong_request_is_one_sentence(server, route, change, words):

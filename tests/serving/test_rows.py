@@ -1,6 +1,7 @@
 """Rows of files: each with its own history, context and label, scored as the run scores them."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci import Ranker, load
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
+from recbole_genci.serving.features import as_names
 from recbole_genci.serving.tables import read_table
 
 MODELS = "DeepFM,DIN,GenCI"
@@ -501,3 +503,38 @@ def test_a_folder_as_input_is_said_to_be_one(made, tmp_path, capsys):
     words = [f"--run={made[0]['DIN']}", f"--input={folder}", "--output=scores.csv"]
     assert main(words) == 2
     assert f"{folder} is a folder; name a file." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (pd.Series([2.0, None]), ["2", ""]),
+        (
+            pd.Series([2.0, None, 9007199254740993, "u1"], dtype=object),
+            ["2", "", "9007199254740993", "u1"],
+        ),
+        (pd.Series([-0.0, 2**53 - 1.0], dtype=object), ["0", "9007199254740991"]),
+        (pd.Series([16777215], dtype="Float32"), ["16777215"]),
+        (pd.Series([2**63], dtype="uint64"), ["9223372036854775808"]),
+    ],
+)
+def test_a_whole_number_is_the_name_of_its_digits(cells, names):
+    assert as_names(cells, "user_id").tolist() == names
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (pd.Series([1e30]), "user_id: 1e+30 is no name: floating-point numbers from 900719925474"),
+        (pd.Series([2.0**53, None]), "user_id: 9007199254740992.0 is no name: floating-point"),
+        (pd.Series([2.0**53, "u1"], dtype=object), "9007199254740992.0 is no name: floating"),
+        (pd.Series([2.5, "u1"], dtype=object), "user_id: 2.5 is no name. Names are strings"),
+        (pd.Series([np.inf]), "user_id: inf is no name: floating-point numbers"),
+        (pd.Series([2**24], dtype=np.float32), "16777216.0 is no name: .* from 16777216 on lose"),
+        (pd.Series([2**24], dtype="Float32"), "16777216.0 is no name: .* from 16777216 on lose"),
+    ],
+)
+def test_a_float_that_may_have_lost_digits_is_no_name(cells, message):
+    with pytest.raises(ValueError) as error:
+        as_names(cells, "user_id")
+    assert re.search(re.escape(message).replace(r"\.\*", ".*"), str(error.value)), error.value
