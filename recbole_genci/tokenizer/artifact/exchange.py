@@ -30,7 +30,12 @@ from recbole_genci.utils.validation import shortened
 JSON, SAFETENSORS, PARQUET = ".json", ".safetensors", ".parquet"
 SUFFIXES = (JSON, SAFETENSORS, PARQUET)
 _TENSOR, _ITEMS = "semantic_ids", "items"
-_TOKEN = re.compile(r"<([a-z])_(\d{1,18})>")
+_TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,17})>")
+_INTEGERS = {f"{sign}{bits}" for sign in "IU" for bits in (8, 16, 32, 64)}
+#: A model keeps an embedding for every code below a level's largest one, used or not.
+_MOST_CODES = 2**20
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle")
 _OTHERS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
@@ -59,7 +64,9 @@ def write_ids(ids: SemanticIDs, file: Path) -> None:
         columns: dict[str, Any] = {"item": list(ids.item_tokens)}
         columns |= {f"code_{level}": codes for level, codes in enumerate(ids.codes.T)}
         table = arrow.table(columns)
-        write_atomically(file, lambda path: arrow.parquet.write_table(table, path))
+        write_atomically(
+            file, lambda path: arrow.parquet.write_table(table, path, write_page_checksum=True)
+        )
         return
     content = _as_json(ids) if file.suffix == JSON else _as_safetensors(ids)
     write_atomically(file, lambda path: path.write_bytes(content))
@@ -90,32 +97,67 @@ def read_ids(file: Path, key: str = "semantic_id_path") -> SemanticIDs:
     """Semantic IDs of a file in one of the forms; nothing is unpickled.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such folder or file.
         ValueError: it is damaged, or does not hold valid semantic IDs; names it.
         ImportError: pyarrow, for Parquet, is not installed.
     """
     where = f"{key}: {file}"
+    if not file.exists() and file.suffix not in (*SUFFIXES, *_PICKLES):
+        raise FileNotFoundError(
+            f"{key}: there is no folder or file {file}. Give the folder of an artifact, or a "
+            f"{_OTHERS} file of IDs."
+        )
     _check_suffix(file, key)
     if not file.is_file():
         raise FileNotFoundError(f"{where} does not exist.")
     read = {JSON: _from_json, SAFETENSORS: _from_safetensors, PARQUET: _from_parquet}
     try:
-        items, codes = read[file.suffix](file)
-        if codes.ndim != 2 or codes.shape[1] < 2:
+        items, levels = read[file.suffix](file)
+        if len(levels) < 2:
             raise ValueError(
-                f"codes are of shape {list(codes.shape)}; [items, levels] with at least 2 levels "
-                "are needed, the last of which is the collision digit (0 where nothing collides)."
+                f"codes are of shape {[len(items), len(levels)]}; [items, levels] with at least 2 "
+                "levels are needed, the last of which is the collision digit (0 where nothing "
+                "collides)."
             )
-        if (codes < 0).any():
-            row = int((codes < 0).any(1).argmax())
-            raise ValueError(f"item {items[row]!r} has a negative code, {codes[row].tolist()}.")
+        _check_items(items)
+        for number, level in enumerate(levels):
+            _check_level(level, number, items)
+        codes = np.stack([level.astype(np.int64) for level in levels], axis=1)
         sizes = codes.max(axis=0, initial=-1) + 1
-        return SemanticIDs(codes, tuple(items), tuple(sizes.tolist()))
+        return SemanticIDs(codes, tuple(items), tuple(sizes.tolist()), file=file)
     except ValueError as error:
-        raise ValueError(f"{where} holds no valid semantic IDs: {error}") from error
+        said = " ".join(str(error).split())
+        raise ValueError(f"{where} holds no valid semantic IDs: {said}") from error
 
 
-def _from_json(file: Path) -> tuple[list[str], np.ndarray]:
+def _check_items(items: Sequence[object]) -> None:
+    """Refuse names that no file can hold; `SemanticIDs` checks everything else."""
+    for item in items:
+        if isinstance(item, str) and _SURROGATE.search(item):
+            raise ValueError(
+                f"item {shortened(item)} has half a character, a lone surrogate, which no .item "
+                "file can have."
+            )
+
+
+def _check_level(level: np.ndarray, number: int, items: Sequence[object]) -> None:
+    """Refuse negative codes of a level ``[items]``, and those that no catalogue needs."""
+    if (level < 0).any():
+        row = int((level < 0).argmax())
+        raise ValueError(
+            f"item {shortened(items[row])} has a negative code, {level[row]} at level {number}."
+        )
+    most = max(_MOST_CODES, len(items))
+    if (level >= most).any():
+        row = int((level >= most).argmax())
+        raise ValueError(
+            f"item {shortened(items[row])} has the code {level[row]} at level {number}; codes "
+            f"count from 0 and stay below {most:,}, as a model keeps an embedding for each up to "
+            "the largest. Number the codes of each level anew."
+        )
+
+
+def _from_json(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
     def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for item, codes in pairs:
@@ -125,7 +167,7 @@ def _from_json(file: Path) -> tuple[list[str], np.ndarray]:
         return found
 
     try:
-        index = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=distinct)
+        index = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=distinct)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"it is no JSON ({error}).") from error
     if not isinstance(index, dict) or not index:
@@ -138,7 +180,7 @@ def _from_json(file: Path) -> tuple[list[str], np.ndarray]:
                 f"item {item!r} has {len(each)} codes, and {next(iter(index))!r} has {first}; all "
                 "items need as many."
             )
-    return list(index), np.array(codes, dtype=np.int64).reshape(len(index), first)
+    return list(index), np.array(codes, dtype=np.int64).reshape(len(index), first).T
 
 
 def _codes_of(item: str, words: object) -> list[int]:
@@ -161,12 +203,15 @@ def _codes_of(item: str, words: object) -> list[int]:
     return codes
 
 
-def _from_safetensors(file: Path) -> tuple[list[str], np.ndarray]:
+def _from_safetensors(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
     try:
         with safe_open(file, framework="numpy") as stored:
             if _TENSOR not in stored.keys():
                 raise ValueError(f"it has no tensor '{_TENSOR}'.")
-            codes, metadata = stored.get_tensor(_TENSOR), stored.metadata() or {}
+            part, metadata = stored.get_slice(_TENSOR), stored.metadata() or {}
+            kind, shape = part.get_dtype(), part.get_shape()
+            # numpy has no bfloat16 and nothing smaller.
+            codes = stored.get_tensor(_TENSOR) if kind in _INTEGERS else None
     except (SafetensorError, OSError) as error:
         raise ValueError(f"it is no safetensors file, or damaged ({error}).") from error
     try:
@@ -177,18 +222,18 @@ def _from_safetensors(file: Path) -> tuple[list[str], np.ndarray]:
         raise ValueError(
             f"its metadata has no '{_ITEMS}', a JSON list of the items in their order."
         )
-    if codes.dtype.kind not in "iu" or codes.ndim != 2 or len(codes) != len(items):
+    if codes is None or len(shape) != 2 or shape[0] != len(items):
         raise ValueError(
-            f"'{_TENSOR}' is {codes.dtype} {list(codes.shape)}; integers [{len(items)}, levels] "
-            "are needed, a row for each of its items."
+            f"'{_TENSOR}' is {kind} {shape}; integers [{len(items)}, levels] are needed, a row for "
+            "each of its items."
         )
-    return items, codes.astype(np.int64)
+    return items, codes.T
 
 
-def _from_parquet(file: Path) -> tuple[list[str], np.ndarray]:
+def _from_parquet(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
     arrow = _pyarrow(file)
     try:
-        table = arrow.parquet.read_table(file)
+        table = arrow.parquet.read_table(file, page_checksum_verification=True)
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"it is no Parquet file, or damaged ({error}).") from error
     names = table.column_names
@@ -207,12 +252,11 @@ def _from_parquet(file: Path) -> tuple[list[str], np.ndarray]:
             what = "texts" if is_item else "whole numbers"
             missing = f" with {column.null_count} missing" if column.null_count else ""
             raise ValueError(f"column '{name}' is {column.type}{missing}; {what} are needed.")
-    codes = [table[name].to_numpy().astype(np.int64) for name in wanted]
-    return table["item"].to_pylist(), np.stack(codes, axis=1)
+    return table["item"].to_pylist(), [table[name].to_numpy() for name in wanted]
 
 
 def _check_suffix(file: Path, key: str) -> None:
-    if file.suffix in (".pt", ".pth", ".pkl", ".pickle"):
+    if file.suffix in _PICKLES:
         raise ValueError(
             f"{key}: '{file}' is a pickle, which can run code and is neither written nor read. Use "
             f"{SAFETENSORS}; for GRID, torch.save its 'semantic_ids' transposed."

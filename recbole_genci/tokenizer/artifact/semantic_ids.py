@@ -22,11 +22,12 @@ from recbole_genci.tokenizer.artifact.files import (
     read_tokenizer,
     write_artifact,
 )
-from recbole_genci.utils.validation import PAD_TOKEN
+from recbole_genci.utils.validation import PAD_TOKEN, shortened
 
 
 def _first(values: Sequence[str], number: int = 5) -> str:
-    shown = ", ".join(repr(str(value)) for value in values[:number])
+    texts = (str(value) if isinstance(value, str) else value for value in values[:number])
+    shown = ", ".join(shortened(text) for text in texts)
     return shown + (f" and {len(values) - number} more" if len(values) > number else "")
 
 
@@ -42,6 +43,7 @@ class SemanticIDs:
         manifest: settings, library versions, quality and counts of the build; never read by a
             model.
         folder: the artifact folder that they were loaded from, if any.
+        file: the file that they were read from, if any; see `exchange.read_ids`.
 
     Raises:
         ValueError: anything above does not hold, or two items share one semantic ID; the first
@@ -53,6 +55,7 @@ class SemanticIDs:
     level_sizes: tuple[int, ...]
     manifest: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         codes = np.array(self.codes)  # a copy, which nobody else can write to
@@ -82,20 +85,19 @@ class SemanticIDs:
             )
 
     def _check_tokens(self) -> None:
-        seen = Counter(self.item_tokens)
-        repeated = [token for token, times in seen.items() if times > 1]
-        if repeated:
-            raise ValueError(f"Semantic IDs list items more than once: {_first(repeated)}.")
         bad = [
             token
             for token in self.item_tokens
-            if not isinstance(token, str) or not token or "\n" in token
+            if not isinstance(token, str) or not token or "\n" in token or token == PAD_TOKEN
         ]
-        if bad or PAD_TOKEN in seen:
+        if bad:
             raise ValueError(
                 f"Item tokens must be non-empty strings of one line other than {PAD_TOKEN}; found "
-                f"{_first(bad or [PAD_TOKEN])}. Pass the catalogue without its padding entry."
+                f"{_first(bad)}. Pass the catalogue without its padding entry."
             )
+        repeated = [token for token, times in Counter(self.item_tokens).items() if times > 1]
+        if repeated:
+            raise ValueError(f"Semantic IDs list items more than once: {_first(repeated)}.")
 
     def _check_codes(self) -> None:
         outside = (self.codes < 0) | (self.codes >= np.array(self.level_sizes))
@@ -151,9 +153,14 @@ class SemanticIDs:
         tokens = [str(token) for token in id_tokens[1:]]
         missing = [token for token in tokens if token not in row]
         if missing:
+            said = f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}."
+            if self.file is not None:
+                raise ValueError(
+                    f"semantic_id_path: in {self.file} {said} Give a file that has all items of "
+                    "this dataset, or leave the key out to have semantic IDs made."
+                )
             raise ValueError(
-                f"{len(missing)} of {len(tokens)} items have no semantic ID: {_first(missing)}. "
-                "The artifact was built for another catalogue: build it again for this dataset "
+                f"{said} The artifact was built for another catalogue: build it again for this dataset "
                 "(delete its folder, or use another cache), or add the items (`python -m "
                 "recbole_genci.tokenizer --dataset=<name> --append_to=<folder> --output=<new "
                 "folder>`)."
