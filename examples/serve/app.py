@@ -11,7 +11,9 @@ proxy, which also adds what this example leaves out: TLS and who may ask.
 import argparse
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -42,6 +44,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_genci import Ranker
 
+MOST_THREADS, MOST_WAITING = max(64, os.cpu_count() or 1), 10_000
+MOST_BODIES, MOST_CONNECTIONS = 100, 900  # on their way; open, within 1,024 open files
+GRACE = 25  # seconds for the answers after SIGTERM; bodies must have come earlier
+
 
 class Worker(logging.Handler):
     """A thread that asks the ranker for one request at a time, and hears its warnings."""
@@ -65,9 +71,7 @@ class Worker(logging.Handler):
     async def answer(self, ask: Callable[..., Any], **words: Any) -> tuple[Any, list[str]]:
         """What `ask` returns, and the warnings beside it."""
         if not self._places.acquire(blocking=False):
-            raise HTTPException(
-                503, "Too many requests are waiting; ask again in a second.", {"Retry-After": "1"}
-            )
+            raise too_many("Too many requests are waiting")
         future = self._pool.submit(self._ask, ask, words)
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
@@ -81,29 +85,58 @@ class Worker(logging.Handler):
 
 
 class BodyLimit:
-    """Stops reading a body that is too large, whatever its header says."""
+    """Refuses a body that is too large, whatever its header says, that does not come in time, or
+    that is one of too many on their way.
+    """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app, self._seconds, self._on_their_way = app, seconds, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size = 0
+        size, is_whole, is_counted = 0, scope["type"] != "http", False
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._seconds
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+        def count(is_more: bool) -> None:
+            nonlocal is_counted
+            self._on_their_way += is_more - is_counted
+            is_counted = is_more
+
+        async def limited() -> Message:
+            nonlocal size, is_whole
+            if is_whole:  # what comes now is that the client has left
+                return await receive()
+            if not is_counted and self._on_their_way >= MOST_BODIES:
+                raise too_many("Too many clients are sending")
+            count(True)
+            try:
+                message = await asyncio.wait_for(receive(), deadline - clock())
+            except TimeoutError as error:
+                words = f"The body did not come within {self._seconds:g} seconds; send it at once."
+                raise HTTPException(408, words, {"Connection": "close"}) from error
             size += len(message.get("body", b""))
             if size > MOST_BYTES:
                 words = f"The body has more than {MOST_BYTES:,} bytes; ask for less at a time."
                 raise HTTPException(413, words)
+            is_whole = not message.get("more_body", False)
+            count(not is_whole)
             return message
 
-        await self._app(scope, counted, send)
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            count(False)
 
 
-def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
+def too_many(what: str) -> HTTPException:
+    return HTTPException(503, f"{what}; ask again in a second.", {"Retry-After": "1"})
+
+
+def create_app(
+    ranker: Ranker, threads: int = 1, waiting: int = 32, body_seconds: float = 10
+) -> FastAPI:
     """The application that answers for a ranker."""
-    refusals = {code: {"model": Refusal} for code in (413, 422, 503)}
+    refusals = {code: {"model": Refusal} for code in (408, 413, 422, 503)}
     worker, run, whole = Worker(threads, waiting), ranker.run, ranker.run.parts[0]
 
     @asynccontextmanager
@@ -112,7 +145,7 @@ def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
         worker.end()
 
     app = FastAPI(title="recbole_genci", responses=refusals, lifespan=lifespan)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, seconds=body_seconds)
     user_columns = whole.user_feat.interaction if whole.user_feat is not None else ()
     facts = {
         "status": "ok",
@@ -156,7 +189,7 @@ def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Any, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+        where = cut(".".join(str(part) for part in first["loc"][1:])) or "the body"
         if first["type"] == "json_invalid":
             words = f"The body is no JSON: {first['ctx']['error']} at character {where}."
         else:
@@ -169,12 +202,17 @@ def create_app(ranker: Ranker, threads: int = 1, waiting: int = 32) -> FastAPI:
     async def refused(request: Any, error: AnyHTTPException) -> JSONResponse:
         words = {
             400: "The body is no JSON, is nested too deep or has a number of too many digits.",
-            404: f"There is no {request.url.path}; /docs lists what there is.",
-            405: f"{request.url.path} takes no {request.method}; /docs says what it takes.",
+            404: f"There is no {cut(request.url.path)}; /docs lists what there is.",
+            405: f"{request.url.path} takes no {cut(request.method)}; /docs says what it takes.",
         }.get(error.status_code, error.detail)
         return JSONResponse({"error": words}, error.status_code, error.headers)
 
     return app
+
+
+def cut(text: str) -> str:
+    """What a client has sent, short enough to be sent back."""
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def check_pairs(asked: Asked, width: int, key: str) -> None:
@@ -193,19 +231,46 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")
     parser.add_argument("--waiting", type=int, default=32, help="requests in line at most")
+    parser.add_argument("--body-seconds", type=int, default=10, help="for a client to send a body")
     words = parser.parse_args()
-    if words.threads < 1 or words.waiting < 0 or not 0 <= words.port < 2**16:
-        parser.error("--threads is at least 1, --waiting at least 0, --port within 0 and 65535.")
+    for name, least, most in (
+        ("port", 0, 2**16 - 1),
+        ("threads", 1, MOST_THREADS),
+        ("waiting", 0, MOST_WAITING),
+        ("body_seconds", 1, GRACE - 5),
+    ):
+        if not least <= (number := getattr(words, name)) <= most:
+            option = name.replace("_", "-")
+            parser.exit(2, f"--{option}: {number} is not within {least} and {most}.\n")
     for each in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has ended
         signal.signal(each, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(words.threads)
     try:
+        listener = listen(words.host, words.port)
         ranker = Ranker(words.run)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{error}\n")
-    app = create_app(ranker, words.threads, words.waiting)
-    uvicorn.run(app, host=words.host, port=words.port, timeout_graceful_shutdown=25)
+    config = uvicorn.Config(
+        create_app(ranker, words.threads, words.waiting, words.body_seconds),
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE,
+    )
+    host = f"[{words.host}]" if ":" in words.host else words.host
+    logging.info("running on http://%s:%d", host, listener.getsockname()[1])
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, taken before the run is loaded; raises ValueError if there is none."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:  # Unicode: a name that no host can have
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ValueError(
+            f"--host, --port: {cut(host)}:{port} cannot be listened on ({why}). Name another."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -98,8 +98,8 @@ class FeatureReader:
         others = [str(name) for name in self.whole.field2id_token[field][1:]]
         return (
             f"{field}: {len(unknown)} of {len(names)} are unknown to this run, the first is "
-            f"{unknown[0]!r}.{nearest(str(unknown[0]), others)} Names are strings, as in the "
-            f"atomic files.{hint}"
+            f"{shortened(unknown[0])}.{nearest(str(unknown[0]), others)} Names are strings, as in "
+            f"the atomic files.{hint}"
         )
 
     def column(self, field: str, values: pd.Series | Sequence, name: str = "") -> Column:
@@ -173,14 +173,14 @@ class FeatureReader:
         found, self._unknown = self._unknown, {}
         for field, (count, first) in list(found.items()):  # other threads may be reading, too
             _logger.warning(
-                f"{count} values of '{field}' are unknown to this run, the first is {first!r}. "
-                "They count as missing."
+                f"{count} values of '{field}' are unknown to this run, the first is "
+                f"{shortened(first)}. They count as missing."
             )
         found, self._outside = self._outside, {}
         for field, (count, first) in list(found.items()):
             _logger.warning(
                 f"{count} values of '{field}' are beyond the range of training, the first is "
-                f"{first!r}. They get its first or last bucket."
+                f"{shortened(first)}. They get its first or last bucket."
             )
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:
@@ -262,7 +262,8 @@ def listed(names: Iterable, field: str) -> list:
     """A collection of names as a list; raises ValueError for a single name or another value."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(
-            f"{field}: {names!r} is not a list of names, as [{str(names)!r}] would be."
+            f"{field}: {shortened(names)} is not a list of names, as [{shortened(str(names))}] "
+            "would be."
         )
     return list(names)
 

@@ -16,6 +16,7 @@ from recbole.utils import FeatureType
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Table, rows_of
 from recbole_genci.serving.features import FeatureReader, as_names, check_distinct, listed
+from recbole_genci.utils.validation import shortened
 
 Histories: TypeAlias = Mapping[str, Sequence[str]]
 UserFeatures: TypeAlias = Mapping[str, Mapping[str, object]] | pd.DataFrame
@@ -85,7 +86,9 @@ class RequestReader:
         if not isinstance(append, bool):
             raise ValueError(f"append: {append!r} is neither True nor False.")
         if not isinstance(histories or {}, Mapping):
-            raise ValueError(f"histories: {histories!r} is not of the form {{user: [item, ...]}}.")
+            raise ValueError(
+                f"histories: {shortened(histories)} is not of the form {{user: [item, ...]}}."
+            )
         clicks = {
             user: self.features.known_ids(iid, items) for user, items in (histories or {}).items()
         }
@@ -123,7 +126,8 @@ class RequestReader:
             rows = given.values() if isinstance(given, Mapping) else ()
             if not isinstance(given, Mapping) or not all(isinstance(r, Mapping) for r in rows):
                 raise ValueError(
-                    f"user_features: {given!r} is not of the form {{user: {{feature: value}}}}."
+                    f"user_features: {shortened(given)} is not of the form {{user: {{feature: "
+                    "value}}."
                 )
             fields = list(dict.fromkeys(field for row in rows for field in row))
             if unknown := [field for field in fields if field not in known]:
@@ -229,8 +233,8 @@ class RequestReader:
         if kind == FeatureType.FLOAT:
             if not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(
-                    f"context: '{field}' is {value!r}, which is no finite number. In training a "
-                    "missing one was the mean of its column."
+                    f"context: '{field}' is {shortened(value)}, which is no finite number. In "
+                    "training a missing one was the mean of its column."
                 )
             if field in (self.config["discretization"] or ()):
                 column = self.features.column(field, [value], "context")

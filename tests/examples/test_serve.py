@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -247,6 +250,20 @@ def test_a_body_that_is_no_request(server, body, status, words):
     assert server.post("score", GOOD).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "route, change",
+    [
+        ("score_rows", {"rows": [{"user_id": "u1", "item_id": "a" * 9_999}]}),
+        ("score_rows", {"rows": [{"user_id": "u1", "item_id": ["a" * 9_999]}]}),
+        ("score_rows", {"rows": [{"user_id": "u1", "a" * 9_999: 1}]}),
+        ("score", GOOD | {"a" * 9_999: 1}),
+        ("score", GOOD | {"user_features": {"u1": {"age": "a" * 9_999}}}),
+    ],
+)
+def test_what_was_sent_comes_back_in_short(server, route, change):
+    assert len(server.post(route, change).text) < 600
+
+
 @pytest.mark.parametrize("value", ["1e25", "-1e30", "1" + "0" * 25, r'"\ud800"', "1e-320", "[[]]"])
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "item_id_list", "age"])
 def test_values_that_libraries_choke_on(server, column, value):
@@ -269,6 +286,8 @@ def test_values_that_libraries_choke_on(server, column, value):
 def test_a_wrong_route_or_method(server):
     missing = requests.get(f"{server.address}/../config.yaml", timeout=60)
     assert missing.status_code == 404 and "/docs lists" in missing.json()["error"]
+    long = requests.get(f"{server.address}/{'a' * 9_000}", timeout=60)
+    assert long.status_code == 404 and len(long.text) < 300
     wrong = requests.get(f"{server.address}/score", timeout=60)
     assert wrong.status_code == 405 and "/score takes no GET" in wrong.json()["error"]
 
@@ -336,5 +355,69 @@ def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(AssertionError) as error:
         Server(tmp_path)
     assert str(error.value) == f"{tmp_path} is not the folder of a run: it has no config.yaml.\n"
-    with pytest.raises(AssertionError, match="--threads is at least 1, --waiting at least 0"):
-        Server(tmp_path, "--threads=0")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--threads=0"], "--threads: 0 is not within 1 and "),
+        (["--threads=1000000"], "--threads: 1000000 is not within 1 and "),
+        (["--waiting=-1"], "--waiting: -1 is not within 0 and 10000.\n"),
+        (["--port=65536"], "--port: 65536 is not within 0 and 65535.\n"),
+        (["--body-seconds=60"], "--body-seconds: 60 is not within 1 and 20.\n"),
+        (["--host=no.such.host.invalid"], "--host, --port: no.such.host.invalid:0 cannot be liste"),
+        ([f"--host={'a' * 999}.b"], f"--host, --port: {'a' * 200}...:0 cannot be listened on"),
+        (["--port=TAKEN"], "--host, --port: 127.0.0.1:TAKEN cannot be listened on (Address al"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_before_the_run_is_loaded(
+    words, message, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.syspath_prepend(APP.parent)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["--port=0", *(word.replace("TAKEN", port) for word in words)]
+        monkeypatch.setattr("sys.argv", ["app.py", f"--run={tmp_path}", *words])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(APP), run_name="__main__")
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.count("\n") == 1, said
+    assert said.startswith(message.replace("TAKEN", port)), said
+
+
+def unfinished(server):
+    """A client that sends half of a body."""
+    client = socket.create_connection(server.address[7:].split(":"), 30)
+    head = "POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    client.sendall(f"{head}Content-Length: 1000000\r\n\r\n[[".encode())
+    return client
+
+
+def answer_of(client):
+    """All that a server sends until it closes the connection."""
+    with client, client.makefile("rb") as stream:
+        return stream.read().decode()
+
+
+def test_a_body_that_does_not_come_is_refused_and_the_connection_closed(folder):
+    server = Server(folder, "--body-seconds=1")
+    answer = answer_of(unfinished(server))
+    assert answer.startswith("HTTP/1.1 408 ") and answer.endswith(
+        '{"error":"The body did not come within 1 seconds; send it at once."}'
+    )
+    assert server.post("score", GOOD).status_code == 200
+    assert server.end() == 0
+    assert "Traceback" not in "".join(server.log)
+
+
+def test_clients_that_send_slowly_are_limited_and_delay_no_end(folder):
+    server = Server(folder, "--body-seconds=5")
+    clients = [unfinished(server) for _ in range(110)]
+    assert requests.get(f"{server.address}/health", timeout=60).ok
+    full = server.post("score", GOOD)
+    assert full.status_code == 503 and full.headers["retry-after"] == "1"
+    assert full.json() == {"error": "Too many clients are sending; ask again in a second."}
+    assert server.end() == 0
+    codes = Counter(answer_of(client).split()[1] for client in clients)
+    assert codes == {"408": 100, "503": 10} and "Traceback" not in "".join(server.log)

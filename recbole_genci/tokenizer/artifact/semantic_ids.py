@@ -160,8 +160,8 @@ class SemanticIDs:
                     "this dataset, or leave the key out to have semantic IDs made."
                 )
             raise ValueError(
-                f"{said} The artifact was built for another catalogue: build it again for this dataset "
-                "(delete its folder, or use another cache), or add the items (`python -m "
+                f"{said} The artifact was built for another catalogue: build it again for this "
+                "dataset (delete its folder, or use another cache), or add the items (`python -m "
                 "recbole_genci.tokenizer --dataset=<name> --append_to=<folder> --output=<new "
                 "folder>`)."
             )
