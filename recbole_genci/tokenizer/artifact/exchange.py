@@ -180,7 +180,7 @@ def _from_json(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
                 f"item {item!r} has {len(each)} codes, and {next(iter(index))!r} has {first}; all "
                 "items need as many."
             )
-    return list(index), np.array(codes, dtype=np.int64).reshape(len(index), first).T
+    return list(index), list(np.array(codes, dtype=np.int64).reshape(len(index), first).T)
 
 
 def _codes_of(item: str, words: object) -> list[int]:
@@ -227,7 +227,7 @@ def _from_safetensors(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
             f"'{_TENSOR}' is {kind} {shape}; integers [{len(items)}, levels] are needed, a row for "
             "each of its items."
         )
-    return items, codes.T
+    return items, list(codes.T)
 
 
 def _from_parquet(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
