@@ -11,9 +11,10 @@ from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.evaluation.calibration import DEFINITION as CALIBRATION
 from recbole_genci.evaluation.volatility import DEFINITION as VOLATILITY
 from recbole_genci.evaluation.volatility import FAST, SLOW, groups, user_volatility
+from recbole_genci.experiments.auc_pairs import AUCDifference, pairwise_auc
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
-from recbole_genci.experiments.significance import Difference, holm, pairwise_auc
+from recbole_genci.experiments.significance import holm
 from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.webpage.charts import Trace, chart
 from recbole_genci.webpage.cohorts import cohort_browser
@@ -22,6 +23,7 @@ from recbole_genci.webpage.page import Section, absent, page, paragraph, text
 from recbole_genci.webpage.table import matrix, sortable_table
 
 _BINS = 10  # of a calibration curve
+_FEW_USERS = 30  # below, a standard error over users is itself uncertain
 _NO_RUNS = "this experiment trains nothing."
 _NONE_COMPLETE = "no line has finished with all its seeds."
 
@@ -88,14 +90,19 @@ def _pairs(outcome: Outcome) -> Section:
     ]
     about = (
         "Each entry is the AUC of the row's line minus that of the column's line, in thousandths. "
-        f"It is in colour if p is below 0.05 after Holm's correction over all {len(pairs)} pairs. "
-        "p comes from a paired bootstrap that draws whole users, of 1,000 draws of its own."
+        f"It is in colour if p is below 0.05 after Holm's correction over all {len(pairs)} pairs: "
+        "blue where the row's line is better, orange where it is worse. p is that of a paired "
+        "test over whole users (DeLong's standard error by user, Student's t), which needs no "
+        "draws and differs a little from the bootstrap's p in the table of differences."
     )
+    users = len(np.unique(outcome.test_users))
+    if users < _FEW_USERS:
+        about += f" p is rough with only {users} users."
     names = [variant.name for variant in variants]
     return Section(name, title, paragraph(about) + matrix(names, entries))
 
 
-def _entry(difference: Difference | None, p_value: float | None) -> tuple[str, str, str]:
+def _entry(difference: AUCDifference | None, p_value: float | None) -> tuple[str, str, str]:
     if difference is None or p_value is None:
         return "", "", ""
     hover = (
