@@ -20,11 +20,13 @@ from recbole_genci.training.saved_files import read_metrics
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import write_json, write_text
 from recbole_genci.utils.layout import METRICS_FILE
+from recbole_genci.webpage.charts import looks_of
 from recbole_genci.webpage.learning_curves import learning_curves
 from recbole_genci.webpage.page import Section, absent, page, text
 from recbole_genci.webpage.table import Cell, sortable_table
 
 BASE_MODEL = "LR"
+_HIGHLIGHTED = ("GenCI",)  # stands out on the page
 PAGE = "report.html"
 _EXPERIMENT = "--experiment=compare with the same models"
 #: Entries of ``metrics.json`` that the table needs.
@@ -255,9 +257,9 @@ def _page(
     """``report.html`` of a comparison."""
     heads, rows = _entries(as_text(table))
     cells = [[Cell(entry, _leading_number(entry), entry == "-") for entry in row] for row in rows]
-    folders = {f"{run['model']}, seed {run['seed']}": Path(run["folder"]) for run in runs}
+    folders = {(run["model"], run["seed"]): Path(run["folder"]) for run in runs}
     metric = str(runs[0].get("valid_metric", "score"))
-    curves = learning_curves(folders, metric)
+    curves = learning_curves(folders, metric, looks_of(table.index, _HIGHLIGHTED))
     scores = f"a comparison keeps no scores of test rows. Run {_EXPERIMENT} for this section."
     sections = [
         Section("results", "Results", sortable_table(heads, cells)),
