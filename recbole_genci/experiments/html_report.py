@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +13,6 @@ from recbole_genci.evaluation.calibration import DEFINITION as CALIBRATION
 from recbole_genci.evaluation.volatility import DEFINITION as VOLATILITY
 from recbole_genci.evaluation.volatility import FAST, SLOW, groups, user_volatility
 from recbole_genci.experiments.auc_pairs import AUCDifference, pairwise_auc
-from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.significance import holm
 from recbole_genci.tokenizer.source import item_texts
@@ -29,7 +29,9 @@ _NO_RUNS = "this experiment trains nothing."
 _NONE_COMPLETE = "no line has finished with all its seeds."
 
 
-def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[str]) -> str:
+def html_report(
+    outcome: Outcome, made: Report, about: str, remarks: Sequence[str], origin: Sequence[str]
+) -> str:
     """The page.
 
     Args:
@@ -37,17 +39,24 @@ def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[st
         made: the tables of the experiment's report.
         about: a paragraph about the experiment and its runs.
         remarks: those below the table.
+        origin: sentences about the rows, the code and the machines.
     """
     request = outcome.request
+    definition = request.definition
+    # Lines that are models are ranked; those of a sweep or an ablation have an order of their own.
+    ranked = "AUC" if definition.open_models else None
     tables = [
         Section(
             f"table-{number}",
             "Results" if name == "table" else name.replace("_", " ").capitalize(),
-            sortable_table(table.heads(), table.cells(), request.definition.against),
+            sortable_table(table.page_heads(), table.cells(), definition.against, ranked)
+            if name == "table"
+            else sortable_table(table.page_heads(), table.cells()),
         )
         for number, (name, table) in enumerate(made.tables.items())
     ]
-    notes = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
+    notes = "".join(f"<li>{_with_code(remark)}</li>" for remark in remarks)
+    command = f"<p>Command:</p><pre>{text(request.command)}</pre>"
     sections = [
         *tables,
         Section("notes", "How to read them", f"<ul>{notes}</ul>"),
@@ -56,10 +65,15 @@ def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[st
         *_user_groups(outcome),
         _learning_curves(outcome),
         _cohorts(outcome),
-        Section("origin", "Origin", f"<p>Command:</p><pre>{text(request.command)}</pre>"),
+        Section("origin", "Origin", command + "".join(map(paragraph, origin))),
     ]
-    title = f"{request.definition.name} on {request.config['dataset']}"
+    title = f"{definition.name} on {request.config['dataset']}"
     return page(title, about, sections)
+
+
+def _with_code(remark: str) -> str:
+    """A remark as HTML; what is between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(remark))
 
 
 def _missing(outcome: Outcome, least: int = 1) -> str | None:
@@ -230,7 +244,9 @@ def _left_out(without: dict[str, np.ndarray], labels: np.ndarray) -> str:
     for key, rows in without.items():
         number = int(rows.sum())
         kind = "clicked" if labels[rows].any() else "not clicked"
-        parts.append(f"{key} ({counted(number, 'row')}, all {kind})" if number else f"{key} (empty)")
+        parts.append(
+            f"{key} ({counted(number, 'row')}, all {kind})" if number else f"{key} (empty)"
+        )
     return f"Left out, as AUC needs rows of both classes: {', '.join(parts)}."
 
 

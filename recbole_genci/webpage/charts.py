@@ -155,13 +155,21 @@ def chart(
         named.add(trace.name)
     if diagonal:
         line = {"color": "#888", "dash": "dash"}
-        figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, name="perfect calibration")
+        figure.add_scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            line=line,
+            name="perfect calibration",
+            legendrank=1000 + len(traces),
+        )
     figure.update_layout(
         height=max(460, 120 + 19 * len(named)),
         margin={"t": 20},
         xaxis_title=_escaped(x),
         yaxis_title=_escaped(y),
         showlegend=True,
+        legend_tracegroupgap=0,
     )
     return _html(figure, name)
 
@@ -194,6 +202,8 @@ def dot_chart(
         column_titles=[_escaped(panel.title) for panel in panels],
     )
     for column, panel in enumerate(panels, start=1):
+        bars = _bars(panel)
+        figure.update_xaxes(range=_with_margin(bars), col=column)
         figure.add_scatter(
             x=list(panel.values),
             y=places,
@@ -208,12 +218,10 @@ def dot_chart(
             row=1,
             col=column,
         )
-        for place, line, value, error in zip(
-            places, lines, panel.values, panel.errors or [0.0] * len(lines)
-        ):
-            if error:  # a line of its own, as plotly gives all bars of a trace one colour
+        for place, line, (low, high) in zip(places, lines, bars):
+            if low < high:  # a line of its own, as plotly gives all bars of a trace one colour
                 figure.add_scatter(
-                    x=[max(0.0, value - error), min(1.0, value + error)],
+                    x=[low, high],
                     y=[place, place],
                     mode="lines",
                     line={"color": looks[line].colour, "width": 2},
@@ -236,8 +244,25 @@ def dot_chart(
     )
     figure.update_yaxes(automargin=True, col=1)
     figure.update_xaxes(title_text=_escaped(x))
-    figure.update_layout(height=_DOTS_MARGIN + _LINE_HEIGHT * len(order), margin={"t": 40})
+    figure.update_layout(
+        height=_DOTS_MARGIN + _LINE_HEIGHT * len(order),
+        margin={"t": 40, "r": 40},
+        modebar_orientation="v",  # beside the titles
+    )
     return _html(figure, name)
+
+
+def _bars(panel: DotPanel) -> list[tuple[float, float]]:
+    """The ends of each bar, within 0 and 1."""
+    errors = panel.errors or [0.0] * len(panel.values)
+    return [(max(0.0, v - e), min(1.0, v + e)) for v, e in zip(panel.values, errors)]
+
+
+def _with_margin(bars: Sequence[tuple[float, float]]) -> list[float]:
+    """The ends of an axis that shows all bars, and the dots at their ends whole."""
+    low, high = min(low for low, _ in bars), max(high for _, high in bars)
+    margin = 0.05 * (high - low) or 0.01
+    return [low - margin, high + margin]
 
 
 def _html(figure: Any, name: str) -> str:

@@ -38,8 +38,11 @@ def test_every_name_has_a_colour_of_its_own():
 
 def test_the_lines_of_a_name_share_its_colour_and_its_entry_in_the_legend():
     looks = looks_of(["LR", "GenCI"], ["GenCI"])
-    lines = [Trace(name, [1, 2], [0.5, 0.6], f"{name}, {seed}", True) for seed in (1, 2)
-             for name in ("GenCI", "LR")]  # fmt: skip
+    lines = [
+        Trace(name, [1, 2], [0.5, 0.6], f"{name}, {seed}", True)
+        for seed in (1, 2)
+        for name in ("GenCI", "LR")
+    ]
     traces, layout = figure_of(chart("c", lines, "x", "y", looks=looks))
     assert [each["line"]["color"] for each in traces] == [looks["LR"].colour] * 2 + [HIGHLIGHT] * 2
     assert [each["showlegend"] for each in traces] == [True, False] * 2
@@ -77,6 +80,7 @@ def test_dots_stand_apart_and_their_bars_end_at_0_and_1():
         pytest.approx([0.49, 0.51]),
         pytest.approx([0.0, 0.07]),
     ]
+    assert layout["xaxis"]["range"][0] < 0 and layout["xaxis"]["range"][1] > 1
     assert layout["yaxis"]["ticktext"][:2] == ["<b>DIN</b>", "LR"] and "<img" not in body
     assert [each["text"] for each in layout["annotations"]] == ["short", "long"]
     assert len(layout["shapes"]) == 2  # the band behind DIN, in each panel
