@@ -1,4 +1,4 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns and verbs."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         plural: the word for others; ``noun`` with an s by default.
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def are(number: int) -> str:
+    """``is`` for one, else ``are``."""
+    return "is" if number == 1 else "are"

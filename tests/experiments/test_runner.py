@@ -320,7 +320,7 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     caplog.set_level(logging.INFO)
     experiment("extraction", "tiny", seeds=1, config_dict=data)
     assert len(trained) == 6 and (len(built), len(made)) == (2, 2)
-    assert "Experiment extraction: 5 runs, 1 of them are there already; about" in caplog.text
+    assert "Experiment extraction: 5 runs, 1 there already; about" in caplog.text
     full = read_runs(Path("results/extraction-tiny"))[0]
     assert full["taken_from"] == "compare-tiny" and full["folder"].startswith(
         "../compare-tiny/runs/"
@@ -406,7 +406,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
     caplog.set_level(logging.INFO)
     experiment("compare", "tiny", models, 1, config_dict=data)
     assert starts == [2, 0]  # DeepFM after its epochs 0 and 1, then DIN; LR is kept
-    assert "3 runs, 1 of them are there already" in caplog.text
+    assert "3 runs, 1 there already" in caplog.text
     records, whole = read_runs(folder), read_runs(Path("whole/compare-tiny"))
     assert same(records) == same(whole)
     assert [record["resumed"] for record in records] == [False, True, False]

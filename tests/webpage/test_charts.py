@@ -6,7 +6,7 @@ import re
 import pytest
 from test_page import HOSTILE
 
-from recbole_genci.utils.words import counted
+from recbole_genci.utils.words import are, counted
 from recbole_genci.webpage.charts import (
     HIGHLIGHT,
     DotPanel,
@@ -88,5 +88,6 @@ def test_dots_stand_apart_and_their_bars_end_at_0_and_1():
 
 def test_numbers_and_nouns_agree():
     assert counted(1, "row") == "1 row" and counted(0, "row") == "0 rows"
+    assert (are(1), are(0), are(2)) == ("is", "are", "are")
     assert counted(1200, "row") == "1,200 rows"
     assert counted(2, "catalogue entry", "catalogue entries") == "2 catalogue entries"
