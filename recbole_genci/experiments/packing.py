@@ -20,6 +20,7 @@ from recbole_genci.experiments.records import (
     scores_file,
 )
 from recbole_genci.utils.files import remove_leftovers
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -94,8 +95,8 @@ def replace_scores(
             _remove_scores(scores_file(store.folder, record))
     size = f", {(store.folder / packed['file']).stat().st_size / 1e6:.1f} MB" if packed else ""
     _logger.info(
-        f"{store.folder}: the scores of {len(scores)} runs are packed{size}; "
-        f"{len(before) - len(records)} records went."
+        f"{store.folder}: the scores of {counted(len(scores), 'run')} are packed{size}; "
+        f"{counted(len(before) - len(records), 'record')} went."
     )
 
 
