@@ -20,11 +20,14 @@ from recbole_genci.training.saved_files import read_metrics
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import write_json, write_text
 from recbole_genci.utils.layout import METRICS_FILE
+from recbole_genci.utils.words import counted
+from recbole_genci.webpage.charts import looks_of
 from recbole_genci.webpage.learning_curves import learning_curves
-from recbole_genci.webpage.page import Section, absent, page, text
+from recbole_genci.webpage.page import Section, absent, page, paragraph, text
 from recbole_genci.webpage.table import Cell, sortable_table
 
 BASE_MODEL = "LR"
+_HIGHLIGHTED = ("GenCI",)  # stands out on the page
 PAGE = "report.html"
 _EXPERIMENT = "--experiment=compare with the same models"
 #: Entries of ``metrics.json`` that the table needs.
@@ -233,7 +236,8 @@ def save_comparison(
     note = (
         f"Dataset {first['dataset']} (fingerprint {first['data_fingerprint'][:12]}), test split; "
         f"seeds {', '.join(str(s) for s in dict.fromkeys(r['seed'] for r in runs))}; "
-        f"{first['machine']['cpu_count']} CPU cores, {first['machine']['threads']} threads, "
+        f"{counted(first['machine']['cpu_count'], 'CPU core')}, "
+        f"{counted(first['machine']['threads'], 'thread')}, "
         f"GPU {first['machine']['gpu']}; revision {first['git_revision']}.\n"
         f"Command: `{command}`"
     )
@@ -255,12 +259,15 @@ def _page(
     """``report.html`` of a comparison."""
     heads, rows = _entries(as_text(table))
     cells = [[Cell(entry, _leading_number(entry), entry == "-") for entry in row] for row in rows]
-    folders = {f"{run['model']}, seed {run['seed']}": Path(run["folder"]) for run in runs}
+    folders = {(run["model"], run["seed"]): Path(run["folder"]) for run in runs}
     metric = str(runs[0].get("valid_metric", "score"))
-    curves = learning_curves(folders, metric)
+    curves = learning_curves(folders, metric, looks_of(table.index, _HIGHLIGHTED))
     scores = f"a comparison keeps no scores of test rows. Run {_EXPERIMENT} for this section."
+    results = sortable_table(heads, cells, _HIGHLIGHTED, "AUC")
+    if "GAUC" in table and table["GAUC"].isna().any():
+        results += paragraph("GAUC is undefined: no user has test rows of both classes.")
     sections = [
-        Section("results", "Results", sortable_table(heads, cells)),
+        Section("results", "Results", results),
         absent("pairs", "All pairs of models", scores),
         absent("calibration", "Calibration curves", scores),
         absent("groups", "Groups of users", scores),

@@ -215,6 +215,16 @@ def test_the_figure_is_that_of_its_script():
         assert file.read_text(encoding="utf-8") == made["picture"](colours)
 
 
+def test_the_lines_of_epochs_fit_the_picture_of_a_run():
+    pytest.importorskip("rich")
+    made = script("figures/terminal.py")
+    captured = (ROOT / "docs/figures/terminal.ansi").read_text(encoding="utf-8")
+    shown = made["abridged"](made["logical_lines"](captured))
+    epochs = [line for line in shown if re.match(r"\x1b\[[\d;]*mepoch ", line)]
+    assert len(epochs) == len(made["EPOCHS"])
+    assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in epochs) <= made["WIDTH"]
+
+
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     named = re.findall(r"([\w-]+\.md)$", text, re.M)

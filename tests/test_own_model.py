@@ -358,6 +358,8 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
     (first,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
     assert not first.failed and list(first.variants) == ["LR", "MyLR"]
     assert "| Brier |" in (first.folder / "table.md").read_text().splitlines()[4]
+    log = (first.folder / "experiment.log").read_text()
+    assert "MyLR, run 2 of 2, seed 2020" in log and "MyLR, MyLR" not in log
     (again,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
     assert [r["config_hash"] for r in again.runs] == [r["config_hash"] for r in first.runs]
     assert [r.folder for r in again.runs] == [r.folder for r in first.runs]

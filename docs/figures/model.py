@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 FOLDER = Path(__file__).parent
 WIDTH, HEIGHT = 950, 450
-LAST = "by the target item (Eq. 9)"
+ATTENTION = ("cohorts read the clicks (Eq. 8),", "the target item reads", "the cohorts (Eq. 9)")
 LEVELS = ("#4c78a8", "#f58518", "#54a24b", "#9d9d9d")  # of a semantic ID's codes
 
 
@@ -53,20 +53,20 @@ def picture(colours: Colours) -> str:
         _box(colours, 250, 30, 160, 72, "T5 decoder", "generates the next IDs", "Eq. 2, 6"),
         _arrow(colours, (410, 66), (470, 66)),
         _label(colours, 420, 58, "beams"),
-        _box(colours, 470, 30, 190, 72, "Cohorts", "of items with one code, Eq. 7"),
-        *_cohorts(colours, 489, 82),
-        _arrow(colours, (565, 102), (565, 150)),
+        _box(colours, 470, 30, 210, 72, "Cohorts", "of items with one code, Eq. 7"),
+        *_cohorts(colours, 499, 82),
+        _arrow(colours, (575, 102), (575, 150)),
         _arrow(colours, (410, 186), (470, 186)),
-        _box(colours, 470, 150, 190, 72, "Cohort attention", "read the clicks (Eq. 8),", LAST),
-        _arrow(colours, (660, 172), (730, 172)),
+        _box(colours, 470, 150, 210, 88, "Cohort attention", *ATTENTION),
+        _arrow(colours, (680, 172), (730, 172)),
         _box(colours, 730, 150, 170, 44, "Short-term intent", "", fill=colours.intent),
-        _arrow(colours, (330, 222), (330, 248), (730, 248)),
-        _label(colours, 470, 241, "last position, Eq. 5"),
-        _box(colours, 730, 226, 170, 44, "Long-term intent", "", fill=colours.intent),
-        _arrow(colours, (815, 270), (815, 306)),
+        _arrow(colours, (330, 222), (330, 253), (730, 253)),
+        _label(colours, 470, 268, "last position, Eq. 5"),
+        _box(colours, 730, 231, 170, 44, "Long-term intent", "", fill=colours.intent),
+        _arrow(colours, (815, 275), (815, 306)),
         _arrow(colours, (900, 172), (930, 172), (930, 328), (900, 328)),
-        _box(colours, 20, 306, 170, 44, "User, item, context", ""),
-        _arrow(colours, (190, 328), (730, 328)),
+        _box(colours, 20, 306, 200, 44, "User, item, context", ""),
+        _arrow(colours, (220, 328), (730, 328)),
         _label(colours, 470, 321, "embeddings"),
         _box(colours, 730, 306, 170, 44, "MLP, Eq. 10", ""),
         _arrow(colours, (815, 350), (815, 386)),

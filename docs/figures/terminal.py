@@ -16,7 +16,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 FOLDER = Path(__file__).parent
-WIDTH = 108
+WIDTH = 118  # of the longest epoch's line
 COMMAND = "\x1b[1m$ python run_recbole_genci.py --model=GenCI --dataset=ml-100k\x1b[0m"
 #: Epochs that are shown, and the only one whose line about the generator is.
 EPOCHS, GENERATOR = ("1", "2", "10", "13"), "10"

@@ -16,6 +16,7 @@ from recbole.data.utils import get_dataloader
 from recbole_genci.config import Config
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.utils.words import are
 
 _logger = logging.getLogger(__name__)
 
@@ -206,8 +207,8 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
         new = ~seen[part.inter_feat[part.iid_field].numpy()]
         if name != "train" and new.any():
             _logger.warning(
-                f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) are about items unseen "
-                "in training."
+                f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) {are(new.sum())} about "
+                "items unseen in training."
             )
         without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
         if name != "train" and without.all():

@@ -34,6 +34,7 @@ from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, start_console
 from recbole_genci.utils.own_code import reference_of
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -243,8 +244,8 @@ def _done(work: Sequence[tuple[Request, DataCache]]) -> int:
     if failed:
         first = failed[0]
         print(
-            f"recbole_genci: {len(failed)} runs failed; the first, {first['model']} seed "
-            f"{first['seed']}: {first['error']}",
+            f"recbole_genci: {counted(len(failed), 'run')} failed; the first, {first['model']} "
+            f"seed {first['seed']}: {first['error']}",
             file=sys.stderr,
         )
     return 1 if failed else 0

@@ -67,15 +67,19 @@ class Note:
     Attributes:
         text: the remark.
         line: the line of the table that it is about; None if it is about all.
+        paper: the paper's table whose figures it is about; None if it is not about the paper's.
     """
 
     text: str
     line: str | None = None
+    paper: int | None = None
 
     @classmethod
     def of(cls, written: str | dict) -> Note:
-        """The note that a definition's file holds: a text, or ``{line: NAME, text: ...}``."""
-        return cls(written) if isinstance(written, str) else cls(written["text"], written["line"])
+        """The note that a definition's file holds: a text, or ``{text: ...}`` with ``line`` or
+        ``paper``.
+        """
+        return cls(written) if isinstance(written, str) else cls(**written)
 
 
 @dataclass(frozen=True)

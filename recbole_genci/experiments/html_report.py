@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,22 +12,26 @@ from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.evaluation.calibration import DEFINITION as CALIBRATION
 from recbole_genci.evaluation.volatility import DEFINITION as VOLATILITY
 from recbole_genci.evaluation.volatility import FAST, SLOW, groups, user_volatility
-from recbole_genci.experiments.definition import Variant
+from recbole_genci.experiments.auc_pairs import AUCDifference, pairwise_auc
 from recbole_genci.experiments.outcome import Outcome, Report
-from recbole_genci.experiments.significance import Difference, holm, pairwise_auc
+from recbole_genci.experiments.significance import holm
 from recbole_genci.tokenizer.source import item_texts
-from recbole_genci.webpage.charts import Trace, chart
+from recbole_genci.utils.words import counted
+from recbole_genci.webpage.charts import DotPanel, Look, Trace, chart, dot_chart, looks_of
 from recbole_genci.webpage.cohorts import cohort_browser
 from recbole_genci.webpage.learning_curves import learning_curves
 from recbole_genci.webpage.page import Section, absent, page, paragraph, text
 from recbole_genci.webpage.table import matrix, sortable_table
 
 _BINS = 10  # of a calibration curve
+_FEW_USERS = 30  # below, a standard error over users is itself uncertain
 _NO_RUNS = "this experiment trains nothing."
 _NONE_COMPLETE = "no line has finished with all its seeds."
 
 
-def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[str]) -> str:
+def html_report(
+    outcome: Outcome, made: Report, about: str, remarks: Sequence[str], origin: Sequence[str]
+) -> str:
     """The page.
 
     Args:
@@ -34,17 +39,24 @@ def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[st
         made: the tables of the experiment's report.
         about: a paragraph about the experiment and its runs.
         remarks: those below the table.
+        origin: sentences about the rows, the code and the machines.
     """
     request = outcome.request
+    definition = request.definition
+    # Lines that are models are ranked; those of a sweep or an ablation have an order of their own.
+    ranked = "AUC" if definition.open_models else None
     tables = [
         Section(
             f"table-{number}",
             "Results" if name == "table" else name.replace("_", " ").capitalize(),
-            sortable_table(table.heads(), table.cells(), request.definition.against),
+            sortable_table(table.page_heads(), table.cells(), definition.against, ranked)
+            if name == "table"
+            else sortable_table(table.page_heads(), table.cells()),
         )
         for number, (name, table) in enumerate(made.tables.items())
     ]
-    notes = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
+    notes = "".join(f"<li>{_with_code(remark)}</li>" for remark in remarks)
+    command = f"<p>Command:</p><pre>{text(request.command)}</pre>"
     sections = [
         *tables,
         Section("notes", "How to read them", f"<ul>{notes}</ul>"),
@@ -53,10 +65,15 @@ def html_report(outcome: Outcome, made: Report, about: str, remarks: Sequence[st
         *_user_groups(outcome),
         _learning_curves(outcome),
         _cohorts(outcome),
-        Section("origin", "Origin", f"<p>Command:</p><pre>{text(request.command)}</pre>"),
+        Section("origin", "Origin", command + "".join(map(paragraph, origin))),
     ]
-    title = f"{request.definition.name} on {request.config['dataset']}"
+    title = f"{definition.name} on {request.config['dataset']}"
     return page(title, about, sections)
+
+
+def _with_code(remark: str) -> str:
+    """A remark as HTML; what is between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(remark))
 
 
 def _missing(outcome: Outcome, least: int = 1) -> str | None:
@@ -88,14 +105,19 @@ def _pairs(outcome: Outcome) -> Section:
     ]
     about = (
         "Each entry is the AUC of the row's line minus that of the column's line, in thousandths. "
-        f"It is in colour if p is below 0.05 after Holm's correction over all {len(pairs)} pairs. "
-        "p comes from a paired bootstrap that draws whole users, of 1,000 draws of its own."
+        f"It is in colour if p is below 0.05 after Holm's correction over all {len(pairs)} pairs: "
+        "blue where the row's line is better, orange where it is worse. p is that of a paired "
+        "test over whole users (DeLong's standard error by user, Student's t). A table of "
+        "differences has p from a bootstrap, and corrects it for fewer pairs."
     )
+    users = len(np.unique(outcome.test_users))
+    if users < _FEW_USERS:
+        about += f" p is rough with only {users} users."
     names = [variant.name for variant in variants]
     return Section(name, title, paragraph(about) + matrix(names, entries))
 
 
-def _entry(difference: Difference | None, p_value: float | None) -> tuple[str, str, str]:
+def _entry(difference: AUCDifference | None, p_value: float | None) -> tuple[str, str, str]:
     if difference is None or p_value is None:
         return "", "", ""
     hover = (
@@ -116,16 +138,19 @@ def _calibration(outcome: Outcome) -> Section:
         scores = outcome.scores(variant)
         labels = np.tile(outcome.test_labels, len(scores))
         predicted, observed = reliability(labels, scores.reshape(-1))
-        traces.append(
-            Trace(variant.name, predicted, observed, is_highlighted=_stands_out(outcome, variant))
-        )
+        traces.append(Trace(variant.name, predicted, observed))
     about = (
         f"Rows are sorted by predicted probability and cut into {_BINS} parts of equal size, all "
         "seeds together. Points above the dashed line have more clicks than predicted. "
         f"{CALIBRATION}"
     )
     body = chart(
-        "chart-calibration", traces, "predicted probability", "share of clicks", diagonal=True
+        "chart-calibration",
+        traces,
+        "predicted probability",
+        "share of clicks",
+        diagonal=True,
+        looks=_looks(outcome),
     )
     return Section(name, title, paragraph(about) + body, True)
 
@@ -146,7 +171,6 @@ def _user_groups(outcome: Outcome) -> list[Section]:
             outcome,
             "history",
             "Rows by length of the history",
-            "clicks in the history",
             "AUC of the test rows whose history has so many clicks, mean over seeds.",
             _history_groups,
         ),
@@ -154,7 +178,6 @@ def _user_groups(outcome: Outcome) -> list[Section]:
             outcome,
             "volatility",
             "Users by change of interests",
-            "users",
             f"AUC of the test rows of each group of users, mean over seeds. {VOLATILITY}",
             _volatility_groups,
         ),
@@ -165,10 +188,10 @@ def _by_group(
     outcome: Outcome,
     name: str,
     title: str,
-    axis: str,
     about: str,
     groups_of: Callable[[Outcome], dict[str, np.ndarray]],
 ) -> Section:
+    """AUC of each line, a panel for each group of rows."""
     if reason := _missing(outcome):
         return absent(name, title, reason)
     try:
@@ -177,22 +200,54 @@ def _by_group(
         return absent(name, title, str(error))
     labels = outcome.test_labels
     kept = {key: rows for key, rows in chosen.items() if 0 < labels[rows].sum() < rows.sum()}
+    left_out = _left_out({key: rows for key, rows in chosen.items() if key not in kept}, labels)
     if not kept:
-        return absent(name, title, "no group has rows of both classes.")
-    heads = [f"{key} ({rows.sum():,} rows)" for key, rows in kept.items()]
-    traces = []
-    for variant in outcome.complete_variants():
-        scores = outcome.scores(variant)
-        aucs = np.array(
-            [[roc_auc_score(labels[r], one[r]) for one in scores] for r in kept.values()]
+        return absent(name, title, f"no group has rows of both classes. {left_out}")
+    several = len(outcome.request.seeds) > 1
+    bars = "Bars are ± one standard deviation over the seeds." if several else ""
+    variants = outcome.complete_variants()
+    aucs = {each.name: _group_aucs(labels, outcome.scores(each), kept) for each in variants}
+    panels = [
+        DotPanel(
+            f"{key} ({counted(int(rows.sum()), 'row')})",
+            [float(aucs[each.name][place].mean()) for each in variants],
+            [float(aucs[each.name][place].std(ddof=1)) for each in variants] if several else None,
         )
-        deviation = aucs.std(axis=1, ddof=1).tolist() if len(scores) > 1 else None
-        is_highlighted = _stands_out(outcome, variant)
-        traces.append(
-            Trace(variant.name, heads, aucs.mean(axis=1).tolist(), deviation, is_highlighted)
+        for place, (key, rows) in enumerate(kept.items())
+    ]
+    whole = {
+        each.name: np.mean([roc_auc_score(labels, one) for one in outcome.scores(each)])
+        for each in variants
+    }
+    body = dot_chart(
+        f"chart-{name}",
+        list(aucs),
+        panels,
+        "test AUC",
+        _looks(outcome),
+        order=sorted(aucs, key=lambda line: -whole[line]),
+    )
+    words = f"{about} {bars} The best line over all test rows is at the top. {left_out}"
+    return Section(name, title, paragraph(" ".join(words.split())) + body, True)
+
+
+def _group_aucs(labels: np.ndarray, scores: np.ndarray, kept: dict) -> np.ndarray:
+    """AUC ``[groups, seeds]``."""
+    return np.array([[roc_auc_score(labels[r], one[r]) for one in scores] for r in kept.values()])
+
+
+def _left_out(without: dict[str, np.ndarray], labels: np.ndarray) -> str:
+    """A sentence about groups whose AUC is undefined; empty if there is none."""
+    if not without:
+        return ""
+    parts = []
+    for key, rows in without.items():
+        number = int(rows.sum())
+        kind = "clicked" if labels[rows].any() else "not clicked"
+        parts.append(
+            f"{key} ({counted(number, 'row')}, all {kind})" if number else f"{key} (empty)"
         )
-    body = chart(f"chart-{name}", traces, axis, "test AUC", mode="markers")
-    return Section(name, title, paragraph(about) + body, True)
+    return f"Left out, as AUC needs rows of both classes: {', '.join(parts)}."
 
 
 def _history_groups(outcome: Outcome) -> dict[str, np.ndarray]:
@@ -202,7 +257,7 @@ def _history_groups(outcome: Outcome) -> dict[str, np.ndarray]:
     ends = np.unique(np.quantile(length, [0.25, 0.5, 0.75, 1], method="higher"))
     least, found = int(length.min()), {}
     for end in ends.astype(int).tolist():
-        name = f"{least}" if least == end else f"{least} to {end}"
+        name = counted(least, "click") if least == end else f"{least} to {end} clicks"
         found[name] = (length >= least) & (length <= end)
         least = end + 1
     return found
@@ -214,16 +269,14 @@ def _volatility_groups(outcome: Outcome) -> dict[str, np.ndarray]:
 
 
 def _learning_curves(outcome: Outcome) -> Section:
-    folders, highlighted = {}, []
-    for variant in outcome.request.variants:
-        for run in outcome.of_variant(variant):
-            name = f"{variant.name}, seed {run['seed']}"
-            folders[name] = outcome.store.run_folder(run)
-            if _stands_out(outcome, variant):
-                highlighted.append(name)
+    folders = {
+        (variant.name, run["seed"]): outcome.store.run_folder(run)
+        for variant in outcome.request.variants
+        for run in outcome.of_variant(variant)
+    }
     if not folders:
         return absent("learning-curves", "Learning curves", "no run has finished.")
-    return learning_curves(folders, str(outcome.request.config["valid_metric"]), highlighted)
+    return learning_curves(folders, str(outcome.request.config["valid_metric"]), _looks(outcome))
 
 
 def _cohorts(outcome: Outcome) -> Section:
@@ -236,5 +289,7 @@ def _cohorts(outcome: Outcome) -> Section:
     return absent("cohorts", "Cohorts", "no model of this experiment reads semantic IDs.")
 
 
-def _stands_out(outcome: Outcome, variant: Variant) -> bool:
-    return variant.name in outcome.request.definition.against
+def _looks(outcome: Outcome) -> dict[str, Look]:
+    """One colour for each line, the same in all charts."""
+    names = [variant.name for variant in outcome.request.variants]
+    return looks_of(names, outcome.request.definition.against)

@@ -22,10 +22,14 @@ CALIBRATION = (
     Column("LogLoss recalibrated", error="sd"),
     Column("predicted / observed clicks", error="sd"),
 )
-AVERAGED = (Column("AUC of averaged logits"), Column("LogLoss of averaged logits"))
+AVERAGED = (
+    Column("AUC of averaged logits", page_name="AUC of the seeds' ensemble"),
+    Column("LogLoss of averaged logits", page_name="LogLoss of the seeds' ensemble"),
+)
 AVERAGED_DEFINITION = (
-    "'Averaged logits': the mean of the seeds' logits is scored as one model. What it gains over "
-    "the mean of the seeds is what the noise of one training costs."
+    "'Averaged logits', on the page 'the seeds' ensemble': the mean of the seeds' logits is scored "
+    "as one model. What it gains over the mean of the seeds is what the noise of one training "
+    "costs."
 )
 
 

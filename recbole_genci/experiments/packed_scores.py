@@ -75,11 +75,7 @@ def read_packed(file: Path, sha256: str) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file is missing, damaged or another one.
     """
-    remedy = "Fetch it again from where the records came from."
-    if not file.is_file():
-        raise ValueError(f"{file} is missing. {remedy}")
-    check_file(file, sha256, remedy)
-    with np.load(file, allow_pickle=False) as content:
+    with _opened(file, sha256) as content:
         parts = {name: content[name] for name in content.files}
     whole = _numbers(parts["bytes"])
     logits = (whole[1:] + whole[0]) / 2.0 ** parts["digits"].item()
@@ -87,6 +83,24 @@ def read_packed(file: Path, sha256: str) -> dict[str, np.ndarray]:
     found = {name.decode(): row for name, row in zip(parts["rounded"], rounded)}
     exact = zip(parts["exact"], parts["exact_scores"].astype(np.float32))
     return found | {name.decode(): row for name, row in exact}
+
+
+def exact_runs(file: Path, sha256: str) -> set[str]:
+    """Hashes of the runs of which a packed file keeps every bit.
+
+    Raises:
+        ValueError: as `read_packed`.
+    """
+    with _opened(file, sha256) as content:
+        return {name.decode() for name in content["exact"]}
+
+
+def _opened(file: Path, sha256: str) -> np.lib.npyio.NpzFile:
+    remedy = "Fetch it again from where the records came from."
+    if not file.is_file():
+        raise ValueError(f"{file} is missing. {remedy}")
+    check_file(file, sha256, remedy)
+    return np.load(file, allow_pickle=False)
 
 
 def digits_needed(

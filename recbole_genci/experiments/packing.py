@@ -20,12 +20,14 @@ from recbole_genci.experiments.records import (
     scores_file,
 )
 from recbole_genci.utils.files import remove_leftovers
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
 #: Values of ``--pack``: all runs of the folder, or only those that its tables show.
 ALL, SHOWN = "all", "shown"
 CHOICES = (ALL, SHOWN)
+_ROWS = "rows_fingerprint"
 
 
 def pack(outcome: Outcome, choice: str) -> None:
@@ -34,7 +36,8 @@ def pack(outcome: Outcome, choice: str) -> None:
     With ``shown``, records of runs that neither this table shows nor another experiment of the
     results folder lists go, and their scores with them; other files of their folders stay. Runs of
     the lines that others are compared with keep every bit of their scores, since the draws of the
-    bootstrap depend on them.
+    bootstrap depend on them; so do runs that an earlier packing kept exactly. Runs on other rows
+    (another split, for example) stay as they are: their users and labels are not at hand.
 
     Args:
         outcome: the experiment, whose report has been made.
@@ -45,7 +48,8 @@ def pack(outcome: Outcome, choice: str) -> None:
         shown = {run["config_hash"] for run in outcome.runs.values()}
         shown |= _listed_elsewhere(outcome.request.folder)
         records = [record for record in records if record["config_hash"] in shown]
-    own = [r for r in records if r["status"] == FINISHED and not r["taken_from"]]
+    rows = {run.get(_ROWS) for run in outcome.runs.values() if run["status"] == FINISHED}
+    own = [r for r in records if _has_scores(r) and r.get(_ROWS) in rows]
     scores = {record["config_hash"]: outcome.store.scores(record) for record in own}
     digits, never = digits_needed(scores, outcome.test_users, outcome.test_labels)
     exact = never | {
@@ -53,6 +57,7 @@ def pack(outcome: Outcome, choice: str) -> None:
         for (variant, _), run in outcome.runs.items()
         if variant in outcome.controls
     }
+    exact |= {r["config_hash"] for r in own if outcome.store.is_exact(r)}
     replace_scores(outcome.store, records, scores, outcome.test_users, exact, digits)
 
 
@@ -80,17 +85,24 @@ def replace_scores(
         file, sha256 = write_packed(store.folder, scores, users, exact, digits)
         packed = {"file": file, "sha256": sha256}
     store.rewrite([r | {PACKED: packed} if r["config_hash"] in scores else r for r in records])
+    named = {record[PACKED]["file"] for record in store.all() if record.get(PACKED)}
     for old in store.folder.glob("scores-*.npz"):
-        if packed is None or old.name != packed["file"]:
+        if old.name not in named:
             old.unlink()
+    left = {record["config_hash"] for record in records} - set(scores)
     for record in before:
-        if record["status"] == FINISHED and not record["taken_from"]:
+        if _has_scores(record) and record["config_hash"] not in left:
             _remove_scores(scores_file(store.folder, record))
     size = f", {(store.folder / packed['file']).stat().st_size / 1e6:.1f} MB" if packed else ""
     _logger.info(
-        f"{store.folder}: the scores of {len(scores)} runs are packed{size}; "
-        f"{len(before) - len(records)} records went."
+        f"{store.folder}: the scores of {counted(len(scores), 'run')} are packed{size}; "
+        f"{counted(len(before) - len(records), 'record')} went."
     )
+
+
+def _has_scores(record: dict) -> bool:
+    """Whether the run's scores belong to its own experiment."""
+    return record["status"] == FINISHED and not record["taken_from"]
 
 
 def _listed_elsewhere(folder: Path) -> set[str]:

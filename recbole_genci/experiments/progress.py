@@ -14,19 +14,14 @@ class TimeLeft:
 
     Attributes:
         seconds: the estimate; None before the first run has been timed.
-        guessed: number of runs whose variant and model have not been timed; each counts with the
-            mean of all timed runs.
     """
 
     seconds: float | None
-    guessed: int
 
     def __str__(self) -> str:
         if self.seconds is None:
             return "time left unknown until a run has been timed"
-        note = f"; {self.guessed} of the runs by the mean of other models" if self.guessed else ""
-        time = duration(self.seconds)
-        return f"about {time} left (an estimate from the times measured so far{note})"
+        return f"about {duration(self.seconds)} left"
 
 
 class Timer:
@@ -45,16 +40,15 @@ class Timer:
 
     def left(self, runs: Iterable[tuple[str, str]]) -> TimeLeft:
         """Estimate the time left for the ``(variant, model)`` of each run still to be trained."""
-        total, guessed, runs = 0.0, 0, list(runs)
+        total, runs = 0.0, list(runs)
         if not runs:
-            return TimeLeft(0.0, 0)
+            return TimeLeft(0.0)
         if not self._times:
-            return TimeLeft(None, len(runs))
+            return TimeLeft(None)
         for variant, model in runs:
             known = [s for other, _, s in self._times if other == variant] or [
                 s for _, other, s in self._times if other == model
             ]
-            guessed += not known
             known = known or [seconds for *_, seconds in self._times]
             total += sum(known) / len(known)
-        return TimeLeft(total, guessed)
+        return TimeLeft(total)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.experiments.packed_scores import read_packed
+from recbole_genci.experiments.packed_scores import exact_runs, read_packed
 from recbole_genci.utils.digests import SEAL, check_file, has_its_seal, sealed_line, without_seal
 from recbole_genci.utils.files import read_json_lines, sha256_of, write_atomically, write_text
 from recbole_genci.utils.layout import WEIGHTS_FILE
@@ -139,7 +139,13 @@ class Records:
         if packed:
             if packed[0] not in self._packed:
                 self._packed[packed[0]] = read_packed(*packed)
-            return self._packed[packed[0]][record["config_hash"]]
+            found = self._packed[packed[0]].get(record["config_hash"])
+            if found is None:
+                raise ValueError(
+                    f"{packed[0]} has no scores of the run {record['config_hash'][:16]}, for which "
+                    f"{RUNS_FILE} names it. Fetch both from where the records came from."
+                )
+            return found
         remedy = "Delete it, and the run is scored again."
         if "scores_sha256" in record:  # earlier records have none
             check_file(file, record["scores_sha256"], remedy)
@@ -147,6 +153,11 @@ class Records:
             return np.load(file, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(f"{file} is damaged ({error}). {remedy}") from error
+
+    def is_exact(self, record: dict) -> bool:
+        """Whether the scores of a run are packed, and keep every bit."""
+        packed = self._packed_file(self.folder, record)
+        return packed is not None and record["config_hash"] in exact_runs(*packed)
 
     def run_folder(self, record: dict) -> Path:
         """The folder of a finished run, for ``recbole_genci.load``."""

@@ -10,12 +10,14 @@ from types import ModuleType
 
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
+from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.html_report import html_report
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
+from recbole_genci.utils.words import counted
 
 TABLE, PAGE = "table.md", "report.html"
 
@@ -46,8 +48,9 @@ def write_results(outcome: Outcome) -> str:
         write_text(folder / f"{name}.csv", table.csv())
         write_text(folder / f"{name}.tex", table.latex())
     write_text(folder / TABLE, text)
-    about = _about(outcome, made.split)
-    write_text(folder / PAGE, html_report(outcome, made, about, remarks(outcome, made)))
+    about = _about(outcome, made.split).replace("**", "")  # Markdown's
+    page = html_report(outcome, made, about, remarks(outcome, made), _origin(outcome))
+    write_text(folder / PAGE, page)
     return text
 
 
@@ -68,15 +71,25 @@ def _text(outcome: Outcome, made: Report) -> str:
     ]
     parts += [f"![{definition.about}]({picture})" for picture in made.pictures]
     parts.append("\n".join(f"- {remark}" for remark in remarks(outcome, made)))
-    parts.append("\n".join(_origin(outcome)))
+    data, *others = _origin(outcome)
+    origin = [data, f"Command: `{request.command}`", *others]
+    parts.append("\n".join(f"{line}  " for line in origin))  # two spaces end a line of Markdown
     return "\n\n".join(parts) + "\n"
 
 
 def remarks(outcome: Outcome, made: Report) -> list[str]:
-    """The remarks below the table; none is about a line that the table does not have."""
+    """The remarks below the table; none is about a line that the table does not have, or about
+    figures that the paper does not print for the dataset.
+    """
     lines = {variant.name for variant in outcome.request.variants}
-    notes = outcome.request.definition.notes
-    return [note.text for note in notes if note.line is None or note.line in lines] + made.remarks
+    dataset = outcome.request.config["dataset"]
+    notes = [
+        note.text
+        for note in outcome.request.definition.notes
+        if (note.line is None or note.line in lines)
+        and (note.paper is None or paper.has(note.paper, dataset))
+    ]
+    return notes + made.remarks
 
 
 def _about(outcome: Outcome, split: str) -> str:
@@ -103,13 +116,12 @@ def _about(outcome: Outcome, split: str) -> str:
 
 
 def _origin(outcome: Outcome) -> list[str]:
-    """Data, command and versions, listing every version if the runs had different ones."""
+    """Data and versions, listing every version if the runs had different ones."""
     request = outcome.request
     test = outcome.parts[2]
     lines = [
         f"Dataset {request.config['dataset']}, fingerprint {data_fingerprint(outcome.parts)[:12]}, "
         f"{len(test):,} test rows.",
-        f"Command: `{request.command}`",
     ]
     runs = list(outcome.runs.values()) or [provenance()]
     revisions = sorted({str(run["git_revision"]) for run in runs})
@@ -121,10 +133,9 @@ def _origin(outcome: Outcome) -> list[str]:
     )
     machines = sorted(
         {
-            "{processor}, {cpu_count} CPU cores, {threads} threads, GPU {gpu}".format(
-                **run["machine"]
-            )
-            for run in runs
+            f"{of['processor']}, {counted(of['cpu_count'], 'CPU core')}, "
+            f"{counted(of['threads'], 'thread')}, GPU {of['gpu']}"
+            for of in (run["machine"] for run in runs)
         }
     )
     lines.append(
@@ -136,4 +147,4 @@ def _origin(outcome: Outcome) -> list[str]:
             f"Some runs are those of {', '.join(sources)}: the same configuration, seed, rows and "
             "semantic IDs."
         )
-    return [f"{line}  " for line in lines]  # two spaces end a line of Markdown
+    return lines

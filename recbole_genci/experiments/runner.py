@@ -27,6 +27,7 @@ from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
 from recbole_genci.utils.provenance import provenance
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Runner:
         left = [run for run in planned if (run.variant.name, run.seed) not in done]
         name = self.request.definition.name
         _logger.info(
-            f"Experiment {name}: {len(planned)} runs, {len(planned) - len(left)} of them are there "
+            f"Experiment {name}: {counted(len(planned), 'run')}, {len(planned) - len(left)} there "
             f"already; {self._time_left(left)}. Everything goes to {self.request.folder}/."
         )
         if left:
@@ -153,7 +154,8 @@ class Runner:
             config["seed"], config["seeds"] = seed, 1
             folder = self.request.folder / RUNS_FOLDER / planned.config_hash[:16]
             try:
-                name = f"{variant.name}, " if variant.name != variant.model else ""
+                # A model of one's own has a reference, module:Class, beside its name.
+                name = f"{variant.name}, " if variant.name != config["model"] else ""
                 heading = Heading.of(
                     config, f"{name}{place}, seed {seed}", {DICT: "the experiment"}
                 )

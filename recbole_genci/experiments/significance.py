@@ -176,44 +176,6 @@ class UserBootstrap:
             yield generator.multinomial(self.number, equal, size=size).astype(float)
 
 
-def pairwise_auc(
-    users: np.ndarray,
-    labels: np.ndarray,
-    models: Sequence[np.ndarray],
-    draws: int = 1000,
-    seed: int = 0,
-) -> list[list[Difference | None]]:
-    """AUC of each model minus that of each other one, by the paired bootstrap over users.
-
-    Args:
-        users, labels: of the test rows, ``[R]``.
-        models: scores of each model, ``[seeds, R]``.
-        draws, seed: as for ``UserBootstrap``.
-
-    Returns:
-        list[list[Difference | None]]: by the two models' places; None on the diagonal, and where
-            AUC is undefined.
-    """
-    number = len(models)
-    if not len(users):
-        return [[None] * number for _ in models]
-    every = UserBootstrap(users, labels, np.concatenate(models), draws, seed)
-    rank = np.empty(every.number, dtype=np.int64)
-    rank[np.argsort(np.array(every._digests))] = np.arange(every.number)
-    user = rank[every.user]
-    drawn: list[list[np.ndarray]] = [[] for _ in models]
-    for counts in every._counts():
-        weights = counts[:, user]
-        for values, scores in zip(drawn, models):
-            aucs = [weighted_auc(every.labels, one, weights) for one in scores]
-            values.append(np.mean(aucs, axis=0))
-    means = [np.concatenate(values) for values in drawn]
-    return [
-        [None if i == j else _difference(means[i] - means[j]) for j in range(number)]
-        for i in range(number)
-    ]
-
-
 @dataclass(frozen=True)
 class _UserSums:
     """What LogLoss and GAUC of any draw of users need of each of the U users."""

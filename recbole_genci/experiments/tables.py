@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,12 +59,14 @@ class Column:
         error: name of the numbers' uncertainty, ``sd`` or ``se``, which is a separate column in
             CSV; None if they have none.
         interval: whether the numbers are ``Interval``, whose ends are separate columns in CSV.
+        page_name: the heading in ``report.html``; ``name`` by default.
     """
 
     name: str
     form: str = ".4f"
     error: str | None = None
     interval: bool = False
+    page_name: str | None = None
 
 
 MISSING = "–"
@@ -107,6 +109,11 @@ class Table:
     def heads(self) -> list[str]:
         """The headings, with the name of the numbers' uncertainty."""
         return [self._head(number) for number in range(len(self.columns))]
+
+    def page_heads(self) -> list[str]:
+        """``heads``, with the columns' names for a page."""
+        renamed = tuple(replace(each, name=each.page_name or each.name) for each in self.columns)
+        return Table(renamed, self.rows).heads()
 
     def _shown(self) -> list[list[str]]:
         return [

@@ -18,6 +18,7 @@ from recbole_genci.data.table import Column, Table, joined, rows_of
 from recbole_genci.utils.atomic_files import split_sequences
 from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.validation import nearest, shortened
+from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 
@@ -173,14 +174,15 @@ class FeatureReader:
         found, self._unknown = self._unknown, {}
         for field, (count, first) in list(found.items()):  # other threads may be reading, too
             _logger.warning(
-                f"{count} values of '{field}' are unknown to this run, the first is "
-                f"{shortened(first)}. They count as missing."
+                f"{counted(count, 'value')} of '{field}' {are(count)} unknown to this run, the "
+                f"first is {shortened(first)}. {'It counts' if count == 1 else 'They count'} as missing."
             )
         found, self._outside = self._outside, {}
         for field, (count, first) in list(found.items()):
             _logger.warning(
-                f"{count} values of '{field}' are beyond the range of training, the first is "
-                f"{shortened(first)}. They get its first or last bucket."
+                f"{counted(count, 'value')} of '{field}' {are(count)} beyond the range of "
+                f"training, the first is {shortened(first)}. {'It gets' if count == 1 else 'They get'} "
+                "its first or last bucket."
             )
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:

@@ -36,6 +36,7 @@ from recbole_genci.tokenizer.artifact.frozen import Artifact
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import ItemTable
 from recbole_genci.utils.validation import PAD_TOKEN, shortened
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ def run_with_items(
     semantic_ids = None if artifact is None else artifact.ids
     model = _model(run, parts, semantic_ids, len(tokens), how)
     _logger.info(
-        f"{len(tokens)} items added, the catalogue has {parts[0].item_num - 1}. Their own "
-        f"embedding: {_WORDS[how]}."
+        f"{counted(len(tokens), 'item')} added, the catalogue has {parts[0].item_num - 1}. A "
+        f"new item's own embedding: {_WORDS[how]}."
     )
     return replace(run, parts=parts, model=model, semantic_ids=semantic_ids, artifact=artifact)
 

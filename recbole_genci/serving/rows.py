@@ -13,6 +13,7 @@ from recbole_genci.serving.features import as_names, check_distinct, entries_of,
 from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
 from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 
@@ -130,19 +131,20 @@ class RowReader:
         self._features.warn_of_unknown()
         if self._unknown_users:
             _logger.warning(
-                f"{self._unknown_users} rows are about users that the run does not know. They get "
-                f"the {self._scorer.unseen} embedding; their features are those of user_features, "
-                "or missing."
+                f"{counted(self._unknown_users, 'row')} {are(self._unknown_users)} about users "
+                f"that the run does not know. Such a user gets the {self._scorer.unseen} "
+                "embedding; the features are those of user_features, or missing."
             )
         if self._unknown_clicks:
             _logger.warning(
-                f"{self._unknown_clicks} clicks of '{self.history_field}' are about items that the "
-                "run does not know, and were left out."
+                f"{counted(self._unknown_clicks, 'click')} of '{self.history_field}' "
+                f"{are(self._unknown_clicks)} about items that the run does not know: left out."
             )
         if self._left_out:
             _logger.warning(
-                f"{self._left_out} rows are outside the run's val_interval, by which its own rows "
-                "were chosen; they are scored, and the metrics leave them out."
+                f"{counted(self._left_out, 'row')} {are(self._left_out)} outside the run's "
+                "val_interval, by which its own rows were chosen: scored, and left out of the "
+                "metrics."
             )
         self._unknown_users = self._unknown_clicks = self._left_out = 0
 

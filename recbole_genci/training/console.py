@@ -19,6 +19,7 @@ from recbole_genci.config.keys import key_table
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
+from recbole_genci.utils.words import counted
 
 if TYPE_CHECKING:
     from recbole.trainer import Trainer
@@ -79,7 +80,7 @@ class Heading:
     def line(self, model: nn.Module, device: torch.device, processes: Processes = ALONE) -> str:
         """The whole line."""
         parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
-        where = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+        where = f"{device}, {counted(threads, 'thread')}"
         if processes.size > 1:
             where += f" in each of {processes.size} processes"
         return (
@@ -88,12 +89,12 @@ class Heading:
 
 
 def legend(config: Config) -> str:
-    """A sentence that says how to read the line of an epoch."""
+    """Two sentences that say when training ends, and how to read the line of an epoch."""
     metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
     return (
-        f"Training ends after {evaluations} evaluations in a row without a better validation "
-        f"{metric}, or after epoch {config['epochs']}. 'patience 2 (9 s)' in a line: two more such "
-        "evaluations, which take about 9 s, and it ends."
+        f"Training ends after {counted(evaluations, 'evaluation')} in a row without a better "
+        f"validation {metric}, or after epoch {config['epochs']}. At the end of a line, 'patience "
+        "2 (9 s)' means: training stops after 2 more evaluations (about 9 s) without improvement."
     )
 
 

@@ -58,7 +58,7 @@ def provenance() -> dict:
         "versions": versions,
         "machine": {
             "processor": platform.machine(),
-            "cpu_count": os.cpu_count(),
+            "cpu_count": os.cpu_count() or 1,
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from recbole_genci.utils.layout import TENSORBOARD_FOLDER
-from recbole_genci.webpage.charts import Trace, chart
+from recbole_genci.webpage.charts import Look, Trace, chart
 from recbole_genci.webpage.page import Section, absent, paragraph
 
 _TITLE = "Learning curves"
@@ -37,25 +37,28 @@ def validation_curve(folder: Path) -> tuple[list[int], list[float]]:
 
 
 def learning_curves(
-    runs: Mapping[str, Path], metric: str, highlighted: Sequence[str] = ()
+    runs: Mapping[tuple[str, int], Path], metric: str, looks: Mapping[str, Look]
 ) -> Section:
-    """The section of learning curves.
+    """The section of learning curves: one colour for each model, one line for each seed.
 
     Args:
-        runs: the folder of each run, by the run's name.
+        runs: the folder of each run, by the model's name and the seed.
         metric: name of the validation metric.
-        highlighted: names that stand out.
+        looks: how each model is drawn.
     """
-    curves = {name: validation_curve(folder) for name, folder in runs.items()}
+    curves = {run: validation_curve(folder) for run, folder in runs.items()}
+    names = [name for name, _ in runs]
     traces = [
-        Trace(name, epochs, scores, is_highlighted=name in highlighted)
-        for name, (epochs, scores) in curves.items()
+        Trace(name, epochs, scores, f"{name}, seed {seed}", is_thin=names.count(name) > 1)
+        for (name, seed), (epochs, scores) in curves.items()
         if epochs
     ]
     if not traces:
         return absent("learning-curves", _TITLE, _NO_FILES)
-    missing = [name for name in runs if not curves[name][0]]
-    body = chart("chart-learning", traces, "epoch", f"validation {metric}")
+    about = "One line for each seed, in the model's colour." if len(runs) > len(set(names)) else ""
+    body = paragraph(about) if about else ""
+    body += chart("chart-learning", traces, "epoch", f"validation {metric}", looks=looks)
+    missing = [f"{name}, seed {seed}" for (name, seed), (epochs, _) in curves.items() if not epochs]
     if missing:
-        body += paragraph(f"Not available for {', '.join(missing)}: their folders are not here.")
+        body += paragraph(f"Not available for {'; '.join(missing)}: their folders are not here.")
     return Section("learning-curves", _TITLE, body, True)

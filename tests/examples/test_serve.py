@@ -147,7 +147,7 @@ def test_unknown_values_are_counted_for_the_client_that_sent_them(server):
     words = {"users": ["new"], "items": ["i1"], "user_features": {"new": {"age": "99"}}}
     found = server.post("score", words).json()
     assert found["warnings"] == [
-        "1 values of 'age' are unknown to this run, the first is '99'. They count as missing."
+        "1 value of 'age' is unknown to this run, the first is '99'. It counts as missing."
     ]
     assert server.post("score", {"users": ["u1"], "items": ["i1"]}).json()["warnings"] == []
 

@@ -166,6 +166,36 @@ def test_tables_are_the_same_from_packed_scores(data):
     assert sorted({record["model"] for record in read_runs(folder)}) == sorted(models)
 
 
+def test_runs_on_other_rows_stay_as_they_are_and_packing_again_changes_nothing(data):
+    folder = Path("results/compare-tiny")
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
+    other = data | {"eval_args": {"split": {"RS": [0.5, 0.2, 0.3]}}}
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=other, pack="all")
+    assert len([*folder.rglob("test_scores.npy")]) == 2  # those of the first split
+    before = {r["config_hash"]: Records(folder).scores(r) for r in read_runs(folder)}
+    assert len({len(scores) for scores in before.values()}) == 2
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data, pack="all")
+    assert len([*folder.glob("scores-*.npz")]) == 2 and not [*folder.rglob("test_scores.npy")]
+    once = {r["config_hash"]: Records(folder).scores(r) for r in read_runs(folder)}
+    for config in (other, data):
+        experiment("compare", "tiny", ["DeepFM", "LR"], 1, config_dict=config, pack="all")
+    again = {r["config_hash"]: Records(folder).scores(r) for r in read_runs(folder)}
+    assert once.keys() == again.keys() == before.keys() and len(before) == 4
+    for name, scores in again.items():
+        np.testing.assert_array_equal(scores, once[name])
+        np.testing.assert_allclose(scores, before[name], atol=2e-3)
+
+
+def test_a_packed_file_without_the_run_is_refused(data):
+    experiment("compare", "tiny", ["LR"], 1, config_dict=data, pack="all")
+    folder = Path("results/compare-tiny")
+    record = read_runs(folder)[0]
+    with pytest.raises(ValueError, match="has no scores of the run 0000000000000000"):
+        store = Records(folder)
+        store._records = {"0" * 64: record | {"config_hash": "0" * 64}}
+        store.scores(store.all()[0])
+
+
 def test_a_record_cannot_name_a_file_elsewhere(data):
     experiment("compare", "tiny", ["LR"], 1, config_dict=data, pack="all")
     file = Path("results/compare-tiny") / RUNS_FILE

@@ -165,7 +165,14 @@ def test_a_table_says_what_the_runs_say(data):
         records[0]["data_fingerprint"][:12] in text
         and "GAUC is the mean" in text
         and "no figures for tiny" in text
+        and "stand beside" not in text
     )
+    page = (folder / "report.html").read_text()
+    origin = page[page.index('<section id="origin">') :]
+    for said in (records[0]["data_fingerprint"][:12], records[0]["git_revision"], "torch 2"):
+        assert said in origin and said in text
+    assert page.count("<tr class=highlighted>") == 1  # GenCI's results, none of its differences
+    assert "AUC of the seeds&#x27; ensemble" in page and "AUC of averaged logits" not in page
     tested = list(csv.DictReader((folder / "differences.csv").open()))
     assert [(row["line"], row["minus"]) for row in tested] == [("GenCI", "LR"), ("GenCI", "DeepFM")]
     by_name = dict(zip(("LR", "DeepFM", "GenCI"), rows))
@@ -231,6 +238,9 @@ def test_figures_of_the_paper_stand_beside_ours_where_it_has_them(data, monkeypa
     for name in ("compare", "ablation"):
         text = Path(f"results/{name}-tiny/table.md").read_text()
         assert "Columns named `paper` are from the paper's Table" in text and "| 0.8964 |" in text
+        page = Path(f"results/{name}-tiny/report.html").read_text()
+        assert "Columns named <code>paper</code>" in page
+    assert "its figures stand beside AUC" in Path("results/compare-tiny/table.md").read_text()
 
 
 def test_a_sweep_of_one_key_is_a_table_and_a_curve(data, monkeypatch):
@@ -310,7 +320,7 @@ def test_experiments_share_their_runs_rows_and_semantic_ids(data, trained, monke
     caplog.set_level(logging.INFO)
     experiment("extraction", "tiny", seeds=1, config_dict=data)
     assert len(trained) == 6 and (len(built), len(made)) == (2, 2)
-    assert "Experiment extraction: 5 runs, 1 of them are there already; about" in caplog.text
+    assert "Experiment extraction: 5 runs, 1 there already; about" in caplog.text
     full = read_runs(Path("results/extraction-tiny"))[0]
     assert full["taken_from"] == "compare-tiny" and full["folder"].startswith(
         "../compare-tiny/runs/"
@@ -396,7 +406,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_epoch(data, monkeypatch, ca
     caplog.set_level(logging.INFO)
     experiment("compare", "tiny", models, 1, config_dict=data)
     assert starts == [2, 0]  # DeepFM after its epochs 0 and 1, then DIN; LR is kept
-    assert "3 runs, 1 of them are there already" in caplog.text
+    assert "3 runs, 1 there already" in caplog.text
     records, whole = read_runs(folder), read_runs(Path("whole/compare-tiny"))
     assert same(records) == same(whole)
     assert [record["resumed"] for record in records] == [False, True, False]
@@ -458,6 +468,7 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     )
     assert (
         "**2 of 6 runs failed**" in text
+        and ". 2 of 6 runs failed;" in Path("results/compare-tiny/report.html").read_text()
         and text.count("| 2 seeds |") == 2
         and re.search(r"\| (LR \| DIN|DIN \| LR) \|", text)
     )

@@ -185,8 +185,8 @@ def test_missing_and_unknown_features_count_as_missing(folders, caplog):
     np.testing.assert_array_equal(ranker.with_items(empty).score(["u1"]), without.score(["u1"]))
     caplog.clear()
     ranker.with_items(NEW)
-    assert "1 values of 'year' are unknown to this run, the first is '2031'" in caplog.text
-    assert "1 values of 'genre' are unknown to this run, the first is 'Western'" in caplog.text
+    assert "1 value of 'year' is unknown to this run, the first is '2031'" in caplog.text
+    assert "1 value of 'genre' is unknown to this run, the first is 'Western'" in caplog.text
 
 
 def test_what_cannot_be_added_is_refused_in_a_sentence(folders, tmp_path):

@@ -136,7 +136,7 @@ def test_unknown_values_count_as_missing_and_are_counted(folders, caplog):
     caplog.clear()
     found = ranker.score(["n"], user_features={"n": {"age": "old"}})
     np.testing.assert_array_equal(found, missing)
-    assert "1 values of 'age' are unknown to this run, the first is 'old'" in caplog.text
+    assert "1 value of 'age' is unknown to this run, the first is 'old'" in caplog.text
     assert "DeepFM reads no histories" not in caplog.text
     caplog.clear()
     for value in (None, "", float("nan")):

@@ -9,7 +9,7 @@ from conftest import tiny_rows, write_dataset
 
 from recbole_genci import run
 from recbole_genci.tokenizer import SemanticIDs
-from recbole_genci.webpage.charts import Trace, chart
+from recbole_genci.webpage.charts import DotPanel, Trace, chart, dot_chart, looks_of
 from recbole_genci.webpage.cohorts import cohort_browser
 from recbole_genci.webpage.learning_curves import learning_curves, validation_curve
 from recbole_genci.webpage.page import Section, absent, page, paragraph
@@ -81,7 +81,15 @@ def test_nothing_that_a_user_named_is_markup():
             sortable_table([HOSTILE, "AUC"], rows, [HOSTILE]),
             matrix([HOSTILE], [[(HOSTILE, HOSTILE, "")]]),
             cohort_browser(ids, {"b": HOSTILE}).body,
-            chart("c", [Trace(HOSTILE, [HOSTILE], [0.5])], HOSTILE, HOSTILE),
+            chart("c", [Trace(HOSTILE, [HOSTILE], [0.5], HOSTILE)], HOSTILE, HOSTILE),
+            dot_chart(
+                "d",
+                [HOSTILE],
+                [DotPanel(HOSTILE, [0.5])],
+                HOSTILE,
+                looks_of([HOSTILE], [HOSTILE]),
+                [HOSTILE],
+            ),
             absent("a", HOSTILE, HOSTILE).body,
         ]
     )
@@ -90,7 +98,7 @@ def test_nothing_that_a_user_named_is_markup():
     assert "<img" not in text and "<script>alert" not in text
     assert reader.count("img") == 0
     # The page's own script and the chart's; plotly's is not in it.
-    assert reader.count("script") == Reader(page("t", "a", [])).count("script") + Reader(
+    assert reader.count("script") == Reader(page("t", "a", [])).count("script") + 2 * Reader(
         chart("c", [], "x", "y")
     ).count("script")
     assert HOSTILE in "".join(reader.texts)  # it is shown as it is
@@ -131,9 +139,11 @@ def test_learning_curves_are_those_of_the_runs(tmp_path):
     best = max(scores)
     assert best == pytest.approx(result.best_valid["auc"], abs=1e-6)
     assert epochs[scores.index(best)] == result.best_epoch
-    section = learning_curves({"LR": result.folder, "gone": tmp_path / "gone"}, "AUC")
-    assert section.has_charts and "Not available for gone" in section.body
-    none = learning_curves({"gone": tmp_path / "gone"}, "AUC")
+    looks = looks_of(["LR", "gone"])
+    runs = {("LR", 1): result.folder, ("gone", 2): tmp_path / "gone"}
+    section = learning_curves(runs, "AUC", looks)
+    assert section.has_charts and "Not available for gone, seed 2:" in section.body
+    none = learning_curves({("gone", 2): tmp_path / "gone"}, "AUC", looks)
     assert "Not available: the folders of these runs" in none.body
     text = Path("results").glob("tiny-*/report.html")
     reader = Reader(next(text).read_text(encoding="utf-8"))

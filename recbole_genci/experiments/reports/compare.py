@@ -56,6 +56,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     )
     tables = {"table": Table(columns, rows).without_empty_columns()}
     remarks = [DEFINITION, paper.remark(_PAPER_TABLE, dataset)]
+    complete = outcome.complete_variants()
     if base is None:
         remarks.append(
             f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an "
@@ -72,6 +73,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
         remarks.append("No differences: fewer than two lines have finished with all their seeds.")
     if len(np.unique(outcome.test_labels)) < 2:
         remarks.append("All test rows are of one class: AUC, GAUC and RelaImpr are undefined.")
+    elif complete and all(outcome.mean(each, "gauc") is None for each in complete):
+        remarks.append("GAUC is undefined: no user has test rows of both classes.")
     names = [variant.name for variant in outcome.request.variants]
     panels = [
         Panel(

@@ -25,6 +25,7 @@ from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.quantization.spread import spread_codes
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -113,9 +114,9 @@ def append_items(
     extended.ids.save(output, artifact.weights, extended.texts)
     appended, quality = extended.ids.manifest["appended"], extended.ids.manifest["quality"]
     _logger.info(
-        f"{appended['items']} items added to {folder} as {output} (digest "
-        f"{extended.ids.digest[:12]}); {appended['equal_texts']} have the text of a published "
-        f"item, collision rate now {quality['collision_rate']:.2%}."
+        f"{counted(appended['items'], 'item')} added to {folder} as {output} (digest "
+        f"{extended.ids.digest[:12]}); of them with the text of a published item: "
+        f"{appended['equal_texts']}; collision rate now {quality['collision_rate']:.2%}."
     )
     if not all(is_balanced(level) for level in quality["levels"]):
         _logger.warning(
