@@ -175,14 +175,15 @@ class FeatureReader:
         for field, (count, first) in list(found.items()):  # other threads may be reading, too
             _logger.warning(
                 f"{counted(count, 'value')} of '{field}' {are(count)} unknown to this run, the "
-                f"first is {shortened(first)}. {'It counts' if count == 1 else 'They count'} as missing."
+                f"first is {shortened(first)}. {'It counts' if count == 1 else 'They count'} as "
+                "missing."
             )
         found, self._outside = self._outside, {}
         for field, (count, first) in list(found.items()):
             _logger.warning(
                 f"{counted(count, 'value')} of '{field}' {are(count)} beyond the range of "
-                f"training, the first is {shortened(first)}. {'It gets' if count == 1 else 'They get'} "
-                "its first or last bucket."
+                f"training, the first is {shortened(first)}. "
+                f"{'It gets' if count == 1 else 'They get'} its first or last bucket."
             )
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:
