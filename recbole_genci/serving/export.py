@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.data.column_names import HISTORY_END
-from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.serving.export_check import MEANING, ROWS, as_described, some_rows
 from recbole_genci.serving.features import FeatureReader
-from recbole_genci.serving.scorer import Rows, Scorer
+from recbole_genci.serving.requests import RequestReader
+from recbole_genci.serving.rows import RowReader
+from recbole_genci.serving.scorer import Scorer
 from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.serving.unseen import MEAN, twin
 from recbole_genci.utils.digests import SEAL
@@ -25,10 +25,10 @@ from recbole_genci.utils.files import check_writable, sha256_of, write_atomicall
 from recbole_genci.utils.static import static_shapes
 
 TORCH, ONNX = ".pt2", ".onnx"
-#: How far a program's probabilities may be from the model's.
+#: How far a program's probabilities may be from the model's, on the rows of the check.
 TOLERANCE = 1e-5
 # Batches on which a program is compared with the model before it is kept.
-_BATCHES = (1, 2, 3, 64)
+_BATCHES = (1, 2, 3, ROWS)
 _ONNX_BYTES = 2**31 - 2**24  # a protobuf file holds 2 GiB
 #: What tracing a model can raise: any of its operations may meet what it does not expect.
 _TRACING = (
@@ -92,7 +92,15 @@ def export_scorer(scorer: Scorer, features: FeatureReader, file: Path) -> dict[s
     model.precompute()
     module = StaticScorer(model, scorer.view, features).to(run.config["device"]).eval()
     program = _exported(module, name)
-    rows, expected = _some_rows(scorer, module)
+    tokens = {
+        field: [str(token) for token in scorer.view.field2id_token[field]]
+        for field in sorted({each.vocabulary for each in module.inputs if each.vocabulary})
+    }
+    table = some_rows(scorer, features)
+    expected = torch.from_numpy(RowReader(scorer, RequestReader(features)).score(table))
+    step = scorer.view.segment_clicks
+    given = as_described(table, _inputs(module), tokens, module.history_name, step)
+    rows = _on(given, module)
     largest = _compared(name, _of_torch(program), rows, expected)
     if file.suffix == TORCH:
         write_atomically(file, lambda path: _save_torch(program, path))
@@ -101,13 +109,9 @@ def export_scorer(scorer: Scorer, features: FeatureReader, file: Path) -> dict[s
         largest = _compared(name, _of_onnx(onnx, name), rows, expected)
         write_atomically(file, lambda path: path.write_bytes(onnx))
     vocabularies, description = _beside(file)
-    tokens = {
-        field: [str(token) for token in scorer.view.field2id_token[field]]
-        for field in sorted({each.vocabulary for each in module.inputs if each.vocabulary})
-    }
     text = json.dumps(tokens, ensure_ascii=False)
     write_atomically(vocabularies, lambda path: path.write_text(text, encoding="utf-8"))
-    content = _description(scorer, module, file, vocabularies, largest, len(expected))
+    content = _description(scorer, module, file, vocabularies, largest)
     write_json(description, content)  # last: it has the digests of the others
     return content
 
@@ -241,40 +245,6 @@ def _reason(error: BaseException) -> str:
 # ---------------------------------------------------------------- the check
 
 
-def _some_rows(scorer: Scorer, module: StaticScorer) -> tuple[dict[str, Tensor], Tensor]:
-    """Inputs of up to 64 rows, and the model's probabilities of them.
-
-    They are test rows, some with fewer clicks or none, and one whose user the run does not know.
-    Their own features are made up, since the model and the program only have to agree.
-    """
-    test, count = scorer.run.parts[2], _BATCHES[-1]
-    chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(np.int64))
-    users, items, end = (
-        test.inter_feat[name].numpy()[chosen].astype(np.int64)
-        for name in (test.uid_field, test.iid_field, HISTORY_END)
-    )
-    first = test.history.first_clicks(users)
-    end[::5] = first[::5]  # no history
-    end[1::5] = np.minimum(end[1::5], first[1::5] + 1)  # one click
-    limit = scorer.run.config["MAX_ITEM_LIST_LENGTH"]
-    start = np.maximum(first, end - limit)
-    users[0] = 0
-    inputs = module.example(len(users))
-    given = {test.uid_field: torch.from_numpy(users), test.iid_field: torch.from_numpy(items)}
-    if module.reads_history:
-        given |= module.clicks_of(torch.from_numpy(first), torch.from_numpy(end))
-    inputs |= {each.name: given[each.field] for each in module.inputs if each.field in given}
-    context = module.context(inputs)
-    rows = Rows(users, items, test.history, first, start, end, context, None, True)
-    with torch.no_grad():
-        expected = score_rows(
-            scorer.model_with_mean if scorer.unseen == MEAN else scorer.run.model,
-            scorer.loader(rows),
-            scorer.run.config["device"],
-        )[0]
-    return _on(inputs, module), expected
-
-
 def _compared(
     name: str,
     program: Callable[[dict[str, Tensor]], Tensor],
@@ -327,7 +297,6 @@ def _description(
     file: Path,
     vocabularies: Path,
     largest: float,
-    rows: int,
 ) -> dict[str, Any]:
     run, view = scorer.run, scorer.view
     content: dict[str, Any] = {
@@ -349,18 +318,7 @@ def _description(
             "items_added": run.artifact is not None,
             "unseen": scorer.unseen,
         },
-        "inputs": [
-            {
-                "name": each.name,
-                "column": each.field,
-                "dtype": each.dtype,
-                "shape": each.shape,
-                "vocabulary": each.vocabulary,
-                "size": each.size,
-                "meaning": each.meaning,
-            }
-            for each in module.inputs
-        ],
+        "inputs": _inputs(module),
         "outputs": [
             {
                 "name": "probability",
@@ -375,7 +333,12 @@ def _description(
             "meaning": "For each vocabulary a list of tokens; a token's number is its place, from "
             "0. Place 0 is the padding.",
         },
-        "checked": {"rows": rows, "batch_sizes": list(_BATCHES), "largest_difference": largest},
+        "checked": {
+            "rows": ROWS,
+            "batch_sizes": list(_BATCHES),
+            "largest_difference": largest,
+            "meaning": MEANING,
+        },
     }
     if module.reads_history:
         step, cap = view.segment_clicks, module.longest
@@ -389,3 +352,19 @@ def _description(
             "clicks_read": f"Of a user's n clicks before the row, give the last {count}.",
         }
     return content
+
+
+def _inputs(module: StaticScorer) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": each.name,
+            "column": each.field,
+            "length_of": each.length_of,
+            "dtype": each.dtype,
+            "shape": each.shape,
+            "vocabulary": each.vocabulary,
+            "size": each.size,
+            "meaning": each.meaning,
+        }
+        for each in module.inputs
+    ]

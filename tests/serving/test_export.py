@@ -22,6 +22,7 @@ from recbole_genci.export import main
 from recbole_genci.model.genci.decoding import _ranking_key
 from recbole_genci.model.registry import known_models
 from recbole_genci.quick_start import run
+from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.utils.static import is_static, static_shapes
 
 GENCI = {
@@ -198,6 +199,60 @@ def test_a_file_says_what_it_is(made, tmp_path, capsys):
     assert main([f"--run={made[0]['LR']}", f"--output={file}"]) == 0
     assert file.read_bytes() != before
     assert json.loads(Path(f"{file}.json").read_text())["run"]["model"] == "LR"
+
+
+def deepfm_with(folder, columns, **more):
+    """A ranker of DeepFM whose rows have further columns, ``{name: (type, values)}``."""
+    keys = write_dataset(folder / "data", tiny_rows())
+    file = folder / "data/tiny/tiny.inter"
+    head, *lines = file.read_text().splitlines()
+    head = "\t".join([head, *(f"{name}:{kind}" for name, (kind, _) in columns.items())])
+    cells = [[values[row % len(values)] for _, values in columns.values()] for row in range(600)]
+    body = ["\t".join([line, *own]) for line, own in zip(lines, cells)]
+    file.write_text("\n".join([head, *body]) + "\n")
+    keys["load_col"] = keys["load_col"] | {"inter": [*keys["load_col"]["inter"], *columns]}
+    numbers = [name for name, (kind, _) in columns.items() if kind.startswith("float")]
+    keys |= {"numerical_features": numbers, "normalize_field": more.pop("normalize_field", [])}
+    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
+    return Ranker(run("DeepFM", "tiny", config_dict=keys | more)[0].folder)
+
+
+@pytest.mark.parametrize("kind", ["float", "token"])
+def test_a_column_may_have_the_name_of_a_length(kind, tmp_path):
+    prices = ("float_seq", ["1.5 2", "", "0.3 8 4", "7"])
+    lengths = (kind, ["3", "14", "15", "", "9"])
+    ranker = deepfm_with(tmp_path, {"price": prices, "price_length": lengths})
+    said = ranker.export(tmp_path / "scorer.pt2")
+    inputs = {each["length_of"] or each["column"]: each["name"] for each in said["inputs"][::-1]}
+    lengths_of = [each["name"] for each in said["inputs"] if each["length_of"] == "price"]
+    assert lengths_of == ["price_length_"] and inputs["price_length"] == "price_length"
+    rows = pd.DataFrame({"user_id": ["u1", "u2", "u3"], "item_id": ["i1", "i2", "i3"]})
+    rows["price"], rows["price_length"] = [[2.5, 1.0], [], [0.5]], ["14", "3", "9"]
+    own = [14.0, 3.0, 9.0]
+    if kind == "token":
+        places = json.loads((tmp_path / "scorer.pt2.vocabularies.json").read_text())
+        own = [places["price_length"].index(token) for token in rows["price_length"]]
+    found = torch.export.load(tmp_path / "scorer.pt2").module()(
+        user_id=torch.tensor([ranker.users.tolist().index(f"u{n}") + 1 for n in (1, 2, 3)]),
+        item_id=torch.tensor([ranker.items.tolist().index(f"i{n}") + 1 for n in (1, 2, 3)]),
+        price=torch.tensor([[2.5, 1, 0], [0, 0, 0], [0.5, 0, 0]], dtype=torch.float64),
+        price_length=torch.tensor(own, dtype=torch.float64 if kind == "float" else torch.int64),
+        price_length_=torch.tensor([2, 0, 1]),
+    )
+    np.testing.assert_allclose(found.detach(), ranker.score_rows(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["price", "tags", "device"])
+def test_a_program_that_misreads_an_input_is_refused(made, field, tmp_path, monkeypatch):
+    ranker, column = Ranker(made[0]["DeepFM"]), StaticScorer._column
+    monkeypatch.setattr(
+        StaticScorer,
+        "_column",
+        lambda self, name, inputs: column(self, name, inputs) * (0 if name == field else 1),
+    )
+    with pytest.raises(ValueError, match="differ from the model's by"):
+        ranker.export(tmp_path / "scorer.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unseen_users_and_new_items_are_scored_as_the_ranker_says(made, tmp_path):
