@@ -6,6 +6,7 @@ import builtins
 import inspect
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,11 +30,14 @@ from recbole_genci.model.batch_columns import (
     SEMANTIC_IDS,
 )
 from recbole_genci.serving.features import FeatureReader
+from recbole_genci.utils.answers import Refused
 from recbole_genci.utils.ragged import Ragged, RaggedBuffer
 
 # Names that mean something else in the code that torch.export makes.
 _TAKEN = frozenset(
     [*dir(builtins), "self", "torch", "device", "inf", "nan", "NoneType", "fx_pytree", "pytree"]
+    # Arguments of the functions by which torch calls a module, and an ONNX program's output.
+    + ["mod", "obj", "probability"]
 )
 
 
@@ -49,7 +53,7 @@ class Input:
         vocabulary: the field whose vocabulary numbers it; None for other numbers.
         size: ids run from 0 to ``size - 1``; None for other numbers.
         length_of: the field whose sequences have these lengths; None for what is no length.
-        name: its name: the field's, with ``_`` for what cannot be part of a name in Python.
+        name: its name: the field's, in ASCII, with ``_`` for what cannot be part of a name.
     """
 
     field: str
@@ -87,7 +91,7 @@ class StaticScorer(nn.Module):
         features: reads names and values as the run does.
 
     Raises:
-        ValueError: rows have a feature whose values cannot be given.
+        Refused: rows have a feature whose values cannot be given.
     """
 
     def __init__(
@@ -173,7 +177,7 @@ class StaticScorer(nn.Module):
     def _row_inputs(self, field: str) -> list[Input]:
         kind, longest = self._view.field2type[field], self._view.field2seqlen[field]
         if field in (self._view.config["discretization"] or {}):
-            raise ValueError(
+            raise Refused(
                 f"'{field}' was discretised in training, and a program does not cut numbers into "
                 "buckets. Train without it, or without discretization."
             )
@@ -263,7 +267,10 @@ def _with_distinct_names(inputs: Sequence[Input]) -> list[Input]:
     found: dict[str, Input] = {}
     # A column keeps its name; a length makes way.
     for each in sorted(inputs, key=lambda each: each.length_of is not None):
-        name = re.sub(r"\W", "_", each.field)
+        # Python takes names of one NFKC form for one name, so they are made of ASCII.
+        letters = unicodedata.normalize("NFKD", each.field)
+        letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        name = re.sub(r"\W", "_", letters, flags=re.ASCII)
         name = f"_{name}" if name[:1].isdigit() else name
         while name in found or name in _TAKEN or keyword.iskeyword(name):
             name += "_"

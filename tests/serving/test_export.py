@@ -5,6 +5,7 @@ alone.
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from recbole_genci.export import main
 from recbole_genci.model.genci.decoding import _ranking_key
 from recbole_genci.model.registry import known_models
 from recbole_genci.quick_start import run
+from recbole_genci.serving import export
 from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.utils.static import is_static, static_shapes
 
@@ -184,6 +186,7 @@ def test_a_file_says_what_it_is(made, tmp_path, capsys):
     metrics = json.loads((Path(made[0]["causal"]) / "metrics.json").read_text())
     assert said["run"]["weights_sha256"] == metrics["weights_sha256"]
     assert said["run"]["metrics_sha256"] == metrics["content_sha256"]
+    assert "Other numbers may differ more." in said["checked"]["meaning"]
     assert said["history"] == {
         "longest": 5,
         "clicks_read": "Of a user's n clicks before the row, give the last min(n, 5 - (-n mod 3)), "
@@ -301,6 +304,7 @@ def test_a_program_that_computes_something_else_is_refused(made, tmp_path, monke
         (["--output=a.pt2"], "--run is missing, for example"),
         (["--run={run}"], "--output is missing, for example --output=scorer.pt2"),
         (["--run={run}", "--output=a.pth"], "'a.pth' ends with neither .pt2"),
+        (["--run={run}", "--output=.pt2"], "'.pt2' is a suffix alone; name a file, for example"),
         (["--run={run}", "--output=a.pt2", "--itmes=a"], "Did you mean 'items'?"),
         (["--run={run}", "--output=folder.pt2"], "'folder.pt2' is a folder; name a file."),
         (["--run=nowhere", "--output=a.pt2"], "nowhere is not the folder of a run"),
@@ -313,6 +317,64 @@ def test_a_wrong_request_is_one_sentence(made, words, message, capsys, tmp_path)
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert [each.name for each in tmp_path.iterdir()] == ["folder.pt2"]
+
+
+def test_an_export_that_ends_in_between_leaves_no_description(made, tmp_path, monkeypatch):
+    ranker, file = Ranker(made[0]["LR"]), tmp_path / "scorer[1].pt2"
+    for name in (file.name, f"{file.name}.json", f"{file.name}.vocabularies.json"):
+        (tmp_path / name).write_text("of an earlier export")
+        (tmp_path / f".{name}-killed").write_text("half of it")
+
+    def killed(*_):
+        raise KeyboardInterrupt  # it stands for kill -9: nothing runs after it
+
+    monkeypatch.setattr(export, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ranker.export(file)
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {file.name, f"{file.name}.vocabularies.json"}
+    torch.export.load(file)
+
+
+def test_a_full_disk_is_one_sentence(made, tmp_path, capfd):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        status = main([f"--run={made[0]['LR']}", f"--output={tmp_path / 'scorer.pt2'}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capfd.readouterr().err
+    assert status == 1 and said.count("\n") == 1
+    assert "scorer.pt2 could not be written (File too large). Free some room" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_fails_while_traced_is_one_sentence(made, tmp_path, monkeypatch, capfd):
+    model = type(Ranker(made[0]["DeepFM"]).run.model)
+    predict = model.predict
+
+    def fails(self, interaction):
+        return predict(self, interaction) * (1 // (not is_static()))
+
+    monkeypatch.setattr(model, "predict", fails)
+    assert main([f"--run={made[0]['DeepFM']}", f"--output={tmp_path / 'scorer.pt2'}"]) == 2
+    out, said = capfd.readouterr()
+    assert "DeepFM cannot be exported: " in said and "(ZeroDivisionError)" in said
+    assert said.count("\n") == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_inputs_are_ascii_and_none_of_torchs(tmp_path):
+    kinds = ("token", ["p", "q", ""])
+    columns = ("\ufb01n", "fin", "mod", "obj", "probability", "prix \xe9", "\u4ef7\u683c", "1x")
+    ranker = deepfm_with(tmp_path, dict.fromkeys(columns, kinds))
+    said = ranker.export(tmp_path / "scorer.pt2")
+    names = {each["column"]: each["name"] for each in said["inputs"]}
+    assert [names[column] for column in columns] == [
+        *("fin", "fin_", "mod_", "obj_", "probability_", "prix_e", "__", "_1x"),
+    ]
+    rows = {name: torch.zeros(2, dtype=torch.int64) for name in names.values()}
+    assert torch.export.load(tmp_path / "scorer.pt2").module()(**rows).shape == (2,)
 
 
 def test_onnx_without_its_packages_is_one_sentence(made, capsys, monkeypatch, tmp_path):
