@@ -23,7 +23,6 @@ from recbole_genci.export import main
 from recbole_genci.model.genci.decoding import _ranking_key
 from recbole_genci.model.registry import known_models
 from recbole_genci.quick_start import run
-from recbole_genci.serving import export
 from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.utils.static import is_static, static_shapes
 
@@ -325,10 +324,14 @@ def test_an_export_that_ends_in_between_leaves_no_description(made, tmp_path, mo
         (tmp_path / name).write_text("of an earlier export")
         (tmp_path / f".{name}-killed").write_text("half of it")
 
-    def killed(*_):
-        raise KeyboardInterrupt  # it stands for kill -9: nothing runs after it
+    replace, calls = os.replace, []
 
-    monkeypatch.setattr(export, "write_text", killed)
+    def once(*paths):  # kill -9 after the first of the files
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(replace(*paths))
+
+    monkeypatch.setattr(os, "replace", once)
     with pytest.raises(KeyboardInterrupt):
         ranker.export(file)
     left = {each.name for each in tmp_path.iterdir()}
