@@ -14,7 +14,7 @@ usage: python -m recbole_genci.export --run=FOLDER --output=FILE [--key=value ..
 
 Writes the scorer of a finished run as a program of plain tensors, which needs neither Python nor
 this package: ids of users and items, histories and the rows' own features in, click probabilities
-out, for any number of rows. Its probabilities are checked against the model's.
+out, for any number of rows. Its probabilities are checked against the model's on rows of the run.
 
   --run           the folder of a finished run, saved/<model>-<dataset>-<time>
   --output        .pt2, for torch.export.load and AOTInductor; or .onnx, for ONNX Runtime, which

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -10,36 +11,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.data.column_names import HISTORY_END
-from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.serving.export_check import MEANING, ROWS, as_described, some_rows
 from recbole_genci.serving.features import FeatureReader
-from recbole_genci.serving.scorer import Rows, Scorer
+from recbole_genci.serving.requests import RequestReader
+from recbole_genci.serving.rows import RowReader
+from recbole_genci.serving.scorer import Scorer
 from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.serving.unseen import MEAN, twin
+from recbole_genci.utils.answers import Refused, is_out_of_memory
 from recbole_genci.utils.digests import SEAL
-from recbole_genci.utils.files import check_writable, sha256_of, write_atomically, write_json
+from recbole_genci.utils.files import (
+    check_writable,
+    naming,
+    remove_leftovers,
+    sha256_of,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from recbole_genci.utils.static import static_shapes
 
 TORCH, ONNX = ".pt2", ".onnx"
-#: How far a program's probabilities may be from the model's.
+#: How far a program's probabilities may be from the model's, on the rows of the check.
 TOLERANCE = 1e-5
 # Batches on which a program is compared with the model before it is kept.
-_BATCHES = (1, 2, 3, 64)
+_BATCHES = (1, 2, 3, ROWS)
 _ONNX_BYTES = 2**31 - 2**24  # a protobuf file holds 2 GiB
-#: What tracing a model can raise: any of its operations may meet what it does not expect.
-_TRACING = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    NotImplementedError,
-)
 
 
 def check_export(file: Path) -> None:
@@ -49,6 +49,10 @@ def check_export(file: Path) -> None:
         ValueError: its name says no format, or its folder takes no file.
         ImportError: the packages that write ONNX are not installed.
     """
+    if file.name in (TORCH, ONNX):
+        raise ValueError(
+            f"output: '{file}' is a suffix alone; name a file, for example scorer{file.name}."
+        )
     if file.suffix not in (TORCH, ONNX):
         raise ValueError(
             f"output: '{file}' ends with neither {TORCH} (torch.export, AOTInductor) nor {ONNX}, "
@@ -82,8 +86,10 @@ def export_scorer(scorer: Scorer, features: FeatureReader, file: Path) -> dict[s
         dict: the content of ``<file>.json``.
 
     Raises:
-        ValueError: the model cannot be exported, or the program computes something else.
-        ImportError: as for `check_export`.
+        Refused: the model cannot be exported, or the program computes something else.
+        ValueError, ImportError: as for `check_export`.
+        WriteError: a file cannot be written. The earlier description is gone then, and what is
+            beside it counts for nothing.
     """
     check_export(file)
     run = scorer.run
@@ -92,22 +98,30 @@ def export_scorer(scorer: Scorer, features: FeatureReader, file: Path) -> dict[s
     model.precompute()
     module = StaticScorer(model, scorer.view, features).to(run.config["device"]).eval()
     program = _exported(module, name)
-    rows, expected = _some_rows(scorer, module)
-    largest = _compared(name, _of_torch(program), rows, expected)
-    if file.suffix == TORCH:
-        write_atomically(file, lambda path: _save_torch(program, path))
-    else:
-        onnx = _as_onnx(program, module, name)
-        largest = _compared(name, _of_onnx(onnx, name), rows, expected)
-        write_atomically(file, lambda path: path.write_bytes(onnx))
-    vocabularies, description = _beside(file)
     tokens = {
         field: [str(token) for token in scorer.view.field2id_token[field]]
         for field in sorted({each.vocabulary for each in module.inputs if each.vocabulary})
     }
-    text = json.dumps(tokens, ensure_ascii=False)
-    write_atomically(vocabularies, lambda path: path.write_text(text, encoding="utf-8"))
-    content = _description(scorer, module, file, vocabularies, largest, len(expected))
+    table = some_rows(scorer, features)
+    expected = torch.from_numpy(RowReader(scorer, RequestReader(features)).score(table))
+    step = scorer.view.segment_clicks
+    given = as_described(table, _inputs(module), tokens, module.history_name, step)
+    rows = _on(given, module)
+    largest = _compared(name, _of_torch(program), rows, expected)
+    if file.suffix == TORCH:
+        written = _torch_bytes(program)
+    else:
+        written = _as_onnx(program, module, name)
+        largest = _compared(name, _of_onnx(written, name), rows, expected)
+    vocabularies, description = _beside(file)
+    remove_leftovers(file.parent, [each.name for each in (file, vocabularies, description)])
+    # A program without its description is incomplete for anyone to see; with one of an earlier
+    # export, whose digests and inputs are others, it would look complete.
+    with naming(description):
+        description.unlink(missing_ok=True)
+    write_atomically(file, lambda path: path.write_bytes(written))
+    write_text(vocabularies, json.dumps(tokens, ensure_ascii=False))
+    content = _description(scorer, module, file, vocabularies, largest)
     write_json(description, content)  # last: it has the digests of the others
     return content
 
@@ -132,16 +146,28 @@ def _exported(module: StaticScorer, name: str) -> torch.export.ExportedProgram:
                 dynamic_shapes={each.name: {0: rows} for each in module.inputs},
                 strict=False,
             )
-    except _TRACING as error:
-        raise ValueError(
+    except Exception as error:
+        raise _refused(
+            error,
             f"{name} cannot be exported: {_reason(error)}. A model that can is one whose "
-            "operations and shapes depend on no value of its inputs."
+            "operations and shapes depend on no value of its inputs.",
         ) from error
 
 
-def _save_torch(program: torch.export.ExportedProgram, path: Path) -> None:
-    with path.open("wb") as stream:
-        torch.export.save(program, stream)
+def _refused(error: Exception, words: str) -> Exception:
+    """What is raised for any error of tracing or of running a program.
+
+    A model's code is a person's own, and a tracer runs it with values that are none, so that it can
+    raise anything; only where memory ran out, nothing is wrong with the model.
+    """
+    return error if is_out_of_memory(error) else Refused(words)
+
+
+def _torch_bytes(program: torch.export.ExportedProgram) -> bytes:
+    # Into memory: where a disk is full, torch's own writer ends the process.
+    stream = io.BytesIO()
+    torch.export.save(program, stream)
+    return stream.getvalue()
 
 
 def _as_onnx(program: torch.export.ExportedProgram, module: StaticScorer, name: str) -> bytes:
@@ -152,7 +178,7 @@ def _as_onnx(program: torch.export.ExportedProgram, module: StaticScorer, name: 
         if isinstance(each, Tensor)
     )
     if size > _ONNX_BYTES:
-        raise ValueError(
+        raise Refused(
             f"{name} has {size / 1e9:.1f} GB of weights and features, and an ONNX file holds 2 "
             f"GB. Export it to {TORCH}."
         )
@@ -170,10 +196,9 @@ def _as_onnx(program: torch.export.ExportedProgram, module: StaticScorer, name: 
             )
             assert exported is not None
             return exported.model_proto.SerializeToString()
-    except _TRACING as error:
-        raise ValueError(
-            f"{name} cannot be exported to ONNX: {_reason(error)}. Export it to {TORCH}."
-        ) from error
+    except Exception as error:  # as of `_exported`
+        words = f"{name} cannot be exported to ONNX: {_reason(error)}. Export it to {TORCH}."
+        raise _refused(error, words) from error
 
 
 def _of_torch(program: torch.export.ExportedProgram) -> Callable[[dict[str, Tensor]], Tensor]:
@@ -200,7 +225,7 @@ def _of_onnx(content: bytes, name: str) -> Callable[[dict[str, Tensor]], Tensor]
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except failures as error:
-        raise ValueError(
+        raise Refused(
             f"{name} cannot be exported to ONNX: ONNX Runtime says {_reason(error)}. Export it to "
             f"{TORCH}."
         ) from error
@@ -211,13 +236,20 @@ def _of_onnx(content: bytes, name: str) -> Callable[[dict[str, Tensor]], Tensor]
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the remarks of torch's exporters, which are about their own code."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    prefixes = ("torch", "onnxscript", "onnx_ir")
+    loggers = [logging.getLogger(name) for name in prefixes]
+    # torch gives many of its loggers a level of their own.
+    loggers += [
+        each
+        for name, each in logging.root.manager.loggerDict.items()
+        if isinstance(each, logging.Logger) and name.startswith(tuple(f"{p}." for p in prefixes))
+    ]
     levels = [each.level for each in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             for each in loggers:
-                each.setLevel(logging.ERROR)
+                each.setLevel(logging.CRITICAL + 1)
             yield
         finally:
             for each, level in zip(loggers, levels):
@@ -241,40 +273,6 @@ def _reason(error: BaseException) -> str:
 # ---------------------------------------------------------------- the check
 
 
-def _some_rows(scorer: Scorer, module: StaticScorer) -> tuple[dict[str, Tensor], Tensor]:
-    """Inputs of up to 64 rows, and the model's probabilities of them.
-
-    They are test rows, some with fewer clicks or none, and one whose user the run does not know.
-    Their own features are made up, since the model and the program only have to agree.
-    """
-    test, count = scorer.run.parts[2], _BATCHES[-1]
-    chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(np.int64))
-    users, items, end = (
-        test.inter_feat[name].numpy()[chosen].astype(np.int64)
-        for name in (test.uid_field, test.iid_field, HISTORY_END)
-    )
-    first = test.history.first_clicks(users)
-    end[::5] = first[::5]  # no history
-    end[1::5] = np.minimum(end[1::5], first[1::5] + 1)  # one click
-    limit = scorer.run.config["MAX_ITEM_LIST_LENGTH"]
-    start = np.maximum(first, end - limit)
-    users[0] = 0
-    inputs = module.example(len(users))
-    given = {test.uid_field: torch.from_numpy(users), test.iid_field: torch.from_numpy(items)}
-    if module.reads_history:
-        given |= module.clicks_of(torch.from_numpy(first), torch.from_numpy(end))
-    inputs |= {each.name: given[each.field] for each in module.inputs if each.field in given}
-    context = module.context(inputs)
-    rows = Rows(users, items, test.history, first, start, end, context, None, True)
-    with torch.no_grad():
-        expected = score_rows(
-            scorer.model_with_mean if scorer.unseen == MEAN else scorer.run.model,
-            scorer.loader(rows),
-            scorer.run.config["device"],
-        )[0]
-    return _on(inputs, module), expected
-
-
 def _compared(
     name: str,
     program: Callable[[dict[str, Tensor]], Tensor],
@@ -284,7 +282,7 @@ def _compared(
     """The largest difference of a program's probabilities from the model's, at all batch sizes.
 
     Raises:
-        ValueError: it is above `TOLERANCE`, or the program does not run.
+        Refused: it is above `TOLERANCE`, or the program does not run.
     """
     largest = 0.0
     for size in _BATCHES:
@@ -293,19 +291,20 @@ def _compared(
         try:
             with torch.no_grad():
                 found = program(batch)
-        except _TRACING as error:
-            raise ValueError(
+        except Exception as error:  # as of `_exported`
+            raise _refused(
+                error,
                 f"{name} cannot be exported: its program does not run on {size} rows, "
-                f"{_reason(error)}."
+                f"{_reason(error)}.",
             ) from error
         if found.shape != expected[:size].shape:
-            raise ValueError(
+            raise Refused(
                 f"{name} cannot be exported: on {size} rows its program gives scores of shape "
                 f"{list(found.shape)}."
             )
         difference = float((found - expected[:size]).abs().max())
         if not difference <= TOLERANCE:
-            raise ValueError(
+            raise Refused(
                 f"{name} cannot be exported: on {size} rows its program's probabilities differ "
                 f"from the model's by {difference:.2g}, more than {TOLERANCE}."
             )
@@ -327,7 +326,6 @@ def _description(
     file: Path,
     vocabularies: Path,
     largest: float,
-    rows: int,
 ) -> dict[str, Any]:
     run, view = scorer.run, scorer.view
     content: dict[str, Any] = {
@@ -349,18 +347,7 @@ def _description(
             "items_added": run.artifact is not None,
             "unseen": scorer.unseen,
         },
-        "inputs": [
-            {
-                "name": each.name,
-                "column": each.field,
-                "dtype": each.dtype,
-                "shape": each.shape,
-                "vocabulary": each.vocabulary,
-                "size": each.size,
-                "meaning": each.meaning,
-            }
-            for each in module.inputs
-        ],
+        "inputs": _inputs(module),
         "outputs": [
             {
                 "name": "probability",
@@ -375,7 +362,12 @@ def _description(
             "meaning": "For each vocabulary a list of tokens; a token's number is its place, from "
             "0. Place 0 is the padding.",
         },
-        "checked": {"rows": rows, "batch_sizes": list(_BATCHES), "largest_difference": largest},
+        "checked": {
+            "rows": ROWS,
+            "batch_sizes": list(_BATCHES),
+            "largest_difference": largest,
+            "meaning": MEANING,
+        },
     }
     if module.reads_history:
         step, cap = view.segment_clicks, module.longest
@@ -389,3 +381,19 @@ def _description(
             "clicks_read": f"Of a user's n clicks before the row, give the last {count}.",
         }
     return content
+
+
+def _inputs(module: StaticScorer) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": each.name,
+            "column": each.field,
+            "length_of": each.length_of,
+            "dtype": each.dtype,
+            "shape": each.shape,
+            "vocabulary": each.vocabulary,
+            "size": each.size,
+            "meaning": each.meaning,
+        }
+        for each in module.inputs
+    ]

@@ -281,12 +281,14 @@ class Ranker:
         A ``.pt2`` file is for ``torch.export.load`` and AOTInductor, an ``.onnx`` file for ONNX
         Runtime. Inputs are tensors of any number of rows: user and item ids, histories if the
         model reads them, and the rows' own features. Features of users and items, semantic IDs and
-        weights are in the program. It gives click probabilities ``[B]``, within 1e-5 of
-        ``score_rows``, which is checked on rows of the run before the file is kept. User id 0, a
-        user whom the run does not know, is scored as ``unseen`` says.
+        weights are in the program. It gives click probabilities ``[B]``. On rows of the run they
+        are within 1e-5 of ``score_rows``, which is checked before the file is kept; for numbers
+        far outside those of training they may differ more. User id 0, a user whom the run does
+        not know, is scored as ``unseen`` says.
 
         Beside it ``<file>.json`` says what each input is, and ``<file>.vocabularies.json`` numbers
-        the tokens. Files of an earlier export are replaced.
+        the tokens. Files of an earlier export are replaced. A program without its ``.json`` is one
+        whose export did not end; export it again.
 
         Args:
             file: a .pt2 or .onnx file; .onnx needs onnx, onnxscript and onnxruntime.

@@ -6,7 +6,8 @@ import builtins
 import inspect
 import keyword
 import re
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from recbole_genci.data.batches import Batch
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.data.history import clicks_read
 from recbole_genci.data.table import Table
 from recbole_genci.model.batch_columns import (
     HISTORY_INDEX,
@@ -30,11 +30,14 @@ from recbole_genci.model.batch_columns import (
     SEMANTIC_IDS,
 )
 from recbole_genci.serving.features import FeatureReader
+from recbole_genci.utils.answers import Refused
 from recbole_genci.utils.ragged import Ragged, RaggedBuffer
 
 # Names that mean something else in the code that torch.export makes.
 _TAKEN = frozenset(
     [*dir(builtins), "self", "torch", "device", "inf", "nan", "NoneType", "fx_pytree", "pytree"]
+    # Arguments of the functions by which torch calls a module, and an ONNX program's output.
+    + ["mod", "obj", "probability"]
 )
 
 
@@ -49,7 +52,8 @@ class Input:
         meaning: for who calls the program.
         vocabulary: the field whose vocabulary numbers it; None for other numbers.
         size: ids run from 0 to ``size - 1``; None for other numbers.
-        name: its name: the field's, with ``_`` for what cannot be part of a name in Python.
+        length_of: the field whose sequences have these lengths; None for what is no length.
+        name: its name: the field's, in ASCII, with ``_`` for what cannot be part of a name.
     """
 
     field: str
@@ -58,7 +62,16 @@ class Input:
     meaning: str
     vocabulary: str | None = None
     size: int | None = None
+    length_of: str | None = None
     name: str = ""
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """Which input it is: a field, and whether it is the length of the field's sequences.
+
+        ``field`` alone does not say so: a column of rows may have the name of a length.
+        """
+        return self.length_of or self.field, self.length_of is not None
 
     @property
     def shape(self) -> list[str | int]:
@@ -78,7 +91,7 @@ class StaticScorer(nn.Module):
         features: reads names and values as the run does.
 
     Raises:
-        ValueError: rows have a feature whose values cannot be given.
+        Refused: rows have a feature whose values cannot be given.
     """
 
     def __init__(
@@ -116,17 +129,17 @@ class StaticScorer(nn.Module):
         """``forward`` with the inputs' names, by which torch.export names a program's inputs."""
         kind = inspect.Parameter.KEYWORD_ONLY
         names = [inspect.Parameter(each.name, kind) for each in self.inputs]
-        fields = {each.name: each.field for each in self.inputs}
+        keys = {each.name: each.key for each in self.inputs}
 
         def forward(**inputs: Tensor) -> Tensor:
-            return self._score({fields[name]: value for name, value in inputs.items()})
+            return self._score({keys[name]: value for name, value in inputs.items()})
 
         vars(forward)["__signature__"] = inspect.Signature(names)
         return forward
 
-    def _score(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def _score(self, inputs: Mapping[tuple[str, bool], Tensor]) -> Tensor:
         view = self._view
-        users, items = inputs[view.uid_field], inputs[view.iid_field]
+        users, items = inputs[view.uid_field, False], inputs[view.iid_field, False]
         columns = {view.label_field: torch.zeros_like(users, dtype=torch.float32)}
         columns |= {field: self._column(field, inputs) for field in self._features.row_fields}
         columns |= self._users(users) | self._items(items)
@@ -144,11 +157,11 @@ class StaticScorer(nn.Module):
         item = "The row's item, whose click is predicted; 0 is no item."
         found = [self._ids(users, None, user), self._ids(items, None, item)]
         if self.reads_history:
-            clicks = "The user's last clicks, oldest first, then 0."
+            clicks = "The user's last clicks, oldest first, then 0. Leave unknown items out."
             number = f"How many items {self.history_name} has, 0 for no clicks."
             found += [
                 self._ids(self.history_name, self.longest, clicks, items),
-                Input(self.length_name, "int64", None, number),
+                Input(self.length_name, "int64", None, number, length_of=self.history_name),
             ]
         for field in self._features.row_fields:
             found += self._row_inputs(field)
@@ -164,22 +177,23 @@ class StaticScorer(nn.Module):
     def _row_inputs(self, field: str) -> list[Input]:
         kind, longest = self._view.field2type[field], self._view.field2seqlen[field]
         if field in (self._view.config["discretization"] or {}):
-            raise ValueError(
+            raise Refused(
                 f"'{field}' was discretised in training, and a program does not cut numbers into "
                 "buckets. Train without it, or without discretization."
             )
         of_rows = f"The rows' feature '{field}'"
         if kind == FeatureType.TOKEN:
             return [self._ids(field, None, f"{of_rows}; 0 is missing or unknown.")]
+        first = f"{of_rows}, the first {longest} of each"
         if kind == FeatureType.TOKEN_SEQ:
-            return [self._ids(field, longest, f"{of_rows}, then 0. Leave unknown ones out.")]
+            return [self._ids(field, longest, f"{first}, then 0. Leave unknown ones out.")]
         if kind == FeatureType.FLOAT:
             meaning = f"{of_rows}, as in the atomic file; NaN is missing."
             return [Input(field, "float64", None, meaning)]
         number = f"How many numbers {field} has."
         return [
-            Input(field, "float64", longest, f"{of_rows}, as in the atomic file, then 0."),
-            Input(f"{field}_length", "int64", None, number),
+            Input(field, "float64", longest, f"{first}, as in the atomic file, then 0."),
+            Input(f"{field}_length", "int64", None, number, length_of=field),
         ]
 
     def example(self, rows: int) -> dict[str, Tensor]:
@@ -187,11 +201,11 @@ class StaticScorer(nn.Module):
         made = {}
         number = torch.arange(rows)
         for each in self.inputs:
-            is_history = each.field in (self.history_name, self.length_name)
+            is_history = each.key[0] == self.history_name
             values = number * 0 if is_history else number
             if each.size is not None and not is_history:
                 values = 1 + values % (each.size - 1) if each.size > 1 else values * 0
-            if each.field.endswith("_length") and not is_history:
+            if each.length_of is not None:
                 values = values % 2
             values = values.to(getattr(torch, each.dtype))
             made[each.name] = values if each.width is None else _first_of(values, each.width)
@@ -199,20 +213,15 @@ class StaticScorer(nn.Module):
 
     # ---------------------------------------------------------------- features of rows
 
-    def context(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The rows' own features as models read them, of inputs by name."""
-        given = {each.field: inputs[each.name] for each in self.inputs}
-        return {field: self._column(field, given) for field in self._features.row_fields}
-
-    def _column(self, field: str, inputs: Mapping[str, Tensor]) -> Tensor:
+    def _column(self, field: str, inputs: Mapping[tuple[str, bool], Tensor]) -> Tensor:
         """A feature of rows as models read it."""
-        kind, values = self._view.field2type[field], inputs[field]
+        kind, values = self._view.field2type[field], inputs[field, False]
         if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
             return values
         low, span, mean = self._scales[field]
         numbers = (values - low) / span if span else torch.where(values.isnan(), values, 1.0)
         if kind == FeatureType.FLOAT_SEQ:
-            length = inputs[f"{field}_length"]
+            length = inputs[field, True]
             is_real = torch.arange(values.shape[1], device=values.device) < length.unsqueeze(1)
             numbers = torch.where(is_real, numbers, 0.0).float()
             return torch.stack([numbers, is_real.float()], dim=-1)
@@ -230,10 +239,12 @@ class StaticScorer(nn.Module):
 
     # ---------------------------------------------------------------- histories
 
-    def _history(self, inputs: Mapping[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+    def _history(
+        self, inputs: Mapping[tuple[str, bool], Tensor], items: Tensor
+    ) -> dict[str, Tensor]:
         """The history columns that ``ModelContract`` describes; each row has its own history."""
-        attached, length = self._view.attached, inputs[self.length_name]
-        clicks = inputs[self.history_name]
+        attached, length = self._view.attached, inputs[self.history_name, True]
+        clicks = inputs[self.history_name, False]
         clicks = clicks * (torch.arange(self.longest, device=clicks.device) < length.unsqueeze(1))
         columns: dict[str, Tensor] = {}
         rows = torch.arange(items.shape[0], device=items.device)
@@ -251,24 +262,21 @@ class StaticScorer(nn.Module):
             columns |= {HISTORY_INDEX: rows, HISTORY_SEGMENT: rows}
         return columns
 
-    def clicks_of(self, first: Tensor, end: Tensor) -> dict[str, Tensor]:
-        """The history's inputs of rows ``[B]``, whose users' clicks stand from ``first`` to ``end``
-        in the run's histories.
-        """
-        length = clicks_read(end - first, self.longest, self._view.segment_clicks)
-        items, length, _ = self._view.history.gather(end - length, end, self.longest)
-        return {self.history_name: items, self.length_name: length}
 
-
-def _with_distinct_names(inputs: Iterable[Input]) -> list[Input]:
+def _with_distinct_names(inputs: Sequence[Input]) -> list[Input]:
     found: dict[str, Input] = {}
-    for each in inputs:
-        name = re.sub(r"\W", "_", each.field)
+    # A column keeps its name; a length makes way.
+    for each in sorted(inputs, key=lambda each: each.length_of is not None):
+        # Python takes names of one NFKC form for one name, so they are made of ASCII.
+        letters = unicodedata.normalize("NFKD", each.field)
+        letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+        name = re.sub(r"\W", "_", letters, flags=re.ASCII)
         name = f"_{name}" if name[:1].isdigit() else name
         while name in found or name in _TAKEN or keyword.iskeyword(name):
             name += "_"
         found[name] = replace(each, name=name)
-    return list(found.values())
+    named = {each.key: each for each in found.values()}
+    return [named[each.key] for each in inputs]
 
 
 def _first_of(values: Tensor, width: int) -> Tensor:

@@ -1,7 +1,8 @@
 """One voice for all commands: what a person or a machine can mend is one sentence on stderr.
 
 ``answering`` makes a command of a function that checks a request and returns the work. A wrong
-request has exit status 2, work that fails 1. The code that knows how to go on says so in a note on
+request has exit status 2, also one that only the work finds wrong (`Refused`), and work that fails
+has 1. The code that knows how to go on says so in a note on
 the exception, which a notebook shows too. Errors of other kinds are faults of this package, and
 show their traceback, as all do with ``--state=DEBUG``.
 """
@@ -31,6 +32,10 @@ _DEBUG = re.compile(r"--?state[=\s]+DEBUG\b", re.IGNORECASE)
 Work = Callable[[], int]
 
 
+class Refused(ValueError):
+    """A request that cannot be met, as only the work could find out; its exit status is 2."""
+
+
 def answering(prepare: Callable[[Sequence[str]], Work]) -> Callable[[Sequence[str]], int]:
     """Make a command's ``main`` of a function that checks its words and returns the work.
 
@@ -49,7 +54,7 @@ def answering(prepare: Callable[[Sequence[str]], Work]) -> Callable[[Sequence[st
             if _DEBUG.search(" ".join(argv)):
                 raise
             print(f"recbole_genci: {sentence(error)}", file=sys.stderr)
-            return status
+            return REFUSED if isinstance(error, Refused) else status
 
     return main
 

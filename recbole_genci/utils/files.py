@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -79,7 +80,7 @@ def remove_leftovers(folder: Path, names: Sequence[str]) -> None:
     Call it only while no process writes the files ``names``.
     """
     for name in names:
-        for temporary in folder.glob(f".{name}-*"):
+        for temporary in folder.glob(f".{glob.escape(name)}-*"):
             temporary.unlink()
 
 

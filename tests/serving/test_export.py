@@ -5,6 +5,7 @@ alone.
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from recbole_genci.export import main
 from recbole_genci.model.genci.decoding import _ranking_key
 from recbole_genci.model.registry import known_models
 from recbole_genci.quick_start import run
+from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.utils.static import is_static, static_shapes
 
 GENCI = {
@@ -183,6 +185,7 @@ def test_a_file_says_what_it_is(made, tmp_path, capsys):
     metrics = json.loads((Path(made[0]["causal"]) / "metrics.json").read_text())
     assert said["run"]["weights_sha256"] == metrics["weights_sha256"]
     assert said["run"]["metrics_sha256"] == metrics["content_sha256"]
+    assert "Other numbers may differ more." in said["checked"]["meaning"]
     assert said["history"] == {
         "longest": 5,
         "clicks_read": "Of a user's n clicks before the row, give the last min(n, 5 - (-n mod 3)), "
@@ -198,6 +201,60 @@ def test_a_file_says_what_it_is(made, tmp_path, capsys):
     assert main([f"--run={made[0]['LR']}", f"--output={file}"]) == 0
     assert file.read_bytes() != before
     assert json.loads(Path(f"{file}.json").read_text())["run"]["model"] == "LR"
+
+
+def deepfm_with(folder, columns, **more):
+    """A ranker of DeepFM whose rows have further columns, ``{name: (type, values)}``."""
+    keys = write_dataset(folder / "data", tiny_rows())
+    file = folder / "data/tiny/tiny.inter"
+    head, *lines = file.read_text().splitlines()
+    head = "\t".join([head, *(f"{name}:{kind}" for name, (kind, _) in columns.items())])
+    cells = [[values[row % len(values)] for _, values in columns.values()] for row in range(600)]
+    body = ["\t".join([line, *own]) for line, own in zip(lines, cells)]
+    file.write_text("\n".join([head, *body]) + "\n")
+    keys["load_col"] = keys["load_col"] | {"inter": [*keys["load_col"]["inter"], *columns]}
+    numbers = [name for name, (kind, _) in columns.items() if kind.startswith("float")]
+    keys |= {"numerical_features": numbers, "normalize_field": more.pop("normalize_field", [])}
+    keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
+    return Ranker(run("DeepFM", "tiny", config_dict=keys | more)[0].folder)
+
+
+@pytest.mark.parametrize("kind", ["float", "token"])
+def test_a_column_may_have_the_name_of_a_length(kind, tmp_path):
+    prices = ("float_seq", ["1.5 2", "", "0.3 8 4", "7"])
+    lengths = (kind, ["3", "14", "15", "", "9"])
+    ranker = deepfm_with(tmp_path, {"price": prices, "price_length": lengths})
+    said = ranker.export(tmp_path / "scorer.pt2")
+    inputs = {each["length_of"] or each["column"]: each["name"] for each in said["inputs"][::-1]}
+    lengths_of = [each["name"] for each in said["inputs"] if each["length_of"] == "price"]
+    assert lengths_of == ["price_length_"] and inputs["price_length"] == "price_length"
+    rows = pd.DataFrame({"user_id": ["u1", "u2", "u3"], "item_id": ["i1", "i2", "i3"]})
+    rows["price"], rows["price_length"] = [[2.5, 1.0], [], [0.5]], ["14", "3", "9"]
+    own = [14.0, 3.0, 9.0]
+    if kind == "token":
+        places = json.loads((tmp_path / "scorer.pt2.vocabularies.json").read_text())
+        own = [places["price_length"].index(token) for token in rows["price_length"]]
+    found = torch.export.load(tmp_path / "scorer.pt2").module()(
+        user_id=torch.tensor([ranker.users.tolist().index(f"u{n}") + 1 for n in (1, 2, 3)]),
+        item_id=torch.tensor([ranker.items.tolist().index(f"i{n}") + 1 for n in (1, 2, 3)]),
+        price=torch.tensor([[2.5, 1, 0], [0, 0, 0], [0.5, 0, 0]], dtype=torch.float64),
+        price_length=torch.tensor(own, dtype=torch.float64 if kind == "float" else torch.int64),
+        price_length_=torch.tensor([2, 0, 1]),
+    )
+    np.testing.assert_allclose(found.detach(), ranker.score_rows(rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["price", "tags", "device"])
+def test_a_program_that_misreads_an_input_is_refused(made, field, tmp_path, monkeypatch):
+    ranker, column = Ranker(made[0]["DeepFM"]), StaticScorer._column
+    monkeypatch.setattr(
+        StaticScorer,
+        "_column",
+        lambda self, name, inputs: column(self, name, inputs) * (0 if name == field else 1),
+    )
+    with pytest.raises(ValueError, match="differ from the model's by"):
+        ranker.export(tmp_path / "scorer.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_unseen_users_and_new_items_are_scored_as_the_ranker_says(made, tmp_path):
@@ -246,6 +303,7 @@ def test_a_program_that_computes_something_else_is_refused(made, tmp_path, monke
         (["--output=a.pt2"], "--run is missing, for example"),
         (["--run={run}"], "--output is missing, for example --output=scorer.pt2"),
         (["--run={run}", "--output=a.pth"], "'a.pth' ends with neither .pt2"),
+        (["--run={run}", "--output=.pt2"], "'.pt2' is a suffix alone; name a file, for example"),
         (["--run={run}", "--output=a.pt2", "--itmes=a"], "Did you mean 'items'?"),
         (["--run={run}", "--output=folder.pt2"], "'folder.pt2' is a folder; name a file."),
         (["--run=nowhere", "--output=a.pt2"], "nowhere is not the folder of a run"),
@@ -258,6 +316,68 @@ def test_a_wrong_request_is_one_sentence(made, words, message, capsys, tmp_path)
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert [each.name for each in tmp_path.iterdir()] == ["folder.pt2"]
+
+
+def test_an_export_that_ends_in_between_leaves_no_description(made, tmp_path, monkeypatch):
+    ranker, file = Ranker(made[0]["LR"]), tmp_path / "scorer[1].pt2"
+    for name in (file.name, f"{file.name}.json", f"{file.name}.vocabularies.json"):
+        (tmp_path / name).write_text("of an earlier export")
+        (tmp_path / f".{name}-killed").write_text("half of it")
+
+    replace, calls = os.replace, []
+
+    def once(*paths):  # kill -9 after the first of the files
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(replace(*paths))
+
+    monkeypatch.setattr(os, "replace", once)
+    with pytest.raises(KeyboardInterrupt):
+        ranker.export(file)
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {file.name, f"{file.name}.vocabularies.json"}
+    torch.export.load(file)
+
+
+def test_a_full_disk_is_one_sentence(made, tmp_path, capfd):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        status = main([f"--run={made[0]['LR']}", f"--output={tmp_path / 'scorer.pt2'}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capfd.readouterr().err
+    assert status == 1 and said.count("\n") == 1
+    assert "scorer.pt2 could not be written (File too large). Free some room" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_fails_while_traced_is_one_sentence(made, tmp_path, monkeypatch, capfd):
+    model = type(Ranker(made[0]["DeepFM"]).run.model)
+    predict = model.predict
+
+    def fails(self, interaction):
+        return predict(self, interaction) * (1 // (not is_static()))
+
+    monkeypatch.setattr(model, "predict", fails)
+    assert main([f"--run={made[0]['DeepFM']}", f"--output={tmp_path / 'scorer.pt2'}"]) == 2
+    out, said = capfd.readouterr()
+    assert "DeepFM cannot be exported: " in said and "(ZeroDivisionError)" in said
+    assert said.count("\n") == 1 and not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_inputs_are_ascii_and_none_of_torchs(tmp_path):
+    kinds = ("token", ["p", "q", ""])
+    columns = ("\ufb01n", "fin", "mod", "obj", "probability", "prix \xe9", "\u4ef7\u683c", "1x")
+    ranker = deepfm_with(tmp_path, dict.fromkeys(columns, kinds))
+    said = ranker.export(tmp_path / "scorer.pt2")
+    names = {each["column"]: each["name"] for each in said["inputs"]}
+    assert [names[column] for column in columns] == [
+        *("fin", "fin_", "mod_", "obj_", "probability_", "prix_e", "__", "_1x"),
+    ]
+    rows = {name: torch.zeros(2, dtype=torch.int64) for name in names.values()}
+    assert torch.export.load(tmp_path / "scorer.pt2").module()(**rows).shape == (2,)
 
 
 def test_onnx_without_its_packages_is_one_sentence(made, capsys, monkeypatch, tmp_path):
