@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.serving.run_command import RUN_OPTIONS, options_of, ranker_of
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.validation import nearest
 
 USAGE = """\
 usage: python -m recbole_genci.export --run=FOLDER --output=FILE [--key=value ...]
@@ -29,7 +29,6 @@ _NEEDED = {
     "run": "--run=saved/GenCI-ml-100k-<time>",
     "output": "--output=scorer.pt2",
 }
-_OPTIONS = (*_NEEDED, "items", "unseen", "model", "trust_code")
 
 
 @answering
@@ -38,43 +37,18 @@ def main(argv: Sequence[str]) -> Work:
 
     A wrong request is one sentence on stderr and exit status 2.
     """
-    from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import key_value_words
-
-    words = key_value_words(argv)
-    if {"--help", "-h"} & set(words):
-        print(USAGE, end="")
-        return lambda: 0
-    texts = dict(word[2:].split("=", 1) for word in words)  # paths stay as they are
-    paths = {key: texts[key] for key in (*_NEEDED, "items") if key in texts}
-    values = parse_argv(words) | paths
-    if unknown := [key for key in values if key not in _OPTIONS]:
-        raise ValueError(
-            f"command line: --{unknown[0]} is no option of this command."
-            f"{nearest(unknown[0], _OPTIONS)} --help lists them."
-        )
-    for key, example in _NEEDED.items():
-        if not values.get(key):
-            raise ValueError(f"command line: --{key} is missing, for example {example}.")
-    return _prepared(values)
+    values = options_of(argv, USAGE, _NEEDED, RUN_OPTIONS, (*_NEEDED, "items"))
+    return _prepared(values) if values is not None else lambda: 0
 
 
 def _prepared(values: dict) -> Work:
     from recbole_genci.serving.export import check_export
-    from recbole_genci.serving.ranker import UNSEEN_USERS, Ranker
     from recbole_genci.utils.logs import start_console
 
     start_console(None)
     output = Path(values["output"])
     check_export(output)
-    ranker = Ranker(
-        values["run"],
-        values.get("model"),
-        values.get("trust_code", False),
-        values.get("unseen", UNSEEN_USERS),
-    )
-    if "items" in values:
-        ranker = ranker.with_items(values["items"])
+    ranker = ranker_of(values)
 
     def export() -> int:
         found = ranker.export(output)

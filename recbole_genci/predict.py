@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.serving.run_command import RUN_OPTIONS, options_of, ranker_of
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.validation import is_whole, nearest
+from recbole_genci.utils.validation import is_whole
 
 USAGE = """\
 usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
@@ -35,7 +36,7 @@ _NEEDED = {
     "input": "--input=rows.csv",
     "output": "--output=scores.csv",
 }
-_OPTIONS = (*_NEEDED, "items", "users", "unseen", "batch_rows", "model", "trust_code")
+_OTHERS = (*RUN_OPTIONS, "users", "batch_rows")
 
 
 @answering
@@ -44,31 +45,12 @@ def main(argv: Sequence[str]) -> Work:
 
     A wrong request is one sentence on stderr and exit status 2.
     """
-    from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import key_value_words
-
-    words = key_value_words(argv)
-    if {"--help", "-h"} & set(words):
-        print(USAGE, end="")
-        return lambda: 0
-    texts = dict(word[2:].split("=", 1) for word in words)  # paths stay as they are
-    values = parse_argv(words) | {
-        key: texts[key] for key in (*_NEEDED, "items", "users") if key in texts
-    }
-    if unknown := [key for key in values if key not in _OPTIONS]:
-        raise ValueError(
-            f"command line: --{unknown[0]} is no option of this command."
-            f"{nearest(unknown[0], _OPTIONS)} --help lists them."
-        )
-    for key, example in _NEEDED.items():
-        if not values.get(key):
-            raise ValueError(f"command line: --{key} is missing, for example {example}.")
-    return _prepared(values)
+    values = options_of(argv, USAGE, _NEEDED, _OTHERS, (*_NEEDED, "items", "users"))
+    return _prepared(values) if values is not None else lambda: 0
 
 
 def _prepared(values: dict) -> Work:
     from recbole_genci.serving.prediction import check_rows, predict_file
-    from recbole_genci.serving.ranker import UNSEEN_USERS, Ranker
     from recbole_genci.serving.tables import ROWS_AT_ONCE, check_output, read_table
     from recbole_genci.utils.logs import start_console
 
@@ -82,14 +64,7 @@ def _prepared(values: dict) -> Work:
         other = Path(values.get(key) or "")
         if output.exists() and other.exists() and output.samefile(other):
             raise ValueError(f"output: it is the file of --{key}; name another file.")
-    ranker = Ranker(
-        values["run"],
-        values.get("model"),
-        values.get("trust_code", False),
-        values.get("unseen", UNSEEN_USERS),
-    )
-    if "items" in values:
-        ranker = ranker.with_items(values["items"])
+    ranker = ranker_of(values)
     users = read_table(Path(values["users"]), ranker.run.config) if "users" in values else None
     rows = check_rows(ranker, file, users, size)
 
