@@ -56,6 +56,8 @@ REDUCED = {
     r'"epochs": 5': '"epochs": 1',
     r"(--experiment=compare)(?!.*--models)": r"\1 --models=LR,GenCI --seeds=1",
 }
+#: Slow tests: their blocks train what those of other documents train too, in other words.
+SLOW = ("semantic-ids.md", "experiments.md", "tuning.md")
 NOT_RUN = re.compile(r"<!-- not run: (\S.{9,}) -->")
 
 
@@ -218,7 +220,11 @@ def run_command(command: str) -> None:
     raise AssertionError(f"no test knows the command: {command}")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(d, marks=pytest.mark.slow if d.name in SLOW else ()) for d in DOCUMENTS],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_the_blocks_of_a_document_run(document, workplace, capsys):
     names: dict = {}
     for block in blocks(document):

@@ -25,6 +25,8 @@ CONTEXT_MODELS = (
     "MIRRN",
     "SFG",
 )
+#: One of each family; the others are slow tests.
+QUICK = ("LR", "DeepFM", "FiGNN", "GenCI", "MIRRN")
 KINDS = {
     "token": "token",
     "tokens": "token_seq",
@@ -80,7 +82,12 @@ def keys(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "reached", "more"),
-    [(name, ("user", "item", "row"), {}) for name in CONTEXT_MODELS]
+    [
+        pytest.param(
+            name, ("user", "item", "row"), {}, marks=() if name in QUICK else pytest.mark.slow
+        )
+        for name in CONTEXT_MODELS
+    ]
     + [
         ("DIN", ("item",), {"use_user_features": False}),
         ("DIN", ("user", "item"), {}),

@@ -68,7 +68,14 @@ def padded(part):
 
 @pytest.mark.parametrize("discretized", [False, True])
 @pytest.mark.parametrize(
-    "name", ["LR", "DeepFM", "FwFM", "xDeepFM", "AutoInt", "DIN", "DIEN", "MIRRN", "GenCI"]
+    "name",
+    [
+        *("LR", "DeepFM", "DIN", "GenCI"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("FwFM", "xDeepFM", "AutoInt", "DIEN", "MIRRN")
+        ),
+    ],
 )
 def test_predictions_and_gradients_equal_those_of_padded_tables(tmp_path, name, discretized):
     keys = write_sequences(tmp_path)

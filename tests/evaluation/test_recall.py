@@ -21,6 +21,16 @@ from recbole_genci.evaluation.recall import ranking_metrics, ranks_of
 from recbole_genci.quick_start import run
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    keys = write_dataset(folder / "data", tiny_rows()) | SMALL_GENCI
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (result,) = run("GenCI", "tiny", config_dict=keys)
+        return load(folder / result["folder"])
+
+
 @settings(max_examples=60)
 @given(st.data(), st.integers(1, 8), st.booleans())
 def test_ranks_equal_positions_in_a_plain_list(data, length, exclude):
@@ -130,12 +140,7 @@ def test_recall_of_a_saved_run_equals_its_definition_row_by_row(tmp_path, exclud
         ),
     ],
 )
-def test_lists_that_cannot_be_made_are_refused(tmp_path, keys, message):
-    saved = load(
-        run(
-            "GenCI", "tiny", config_dict=write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI
-        )[0]["folder"]
-    )
+def test_lists_that_cannot_be_made_are_refused(saved, keys, message):
     with pytest.raises(ValueError, match=message):
         saved.recall(**keys)
 

@@ -24,7 +24,7 @@ def assert_none_raw_or_wrong(name, count, folder, seed):
 
 @pytest.mark.parametrize("name", FUZZERS)
 def test_sample(name, tmp_path):
-    assert_none_raw_or_wrong(name, 8, tmp_path, seed=0)
+    assert_none_raw_or_wrong(name, 4, tmp_path, seed=0)
 
 
 @pytest.mark.slow

@@ -88,7 +88,8 @@ def run_killed_at(moment, plan, progress: Path) -> int:
     return int(progress.read_text())
 
 
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(stride, tmp_path, monkeypatch):
     keys = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=30)) | {
         "epochs": EPOCHS,
         "stopping_step": 9,
@@ -104,7 +105,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(tmp_path, monkeypatc
     shutil.rmtree("saved")
     assert clock.passed > 60
     outcomes = set()
-    for moment in range(0, clock.passed + 3, 2):
+    for moment in range(0, clock.passed + 3, stride):
         plan.parts[0].__dict__.pop("stored_file", None)
         epochs = run_killed_at(moment, plan, tmp_path / "progress")
         (folder,) = Path("saved").iterdir()

@@ -234,6 +234,7 @@ def die(config, parts, semantic_ids, folder, processes, heading, how):
     )
 
 
+@pytest.mark.slow  # tests/training/test_failures.py has the same with a run of its own
 @pytest.mark.parametrize(("how", "message"), [("killed", "SIGKILL"), ("raises", "no more numbers")])
 def test_a_process_that_dies_ends_the_run_with_its_error(how, message, keys, monkeypatch):
     monkeypatch.setattr(

@@ -69,7 +69,7 @@ def test_no_teacher_without_the_key_nor_for_a_model_of_its_own(keys):
     assert made("GenCI", keys | SMALL_GENCI)[2] is None
 
 
-@pytest.mark.parametrize("name", ["DeepFM", "DIN"])
+@pytest.mark.parametrize("name", [pytest.param("DeepFM", marks=pytest.mark.slow), "DIN"])
 def test_a_stopped_run_goes_on_with_its_teacher(name, keys, monkeypatch):
     keys |= {"epochs": 4, "stopping_step": 9, "weight_average": 0.3}
     whole = run(name, "tiny", config_dict=keys)[0]

@@ -118,7 +118,9 @@ def test_training_goes_on_with_its_own_weights(keys, monkeypatch):
         assert all(torch.equal(with_average[name], without[name]) for name in without)
 
 
-@pytest.mark.parametrize(("name", "more"), [("GenCI", SMALL_GENCI), ("AFN+", {})])
+@pytest.mark.parametrize(
+    ("name", "more"), [("AFN+", {}), pytest.param("GenCI", SMALL_GENCI, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_averages_on(name, more, keys, monkeypatch):
     keys |= more | {"dropout_prob": 0.2}
     whole = run(name, "tiny", config_dict=keys)[0]

@@ -159,7 +159,14 @@ def whole(tmp_path_factory):
     return metrics_of(Path(run["folder"]))
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+#: Of each kind one; the others are slow tests.
+QUICK = ("reading rows", "building IDs", "second epoch", "renaming a state", "writing metrics.json")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS],
+)
 def test_a_run_goes_on_from_wherever_it_was_stopped(moment, argv, whole, tmp_path):
     signum = list(NAMES)[list(MOMENTS).index(moment) % 2]
     (target, name), call, before, resumable = MOMENTS[moment]

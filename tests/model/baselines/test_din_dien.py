@@ -56,7 +56,7 @@ def pair(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "more"), CASES)
-@pytest.mark.parametrize("group", [1, 7, 8192])
+@pytest.mark.parametrize("group", [pytest.param(1, marks=pytest.mark.slow), 7, 8192])
 def test_scores_losses_and_gradients_are_recboles(pair, monkeypatch, name, more, group):
     monkeypatch.setattr(click_attention, "GROUP", group)
     model, reference, batch = pair(name, more | {"dropout_prob": 0.3})
