@@ -45,7 +45,10 @@ def test_what_many_processes_trained_is_served_by_one(keys):
 
 @pytest.fixture
 def keys(tmp_path):
-    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {"epochs": 2}
+    return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {
+        "epochs": 2,
+        "train_batch_size": 64,
+    }
 
 
 def test_a_moved_folder_scores_to_the_same_metrics_without_the_raw_files(keys, tmp_path):

@@ -22,7 +22,12 @@ SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "seman
 @pytest.fixture
 def keys(tmp_path):
     data = write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40))
-    return data | {"epochs": 3, "stopping_step": 9, "dropout_prob": 0.2}
+    return data | {
+        "epochs": 3,
+        "stopping_step": 9,
+        "dropout_prob": 0.2,
+        "train_batch_size": 64,
+    }
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def argv(tmp_path):
         "epochs": 3,
         "stopping_step": 9,
         "dropout_prob": 0.2,
+        "train_batch_size": 64,
         "show_progress": True,
     }
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump(keys))
@@ -151,6 +152,7 @@ def whole(tmp_path_factory):
             "epochs": 3,
             "stopping_step": 9,
             "dropout_prob": 0.2,
+            "train_batch_size": 64,
             "checkpoint_dir": str(folder / "saved"),
             "results_dir": str(folder / "results"),
         }
