@@ -33,7 +33,7 @@ class CellError(ValueError):
         cell: the number of the value among those that were given, from 0.
     """
 
-    def __init__(self, words: str, cell: int) -> None:
+    def __init__(self, words: str, cell: int | np.integer) -> None:
         super().__init__(words)
         self.cell = int(cell)
 

@@ -24,7 +24,7 @@ from recbole_genci.data.storage import store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
-from recbole_genci.tokenizer.source import uses_published
+from recbole_genci.tokenizer.source import item_texts, uses_published
 from recbole_genci.training.callbacks import Callback, calling
 from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.console import Heading, early_best_hint, last_line
@@ -100,7 +100,8 @@ def train_and_evaluate(
         inputs = {}
         if processes.is_first:
             saved_config = config_mapping((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            inputs = {"config": saved_config, "data_sha256": _stored(parts, ids, folder, is_new)}
+            digest = _stored(config, parts, ids, folder, is_new)
+            inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
         _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
@@ -172,7 +173,11 @@ def _open_folder(
 
 
 def _stored(
-    parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None, folder: Path, is_new: bool
+    config: Config,
+    parts: Sequence[CTRDataset],
+    semantic_ids: SemanticIDs | None,
+    folder: Path,
+    is_new: bool,
 ) -> str:
     """Save the model's rows and semantic IDs in the run's folder; return the digest of the rows.
 
@@ -192,7 +197,9 @@ def _stored(
         if ids_folder.exists():
             shutil.rmtree(ids_folder)
     if semantic_ids is not None:
-        semantic_ids.save_with_tokenizer(ids_folder)
+        semantic_ids.save_with_tokenizer(
+            ids_folder, lambda: item_texts(config, semantic_ids, parts[0].item_file)
+        )
     return store_parts(parts, rows)
 
 
