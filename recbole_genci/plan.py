@@ -95,8 +95,9 @@ def prepare(
     }
     first = configs[names[0]]
     start_console(first["state"])
-    for key in first.without_effect:
-        _logger.warning(f"{key.name}: this key does nothing here. {key.meaning}")
+    unread = {key: why for c in configs.values() for key, why in c.without_effect.items()}
+    for key, why in unread.items():
+        _logger.warning(f"{key}: this key does nothing here. {why}")
     check_same_rows(configs)
     for config in configs.values():
         check_settings(config)
