@@ -19,6 +19,7 @@ from torch import nn
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.metric_names import RECBOLE_METRICS
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
@@ -82,6 +83,7 @@ class CTRTrainer(Trainer):
         self.inputs = dict(inputs or {})
         self.weights_sha256: str | None = None
         self._epoch, self._warned = 0, False
+        self._rows: CTRDataset | None = None  # those that are trained on
         self._losses: list[float] = []
         self._awaits_state = False  # whether a training state follows the next weights
         self.epochs_trained = 0
@@ -222,7 +224,7 @@ class CTRTrainer(Trainer):
         loss_func: Callable | None = None,
         show_progress: bool = False,
     ) -> float | tuple[float, ...]:
-        batches, self._epoch = len(train_data), epoch_idx
+        batches, self._epoch, self._rows = len(train_data), epoch_idx, train_data.dataset
         if show_progress:
             train_data, show_progress = (
                 with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device),
@@ -244,7 +246,7 @@ class CTRTrainer(Trainer):
         self.epochs_trained = epoch_idx + 1
         self._losses.append((sum(total) if isinstance(total, tuple) else total) / batches)
         if not self._warned:
-            self._warn(exploded(self.config, self._losses))
+            self._warn(exploded(self.config, self._losses, self._rows))
         # RecBole reports the sum over batches. A mean can be compared across batch sizes and
         # datasets.
         return (
@@ -271,7 +273,7 @@ class CTRTrainer(Trainer):
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
-            raise FloatingPointError(not_finite(self.config, loss, self._epoch))
+            raise FloatingPointError(not_finite(self.config, loss, self._epoch, self._rows))
 
     def _generate_train_loss_output(
         self, epoch_idx: int, s_time: float, e_time: float, losses: float | tuple[float, ...]
@@ -294,7 +296,7 @@ class CTRTrainer(Trainer):
         result = metrics_of(self.config, scores, labels, users_of(eval_data))
         # Said once during training, and of the figures that are reported.
         if load_best_model or not self._warned:
-            self._warn(diverged(self.config, scores, labels))
+            self._warn(diverged(self.config, scores, labels, eval_data.dataset))
         # Only the test is logged here. RecBole (trainer.py:629) would also log each validation,
         # which fit already does.
         if load_best_model:
