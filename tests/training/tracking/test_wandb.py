@@ -29,17 +29,17 @@ class _Summary(dict):
         _note(call="summary", run=run.name, key=key, value=float(value))
 class _Run:
     def __init__(self, name): self.name, self.summary = name, _Summary()
-def init(project=None, name=None, id=None, dir=None, config=None, resume=None):
+def init(project=None, name=None, id=None, dir=None, config=None, tags=(), resume=None):
     global run
     if os.environ.get("WANDB_REFUSES"): raise Error("No API key configured.")
     assert run is None and isinstance(config, dict) and os.path.isdir(dir)
     run = _Run(name)
     _note(call="init", run=name, project=project, id=id, resume=resume, seed=config["seed"],
-          model=config["model"])
+          model=config["model"], tags=tags)
     return run
 def define_metric(*words, **more): pass
 def log(metrics, commit=True):
-    _note(call="log", run=run.name, keys=sorted(metrics), step=metrics.get("train_step"),
+    _note(call="log", run=run.name, figures=metrics, step=metrics.get("train_step"),
           valid_step=metrics.get("valid_step"))
 def finish(exit_code=0):
     global run
@@ -80,6 +80,7 @@ def test_each_model_and_seed_has_a_run_named_after_its_folder(keys, calls):
         (name, each["model"], each["seed"], "mine") for name, each in zip(names, runs, strict=True)
     ]
     assert len({call["id"] for call in inits}) == 4
+    assert inits[1]["tags"] == ["DeepFM", "tiny", "seed 2020"]
     for name, each in zip(names, runs, strict=True):
         own = [call for call in calls() if call["run"] == name]
         assert sequence(calls(), name) == "init log summary finish" and own[-1]["exit_code"] == 0
