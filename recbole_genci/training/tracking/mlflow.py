@@ -15,7 +15,7 @@ from recbole_genci.utils.files import write_text
 from recbole_genci.utils.layout import MLFLOW_ID_FILE
 
 _MOST_PARAMETERS = 100  # that MLflow takes in one request
-_UNWRITABLE = re.compile(r"[^\w./ -]", re.ASCII)  # what no name in MLflow may hold
+_UNWRITABLE = re.compile(r" *[^\w./ -]+ *", re.ASCII)  # what no name in MLflow may hold
 
 
 class MlflowRun:
