@@ -31,8 +31,8 @@ def check_rows(
     reader, rows = ranker.row_reader(user_features), 0
     for chunk in chunks_of(file, ranker.run.config, rows_at_once):
         try:
-            reader.read(chunk)
-            reader.labels(chunk)
+            for read in (reader.read, reader.times, reader.labels, reader.counted):
+                read(chunk)
         except CellError as error:
             place = place_of_row(file, ranker.run.config, rows + error.cell)
             error.add_note(f"(In {file}, {place}.)")
