@@ -109,13 +109,11 @@ def joint(folders: Sequence[str]) -> str:
     """
     cases: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     for folder in map(Path, folders):
-        if not (folder / "table.csv").is_file():
-            raise FileNotFoundError(f"{folder} has no table.csv: train its recipe first.")
         found: dict[str, dict[str, tuple[float, float]]] = {}
-        for line in pd.read_csv(folder / "table.csv").itertuples(index=False):
-            model, _, settings = str(line[0]).partition(": ")
-            if settings and not pd.isna(line[1]):
-                found.setdefault(model, {})[settings] = line[1], line[3]  # valid AUC, LogLoss
+        for line, auc, loss in _validated(folder / "table.csv"):
+            model, _, settings = line.partition(": ")
+            if settings:
+                found.setdefault(model, {})[settings] = auc, loss
         cases[folder.name] = found
     lists = [list(found) for of in cases.values() for found in of.values()]
     if not lists:
@@ -142,6 +140,25 @@ def joint(folders: Sequence[str]) -> str:
         heads = ["left out", "chosen by the others", *heads[1:5]]
         parts.append(_table(heads, rows))
     return "\n\n".join(parts)
+
+
+def _validated(file: Path) -> list[tuple[str, float, float]]:
+    """Line, validation AUC and LogLoss of each finished line of a recipe's table."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.parent} has no table.csv: train its recipe first.")
+    columns = {"line": str, "valid AUC": float, "valid LogLoss": float}
+    try:
+        table = pd.read_csv(file, dtype=columns)
+    except ValueError as error:  # pandas' own errors and those of encodings are ones
+        raise ValueError(
+            f"{file} is empty or damaged. Start the command again that trained its recipe, which "
+            "writes it anew and trains nothing that has finished."
+        ) from error
+    if "line" not in table:
+        raise ValueError(f"{file} is no table of a recipe: it has no column 'line'.")
+    if not columns.keys() <= set(table):  # a column without a figure is left out
+        return []
+    return list(table[list(columns)].dropna().itertuples(index=False, name=None))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence]) -> str:

@@ -23,7 +23,7 @@ from recbole_genci.data.storage import stored_bytes
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
-from recbole_genci.training import stopped, tracking
+from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, training_state_file
 from recbole_genci.training.own_checks import (
     check_disk,
@@ -33,6 +33,7 @@ from recbole_genci.training.own_checks import (
     try_model,
 )
 from recbole_genci.training.saved_files import check_config
+from recbole_genci.training.tracking.tracked_run import check_trackers
 from recbole_genci.utils.files import check_writable, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
@@ -95,15 +96,16 @@ def prepare(
     }
     first = configs[names[0]]
     start_console(first["state"])
-    for key in first.without_effect:
-        _logger.warning(f"{key.name}: this key does nothing here. {key.meaning}")
+    unread = {key: why for c in configs.values() for key, why in c.without_effect.items()}
+    for key, why in unread.items():
+        _logger.warning(f"{key}: this key does nothing here. {why}")
     check_same_rows(configs)
     for config in configs.values():
         check_settings(config)
         check_for_processes(config)
         if check:
             check(config)
-    tracking.check(first)
+    check_trackers(first)
     check_dataset(first)
     for folder in ("checkpoint_dir", "results_dir"):
         check_writable(Path(first[folder]), folder)

@@ -10,6 +10,7 @@ proxy, which also adds what this example leaves out: TLS and who may ask.
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -41,6 +43,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from recbole_genci import Ranker
 
@@ -126,6 +129,44 @@ class BodyLimit:
             await self._app(scope, limited, send)
         finally:
             count(False)
+
+
+class HeaderLimit(AutoHTTPProtocol):
+    """A connection that ends if the headers of a request do not come in time; uvicorn waits."""
+
+    def __init__(self, *, header_seconds: float, **words: Any) -> None:
+        super().__init__(**words)
+        self._seconds, self._clock = header_seconds, None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._set_clock(True)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_upgraded = self.transport.get_protocol() is not self
+        self._set_clock(not is_upgraded and (self.cycle is None or self.cycle.response_complete))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._set_clock(False)
+        super().connection_lost(error)
+
+    def _set_clock(self, is_waiting: bool) -> None:
+        """Run the clock while headers are on their way; further bytes do not set it back."""
+        if is_waiting and self._clock is None:
+            self._clock = self.loop.call_later(self._seconds, self._end)
+        elif not is_waiting and self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _end(self) -> None:
+        words = f"The headers did not come within {self._seconds:g} seconds; send them at once."
+        body = json.dumps({"error": words})
+        head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        if not self.transport.is_closing():
+            answer = f"HTTP/1.1 408 Request Timeout\r\n{head}Connection: close\r\n\r\n{body}"
+            self.transport.write(answer.encode())
+            self.transport.close()
 
 
 def too_many(what: str) -> HTTPException:
@@ -231,7 +272,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")
     parser.add_argument("--waiting", type=int, default=32, help="requests in line at most")
-    parser.add_argument("--body-seconds", type=int, default=10, help="for a client to send a body")
+    parser.add_argument("--body-seconds", type=int, default=10, help="for headers, and for a body")
     words = parser.parse_args()
     for name, least, most in (
         ("port", 0, 2**16 - 1),
@@ -253,6 +294,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     config = uvicorn.Config(
         create_app(ranker, words.threads, words.waiting, words.body_seconds),
+        http=partial(HeaderLimit, header_seconds=words.body_seconds),
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=GRACE,
     )

@@ -22,7 +22,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole_genci import compat
 from recbole_genci.config import gpus
 from recbole_genci.config.key_source import FILE, KeySource, key_source
-from recbole_genci.config.keys import UNLISTED_KEYS, Key, key_table, properties_folder
+from recbole_genci.config.keys import UNLISTED_KEYS, key_table, properties_folder
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.values import check_values
@@ -286,10 +286,17 @@ class Config(RecBoleConfig):
         )
 
     @property
-    def without_effect(self) -> list[Key]:
-        """The keys that the user set although nothing here reads them."""
-        keys = (self._key_table[key] for key in self.external_config_dict if key in self._key_table)
-        return [key for key in keys if key.kind and not key.kind.has_effect]
+    def without_effect(self) -> dict[str, str]:
+        """The keys that the user set although nothing here reads them, each with why.
+
+        Of those that another key of the model switches off, the ones with a value of their own:
+        a run's ``config.yaml`` has them all.
+        """
+        keys = [self._key_table[key] for key in self.external_config_dict if key in self._key_table]
+        found = {key.name: key.meaning for key in keys if key.kind and not key.kind.has_effect}
+        switched_off = self.model_class.switched_off(self)
+        own = (key.name for key in keys if self[key.name] != key.default)
+        return found | {name: switched_off[name] for name in own if name in switched_off}
 
     @property
     def _by_hand(self) -> dict:

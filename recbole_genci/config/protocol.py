@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from recbole_genci.config.metric_names import Metric, metrics_named, written
+from recbole_genci.config.trackers import trackers
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.own_code import name_of
 from recbole_genci.utils.validation import nearest
@@ -29,6 +30,7 @@ def check(config: ConfigLike) -> None:
     _check_numbers(config)
     _check_heads(config)
     _check_processes(config)
+    trackers(config)
     for key in ("enable_amp", "enable_scaler"):
         if config[key]:
             raise ValueError(

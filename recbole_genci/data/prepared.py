@@ -41,6 +41,7 @@ WITHOUT_EFFECT = frozenset(
     # Environment, and what a run leaves and measures
     "gpu_id worker use_gpu seed reproducibility data_path checkpoint_dir results_dir show_progress "
     "save_dataset dataset_save_path save_dataloaders dataloaders_save_path log_wandb wandb_project "
+    "track mlflow_experiment "
     "latency_repeats diagnostic_rows volatility_field seeds prepared_rows_dir "
     # Training and evaluation
     "shuffle group_rows_by_history epochs train_batch_size learner recipe learning_rate "

@@ -29,7 +29,8 @@ from recbole_genci.experiments.runner import Runner
 from recbole_genci.report import aligned
 from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
-from recbole_genci.training import stopped, tracking
+from recbole_genci.training import stopped
+from recbole_genci.training.tracking.tracked_run import check_trackers
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, start_console
@@ -126,7 +127,7 @@ def prepare(
     ]
     cache = DataCache()
     start_console(requests[0].config["state"])
-    tracking.check(requests[0].config)
+    check_trackers(requests[0].config)
     for request in requests:
         _check_semantic_ids(request)
     # Reads the rows, since a missing file or column must end the command before any training.

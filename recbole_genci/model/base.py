@@ -95,6 +95,13 @@ class ModelContract:
         """
 
     @classmethod
+    def switched_off(cls, config: ConfigLike) -> Mapping[str, str]:
+        """The model's keys that have no effect because of the value of another, each with a
+        sentence that names it. ``plan.prepare`` warns whoever has set one.
+        """
+        return {}
+
+    @classmethod
     def segment_clicks(cls, config: ConfigLike) -> int:
         """For a model that reads distinct histories: how many clicks a segment moves on by.
 

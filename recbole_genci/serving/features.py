@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -23,6 +24,18 @@ from recbole_genci.utils.words import are, counted
 _logger = logging.getLogger(__name__)
 
 TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+
+
+class CellError(ValueError):
+    """A value among several is wrong.
+
+    Attributes:
+        cell: the number of the value among those that were given, from 0.
+    """
+
+    def __init__(self, words: str, cell: int | np.integer) -> None:
+        super().__init__(words)
+        self.cell = int(cell)
 
 
 class FeatureReader:
@@ -63,12 +76,20 @@ class FeatureReader:
         try:
             codes, found = pd.factorize(pd.Series(names))
         except TypeError as error:  # a list, for example, which cannot be looked up
-            wrong = next(name for name in names if not isinstance(name, Hashable))
-            raise ValueError(
+            cell, wrong = next(
+                (number, name)
+                for number, name in enumerate(names)
+                if not isinstance(name, Hashable)
+            )
+            raise CellError(
                 f"{field}: {shortened(wrong)} is no name. Names are strings, as in the atomic "
-                "files."
+                "files.",
+                cell,
             ) from error
-        written = as_names(pd.Series(found), field)
+        try:
+            written = as_names(pd.Series(found), field)
+        except CellError as error:
+            raise CellError(str(error), (codes == error.cell).argmax()) from error
         ids = self._vocabularies[field].get_indexer(pd.Index(written, dtype=object)) + 1
         ids = np.where(written == "", 0, np.where(ids == 0, -1, ids))
         return np.append(ids, 0)[codes]  # the code of a missing name is -1
@@ -115,7 +136,8 @@ class FeatureReader:
             name: who gave them, for errors.
 
         Raises:
-            ValueError: a number is none, or the run does not hold a feature's scale or buckets.
+            CellError: a number is none, or a name is.
+            ValueError: the run does not hold a feature's scale or buckets.
         """
         kind, where = self.whole.field2type[field], f"{name or 'features'}: '{field}'"
         cells = pd.Series(values).reset_index(drop=True)
@@ -135,6 +157,13 @@ class FeatureReader:
 
     def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
         entries, lengths = entries_of(cells, self.config["seq_separator"], where)
+        with naming_rows(lengths):
+            return self._sequences_of(field, entries, lengths, where)
+
+    def _sequences_of(
+        self, field: str, entries: np.ndarray, lengths: np.ndarray, where: str
+    ) -> Ragged:
+        """The column of sequences ``[R]``, from their entries ``[T]``."""
         if self.whole.field2type[field] == FeatureType.TOKEN_SEQ:
             ids = self.ids(field, entries)
             self._count(field, pd.Series(entries, dtype=object), ids < 0)
@@ -153,18 +182,29 @@ class FeatureReader:
         end = torch.minimum(column.end, column.start + limit)
         return Ragged(column.values, column.start, end)
 
-    def table(self, base: Table, values: Mapping[str, pd.Series], name: str) -> Table:
+    def table(
+        self, base: Table, values: Mapping[str, pd.Series], name: str, owners: Sequence[str]
+    ) -> Table:
         """Rows of a feature table with the values that are given; the rest stays as in ``base``.
 
         Args:
             base: ``[R]`` rows.
             values: some of the table's features; missing values keep those of ``base``.
             name: who gave them, for errors.
+            owners: ``[R]`` names of the users or items, for errors.
+
+        Raises:
+            ValueError: as for `column`; names the user or item.
         """
         columns = dict(base.interaction)
         for field, cells in values.items():
             given = torch.from_numpy(~is_missing(cells))
-            both = joined([base[field], self.column(field, cells, name)])
+            try:
+                column = self.column(field, cells, name)
+            except CellError as error:
+                owner = shortened(str(owners[error.cell]))
+                raise ValueError(f"{error} (It is that of {owner}.)") from error
+            both = joined([base[field], column])
             place = torch.arange(len(given))
             columns[field] = rows_of(both, torch.where(given, place + len(given), place))
         return Table(columns)
@@ -280,17 +320,31 @@ def is_missing(cells: pd.Series) -> np.ndarray:
     return missing | np.fromiter(empty, dtype=bool, count=len(cells))
 
 
+@contextlib.contextmanager
+def naming_rows(lengths: np.ndarray) -> Iterator[None]:
+    """Make a `CellError` about an entry of sequences, inside the block, one about its row.
+
+    Args:
+        lengths: ``[R]`` number of entries of each row.
+    """
+    try:
+        yield
+    except CellError as error:
+        row = np.searchsorted(np.cumsum(lengths), error.cell, side="right")
+        raise CellError(str(error), row) from error
+
+
 def as_names(cells: pd.Series, field: str) -> np.ndarray:
     """Names ``[R]`` as texts, "" where missing. Whole numbers are written as in atomic files.
 
     Raises:
-        ValueError: a name is neither a text nor a whole number, or a floating-point number so
+        CellError: a name is neither a text nor a whole number, or a floating-point number so
             large that its last digits are lost.
     """
     if pd.api.types.is_float_dtype(cells.dtype):
         numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
         kind = np.dtype(getattr(cells.dtype, "numpy_dtype", cells.dtype))
-        _check_exact(numbers[~np.isnan(numbers)], field, np.finfo(kind).nmant + 1)
+        _check_exact(numbers, field, np.finfo(kind).nmant + 1)
         cells = pd.Series(pd.array(numbers, dtype="Float64")).astype("Int64")
     if not pd.api.types.is_integer_dtype(cells.dtype):
         values, missing = cells.to_numpy(dtype=object), cells.isna().to_numpy()
@@ -298,14 +352,17 @@ def as_names(cells: pd.Series, field: str) -> np.ndarray:
         allowed = (str, Integral, float)
         wrong = [kind for kind in kinds if not issubclass(kind, allowed) or kind is bool]
         if wrong:
-            value = next(each for each in values[~missing] if type(each) in wrong)
-            raise ValueError(
-                f"{field}: {shortened(value)} is no name. Names are strings, as in the atomic "
-                "files."
+            cell = next(n for n in np.flatnonzero(~missing) if type(values[n]) in wrong)
+            raise CellError(
+                f"{field}: {shortened(values[cell])} is no name. Names are strings, as in the "
+                "atomic files.",
+                cell,
             )
         if any(issubclass(kind, float) for kind in kinds):
             is_float = ~missing & np.array([isinstance(value, float) for value in values])
-            _check_exact(values[is_float].astype(np.float64), field)
+            numbers = np.full(len(values), np.nan)
+            numbers[is_float] = values[is_float].astype(np.float64)
+            _check_exact(numbers, field)
             values = values.copy()
             values[is_float] = [int(value) for value in values[is_float]]
             cells = pd.Series(values, dtype=object)
@@ -317,20 +374,23 @@ def _check_exact(numbers: np.ndarray, field: str, bits: int = 53) -> None:
     """Refuse floating-point numbers ``[R]`` that cannot be names.
 
     Args:
-        numbers: float64 without NaN.
+        numbers: float64; NaN is no number.
         field: for the error.
         bits: of the significand that they came with; above 2**bits, digits are lost.
     """
-    whole = numbers == np.floor(numbers)
-    if not whole.all():
-        raise ValueError(
-            f"{field}: {numbers[~whole][0]} is no name. Names are strings, as in the atomic files."
+    broken = ~np.isnan(numbers) & (numbers != np.floor(numbers))
+    if broken.any():
+        cell = broken.argmax()
+        raise CellError(
+            f"{field}: {numbers[cell]} is no name. Names are strings, as in the atomic files.", cell
         )
     large = np.abs(numbers) >= 2.0**bits
     if large.any():
-        raise ValueError(
-            f"{field}: {numbers[large][0]} is no name: floating-point numbers from {2**bits} on "
-            "lose digits. Give names as strings, as in the atomic files."
+        cell = large.argmax()
+        raise CellError(
+            f"{field}: {numbers[cell]} is no name: floating-point numbers from {2**bits} on "
+            "lose digits. Give names as strings, as in the atomic files.",
+            cell,
         )
 
 
@@ -342,7 +402,7 @@ def check_distinct(columns: Sequence[object], what: str) -> None:
 
 
 def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
-    """float64 ``[R]``, NaN where missing; raises ValueError for what is no finite number."""
+    """float64 ``[R]``, NaN where missing; raises CellError for what is no finite number."""
     if cells.dtype.kind in "mMc":  # pandas would count nanoseconds since 1970
         raise ValueError(
             f"{where} is of type {cells.dtype}; give numbers, a time as in the .inter file."
@@ -351,8 +411,9 @@ def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
     numbers = pd.to_numeric(cells.where(~missing, np.nan), errors="coerce").to_numpy(np.float64)
     bad = ~missing & ~np.isfinite(numbers)
     if bad.any():
-        value: Any = cells.iloc[int(bad.argmax())]
-        raise ValueError(f"{where} is {shortened(value)}, which is no finite number.")
+        cell = int(bad.argmax())
+        value: Any = cells.iloc[cell]
+        raise CellError(f"{where} is {shortened(value)}, which is no finite number.", cell)
     return numbers
 
 
@@ -360,16 +421,17 @@ def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray
     """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator.
 
     Raises:
-        ValueError: a cell is something else; a set, for example, has no order.
+        CellError: a cell is something else; a set, for example, has no order.
     """
     cells = cells.astype(object).where(~is_missing(cells), "")
     if all(isinstance(cell, str) for cell in cells):
         return split_sequences(cells, separator)
-    for cell in cells:
+    for number, cell in enumerate(cells):
         if not isinstance(cell, (str, list, tuple)) and np.ndim(cell) != 1:
-            raise ValueError(
+            raise CellError(
                 f"{where} is {shortened(cell)}, which is neither a list nor a text with "
-                f"{separator!r} between entries."
+                f"{separator!r} between entries.",
+                number,
             )
     rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
     rows = [[entry for entry in row if entry not in ("", None)] for row in rows]

@@ -193,7 +193,7 @@ def _item_features(run: SavedRun, frame: pd.DataFrame) -> Table | None:
     given = {name: frame[name] for name in fields if name in frame}
     if lacking := [name for name in fields if name not in given]:
         _logger.warning(f"items: there is no column '{lacking[0]}'; the feature counts as missing.")
-    more = reader.table(base, given, "items")
+    more = reader.table(base, given, "items", frame[whole.iid_field].tolist())
     reader.warn_of_unknown()
     more.interaction[whole.iid_field] = torch.arange(len(frame)) + whole.item_num
     return Table({name: joined([table[name], more[name]]) for name in table.interaction})

@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 
 from recbole_genci.evaluation.scoring import metrics_of
+from recbole_genci.serving.features import CellError
 from recbole_genci.serving.ranker import Ranker
-from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, written_table
+from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, place_of_row, written_table
 
 _logger = logging.getLogger(__name__)
 
@@ -30,10 +31,14 @@ def check_rows(
     reader, rows = ranker.row_reader(user_features), 0
     for chunk in chunks_of(file, ranker.run.config, rows_at_once):
         try:
-            reader.read(chunk)
-            reader.labels(chunk)
+            for read in (reader.read, reader.times, reader.labels, reader.counted):
+                read(chunk)
+        except CellError as error:
+            place = place_of_row(file, ranker.run.config, rows + error.cell)
+            error.add_note(f"(In {file}, {place}.)")
+            raise
         except ValueError as error:
-            error.add_note(f"(In {file}, rows {rows + 1} to {rows + len(chunk)}.)")
+            error.add_note(f"(In {file}.)")
             raise
         rows += len(chunk)
     return rows

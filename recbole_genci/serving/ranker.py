@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.serving.export import export_scorer
-from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.features import CellError, FeatureReader
 from recbole_genci.serving.new_items import run_with_items
 from recbole_genci.serving.requests import Histories, Request, RequestReader, UserFeatures
 from recbole_genci.serving.rows import RowReader
@@ -268,10 +268,14 @@ class Ranker:
             user_features: as for ``score``; a DataFrame may hold other users too.
 
         Raises:
-            ValueError: a column is missing, an item is unknown, or a number is none.
+            ValueError: a column is missing, an item is unknown, or a number is none; names the
+                row, from 1.
         """
         reader = self.row_reader(user_features)
-        scores = reader.score(rows)
+        try:
+            scores = reader.score(rows)
+        except CellError as error:
+            raise ValueError(f"{error} (Row {error.cell + 1}.)") from error
         reader.report()
         return scores
 

@@ -167,7 +167,8 @@ class RequestReader:
         for name in frame:
             cells = frame[name].astype(object).iloc[place].reset_index(drop=True)
             values[name] = cells.where(place >= 0, None)
-        return self.features.table(base, values, "user_features"), np.arange(len(ids))
+        read = self.features.table(base, values, "user_features", users)
+        return read, np.arange(len(ids))
 
     # ---------------------------------------------------------------- histories
 

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.history import History
-from recbole_genci.serving.features import as_names, check_distinct, entries_of, numbers_of
+from recbole_genci.serving.features import (
+    CellError,
+    as_names,
+    check_distinct,
+    entries_of,
+    naming_rows,
+    numbers_of,
+)
 from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
 from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.utils.validation import shortened
@@ -53,7 +60,12 @@ class RowReader:
             )
 
     def read(self, frame: pd.DataFrame) -> Rows:
-        """The rows of a table, as ``Ranker.score_rows`` describes them."""
+        """The rows of a table, as ``Ranker.score_rows`` describes them.
+
+        Raises:
+            CellError: a value of a row is wrong.
+            ValueError: the table is.
+        """
         if not isinstance(frame, pd.DataFrame):
             raise ValueError(f"rows: {shortened(frame)} is no DataFrame.")
         self.check_columns(frame)
@@ -95,11 +107,12 @@ class RowReader:
             labels = np.where(np.isnan(labels), np.nan, labels >= least)
         bad = ~np.isin(labels, (0, 1))
         if bad.any():
-            row, value = int(bad.argmax()) + 1, labels[bad][0]
+            value = labels[bad][0]
             said = "missing" if np.isnan(value) else f"{value:g}"
-            raise ValueError(
-                f"rows: the label of row {row}, by column '{name}', is {said}; labels are 0 or 1. "
-                "Leave the column out, and only scores are written."
+            raise CellError(
+                f"rows: a label, by column '{name}', is {said}; labels are 0 or 1. Leave the "
+                "column out, and only scores are written.",
+                bad.argmax(),
             )
         return labels.astype(np.float32)
 
@@ -153,7 +166,7 @@ class RowReader:
         field = self._whole.uid_field
         ids = self._features.ids(field, frame[field])
         if (ids == 0).any():
-            raise ValueError(f"rows: row {int((ids == 0).argmax()) + 1} has no '{field}'.")
+            raise CellError(f"rows: a row has no '{field}'.", (ids == 0).argmax())
         self._unknown_users += int((ids < 0).sum())
         return np.maximum(ids, 0)
 
@@ -161,11 +174,12 @@ class RowReader:
         field = self._whole.iid_field
         ids = self._features.ids(field, frame[field])
         if (ids == 0).any():
-            raise ValueError(f"rows: row {int((ids == 0).argmax()) + 1} has no '{field}'.")
+            raise CellError(f"rows: a row has no '{field}'.", (ids == 0).argmax())
         if (ids < 0).any():
             unknown = pd.unique(as_names(frame[field][ids < 0], field)).tolist()
             hint = " Add new items first, by Ranker.with_items or --items."
-            raise ValueError(self._features.unknown_words(field, frame, unknown, hint))
+            words = self._features.unknown_words(field, frame, unknown, hint)
+            raise CellError(words, (ids < 0).argmax())
         return ids
 
     def _histories(
@@ -180,7 +194,8 @@ class RowReader:
             where = f"rows: '{self.history_field}'"
             separator = self._config["seq_separator"]
             entries, lengths = entries_of(frame[self.history_field], separator, where)
-            ids = self._features.ids(self._whole.iid_field, entries)
+            with naming_rows(lengths):
+                ids = self._features.ids(self._whole.iid_field, entries)
             row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
             self._unknown_clicks += int((ids < 0).sum())
             lengths = np.bincount(row, minlength=len(lengths))
@@ -195,7 +210,7 @@ class RowReader:
         """The number of the run's times ``[R]`` that are earlier than each of ``times``."""
         known, field = self._whole.rank_times, self._whole.time_field
         if np.isnan(times).any():
-            raise ValueError(f"rows: row {int(np.isnan(times).argmax()) + 1} has no '{field}'.")
+            raise CellError(f"rows: a row has no '{field}'.", np.isnan(times).argmax())
         if known is None:
             raise ValueError(
                 f"rows: this run of an earlier version does not hold exact times, with which "

@@ -108,7 +108,8 @@ class SavedRun:
     def item_texts(self) -> dict[str, str]:
         """The text of each item, from which its semantic ID was made; empty if the run has none.
 
-        IDs that come with the package have no texts, and models without semantic IDs neither.
+        Semantic IDs without texts, such as those that come with the package, have the texts of the
+        dataset that the run was trained on. Models without semantic IDs have none.
         """
         if self.artifact is not None:
             return dict(zip(self.artifact.ids.item_tokens, self.artifact.texts))
@@ -133,7 +134,7 @@ class SavedRun:
             return read_frozen(self.folder / SEMANTIC_ID_FOLDER)
         except FileNotFoundError as error:
             came = (
-                "They came with recbole_genci, without tokenizer and texts"
+                "They came with recbole_genci, without their tokenizer"
                 if PUBLISHED in self.semantic_ids.manifest
                 else "An earlier version left tokenizer and texts out"
             )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from recbole_genci.config import Config
 from recbole_genci.serving.features import check_distinct
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
-from recbole_genci.utils.atomic_files.lines import codec
+from recbole_genci.utils.atomic_files.lines import codec, line_of_row
 from recbole_genci.utils.files import check_writable, naming, write_atomically
 
 ROWS_AT_ONCE = 2**17
@@ -58,6 +59,32 @@ def chunks_of(
         yield chunk
     if not rows:
         raise ValueError(f"{file} has a header but no rows.")
+
+
+def place_of_row(file: Path, config: Config, row: int) -> str:
+    """Where a row stands in a file that `chunks_of` reads: ``line 7``, or ``row 6`` of Parquet.
+
+    Args:
+        file: the file.
+        config: the run's.
+        row: the number of the row, from 0.
+    """
+    if file.suffix in _PARQUET:
+        return f"row {row + 1}"
+    encoding = config["encoding"] or "utf-8"
+    if file.suffix not in _CSV:
+        return f"line {line_of_row(file, row, config['field_separator'], encoding)}"
+    with file.open(encoding=codec(encoding), newline="") as stream:
+        return f"line {next(itertools.islice(_csv_lines(stream), row + 1, None))}"
+
+
+def _csv_lines(stream: TextIO) -> Iterator[int]:
+    """The line on which the header begins and each row does; a cell may have several lines."""
+    lines, begin = csv.reader(stream), 1
+    for cells in lines:
+        if cells:  # pandas leaves blank lines out
+            yield begin
+        begin = lines.line_num + 1
 
 
 def _parquet(file: Path, rows_at_once: int) -> Iterator[pd.DataFrame]:

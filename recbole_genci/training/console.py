@@ -161,14 +161,7 @@ class EpochLines:
 
     def _in_words(self, losses: float | tuple[float, ...]) -> str:
         parts = losses if isinstance(losses, tuple) else (losses,)
-        has_teacher = self.trainer.objective is not self.trainer.model
-        own = len(parts) - has_teacher  # the teacher's is last
-        names = list(self.trainer.model.loss_names or ())
-        if own == 1:
-            names = ["loss"]
-        elif not names:
-            names = [f"loss {number}" for number in range(1, own + 1)]
-        names += ["teacher"] * has_teacher
+        names = loss_names(self.trainer, len(parts))
         places = self.trainer.config["loss_decimal_place"]
         places = 4 if places is None else places
         return "  ".join(
@@ -184,6 +177,18 @@ class EpochLines:
         left = max(0, min(patience, (trainer.epochs - epoch - 1) // trainer.eval_step))
         pace = (time.perf_counter() - self._began) / self._evaluations
         return f"patience {patience} ({_short(left * pace) if left else 'end'})"
+
+
+def loss_names(trainer: Trainer, number: int) -> list[str]:
+    """Names of the parts of a loss, of which there are ``number``."""
+    has_teacher = trainer.objective is not trainer.model
+    own = number - has_teacher  # the teacher's is last
+    names = list(trainer.model.loss_names or ())
+    if own == 1:
+        names = ["loss"]
+    elif not names:
+        names = [f"loss {part}" for part in range(1, own + 1)]
+    return names + ["teacher"] * has_teacher
 
 
 def _epoch(epoch: int) -> str:

@@ -11,7 +11,10 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import nn
 
 from recbole_genci.config import Config
+from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.data.validation import LARGE_NUMBER
 from recbole_genci.utils.own_code import is_reference
+from recbole_genci.utils.ragged import Ragged
 
 _WORSE = 1.0  # a LogLoss that only confident wrong scores have
 _TIMES = 10  # a loss so many times the smallest one has exploded
@@ -58,28 +61,64 @@ def checked_loss(model: AbstractRecommender, objective: Any, config: Config) -> 
     return checked
 
 
-def not_finite(config: Config, loss: torch.Tensor, epoch: int) -> str:
+def largest_number(dataset: CTRDataset) -> tuple[str, float] | None:
+    """The feature that has the largest number of all that models multiply embeddings by, and the
+    number; None if none is large.
+    """
+    found = []
+    cut = dataset.config["discretization"] or ()
+    for field in dataset.config["numerical_features"] or ():
+        for table in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
+            if field not in cut and table is not None and field in table:
+                column = table[field]
+                values = column.values if isinstance(column, Ragged) else column
+                if len(values):
+                    found.append((float(values[..., 0].abs().max()), field))
+    largest, field = max(found, default=(0.0, ""))
+    return (field, largest) if largest > LARGE_NUMBER else None
+
+
+def _remedy(config: Config, dataset: CTRDataset | None) -> str:
+    """What to do against divergence: first a feature, if one is much too large."""
+    clipping = "" if config["clip_grad_norm"] else " or set clip_grad_norm: {'max_norm': 5.0}"
+    steps = f"ower learning_rate (now {config['learning_rate']:g}){clipping}."
+    large = None if dataset is None else largest_number(dataset)
+    if not large:
+        return f"L{steps}"
+    field, value = large
+    return (
+        f"Numbers of '{field}' reach {value:g}, and models multiply its embedding by them: scale "
+        f"it to 0 to 1 by normalize_field: [{field}]. If that does not help, l{steps}"
+    )
+
+
+def not_finite(
+    config: Config, loss: torch.Tensor, epoch: int, dataset: CTRDataset | None = None
+) -> str:
     """A sentence about a loss that is not finite.
 
     Args:
         config: the run's Config.
         loss: the loss of a batch.
         epoch: number of the epoch, from 0.
+        dataset: the training part, in which the cause may be.
     """
-    clipping = "" if config["clip_grad_norm"] else ", or set clip_grad_norm: {'max_norm': 5.0}"
     return (
         f"{config['model']}: the loss of a batch is {loss.item()} in epoch {epoch + 1}; training "
-        f"diverged. Lower learning_rate (now {config['learning_rate']:g}){clipping}."
+        f"diverged. {_remedy(config, dataset)}"
     )
 
 
-def diverged(config: Config, scores: torch.Tensor, labels: torch.Tensor) -> str | None:
+def diverged(
+    config: Config, scores: torch.Tensor, labels: torch.Tensor, dataset: CTRDataset | None = None
+) -> str | None:
     """A sentence about scores that are far worse than one constant for all rows; None otherwise.
 
     Args:
         config: the run's Config.
         scores: click probabilities ``[R]``.
         labels: labels ``[R]``.
+        dataset: the part that was scored, in which the cause may be.
     """
     rate = float(labels.double().mean())
     constant = _log_loss(np.full(len(labels), rate), labels.numpy())
@@ -89,8 +128,7 @@ def diverged(config: Config, scores: torch.Tensor, labels: torch.Tensor) -> str 
         return None
     return (
         f"{config['model']} diverged: its LogLoss is {value:.4g}, that of one constant for all "
-        f"rows {constant:.4g}. Its scores are no probabilities. Lower learning_rate (now "
-        f"{config['learning_rate']:g}) or set clip_grad_norm: {{'max_norm': 5.0}}."
+        f"rows {constant:.4g}. Its scores are no probabilities. {_remedy(config, dataset)}"
     )
 
 
@@ -99,13 +137,18 @@ def _log_loss(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.where(labels == 1, np.log(scores), np.log1p(-scores)).mean())
 
 
-def exploded(config: Config, losses: list[float]) -> str | None:
-    """A sentence about a last epoch whose loss is far above the smallest before; else None."""
+def exploded(config: Config, losses: list[float], dataset: CTRDataset | None = None) -> str | None:
+    """A sentence about a last epoch whose loss is far above the smallest before; else None.
+
+    Args:
+        config: the run's Config.
+        losses: the mean loss of each epoch so far.
+        dataset: the training part, in which the cause may be.
+    """
     *before, last = losses
     if not before or not last > _TIMES * max(abs(min(before)), 1.0):
         return None
     return (
         f"{config['model']}: the loss rose from {min(before):.4g} to {last:.4g}; training "
-        f"diverges. Lower learning_rate (now {config['learning_rate']:g}) or set clip_grad_norm: "
-        "{'max_norm': 5.0}."
+        f"diverges. {_remedy(config, dataset)}"
     )

@@ -24,13 +24,13 @@ from recbole_genci.data.storage import store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
-from recbole_genci.tokenizer.source import uses_published
+from recbole_genci.tokenizer.source import item_texts, uses_published
 from recbole_genci.training.callbacks import Callback, calling
 from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.console import Heading, early_best_hint, last_line
 from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
-from recbole_genci.training.tracking import wandb_run, without_curves
+from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -91,7 +91,7 @@ def train_and_evaluate(
     folder = resume_folder or folder or new_run_folder(config)
     is_new = resume_folder is None
     with contextlib.ExitStack() as stack:
-        _open_folder(stack, config, semantic_ids, folder, processes)
+        tracked = _open_folder(stack, config, semantic_ids, folder, processes)
         if is_reference(config.model_reference):
             stack.enter_context(errors_of_own(config.model_class, "model"))
         train, valid, test_loader = create_loaders(config, parts, semantic_ids)
@@ -100,7 +100,8 @@ def train_and_evaluate(
         inputs = {}
         if processes.is_first:
             saved_config = config_mapping((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-            inputs = {"config": saved_config, "data_sha256": _stored(parts, ids, folder, is_new)}
+            digest = _stored(config, parts, ids, folder, is_new)
+            inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
         _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
@@ -118,6 +119,7 @@ def train_and_evaluate(
             processes,
             inputs,
             teacher,
+            tracked,
         )
         if not is_new:
             trainer.resume(train)
@@ -155,24 +157,27 @@ def _open_folder(
     semantic_ids: SemanticIDs | None,
     folder: Path,
     processes: Processes,
-) -> None:
-    """Let only the first process write into ``folder``: configuration, log and W&B run.
+) -> TrackedRun:
+    """Let only the first process write into ``folder``, and show the run elsewhere (``track``).
 
-    Lock, log and W&B run end with ``stack``.
+    Lock, log and tracked run end with ``stack``.
     """
     if not processes.is_first:
-        config["log_wandb"] = False
-        return
+        return TrackedRun()
     stack.enter_context(only_process(folder))
     remove_leftovers(folder, (STATE_FILE, WEIGHTS_FILE, NEXT_WEIGHTS_FILE, DATA_FILE))
     stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
     text = config_as_yaml(config, semantic_ids)
     write_text(folder / CONFIG_FILE, text)
-    stack.enter_context(wandb_run(config, folder, yaml.safe_load(text)))
+    return stack.enter_context(tracked_run(config, folder, yaml.safe_load(text)))
 
 
 def _stored(
-    parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None, folder: Path, is_new: bool
+    config: Config,
+    parts: Sequence[CTRDataset],
+    semantic_ids: SemanticIDs | None,
+    folder: Path,
+    is_new: bool,
 ) -> str:
     """Save the model's rows and semantic IDs in the run's folder; return the digest of the rows.
 
@@ -192,7 +197,9 @@ def _stored(
         if ids_folder.exists():
             shutil.rmtree(ids_folder)
     if semantic_ids is not None:
-        semantic_ids.save_with_tokenizer(ids_folder)
+        semantic_ids.save_with_tokenizer(
+            ids_folder, lambda: item_texts(config, semantic_ids, parts[0].item_file)
+        )
     return store_parts(parts, rows)
 
 
@@ -311,7 +318,6 @@ def _pretrain_teacher(
     """
     _logger.info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
     trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
-    without_curves(trainer)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
     assert trainer.best_epoch is not None

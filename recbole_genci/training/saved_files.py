@@ -26,6 +26,8 @@ PLACE_KEYS = frozenset(
         "state",
         "log_wandb",
         "wandb_project",
+        "track",
+        "mlflow_experiment",
         "latency_repeats",
         "diagnostic_rows",
         "eval_batch_size",

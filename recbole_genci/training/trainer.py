@@ -19,13 +19,14 @@ from torch import nn
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.metric_names import RECBOLE_METRICS
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
-from recbole_genci.training.console import EpochLines, with_bar
+from recbole_genci.training.console import EpochLines, loss_names, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite
 from recbole_genci.training.regularisation import Regularised
-from recbole_genci.training.tracking import count_on
+from recbole_genci.training.tracking.tracked_run import TrackedRun
 from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import sha256_of, write_atomically
@@ -52,6 +53,7 @@ class CTRTrainer(Trainer):
         processes: the processes that train the model together; only the first one writes.
         inputs: what the folder holds beside the weights, for the training state.
         teacher: of ``make_teacher``; it trains beside the model.
+        tracked: gets losses and metrics; None shows them nowhere else.
 
     Attributes:
         weights_sha256: digest of the weights' file, from the moment it is written.
@@ -66,6 +68,7 @@ class CTRTrainer(Trainer):
         processes: Processes = ALONE,
         inputs: Mapping[str, Any] | None = None,
         teacher: nn.Module | None = None,
+        tracked: TrackedRun | None = None,
     ) -> None:
         self.objective: Any = model
         if teacher is not None:
@@ -75,13 +78,16 @@ class CTRTrainer(Trainer):
             if processes.is_first
             else contextlib.nullcontext()
         ):
-            with _metrics_of_recbole(config):
+            with _as_recbole_knows(config):
                 super().__init__(config, model)
+        self.tracked = tracked or TrackedRun()
+        self.tracked.write_to(self.tensorboard)
         self.folder, self.identity, self.processes = folder, identity, processes
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.inputs = dict(inputs or {})
         self.weights_sha256: str | None = None
         self._epoch, self._warned = 0, False
+        self._rows: CTRDataset | None = None  # those that are trained on
         self._losses: list[float] = []
         self._awaits_state = False  # whether a training state follows the next weights
         self.epochs_trained = 0
@@ -148,7 +154,6 @@ class CTRTrainer(Trainer):
         assert self.identity is not None
         self.start_average(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
-        count_on(self)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 
     def resume_checkpoint(self, resume_file: object) -> None:
@@ -222,7 +227,7 @@ class CTRTrainer(Trainer):
         loss_func: Callable | None = None,
         show_progress: bool = False,
     ) -> float | tuple[float, ...]:
-        batches, self._epoch = len(train_data), epoch_idx
+        batches, self._epoch, self._rows = len(train_data), epoch_idx, train_data.dataset
         if show_progress:
             train_data, show_progress = (
                 with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device),
@@ -244,12 +249,13 @@ class CTRTrainer(Trainer):
         self.epochs_trained = epoch_idx + 1
         self._losses.append((sum(total) if isinstance(total, tuple) else total) / batches)
         if not self._warned:
-            self._warn(exploded(self.config, self._losses))
+            self._warn(exploded(self.config, self._losses, self._rows))
         # RecBole reports the sum over batches. A mean can be compared across batch sizes and
         # datasets.
-        return (
-            tuple(part / batches for part in total) if isinstance(total, tuple) else total / batches
-        )
+        parts = tuple(part / batches for part in (total if isinstance(total, tuple) else (total,)))
+        named = dict(zip(loss_names(self, len(parts)), parts)) if len(parts) > 1 else {}
+        self.tracked.log("train", {"train_loss": self._losses[-1], **named}, epoch_idx + 1)
+        return parts if isinstance(total, tuple) else parts[0]
 
     def _valid_epoch(
         self, valid_data: AbstractDataLoader, show_progress: bool = False
@@ -262,6 +268,7 @@ class CTRTrainer(Trainer):
                 f"epoch {self._epoch + 1}, so that it can choose no epoch. Choose another of "
                 "metrics, or mend it if it is your own."
             )
+        self.tracked.log("valid", self._valid_result, self._epoch + 1)
         return score, self._valid_result
 
     def _warn(self, words: str | None) -> None:
@@ -271,7 +278,7 @@ class CTRTrainer(Trainer):
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):
-            raise FloatingPointError(not_finite(self.config, loss, self._epoch))
+            raise FloatingPointError(not_finite(self.config, loss, self._epoch, self._rows))
 
     def _generate_train_loss_output(
         self, epoch_idx: int, s_time: float, e_time: float, losses: float | tuple[float, ...]
@@ -294,28 +301,28 @@ class CTRTrainer(Trainer):
         result = metrics_of(self.config, scores, labels, users_of(eval_data))
         # Said once during training, and of the figures that are reported.
         if load_best_model or not self._warned:
-            self._warn(diverged(self.config, scores, labels))
-        # Only the test is logged here. RecBole (trainer.py:629) would also log each validation,
-        # which fit already does.
-        if load_best_model:
-            self.wandblogger.log_eval_metrics(result, head="eval")
+            self._warn(diverged(self.config, scores, labels, eval_data.dataset))
+        if load_best_model:  # else it is a validation, which `_valid_epoch` shows
+            self.tracked.log_test(result)
         return result
 
 
 @contextlib.contextmanager
-def _metrics_of_recbole(config: Config) -> Iterator[None]:
-    """Leave only RecBole's metrics in ``config`` inside the block.
+def _as_recbole_knows(config: Config) -> Iterator[None]:
+    """Leave only RecBole's metrics in ``config`` inside the block, and no W&B.
 
-    RecBole's trainer builds an evaluator (trainer.py:127), which knows no others and is never used.
+    RecBole's trainer builds an evaluator (trainer.py:127), which knows no others and is never used,
+    and a logger for W&B (trainer.py:116), where `TrackedRun` stands instead.
     """
-    metrics = config["metrics"]
+    metrics, log_wandb = config["metrics"], config["log_wandb"]
+    config["log_wandb"] = False
     config["metrics"] = [
         name for name in metrics if str(name).lower() in map(str.lower, RECBOLE_METRICS)
     ]
     try:
         yield
     finally:
-        config["metrics"] = metrics
+        config["metrics"], config["log_wandb"] = metrics, log_wandb
 
 
 def has_large_table(model: nn.Module) -> bool:

@@ -71,6 +71,8 @@ _WITHOUT_EFFECT = {
     "volatility_field",
     "loss_type",
     "wandb_project",
+    "track",
+    "mlflow_experiment",
     "kg_reverse_r",
     "entity_kg_num_interval",
     "relation_kg_num_interval",

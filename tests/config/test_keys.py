@@ -391,6 +391,19 @@ def test_keys_that_do_nothing_are_said_to(tmp_path, caplog):
     ]
 
 
+def test_keys_that_another_key_switches_off_are_said_to_do_nothing():
+    given = {"segment_clicks": 4, "sr_loss": "mse", "sr_base": "joint", "cohort_residual": False}
+    assert Config("GenCI", "ml-100k", config_dict=given).without_effect == {
+        "segment_clicks": "It divides histories for history_attention: causal."
+    }
+    given |= {"history_attention": "causal", "eta": 0, "intent_extraction": "mean"}
+    assert Config("GenCI", "ml-100k", config_dict=given).without_effect == {
+        "sr_loss": "It is of the self-supervised regularisation, which eta: 0 leaves out.",
+        "cohort_residual": "It is of intent_extraction: hierarchical.",
+    }
+    assert not Config("GenCI", "ml-100k").without_effect
+
+
 LR_KEYS = {
     "load_col",
     "MAX_ITEM_LIST_LENGTH",

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -400,9 +401,29 @@ def answer_of(client):
         return stream.read().decode()
 
 
-def test_a_body_that_does_not_come_is_refused_and_the_connection_closed(folder):
+def test_what_does_not_come_is_refused_and_the_connection_closed(folder):
     server = Server(folder, "--body-seconds=1")
-    answer = answer_of(unfinished(server))
+    body = unfinished(server)
+    silent, slow, second = (
+        socket.create_connection(server.address[7:].split(":"), 30) for _ in range(3)
+    )
+    slow.sendall(b"GET /health HTTP/1.1\r\n")
+    second.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    answered = b""
+    while not answered.endswith(b"}"):
+        answered += second.recv(4096)
+    assert b"200 OK" in answered  # and the connection stays
+    second.sendall(b"GET /health HT")
+    threading.Event().wait(0.5)
+    slow.sendall(b"Host: x\r\n")  # which gives no more time
+    start = time.monotonic()
+    for client in (silent, slow, second):
+        refusal = answer_of(client)
+        assert refusal.startswith("HTTP/1.1 408 ") and refusal.endswith(
+            '{"error": "The headers did not come within 1 seconds; send them at once."}'
+        )
+    assert time.monotonic() - start < 1
+    answer = answer_of(body)
     assert answer.startswith("HTTP/1.1 408 ") and answer.endswith(
         '{"error":"The body did not come within 1 seconds; send it at once."}'
     )

@@ -172,6 +172,31 @@ def test_each_dataset_is_left_out_in_turn(tmp_path):
     assert "| one | y | 0.0100 |" in left_out and "| two | x | 0.1000 |" in left_out
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "table.csv is empty or damaged. Start the command again that trained its recipe"),
+        (b"line,valid AUC\nA: x,0.8\nA: y,0.7,1,2\n", "table.csv is empty or damaged."),
+        (b"line,valid AUC\n\xff\xfe: x,0.8\n", "table.csv is empty or damaged."),
+        (b"line,valid AUC,valid LogLoss\nA: x,much,0.5\n", "table.csv is empty or damaged."),
+        (b"model,AUC\nA,0.8\n", "is no table of a recipe: it has no column 'line'."),
+        (b"line,runs\nA: x,0\n", "The folders hold no finished settings."),
+    ],
+)
+def test_a_table_that_is_none_is_one_sentence(tmp_path, capsys, content, said):
+    (tmp_path / "table.csv").write_bytes(content)
+    assert script().main([str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert said in line and line.startswith("recbole_genci: ") and line.count("\n") == 1
+
+
+def test_tables_of_one_seed_have_no_deviations(tmp_path):
+    rows = ["line,valid AUC,valid LogLoss,best epoch", "A: x,0.8,0.5,3", "A: y,0.7,0.4,9"]
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    assert "| y | 0.1000 | 0.1000 | A on" in script().joint([str(tmp_path)])
+    assert script().joint([str(tmp_path)]).count("| 0.1000 | 1 |") == 1  # LogLoss above, not epochs
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/recipes").glob("*.yaml")))
 def test_every_shipped_recipe_is_one_that_ml100k_can_run(file):
     text = file.read_text()

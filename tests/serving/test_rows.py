@@ -14,7 +14,7 @@ from recbole_genci import Ranker, load
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
 from recbole_genci.serving.features import as_names
-from recbole_genci.serving.tables import read_table
+from recbole_genci.serving.tables import place_of_row, read_table
 
 MODELS = "DeepFM,DIN,GenCI"
 SMALL = SMALL_GENCI | {"epochs": 1}
@@ -323,16 +323,28 @@ def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
     numbers = own.assign(price=["much", *own["price"][1:]])
     labels = own.assign(label=["2", *own["label"][1:]])
     nobody = own.assign(user_id=["", *own["user_id"][1:]])
+    clicks = own.assign(item_id_list=[["i1"] for _ in own.index]).astype({"item_id_list": object})
+    clicks.at[3, "item_id_list"] = ["i1", 7.5]
+    with pytest.raises(ValueError, match=r"item_id: 7.5 is no name\. .* \(Row 4\.\)"):
+        Ranker(folders["DIN"]).score_rows(clicks)
+    features = pd.DataFrame({"user_id": ["u2", own["user_id"][0]], "age": ["21", 2.5]})
+    with pytest.raises(ValueError, match=rf"age: 2.5 is no .*that of '{own['user_id'][0]}'"):
+        Ranker(folders["DIN"]).score_rows(own, features)
     cases = [
         (own.drop(columns="item_id"), "there is no column 'item_id'"),
         (own.drop(columns="tags"), "there is no column 'tags', which the run's rows have"),
         (
             late,
-            "'i99'. Did you mean 'i9'? Names are strings, as in the atomic files. Add new items",
+            "'i99'. Did you mean 'i9'? Names are strings, as in the atomic files. Add new items "
+            f"first, by Ranker.with_items or --items. (In {tmp_path}/rows.csv, line {len(late)}.)",
         ),
-        (numbers, "rows: 'price' is 'much', which is no finite number"),
-        (labels, "the label of row 1, by column 'label', is 2; labels are 0 or 1"),
-        (nobody, "rows: row 1 has no 'user_id'"),
+        (
+            numbers,
+            "rows: 'price' is 'much', which is no finite number. "
+            f"(In {tmp_path}/rows.csv, line 2.)",
+        ),
+        (labels, "a label, by column 'label', is 2; labels are 0 or 1. Leave the column out, and "),
+        (nobody, f"rows: a row has no 'user_id'. (In {tmp_path}/rows.csv, line 2.)"),
         (own[:0], "has a header but no rows"),
     ]
     for table, message in cases:
@@ -356,6 +368,25 @@ def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
         assert main(words) == 2
         assert message in capsys.readouterr().err, message
     assert main(["--help"]) == 0 and "python -m recbole_genci.predict" in capsys.readouterr().out
+
+
+def test_a_time_that_no_model_reads_is_checked_before_anything_is_scored(made, tmp_path, capsys):
+    folders, rows, _ = made
+    rows[:9].assign(timestamp=[*range(8), "soon"]).to_csv(tmp_path / "rows.csv", index=False)
+    assert command(folders, "DeepFM", tmp_path, tmp_path / "rows.csv", "out.csv") == 2
+    said = capsys.readouterr().err
+    assert "rows: 'timestamp' is 'soon', which is no finite number. (In " in said
+    assert said.endswith("rows.csv, line 10.)\n") and not (tmp_path / "out.csv").exists()
+
+
+def test_the_line_of_a_row_is_that_of_an_editor(made, tmp_path):
+    config = load(made[0]["DIN"]).config
+    (tmp_path / "a.csv").write_text('user_id,title\nu1,"two\nlines"\n\nu2,x\nu3,"y"\n')
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\nu1\ti1\n\nu2\ti2\n")
+    found = [place_of_row(tmp_path / "a.csv", config, row) for row in range(3)]
+    assert found == ["line 2", "line 5", "line 6"]
+    assert place_of_row(tmp_path / "a.inter", config, 1) == "line 4"
+    assert place_of_row(tmp_path / "a.parquet", config, 1) == "row 2"
 
 
 def test_what_fails_midway_leaves_no_file(made, tmp_path, monkeypatch, capsys):
@@ -488,7 +519,7 @@ def test_an_array_is_a_history_too(made):
     ("value", "message"),
     [
         ("yes", "rows: the label in column 'label' is 'yes', which is no finite number"),
-        (None, "the label of row 1, by column 'label', is missing; labels are 0 or 1"),
+        (None, "rows: a label, by column 'label', is missing; labels are 0 or 1"),
     ],
 )
 def test_a_wrong_label_names_its_column(made, value, message):

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from conftest import SMALL_GENCI, TINY, tiny_rows, write_dataset
 
+from recbole_genci import Ranker, plan
 from recbole_genci import config as config_module
-from recbole_genci import plan
 from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.plan import prepare
@@ -252,6 +252,18 @@ def test_a_folder_given_by_hand_must_be_of_these_items(
         ValueError, match="^semantic_id_path: 15 of 20 items .* made for another catalogue"
     ):
         prepare("GenCI", "tiny", config_dict=given)
+
+
+@pytest.mark.parametrize("by", ["path", "default"])
+def test_a_run_with_published_ids_keeps_the_texts_of_its_items(keys, published, house, by):
+    given = {"semantic_id_path": str(house / "semantic_ids/tiny")} if by == "path" else {}
+    (result,) = run("GenCI", "tiny", config_dict=keys | given | {"epochs": 1})
+    ranker = Ranker(result.folder)
+    assert ranker.run.semantic_ids.digest == published.digest
+    assert not list(published.folder.glob("*.tsv"))
+    assert ranker.texts["i7"].startswith("Story 7 of")
+    table = ranker.recommend(["u1"], k=3)
+    assert table["text"].tolist() == [ranker.texts[item] for item in table["item"]]
 
 
 def test_a_folder_given_by_hand_whose_fields_are_missing_is_told(

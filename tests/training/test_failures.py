@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import tiny_rows, write_dataset
+from conftest import tiny_rows, with_context, write_dataset
 
 from recbole_genci.cli import main
 from recbole_genci.quick_start import run
@@ -105,20 +105,41 @@ def test_a_run_whose_logloss_explodes_says_so(words, caplog):
     assert "DeepFM diverged: its LogLoss is" in caplog.text and "Lower learning_rate" in caplog.text
 
 
+def test_a_run_that_large_numbers_blow_up_names_the_feature(words, tmp_path, caplog):
+    keys = with_context(tmp_path / "data", yaml.safe_load(Path("keys.yaml").read_text()))
+    keys |= {"normalize_field": [], "numerical_features": ["price"], "epochs": 2}
+    file = tmp_path / "data/tiny/tiny.inter"
+    lines = [line.split("\t") for line in file.read_text().splitlines()]
+    rows = [[*line[:-1], "1e30"] for line in lines[1:]]
+    file.write_text("\n".join("\t".join(line) for line in [lines[0], *rows]) + "\n")
+    advice = (
+        "diverged. Numbers of 'price' reach 1e+30, and models multiply its embedding by them: "
+        "scale it to 0 to 1 by normalize_field: [price]. If that does not help, lower "
+        "learning_rate (now 0.005) or set clip_grad_norm: {'max_norm': 5.0}."
+    )
+    with pytest.raises(FloatingPointError) as error:
+        run("DeepFM", "tiny", config_dict=keys)
+    assert str(error.value).endswith(advice)
+    caplog.clear()
+    del keys["mlp_hidden_size"]
+    run("LR", "tiny", config_dict=keys)
+    assert "its LogLoss is" in caplog.text and "Numbers of 'price' reach 1e+30" in caplog.text
+
+
 def test_an_ordinary_run_says_nothing_of_the_kind(words, caplog):
     run("DeepFM", "tiny", "keys.yaml")
     assert "diverge" not in caplog.text
 
 
 def test_an_exploding_loss_is_measured_against_the_smallest():
-    config = {"model": "M", "learning_rate": 0.1}
+    config = {"model": "M", "learning_rate": 0.1, "clip_grad_norm": None}
     assert losses.exploded(config, [0.7]) is None
     assert losses.exploded(config, [0.7, 0.5, 9.9]) is None
     assert "the loss rose from 0.5 to 11" in losses.exploded(config, [0.7, 0.5, 11.0])
 
 
 def test_scores_are_measured_against_a_constant():
-    config = {"model": "M", "learning_rate": 0.1}
+    config = {"model": "M", "learning_rate": 0.1, "clip_grad_norm": None}
     labels = torch.tensor([0.0, 1.0] * 50)
     assert losses.diverged(config, torch.full((100,), 0.5), labels) is None
     assert "LogLoss is 34.54, that of one" in losses.diverged(config, 1 - labels, labels)

@@ -177,6 +177,19 @@ class GenCI(ClickModel):
             )
 
     @classmethod
+    def switched_off(cls, config: ConfigLike) -> dict[str, str]:
+        """Keys of causal attention, of the teacher and of the hierarchy, where there is none."""
+        found = {}
+        if config["history_attention"] != "causal":
+            found["segment_clicks"] = "It divides histories for history_attention: causal."
+        if not config["eta"]:
+            why = "It is of the self-supervised regularisation, which eta: 0 leaves out."
+            found |= dict.fromkeys(("sr_base", "sr_loss", "sr_dropout_prob"), why)
+        if config["intent_extraction"] != "hierarchical":
+            found["cohort_residual"] = "It is of intent_extraction: hierarchical."
+        return found
+
+    @classmethod
     def segment_clicks(cls, config: ConfigLike) -> int:
         """1 for bidirectional attention, where another click changes every state."""
         return config["segment_clicks"] if config["history_attention"] == "causal" else 1

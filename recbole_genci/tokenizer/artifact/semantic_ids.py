@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -187,13 +187,23 @@ class SemanticIDs:
         """
         write_artifact(self, Path(folder), weights, texts)
 
-    def save_with_tokenizer(self, folder: Path | str) -> None:
+    def save_with_tokenizer(
+        self, folder: Path | str, texts_of: Callable[[], Mapping[str, str]] | None = None
+    ) -> None:
         """As ``save``, with the weights and texts of the folder that these IDs were loaded from.
 
         IDs that come with the package, and those of a folder that is gone, have none.
+
+        Args:
+            folder: where to write.
+            texts_of: reads the texts of items by their ids, for IDs that have none; an item may be
+                missing there.
         """
         own = (None, None) if self.folder is None else read_tokenizer(self.folder, self.digest)
-        self.save(folder, *own)
+        weights, texts = own
+        if texts is None and texts_of is not None and (found := texts_of()):
+            texts = [found.get(token, "") for token in self.item_tokens]
+        self.save(folder, weights, texts)
 
     @classmethod
     def load(cls, folder: Path | str) -> SemanticIDs:

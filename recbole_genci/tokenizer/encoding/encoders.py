@@ -25,6 +25,7 @@ from recbole_genci.tokenizer.encoding.sampled_lsa import SampledLatentSemanticAn
 from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.scale import build_version
+from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)
 
@@ -98,6 +99,17 @@ def _probe_hub(name: str) -> str | None:
         return f"{constants.ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
 
 
+def _refuse_misspelt(encoder: str) -> None:
+    """Refuse a word that is close to ``lsa`` or ``minilm``, before the hub is asked for it."""
+    if encoder == MINILM or "/" in encoder or _local_folder(encoder) is not None:
+        return
+    if meant := nearest(encoder, (LSA, MINILM)):
+        raise ValueError(
+            f"`text_encoder: {encoder}` is no encoder and no folder.{meant} A model of the hub "
+            f"with a name like this is written with its owner: {_hub_name(encoder)}."
+        )
+
+
 def _hub_problem(name: str) -> tuple[bool, str | None]:
     """``(use the local cache only, problem or None)`` for a hub name."""
     from huggingface_hub import try_to_load_from_cache
@@ -118,7 +130,7 @@ def check_encoder(encoder: str) -> None:
     """Check before long work that an encoder can work; takes seconds at most, downloads nothing.
 
     Raises:
-        ValueError: the encoder is not a name.
+        ValueError: the encoder is not a name, or a known one misspelt.
         FileNotFoundError: the folder does not exist or holds no model.
         ImportError: a package that it needs is not installed.
         RuntimeError: a model of the hub is neither cached nor reachable.
@@ -129,6 +141,7 @@ def check_encoder(encoder: str) -> None:
         )
     if encoder == LSA or is_array_file(encoder):  # files are read, and checked, at once
         return
+    _refuse_misspelt(encoder)
     _require_package("sentence_transformers", "sentence-transformers", encoder)
     if encoder == MINILM:
         _require_package(_MINILM_MODULE, _MINILM_PACKAGE, encoder)

@@ -66,6 +66,19 @@ def test_a_hub_out_of_reach_is_an_error_that_lists_the_choices_and_comes_quickly
     assert time.perf_counter() - start < 15
 
 
+@pytest.mark.parametrize(("word", "meant"), [("lsb", "lsa"), ("LSA", "lsa"), ("mini-lm", "minilm")])
+def test_a_misspelt_encoder_is_refused_before_the_hub_is_asked(word, meant, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("recbole_genci.tokenizer.encoding.encoders._probe_hub", asked.append)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"{word}` is no encoder.* Did you mean '{meant}'"):
+        check_encoder(word)
+    (tmp_path / word).mkdir()
+    with pytest.raises((FileNotFoundError, ImportError)):  # a folder of that name is looked into
+        check_encoder(word)
+    assert not asked
+
+
 def test_missing_folders_and_packages_are_found_before_any_work(tmp_path, monkeypatch):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(FileNotFoundError, match="does not exist"):

@@ -3,6 +3,7 @@ metrics."""
 
 import json
 import shlex
+import struct
 import sys
 from pathlib import Path
 
@@ -29,17 +30,17 @@ class _Summary(dict):
         _note(call="summary", run=run.name, key=key, value=float(value))
 class _Run:
     def __init__(self, name): self.name, self.summary = name, _Summary()
-def init(project=None, name=None, id=None, dir=None, config=None, resume=None):
+def init(project=None, name=None, id=None, dir=None, config=None, tags=(), resume=None):
     global run
     if os.environ.get("WANDB_REFUSES"): raise Error("No API key configured.")
     assert run is None and isinstance(config, dict) and os.path.isdir(dir)
     run = _Run(name)
     _note(call="init", run=name, project=project, id=id, resume=resume, seed=config["seed"],
-          model=config["model"])
+          model=config["model"], tags=tags)
     return run
 def define_metric(*words, **more): pass
 def log(metrics, commit=True):
-    _note(call="log", run=run.name, keys=sorted(metrics), step=metrics.get("train_step"),
+    _note(call="log", run=run.name, figures=metrics, step=metrics.get("train_step"),
           valid_step=metrics.get("valid_step"))
 def finish(exit_code=0):
     global run
@@ -80,6 +81,7 @@ def test_each_model_and_seed_has_a_run_named_after_its_folder(keys, calls):
         (name, each["model"], each["seed"], "mine") for name, each in zip(names, runs, strict=True)
     ]
     assert len({call["id"] for call in inits}) == 4
+    assert inits[1]["tags"] == ["DeepFM", "tiny", "seed 2020"]
     for name, each in zip(names, runs, strict=True):
         own = [call for call in calls() if call["run"] == name]
         assert sequence(calls(), name) == "init log summary finish" and own[-1]["exit_code"] == 0
@@ -177,3 +179,51 @@ def test_a_run_that_wandb_does_not_open_is_one_sentence(words, calls, monkeypatc
         "log_wandb: W&B opened no run (No API key configured.). Log in by `wandb login`"
         in capsys.readouterr().err
     )
+
+
+def records_of(file):
+    """The records of an offline run: a log of LevelDB's format, of protocol buffers."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, parts = file.read_bytes(), 7, []
+    while place + 7 <= len(content):
+        left = 2**15 - place % 2**15
+        if left < 7:  # the end of a block is empty
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        parts.append(content[place + 7 : place + 7 + length])
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield Record.FromString(b"".join(parts))
+            parts = []
+
+
+def test_wandb_itself_keeps_the_figures_of_an_offline_run(keys, monkeypatch):
+    pytest.importorskip("wandb", reason="needs pip install wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    words = {"log_wandb": False, "track": "wandb"}
+    (result,) = run("DeepFM", "tiny", config_dict=keys | words)
+    number = (Path(result["folder"]) / "wandb_id.txt").read_text().strip()
+    (file,) = Path(result["folder"]).glob(f"wandb/offline-run-*/run-{number}.wandb")
+    records = list(records_of(file))
+    (opened,) = (record.run for record in records if record.HasField("run"))
+    assert opened.display_name == Path(result["folder"]).name and opened.project == "mine"
+    assert list(opened.tags) == ["DeepFM", "tiny", "seed 2020"]
+    history = [
+        {item.nested_key[0] if item.nested_key else item.key: item.value_json for item in each}
+        for each in (record.history.item for record in records if record.HasField("history"))
+    ]
+    epochs = [json.loads(line["train_step"]) for line in history if "train/train_loss" in line]
+    valid = [json.loads(line["valid/auc"]) for line in history if "valid/auc" in line]
+    assert epochs == [0, 1] and max(valid) == pytest.approx(result["best_valid"]["auc"])
+    shown = {
+        item.key or item.nested_key[0]: json.loads(item.value_json)
+        for record in records
+        if record.HasField("summary")
+        for item in record.summary.update
+    }
+    assert shown["eval/auc"] == pytest.approx(result["test"]["auc"])
+    (end,) = (record.exit for record in records if record.HasField("exit"))
+    assert end.exit_code == 0
