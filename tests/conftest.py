@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,10 @@ from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 
 torch.set_num_threads(1)
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine makes an example slow, not wrong.
 settings.register_profile("no_deadline", deadline=None)
