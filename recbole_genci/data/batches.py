@@ -151,9 +151,7 @@ class RowBatch(Batch):
             return columns
         items = self._part.iid_field
         assert items is not None  # no model reads histories of rows without items
-        return columns | _history_columns(
-            self._part, tables, numbers, self._widths, columns[items]
-        )
+        return columns | _history_columns(self._part, tables, numbers, self._widths, columns[items])
 
 
 @dataclass(frozen=True)

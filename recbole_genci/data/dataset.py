@@ -77,9 +77,7 @@ class CTRDataset(OrderedDataset):
         entries, num_items = (np.zeros(0, dtype=np.int64),) * 3, 1
         if self.has_histories:
             entries, num_items = self._entries(sources), self.item_num
-        history = build_history(
-            *entries, num_items, self.num_time_ranks, self.config["data_seed"]
-        )
+        history = build_history(*entries, num_items, self.num_time_ranks, self.config["data_seed"])
         cap = self.config["MAX_ITEM_LIST_LENGTH"]
         for part in parts:
             ranks = part.inter_feat[TIME_RANK].numpy()

@@ -187,8 +187,8 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
         if field not in dataset.inter_feat:
             raise ValueError(
                 f"{folder}: {token}.inter gave no column '{field}'. Name the id columns by "
-                "USER_ID_FIELD and ITEM_ID_FIELD, and load them by load_col: {inter: [...]}; or set "
-                "both to ~ if rows have neither users nor items, for models that read no histories."
+                "USER_ID_FIELD and ITEM_ID_FIELD, and load them by load_col: {inter: [...]}; or "
+                "set both to ~ if rows have neither, for models that read no histories."
             )
     if reserved := sorted(attached & set(kinds)):
         raise ValueError(

@@ -100,14 +100,14 @@ def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: 
         )
 
 
-def users_of(loader: AbstractDataLoader) -> np.ndarray:
-    """User id of each row ``[R]`` of a loader that does not shuffle."""
+def users_of(loader: AbstractDataLoader) -> np.ndarray | None:
+    """User id of each row ``[R]`` of a loader that does not shuffle; None without users."""
     return users_of_part(loader.dataset)
 
 
-def users_of_part(part: CTRDataset) -> np.ndarray:
-    """User id of each row ``[R]`` of a part."""
-    return part.inter_feat[part.uid_field].numpy()
+def users_of_part(part: CTRDataset) -> np.ndarray | None:
+    """User id of each row ``[R]`` of a part; None if rows have no user."""
+    return None if part.uid_field is None else part.inter_feat[part.uid_field].numpy()
 
 
 def metrics_of(
@@ -119,7 +119,8 @@ def metrics_of(
         config: the Config, whose ``metrics`` are computed.
         scores: click probabilities ``[R]``.
         labels: labels ``[R]``.
-        users: users ``[R]``, for GAUC and for a person's own metrics with a parameter ``users``.
+        users: users ``[R]``, for GAUC and for a person's own metrics with a parameter ``users``;
+            None if rows have no user.
 
     Raises:
         ValueError: a person's own metric fails or returns no number; names its file and line.
