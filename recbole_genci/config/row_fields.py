@@ -13,7 +13,7 @@ from typing import Any
 
 from recbole_genci.config.metric_names import GAUC
 from recbole_genci.config.values import ALL_COLUMNS
-from recbole_genci.model.base import reads_histories
+from recbole_genci.model.base import flattens_history, reads_histories
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.config_like import ConfigLike
 
@@ -102,11 +102,13 @@ def check_row_fields(config: ConfigLike, model_class: type) -> None:
 
 def _check_model(config: ConfigLike, model_class: type, key: str) -> None:
     if reads_histories(model_class, config):
-        by = " with flatten_history" if config["flatten_history"] else ""
+        by, instead = "", "choose a model without histories, such as DeepFM"
+        if flattens_history(model_class, config):
+            by, instead = " with flatten_history", "set flatten_history to False"
         raise ValueError(
             f"{key}: {config['model']}{by} reads the earlier clicks of a row's user, and these "
             f"rows have no {_NOUNS[key]}. Name its column by {key} and read it by load_col: "
-            "{inter: [...]}, or choose a model without histories, such as DeepFM."
+            f"{{inter: [...]}}, or {instead}."
         )
     if config["double_tower"] and key != TIME:
         raise ValueError(

@@ -61,6 +61,7 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
                 f"additional_feat_suffix: {file} {problem}. Give the endings of files beside the "
                 "dataset's .inter, .user and .item, or leave the key out."
             )
+    _check_without_ids(dataset, token, folder)
     for source, own in _id_fields(dataset).items():
         columns = (dataset.config["load_col"] or {}).get(source.value) or ()
         features = [field for field in columns if field != own]
@@ -71,6 +72,20 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
             raise FileNotFoundError(
                 f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. "
                 f"Put the file there, or leave {source.value} out of load_col."
+            )
+
+
+def _check_without_ids(dataset: Dataset, token: str, folder: Path) -> None:
+    """Refuse files of users or items where rows have neither, as RecBole would name no file."""
+    for source, key in (
+        (FeatureSource.USER, "USER_ID_FIELD"),
+        (FeatureSource.ITEM, "ITEM_ID_FIELD"),
+    ):
+        file = folder / f"{token}.{source.value}"
+        if dataset.config["load_col"] is None and dataset.config[key] is None and file.is_file():
+            raise ValueError(
+                f"{key}: rows have no {source.value}, but {file} describes {source.value}s. Name "
+                "the column, or say by load_col: {inter: '*'} that only rows are read."
             )
 
 
