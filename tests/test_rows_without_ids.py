@@ -16,6 +16,8 @@ from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, ROW_NUMB
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.evaluation.scoring import metrics_of
+from recbole_genci.experiments import experiment
+from recbole_genci.experiments.reports.statistics import count
 from recbole_genci.model.base import reads_histories
 from recbole_genci.model.registry import known_models
 from recbole_genci.plan import prepare
@@ -259,6 +261,48 @@ def test_frappe_is_trained_ranked_and_predicted_with_its_context(folder):
         "FM", "frappe", config_dict=keys_of(folder, FRAPPE, metrics=["AUC", "LogLoss", "GAUC"])
     )
     assert "GAUC" in with_gauc["metrics"]
+
+
+def test_an_experiment_draws_rows_where_there_are_no_users(folder):
+    keys = keys_of(folder, CRITEO)
+    (result,) = experiment("compare", "criteo", "LR,FM", seeds=1, config_dict=keys)
+    report = (result.folder / "table.md").read_text()
+    assert "GAUC is undefined: rows have no user." in report
+    assert "so that single rows are drawn" in report
+    assert "rows have no histories" in (result.folder / "report.html").read_text()
+
+
+def test_the_statistics_leave_out_what_rows_do_not_have(folder):
+    users, items, rows, *_, mean, median, empty = count(parts_of(folder, "criteo", CRITEO))
+    assert rows == 300 and {users, items, mean, median, empty} == {None}
+    users, items, rows, *_, mean, median, empty = count(parts_of(folder, "frappe", FRAPPE))
+    assert (users, items, rows) == (10, 15, 300) and {mean, median, empty} == {None}
+
+
+@pytest.mark.parametrize(
+    ("more", "order", "group", "said"),
+    [
+        ({}, "RO", "none", ["TIME_FIELD: no column 'timestamp'", "USER_ID_FIELD"]),
+        ({"TIME_FIELD": None}, "RO", "none", ["TIME_FIELD: rows have no time;", "USER_ID_FIELD"]),
+        ({"eval_args": {"order": "RO"}}, "RO", "none", ["USER_ID_FIELD"]),
+        ({"eval_args": {"order": "RO", "group_by": "none"}}, "RO", "none", []),
+        ({"TIME_FIELD": "I1"}, "TO", "none", ["USER_ID_FIELD"]),
+        ({"load_col": {"inter": ["label", "C1"]}}, "RO", "none", ["TIME_FIELD", "USER_ID_FIELD"]),
+    ],
+)
+def test_what_the_user_did_not_say_is_chosen_and_said(folder, more, order, group, said):
+    keys = keys_of(folder, CRITEO | {"numerical_features": []}, **more)
+    config = Config("LR", "criteo", config_dict=keys)
+    assert (config["eval_args"]["order"], config["eval_args"]["group_by"]) == (order, group)
+    assert config["TIME_FIELD"] == more.get("TIME_FIELD")
+    assert len(config.chosen) == len(said)
+    assert all(text.startswith(start) for text, start in zip(config.chosen, said))
+
+
+def test_rows_with_all_three_keep_the_default_split():
+    config = Config("LR", "ml-100k")
+    assert config["eval_args"]["order"] == "TO" and config["eval_args"]["group_by"] == "user"
+    assert config["TIME_FIELD"] == "timestamp" and config.chosen == []
 
 
 # ---------------------------------------------------------------- what is refused
