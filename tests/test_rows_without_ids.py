@@ -244,10 +244,22 @@ def test_prepared_rows_are_the_same_rows(folder, tmp_path, monkeypatch):
     assert not second[0].has_histories and second[0].rank_times is None
 
 
-def test_a_users_metric_is_not_given_users_that_are_not_there(folder):
-    config = Config("LR", "criteo", config_dict=keys_of(folder, CRITEO))
-    values = metrics_of(config, torch.tensor([0.1, 0.9]), torch.tensor([0.0, 1.0]), None)
-    assert values["auc"] == 1
+def test_a_metric_of_ones_own_gets_no_users_and_may_not_need_them(folder):
+    def given(labels, probabilities, users=None):
+        return float(users is None)
+
+    def needed(labels, probabilities, users):
+        return 0.0
+
+    for metric in (given, needed):
+        keys = keys_of(folder, CRITEO, metrics=["AUC", "LogLoss", metric])
+        config = Config("LR", "criteo", config_dict=keys)
+        rows = torch.tensor([0.1, 0.9]), torch.tensor([0.0, 1.0])
+        if metric is given:
+            assert metrics_of(config, *rows)["given"] == 1
+        else:
+            with pytest.raises(ValueError, match="metrics: needed needs users.*USER_ID_FIELD"):
+                metrics_of(config, *rows)
 
 
 def test_frappe_is_trained_ranked_and_predicted_with_its_context(folder):

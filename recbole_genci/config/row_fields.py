@@ -2,12 +2,12 @@
 
 ``USER_ID_FIELD``, ``ITEM_ID_FIELD`` and ``TIME_FIELD`` name their columns; None (``~``) says that
 rows have none, as those of Criteo. Users and items are there together or not at all, as RecBole
-asks it (dataset.py:143).
+demands (dataset.py:143).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,6 @@ def _columns_read(final: Mapping[str, Any]) -> set[str] | None:
     return set(columns) - set((final.get("unload_col") or {}).get("inter", ()))
 
 
-def missing(config: ConfigLike, keys: Iterable[str] = (USER, ITEM, TIME)) -> list[str]:
-    """Those of ``keys`` that name no column."""
-    return [key for key in keys if config[key] is None]
-
-
 def check_row_fields(config: ConfigLike, model_class: type) -> None:
     """Refuse what needs a user, an item or a time that the rows do not have.
 
@@ -85,7 +80,7 @@ def check_row_fields(config: ConfigLike, model_class: type) -> None:
     Raises:
         ValueError: names the key, and says what to do.
     """
-    lacking = missing(config)
+    lacking = [key for key in (USER, ITEM, TIME) if config[key] is None]
     if (USER in lacking) != (ITEM in lacking):
         there, gone = (ITEM, USER) if USER in lacking else (USER, ITEM)
         raise ValueError(
@@ -136,8 +131,7 @@ def _check_split(config: ConfigLike) -> None:
 
 
 def _check_without_ids(config: ConfigLike) -> None:
-    names = config["metrics"]
-    if GAUC.lower() in [str(name).lower() for name in names]:
+    if GAUC.lower() in [str(name).lower() for name in config["metrics"]]:
         raise ValueError(
             f"metrics: {GAUC} is the mean of users' AUCs, and the rows have no user ({USER}). "
             "Leave it out."

@@ -17,7 +17,13 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from tqdm import tqdm
 
 from recbole_genci.config import Config
-from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_named, takes_users
+from recbole_genci.config.metric_names import (
+    RECBOLE_METRICS,
+    Metric,
+    metrics_named,
+    needs_users,
+    takes_users,
+)
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -171,6 +177,12 @@ def _own(
     if isinstance(own, type) and issubclass(own, AbstractMetric):
         return _of_recbole(own, config, scores, labels)
     function = own() if isinstance(own, type) else own
+    if users is None and needs_users(function):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"metrics: {name} needs users, and the rows have none (USER_ID_FIELD). Leave it out, "
+            "or give it users=None."
+        )
     more = {} if users is None or not takes_users(function) else {"users": users.copy()}
     # Copies: what a function does to its arguments must not reach the dataset's labels.
     return function(labels.numpy().copy(), scores.double().numpy().copy(), **more)
