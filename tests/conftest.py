@@ -116,6 +116,31 @@ def with_context(folder, keys):
     return keys | {"numerical_features": ["price"], "normalize_field": ["price"]}
 
 
+#: The columns of Criteo: a label, 13 numbers and 26 hashes.
+CRITEO_FIELDS = ["label", *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
+
+
+def write_rows(folder, name, header, rows, file=None):
+    """Write an atomic file of rows, ``name.inter`` by default, into folder/name."""
+    lines = ["\t".join(header), *("\t".join(map(str, row)) for row in rows)]
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / (file or f"{name}.inter")).write_text("\n".join(lines) + "\n")
+
+
+def write_criteo(folder, count, file=None, seed=0):
+    """Write rows in Criteo's layout into folder/criteo; a fifth of the values is missing."""
+    rng = np.random.default_rng(seed)
+    numbers, hashes = rng.geometric(0.1, (count, 13)), rng.integers(0, 9, (count, 26))
+    labels = numbers[:, 0] + 9 * (hashes[:, 0] < 3) + rng.geometric(0.2, count) > 18
+    texts = np.vectorize("{:08x}".format)(hashes)
+    cells = np.concatenate([numbers.astype(object), texts.astype(object)], axis=1)
+    cells[rng.random(cells.shape) < 0.2] = ""
+    kinds = ["float"] * 14 + ["token"] * 26
+    header = [f"{field}:{kind}" for field, kind in zip(CRITEO_FIELDS, kinds)]
+    rows = [[int(label), *own] for label, own in zip(labels, cells)]
+    write_rows(folder, "criteo", header, rows, file)
+
+
 def item_codes(num_items, level_sizes=(4, 4, 4), seed=0):
     """Unique semantic IDs ``[num_items, N]`` by item id; the last level numbers collisions, row 0
     (padding) is -1.

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import recbole
 import yaml
+from conftest import write_criteo
 
 from recbole_genci import cli, export, predict, report, run
 from recbole_genci.config import keys
@@ -150,6 +151,7 @@ def workplace(data, tmp_path, monkeypatch):
     for part in ("dataset/ml-100k", "saved"):
         shutil.copytree(data / part, tmp_path / part)
     shutil.copy(ROOT / "hyper.test", tmp_path)
+    write_criteo(tmp_path / "dataset", 300)
     (tmp_path / "properties").symlink_to(ROOT / "properties")
     for name in "ab":
         (tmp_path / f"{name}.yaml").write_text("train_batch_size: 512\n", encoding="utf-8")
@@ -276,7 +278,11 @@ MISTAKES: dict[str, dict] = {
     "`--data_path` too deep": {"data_path": "dataset/shop"},
     "no `threshold` and no label": {"threshold": None},
     "a threshold that all rows reach": {"threshold": "{'rating': 0}"},
-    "no time": {"load_col": "{'inter': ['user_id', 'item_id', 'rating']}"},
+    "no time, for a model with histories": {
+        "model": "DIN",
+        "load_col": "{'inter': ['user_id', 'item_id', 'rating']}",
+    },
+    "no users": {"load_col": "{'inter': ['item_id', 'rating', 'timestamp']}"},
     "a misspelt column": {"load_col": "{'inter': ['user_id', 'item_id', 'rating', 'timestmp']}"},
     "a misspelt key": {"learnig_rate": "0.1"},
     "the rating as a feature": {"numerical_features": "['rating']"},

@@ -188,14 +188,16 @@ def create_app(
     app = FastAPI(title="recbole_genci", responses=refusals, lifespan=lifespan)
     app.add_middleware(BodyLimit, seconds=body_seconds)
     user_columns = whole.user_feat.interaction if whole.user_feat is not None else ()
+    has_users = whole.uid_field is not None  # else it has no items either, and scores rows only
+    users, items = (len(ranker.users), len(ranker.items)) if has_users else (0, 0)
     facts = {
         "status": "ok",
         "run": run.folder.name,
         "model": run.config["model"],
         "dataset": run.config["dataset"],
         "weights_sha256": run.metrics.get("weights_sha256"),
-        "users": len(ranker.users),
-        "items": len(ranker.items),
+        "users": users,
+        "items": items,
         "user_features": [name for name in user_columns if name != whole.uid_field],
         "has_texts": bool(ranker.texts),
         "unknown_users": "need an entry in histories or user_features",
@@ -223,7 +225,7 @@ def create_app(
 
     @app.post("/recommend")
     async def recommend(asked: RecommendRequest) -> Recommendations:
-        check_pairs(asked, asked.candidates or len(ranker.items), "candidates")
+        check_pairs(asked, asked.candidates or items, "candidates")
         table, said = await worker.answer(ranker.recommend, **asked.model_dump())
         return Recommendations(recommendations=table.to_dict("records"), warnings=said)
 

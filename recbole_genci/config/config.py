@@ -25,6 +25,7 @@ from recbole_genci.config.key_source import FILE, KeySource, key_source
 from recbole_genci.config.keys import UNLISTED_KEYS, key_table, properties_folder
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
+from recbole_genci.config.row_fields import check_row_fields, settle
 from recbole_genci.config.values import check_values
 from recbole_genci.config.words import check_dict, listed_files, parse_argv, value_of
 from recbole_genci.config.yaml_files import Loader, read_yaml
@@ -71,6 +72,7 @@ class Config(RecBoleConfig):
     Attributes:
         model_reference: name or reference that finds the model again; ``config["model"]`` is its
             name alone.
+        chosen: sentences for the log about what was chosen for rows without a time or a user.
 
     Raises:
         ValueError: an unknown model or key (the error names the nearest one), an unreadable value,
@@ -79,6 +81,7 @@ class Config(RecBoleConfig):
     """
 
     parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
+    chosen: list[str]
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Config(RecBoleConfig):
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)
         check(self)
+        check_row_fields(self, self.model_class)
 
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()
@@ -256,6 +260,7 @@ class Config(RecBoleConfig):
         packaged = Path(self.final_config_dict["data_path"])
         if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
             self.final_config_dict["data_path"] = str(folder)
+        self.chosen = settle(self.final_config_dict, written)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
         if self.final_config_dict["history_source"] is None:

@@ -106,3 +106,9 @@ def written(metrics: Sequence | str | None) -> list:
 def takes_users(function: Callable) -> bool:
     """Whether a person's function has a parameter ``users``."""
     return "users" in inspect.signature(function).parameters
+
+
+def needs_users(function: Callable) -> bool:
+    """Whether a person's function cannot be called without ``users``."""
+    users = inspect.signature(function).parameters.get("users")
+    return users is not None and users.default is users.empty

@@ -91,22 +91,22 @@ def _check_clipping(arguments: Mapping | None) -> None:
 
 def _check_names(final: Mapping) -> None:
     """Refuse names by which one column of a batch would take the place of another."""
-    for key in _COLUMNS:
+    columns = [key for key in _COLUMNS if final[key] is not None or key == "LABEL_FIELD"]
+    for key in columns:
         if not final[key]:
             raise ValueError(f"{key}: it is empty, but it names a column. Give it a name.")
-    history = final["ITEM_ID_FIELD"] + final["LIST_SUFFIX"]
-    named = {
-        **{final[key]: key for key in _COLUMNS},
-        **dict.fromkeys(BATCH_COLUMNS, ""),
-    }
-    attached = {
-        "LIST_SUFFIX": history,
-        "NEG_PREFIX": final["NEG_PREFIX"] + history,
-        "ITEM_LIST_LENGTH_FIELD": final["ITEM_LIST_LENGTH_FIELD"],
-    }
-    if len({final[key] for key in _COLUMNS}) < len(_COLUMNS):
-        names = [final[key] for key in _COLUMNS]
-        first, second = (key for key in _COLUMNS if names.count(final[key]) > 1)
+    names = [final[key] for key in columns]
+    named = {**dict(zip(names, columns)), **dict.fromkeys(BATCH_COLUMNS, "")}
+    attached = {"ITEM_LIST_LENGTH_FIELD": final["ITEM_LIST_LENGTH_FIELD"]}
+    if final["ITEM_ID_FIELD"] is not None:
+        history = final["ITEM_ID_FIELD"] + final["LIST_SUFFIX"]
+        attached = {
+            "LIST_SUFFIX": history,
+            "NEG_PREFIX": final["NEG_PREFIX"] + history,
+            **attached,
+        }
+    if len(set(names)) < len(names):
+        first, second, *_ = (key for key in columns if names.count(final[key]) > 1)
         raise ValueError(f"{first}: {final[first]!r} is {second} too. Name another column.")
     for key, name in attached.items():
         if name in named or not name:

@@ -57,8 +57,8 @@ class Part(Protocol):
     inter_feat: Any
     user_feat: Any
     item_feat: Any
-    uid_field: str
-    iid_field: str
+    uid_field: str | None
+    iid_field: str | None
     config: Any
     history: History
     semantic_ids: Tensor | None
@@ -145,10 +145,13 @@ class RowBatch(Batch):
                 (tables.users, self._part.uid_field),
                 (tables.items, self._part.iid_field),
             ):
-                columns |= _rows_of(table, columns[field]) if table else {}
-        return columns | _history_columns(
-            self._part, tables, numbers, self._widths, columns[self._part.iid_field]
-        )
+                if table and field is not None:
+                    columns |= _rows_of(table, columns[field])
+        if tables.history is None:
+            return columns
+        items = self._part.iid_field
+        assert items is not None  # no model reads histories of rows without items
+        return columns | _history_columns(self._part, tables, numbers, self._widths, columns[items])
 
 
 @dataclass(frozen=True)
@@ -337,7 +340,7 @@ def _history_columns(
         return columns
     if _START in numbers:
         start, end = numbers[_START], numbers[_END]
-        name = part.iid_field + part.config["LIST_SUFFIX"]
+        name = f"{part.iid_field}{part.config['LIST_SUFFIX']}"
         length_name = part.config["ITEM_LIST_LENGTH_FIELD"]
         columns[name], length, negatives = history.gather(
             start, end, widths[_LIST], "negatives" in part.attached

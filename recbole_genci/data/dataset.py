@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config import Config
@@ -28,10 +27,13 @@ from recbole_genci.data.column_names import (
 from recbole_genci.data.history import build_history
 from recbole_genci.data.splitting import OrderedDataset
 from recbole_genci.data.table import Table
+from recbole_genci.model.base import flattens_history
 
 
 class CTRDataset(OrderedDataset):
     """Labelled rows (user, item, label) for every model: context-aware models, DIN, DIEN, GenCI.
+
+    Rows without a user, an item or a time have empty histories.
 
     ``build()`` returns the training, validation and test part; ``view()`` returns a part with the
     columns that one model reads. Every row has pointers to its history
@@ -55,7 +57,7 @@ class CTRDataset(OrderedDataset):
         """
         parts = super().build()
         self.history_source = self.config["history_source"]
-        if not split_is_in_time_order(self.config):
+        if self.has_histories and not split_is_in_time_order(self.config):
             self.logger.info(
                 "The split is not known to be in time order (eval_args: order RO, or "
                 "benchmark_filename), so histories hold training rows only. Otherwise they might "
@@ -65,21 +67,24 @@ class CTRDataset(OrderedDataset):
         return parts
 
     def attach_histories(self, parts: Sequence[CTRDataset], history_source: str) -> None:
-        """Give each row of ``parts`` pointers to its history.
+        """Give each row of ``parts`` pointers to its history, empty where rows have none.
 
         Args:
             parts: the training, validation and test part.
             history_source: ``past`` takes clicks from all parts, ``training`` from the first only.
         """
         sources = parts[:1] if history_source == "training" else parts
-        history = build_history(
-            *self._entries(sources), self.item_num, self.num_time_ranks, self.config["data_seed"]
-        )
+        entries, num_items = (np.zeros(0, dtype=np.int64),) * 3, 1
+        if self.has_histories:
+            entries, num_items = self._entries(sources), self.item_num
+        history = build_history(*entries, num_items, self.num_time_ranks, self.config["data_seed"])
         cap = self.config["MAX_ITEM_LIST_LENGTH"]
         for part in parts:
-            users, ranks = (
-                part.inter_feat[self.uid_field].numpy(),
-                part.inter_feat[TIME_RANK].numpy(),
+            ranks = part.inter_feat[TIME_RANK].numpy()
+            users = (
+                part.inter_feat[self.uid_field].numpy()
+                if self.has_histories
+                else np.zeros_like(ranks)
             )
             start, end = history.pointers(users, ranks, cap)
             part.inter_feat[HISTORY_START], part.inter_feat[HISTORY_END] = (
@@ -124,7 +129,7 @@ class CTRDataset(OrderedDataset):
         part = copy.copy(self)
         part.config = config
         model = config.model_class
-        flattens = config["flatten_history"] and issubclass(model, ContextRecommender)
+        flattens = flattens_history(model, config)
         if flattens:
             part._add_clicked_items()
         distinct = model.reads_distinct_histories

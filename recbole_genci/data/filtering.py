@@ -20,6 +20,8 @@ class FilteredDataset(AtomicDataset):
     def _filter_nan_user_or_item(self) -> None:
         # RecBole drops rows twice and the second time treats index labels as positions
         # (dataset.py:834), so it would drop the wrong rows.
+        if self.uid_field is None:
+            return
         missing = self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1).to_numpy()
         if missing.any():
             place = place_of_row(self, Path(self.dataset_path), int(missing.argmax()))
@@ -37,7 +39,7 @@ class FilteredDataset(AtomicDataset):
         if keep is not None:
             rows = (
                 feat.sort_values(self.time_field, kind="stable")
-                if self.time_field in feat
+                if self.time_field is not None
                 else feat
             )
             self.inter_feat = rows.drop_duplicates(
@@ -85,7 +87,7 @@ class FilteredDataset(AtomicDataset):
         sides = []
         for name, field in (("user", self.uid_field), ("item", self.iid_field)):
             intervals = self._parse_intervals_str(self.config[f"{name}_inter_num_interval"])
-            if intervals:
+            if intervals and field is not None:
                 if len(intervals) > 1:
                     self.logger.warning(
                         f"{name}_inter_num_interval: more than one interval is given."

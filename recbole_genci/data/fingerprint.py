@@ -10,7 +10,7 @@ import numpy as np
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, TIME_RANK
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, ROW_NUMBER, TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.table import Column
 from recbole_genci.utils.ragged import NARROW, Ragged
@@ -62,13 +62,14 @@ def _version(column: Column) -> int:
 def _data_fingerprint(parts: Sequence[CTRDataset]) -> str:
     digest = hashlib.sha256()
     whole = parts[0]
-    for field in (whole.uid_field, whole.iid_field):
+    # What tells rows apart: user and item, or their place in the file.
+    fields = [field for field in (whole.uid_field, whole.iid_field) if field is not None]
+    for field in fields:
         digest.update("\n".join(map(str, whole.field2id_token[field])).encode())
     for part in parts:
         digest.update(b"part")
         for column in (
-            whole.uid_field,
-            whole.iid_field,
+            *(fields or [ROW_NUMBER]),
             whole.label_field,
             TIME_RANK,
             HISTORY_START,

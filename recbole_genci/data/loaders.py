@@ -139,25 +139,28 @@ def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
-    """One line per part: rows, users, items, share of positives, history lengths."""
+    """One line per part: rows, users, items, share of positives, history lengths.
+
+    What rows do not have is left out.
+    """
     rows = []
     for name, part in zip(PARTS, parts):
         feat = part.inter_feat
-        length = (feat[HISTORY_END] - feat[HISTORY_START]).numpy()
-        rows.append(
-            {
-                "part": name,
-                "rows": len(part),
-                "users": np.count_nonzero(_seen(part, part.uid_field)),
-                "items": np.count_nonzero(_seen(part, part.iid_field)),
-                "positive": feat[part.label_field].double().mean().item()
-                if len(part)
-                else float("nan"),
+        line: dict[str, Any] = {"part": name, "rows": len(part)}
+        for what, field in (("users", part.uid_field), ("items", part.iid_field)):
+            if field is not None:
+                line[what] = np.count_nonzero(_seen(part, field))
+        line["positive"] = (
+            feat[part.label_field].double().mean().item() if len(part) else float("nan")
+        )
+        if part.has_histories:
+            length = (feat[HISTORY_END] - feat[HISTORY_START]).numpy()
+            line |= {
                 "mean history": length.mean() if len(part) else float("nan"),
                 "median history": np.median(length) if len(part) else float("nan"),
                 "empty history": (length == 0).mean() if len(part) else float("nan"),
             }
-        )
+        rows.append(line)
     return pd.DataFrame(rows).set_index("part")
 
 
@@ -175,12 +178,14 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
         ValueError: a part has no rows, or the validation part has one class only.
     """
     whole, table = parts[0], summarise(parts)
-    _logger.info(
-        f"Rows of {whole.dataset_name} (histories: {whole.config['history_labels']} rows of "
-        f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
-        f"{whole.config['MAX_ITEM_LIST_LENGTH']} items)\n{table.round(4).to_string()}"
-    )
-    seen = _seen(whole, whole.iid_field)
+    histories = "without histories"
+    if whole.has_histories:
+        histories = (
+            f"histories: {whole.config['history_labels']} rows of "
+            f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
+            f"{whole.config['MAX_ITEM_LIST_LENGTH']} items"
+        )
+    _logger.info(f"Rows of {whole.dataset_name} ({histories})\n{table.round(4).to_string()}")
     for name, part in zip(PARTS, parts):
         if len(part) == 0:
             raise ValueError(
@@ -204,14 +209,21 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
                 f"The {name} part has one class "
                 f"only{': its AUC is undefined' if name == 'test' else ''}."
             )
-        new = ~seen[part.inter_feat[part.iid_field].numpy()]
-        if name != "train" and new.any():
+        if name != "train":
+            _warn_of_new(whole, part, name)
+
+
+def _warn_of_new(whole: CTRDataset, part: CTRDataset, name: str) -> None:
+    """Warn of items that training has not seen, and of rows none of which has a history."""
+    if whole.iid_field is not None:
+        new = ~_seen(whole, whole.iid_field)[part.inter_feat[whole.iid_field].numpy()]
+        if new.any():
             _logger.warning(
                 f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) {are(new.sum())} about "
                 "items unseen in training."
             )
-        without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
-        if name != "train" and without.all():
-            _logger.warning(
-                f"No {name} row has a history: models that read histories have nothing to read."
-            )
+    without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
+    if whole.has_histories and without.all():
+        _logger.warning(
+            f"No {name} row has a history: models that read histories have nothing to read."
+        )

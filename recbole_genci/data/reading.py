@@ -43,7 +43,7 @@ class AtomicDataset(Dataset):
     # RecBole's: rows as a table, and later as an Interaction; the name of their time; facts about
     # each field, and its tokens by id.
     inter_feat: Any
-    time_field: str
+    time_field: str | None
     field2type: dict[str, FeatureType]
     field2source: dict[str, FeatureSource]
     field2seqlen: dict[str, int]
@@ -60,19 +60,21 @@ class AtomicDataset(Dataset):
         self.scales, self.buckets = {}, {}
         super().__init__(config)
 
+    @property
+    def has_histories(self) -> bool:
+        """Whether rows have what a history is made of: users, items and times."""
+        return None not in (self.uid_field, self.iid_field, self.time_field)
+
     # RecBole dataset.py:252, 458-535
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         find_or_download(self, Path(dataset_path))
         check_files(self, token, Path(dataset_path))
         super()._load_data(token, dataset_path)
-        history = self.iid_field + self.config["LIST_SUFFIX"]
-        attached = {
-            history,
-            self.config["NEG_PREFIX"] + history,
-            self.config["ITEM_LIST_LENGTH_FIELD"],
-            *BATCH_COLUMNS,
-        }
+        attached = {self.config["ITEM_LIST_LENGTH_FIELD"], *BATCH_COLUMNS}
+        if self.iid_field is not None:
+            history = self.iid_field + self.config["LIST_SUFFIX"]
+            attached |= {history, self.config["NEG_PREFIX"] + history}
         check_loaded(self, token, Path(dataset_path), attached)
 
     def _load_feat(self, filepath: str, source: FeatureSource) -> pd.DataFrame | None:

@@ -24,8 +24,9 @@ class OrderedDataset(FilteredDataset):
     """A dataset that orders its rows by exact times, and cuts them without a loop over rows.
 
     Attributes:
-        num_time_ranks: T, the number of distinct times.
-        rank_times: ``[T]`` float64, the exact time of each rank; None in runs of early versions.
+        num_time_ranks: T, the number of distinct times; 1 for rows without a time.
+        rank_times: ``[T]`` float64, the exact time of each rank; None for rows without a time, and
+            in runs of early versions.
     """
 
     rank_times: np.ndarray | None
@@ -33,11 +34,15 @@ class OrderedDataset(FilteredDataset):
     def _normalize(self) -> None:
         check_scaled(self)
         # Time is still exact here; normalising and float32 come next.
-        times = self.inter_feat[self.time_field].to_numpy()
-        self._time_rank = time_ranks(times)
-        self.num_time_ranks = int(self._time_rank.max()) + 1
-        self.rank_times = np.empty(self.num_time_ranks)
-        self.rank_times[self._time_rank] = times
+        if self.time_field is None:
+            self._time_rank = np.zeros(len(self.inter_feat), dtype=np.int32)
+            self.num_time_ranks, self.rank_times = 1, None
+        else:
+            times = self.inter_feat[self.time_field].to_numpy()
+            self._time_rank = time_ranks(times)
+            self.num_time_ranks = int(self._time_rank.max()) + 1
+            self.rank_times = np.empty(self.num_time_ranks)
+            self.rank_times[self._time_rank] = times
         super()._normalize()
 
     def _change_feat_format(self) -> None:

@@ -24,12 +24,17 @@ LONG_CELL = 100  # entries of a sequence that are many if most cells have few
 
 def ordered_fields(dataset: Dataset) -> set[str]:
     """Columns whose values are compared: time, label, and the column that the label is made of."""
-    return {dataset.time_field, dataset.label_field, *(dataset.config["threshold"] or ())}
+    time = () if dataset.time_field is None else (dataset.time_field,)
+    return {*time, dataset.label_field, *(dataset.config["threshold"] or ())}
 
 
 def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
-    """The id column of each kind of file: it says which user or item a line describes."""
-    return {FeatureSource.USER: dataset.uid_field, FeatureSource.ITEM: dataset.iid_field}
+    """The id column of each kind of file: it says which user or item a line describes.
+
+    Empty for rows without users and items.
+    """
+    ids = {FeatureSource.USER: dataset.uid_field, FeatureSource.ITEM: dataset.iid_field}
+    return {source: field for source, field in ids.items() if field is not None}
 
 
 def check_files(dataset: Dataset, token: str, folder: Path) -> None:
@@ -56,6 +61,7 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
                 f"additional_feat_suffix: {file} {problem}. Give the endings of files beside the "
                 "dataset's .inter, .user and .item, or leave the key out."
             )
+    _check_without_ids(dataset, token, folder)
     for source, own in _id_fields(dataset).items():
         columns = (dataset.config["load_col"] or {}).get(source.value) or ()
         features = [field for field in columns if field != own]
@@ -66,6 +72,20 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
             raise FileNotFoundError(
                 f"load_col: {file}, from which it asks for {', '.join(features)}, does not exist. "
                 f"Put the file there, or leave {source.value} out of load_col."
+            )
+
+
+def _check_without_ids(dataset: Dataset, token: str, folder: Path) -> None:
+    """Refuse files of users or items where rows have neither, as RecBole would name no file."""
+    for source, key in (
+        (FeatureSource.USER, "USER_ID_FIELD"),
+        (FeatureSource.ITEM, "ITEM_ID_FIELD"),
+    ):
+        file = folder / f"{token}.{source.value}"
+        if dataset.config["load_col"] is None and dataset.config[key] is None and file.is_file():
+            raise ValueError(
+                f"{key}: rows have no {source.value}, but {file} describes {source.value}s. Name "
+                "the column, or say by load_col: {inter: '*'} that only rows are read."
             )
 
 
@@ -182,7 +202,8 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
         if field not in dataset.inter_feat:
             raise ValueError(
                 f"{folder}: {token}.inter gave no column '{field}'. Name the id columns by "
-                "USER_ID_FIELD and ITEM_ID_FIELD, and load them by load_col: {inter: [...]}."
+                "USER_ID_FIELD and ITEM_ID_FIELD, and load them by load_col: {inter: [...]}; or "
+                "set both to ~ if rows have neither, for models that read no histories."
             )
     if reserved := sorted(attached & set(kinds)):
         raise ValueError(
@@ -245,7 +266,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"seq_len: '{field}' is no loaded column of type token_seq or float_seq; those are "
                 f"{', '.join(sequences) or 'none'}.{nearest(str(field), sequences)}"
             )
-    ids = dataset.inter_feat[[dataset.uid_field, dataset.iid_field]]
+    ids = dataset.inter_feat[list(_id_fields(dataset).values())]
     if dataset.benchmark_filename_list and (empty := ids.isna().any(axis=1)).any():
         raise ValueError(
             f"{folder}: {empty.sum()} rows of benchmark_filename have no '{dataset.uid_field}' or "
@@ -280,7 +301,7 @@ def _check_aliases(dataset: Dataset) -> None:
         name for name, kind in kinds.items() if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
     ]
     own = {"alias_of_user_id": dataset.uid_field, "alias_of_item_id": dataset.iid_field}
-    taken = {field: key for key, field in own.items()}
+    taken = {field: key for key, field in own.items() if field is not None}
     for key in own:
         for field in dataset.config[key] or ():
             if field not in known:
@@ -313,11 +334,12 @@ def check_label(dataset: Dataset) -> None:
 
 
 def check_scaled(dataset: Dataset) -> None:
-    """Refuse rows without a time, and a ``normalize_field`` that is not a column of numbers."""
-    if dataset.time_field not in dataset.inter_feat:
+    """Refuse a time that is not there, and a ``normalize_field`` that is no column of numbers."""
+    if dataset.time_field is not None and dataset.time_field not in dataset.inter_feat:
         raise ValueError(
-            f"dataset {dataset.dataset_name}: histories need a time, but the rows have no column "
-            f"'{dataset.time_field}' (key: TIME_FIELD; it must be in load_col: {{inter: [...]}})."
+            f"TIME_FIELD: the rows of {dataset.dataset_name} have no column "
+            f"'{dataset.time_field}'. It must be in load_col: {{inter: [...]}}; or set TIME_FIELD "
+            "to ~ if rows have no time, for models that read no histories."
         )
     known = [name for name, kind in dataset.field2type.items() if kind == FeatureType.FLOAT]
     for field in dataset.config["normalize_field"] or ():

@@ -17,7 +17,13 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from tqdm import tqdm
 
 from recbole_genci.config import Config
-from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, metrics_named, takes_users
+from recbole_genci.config.metric_names import (
+    RECBOLE_METRICS,
+    Metric,
+    metrics_named,
+    needs_users,
+    takes_users,
+)
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -100,14 +106,14 @@ def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: 
         )
 
 
-def users_of(loader: AbstractDataLoader) -> np.ndarray:
-    """User id of each row ``[R]`` of a loader that does not shuffle."""
+def users_of(loader: AbstractDataLoader) -> np.ndarray | None:
+    """User id of each row ``[R]`` of a loader that does not shuffle; None without users."""
     return users_of_part(loader.dataset)
 
 
-def users_of_part(part: CTRDataset) -> np.ndarray:
-    """User id of each row ``[R]`` of a part."""
-    return part.inter_feat[part.uid_field].numpy()
+def users_of_part(part: CTRDataset) -> np.ndarray | None:
+    """User id of each row ``[R]`` of a part; None if rows have no user."""
+    return None if part.uid_field is None else part.inter_feat[part.uid_field].numpy()
 
 
 def metrics_of(
@@ -119,7 +125,8 @@ def metrics_of(
         config: the Config, whose ``metrics`` are computed.
         scores: click probabilities ``[R]``.
         labels: labels ``[R]``.
-        users: users ``[R]``, for GAUC and for a person's own metrics with a parameter ``users``.
+        users: users ``[R]``, for GAUC and for a person's own metrics with a parameter ``users``;
+            None if rows have no user.
 
     Raises:
         ValueError: a person's own metric fails or returns no number; names its file and line.
@@ -170,6 +177,12 @@ def _own(
     if isinstance(own, type) and issubclass(own, AbstractMetric):
         return _of_recbole(own, config, scores, labels)
     function = own() if isinstance(own, type) else own
+    if users is None and needs_users(function):
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"metrics: {name} needs users, and the rows have none (USER_ID_FIELD). Leave it out, "
+            "or give it users=None."
+        )
     more = {} if users is None or not takes_users(function) else {"users": users.copy()}
     # Copies: what a function does to its arguments must not reach the dataset's labels.
     return function(labels.numpy().copy(), scores.double().numpy().copy(), **more)

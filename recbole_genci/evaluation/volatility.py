@@ -59,7 +59,8 @@ def user_volatility(parts: Sequence[CTRDataset], training_only: bool = True) -> 
             groups by the very clicks that the groups' AUC measures.
 
     Raises:
-        ValueError: no item field holds sets, or ``volatility_field`` names one that does not.
+        ValueError: no item field holds sets, or ``volatility_field`` names one that does not; or
+            rows have no user, item or time.
     """
     whole = parts[0]
     sets = _item_sets(whole)
@@ -139,8 +140,14 @@ def set_field(part: CTRDataset) -> str:
     """The item field of genres: ``volatility_field``, or the only ``token_seq`` field of items.
 
     Raises:
-        ValueError: there is no such field, or there are several.
+        ValueError: there is no such field, or there are several; or rows have no user, item or
+            time.
     """
+    if not part.has_histories:
+        raise ValueError(
+            f"dataset {part.dataset_name}: volatility is the change between a user's clicks, and "
+            "these rows have no user, item or time (USER_ID_FIELD, ITEM_ID_FIELD, TIME_FIELD)."
+        )
     tokens = [
         field
         for field in part.fields(

@@ -111,7 +111,9 @@ def _pairs(outcome: Outcome) -> Section:
         "differences has p from a bootstrap, and corrects it for fewer pairs."
     )
     users = len(np.unique(outcome.test_users))
-    if users < _FEW_USERS:
+    if not outcome.has_users:
+        about += " Rows have no user here, so that each row counts as one."
+    elif users < _FEW_USERS:
         about += f" p is rough with only {users} users."
     names = [variant.name for variant in variants]
     return Section(name, title, paragraph(about) + matrix(names, entries))
@@ -252,6 +254,8 @@ def _left_out(without: dict[str, np.ndarray], labels: np.ndarray) -> str:
 
 def _history_groups(outcome: Outcome) -> dict[str, np.ndarray]:
     """Test rows ``[R]`` by quarters of the lengths of their histories."""
+    if not outcome.parts[2].has_histories:
+        raise ValueError("rows have no histories, for want of a user, an item or a time.")
     rows = outcome.parts[2].inter_feat
     length = rows[HISTORY_END].numpy() - rows[HISTORY_START].numpy()
     ends = np.unique(np.quantile(length, [0.25, 0.5, 0.75, 1], method="higher"))

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci.evaluation.calibration import calibration, logits_of
+from recbole_genci.evaluation.scoring import users_of_part
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import FINISHED, Records
 from recbole_genci.experiments.request import Request
@@ -164,9 +165,17 @@ class Outcome:
 
     @cached_property
     def test_users(self) -> np.ndarray:
-        """The user ID of each test row ``[R]``."""
-        test = self.parts[2]
-        return test.inter_feat[test.uid_field].numpy()
+        """The user ID of each test row ``[R]``.
+
+        Where rows have no user, each of them is one by itself: draws of users become draws of rows.
+        """
+        users = users_of_part(self.parts[2])
+        return np.arange(len(self.parts[2])) if users is None else users
+
+    @property
+    def has_users(self) -> bool:
+        """Whether rows have users."""
+        return self.parts[0].uid_field is not None
 
     @cached_property
     def test_labels(self) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from recbole_genci.config.key_source import DICT
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
+from recbole_genci.evaluation.scoring import users_of_part
 from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.identity import run_hash
@@ -181,8 +182,8 @@ class Runner:
         """Load the run from its folder, as anybody can, save its test scores and measure GAUC."""
         scores, labels = (column.double().numpy() for column in load(folder).predict("test"))
         test = self.parts[2]
-        users = test.inter_feat[test.uid_field].numpy()
-        value = gauc(users, labels, scores)
+        users = users_of_part(test)
+        value = float("nan") if users is None else gauc(users, labels, scores)
         digest = write_scores(folder, scores.astype("float32"))
         torch.cuda.empty_cache()
         return {

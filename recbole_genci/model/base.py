@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -234,6 +234,25 @@ def contract_of(model_class: type) -> type:
         "__wrapped__": model_class,
     }
     return type(model_class.__name__, bases, own)
+
+
+def reads_histories(model_class: Any, config: ConfigLike) -> bool:
+    """Whether a model that has the contract reads histories under these settings.
+
+    A model that reads semantic IDs does: it reads those of the clicked items too.
+    """
+    return (
+        model_class.reads_history
+        or model_class.reads_negatives
+        or model_class.reads_semantic_ids
+        or model_class.reads_distinct_histories
+        or flattens_history(model_class, config)
+    )
+
+
+def flattens_history(model_class: type, config: ConfigLike) -> bool:
+    """Whether a model reads the history as one more field (``flatten_history``)."""
+    return bool(config["flatten_history"]) and issubclass(model_class, ContextRecommender)
 
 
 class ClickModel(ModelContract, ContextRecommender):

@@ -31,8 +31,23 @@ MEANING = (
 
 
 def some_rows(scorer: Scorer, features: FeatureReader) -> pd.DataFrame:
-    """A table of `ROWS` rows for ``Ranker.score_rows``; the first row's user is unknown."""
-    test, rng = scorer.run.parts[2], np.random.default_rng(0)
+    """A table of `ROWS` rows for ``Ranker.score_rows``; the first row's user is unknown.
+
+    Rows have users and items if those of the run do.
+    """
+    rng = np.random.default_rng(0)
+    columns: dict[str, list] = {}
+    if scorer.whole.uid_field is not None:
+        columns = _ids_and_histories(scorer, features, rng)
+    columns |= {field: _values(features, field, rng) for field in features.row_fields}
+    return pd.DataFrame({name: pd.Series(cells) for name, cells in columns.items()})
+
+
+def _ids_and_histories(
+    scorer: Scorer, features: FeatureReader, rng: np.random.Generator
+) -> dict[str, list]:
+    """Users, items and, if the model reads them, histories of `ROWS` rows."""
+    test = scorer.run.parts[2]
     chosen = np.linspace(0, len(test) - 1, ROWS).astype(np.int64)
     users, items, end = (
         test.inter_feat[name].numpy()[chosen].astype(np.int64)
@@ -54,8 +69,7 @@ def some_rows(scorer: Scorer, features: FeatureReader) -> pd.DataFrame:
             drawn = [names[place] for place in rng.integers(0, len(names), longest + row % 7)]
             histories.append(([], drawn[:1], drawn, [_unknown(names), *clicks], clicks)[row % 5])
         columns[test.iid_field + scorer.run.config["LIST_SUFFIX"]] = histories
-    columns |= {field: _values(features, field, rng) for field in features.row_fields}
-    return pd.DataFrame({name: pd.Series(cells) for name, cells in columns.items()})
+    return columns
 
 
 def _values(features: FeatureReader, field: str, rng: np.random.Generator) -> list:

@@ -45,6 +45,10 @@ def run_with_items(
     run: SavedRun, items: pd.DataFrame | str | Path, unseen: str | None = None
 ) -> SavedRun:
     """A run whose catalogue has further items; see ``Ranker.with_items``."""
+    if run.parts[0].iid_field is None:
+        raise ValueError(
+            "items: the run's rows have no item (ITEM_ID_FIELD), so none can be added."
+        )
     how = _choice(run, unseen)
     frame = _new_items(run, _frame(run, items))
     tokens = frame[run.parts[0].iid_field].tolist()

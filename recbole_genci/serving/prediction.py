@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def predict_file(
         ranker: scores the rows.
         file: an atomic .inter, .csv or .parquet file.
         output: a .parquet or .csv file: ``user``, ``item``, ``time`` and ``label`` if the file has
-            them, and ``score``, in the order of the file.
+            them, and ``score``, in the order of the file. A run without users and items has none.
         user_features: as for ``Ranker.score_rows``.
         rows_at_once: rows in memory.
 
@@ -77,16 +78,19 @@ def predict_file(
     with written_table(output) as writer:
         for chunk in chunks_of(file, ranker.run.config, rows_at_once):
             scores = reader.score(chunk)
-            columns = {
-                "user": chunk[whole.uid_field],
-                "item": chunk[whole.iid_field],
+            columns: dict[str, Any] = {
+                name: chunk[field]
+                for name, field in (("user", whole.uid_field), ("item", whole.iid_field))
+                if field is not None
+            }
+            columns |= {
                 "time": reader.times(chunk),
                 "label": reader.labels(chunk),
                 "score": scores,
             }
             columns = {name: column for name, column in columns.items() if column is not None}
             if "label" in columns:
-                of_rows = scores, columns["label"], known.numbers(chunk[whole.uid_field])
+                of_rows = scores, columns["label"], known.numbers(columns.get("user"), len(chunk))
                 counted = reader.counted(chunk)
                 measured.append([each[counted] for each in of_rows])
                 columns["label"] = columns["label"].astype(np.int8)
@@ -97,7 +101,12 @@ def predict_file(
     scores, labels, users = (np.concatenate(each) for each in zip(*measured))
     if not len(scores):
         return {}
-    return metrics_of(ranker.run.config, torch.from_numpy(scores), torch.from_numpy(labels), users)
+    return metrics_of(
+        ranker.run.config,
+        torch.from_numpy(scores),
+        torch.from_numpy(labels),
+        None if whole.uid_field is None else users,
+    )
 
 
 class _Users:
@@ -106,7 +115,10 @@ class _Users:
     def __init__(self) -> None:
         self._number: dict[object, int] = {}
 
-    def numbers(self, names: pd.Series) -> np.ndarray:
+    def numbers(self, names: pd.Series | None, rows: int) -> np.ndarray:
+        """Numbers ``[rows]`` of names; zeros if rows have no user."""
+        if names is None:
+            return np.zeros(rows, dtype=np.int64)
         codes, found = pd.factorize(names)
         numbers = [self._number.setdefault(name, len(self._number)) for name in found]
         return np.array(numbers, dtype=np.int64)[codes]

@@ -41,6 +41,9 @@ class Ranker:
     else the name is refused, as it may be misspelt. ``with_items`` adds items. Neither the run
     nor its folder ever changes.
 
+    A run whose rows have no users and items scores rows (``score_rows``) and exports its scorer;
+    what asks for users or items raises ValueError.
+
     Args:
         run: a run that ``load`` returned, or the folder of a finished run.
         model, trust_code: for a folder, as for ``load``.
@@ -73,27 +76,42 @@ class Ranker:
         self.run = run if isinstance(run, SavedRun) else load(run, model, trust_code)
         self.unseen = unseen
         self._whole = self.run.parts[0]
-        self._num_items = self._whole.item_num
         self._scorer = Scorer(self.run, unseen)
         self._features = FeatureReader(self.run.parts)
         self._reader = RequestReader(self._features)
         self._said = False
+        if self._whole.uid_field is not None:
+            users, items = self._ids
+            pairs = [
+                part.inter_feat[users].numpy() * self._num_items + part.inter_feat[items].numpy()
+                for part in self.run.parts
+            ]
+            self._seen = np.unique(np.concatenate(pairs))
+
+    @cached_property
+    def _num_items(self) -> int:
+        return 1 + len(self.items)
+
+    @property
+    def _ids(self) -> tuple[str, str]:
+        """The fields of users and of items."""
         users, items = self._whole.uid_field, self._whole.iid_field
-        pairs = [
-            part.inter_feat[users].numpy() * self._num_items + part.inter_feat[items].numpy()
-            for part in self.run.parts
-        ]
-        self._seen = np.unique(np.concatenate(pairs))
+        if users is None or items is None:
+            raise ValueError(
+                "The run's rows have neither users nor items (USER_ID_FIELD, ITEM_ID_FIELD), so "
+                "nothing can be ranked. Ranker.score_rows scores rows."
+            )
+        return users, items
 
     @property
     def users(self) -> np.ndarray:
         """Names of all users ``[U]`` of the run."""
-        return self._whole.field2id_token[self._whole.uid_field][1:]
+        return self._whole.field2id_token[self._ids[0]][1:]
 
     @property
     def items(self) -> np.ndarray:
         """Names of all items ``[I]``, in the order of ``score``'s columns."""
-        return self._whole.field2id_token[self._whole.iid_field][1:]
+        return self._whole.field2id_token[self._ids[1]][1:]
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -154,7 +172,7 @@ class Ranker:
                 unknown; or a feature of the rows has no value.
         """
         columns = (
-            self._features.known_ids(self._whole.iid_field, items)
+            self._features.known_ids(self._ids[1], items)
             if items is not None
             else np.arange(1, self._num_items)
         )
@@ -223,7 +241,7 @@ class Ranker:
             scores = np.where(kept, self._score(request, items), -np.inf)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             items, scores = np.take_along_axis(items, best, 1), np.take_along_axis(scores, best, 1)
-            names = self._whole.field2id_token[self._whole.iid_field][items]
+            names = self._whole.field2id_token[self._ids[1]][items]
             place, rank = np.nonzero(np.isfinite(scores))
             counts = np.bincount(place, minlength=len(request.names))
             short += [request.names[number] for number in np.flatnonzero(counts < k)]

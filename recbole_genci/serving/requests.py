@@ -121,6 +121,10 @@ class RequestReader:
         if given is None:
             return None
         table, uid = self.whole.user_feat, self.whole.uid_field
+        if uid is None:
+            if isinstance(given, Mapping) and not given:
+                return None
+            raise ValueError("user_features: the run's rows have no user (USER_ID_FIELD).")
         known = [] if table is None else [name for name in table.interaction if name != uid]
         if not isinstance(given, pd.DataFrame):
             rows = given.values() if isinstance(given, Mapping) else ()

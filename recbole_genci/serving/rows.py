@@ -45,14 +45,15 @@ class RowReader:
         self._scorer, self._requests, self._features = scorer, requests, requests.features
         self._whole, self._config = scorer.whole, scorer.run.config
         self._user_frame = requests.user_frame(user_features)
-        self.history_field = self._whole.iid_field + self._config["LIST_SUFFIX"]
+        self.history_field = f"{self._whole.iid_field}{self._config['LIST_SUFFIX']}"
         self._unknown_users = self._unknown_clicks = self._left_out = 0
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """Raise ValueError if a table with these columns lacks one that is needed."""
         there = list(columns)
         check_distinct(there, "rows")
-        needed = [self._whole.uid_field, self._whole.iid_field, *self._features.row_fields]
+        ids = [f for f in (self._whole.uid_field, self._whole.iid_field) if f is not None]
+        needed = [*ids, *self._features.row_fields]
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
                 f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "
@@ -77,7 +78,7 @@ class RowReader:
             field: self._features.column(field, frame[field], "rows")
             for field in self._features.row_fields
         }
-        has_new_users = bool((users == 0).any())
+        has_new_users = self._whole.uid_field is not None and bool((users == 0).any())
         user_feat = None
         if self._user_frame is not None:
             codes, names = pd.factorize(as_names(frame[self._whole.uid_field], "rows"))
@@ -137,7 +138,9 @@ class RowReader:
     def times(self, frame: pd.DataFrame) -> np.ndarray | None:
         """Times ``[R]`` float64; None if the table has none."""
         field = self._whole.time_field
-        return numbers_of(frame[field], f"rows: '{field}'") if field in frame else None
+        if field is None or field not in frame:
+            return None
+        return numbers_of(frame[field], f"rows: '{field}'")
 
     def report(self) -> None:
         """Log how many users and values were unknown."""
@@ -162,8 +165,10 @@ class RowReader:
         self._unknown_users = self._unknown_clicks = self._left_out = 0
 
     def _users(self, frame: pd.DataFrame) -> np.ndarray:
-        """User ids ``[R]``, 0 for those that the run does not know."""
+        """User ids ``[R]``, 0 for those that the run does not know, and without users."""
         field = self._whole.uid_field
+        if field is None:
+            return np.zeros(len(frame), dtype=np.int64)
         ids = self._features.ids(field, frame[field])
         if (ids == 0).any():
             raise CellError(f"rows: a row has no '{field}'.", (ids == 0).argmax())
@@ -171,7 +176,10 @@ class RowReader:
         return np.maximum(ids, 0)
 
     def _items(self, frame: pd.DataFrame) -> np.ndarray:
+        """Item ids ``[R]``, 0 without items."""
         field = self._whole.iid_field
+        if field is None:
+            return np.zeros(len(frame), dtype=np.int64)
         ids = self._features.ids(field, frame[field])
         if (ids == 0).any():
             raise CellError(f"rows: a row has no '{field}'.", (ids == 0).argmax())

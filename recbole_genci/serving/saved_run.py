@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from recbole.data.dataloader import AbstractDataLoader
@@ -85,25 +86,22 @@ class SavedRun:
 
         Returns:
             DataFrame: ``user``, ``item``, ``time`` (float64, exact; in runs of early versions as
-                the model's rows hold it), ``label`` and ``score``, in the order of ``predict``.
+                the model's rows hold it), as far as the rows have them, ``label`` and ``score``, in
+                the order of ``predict``.
         """
         scores, labels = self.predict(part)
         rows = self.parts[PARTS.index(part)]
-        user, item, time = (
-            rows.inter_feat[field].numpy() if field in rows.inter_feat else None
-            for field in (rows.uid_field, rows.iid_field, rows.time_field)
-        )
+        columns: dict[str, np.ndarray | None] = {}
+        for name, field in (("user", rows.uid_field), ("item", rows.iid_field)):
+            if field is not None:
+                columns[name] = rows.field2id_token[field][rows.inter_feat[field].numpy()]
         if rows.rank_times is not None:
-            time = rows.rank_times[rows.inter_feat[TIME_RANK].numpy()]
-        return pd.DataFrame(
-            {
-                "user": rows.field2id_token[rows.uid_field][user],
-                "item": rows.field2id_token[rows.iid_field][item],
-                "time": time,
-                "label": labels.numpy().astype(int),
-                "score": scores.numpy(),
-            }
-        )
+            columns["time"] = rows.rank_times[rows.inter_feat[TIME_RANK].numpy()]
+        elif rows.time_field is not None:
+            is_there = rows.time_field in rows.inter_feat
+            columns["time"] = rows.inter_feat[rows.time_field].numpy() if is_there else None
+        columns |= {"label": labels.numpy().astype(int), "score": scores.numpy()}
+        return pd.DataFrame(columns)
 
     def item_texts(self) -> dict[str, str]:
         """The text of each item, from which its semantic ID was made; empty if the run has none.

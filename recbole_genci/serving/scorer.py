@@ -35,8 +35,9 @@ class Rows:
     """Rows ``[R]`` to be scored.
 
     Attributes:
-        users: rows of ``user_feat``, or without one user ids, 0 for users that the run lacks.
-        items: item ids.
+        users: rows of ``user_feat``, or without one user ids, 0 for users that the run lacks, and
+            for rows without users.
+        items: item ids; 0 for rows without items.
         history: a flat array of clicks.
         first, start, end: pointers to the first click of each row's user in it, and to the row's
             history.
@@ -107,8 +108,10 @@ class Scorer:
 
     @cached_property
     def model_with_mean(self) -> AbstractRecommender:
-        """The run's model, whose user 0 has the mean embedding of users in training."""
+        """The run's model, whose user 0, if there are users, has the mean embedding of training."""
         field = self.view.uid_field
+        if field is None:
+            return self.run.model
         trained = trained_ids(self.view, field)
         tables = embedding_segments(self.run.model, field_sizes(self.view))
         return with_mean_of(self.run.model, tables, field, trained)
@@ -130,9 +133,9 @@ class Scorer:
     def loader(self, rows: Rows) -> AbstractDataLoader:
         """RecBole's loader over rows, which gives what the model reads."""
         whole = self.whole
+        ids = {whole.uid_field: rows.users, whole.iid_field: rows.items}
         numbers = {
-            whole.uid_field: rows.users,
-            whole.iid_field: rows.items,
+            **{field: column for field, column in ids.items() if field is not None},
             HISTORY_FIRST: rows.first,
             HISTORY_START: rows.start,
             HISTORY_END: rows.end,

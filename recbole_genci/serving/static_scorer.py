@@ -109,7 +109,7 @@ class StaticScorer(nn.Module):
         self.codes: Tensor | None
         codes = view.semantic_ids if "codes" in view.attached else None
         self.register_buffer("codes", codes, persistent=False)
-        self.history_name = view.iid_field + view.config["LIST_SUFFIX"]
+        self.history_name = f"{view.iid_field}{view.config['LIST_SUFFIX']}"
         self.length_name = view.config["ITEM_LIST_LENGTH_FIELD"]
         self.longest = view.config["MAX_ITEM_LIST_LENGTH"]
         self.inputs = _with_distinct_names(self._inputs())
@@ -139,14 +139,17 @@ class StaticScorer(nn.Module):
 
     def _score(self, inputs: Mapping[tuple[str, bool], Tensor]) -> Tensor:
         view = self._view
-        users, items = inputs[view.uid_field, False], inputs[view.iid_field, False]
-        columns = {view.label_field: torch.zeros_like(users, dtype=torch.float32)}
+        first = next(iter(inputs.values()))
+        first = first if first.dim() == 1 else first[:, 0]
+        columns = {view.label_field: torch.zeros_like(first, dtype=torch.float32)}
         columns |= {field: self._column(field, inputs) for field in self._features.row_fields}
-        columns |= self._users(users) | self._items(items)
+        for table, field in ((self._users, view.uid_field), (self._items, view.iid_field)):
+            if field is not None:
+                columns |= table(inputs[field, False])
         if self.reads_history:
-            columns |= self._history(inputs, items)
+            columns |= self._history(inputs, inputs[view.iid_field, False])
         # Some of RecBole's models drop the dimension of a single row.
-        return self.model.predict(_Rows(columns)).reshape(users.shape)
+        return self.model.predict(_Rows(columns)).reshape(first.shape)
 
     # ---------------------------------------------------------------- inputs
 
@@ -155,7 +158,9 @@ class StaticScorer(nn.Module):
         users, items = view.uid_field, view.iid_field
         user = "The row's user; 0 is a user whom the run does not know."
         item = "The row's item, whose click is predicted; 0 is no item."
-        found = [self._ids(users, None, user), self._ids(items, None, item)]
+        found = []
+        if users is not None:
+            found = [self._ids(users, None, user), self._ids(items, None, item)]
         if self.reads_history:
             clicks = "The user's last clicks, oldest first, then 0. Leave unknown items out."
             number = f"How many items {self.history_name} has, 0 for no clicks."

@@ -153,7 +153,7 @@ def test_a_line_with_a_kind_replaces_the_meaning_and_a_remark_joins_it(tmp_path)
         ({"mu": "-1e999"}, "mu: -inf is not a number of at least 0."),
         ({"learning_rate": float("inf")}, "learning_rate: inf is not a number above 0."),
         ({"encoding": 64}, "encoding: 64 is not a text."),
-        ({"ITEM_ID_FIELD": ["a"]}, "ITEM_ID_FIELD: ['a'] is not a text."),
+        ({"ITEM_ID_FIELD": ["a"]}, "ITEM_ID_FIELD: ['a'] is not a text, or None (~)."),
         ({"NEG_PREFIX": 1}, "NEG_PREFIX: 1 is not a text."),
         (
             {"alias_of_item_id": "x"},

@@ -255,7 +255,10 @@ def test_a_dangling_feature_becomes_padding_and_an_empty_sequence_too(tmp_path):
         ),
         ({"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}, "threshold: {rating: 4}"),
         ({"threshold": {"ratings": 3}}, "threshold: the rows have no column 'ratings'"),
-        ({"load_col": {"inter": ["user_id", "item_id", "label"]}}, "timestamp.*TIME_FIELD"),
+        (
+            {"load_col": {"inter": ["user_id", "item_id", "label"]}},
+            "TIME_FIELD: DIN reads .*no time",
+        ),
         ({"load_col": {"inter": ["item_id", "label", "timestamp"]}}, "USER_ID_FIELD"),
         (
             {"val_interval": {"label": "[7,9]"}},

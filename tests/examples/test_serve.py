@@ -1,5 +1,6 @@
 """The HTTP example answers as the ranker does, whoever else asks and whatever is sent."""
 
+import asyncio
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, TINY, tiny_rows, write_dataset, write_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,32 @@ def test_health_says_what_is_served(server, ranker, folder):
         "unknown_users": "need an entry in histories or user_features",
         "takes_candidates": True,
     }
+
+
+def test_a_run_without_users_and_items_scores_rows_alone(tmp_path, monkeypatch):
+    from fastapi import HTTPException
+
+    rows = [[number % 2, f"c{number % 5}"] for number in range(60)]
+    write_rows(tmp_path, "shop", ["label:float", "color:token"], rows)
+    keys = {"load_col": {"inter": "*"}, "USER_ID_FIELD": None, "ITEM_ID_FIELD": None}
+    keys |= {"data_path": str(tmp_path), "gpu_id": "", "epochs": 1, "metrics": TINY["metrics"]}
+    ranker = Ranker(run("LR", "shop", config_dict=keys)[0].folder)
+    monkeypatch.syspath_prepend(str(APP.parent))
+    app = runpy.run_path(str(APP))["create_app"](ranker)
+    routes = {route.path: route for route in app.routes}
+    facts = asyncio.run(routes["/health"].endpoint())
+    assert (facts["users"], facts["items"], facts["user_features"]) == (0, 0, [])
+
+    def answer(path, **body):
+        asked = routes[path].body_field.field_info.annotation(**body)
+        return asyncio.run(routes[path].endpoint(asked))
+
+    scores = answer("/score_rows", rows=[{"color": "c1"}, {"color": None}]).scores
+    table = pd.DataFrame({"color": ["c1", None]})
+    np.testing.assert_allclose(scores, ranker.score_rows(table), rtol=1e-6)
+    with pytest.raises(HTTPException, match="neither users nor items") as refused:
+        answer("/recommend", users=["u1"])
+    assert refused.value.status_code == 422
 
 
 def asked(number):

@@ -68,13 +68,14 @@ def report(outcome: Outcome, folder: Path) -> Report:
         one, why = found
         others = [variant for variant in outcome.complete_variants() if variant != one]
         tables["differences"] = differences.table(differences.of_one(outcome, one, others))
-        remarks += [f"Differences are those of {one.name}, {why}.", differences.READING]
+        remarks += [f"Differences are those of {one.name}, {why}.", differences.reading(outcome)]
     else:
         remarks.append("No differences: fewer than two lines have finished with all their seeds.")
     if len(np.unique(outcome.test_labels)) < 2:
         remarks.append("All test rows are of one class: AUC, GAUC and RelaImpr are undefined.")
     elif complete and all(outcome.mean(each, "gauc") is None for each in complete):
-        remarks.append("GAUC is undefined: no user has test rows of both classes.")
+        why = "no user has test rows of both classes" if outcome.has_users else "rows have no user"
+        remarks.append(f"GAUC is undefined: {why}.")
     names = [variant.name for variant in outcome.request.variants]
     panels = [
         Panel(

@@ -38,6 +38,13 @@ READING = (
 )
 
 
+def reading(outcome: Outcome) -> str:
+    """How to read the table."""
+    if outcome.has_users:
+        return READING
+    return f"{READING} Rows have no user here, so that single rows are drawn."
+
+
 def of_one(
     outcome: Outcome, one: Variant, others: Sequence[Variant], rows: np.ndarray | None = None
 ) -> list[list]:

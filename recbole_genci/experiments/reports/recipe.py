@@ -64,7 +64,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     tables["test"] = Table(_TEST, test).without_empty_columns()
     if found := differences.against_each(outcome, outcome.request.definition.against):
         tables["test_differences"] = differences.table(found)
-        remarks.append(differences.READING)
+        remarks.append(differences.reading(outcome))
     return Report(tables, remarks, split="Validation split, but for tables that say test")
 
 

@@ -52,24 +52,22 @@ def count(parts: Sequence[CTRDataset]) -> list:
 
     Returns:
         list: users, items, interactions, Avg.n, sparsity, positives, and mean, median and empty
-            histories.
+            histories; None for what rows do not have.
     """
     whole = parts[0]
 
     def column(field: str) -> np.ndarray:
         return np.concatenate([part.inter_feat[field].numpy() for part in parts])
 
-    users, items = (len(np.unique(column(field))) for field in (whole.uid_field, whole.iid_field))
     number = sum(len(part) for part in parts)
-    length = column(HISTORY_END) - column(HISTORY_START)
-    return [
-        users,
-        items,
-        number,
-        number / users,
-        100 * (1 - number / (users * items)),
-        100 * float(column(whole.label_field).mean()),
-        float(length.mean()),
-        float(np.median(length)),
-        100 * float((length == 0).mean()),
-    ]
+    of_users: list = [None, None, number, None, None]
+    if whole.uid_field is not None:
+        users, items = (len(np.unique(column(f))) for f in (whole.uid_field, whole.iid_field))
+        sparsity = 100 * (1 - number / (users * items))
+        of_users = [users, items, number, number / users, sparsity]
+    of_histories: list = [None, None, None]
+    if whole.has_histories:
+        length = column(HISTORY_END) - column(HISTORY_START)
+        empty = 100 * float((length == 0).mean())
+        of_histories = [float(length.mean()), float(np.median(length)), empty]
+    return [*of_users, 100 * float(column(whole.label_field).mean()), *of_histories]

@@ -55,7 +55,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     controls = request.definition.against or (full.name,)
     if found := differences.against_each(outcome, controls):
         tables["differences"] = differences.table(found)
-        remarks.append(differences.READING)
+        remarks.append(differences.reading(outcome))
     picture = f"{request.definition.name}.png"
     panels = [
         Panel(
