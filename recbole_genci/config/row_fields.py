@@ -57,15 +57,18 @@ def settle(final: dict[str, Any], said: Mapping[str, Any]) -> list[str]:
 
 
 def _columns_read(final: Mapping[str, Any]) -> set[str] | None:
-    """The columns of the .inter file that ``load_col`` reads; None if the file is not there yet."""
+    """The columns of the .inter file that ``load_col`` reads; None if the file is not there.
+
+    It is downloaded later, or its absence is the error that a person must see first.
+    """
+    name, parts = final["dataset"], final.get("benchmark_filename")
+    ending = f"{parts[0]}.inter" if parts else "inter"
+    file = Path(final["data_path"]) / f"{name}.{ending}"
+    if not file.is_file():
+        return None
     listed = final.get("load_col")
     columns = ALL_COLUMNS if listed is None else listed.get("inter", ())
     if columns == ALL_COLUMNS:
-        name, parts = final["dataset"], final.get("benchmark_filename")
-        ending = f"{parts[0]}.inter" if parts else "inter"
-        file = Path(final["data_path"]) / f"{name}.{ending}"
-        if not file.is_file():
-            return None
         columns = read_header(file, final["field_separator"], final.get("encoding") or "utf-8")
     return set(columns) - set((final.get("unload_col") or {}).get("inter", ()))
 
