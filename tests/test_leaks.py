@@ -98,8 +98,18 @@ def test_a_users_last_items_leave_training_and_all_other_predictions_unchanged(
     assert torch.equal(after[~is_last], before[~is_last]) and not torch.equal(after, before)
 
 
-@pytest.mark.parametrize("order", ["TO", "RO"])
-@every_model
+@pytest.mark.parametrize(
+    ("name", "keys", "order"),
+    [
+        pytest.param(
+            *(name, keys, order),
+            marks=() if order == "TO" or name in READ_HISTORIES else pytest.mark.slow,
+            id=f"{name}{keys or ''}-{order}",
+        )
+        for order in ("TO", "RO")
+        for name, keys in CASES
+    ],
+)
 def test_held_out_labels_reach_neither_training_nor_frozen_histories(tmp_path, name, keys, order):
     rows = tiny_rows()
     keys = keys | {

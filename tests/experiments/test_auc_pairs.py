@@ -81,6 +81,7 @@ def outcome_of(user, labels, models, names=None):
     return SimpleNamespace(
         request=SimpleNamespace(variants=variants),
         complete_variants=lambda: variants,
+        has_users=True,
         test_users=user,
         test_labels=labels,
         scores=lambda variant: scores[variant.name],

@@ -309,7 +309,7 @@ def test_dropout_is_active_in_training_and_absent_in_evaluation():
     assert torch.equal(model.encode(*batch).states, model.encode(*batch).states)
 
 
-@both
+@pytest.mark.parametrize("history_tokens", ["item", pytest.param("code", marks=pytest.mark.slow)])
 def test_generator_overfits_distinct_targets_to_perfect_greedy_recall(history_tokens):
     sizes = [8, 8, 8, 2]
     model = generator(
