@@ -12,18 +12,18 @@ from recbole_genci.utils.answers import Work, answering
 USAGE = """\
 usage: python -m recbole_genci.export --run=FOLDER --output=FILE [--key=value ...]
 
-Writes the scorer of a finished run as a program of plain tensors, which needs neither Python nor
-this package: ids of users and items, histories and the rows' own features in, click probabilities
-out, for any number of rows. Its probabilities are checked against the model's on rows of the run.
+Writes the scorer of a finished run as a tensor program, which needs neither Python nor this
+package. It takes ids of users and items, histories and the rows' own features, and returns click
+probabilities, for any number of rows. They are checked against the model's on rows of the run.
 
   --run           the folder of a finished run, saved/<model>-<dataset>-<time>
   --output        .pt2, for torch.export.load and AOTInductor; or .onnx, for ONNX Runtime, which
                   needs pip install onnx onnxscript onnxruntime. Beside it OUTPUT.json says what
                   each input is, and OUTPUT.vocabularies.json numbers the tokens
-  --items         further items: .item, .csv or .parquet, as for Ranker.with_items
+  --items         new items: a .item, .csv or .parquet file, as for Ranker.with_items
   --unseen        embedding of users that the run does not know: mean (default) or padding
   --model, --trust_code
-                  for a model of your own, as for load()
+                  for a model of your own: its module:Class, or True to import what the run names
 """
 _NEEDED = {
     "run": "--run=saved/GenCI-ml-100k-<time>",

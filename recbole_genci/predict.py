@@ -14,22 +14,23 @@ from recbole_genci.utils.validation import is_whole
 USAGE = """\
 usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
 
-Writes the click probability of each row, in the order of the input; with labels in the input, it
-also prints the run's metrics. Memory does not grow with the number of rows.
+Writes the click probability of each row, in the order of the input. If the input has labels, it
+also prints the run's metrics for them. Memory does not grow with the number of rows.
 
   --run           the folder of a finished run, saved/<model>-<dataset>-<time>
   --input         rows: an atomic .inter file, .csv or .parquet, with columns named as in the run's
-                  .inter file: user, item, every feature of rows; possibly time and label (or the
-                  column that threshold makes labels of). A row's history is its cell in
-                  item_id_list, else its user's clicks in the run before its time, else all of them
+                  .inter file. Needed: user, item, every feature of rows. Optional: time, and label
+                  (or the column that threshold makes labels of). A row's history is its cell in
+                  item_id_list, else its user's clicks in the run before its time or, without a
+                  time, all of them
   --output        .parquet or .csv: user, item, time, label, score
-  --items         further items: .item, .csv or .parquet, as for Ranker.with_items
-  --users         features of users: .user, .csv or .parquet; users that the run does not know get
-                  them too
+  --items         new items: a .item, .csv or .parquet file, as for Ranker.with_items
+  --users         features of users: a .user, .csv or .parquet file; it may hold users that the run
+                  does not know
   --unseen        embedding of users that the run does not know: mean (default) or padding
   --batch_rows    rows in memory at a time (default 131072)
   --model, --trust_code
-                  for a model of your own, as for load()
+                  for a model of your own: its module:Class, or True to import what the run names
 """
 _NEEDED = {
     "run": "--run=saved/GenCI-ml-100k-<time>",

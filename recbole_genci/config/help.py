@@ -13,11 +13,10 @@ from recbole_genci.utils.own_code import is_reference
 
 #: Shown by every command that reads a dataset.
 DATASET_USAGE = """\
-  --dataset       a folder of RecBole atomic files under --data_path; or a dataset that is
-                  downloaded: a MovieLens edition (ml-1m, ml-10m, ml-20m, ml-25m, ml-32m,
-                  ml-latest-small, ...) or another name of RecBole's store; or ml-100k, which
-                  ships inside RecBole
-  --config_files  YAML files of keys, as one word with spaces between the files"""
+  --dataset       ml-100k, which comes with RecBole; or your folder of RecBole atomic files, below
+                  --data_path; or a dataset that is downloaded: a MovieLens edition (ml-1m, ml-10m,
+                  ml-20m, ml-25m, ml-32m, ml-latest-small, ...) or another name of RecBole's store
+  --config_files  YAML files that set keys, for example --config_files="a.yaml b.yaml\""""
 _USAGE = """\
 usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=value ...]
        python run_recbole_genci.py --resume=FOLDER
@@ -25,7 +24,8 @@ usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=
                                    [--models=NAME,NAME...] [--key=value ...]
        python run_recbole_genci.py --help [--model=NAME[,NAME...]] [--dataset=NAME]
 
-Trains and evaluates each model on the same rows, and prints one table.
+Trains and evaluates each model on the same rows, and prints one table. For example:
+python run_recbole_genci.py --model=LR,GenCI --dataset=ml-100k --mu=0.1
 
   --model         {models};
                   a model of your own as module:Class or path/to/file.py:Class, with its defaults
@@ -35,13 +35,14 @@ Trains and evaluates each model on the same rows, and prints one table.
   --resume        the folder of a stopped run, saved/<model>-<dataset>-<time>; training continues
                   after its last evaluated epoch. If the folder names code of your own, add
                   --model=<module:Class> or --trust_code=True to let that code run
-  --trust_code    [False] import metrics of your own that config_files name. The command line and
-                  Python may always name code; what a file names is imported only with this
+  --trust_code    [False] import metrics of your own that config_files name. Code that you name on
+                  the command line or in Python is always imported; what a file names, only with
+                  this
 
 RecBole's forms -m NAME, -d NAME and --key value also work.
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats
-config_files, which beat the properties files. An unknown key is an error that names the nearest
-one.
+config_files, which beat the defaults (properties/). An unknown key is an error that names the
+nearest one.
 """
 
 _INDENT = 34  # columns before a key's meaning

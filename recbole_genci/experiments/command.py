@@ -44,14 +44,14 @@ USAGE = """\
 usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
                                    [--models=NAME,NAME...] [--pack=all|shown] [--key=value ...]
 
-Trains what the experiment needs, and writes results/NAME-DATASET/: report.html for a browser,
-table.md, table.csv, table.tex, pictures, and runs.jsonl with one line for every run. Finished runs
-are kept: start the same command again to continue after a stop. If two experiments in one results
-folder need the same run, it is trained once. --experiment=all runs all experiments.
+Makes a table or figure of the paper: trains what it needs, and writes results/NAME-DATASET/:
+report.html for a browser, table.md, table.csv, table.tex, pictures, and runs.jsonl with one line
+for every run. Finished runs are kept: after a stop, the same command continues. If two experiments
+in one results folder need the same run, it is trained once. --experiment=all runs all experiments.
 
 --pack=all then puts the test scores of all runs of the folder into one small file, from which the
-same command makes the tables again without training. --pack=shown also drops the records of runs
-that no table of the results folder shows.
+command makes its tables again without training. --pack=shown also drops the records of runs that
+no table of the results folder shows.
 
 All other keys are listed by --help without --experiment; they apply to every line of the table,
 except where a line sets the key itself.

@@ -58,14 +58,14 @@ usage: python -m recbole_genci.tokenizer --dataset=NAME [--key=value ...]
        python -m recbole_genci.tokenizer --semantic_id_path=FOLDER --export=FILE
        python -m recbole_genci.tokenizer --help [--dataset=NAME]
 
-Builds the semantic IDs of a dataset's items by the keys below, and prints a report. A run with at
-least one of these keys trains with the same IDs. A run without any of them takes published IDs, if
-there are some for its items (ml-100k, ml-1m).
+Builds semantic IDs (sequences of codes) of a dataset's items by the keys below, and prints a
+report. A run with at least one of these keys trains with the same IDs. A run without any of them
+takes the IDs that ship with this package, if there are some for its items (ml-100k, ml-1m).
 
 {DATASET_USAGE}
-  --append_to     an existing artifact; items of the dataset that it lacks are added, and the IDs
-                  of its own items never change
-  --output        folder for the artifact with the added items; use it with --semantic_id_path
+  --append_to     the folder of earlier IDs; items of the dataset that it lacks are added, and the
+                  IDs of its own items never change
+  --output        folder for the IDs with the added items; a run takes it by --semantic_id_path
   --export        also write the IDs into one file for other code: .json, the index of LC-Rec and
                   MiniOneRec; .safetensors, 'semantic_ids' [items, levels] with the items in the
                   metadata, for TIGER code and, transposed, GRID; or .parquet, item, code_0, ...

@@ -23,8 +23,8 @@ usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE
                            [--tool=Hyperopt|Ray] [--config_files="FILE ..."] [--key=value ...]
        python run_hyper.py --resume_search=FOLDER [--max_evals=N] [--early_stop=N]
 
-Searches the values of some keys: trains a model with each combination of values, selects one by
-validation, and tests that one.
+Searches for good values of some keys: trains a model with each combination (a trial), selects the
+one with the best validation score, and tests only that one.
 
   --params_file    a file with one key per line, for example:
                      mu choice [0.1, 1.0]
@@ -36,7 +36,7 @@ validation, and tests that one.
   --max_evals      largest number of trials [all combinations of an exhaustive search, else 100]
   --early_stop     end after this many trials in a row without a better validation score [never]
   --tool           Hyperopt: one trial after another (default); Ray: trials side by side, on this
-                   machine or a cluster, with hopeless trials stopped by ASHA
+                   machine or a cluster, with bad trials stopped early (ASHA); not with bayes
   --resume_search  the folder of a stopped search, results/hyper-<model>-<dataset>-<time>; the
                    search continues after its last trial. With a larger --max_evals a finished
                    search gets more trials
@@ -49,8 +49,8 @@ With --tool=Ray:
                     one on this machine]. No shared folder is needed: rows and results travel
                     through Ray
 
-All other keys are those of run_recbole_genci.py; see its --help. A key that is searched cannot be
-set as well.
+All other keys are those of run_recbole_genci.py; see its --help. You cannot also set a key that is
+searched.
 """
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 _ON_RESUMING = ("max_evals", "early_stop", "ray_address", "cpus_per_trial", "gpus_per_trial")
