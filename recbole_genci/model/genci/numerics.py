@@ -1,6 +1,6 @@
 """RMS norm, dropout and the bias of masked positions: what attention consists of beside products.
 
-Autograd's own chain of operations takes three to four times longer for the norm; a Bernoulli call
+Autograd's own chain of operations takes about twice as long for the norm; a Bernoulli call
 for each element would make dropout the most expensive operation of the whole encoder on a CPU.
 """
 
