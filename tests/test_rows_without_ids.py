@@ -361,6 +361,13 @@ def test_rows_with_all_three_keep_the_default_split():
             "split LS needs a user",
         ),
         ("criteo", CRITEO, "LR", {"metrics": ["AUC", "LogLoss", "GAUC"]}, "metrics: GAUC"),
+        (
+            "criteo",
+            SMALL | NO_IDS,
+            "LR",
+            {"load_col": {"inter": ["label", "I1"]}},
+            "no column that is read is a feature.* only if numerical_features .*label, I1",
+        ),
         ("criteo", CRITEO, "LR", {"rm_dup_inter": "first"}, "rm_dup_inter: 'first'"),
         ("criteo", CRITEO, "LR", {"user_inter_num_interval": "[5,inf)"}, "user_inter_num_interval"),
         ("criteo", CRITEO, "LR", {"alias_of_user_id": ["C1"]}, "alias_of_user_id"),

@@ -233,6 +233,14 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
             )
+    tokens = [
+        name for name, kind in kinds.items() if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+    ]
+    if not tokens and not config["numerical_features"]:
+        raise ValueError(
+            f"{folder}: no column that is read is a feature. Columns of numbers are features only "
+            f"if numerical_features names them; read are {', '.join(known)}."
+        )
     _check_aliases(dataset)
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):

@@ -191,6 +191,8 @@ def _own(
 def _of_recbole(
     metric_class: type, config: Config, scores: torch.Tensor, labels: torch.Tensor
 ) -> float:
+    if len(labels) == 1:  # RecBole squeezes the last axis, which must not be that of rows
+        scores, labels = scores[:, None], labels[:, None]
     collected = DataStruct()
     collected.set("rec.score", scores.clone())
     collected.set("data.label", labels.clone())

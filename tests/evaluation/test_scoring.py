@@ -67,6 +67,12 @@ def test_metrics_are_scikit_learns_to_six_places(keys):
     )
 
 
+def test_one_row_has_a_log_loss_and_no_auc(keys):
+    result = metrics_of(loaders(keys)[0], torch.tensor([0.25]), torch.tensor([1.0]))
+    assert result["logloss"] == pytest.approx(-np.log(0.25), abs=1e-6)
+    assert np.isnan(result["auc"])
+
+
 def test_an_improvement_in_the_fifth_place_counts(keys):
     """RecBole rounds to 4 places before it compares (base_metric.py:124)."""
     from recbole.utils import early_stopping
