@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from recbole_genci.utils.interrupts import exit_status
 
 _logger = logging.getLogger(__name__)
 
+_LONGEST_REASON = 200  # characters; MLflow's hold whole SQL statements
 _OPENED: Mapping[str, Callable[[RunFacts], Tracker]] = {WANDB: WandbRun, MLFLOW: MlflowRun}
 
 
@@ -101,7 +103,7 @@ class TrackedRun:
                 del self._trackers[name]
                 _logger.warning(
                     f"track: {name} failed and gets no more figures of this run, which goes on: "
-                    f"{' '.join(str(error).split())}"
+                    f"{textwrap.shorten(str(error), _LONGEST_REASON)}"
                 )
 
 
