@@ -210,8 +210,10 @@ def tiny_parts(tmp_path):
     return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
 
 
-def stop_after(epoch, monkeypatch):
-    """Interrupt training as Ctrl-C would, once the state after `epoch` has been written."""
+def stop_after(epoch, monkeypatch, error=KeyboardInterrupt):
+    """Interrupt training as Ctrl-C would, or by another error, once the state after `epoch`, from
+    0, has been written.
+    """
     from recbole_genci.training import trainer
 
     original = trainer.save_training_state
@@ -219,6 +221,6 @@ def stop_after(epoch, monkeypatch):
     def save_and_stop(folder, this, number, *rest):
         original(folder, this, number, *rest)
         if number == epoch:
-            raise KeyboardInterrupt
+            raise error("stop")
 
     monkeypatch.setattr(trainer, "save_training_state", save_and_stop)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 from recbole.model.abstract_recommender import ContextRecommender
 
 import recbole_genci
@@ -408,18 +408,10 @@ def test_a_search_over_a_class_from_python(keys):
 def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
     keys, model_folder, monkeypatch, capsys
 ):
-    from recbole_genci.training import trainer
-
     monkeypatch.chdir(model_folder)
     (whole,) = run("my_models:MyNet", "tiny", config_dict=keys)
-    original = trainer.save_training_state
-
-    def save_and_stop(*args):
-        original(*args)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             run("my_models:MyNet", "tiny", config_dict=keys)
     folder = next(file.parent for file in Path("saved").glob("*/training.safetensors"))

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import tiny_rows, write_dataset
+from conftest import stop_after, tiny_rows, write_dataset
 
 import recbole_genci
 from recbole_genci import experiment, load, resume, run, tune
 from recbole_genci.results import ExperimentResult, Results, RunResult, SearchResult
-from recbole_genci.training import trainer
 
 PUBLIC = ["run", "resume", "load", "tune", "resume_search", "experiment", "tokenize", "Ranker"]
 CLASSES = ["SavedRun", "RunResult", "Results", "SearchResult", "ExperimentResult"]
@@ -82,14 +81,8 @@ def test_the_best_run_is_chosen_by_validation():
 
 
 def test_a_resumed_run_is_a_result_too(keys, monkeypatch):
-    original = trainer.save_training_state
-
-    def save_and_stop(*args, **kwargs):
-        original(*args, **kwargs)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             run("LR", "tiny", config_dict=keys | {"epochs": 2})
     (folder,) = Path("saved").iterdir()

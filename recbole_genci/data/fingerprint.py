@@ -63,7 +63,7 @@ def _data_fingerprint(parts: Sequence[CTRDataset]) -> str:
     digest = hashlib.sha256()
     whole = parts[0]
     # What tells rows apart: user and item, or their place in the file.
-    fields = [field for field in (whole.uid_field, whole.iid_field) if field is not None]
+    fields = list(whole.id_fields.values())
     for field in fields:
         digest.update("\n".join(map(str, whole.field2id_token[field])).encode())
     for part in parts:

@@ -147,9 +147,8 @@ def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
     for name, part in zip(PARTS, parts):
         feat = part.inter_feat
         line: dict[str, Any] = {"part": name, "rows": len(part)}
-        for what, field in (("users", part.uid_field), ("items", part.iid_field)):
-            if field is not None:
-                line[what] = np.count_nonzero(_seen(part, field))
+        for noun, field in part.id_fields.items():
+            line[f"{noun}s"] = np.count_nonzero(_seen(part, field))
         line["positive"] = (
             feat[part.label_field].double().mean().item() if len(part) else float("nan")
         )

@@ -61,6 +61,12 @@ class AtomicDataset(Dataset):
         super().__init__(config)
 
     @property
+    def id_fields(self) -> dict[str, str]:
+        """The columns of ids by what they name, ``user`` and ``item``; empty if rows have none."""
+        ids = {"user": self.uid_field, "item": self.iid_field}
+        return {noun: field for noun, field in ids.items() if field is not None}
+
+    @property
     def has_histories(self) -> bool:
         """Whether rows have what a history is made of: users, items and times."""
         return None not in (self.uid_field, self.iid_field, self.time_field)

@@ -233,10 +233,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
             )
-    tokens = [
-        name for name, kind in kinds.items() if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
-    ]
-    if not tokens and not config["numerical_features"]:
+    if not _tokens(dataset) and not config["numerical_features"]:
         raise ValueError(
             f"{folder}: no column that is read is a feature. Columns of numbers are features only "
             f"if numerical_features names them; read are {', '.join(known)}."
@@ -302,12 +299,15 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
         )
 
 
+def _tokens(dataset: Dataset) -> list[str]:
+    """The columns of tokens that are read."""
+    kinds = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+    return [name for name, kind in dataset.field2type.items() if kind in kinds]
+
+
 def _check_aliases(dataset: Dataset) -> None:
     """Refuse aliases that no column of tokens has; RecBole would fail without their key."""
-    kinds = dataset.field2type
-    known = [
-        name for name, kind in kinds.items() if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
-    ]
+    known = _tokens(dataset)
     own = {"alias_of_user_id": dataset.uid_field, "alias_of_item_id": dataset.iid_field}
     taken = {field: key for key, field in own.items() if field is not None}
     for key in own:

@@ -79,9 +79,7 @@ def predict_file(
         for chunk in chunks_of(file, ranker.run.config, rows_at_once):
             scores = reader.score(chunk)
             columns: dict[str, Any] = {
-                name: chunk[field]
-                for name, field in (("user", whole.uid_field), ("item", whole.iid_field))
-                if field is not None
+                noun: chunk[field] for noun, field in whole.id_fields.items()
             }
             columns |= {
                 "time": reader.times(chunk),

@@ -52,8 +52,7 @@ class RowReader:
         """Raise ValueError if a table with these columns lacks one that is needed."""
         there = list(columns)
         check_distinct(there, "rows")
-        ids = [f for f in (self._whole.uid_field, self._whole.iid_field) if f is not None]
-        needed = [*ids, *self._features.row_fields]
+        needed = [*self._whole.id_fields.values(), *self._features.row_fields]
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
                 f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "

@@ -92,9 +92,8 @@ class SavedRun:
         scores, labels = self.predict(part)
         rows = self.parts[PARTS.index(part)]
         columns: dict[str, np.ndarray | None] = {}
-        for name, field in (("user", rows.uid_field), ("item", rows.iid_field)):
-            if field is not None:
-                columns[name] = rows.field2id_token[field][rows.inter_feat[field].numpy()]
+        for noun, field in rows.id_fields.items():
+            columns[noun] = rows.field2id_token[field][rows.inter_feat[field].numpy()]
         if rows.rank_times is not None:
             columns["time"] = rows.rank_times[rows.inter_feat[TIME_RANK].numpy()]
         elif rows.time_field is not None:

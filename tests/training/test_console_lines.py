@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.quick_start import resume, run
@@ -161,15 +161,8 @@ def test_runs_of_an_experiment_say_their_number_and_what_the_experiment_has_set(
 
 
 def test_a_resumed_run_counts_on_from_its_last_epoch(keys, console, monkeypatch, caplog):
-    original = trainer.save_training_state
-
-    def save_and_stop(folder, this, epoch, *rest):
-        original(folder, this, epoch, *rest)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(1, patched)
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = Path("saved").iterdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model, tiny_rows, write_dataset
+from conftest import make_model, stop_after, tiny_rows, write_dataset
 from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBoleKD_DAGFM
 from recbole.utils import init_seed
 from safetensors.torch import load_file
@@ -68,19 +68,11 @@ def test_three_phases_start_from_each_other_and_are_saved_whole(keys, tmp_path, 
 
 
 def test_a_phase_that_was_stopped_goes_on_from_its_own_state(keys, monkeypatch):
-    from recbole_genci.training import trainer
-
     (taught,) = run("KD_DAGFM", "tiny", config_dict=keys)
     keys |= {"phase": "distillation", "warm_up": taught["folder"]}
     (whole,) = run("KD_DAGFM", "tiny", config_dict=keys)
-    original = trainer.save_training_state
-
-    def save_and_stop(*arguments):
-        original(*arguments)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             run("KD_DAGFM", "tiny", config_dict=keys)
     (folder,) = (path.parent for path in Path("saved").glob("*/training.safetensors"))

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import tiny_rows, write_dataset
+from conftest import stop_after, tiny_rows, write_dataset
 
 from recbole_genci.cli import main
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training import trainer
 from recbole_genci.tuning.search import tune
 
 mlflow = pytest.importorskip("mlflow", reason="needs pip install recbole_genci[mlflow]")
@@ -64,15 +63,9 @@ def test_parameters_tags_losses_and_metrics_can_be_read_back(keys, client):
 
 
 def test_a_run_that_fails_or_is_stopped_ends_and_goes_on_in_its_own(keys, client, monkeypatch):
-    original = trainer.save_training_state
     for error in (RuntimeError, KeyboardInterrupt):
-
-        def save_and_stop(*arguments, error=error):
-            original(*arguments)
-            raise error("stop")
-
         with monkeypatch.context() as patched:
-            patched.setattr(trainer, "save_training_state", save_and_stop)
+            stop_after(0, patched, error)
             with pytest.raises(error, match="stop"):
                 run("DeepFM", "tiny", config_dict=keys)
     failed, stopped = runs_of(client, keys)

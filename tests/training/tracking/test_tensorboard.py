@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from conftest import tiny_rows, write_dataset
+from conftest import stop_after, tiny_rows, write_dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training import trainer
 from recbole_genci.webpage.learning_curves import validation_curve
 
 LOSSES = ("loss", "teacher")  # of a model with `sr_weight`
@@ -49,14 +48,8 @@ def test_losses_metrics_and_parameters_can_be_read_back(keys):
 
 
 def test_a_resumed_run_goes_on_in_its_folder(keys, monkeypatch):
-    original = trainer.save_training_state
-
-    def save_and_stop(*arguments):
-        original(*arguments)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "save_training_state", save_and_stop)
+        stop_after(0, patched)
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     (folder,) = Path("saved").iterdir()

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 
 from recbole_genci import plan
 from recbole_genci.cli import main
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training import trainer
 from recbole_genci.tuning.search import tune
 
 #: A stand-in that behaves as wandb does: one open run, which init returns and finish closes. It
@@ -108,15 +107,9 @@ def test_each_trial_has_a_run_and_the_selected_one_is_tested_in_its_own(keys, ca
 def test_a_run_that_fails_or_is_stopped_is_finished_and_goes_on_in_its_own(
     keys, calls, monkeypatch
 ):
-    original = trainer.save_training_state
     for error, code in ((RuntimeError, 1), (KeyboardInterrupt, 130)):
-
-        def save_and_stop(*arguments, error=error):
-            original(*arguments)
-            raise error("stop")
-
         with monkeypatch.context() as patched:
-            patched.setattr(trainer, "save_training_state", save_and_stop)
+            stop_after(0, patched, error)
             with pytest.raises(error, match="stop"):
                 run("DeepFM", "tiny", config_dict=keys)
         assert calls()[-1]["call"] == "finish" and calls()[-1]["exit_code"] == code
