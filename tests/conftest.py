@@ -50,6 +50,7 @@ TINY = {
     "lsa_dim": 8,
     "codebook_dim": 4,
     "rqvae_hidden_size": [8],
+    "recipe": "paper",  # which learns fast, as a test must
     "epochs": 1,
     "train_batch_size": 32,
     "eval_batch_size": 64,

@@ -2,8 +2,8 @@
 
 An unknown key is an error. Precedence is RecBole's: command line > dict > files > properties.
 Among properties the later one wins: RecBole's (overall, model, dataset, quick start), then ours
-(overall, model, dataset, and tuned, which holds what tuning found for this model on this dataset).
-Ours come last so that every model of a comparison gets the same rows.
+(overall, model, the default recipe, dataset; a recipe that a person names comes last). Ours come
+after RecBole's so that every model of a comparison gets the same rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from recbole.config import Config as RecBoleConfig
 from recbole_genci import compat
 from recbole_genci.config import gpus
 from recbole_genci.config.key_source import FILE, KeySource, key_source
-from recbole_genci.config.keys import UNLISTED_KEYS, key_table, properties_folder
+from recbole_genci.config.keys import (
+    DEFAULT_RECIPE,
+    UNLISTED_KEYS,
+    key_table,
+    properties_folder,
+    recipe_file,
+)
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.row_fields import check_row_fields, settle
@@ -209,21 +215,33 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         entry, ours = self._entry, properties_folder()
         super()._load_internal_config_dict(entry.base, model_class, dataset)
-        files = [
-            ours / "overall.yaml",
-            ours / f"model/{entry.base}.yaml",
-            *entry.own_files,
-            ours / f"dataset/{dataset}.yaml",
-        ]
-        # A model of one's own does not inherit what tuning found for its base.
-        if not own_code.is_reference(entry.reference):
-            files.append(ours / f"tuned/{dataset}/{entry.base}.yaml")
-        files.append(ours / f"recipe/{self.external_config_dict.get('recipe')}.yaml")
+        recipe = self.external_config_dict.get("recipe")
+        files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml"]
+        if recipe is None:  # what stands beside a model of one's own beats the default
+            files.append(recipe_file(DEFAULT_RECIPE))
+        files += [*entry.own_files, ours / f"dataset/{dataset}.yaml"]
+        if recipe == "tuned":
+            files += [recipe_file("paper"), self._tuned_file(dataset)]
+        elif recipe is not None:
+            files.append(recipe_file(recipe))
         for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))
         self.internal_config_dict.update(entry.changed_defaults)
         self._properties.append((Path(entry.base), entry.changed_defaults))
+
+    def _tuned_file(self, dataset: str) -> Path:
+        """The keys that a search has found for the model on the dataset."""
+        folder, entry = properties_folder() / f"tuned/{dataset}", self._entry
+        file = folder / f"{entry.base}.yaml"
+        # A model of one's own does not inherit what a search found for its base.
+        if own_code.is_reference(entry.reference) or not file.is_file():
+            raise ValueError(
+                f"recipe: 'tuned' has nothing for {entry.name} on '{dataset}'; properties/tuned/ "
+                "has the models and datasets that it knows. Leave recipe out, or tune the model "
+                "with run_hyper.py and give what it finds."
+            )
+        return file
 
     def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
         # RecBole's (configurator.py:231) parses the file again for every Config.

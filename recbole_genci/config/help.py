@@ -115,7 +115,7 @@ def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> lis
     text = [section(f"{entry.name}'s own", own)]
     if not is_reference(entry.reference):
         tuned = read_keys([properties_folder() / f"tuned/{dataset}/{entry.base}.yaml"])
-        text.append(section(f"{entry.name}'s defaults on {dataset}, found by tuning", tuned))
+        text.append(section(f"{entry.name} on {dataset} with --recipe=tuned", tuned))
     return text
 
 

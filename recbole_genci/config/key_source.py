@@ -15,7 +15,8 @@ class KeySource(NamedTuple):
 
     Attributes:
         kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by
-            tuning for this model and dataset), ``recipe`` (the key of this name), ``file`` (one of
+            tuning for this model and dataset, with the recipe of that name), ``recipe`` (one of
+            properties/recipe/), ``file`` (one of
             ``config_files``), ``dict`` (``config_dict``) or ``command line``.
         file: the YAML file of ``tuned``, ``recipe`` and ``file``; None for the others.
     """

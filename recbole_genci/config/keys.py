@@ -22,6 +22,8 @@ from recbole_genci.utils.validation import check_names
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # kinds and meanings that RecBole's own files leave out
+#: The recipe (properties/recipe/) of a run that names none; properties/overall.yaml says the same.
+DEFAULT_RECIPE = "regularised"
 
 #: Keys that RecBole or a loader reads although no properties file lists them.
 UNLISTED_KEYS = {
@@ -127,12 +129,28 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     datasets = [f"dataset/{dataset}"] if dataset else []
     # A dataset's defaults beat a model's, as in `Config`.
     host = ["overall", *(f"model/{entry.base}" for entry in entries), "dataset/sample", *datasets]
-    own = [ours / "overall.yaml", *(file for entry in entries for file in model_files(entry))]
-    own += [ours / f"{name}.yaml" for name in datasets]
     table = _supplemented(read_keys(theirs / f"{name}.yaml" for name in host), ours / SUPPLEMENT)
-    for key in read_keys(own).values():
-        table[key.name] = _joined(table[key.name], key) if key.name in table else key
+    found = [model_files(entry) for entry in entries]
+    _add(table, [ours / "overall.yaml", *(file for file, *_ in found)])
+    recipe = read_keys([recipe_file(DEFAULT_RECIPE)])
+    table |= {
+        name: _joined(table[name], key)
+        for name, key in recipe.items()
+        if name in table  # dropout of some models has another name, and some have none
+    }
+    _add(table, [file for _, *files in found for file in files])
+    _add(table, [ours / f"{name}.yaml" for name in datasets])
     return table
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe, whether or not it is there."""
+    return properties_folder() / f"recipe/{name}.yaml"
+
+
+def _add(table: dict[str, Key], files: Iterable[Path]) -> None:
+    for key in read_keys(files).values():
+        table[key.name] = _joined(table[key.name], key) if key.name in table else key
 
 
 def known_keys(models: Sequence, dataset: str) -> set[str]:

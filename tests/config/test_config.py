@@ -331,16 +331,17 @@ def test_a_part_of_eval_args_leaves_the_rest_of_the_protocol_in_place(tmp_path):
     assert Config("LR", "ml-100k")["history_source"] == "past"
 
 
-def test_tuned_settings_count_for_their_dataset_alone_and_beneath_the_user_s():
+def test_tuned_settings_count_if_asked_for_and_beneath_the_user_s():
     from recbole_genci.config import properties_folder
 
     tuned = yaml.safe_load((properties_folder() / "tuned/ml-100k/AFN.yaml").read_text())
-    config, elsewhere = Config("AFN+", "ml-100k"), Config("AFN+", "ml-1m")
+    config, by_default = Config("AFN+", "ml-100k", argv=["--recipe=tuned"]), Config("AFN+", "ml-100k")
     assert (
         tuned and {key: config[key] for key in tuned} == tuned
     )  # of AFN+ too, which is AFN with another default
-    assert elsewhere["learning_rate"] == 0.005 and elsewhere["weight_decay"] == 0.0
-    assert Config("AFN+", "ml-100k", argv=["--weight_decay=0.5"])["weight_decay"] == 0.5
+    assert by_default["weight_decay"] == 0.003 and by_default["weight_average"] == 0.5
+    words = ["--recipe=tuned", "--weight_decay=0.5"]
+    assert Config("AFN+", "ml-100k", argv=words)["weight_decay"] == 0.5
     found = [
         item
         for file in properties_folder().glob("tuned/*/*.yaml")
@@ -368,7 +369,7 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
     }
     assert (
         "--text_encoder [lsa]" in text
-        and "--learning_rate [0.005]" in text
+        and "--learning_rate [0.002]" in text
         and "--use_user_features [True]" in text
     )
     assert "DIN's defaults on ml-100k, found by tuning:" in text

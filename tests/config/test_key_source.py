@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config
-from recbole_genci.config.keys import properties_folder
+from recbole_genci.config.keys import DEFAULT_RECIPE, properties_folder
 
 OURS = {"learning_rate": 0.25}
 
@@ -22,8 +22,8 @@ def config(files=(), values=None, argv=(), model="LR", dataset="ml-100k"):
 @pytest.mark.parametrize(
     ("made", "kind", "shown", "value"),
     [
-        ({"dataset": "ml-100"}, "default", "default", 0.005),
-        ({}, "tuned", "tuned/ml-100k/LR.yaml", 0.001),
+        ({}, "recipe", "recipe regularised", 0.002),
+        ({"values": {"recipe": "tuned"}}, "tuned", "tuned/ml-100k/LR.yaml", 0.001),
         ({"values": {"recipe": "regularised"}}, "recipe", "recipe regularised", 0.002),
         ({"files": [{"recipe": "paper"}]}, "recipe", "recipe paper", 0.005),
         ({"argv": ["--recipe=paper"], "values": OURS}, "dict", "config_dict", 0.25),
@@ -46,18 +46,41 @@ def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, k
 
 
 def test_a_recipe_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="recipe: 'best' is not one of paper, regularised"):
+    with pytest.raises(ValueError, match="recipe: 'best' is not one of regularised, paper, tuned"):
         config(values={"recipe": "best"})
 
 
-def test_every_recipe_has_the_same_keys_and_is_one_that_the_key_takes():
+def test_every_recipe_sets_how_a_model_trains_and_is_one_that_the_key_takes():
     folder = properties_folder() / "recipe"
     found = {file.stem: yaml.safe_load(file.read_text()) for file in folder.glob("*.yaml")}
     for name, keys in found.items():
-        assert set(keys) == set(found["paper"])
+        assert set(found["paper"]) <= set(keys)
         made = config(values={"recipe": name})
         assert {key: made[key] for key in keys} == keys
-    assert {key: config(dataset="none")[key] for key in found["paper"]} == found["paper"]
+    assert {key: config()[key] for key in found["paper"]} == {
+        key: found[DEFAULT_RECIPE][key] for key in found["paper"]
+    }
+    overall = yaml.safe_load((properties_folder() / "overall.yaml").read_text())
+    assert overall["recipe"] == DEFAULT_RECIPE
+    shared = found[DEFAULT_RECIPE].keys() & overall
+    assert len(shared) == 3
+    assert {key: overall[key] for key in shared} == {
+        key: found[DEFAULT_RECIPE][key] for key in shared
+    }
+
+
+def test_the_default_recipe_drops_out_whatever_a_model_calls_it_and_the_papers_as_the_model_says():
+    names = {"DIN": "dropout_prob", "FiGNN": "hidden_dropout_prob", "AutoInt": "dropout_probs"}
+    rate = {model: config(model=model)[name] for model, name in names.items()}
+    assert rate == {"DIN": 0.3, "FiGNN": 0.3, "AutoInt": [0.3, 0.3, 0.3]}
+    for recipe in ("paper", "tuned"):
+        assert config(values={"recipe": recipe}, model="GenCI")["dropout_prob"] == 0.2
+
+
+def test_a_recipe_for_which_nobody_tuned_is_refused():
+    for model, dataset in ("LR", "shop"), ("KD_DAGFM", "ml-100k"), (f"{__file__}:Own", "ml-100k"):
+        with pytest.raises(ValueError, match=f"recipe: 'tuned' has nothing for .* on '{dataset}'"):
+            config(values={"recipe": "tuned"}, model=model, dataset=dataset)
 
 
 def test_any_key_has_a_source():
@@ -70,7 +93,7 @@ def test_any_key_has_a_source():
         "device": "default",
     }
     assert {key: made.source_of(key).kind for key in expected} == expected
-    assert config(model="DeepFM").source_of("dropout_prob").kind == "tuned"
+    assert config(model="DeepFM").source_of("dropout_prob").kind == "recipe"
 
 
 def test_the_defaults_of_an_alias_are_defaults():

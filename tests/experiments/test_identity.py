@@ -46,6 +46,6 @@ def test_options_of_models_count_only_where_they_are_on():
 def test_runs_that_are_published_keep_their_hash():
     """That of DeepFM on ml-100k in benchmarks/experiments/compare-ml-100k/runs.jsonl."""
     rows = "e7a93ddaecb93c3259d5ca4b6c9f8b623dab4cd39fef91a2b12b14fe25a02190"
-    config = Config("DeepFM", "ml-100k")
+    config = Config("DeepFM", "ml-100k", config_dict={"recipe": "tuned"})
     known = "50ac0fcb230887f22dcae013a6fa98799313e49b2725bae172fccdaf5d04aa74"
     assert run_hash(config, 2020, rows, None) == known

@@ -112,7 +112,8 @@ def test_the_heading_says_which_of_how_many_and_where_values_come_from(keys, con
 
 
 def test_a_tuned_value_names_its_file_and_a_trial_its_own():
-    config = Config("DeepFM", "ml-100k", config_dict={"learning_rate": 0.5})
+    keys = {"learning_rate": 0.5, "recipe": "tuned"}
+    config = Config("DeepFM", "ml-100k", config_dict=keys)
     assert Heading.of(config).settings == (
         "learning_rate 0.5 (config_dict), weight_decay 0.0001 of embeddings "
         "(tuned/ml-100k/DeepFM.yaml)"
