@@ -93,7 +93,7 @@ def test_a_terminal_without_colours_shows_one_line_an_epoch_and_no_rest_of_a_bar
         1
     ].startswith("GenCI, model 2 of 2, ")
     text = " ".join(" ".join(lines).split())
-    assert "learning_rate 0.005 (default), weight_decay 0.001 (command line)" in text
+    assert "learning_rate 0.005 (recipe paper), weight_decay 0.001 (command line)" in text
     table = [line for line in lines if line.startswith("| ")]
     assert (
         len(table) == 4

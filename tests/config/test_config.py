@@ -372,7 +372,7 @@ def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
         and "--learning_rate [0.002]" in text
         and "--use_user_features [True]" in text
     )
-    assert "DIN's defaults on ml-100k, found by tuning:" in text
+    assert "DIN on ml-100k with --recipe=tuned:" in text
     assert "GenCI, KD_DAGFM" in " ".join(text.split()) and max(map(len, text.splitlines())) < 160
     assert main(["--help", "--model=AFN,AFN+"]) == 0
     text = capsys.readouterr().out

@@ -157,7 +157,7 @@ def test_runs_of_an_experiment_say_their_number_and_what_the_experiment_has_set(
         "DeepFM, run 2 of 2, seed 2020",
     ]
     assert all(
-        "learning_rate 0.25 (the experiment), weight_decay 0 (default)" in line for line in lines
+        "learning_rate 0.25 (the experiment), weight_decay 0 (recipe paper)" in line for line in lines
     )
 
 
@@ -250,7 +250,7 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
         assert hint == (
             f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a "
             "smaller learning_rate "
-            "(now 0.005) or a larger weight_decay (now 0.0); run_hyper.py searches them by "
+            "(now 0.002) or a larger weight_decay (now 0.003); run_hyper.py searches them by "
             "validation."
         )
 
