@@ -6,16 +6,30 @@ python -m recbole_genci.data.prepare --format=amazon-2023 \\
     --dataset=amazon-instruments
 python -m recbole_genci.data.prepare --format=amazon-2014 \\
     --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
+python -m recbole_genci.data.prepare --format=kuairand --input=KuaiRand-Pure --dataset=kuairand
+python -m recbole_genci.data.prepare --format=taobao --interactions=UserBehavior.csv \\
+    --dataset=taobao
 
   --format         movielens (any edition: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small),
-                   amazon-2023 or amazon-2014
-  --input          MovieLens: the unpacked folder
-  --interactions   Amazon: ratings (CSV) or reviews (JSON lines), gzipped or not
-  --meta           Amazon: the items' metadata, gzipped or not; without it items have only their ids
+                   amazon-2023, amazon-2018, amazon-2014, kuairand (Pure, 1K, 27K), steam, taobao
+                   or yelp
+  --input          MovieLens, KuaiRand: the unpacked folder
+  --interactions   Amazon: ratings (CSV) or reviews (JSON lines); Steam: steam_reviews; Taobao:
+                   UserBehavior.csv; Yelp: yelp_academic_dataset_review.json
+  --meta           Amazon: the items' metadata; Steam: steam_games; Yelp: ..._business.json;
+                   KuaiRand: kuairand_video_categories.csv. Without it items have only their ids,
+                   those of KuaiRand no text
+  --users          Yelp: yelp_academic_dataset_user.json; without it nothing is known of users
+  --logs           KuaiRand: standard (what was recommended), random (what was shown at random) or
+                   all [standard]
+  --positive       Taobao: the behaviours whose rows have label 1, of pv, cart, fav, buy
+                   [cart,fav,buy]
   --dataset        name of the dataset and of its folder
   --output         where that folder is made [dataset]
   --overwrite      True replaces an existing folder of that name
   --max_malformed  share of lines in each file that may be malformed [0.001]
+
+All files may be gzipped.
 """
 
 from __future__ import annotations

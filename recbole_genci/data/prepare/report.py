@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import yaml
+
 from recbole_genci.config import properties_folder
 
 
@@ -14,8 +16,12 @@ def describe(provenance: dict, folder: Path) -> str:
     rows = counts["rows"]
     lines = [
         f"{folder}: {rows:,} rows, {counts['users']:,} users, {counts['items']:,} items; "
-        f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, {counts['rows_rated_3']:,} rows "
-        "rated 3."
+        + (
+            f"{counts['clicks'] / rows:.1%} are clicks."
+            if "clicks" in counts
+            else f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, "
+            f"{counts['rows_rated_3']:,} rows rated 3."
+        )
     ]
     for source in provenance["sources"]:
         lines.append(
@@ -52,12 +58,21 @@ def describe(provenance: dict, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def next_command(folder: Path, properties: str) -> str:
-    """The command that trains on the prepared folder."""
-    words = ["python", "run_recbole_genci.py", "--model=GenCI", f"--dataset={folder.name}"]
+def next_command(provenance: dict, folder: Path, properties: str) -> str:
+    """The command that trains on the prepared folder: GenCI if items have texts, else DIN."""
+    own = properties_folder() / "dataset"
+    has_own = (own / f"{folder.name}.yaml").is_file()
+    file = own / f"{folder.name if has_own else properties}.yaml"
+    texts = yaml.safe_load(file.read_text(encoding="utf-8")).get("item_text_fields") or ()
+    items = provenance["counts"]["item_file"]
+    has_texts = (
+        not provenance["fields"]["item"].keys().isdisjoint(texts)
+        and items["without_description"] < items["lines"]
+    )
+    model = "GenCI" if has_texts else "DIN"
+    words = ["python", "run_recbole_genci.py", f"--model={model}", f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
-    own = properties_folder() / "dataset"
-    if not (own / f"{folder.name}.yaml").is_file():
-        words.append(f"--config_files={own / properties}.yaml")
+    if not has_own:
+        words.append(f"--config_files={file}")
     return shlex.join(words)
