@@ -1,9 +1,9 @@
 """Amazon review datasets of 2023, 2018 and 2014, which get the same fields.
 
 2023 (amazon-reviews-2023.github.io): ratings as CSV (``5core/rating_only/``) or reviews as JSON
-lines; metadata as JSON lines. 2018 (nijianmo.github.io/amazon): ratings as CSV without a header, item
-first; reviews and metadata as JSON lines. 2014 (jmcauley.ucsd.edu/data/amazon): reviews as JSON lines; metadata
-as JSON lines or, as first released, Python literals.
+lines; metadata as JSON lines. 2018 (nijianmo.github.io/amazon): ratings as CSV without a header,
+item first; reviews and metadata as JSON lines. 2014 (jmcauley.ucsd.edu/data/amazon): reviews as
+JSON lines; metadata as JSON lines or, as first released, Python literals.
 """
 
 from __future__ import annotations
@@ -193,7 +193,9 @@ class Amazon:
             return list(headerless)
         expected = f"one JSON object a line with {', '.join(names)}"
         if headerless:
-            expected = f"CSV without a header whose columns are {', '.join(headerless)}, or {expected}"
+            expected = (
+                f"CSV without a header whose columns are {', '.join(headerless)}, or {expected}"
+            )
         if self._vintage.allows_csv:
             expected = f"a CSV header with {', '.join(names)}, or {expected}"
         raise ValueError(

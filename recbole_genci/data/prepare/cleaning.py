@@ -6,7 +6,7 @@ import html
 import math
 import re
 import unicodedata
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 # A tag starts with a letter, so that "< 5 W and > 3 W" stays. Scripts and styles are removed with
@@ -136,7 +136,7 @@ def as_seconds(value: object) -> int:
     try:
         if not _DATE.fullmatch(str(value)):
             raise ValueError
-        date = datetime.fromisoformat(str(value)).replace(tzinfo=timezone.utc)
+        date = datetime.fromisoformat(str(value)).replace(tzinfo=UTC)
     except ValueError:
         raise MalformedLine(
             f"date {value!r} is not of the form 2017-12-17 or 2017-12-17 21:08:59"

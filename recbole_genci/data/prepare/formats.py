@@ -86,9 +86,7 @@ def _yelp(words: Mapping[str, Any]) -> Yelp:
 
 
 FORMATS = {
-    "movielens": Format(
-        ("input",), "--input=ml-1m --dataset=ml-1m", _published(_movielens)
-    ),
+    "movielens": Format(("input",), "--input=ml-1m --dataset=ml-1m", _published(_movielens)),
     "amazon-2023": Format(
         ("interactions",),
         "--interactions=Musical_Instruments.csv.gz --meta=meta_Musical_Instruments.jsonl.gz "

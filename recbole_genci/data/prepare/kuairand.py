@@ -57,7 +57,11 @@ _USER = {
     "is_lowactive_period": "token",
     "is_live_streamer": "token",
     "is_video_author": "token",
-    **{name: kind for count in _COUNTS for name, kind in ((count, "float"), (f"{count}_range", "token"))},
+    **{
+        name: kind
+        for count in _COUNTS
+        for name, kind in ((count, "float"), (f"{count}_range", "token"))
+    },
     **{f"onehot_feat{number}": "token" for number in range(18)},
 }
 
@@ -99,7 +103,7 @@ class KuaiRand:
         self._users = SourceFile(files["user_features_"][0], max_malformed)
         self._categories = SourceFile(categories, max_malformed) if categories else None
         if self._categories:
-            self.item_fields["categories"] = "token_seq"
+            self.item_fields["categories"] = "token"
         self.sources = [
             *self._logs,
             *([self._categories] if self._categories else []),
@@ -138,7 +142,7 @@ class KuaiRand:
             cells = csv_cells(line, number)
             video, *names = (cells[place] for place in places)
             known = [name for name in names if name != _UNKNOWN]
-            return as_id(video, "final_video_id"), as_entries(known, "category", " ")
+            return as_id(video, "final_video_id"), as_entries(known, "category", " > ")
 
         rows = self._categories.rows(parse, has_header=True)
         yield from (row for row in rows if row[0] in wanted)
@@ -175,10 +179,12 @@ def _find(folder: Path, logs: str) -> dict[str, list[Path]]:
     versions = sorted({match[1] for name in names if (match := _VERSION.search(name))})
     if len(versions) > 1:
         raise ValueError(
-            f"{place} holds files of several versions of KuaiRand, {' and '.join(versions)}. Put each "
-            "version into a folder of its own."
+            f"{place} holds files of several versions of KuaiRand, {' and '.join(versions)}. Put "
+            "each version into a folder of its own."
         )
-    twice = [files for files in (found["video_features_basic_"], found["user_features_"]) if files[1:]]
+    twice = [
+        files for files in (found["video_features_basic_"], found["user_features_"]) if files[1:]
+    ]
     if twice:
         raise ValueError(
             f"{place} holds {' and '.join(file.name for file in twice[0])}, but one of them is "
@@ -255,7 +261,11 @@ def _log_parser(log: SourceFile) -> Callable[[str], tuple]:
 
 
 def _described(
-    source: SourceFile, id_column: str, id_field: str, kinds: Mapping[str, str], wanted: Container[str]
+    source: SourceFile,
+    id_column: str,
+    id_field: str,
+    kinds: Mapping[str, str],
+    wanted: Container[str],
 ) -> Iterator[dict[str, str]]:
     """The rows of a file of users or videos whose ids are wanted."""
     places = _places(source, (id_column, *kinds))

@@ -1,7 +1,7 @@
 """Steam reviews and games, version 2 (cseweb.ucsd.edu/~jmcauley/datasets.html#steam_data).
 
-Each line is a Python literal, such as ``{u'username': u'Chaos Syren', u'hours': 0.1, ...}``. Reviews
-of this version do not say whether the game is recommended; the hours played tell a click.
+Each line is a Python literal, such as ``{u'username': u'Chaos Syren', u'hours': 0.1, ...}``.
+Reviews of this version do not say whether the game is recommended; the hours played tell a click.
 """
 
 from __future__ import annotations

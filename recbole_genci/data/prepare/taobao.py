@@ -29,8 +29,8 @@ def as_positive(value: object) -> tuple[str, ...]:
     words = [str(word).strip() for word in given] if isinstance(given, (list, tuple)) else []
     if not words or not set(words) <= set(BEHAVIOURS) or set(words) == set(BEHAVIOURS):
         raise ValueError(
-            f"positive: {value!r} is not one or more of {', '.join(BEHAVIOURS)}, with commas between, "
-            "but not all of them: rows of both labels are needed."
+            f"positive: {value!r} is not one or more of {', '.join(BEHAVIOURS)}, with commas "
+            "between, but not all of them: rows of both labels are needed."
         )
     return tuple(dict.fromkeys(words))
 
@@ -68,8 +68,8 @@ class Taobao:
         line = self._file.first_line
         if len(line.split(",")) != len(_COLUMNS):
             raise ValueError(
-                f"{behaviour} starts with {line[:60]!r}; --format=taobao needs UserBehavior.csv, with "
-                f"{', '.join(_COLUMNS)} and no header."
+                f"{behaviour} starts with {line[:60]!r}; --format=taobao needs UserBehavior.csv, "
+                f"with {', '.join(_COLUMNS)} and no header."
             )
 
     def interactions(self) -> Iterator[tuple[str, str, float, int]]:

@@ -68,8 +68,8 @@ class Yelp:
             if missing:
                 raise ValueError(
                     f"{path} starts with {file.first_line[:60]!r}, which has no "
-                    f"{', '.join(missing)}. Give reviews by --interactions, businesses by --meta and "
-                    "users by --users, each as published: one JSON object a line."
+                    f"{', '.join(missing)}. Give reviews by --interactions, businesses by --meta "
+                    "and users by --users, each as published: one JSON object a line."
                 )
             return file
 

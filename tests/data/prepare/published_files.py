@@ -88,8 +88,8 @@ CATEGORY_HEADER = "final_video_id," + ",".join(
 
 def kuairand(folder, rows=240, users=20, items=12, version="pure", with_categories=True):
     logs = [
-        f"{user},{item},20220421,{pick}30,{1_650_485_801_301 + row * 997},{int(pick < 4)},{int(pick == 1)},"
-        f"0,0,0,0,{int(pick < 2)},{pick * 1000},10400,0,0,0,0,{pick % 3}"
+        f"{user},{item},20220421,{pick}30,{1_650_485_801_301 + row * 997},{int(pick < 4)},"
+        f"{int(pick == 1)},0,0,0,0,{int(pick < 2)},{pick * 1000},10400,0,0,0,0,{pick % 3}"
         for user, item, row, pick in _events(rows, users, items)
     ]
     half = rows // 2
@@ -101,8 +101,8 @@ def kuairand(folder, rows=240, users=20, items=12, version="pure", with_categori
     ):
         write_lines(data / f"{name}_{version}.csv", [LOG_HEADER, *lines])
     videos = [
-        f"{item},{item % 5},NORMAL,2020-07-08,ShortImport,1.0,17200.0,720.0,1280.0,989206467{item},4.0,"
-        f'"12,{item % 4}"'
+        f"{item},{item % 5},NORMAL,2020-07-08,ShortImport,1.0,17200.0,720.0,1280.0,989206467{item},"
+        f'4.0,"12,{item % 4}"'
         for item in range(items)
     ]
     videos.append(f"{items},7,AD,,Web,,,,,,,")
@@ -186,7 +186,8 @@ def steam(folder, rows=240, users=20, items=12):
 def taobao(folder, rows=240, users=20, items=12):
     behaviours = ("pv", "pv", "cart", "pv", "buy", "pv", "fav", "pv", "pv", "pv")
     lines = [
-        f"{user},{2_268_318 + item},{2_520_377 + item % 4},{behaviours[pick]},{1_511_544_070 + row * 60}"
+        f"{user},{2_268_318 + item},{2_520_377 + item % 4},{behaviours[pick]},"
+        f"{1_511_544_070 + row * 60}"
         for user, item, row, pick in _events(rows, users, items)
     ]
     return {"format": "taobao", "interactions": write_lines(folder / "UserBehavior.csv", lines)}

@@ -75,7 +75,11 @@ def test_each_line_becomes_one_row_and_trains_under_its_properties(tmp_path, cap
     assert command.startswith(f"Next: python run_recbole_genci.py --model={model} --dataset=d")
     config_file = command.rpartition("--config_files=")[2]
     assert Path(config_file) == properties_folder() / f"dataset/{properties}.yaml"
-    keys = {"data_path": "dataset", "user_inter_num_interval": None, "item_inter_num_interval": None}
+    keys = {
+        "data_path": "dataset",
+        "user_inter_num_interval": None,
+        "item_inter_num_interval": None,
+    }
     config = Config("LR", "d", [config_file], keys)
     dataset = create_dataset(config)
     label = dataset.inter_feat[config["LABEL_FIELD"]]
@@ -99,7 +103,9 @@ def test_malformed_lines_are_counted_up_to_the_stated_share(tmp_path, capsys, na
     assert prepare(**arguments, dataset="d") == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
-    assert re.search(rf"{file.name}: 2 of \d+ lines are malformed.*max_malformed=0.001", printed.err)
+    assert re.search(
+        rf"{file.name}: 2 of \d+ lines are malformed.*max_malformed=0.001", printed.err
+    )
     assert list(Path("dataset").iterdir()) == []
     assert prepare(**arguments, dataset="d", max_malformed=0.02) == 0
     assert provenance()["counts"]["rows"] == 240
@@ -122,7 +128,11 @@ def test_a_line_given_again_is_written_once_and_counted(tmp_path, name):
 @pytest.mark.parametrize("name", ["amazon-2018", "kuairand", "steam", "yelp"])
 def test_an_item_described_twice_keeps_its_first_description(tmp_path, capsys, name):
     arguments = PUBLISHED[name](tmp_path / "raw")
-    file = next((arguments["input"] / "data").glob("*_basic_*")) if name == "kuairand" else arguments["meta"]
+    file = (
+        next((arguments["input"] / "data").glob("*_basic_*"))
+        if name == "kuairand"
+        else arguments["meta"]
+    )
     content = file.read_bytes()
     content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     second = content.splitlines()[1]
@@ -174,7 +184,9 @@ def test_amazon_2018_ratings_and_reviews_give_the_same_rows(tmp_path):
 
 def test_amazon_2018_metadata_are_cleaned_of_the_page_they_stood_on(tmp_path):
     arguments = amazon_2018(tmp_path)
-    meta = [json.loads(line) for line in gzip.decompress(arguments["meta"].read_bytes()).splitlines()]
+    meta = [
+        json.loads(line) for line in gzip.decompress(arguments["meta"].read_bytes()).splitlines()
+    ]
     meta[1] |= {
         "title": "var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date();",
         "price": "$5.00 - $9.99",
@@ -226,7 +238,7 @@ def test_kuairand_keeps_all_feedback_and_describes_videos_and_users(tmp_path):
     assert inter.hour[3] == str(int(inter.play_time_ms[3]) // 1000)  # 930 is 9:30
     assert items.iloc[1].tolist() == [
         *("1", "1", "NORMAL", "2020-07-08", "ShortImport", 17200.0, 720.0, 1280.0),
-        *("9892064671", "4", "12 1", "Food, drink Tea"),
+        *("9892064671", "4", "12 1", "Food, drink > Tea"),
     ]
     assert users.follow_user_num_range[0] == "(0,10]" and users.fans_user_num[0] == 312
     assert users.onehot_feat4[0] == "4" and users.onehot_feat5.isna().all()
@@ -267,7 +279,9 @@ def test_the_logs_of_kuairand_27k_are_read_part_by_part(tmp_path):
             "holds user_features_pure.csv and user_features_pure.csv.1, but one",
         ),
         (
-            lambda data: write_lines(data / "video_features_basic_pure.csv", ["video_id,tag", "1,2"]),
+            lambda data: write_lines(
+                data / "video_features_basic_pure.csv", ["video_id,tag", "1,2"]
+            ),
             "starts with 'video_id,tag'; it lacks the columns author_id, video_type",
         ),
     ],
@@ -328,9 +342,21 @@ def test_steam_reviews_are_literals_whose_names_become_ids(tmp_path):
 
 
 def test_steam_names_of_any_form_stay_apart(tmp_path):
-    names = ["a b", "a  b", "a%20b", "a\tb", " a b", "\xa0", "NA", "\U0001f600", "\ud83d\ude01", "ä"]
+    names = [
+        "a b",
+        "a  b",
+        "a%20b",
+        "a\tb",
+        " a b",
+        "\xa0",
+        "NA",
+        "\U0001f600",
+        "\ud83d\ude01",
+        "ä",
+    ]
     lines = [
-        f"{{u'username': {ascii(name)}, u'product_id': u'1', u'date': u'2017-12-17'}}" for name in names
+        f"{{u'username': {ascii(name)}, u'product_id': u'1', u'date': u'2017-12-17'}}"
+        for name in names
     ]
     file = write_lines(tmp_path / "r", lines)
     assert prepare(format="steam", interactions=file, dataset="d") == 0
@@ -369,8 +395,14 @@ def test_every_steam_review_is_one_row_whatever_its_name(tmp_path_factory, revie
     [
         ("{'username': open('ran', 'w'), 'product_id': 1, 'date': 2}", "neither a JSON object"),
         ("{'username': u'', 'product_id': u'1', 'date': u'2017-12-17'}", "no username"),
-        ("{'username': u'a', 'product_id': u'1', 'date': u'17 Dec 2017'}", "date '17 Dec 2017' is not"),
-        ("{'username': u'a', 'product_id': u'1', 'date': u'2017-13-17'}", "date '2017-13-17' is not"),
+        (
+            "{'username': u'a', 'product_id': u'1', 'date': u'17 Dec 2017'}",
+            "date '17 Dec 2017' is not",
+        ),
+        (
+            "{'username': u'a', 'product_id': u'1', 'date': u'2017-13-17'}",
+            "date '2017-13-17' is not",
+        ),
         ("{'username': 'a', 'product_id': '1', 'date': '2017-12-17', 'hours': 'x'}", "hours 'x'"),
         ("{'username': 'a', 'product_id': '1', 'date': '2017-12-17', 'hours': -1}", "below 0"),
         ("{'username': 'a', 'product_id': " + "[" * 5000 + ", 'date': 1}", "neither a JSON object"),
@@ -405,7 +437,9 @@ def test_taobao_labels_are_the_behaviours_asked_for(tmp_path, positive, labels):
     assert lines_of("inter") == [
         [user, item, str(int(behaviour in labels)), time] for user, item, _, behaviour, time in raw
     ]
-    assert {tuple(cells) for cells in lines_of("item")} == {(item, kind) for _, item, kind, *_ in raw}
+    assert {tuple(cells) for cells in lines_of("item")} == {
+        (item, kind) for _, item, kind, *_ in raw
+    }
 
 
 def test_a_taobao_item_of_two_categories_keeps_the_first_and_is_counted(tmp_path):
@@ -419,7 +453,11 @@ def test_a_taobao_item_of_two_categories_keeps_the_first_and_is_counted(tmp_path
 @pytest.mark.parametrize(
     ("line", "positive", "message"),
     [
-        ("1,7,10,pv,1511544070", "click", "positive: 'click' is not one or more of pv, cart, fav, buy"),
+        (
+            "1,7,10,pv,1511544070",
+            "click",
+            "positive: 'click' is not one or more of pv, cart, fav, buy",
+        ),
         ("1,7,10,pv,1511544070", "pv,cart,fav,buy", "rows of both labels are needed"),
         ("1,7,10,look,1511544070", "buy", "behaviour 'look' is none of pv, cart, fav, buy"),
         ("1,7,10,pv,-2134949234", "buy", "timestamp '-2134949234' is not a whole number from 0"),
@@ -475,7 +513,9 @@ def test_yelp_files_in_each_others_place_are_refused(tmp_path, capsys):
     arguments = yelp(tmp_path)
     swapped = arguments | {"meta": arguments["users"], "users": arguments["meta"]}
     assert prepare(**swapped, dataset="d") == 2
-    assert "which has no business_id, categories. Give reviews by --inter" in capsys.readouterr().err
+    assert (
+        "which has no business_id, categories. Give reviews by --inter" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
