@@ -35,7 +35,8 @@ FEEDBACK = (
 ).split()
 _LEVELS = ("first", "second", "third", "fourth")
 _UNKNOWN = "UNKNOWN"
-_VERSION = re.compile(r"_(pure|1k|27k)(?:_part\d+)?\.csv")
+#: The end of a file's name, with the version in it.
+_NAME = re.compile(r"(?:_(pure|1k|27k))?(?:_part\d+)?\.csv(?:\.gz)?$")
 _WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
 
 _MEASURES = ("play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time")
@@ -64,6 +65,8 @@ _USER = {
     },
     **{f"onehot_feat{number}": "token" for number in range(18)},
 }
+_LOG = (*FEEDBACK, *_MEASURES, "tab", "is_rand")
+_CATEGORY_COLUMNS = ("final_video_id", *(f"{level}_level_category_name" for level in _LEVELS))
 
 
 class KuaiRand:
@@ -148,16 +151,12 @@ class KuaiRand:
         yield from (row for row in rows if row[0] in wanted)
 
 
-_LOG = (*FEEDBACK, *_MEASURES, "tab", "is_rand")
-_CATEGORY_COLUMNS = ("final_video_id", *(f"{level}_level_category_name" for level in _LEVELS))
-
-
 def _find(folder: Path, logs: str) -> dict[str, list[Path]]:
     """The files of one version, by what their names begin with.
 
     Raises:
         FileNotFoundError: there is no such folder, or a file is missing.
-        ValueError: there are files of several versions.
+        ValueError: there are files of several versions, or one file twice.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -166,7 +165,7 @@ def _find(folder: Path, logs: str) -> dict[str, list[Path]]:
         )
     place = folder / "data" if (folder / "data").is_dir() else folder
     found = {
-        prefix: sorted(place.glob(f"{prefix}*.csv*"))
+        prefix: sorted(p for p in place.glob(f"{prefix}*") if _NAME.search(p.name))
         for prefix in (*LOGS[logs], "video_features_basic_", "user_features_")
     }
     for prefix, files in found.items():
@@ -175,20 +174,19 @@ def _find(folder: Path, logs: str) -> dict[str, list[Path]]:
                 f"{place} holds no {prefix}*.csv; --input must be a folder KuaiRand-Pure, -1K or "
                 "-27K as unpacked."
             )
-    names = [file.name for files in found.values() for file in files]
-    versions = sorted({match[1] for name in names if (match := _VERSION.search(name))})
+        # Only logs come in several files; one file may lie there gzipped and unpacked.
+        names = [file.name.removesuffix(".gz") for file in files]
+        if len(set(names)) < len(names) or (len(names) > 1 and not prefix.startswith("log_")):
+            raise ValueError(
+                f"{place} holds {' and '.join(file.name for file in files)}, which are too many. "
+                "Leave each file there once, and files of one version of KuaiRand only."
+            )
+    matches = (_NAME.search(file.name) for files in found.values() for file in files)
+    versions = sorted({match[1] for match in matches if match and match[1]})
     if len(versions) > 1:
         raise ValueError(
             f"{place} holds files of several versions of KuaiRand, {' and '.join(versions)}. Put "
             "each version into a folder of its own."
-        )
-    twice = [
-        files for files in (found["video_features_basic_"], found["user_features_"]) if files[1:]
-    ]
-    if twice:
-        raise ValueError(
-            f"{place} holds {' and '.join(file.name for file in twice[0])}, but one of them is "
-            "needed. Move the other away."
         )
     return found | {"logs": [file for prefix in LOGS[logs] for file in found[prefix]]}
 

@@ -60,24 +60,17 @@ class Yelp:
     def __init__(
         self, reviews: Path, businesses: Path | None, users: Path | None, max_malformed: float
     ):
-        def source(path: Path | None, needed: tuple[str, ...]) -> SourceFile | None:
-            if path is None:
-                return None
-            file = SourceFile(path, max_malformed)
-            missing = [name for name in needed if f'"{name}"' not in file.first_line]
-            if missing:
-                raise ValueError(
-                    f"{path} starts with {file.first_line[:60]!r}, which has no "
-                    f"{', '.join(missing)}. Give reviews by --interactions, businesses by --meta "
-                    "and users by --users, each as published: one JSON object a line."
-                )
-            return file
-
-        found = source(reviews, _REVIEW)
-        assert found is not None
-        self._reviews = found
-        self._businesses = source(businesses, ("business_id", "name", "categories"))
-        self._users = source(users, ("user_id", "yelping_since"))
+        self._reviews = _opened(reviews, max_malformed, _REVIEW)
+        self._businesses = (
+            _opened(businesses, max_malformed, ("business_id", "name", "categories"))
+            if businesses is not None
+            else None
+        )
+        self._users = (
+            _opened(users, max_malformed, ("user_id", "yelping_since"))
+            if users is not None
+            else None
+        )
         self.sources = [
             file for file in (self._reviews, self._businesses, self._users) if file is not None
         ]
@@ -99,6 +92,24 @@ class Yelp:
         """The year in which each of the wanted users came to Yelp."""
         assert self._users is not None  # as user_fields says
         return (row for row in self._users.rows(_user) if row["user_id"] in wanted)
+
+
+def _opened(path: Path, max_malformed: float, names: tuple[str, ...]) -> SourceFile:
+    """A file whose first line holds these names.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the first line lacks a name: it is another file.
+    """
+    file = SourceFile(path, max_malformed)
+    missing = [name for name in names if f'"{name}"' not in file.first_line]
+    if missing:
+        raise ValueError(
+            f"{path} starts with {file.first_line[:60]!r}, which has no {', '.join(missing)}. Give "
+            "reviews by --interactions, businesses by --meta and users by --users, each as "
+            "published: one JSON object a line."
+        )
+    return file
 
 
 def _review(line: str) -> tuple[str, str, float, int]:

@@ -16,7 +16,7 @@ def _events(rows, users, items):
         yield user, (row // users * 7 + user * 3) % items, row, (row * 7919 + user) % 97 % 10
 
 
-def amazon_2018(folder, rows=240, users=20, items=12, as_csv=False):
+def amazon_2018(folder, rows=120, users=20, items=12, as_csv=False):
     reviews = [
         {
             "overall": float(1 + pick % 5),
@@ -86,7 +86,7 @@ CATEGORY_HEADER = "final_video_id," + ",".join(
 )
 
 
-def kuairand(folder, rows=240, users=20, items=12, version="pure", with_categories=True):
+def kuairand(folder, rows=120, users=20, items=12, version="pure", with_categories=True):
     logs = [
         f"{user},{item},20220421,{pick}30,{1_650_485_801_301 + row * 997},{int(pick < 4)},"
         f"{int(pick == 1)},0,0,0,0,{int(pick < 2)},{pick * 1000},10400,0,0,0,0,{pick % 3}"
@@ -138,7 +138,7 @@ def _literal(record):
     return f"{{{', '.join(f'u{key!r}: {shown(value)}' for key, value in record.items())}}}"
 
 
-def steam(folder, rows=240, users=20, items=12):
+def steam(folder, rows=120, users=20, items=12):
     reviews = []
     for user, item, row, pick in _events(rows, users, items):
         review = {
@@ -183,7 +183,7 @@ def steam(folder, rows=240, users=20, items=12):
     }
 
 
-def taobao(folder, rows=240, users=20, items=12):
+def taobao(folder, rows=120, users=20, items=12):
     behaviours = ("pv", "pv", "cart", "pv", "buy", "pv", "fav", "pv", "pv", "pv")
     lines = [
         f"{user},{2_268_318 + item},{2_520_377 + item % 4},{behaviours[pick]},"
@@ -193,7 +193,7 @@ def taobao(folder, rows=240, users=20, items=12):
     return {"format": "taobao", "interactions": write_lines(folder / "UserBehavior.csv", lines)}
 
 
-def yelp(folder, rows=240, users=20, items=12):
+def yelp(folder, rows=120, users=20, items=12):
     reviews = [
         {
             "review_id": f"KU_O5udG6zpxOg-{row}",
