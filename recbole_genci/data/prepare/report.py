@@ -41,7 +41,7 @@ def describe(provenance: dict, folder: Path) -> str:
     if counts["repeated_user_item_pairs_kept"]:
         lines.append(
             f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another "
-            "time or with another rating and were kept; a run's --rm_dup_inter=first (or last) "
+            "time or with another value and were kept; a run's --rm_dup_inter=first (or last) "
             "keeps one of them"
         )
     for kind in ("item", "user"):
