@@ -59,8 +59,8 @@ def as_text(value: object, name: str) -> str:
 
 
 def as_entries(value: object, name: str, separator: str) -> str:
-    """The cleaned texts of a list, or of one value, with ``separator`` between; repeats are left
-    out. Inside an entry the separator becomes ``/``.
+    """The cleaned texts of a list, or of one value, with ``separator`` between; inside an entry the
+    separator becomes ``/``.
 
     Raises:
         MalformedLine: an entry is no text.
@@ -68,7 +68,7 @@ def as_entries(value: object, name: str, separator: str) -> str:
     mark = separator.strip() or separator
     entries = value if isinstance(value, (list, tuple)) else [value]
     cleaned = (as_text(entry, name).replace(mark, "/") for entry in entries)
-    return separator.join(filter(None, dict.fromkeys(cleaned)))
+    return separator.join(filter(None, cleaned))
 
 
 def as_id(value: object, name: str) -> str:
