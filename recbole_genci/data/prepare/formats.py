@@ -12,7 +12,7 @@ from recbole_genci.data.prepare.amazon import Amazon
 from recbole_genci.data.prepare.build import RawDataset, build_dataset
 from recbole_genci.data.prepare.kuairand import LOGS, KuaiRand
 from recbole_genci.data.prepare.movielens import MovieLens
-from recbole_genci.data.prepare.report import describe, next_command
+from recbole_genci.data.prepare.report import describe, fitting_model, next_command
 from recbole_genci.data.prepare.steam import Steam
 from recbole_genci.data.prepare.taobao import POSITIVE, Taobao, as_positive
 from recbole_genci.data.prepare.yelp import Yelp
@@ -46,7 +46,8 @@ def _published(
     def prepare(words: Mapping[str, Any], folder: Path) -> str:
         raw = make(words)
         provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
-        command = next_command(provenance, folder, raw.properties)
+        model = fitting_model(provenance, raw.properties)
+        command = next_command(folder, raw.properties, model)
         return f"{describe(provenance, folder)}\nNext: {command}"
 
     return prepare

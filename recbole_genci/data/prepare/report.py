@@ -58,21 +58,21 @@ def describe(provenance: dict, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def next_command(provenance: dict, folder: Path, properties: str) -> str:
-    """The command that trains on the prepared folder: GenCI if items have texts, else DIN."""
-    own = properties_folder() / "dataset"
-    has_own = (own / f"{folder.name}.yaml").is_file()
-    file = own / f"{folder.name if has_own else properties}.yaml"
-    texts = yaml.safe_load(file.read_text(encoding="utf-8")).get("item_text_fields") or ()
-    items = provenance["counts"]["item_file"]
-    has_texts = (
-        not provenance["fields"]["item"].keys().isdisjoint(texts)
-        and items["without_description"] < items["lines"]
-    )
-    model = "GenCI" if has_texts else "DIN"
-    words = ["python", "run_recbole_genci.py", f"--model={model}", f"--dataset={folder.name}"]
+def next_command(folder: Path, properties: str, models: str = "GenCI") -> str:
+    """The command that trains ``models`` on the prepared folder."""
+    words = ["python", "run_recbole_genci.py", f"--model={models}", f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
-    if not has_own:
-        words.append(f"--config_files={file}")
+    own = properties_folder() / "dataset"
+    if not (own / f"{folder.name}.yaml").is_file():
+        words.append(f"--config_files={own / properties}.yaml")
     return shlex.join(words)
+
+
+def fitting_model(provenance: dict, properties: str) -> str:
+    """GenCI if items have the texts that the properties name; else DIN."""
+    file = properties_folder() / f"dataset/{properties}.yaml"
+    texts = yaml.safe_load(file.read_text(encoding="utf-8")).get("item_text_fields") or ()
+    items = provenance["counts"]["item_file"]
+    has_fields = not provenance["fields"]["item"].keys().isdisjoint(texts)
+    return "GenCI" if has_fields and items["without_description"] < items["lines"] else "DIN"
