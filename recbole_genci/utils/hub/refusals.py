@@ -52,10 +52,12 @@ def _reason(error: BaseException, name: HubName, unreachable: str | None) -> str
     if isinstance(error, errors.LocalTokenNotFoundError):
         return f"you are not logged in to {hub}. Log in by {_LOG_IN}, with a token that may write."
     if isinstance(error, errors.LocalEntryNotFoundError):
-        why = unreachable or _cause(error)
+        first = _first(error)
+        if not unreachable and _status(first) is not None:
+            return _refused(first, hub)
         return (
-            f"{why}, and the cache {constants.HF_HUB_CACHE} does not hold all of its files. Pull "
-            "it once while the hub can be reached."
+            f"{unreachable or _out_of_reach(first)}, and the cache {constants.HF_HUB_CACHE} does "
+            "not hold all of its files. Pull it once while the hub can be reached."
         )
     if isinstance(error, errors.GatedRepoError):
         return (
@@ -73,33 +75,39 @@ def _reason(error: BaseException, name: HubName, unreachable: str | None) -> str
         return "a file is missing there. Push the folder again."
     if isinstance(error, errors.HfHubHTTPError):
         return _refused(error, hub)
-    return f"{unreachable or _cause(error)}. Give the same command again."
+    return f"{unreachable or _out_of_reach(_first(error))}. Give the same command again."
 
 
 def _refused(error: BaseException, hub: str) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     said = " ".join(str(getattr(error, "server_message", None) or "").split()).rstrip(".")
     said = f" ({said})" if said else ""
     if status == 401:
         return f"{hub} does not know your token{said}. Log in again: {_LOG_IN}."
     if status == 403:
         return (
-            f"your account or token may not do that{said}. Name a repository of your own, and use "
-            f"a token that may write: {_LOG_IN}."
+            f"your account or token may not do that{said}. Use one that may ({_LOG_IN}), or name "
+            "another repository."
         )
     if status in (409, 412):
         return f"somebody else changed the repository meanwhile{said}. Give the same command again."
     return f"{hub} answers with HTTP {status}{said}. Give the same command again later."
 
 
-def _cause(error: BaseException) -> str:
-    """The first error of a chain, in words."""
-    from huggingface_hub import constants
-
+def _first(error: BaseException) -> BaseException:
+    """The first error of a chain."""
     while error.__cause__ is not None:
         error = error.__cause__
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return f"{constants.ENDPOINT} answers with HTTP {status}"
+    return error
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error is about, if any."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _out_of_reach(error: BaseException) -> str:
+    from huggingface_hub import constants
+
     words = " ".join(str(error).split()) or type(error).__name__
     return f"{constants.ENDPOINT} cannot be reached ({words})"
