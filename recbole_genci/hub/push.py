@@ -94,8 +94,8 @@ def listing(contents: Contents, name: HubName) -> str:
     if contents.left_out:
         named = ", ".join(f"{each} ({readable(size)})" for each, size in contents.left_out.items())
         lines.append(
-            f"Left out: {named}. They hold what is the dataset's own. If its licence allows "
-            "passing it on, add --with_data=True."
+            f"Left out, as the dataset's own: {named}. If its licence allows passing them on, add "
+            "--with_data=True."
         )
     return "\n".join(lines)
 

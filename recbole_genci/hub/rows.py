@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
@@ -39,7 +40,7 @@ def make_rows(
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY)
     check_config(folder / CONFIG_FILE, saved, metrics["config"])
     reference = permitted_model(saved, Path(name), model, trust_code)
-    here = {"data_path": str(data_path), "prepared_rows_dir": None, TRUST: True}
+    here: dict[str, Any] = {"data_path": str(data_path), "prepared_rows_dir": None, TRUST: True}
     here |= {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
     config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], here)
     check_dataset(config)

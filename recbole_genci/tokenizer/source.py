@@ -230,8 +230,9 @@ def _check_catalogue(
     Raises:
         ValueError: most items have other texts: the same ids seem to mean other items.
     """
-    folder = config["semantic_id_path"]
-    known = None if ids.folder is None else _text_digests(ids.folder, ids)
+    if ids.folder is None:
+        return
+    folder, known = config["semantic_id_path"], _text_digests(ids.folder, ids)
     if known is None or not item_file.is_file():
         return
     header = read_header(item_file, config["field_separator"], _encoding(config))

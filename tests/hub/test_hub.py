@@ -65,11 +65,14 @@ def files_in(folder) -> dict[str, bytes]:
 # ---------------------------------------------------------------- there and back
 
 
-def test_a_run_comes_back_without_its_rows_and_makes_them_again(hub, trained, capsys):
+def test_a_run_comes_back_without_its_rows_and_makes_them_again(hub, trained, capsys, caplog):
     folder, keys = trained
     assert main(["push", str(folder), NAME]) == 0
     printed = capsys.readouterr().out
-    assert f"Left out: {ROWS} (" in printed and "Uploaded (private)" in printed
+    assert (
+        f"Left out, as the dataset's own: {ROWS} (" in printed and "Uploaded (private)" in printed
+    )
+    assert "HTTP Request" not in caplog.text
     there = hub.repositories["ada/shop"]
     assert there.private and ROWS not in there.files and TEXTS not in there.files
     assert not any(name.endswith((".log", ".pt")) for name in there.files)

@@ -73,7 +73,7 @@ def _reason(error: BaseException, name: HubName, unreachable: str | None) -> str
         return f"the repository has no branch, tag or commit '{name.revision or 'main'}'."
     if isinstance(error, errors.EntryNotFoundError):
         return "a file is missing there. Push the folder again."
-    if isinstance(error, errors.HfHubHTTPError):
+    if _status(error) is not None:
         return _refused(error, hub)
     return f"{unreachable or _out_of_reach(_first(error))}. Give the same command again."
 
