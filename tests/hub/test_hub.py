@@ -39,6 +39,7 @@ def trained(tmp_path_factory):
     keys = write_dataset(folder / "data", tiny_rows()) | {
         "checkpoint_dir": str(folder / "saved"),
         "results_dir": str(folder / "results"),
+        "diagnostic_rows": 10,
     }
     (result,) = run("GenCI", "tiny", config_dict=keys | SMALL_GENCI)
     return Path(result.folder), keys
@@ -69,9 +70,7 @@ def test_a_run_comes_back_without_its_rows_and_makes_them_again(hub, trained, ca
     folder, keys = trained
     assert main(["push", str(folder), NAME]) == 0
     printed = capsys.readouterr().out
-    assert (
-        f"Left out, as the dataset's own: {ROWS} (" in printed and "Uploaded (private)" in printed
-    )
+    assert f"the dataset's own: {ROWS} (" in printed and "Uploaded (private)" in printed
     assert "HTTP Request" not in caplog.text
     there = hub.repositories["ada/shop"]
     assert there.private and ROWS not in there.files and TEXTS not in there.files
