@@ -22,7 +22,7 @@ repository is private, and made if it does not exist. Log in first: hf auth logi
   --with_data     True: upload rows and texts too, if the dataset's licence allows passing them on
   --dry_run       True: only list what would be uploaded
 
-pull makes the rows of a run that was pushed without them, from the dataset's files.
+pull makes rows and texts of a run that was pushed without them again, from the dataset's files.
   --data_path     the folder that holds that of the dataset (default dataset); ml-100k and other
                   known datasets are downloaded into it
   --model, --trust_code

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from recbole_genci.hub.rows import make_rows
+from recbole_genci.hub.restore import restore_data
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import MANIFEST
 from recbole_genci.utils.files import check_writable, naming
@@ -26,8 +26,8 @@ def pull(
 ) -> str:
     """Download a run or semantic IDs that ``push`` has uploaded, and check every file.
 
-    What was downloaded before comes from the cache. The rows of a run that was pushed without them
-    are made again from the dataset's files.
+    What was downloaded before comes from the cache. The rows and texts of a run that was pushed
+    without them are made again from the dataset's files.
 
     Args:
         name: ``hf:user/name[@revision][/subfolder]``.
@@ -59,7 +59,7 @@ def pull(
         if METRICS_FILE not in names:
             SemanticIDs.load(temporary)
         elif DATA_FILE not in names:
-            make_rows(temporary, name, data_path, model, trust_code)
+            restore_data(temporary, name, data_path, model, trust_code)
         # mkdtemp makes folders private; give this one the permissions of any other.
         umask = os.umask(0)
         os.umask(umask)

@@ -78,10 +78,9 @@ def test_a_run_comes_back_without_its_rows_and_makes_them_again(hub, trained, ca
 
     assert main(["pull", NAME, "mine", f"--data_path={keys['data_path']}"]) == 0
     here, before = files_in(Path("mine")), files_in(folder)
-    assert here.keys() <= before.keys() | {"semantic_ids/text_digests.npy"}
-    same = here.keys() - {"semantic_ids/text_digests.npy", "semantic_ids/manifest.json"}
-    assert {name: here[name] for name in same} == {name: before[name] for name in same}
-    assert {ROWS, "model.safetensors", "metrics.json", "config.yaml"} <= same
+    assert here.items() <= before.items()  # byte for byte
+    assert {ROWS, TEXTS, "model.safetensors", "metrics.json", "config.yaml"} <= here.keys()
+    assert load("mine").item_texts() == load(folder).item_texts()
     torch.testing.assert_close(load("mine").predict(), load(folder).predict(), rtol=0, atol=0)
 
     with pytest.raises(FileNotFoundError, match=f"{NAME} was pushed without its rows.*hub pull"):
@@ -199,7 +198,7 @@ def test_a_pull_that_stops_leaves_nothing(hub, trained, tmp_path, monkeypatch, c
     def stop(*words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recbole_genci.hub.pull.make_rows", stop)
+    monkeypatch.setattr("recbole_genci.hub.pull.restore_data", stop)
     with pytest.raises(KeyboardInterrupt):
         pull(NAME, "new/mine")
     assert not list(Path("new").iterdir())
@@ -216,6 +215,17 @@ def test_other_rows_than_the_runs_are_refused(hub, trained, tmp_path, capsys):
     said = said_by(capsys, ["pull", NAME, "mine", f"--data_path={other['data_path']}"])
     assert "data_path: " in said and "gives other rows than the run" in said
     assert not Path("mine").exists()
+
+
+def test_other_texts_than_the_runs_are_left_out_with_a_warning(hub, trained, tmp_path, caplog):
+    folder, keys = trained
+    push(folder, NAME)
+    shutil.copytree(keys["data_path"], tmp_path / "data")
+    items = tmp_path / "data/tiny/tiny.item"
+    items.write_text(items.read_text().replace("Story 3 ", "Tale 3 "))
+    pull(NAME, "mine", data_path=tmp_path / "data")
+    assert "1 of 20 items have other texts" in caplog.text
+    assert Ranker("mine").texts == {}
 
 
 # ---------------------------------------------------------------- what is refused
