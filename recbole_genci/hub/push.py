@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -165,26 +164,27 @@ def _look(api: HfApi, name: HubName, public: bool, where: str) -> _There:
     prefix = f"{name.subfolder}/" * bool(name.subfolder)
     names = {each.rfilename for each in info.siblings or ()}
     inside = {each.removeprefix(prefix) for each in names if each.startswith(prefix)}
-    if HUB_FILE in inside:
-        earlier = _earlier(api, name, prefix, info.sha, CARD in inside, where)
-        return _There(info.sha, bool(info.private), *earlier)
     foreign = sorted(inside - {CARD, ".gitattributes"})
-    if foreign:
+    if foreign and HUB_FILE not in inside:
         raise HubError(
             f"{where}: it holds {foreign[0]}, which no push has put there. Name another "
             "repository or a subfolder, hf:user/name/subfolder."
         )
-    return _There(info.sha, bool(info.private))
-
-
-def _earlier(
-    api: HfApi, name: HubName, prefix: str, head: str | None, has_card: bool, where: str
-) -> tuple[frozenset[str], str | None]:
-    """The files of an earlier push, and the licence that its card names."""
 
     def get(file: str) -> Path:
-        return Path(api.hf_hub_download(name.repository, prefix + file, revision=head))
+        return Path(api.hf_hub_download(name.repository, prefix + file, revision=info.sha))
 
-    files: Mapping[str, str] = read_manifest(get(HUB_FILE), where)
-    card = get(CARD).read_text(encoding="utf-8") if has_card else ""
-    return frozenset(files), licence_of(card)
+    licence = licence_of(get(CARD).read_text(encoding="utf-8")) if CARD in inside else None
+    earlier = _listed(get(HUB_FILE), where) & inside if HUB_FILE in inside else frozenset()
+    return _There(info.sha, bool(info.private), earlier, licence)
+
+
+def _listed(manifest: Path, where: str) -> frozenset[str]:
+    """The files of an earlier push."""
+    try:
+        return frozenset(read_manifest(manifest, where))
+    except ValueError as error:
+        raise HubError(
+            f"{where}: its {HUB_FILE} is damaged, so that nobody knows what an earlier push has "
+            "put there. Delete that folder on the repository's page, or name another one."
+        ) from error

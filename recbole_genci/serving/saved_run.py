@@ -135,7 +135,7 @@ class SavedRun:
             came = (
                 "They came with recbole_genci, without their tokenizer"
                 if PUBLISHED in self.semantic_ids.manifest
-                else "An earlier version left tokenizer and texts out"
+                else "An earlier version, or a push to the hub, left tokenizer or texts out"
             )
             raise ValueError(
                 f"{self.folder} holds semantic IDs, but not what gives new items theirs. {came}: "

@@ -172,7 +172,8 @@ class Hub:
                 files[value["path"]] = self.large[value["oid"]]
             else:
                 assert line["key"] == "deletedFile"
-                del files[value["path"]]
+                if files.pop(value["path"], None) is None:
+                    raise Refused(404, "EntryNotFound", "A file with this name doesn't exist")
         commit = repository.commit(files)
         return self._json({"commitUrl": f"{self.url}/{name}/commit/{commit}", "commitOid": commit})
 

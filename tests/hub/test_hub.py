@@ -21,6 +21,7 @@ from recbole_genci.tokenizer.command import main as tokenizer
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.utils.hub.manifest import manifest_of
 from recbole_genci.utils.hub.name import HubName
+from recbole_genci.utils.hub.refusals import HubError
 
 NAME = "hf:ada/shop"
 ROWS, TEXTS = "data.safetensors", "semantic_ids/texts.tsv"
@@ -155,10 +156,19 @@ def test_a_push_replaces_the_one_before_and_keeps_the_licence(hub, trained):
     card = there.files["README.md"].decode()
     assert licence_of(card) is None and "# license: " in card
     edited = card.replace("# license: the name of a licence, for example mit", "license: mit")
-    there.commit(there.files | {"README.md": edited.encode(), "notes.md": b"mine"})
+    later = there.files | {"README.md": edited.encode(), "notes.md": b"mine"}
+    del later["diagnostics.json"]
+    there.commit(later)
     push(folder, NAME)
     assert not {ROWS, TEXTS} & there.files.keys() and there.files["notes.md"] == b"mine"
     assert licence_of(there.files["README.md"].decode()) == "mit"
+    hub.repositories["ada/made"] = made = Repository()
+    made.commit({"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    push(folder, "hf:ada/made")
+    assert licence_of(made.files["README.md"].decode()) == "apache-2.0"
+    made.commit(made.files | {"hub.json": b"{}"})
+    with pytest.raises(HubError, match="push: hf:ada/made: its hub.json is damaged"):
+        push(folder, "hf:ada/made")
 
 
 def test_the_card_says_what_was_measured_and_how(hub, trained):
