@@ -12,6 +12,7 @@ from recbole_genci.data.prepare.amazon import Amazon
 from recbole_genci.data.prepare.build import RawDataset, build_dataset
 from recbole_genci.data.prepare.movielens import MovieLens
 from recbole_genci.data.prepare.report import describe, next_command
+from recbole_genci.data.prepare.table import prepare_table
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,11 @@ FORMATS = {
         "--dataset=instruments-2014",
         _published(_amazon),
         ("meta",),
+    ),
+    "table": Format(
+        ("input", "schema"),
+        "--input=clicks.csv --schema=schema.yaml --dataset=mine",
+        prepare_table,
+        ("users", "items", "files"),
     ),
 }
