@@ -74,6 +74,8 @@ def read_arguments(argv: Sequence[str]) -> dict:
                 f"command line: --{key} is no argument of --format={format_name}, which takes "
                 f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}"
             )
+    if chosen.default_name is not None:
+        words.setdefault("dataset", chosen.default_name(words))
     for key in (*chosen.required, "dataset"):
         if words.get(key) in (None, ""):
             raise ValueError(f"command line: --{key} is missing. Example: {example}")

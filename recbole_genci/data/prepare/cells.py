@@ -38,7 +38,7 @@ def atomic_cells(column: Column, texts: list[str]) -> list[str]:
             lack.
     """
     if column.change is not None:
-        texts = column.change(texts)
+        texts = column.change(column.spelled, texts)
     if column.kind.endswith("_seq"):
         cells = _sequences(column, texts)
     elif column.kind == "token":

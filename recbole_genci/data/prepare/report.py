@@ -52,9 +52,9 @@ def describe(provenance: dict, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def next_command(folder: Path, properties: str) -> str:
-    """The command that trains on the prepared folder."""
-    words = ["python", "run_recbole_genci.py", "--model=GenCI", f"--dataset={folder.name}"]
+def next_command(folder: Path, properties: str, models: str = "GenCI") -> str:
+    """The command that trains ``models`` on the prepared folder."""
+    words = ["python", "run_recbole_genci.py", f"--model={models}", f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
     own = properties_folder() / "dataset"

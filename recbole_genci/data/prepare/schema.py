@@ -24,6 +24,10 @@ _EXAMPLE = (
 )
 
 
+#: Takes a column as messages spell it, and its texts; returns other texts.
+Change = Callable[[str, list[str]], list[str]]
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of an atomic file.
@@ -43,7 +47,7 @@ class Column:
     kind: str
     separator: str | None = None
     time: str | None = None
-    change: Callable[[list[str]], list[str]] | None = None
+    change: Change | None = None
 
     @property
     def spelled(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,13 @@ def build_table(
     seen: dict[str, dict[str, None]] = {
         column.field: {} for column in schema.rows if column.field in (USER, ITEM)
     }
+
+    def note(cells: Mapping[str, list[str]]) -> None:
+        for field, ids in seen.items():
+            ids |= dict.fromkeys(cells[field])
+
     with whole_folder(folder, overwrite) as temporary:
-        number = write_rows(temporary / f"{name}.inter", rows, schema.rows, seen)
+        number = write_rows(temporary / f"{name}.inter", rows, schema.rows, note)
         if not number:
             raise ValueError(f"{rows[0].path} has a header but no rows.")
         counts: dict[str, Any] = {"rows": number}
@@ -141,7 +146,8 @@ def write_rows(
     file: Path,
     tables: Sequence[Table],
     columns: Sequence[Column],
-    seen: Mapping[str, dict[str, None]],
+    note: Callable[[Mapping[str, list[str]]], None],
+    unwritten: Sequence[Column] = (),
 ) -> int:
     """Write a ``.inter`` file; return the number of rows.
 
@@ -149,18 +155,18 @@ def write_rows(
         file: the file to write.
         tables: where rows come from, one after the other.
         columns: the columns to write.
-        seen: gets the cells of the fields that it names, as the keys of a dict.
+        note: called with the cells of some rows at a time, by field.
+        unwritten: columns that ``note`` gets too.
     """
-    number = 0
+    number, read = 0, (*columns, *unwritten)
     with file.open("w", encoding="utf-8", newline="\n") as output:
         output.write("\t".join(f"{column.field}:{column.kind}" for column in columns) + "\n")
         for table in tables:
-            for cells in cells_of(table, columns):
-                output.writelines(f"{line}\n" for line in map("\t".join, zip(*cells)))
+            for cells in cells_of(table, read):
+                rows = zip(*cells[: len(columns)])
+                output.writelines(f"{line}\n" for line in map("\t".join, rows))
                 number += len(cells[0])
-                for column, of in zip(columns, cells):
-                    if column.field in seen:
-                        seen[column.field] |= dict.fromkeys(of)
+                note({column.field: of for column, of in zip(read, cells)})
     return number
 
 
@@ -205,7 +211,9 @@ def _report(provenance: dict, folder: Path) -> str:
     counts, fields = provenance["counts"], provenance["fields"]["inter"]
     whom = "".join(f", {counts[key]:,} {key}" for key in ("users", "items") if key in counts)
     lines = [f"{folder}: {counted(counts['rows'], 'row')}{whom}."]
-    lines += [f"  {each['file']}: {counted(each['lines'], 'row')}" for each in provenance["sources"]]
+    lines += [
+        f"  {each['file']}: {counted(each['lines'], 'row')}" for each in provenance["sources"]
+    ]
     for kind in ("item", "user"):
         table = counts.get(f"{kind}_file", {})
         if table.get("without_description"):

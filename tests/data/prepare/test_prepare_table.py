@@ -12,8 +12,8 @@ import pytest
 import yaml
 from raw_files import prepare
 
-from recbole_genci.cli import main
 from recbole_genci.config import Config
+from recbole_genci.data.dataset import create_dataset
 from recbole_genci.data.prepare import tables
 from recbole_genci.data.prepare.schema import read_schema
 from recbole_genci.data.prepare.table import build_table
@@ -129,8 +129,7 @@ def test_lines_of_another_encoding(made, capsys):
 
 
 def test_parquet_files_of_a_folder_with_every_type(made, tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    pyarrow, parquet = map(pytest.importorskip, ("pyarrow", "pyarrow.parquet"))
 
     day = datetime.datetime(2024, 1, 5, 10, tzinfo=datetime.UTC)
     table = pyarrow.table(
@@ -145,8 +144,8 @@ def test_parquet_files_of_a_folder_with_every_type(made, tmp_path):
         }
     )
     (tmp_path / "parts/deep").mkdir(parents=True)
-    pyarrow.parquet.write_table(table.slice(0, 2), tmp_path / "parts/0.parquet")
-    pyarrow.parquet.write_table(table.slice(2), tmp_path / "parts/deep/1.parquet")
+    parquet.write_table(table.slice(0, 2), tmp_path / "parts/0.parquet")
+    parquet.write_table(table.slice(2), tmp_path / "parts/deep/1.parquet")
     (tmp_path / "parts/notes.csv").write_text("not,read\n")
     schema = {
         "rows": {
@@ -208,7 +207,7 @@ def test_memory_does_not_grow_with_rows(tmp_path):
         tables.ROWS_AT_ONCE = before
 
 
-def test_the_next_command_trains(made, capsys):
+def test_the_next_command_reads_the_rows(made, capsys):
     rows = ["uid,video,when,clicked,watch,tags"] + [
         f"u{r % 7},i{r % 11},{1_700_000_000_000 + r * 1000},{r * 7 % 3 // 2},{r % 5},t{r % 4}|t5"
         for r in range(210)
@@ -218,9 +217,11 @@ def test_the_next_command_trains(made, capsys):
     assert made("\n".join(rows) + "\n", schema) == 0
     command = capsys.readouterr().out.splitlines()[-1].split()
     assert command[:4] == ["Next:", "python", "run_recbole_genci.py", "--model=LR,DeepFM"]
-    words = ["--epochs=1", "--gpu_id=", "--train_batch_size=64", "--latency_repeats=1"]
-    assert main(["--model=LR", *command[4:], *words]) == 0
-    config = Config("LR", "mine", ["dataset/mine/mine.yaml"], {"gpu_id": ""})
+    assert command[4] == "--dataset=mine"
+    file = command[5].removeprefix("--config_files=")
+    config = Config("LR", "mine", [file], {"gpu_id": ""})
+    parts = create_dataset(config).build()
+    assert sum(map(len, parts)) == 210 and parts[0].has_histories
     assert config["numerical_features"] == ["watch"]
 
 
