@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from recbole_genci.data.prepare.tables import chosen_files, none_chosen
@@ -42,39 +44,47 @@ def hub_files(origin: dict[str, str], pattern: str | None) -> list[Path]:
         ConnectionError: the hub does not give them; says why.
         FileNotFoundError: the repository has no such files.
     """
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
 
     name, revision = origin["repository"], origin["revision"]
     where = f"input: {HUB}{name}@{revision}"
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="recbole_genci")
-    try:
+    with _explained(where, revision, api.endpoint):
         info = api.dataset_info(name, revision=revision, timeout=_TIMEOUT)
-        names = sorted(each.rfilename for each in info.siblings or ())
-        chosen = chosen_files(names, pattern)
-        if not chosen:
-            raise FileNotFoundError(
-                f"{none_chosen(where, names, pattern)} The hub makes Parquet files of many "
-                f"datasets: {HUB}{name}@refs/convert/parquet."
-            )
-        origin["commit"] = str(info.sha)
+    names = sorted(each.rfilename for each in info.siblings or ())
+    chosen = chosen_files(names, pattern)
+    if not chosen:
+        raise FileNotFoundError(
+            f"{none_chosen(where, names, pattern)} The hub makes Parquet files of many datasets: "
+            f"{HUB}{name}@refs/convert/parquet."
+        )
+    origin["commit"] = str(info.sha)
+    with _explained(where, revision, api.endpoint):
         return [
             Path(api.hf_hub_download(name, file, repo_type="dataset", revision=info.sha))
             for file in chosen
         ]
-    except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
+
+
+@contextlib.contextmanager
+def _explained(where: str, revision: str, endpoint: str) -> Iterator[None]:
+    """Turn errors of the hub's client inside the block into a ``ConnectionError``."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.RepositoryNotFoundError as error:  # or one that must be asked for
         raise ConnectionError(
-            f"{where}: {api.endpoint} has no dataset of that name that you may read. Look after "
-            "the name, or log in (hf auth login, or the environment variable HF_TOKEN)."
+            f"{where}: {endpoint} has no dataset of that name that you may read. Look after the "
+            "name, or log in (hf auth login, or the environment variable HF_TOKEN)."
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ConnectionError(
             f"{where}: the dataset has no branch, tag or commit '{revision}'."
         ) from error
     except (errors.HTTPError, OSError) as error:
-        if isinstance(error, FileNotFoundError) and not isinstance(error, errors.HTTPError):
-            raise
         raise ConnectionError(
-            f"{where}: {api.endpoint} does not give it ({_reason(error)}). Look after the network, "
+            f"{where}: {endpoint} does not give it ({_reason(error)}). Look after the network, "
             "name a mirror by the environment variable HF_ENDPOINT, or download the files and "
             "give their folder as --input."
         ) from error

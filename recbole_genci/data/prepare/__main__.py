@@ -1,4 +1,4 @@
-"""Prepare a published dataset as atomic files.
+"""Prepare a published dataset, or your own tables, as atomic files.
 
 python -m recbole_genci.data.prepare --format=movielens --input=ml-1m --dataset=ml-1m
 python -m recbole_genci.data.prepare --format=amazon-2023 \\
@@ -6,13 +6,28 @@ python -m recbole_genci.data.prepare --format=amazon-2023 \\
     --dataset=amazon-instruments
 python -m recbole_genci.data.prepare --format=amazon-2014 \\
     --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
+python -m recbole_genci.data.prepare --format=table --input=clicks.csv --schema=schema.yaml \\
+    --dataset=mine
+python -m recbole_genci.data.prepare --format=bars --name=Frappe_x1 --download=True
 
   --format         movielens (any edition: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small),
-                   amazon-2023 or amazon-2014
+                   amazon-2023 or amazon-2014; table: your own tables; bars: a dataset of the
+                   benchmark BARS
   --input          MovieLens: the unpacked folder
+                   table: the rows, a file .csv, .csv.gz, .tsv or .parquet, a folder of such files,
+                   or hf:user/name[@revision], a dataset on the Hugging Face hub
+                   bars: the folder of the published files
   --interactions   Amazon: ratings (CSV) or reviews (JSON lines), gzipped or not
   --meta           Amazon: the items' metadata, gzipped or not; without it items have only their ids
-  --dataset        name of the dataset and of its folder
+  --schema         table: a YAML file that says what its columns are (docs/data.md)
+  --users, --items table: tables of users and of items
+  --files          table: which files of a folder or of the hub, such as 'data/train-*'
+                   [all Parquet files, else all CSV files]
+  --name           bars: Frappe_x1, MovielensLatest_x1, KuaiVideo_x1, AmazonElectronics_x1,
+                   TaobaoAd_x1, Criteo_x4 or Avazu_x4
+  --download       bars: True downloads the published files
+  --check          bars: False takes other files than the published ones
+  --dataset        name of the dataset and of its folder [bars: --name in small letters]
   --output         where that folder is made [dataset]
   --overwrite      True replaces an existing folder of that name
   --max_malformed  share of lines in each file that may be malformed [0.001]
