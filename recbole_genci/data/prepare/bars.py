@@ -405,7 +405,7 @@ def _per_text(change: Callable[[str], str], what: str) -> Change:
         for text in dict.fromkeys(texts):
             try:
                 made[text] = change(text)
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 row, fault = texts.index(text), f"has {text!r} for {column}, which is no {what}."
                 raise CellFault(row, fault) from error
         return [made[text] for text in texts]

@@ -97,6 +97,12 @@ class _Reader:
         if "rows" not in content:
             raise self.refuse(f"it has no 'rows'. {_EXAMPLE}")
         tables = {name: self.columns(name, content[name]) for name in _TABLES if name in content}
+        rows = {column.field for column in tables["rows"]}
+        for table, first in _TABLES.items():
+            if table in tables and first is not None and first not in rows:
+                raise self.refuse(
+                    f"{table}: the rows have no '{first}'. Add it, or leave this out."
+                )
         header = content.get("header") or ()
         if not isinstance(header, (list, tuple)) or not all(isinstance(n, str) for n in header):
             raise self.refuse(

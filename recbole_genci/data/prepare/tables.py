@@ -47,6 +47,8 @@ class Table(Protocol):
 
     def columns(self) -> list[str]: ...
 
+    def fault_of(self, column: Column) -> str | None: ...
+
     def chunks(self, wanted: Sequence[str]) -> Iterator[Chunk]: ...
 
     def describe(self) -> dict: ...
@@ -82,6 +84,10 @@ class CsvTable:
             return self._header
         with_quotes = csv.reader([self._source.first_line], delimiter=self._delimiter)
         return [name.strip() for name in next(with_quotes)]
+
+    def fault_of(self, column: Column) -> str | None:
+        """Nothing: texts may be anything."""
+        return None
 
     def chunks(self, wanted: Sequence[str]) -> Iterator[Chunk]:
         names = self.columns()
@@ -150,10 +156,20 @@ class ParquetTable:
     def __init__(self, path: Path) -> None:
         self.path, self._arrow, self._rows = path, pyarrow_for(path), 0
         with self._opened() as stored:
-            self._names = list(stored.schema_arrow.names)
+            self._schema = stored.schema_arrow
 
     def columns(self) -> list[str]:
-        return self._names
+        return list(self._schema.names)
+
+    def fault_of(self, column: Column) -> str | None:
+        """Why the type of a column in the file does not fit the schema; None if it does."""
+        kind, types = self._schema.field(column.source).type, self._arrow.types
+        if column.time is not None and (types.is_timestamp(kind) or types.is_date(kind)):
+            return (
+                f"column '{column.source}' holds times ({kind}), which become seconds by "
+                "themselves. Leave time out of the schema."
+            )
+        return None
 
     def chunks(self, wanted: Sequence[str]) -> Iterator[Chunk]:
         self._rows = 0
@@ -251,6 +267,12 @@ def open_tables(
             raise FileNotFoundError(none_chosen(f"{key}: {path}", list(names), pattern))
         files = [names[name] for name in chosen]
     else:
+        name = path.name.removesuffix(".gz")
+        if delimiter is None and not name.endswith((".csv", *_TABS, *PARQUET)):
+            raise ValueError(
+                f"{key}: {path} ends with none of .csv, .tsv, .txt (or these with .gz) and "
+                ".parquet. If it is a table of text, set delimiter in the schema."
+            )
         files = [path]
     return [
         ParquetTable(file)
@@ -292,6 +314,8 @@ def check_columns(table: Table, columns: Sequence[Column]) -> None:
                 f"{table.path} has no column '{column.source}', which the schema names for "
                 f"{column.field}:{column.kind}.{nearest(column.source, names)} It has {shown}."
             )
+        if fault := table.fault_of(column):
+            raise ValueError(f"{table.path}: {fault}")
 
 
 def cells_of(table: Table, columns: Sequence[Column]) -> Iterator[list[list[str]]]:

@@ -299,6 +299,10 @@ def test_a_wrong_table_is_one_sentence(made, capsys, rows, change, message):
         ),
         (
             {"rows": {"a": "float"}, "items": {"item_id": "token"}},
+            "items: the rows have no 'item_id'. Add it, or leave this out.",
+        ),
+        (
+            SCHEMA | {"items": {"item_id": "token"}},
             "schema: it has 'items', and no table is given. Add --items=<file>.",
         ),
     ],
@@ -326,6 +330,8 @@ def test_words_that_fit_no_table(made, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     assert made(input="empty") == 2
     assert "input: empty holds no .parquet or .csv file; it holds nothing." in refused(capsys)
+    assert made("{}", name="clicks.json") == 2
+    assert "input: clicks.json ends with none of .csv, .tsv" in refused(capsys)
     assert made(input=".", files="*.tsv") == 2
     assert "input: . holds no file that --files=*.tsv names; it holds clicks" in refused(capsys)
 
@@ -339,6 +345,10 @@ def test_faults_of_parquet_name_the_row(made, capsys, tmp_path, monkeypatch):
     assert "t.parquet: row 2 has 'no' for label:float." in refused(capsys)
     assert made(schema={"rows": {"a": "token"}}, input="t.parquet") == 2
     assert "t.parquet: column 'a' has the type struct<b: int64>, which is" in refused(capsys)
+    times = {"rows": {"t": {"type": "float", "time": "milliseconds"}}}
+    pd.DataFrame({"t": [pd.Timestamp(0)]}).to_parquet(tmp_path / "times.parquet")
+    assert made(schema=times, input="times.parquet") == 2
+    assert "times.parquet: column 't' holds times (timestamp" in refused(capsys)
     assert made("no Parquet", schema, "bad.parquet") == 2
     assert "bad.parquet is no Parquet file, or damaged" in refused(capsys)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
