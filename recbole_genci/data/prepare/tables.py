@@ -17,7 +17,7 @@ from recbole_genci.utils.files import sha256_of
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 from recbole_genci.utils.validation import nearest
 
-ROWS_AT_ONCE = 2**16
+ROWS_AT_ONCE = 2**14
 _TABS = (".tsv", ".txt")
 
 
