@@ -11,9 +11,13 @@ from recbole_genci.config.kind import Kind
 from recbole_genci.data.prepare.amazon import Amazon
 from recbole_genci.data.prepare.bars import default_name, prepare_bars
 from recbole_genci.data.prepare.build import RawDataset, build_dataset
+from recbole_genci.data.prepare.kuairand import LOGS, KuaiRand
 from recbole_genci.data.prepare.movielens import MovieLens
-from recbole_genci.data.prepare.report import describe, next_command
+from recbole_genci.data.prepare.report import describe, fitting_model, next_command
+from recbole_genci.data.prepare.steam import Steam
 from recbole_genci.data.prepare.table import prepare_table
+from recbole_genci.data.prepare.taobao import POSITIVE, Taobao, as_positive
+from recbole_genci.data.prepare.yelp import Yelp
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ def _published(
     def prepare(words: Mapping[str, Any], folder: Path) -> str:
         raw = make(words)
         provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
-        return f"{describe(provenance, folder)}\nNext: {next_command(folder, raw.properties)}"
+        model = fitting_model(provenance, raw.properties)
+        command = next_command(folder, raw.properties, model)
+        return f"{describe(provenance, folder)}\nNext: {command}"
 
     return prepare
 
@@ -55,25 +61,48 @@ def _path(words: Mapping[str, Any], name: str) -> Path | None:
     return Path(str(words[name])) if words.get(name) else None
 
 
+def _movielens(words: Mapping[str, Any]) -> MovieLens:
+    return MovieLens(Path(str(words["input"])), words["max_malformed"])
+
+
 def _amazon(words: Mapping[str, Any]) -> Amazon:
-    return Amazon(
-        words["format"],
-        Path(str(words["interactions"])),
-        _path(words, "meta"),
-        words["max_malformed"],
-    )
+    reviews = Path(str(words["interactions"]))
+    return Amazon(words["format"], reviews, _path(words, "meta"), words["max_malformed"])
+
+
+def _kuairand(words: Mapping[str, Any]) -> KuaiRand:
+    folder = Path(str(words["input"]))
+    return KuaiRand(folder, words["logs"], _path(words, "meta"), words["max_malformed"])
+
+
+def _steam(words: Mapping[str, Any]) -> Steam:
+    reviews = Path(str(words["interactions"]))
+    return Steam(reviews, _path(words, "meta"), words["max_malformed"])
+
+
+def _taobao(words: Mapping[str, Any]) -> Taobao:
+    positive = as_positive(words["positive"])
+    return Taobao(Path(str(words["interactions"])), positive, words["max_malformed"])
+
+
+def _yelp(words: Mapping[str, Any]) -> Yelp:
+    reviews = Path(str(words["interactions"]))
+    return Yelp(reviews, _path(words, "meta"), _path(words, "users"), words["max_malformed"])
 
 
 FORMATS = {
-    "movielens": Format(
-        ("input",),
-        "--input=ml-1m --dataset=ml-1m",
-        _published(lambda words: MovieLens(Path(str(words["input"])), words["max_malformed"])),
-    ),
+    "movielens": Format(("input",), "--input=ml-1m --dataset=ml-1m", _published(_movielens)),
     "amazon-2023": Format(
         ("interactions",),
         "--interactions=Musical_Instruments.csv.gz --meta=meta_Musical_Instruments.jsonl.gz "
         "--dataset=amazon-instruments",
+        _published(_amazon),
+        ("meta",),
+    ),
+    "amazon-2018": Format(
+        ("interactions",),
+        "--interactions=Musical_Instruments_5.json.gz --meta=meta_Musical_Instruments.json.gz "
+        "--dataset=instruments-2018",
         _published(_amazon),
         ("meta",),
     ),
@@ -83,6 +112,34 @@ FORMATS = {
         "--dataset=instruments-2014",
         _published(_amazon),
         ("meta",),
+    ),
+    "kuairand": Format(
+        ("input",),
+        "--input=KuaiRand-Pure --dataset=kuairand",
+        _published(_kuairand),
+        ("logs", "meta"),
+        {"logs": ("standard", Kind.of(f"str: {' | '.join(LOGS)}"))},
+    ),
+    "steam": Format(
+        ("interactions",),
+        "--interactions=steam_reviews.json.gz --meta=steam_games.json.gz --dataset=steam-reviews",
+        _published(_steam),
+        ("meta",),
+    ),
+    "taobao": Format(
+        ("interactions",),
+        "--interactions=UserBehavior.csv --dataset=taobao",
+        _published(_taobao),
+        ("positive",),
+        {"positive": (",".join(POSITIVE), Kind.of("str or list of str"))},
+    ),
+    "yelp": Format(
+        ("interactions",),
+        "--interactions=yelp_academic_dataset_review.json "
+        "--meta=yelp_academic_dataset_business.json --users=yelp_academic_dataset_user.json "
+        "--dataset=yelp-reviews",
+        _published(_yelp),
+        ("meta", "users"),
     ),
     "table": Format(
         ("input", "schema"),

@@ -10,17 +10,12 @@ from typing import Any
 import yaml
 
 import recbole_genci
-from recbole_genci.data.download.hub import HUB, hub_files, hub_name
+from recbole_genci.data.download.hub import hub_files
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
 from recbole_genci.data.prepare.schema import ITEM, LABEL, TIME, USER, Column, Schema, read_schema
-from recbole_genci.data.prepare.tables import (
-    ParquetTable,
-    Table,
-    cells_of,
-    check_columns,
-    open_tables,
-)
+from recbole_genci.data.prepare.tables import Table, cells_of, check_columns, open_tables
 from recbole_genci.utils.files import write_json, write_text
+from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.words import counted
 
 _RATING = "rating"
@@ -64,11 +59,12 @@ def _tables_of_rows(
     name: str, pattern: str | None, schema: Schema
 ) -> tuple[dict | None, list[Table]]:
     """Where the rows' files came from, if from a hub; and the files."""
-    if not name.startswith(HUB):
+    if not is_hub_name(name):
         options = (pattern, schema.delimiter, schema.header, schema.encoding)
         return None, open_tables(Path(name), "input", *options)
-    origin = hub_name(name)
-    return origin, [ParquetTable(file) for file in hub_files(origin, pattern)]
+    origin, files = hub_files(name, "input", pattern)
+    options = (schema.delimiter, schema.header, schema.encoding)
+    return origin, [table for file in files for table in open_tables(file, "input", None, *options)]
 
 
 def build_table(

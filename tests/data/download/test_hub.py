@@ -58,7 +58,7 @@ def hub(tmp_path, monkeypatch):
         return body(b"{}", {"X-Error-Code": code}, 404)(handler, stop)
 
     server.answer = answer
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield server
@@ -80,9 +80,7 @@ def test_the_parquet_files_of_a_dataset_become_atomic_files(hub):
     assert users() == ["u4", "u1", "u2", "u3"]
     provenance = json.loads(Path("dataset/d/provenance.json").read_text())
     assert provenance["download"] == {
-        "source": "Hugging Face",
-        "repository": "somebody/clicks",
-        "revision": "main",
+        "source": "hf:somebody/clicks",
         "commit": COMMIT,
     }
     train = FILES["data/train-00000-of-00002.parquet"]
@@ -93,14 +91,16 @@ def test_some_of_its_files(hub):
     assert prepare("somebody/clicks@main", "--files=data/train-*") == 0
     assert users() == ["u1", "u2", "u3"]
     assert not any("test-00000" in path for path in hub.asked)
+    assert prepare("somebody/clicks@main/data", "--overwrite=True") == 0 and len(users()) == 4
+    assert prepare("somebody/clicks@main/other", "--overwrite=True") == 2
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("clicks", "input: 'hf:clicks' is no dataset on the Hugging Face hub. Write hf:user/name"),
-        ("nobody/clicks", "input: hf:nobody/clicks@main: {url} has no dataset of that name"),
-        ("somebody/clicks@v2", "the dataset has no branch, tag or commit 'v2'."),
+        ("clicks", "input: 'hf:clicks' is no name on the Hugging Face hub. Write hf:user/name"),
+        ("nobody/clicks", "input: hf:nobody/clicks: {url} has no repository nobody/clicks, or"),
+        ("somebody/clicks@v2", "the repository has no branch, tag or commit 'v2'."),
     ],
 )
 def test_a_name_that_is_not_there_is_one_sentence(hub, capsys, name, message):
@@ -119,4 +119,7 @@ def test_a_dataset_without_such_files_and_a_hub_out_of_order(hub, capsys):
     hub.answer = body(b"no", status=403)
     assert prepare() == 2
     error = capsys.readouterr().err
-    assert f"{hub.url} does not give it (HTTP 403)" in error and error.count("\n") == 1
+    assert (
+        "input: hf:somebody/clicks: your account or token may not do that" in error
+        and error.count("\n") == 1
+    )
