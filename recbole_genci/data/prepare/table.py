@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,17 @@ def _tables_of_rows(
     name: str, pattern: str | None, schema: Schema
 ) -> tuple[dict | None, list[Table]]:
     """Where the rows' files came from, if from a hub; and the files."""
+    read = partial(
+        open_tables,
+        key="input",
+        delimiter=schema.delimiter,
+        header=schema.header,
+        encoding=schema.encoding,
+    )
     if not is_hub_name(name):
-        options = (pattern, schema.delimiter, schema.header, schema.encoding)
-        return None, open_tables(Path(name), "input", *options)
+        return None, read(Path(name), pattern=pattern)
     origin, files = hub_files(name, "input", pattern)
-    options = (schema.delimiter, schema.header, schema.encoding)
-    return origin, [table for file in files for table in open_tables(file, "input", None, *options)]
+    return origin, [table for file in files for table in read(file)]
 
 
 def build_table(
