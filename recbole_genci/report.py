@@ -2,7 +2,8 @@
 
 ``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started
 separately. It leaves out their times, because they were measured under different loads
-(``benchmarks/model_speed.py`` measures ratios in one process).
+(``benchmarks/model_speed.py`` measures ratios in one process). ``--published=FILE`` sets scores
+that others have published for the same rows beside them: the ``.bars.csv`` of a dataset of BARS.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from recbole_genci.webpage.table import Cell, sortable_table
 BASE_MODEL = "LR"
 _HIGHLIGHTED = ("GenCI",)  # stands out on the page
 PAGE = "report.html"
+_PUBLISHED = "--published="
 _EXPERIMENT = "--experiment=compare with the same models"
 #: Entries of ``metrics.json`` that the table needs.
 _READ = (
@@ -285,9 +287,45 @@ def _leading_number(entry: str) -> float | None:
         return None
 
 
+def published_scores(file: Path) -> pd.DataFrame:
+    """AUC and LogLoss by model, from a CSV file with the columns ``model``, ``AUC``, ``LogLoss``.
+
+    Raises:
+        ValueError: the file cannot be read so, or names a model twice; says what it lacks.
+    """
+    try:
+        scores = pd.read_csv(file, dtype={"model": str})
+        scores = (
+            scores.dropna(subset=["model"]).set_index("model")[["AUC", "LogLoss"]].astype(float)
+        )
+    except (OSError, UnicodeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"published: {file} cannot be read as a CSV file with the columns model, AUC and "
+            f"LogLoss ({' '.join(str(error).split())})."
+        ) from error
+    if scores.index.has_duplicates:
+        twice = scores.index[scores.index.duplicated()][0]
+        raise ValueError(f"published: {file} has two lines for {twice}. Keep one.")
+    return scores
+
+
+def with_published(shown: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """``as_text``'s table with published scores right of ours, ``-`` where there is none."""
+    shown = shown.copy()
+    for place, column in ((2, "AUC"), (3, "LogLoss")):
+        values = scores[column].reindex(shown.index)
+        texts = ["-" if pd.isna(value) else f"{value:.4f}" for value in values]
+        shown.insert(place, f"published {column}", texts)
+    return shown
+
+
 @answering
 def main(files: Sequence[str]) -> Work:
     """Print one table of the runs whose ``metrics.json`` files are given."""
+    given = [word.removeprefix(_PUBLISHED) for word in files if word.startswith(_PUBLISHED)]
+    files = [word for word in files if not word.startswith(_PUBLISHED)]
+    if len(given) > 1:
+        raise ValueError(f"published: give one file, not {' and '.join(given)}.")
     if not files:
         raise ValueError(
             "give the metrics.json files of the runs, for example saved/*/metrics.json"
@@ -295,7 +333,10 @@ def main(files: Sequence[str]) -> Work:
     paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
     remedy = "Give the metrics.json of runs as they wrote them, saved/*/metrics.json."
     runs = [read_metrics(path, remedy, _READ)[0] for path in paths]
-    print(as_markdown(comparison_table(runs).sort_values("AUC"), times=False))
+    shown = as_text(comparison_table(runs).sort_values("AUC"), times=False)
+    for file in given:
+        shown = with_published(shown, published_scores(Path(file)))
+    print(markdown_table(*_entries(shown)))
     return lambda: 0
 
 

@@ -23,6 +23,7 @@ from conftest import write_criteo
 
 from recbole_genci import cli, export, predict, report, run
 from recbole_genci.config import keys
+from recbole_genci.data.prepare import __main__ as prepare
 from recbole_genci.tokenizer import command as tokenizer
 from recbole_genci.tuning import command as tuning
 from recbole_genci.utils import own_code
@@ -36,6 +37,7 @@ COMMANDS = {
     "run_hyper": tuning.main,
     "python -m recbole_genci.tokenizer": tokenizer.main,
     "python -m recbole_genci.report": report.main,
+    "python -m recbole_genci.data.prepare": prepare.main,
     "python -m recbole_genci.predict": predict.main,
     "python -m recbole_genci.export": export.main,
 }

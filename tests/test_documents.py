@@ -10,7 +10,7 @@ import pytest
 from conftest import tiny_rows, write_dataset
 from test_architecture import PACKAGE, ROOMS, modules_of
 
-from recbole_genci import load, run
+from recbole_genci import load, report, run
 from recbole_genci.config.help import help_text
 from recbole_genci.config.keys import RECBOLE_FOLDER
 from recbole_genci.config.kind import parse_kind
@@ -156,8 +156,8 @@ def file_names_of_the_code() -> set[str]:
 def options() -> set[str]:
     """Every ``--option`` that a command's ``--help`` shows."""
     shown = [help_text(known_models()), EXPERIMENT_USAGE, TUNING_USAGE, tokenizer_usage()]
-    shown += [PREDICT, EXPORT, HUB]
-    return {each for text in [*shown, prepare.__doc__] for each in re.findall(r"--(\w+)", text)}
+    shown += [PREDICT, EXPORT, HUB, prepare.__doc__, report.__doc__]
+    return {each for text in shown for each in re.findall(r"--(\w+)", text)}
 
 
 def misnamed(document: Path) -> list[str]:

@@ -99,6 +99,27 @@ def test_tables_line_up_on_a_console():
     ]
 
 
+def test_published_scores_stand_beside_ours(tmp_path, capsys):
+    for model, auc in (("LR", 0.7), ("DCNV2", 0.8)):
+        (tmp_path / f"{model}.json").write_text(json.dumps(result(model, 1, auc)))
+    runs, file = [str(tmp_path / f"{m}.json") for m in ("LR", "DCNV2")], tmp_path / "p.csv"
+    file.write_text("model,AUC,LogLoss,published as\nDCNV2,0.81,0.19,DCN-V2\n,0.9,0.1,Other\n")
+    assert main([*runs, f"--published={file}"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("| model | AUC | LogLoss | published AUC | published LogLoss |")
+    assert table[2].startswith("| LR | 0.7000 | 0.3000 | - | - |")
+    assert table[3].startswith("| DCNV2 | 0.8000 | 0.2000 | 0.8100 | 0.1900 |")
+    for content, fault in (
+        ("model,auc\nLR,0.7\n", "cannot be read as a CSV file with the columns model, AUC and"),
+        ("model,AUC,LogLoss\nLR,x,1\n", "could not convert string to float: 'x'"),
+        ("model,AUC,LogLoss\nLR,1,1\nLR,1,1\n", "has two lines for LR. Keep one."),
+    ):
+        file.write_text(content)
+        assert main([*runs, f"--published={file}"]) == 2
+        error = capsys.readouterr().err
+        assert f"published: {file}" in error and fault in error and error.count("\n") == 1
+
+
 def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="saved/LR1 .*saved/DIN1"):
         comparison_table([result("LR", 1, 0.7), result("DIN", 1, 0.7, "e" * 64)])

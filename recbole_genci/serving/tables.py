@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TextIO
 
 import pandas as pd
@@ -20,10 +19,11 @@ from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec, line_of_row
 from recbole_genci.utils.files import check_writable, naming, write_atomically
+from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 
 ROWS_AT_ONCE = 2**17
 
-_PARQUET, _CSV = (".parquet", ".pq"), (".csv",)
+_CSV = (".csv",)
 
 
 def read_table(file: Path, config: Config) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def chunks_of(
         raise FileNotFoundError(f"{file} does not exist.")
     reads = (
         _parquet(file, rows_at_once)
-        if file.suffix in _PARQUET
+        if file.suffix in PARQUET
         else _text(file, config, rows_at_once)
     )
     rows = 0
@@ -69,7 +69,7 @@ def place_of_row(file: Path, config: Config, row: int) -> str:
         config: the run's.
         row: the number of the row, from 0.
     """
-    if file.suffix in _PARQUET:
+    if file.suffix in PARQUET:
         return f"row {row + 1}"
     encoding = config["encoding"] or "utf-8"
     if file.suffix not in _CSV:
@@ -88,7 +88,7 @@ def _csv_lines(stream: TextIO) -> Iterator[int]:
 
 
 def _parquet(file: Path, rows_at_once: int) -> Iterator[pd.DataFrame]:
-    arrow = _pyarrow(file)
+    arrow = pyarrow_for(file)
     try:
         with arrow.parquet.ParquetFile(file) as stored:
             for batch in stored.iter_batches(rows_at_once):
@@ -170,7 +170,7 @@ class TableWriter:
     """
 
     def __init__(self, file: Path, suffix: str) -> None:
-        self._file, self._is_parquet = file, suffix in _PARQUET
+        self._file, self._is_parquet = file, suffix in PARQUET
         self._writer: Any = None
         self._stream: Any = None if self._is_parquet else file.open("w", encoding="utf-8")
 
@@ -180,7 +180,7 @@ class TableWriter:
             if not self._is_parquet:
                 chunk.to_csv(self._stream, index=False, header=self._stream.tell() == 0)
                 return
-            arrow = _pyarrow(self._file)
+            arrow = pyarrow_for(self._file)
             schema = self._writer and self._writer.schema
             table = arrow.Table.from_pandas(chunk, schema=schema, preserve_index=False)
             if self._writer is None:
@@ -202,12 +202,12 @@ def check_output(file: Path) -> None:
         ValueError: its name says no format, or its folder takes no file.
         ImportError: pyarrow, which writes Parquet, is not installed.
     """
-    if file.suffix not in (*_PARQUET, *_CSV):
+    if file.suffix not in (*PARQUET, *_CSV):
         raise ValueError(
             f"output: '{file}' ends with neither .parquet nor .csv, which are what can be written."
         )
-    if file.suffix in _PARQUET:
-        _pyarrow(file)
+    if file.suffix in PARQUET:
+        pyarrow_for(file)
     if file.is_dir():
         raise ValueError(f"output: '{file}' is a folder; name a file.")
     check_writable(file.parent, "output")
@@ -227,14 +227,3 @@ def written_table(file: Path) -> Iterator[TableWriter]:
         finally:
             writer.close()
         write_atomically(file, lambda path: temporary.replace(path))
-
-
-def _pyarrow(file: Path) -> ModuleType:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use .csv."
-        ) from error
-    return pyarrow

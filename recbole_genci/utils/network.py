@@ -16,9 +16,9 @@ def interface_towards(host: str, port: int) -> str:
         ValueError: there is no such host, no way to it, or no interface has the way's address.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_DGRAM
-        )[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[
+            0
+        ]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(address)  # of a datagram socket: the system only chooses the way
             own = probe.getsockname()[0]

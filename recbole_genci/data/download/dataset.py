@@ -90,7 +90,7 @@ def find_or_download(dataset: Dataset, folder: Path) -> None:
     check_writable(folder.parent, "data_path")
     _check_space(known, folder)
     try:
-        with _workplace(folder) as work:
+        with workplace(folder) as work:
             _try_sources(known, folder, work, dataset.config["show_progress"] is not False)
     except ConnectionError:
         raise
@@ -113,7 +113,7 @@ def _check_space(known: Download, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _workplace(folder: Path) -> Iterator[Path]:
+def workplace(folder: Path) -> Iterator[Path]:
     """A hidden folder beside ``folder``, removed after the block with empty parents made for it."""
     made = [path for path in folder.parents if not path.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)

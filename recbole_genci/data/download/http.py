@@ -18,6 +18,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 
 _CHUNK = 1 << 16
 _ZIP_START = b"PK"
+_NO_NAME = ("failed to resolve", "name resolution", "name or service not known")
 _WEB_PAGE = "a web page instead of a zip file (does this network ask for a login?)"
 
 
@@ -185,7 +186,8 @@ def _reason(error: Exception, received: int) -> str:
         return f"the connection broke off after {readable(received)}"
     if "aborted" in str(error).lower():
         return "the connection broke off before an answer"
-    if "resolve" in str(error).lower():
+    # Not "resolve" alone, which stands in the addresses of Hugging Face.
+    if any(words in str(error).lower() for words in _NO_NAME):
         return "its name cannot be resolved (is there a network?)"
     if "refused" in str(error).lower():
         return "connection refused"

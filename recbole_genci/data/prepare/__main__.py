@@ -1,4 +1,4 @@
-"""Prepare a published dataset as atomic files.
+"""Prepare a published dataset, or your own tables, as atomic files.
 
 python -m recbole_genci.data.prepare --format=movielens --input=ml-1m --dataset=ml-1m
 python -m recbole_genci.data.prepare --format=amazon-2023 \\
@@ -9,22 +9,37 @@ python -m recbole_genci.data.prepare --format=amazon-2014 \\
 python -m recbole_genci.data.prepare --format=kuairand --input=KuaiRand-Pure --dataset=kuairand
 python -m recbole_genci.data.prepare --format=taobao --interactions=UserBehavior.csv \\
     --dataset=taobao
+python -m recbole_genci.data.prepare --format=table --input=clicks.csv --schema=schema.yaml \\
+    --dataset=mine
+python -m recbole_genci.data.prepare --format=bars --name=Frappe_x1 --download=True
 
   --format         movielens (any edition: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small),
                    amazon-2023, amazon-2018, amazon-2014, kuairand (Pure, 1K, 27K), steam, taobao
-                   or yelp
+                   or yelp; table: your own tables; bars: a dataset of the benchmark BARS
   --input          MovieLens, KuaiRand: the unpacked folder
+                   table: the rows, a file .csv, .csv.gz, .tsv or .parquet, a folder of such files,
+                   or hf:user/name[@revision], a dataset on the Hugging Face hub
+                   bars: the folder of the published files
   --interactions   Amazon: ratings (CSV) or reviews (JSON lines); Steam: steam_reviews; Taobao:
                    UserBehavior.csv; Yelp: yelp_academic_dataset_review.json
   --meta           Amazon: the items' metadata; Steam: steam_games; Yelp: ..._business.json;
                    KuaiRand: kuairand_video_categories.csv. Without it items have only their ids,
                    those of KuaiRand no text
   --users          Yelp: yelp_academic_dataset_user.json; without it nothing is known of users
+                   table: the table of users
+  --items          table: the table of items
+  --schema         table: a YAML file that says what the columns are (docs/data.md)
+  --files          table: which files of a folder or of the hub, such as 'data/train-*'
+                   [all Parquet files, else all CSV files]
   --logs           KuaiRand: standard (what was recommended), random (what was shown at random) or
                    all [standard]
   --positive       Taobao: the behaviours whose rows have label 1, of pv, cart, fav, buy
                    [cart,fav,buy]
-  --dataset        name of the dataset and of its folder
+  --name           bars: Frappe_x1, MovielensLatest_x1, KuaiVideo_x1, AmazonElectronics_x1,
+                   TaobaoAd_x1, Criteo_x4 or Avazu_x4
+  --download       bars: True downloads the published files
+  --check          bars: False takes other files than the published ones
+  --dataset        name of the dataset and of its folder [bars: --name in small letters]
   --output         where that folder is made [dataset]
   --overwrite      True replaces an existing folder of that name
   --max_malformed  share of lines in each file that may be malformed [0.001]
@@ -88,6 +103,8 @@ def read_arguments(argv: Sequence[str]) -> dict:
                 f"command line: --{key} is no argument of --format={format_name}, which takes "
                 f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}"
             )
+    if chosen.default_name is not None:
+        words.setdefault("dataset", chosen.default_name(words))
     for key in (*chosen.required, "dataset"):
         if words.get(key) in (None, ""):
             raise ValueError(f"command line: --{key} is missing. Example: {example}")

@@ -9,11 +9,13 @@ from typing import Any
 
 from recbole_genci.config.kind import Kind
 from recbole_genci.data.prepare.amazon import Amazon
+from recbole_genci.data.prepare.bars import default_name, prepare_bars
 from recbole_genci.data.prepare.build import RawDataset, build_dataset
 from recbole_genci.data.prepare.kuairand import LOGS, KuaiRand
 from recbole_genci.data.prepare.movielens import MovieLens
 from recbole_genci.data.prepare.report import describe, fitting_model, next_command
 from recbole_genci.data.prepare.steam import Steam
+from recbole_genci.data.prepare.table import prepare_table
 from recbole_genci.data.prepare.taobao import POSITIVE, Taobao, as_positive
 from recbole_genci.data.prepare.yelp import Yelp
 
@@ -29,6 +31,7 @@ class Format:
             what is printed.
         optional: arguments that may be given.
         kinds: default and kind of those arguments that are no names.
+        default_name: makes the dataset's name of the other arguments, if ``dataset`` is not given.
     """
 
     required: tuple[str, ...]
@@ -36,6 +39,7 @@ class Format:
     prepare: Callable[[Mapping[str, Any], Path], str]
     optional: tuple[str, ...] = ()
     kinds: Mapping[str, tuple[object, Kind]] = field(default_factory=dict)
+    default_name: Callable[[Mapping[str, Any]], str] | None = None
 
 
 def _published(
@@ -136,5 +140,19 @@ FORMATS = {
         "--dataset=yelp-reviews",
         _published(_yelp),
         ("meta", "users"),
+    ),
+    "table": Format(
+        ("input", "schema"),
+        "--input=clicks.csv --schema=schema.yaml --dataset=mine",
+        prepare_table,
+        ("users", "items", "files"),
+    ),
+    "bars": Format(
+        ("name",),
+        "--name=Frappe_x1 --input=Frappe_x1",
+        prepare_bars,
+        ("input", "download", "check"),
+        {"download": (False, Kind.of("bool")), "check": (True, Kind.of("bool"))},
+        default_name,
     ),
 }

@@ -24,6 +24,7 @@ EARLY_LINES = 1000
 
 _BUFFER = 1 << 20
 _BYTE_ORDER_MARK = "\ufeff"
+_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 class _Metered(io.RawIOBase):
@@ -104,6 +105,21 @@ class SourceFile:
             raise ValueError(f"{self.path} has a header but no rows; download it again.")
         self._check(self.max_malformed)
 
+    def texts(self) -> Iterator[str]:
+        """Yield each line with its end, blank ones too: a cell of a CSV file may have several.
+
+        Raises:
+            ValueError: a gzip file breaks off.
+        """
+        number = 0
+        try:
+            with self._opened(shows_progress=True) as lines:
+                for number, line in enumerate(lines, start=1):
+                    text = self._decode(line)
+                    yield text.removeprefix(_BYTE_ORDER_MARK) if number == 1 else text
+        except _BROKEN as error:
+            raise self._broken_off(number, error) from error
+
     def describe(self) -> dict:
         """Facts about the file for the dataset's provenance."""
         return {
@@ -145,11 +161,14 @@ class SourceFile:
                         text = text.removeprefix(_BYTE_ORDER_MARK)
                     if text.strip():
                         yield number, text
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"{self.path} breaks off or is damaged after line {number} ({error}); download it "
-                "again."
-            ) from error
+        except _BROKEN as error:
+            raise self._broken_off(number, error) from error
+
+    def _broken_off(self, number: int, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self.path} breaks off or is damaged after line {number} ({error}); download it "
+            "again."
+        )
 
     def _decode(self, line: bytes) -> str:
         try:
