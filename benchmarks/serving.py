@@ -8,8 +8,9 @@ A synthetic catalogue, as ml-100k has too few items; the models train for one ep
 an answer takes does not depend on the weights. A request is one user, each time another, and that
 many items drawn at random; the histories of all users fill the model's 50 places. Ranker and
 RecBole's way take turns. Reported are the median (p50) and the 99th percentile (p99) after a
-warm-up; a line ends after `--requests`, or earlier after `--seconds`. Everything has one thread.
-Run it on a quiet machine; only ratios carry over to another.
+warm-up, the latter from 100 requests on; a line ends after `--requests`, or earlier after
+`--seconds`. Everything has one thread. Run it on a quiet machine; only ratios carry over to
+another.
 
 RecBole's way is what its users do today (`recbole/utils/case_study.py`, full_sort_scores, where a
 model has no full_sort_predict): one row of the user, repeated for the items, whose features replace
@@ -26,6 +27,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -205,17 +207,20 @@ def latency(
         for way in ("Ranker", "RecBole's way"):
             for name in PERCENTILES:
                 found = percentiles(seconds[way]) if way in seconds else {}
-                line[f"{way}, {name}"] = found.get(name, "-")
+                line[f"{way}, {name}"] = found.get(name)
         lines.append(line)
     return lines
 
 
-PERCENTILES = {"p50 [ms]": 50, "p99 [ms]": 99}
+PERCENTILES = {"p50 [ms]": (50, 1), "p99 [ms]": (99, 100)}  # and the fewest requests it needs
 
 
-def percentiles(seconds: np.ndarray) -> dict[str, float]:
-    """Milliseconds."""
-    return {n: round(float(np.percentile(seconds * 1e3, p)), 1) for n, p in PERCENTILES.items()}
+def percentiles(seconds: np.ndarray) -> dict[str, float | None]:
+    """Milliseconds; None where there were too few requests."""
+    return {
+        name: round(float(np.percentile(seconds * 1e3, share)), 1) if len(seconds) >= few else None
+        for name, (share, few) in PERCENTILES.items()
+    }
 
 
 # ---------------------------------------------------------------- by HTTP
@@ -299,7 +304,7 @@ def page(figures: dict[str, Any]) -> str:
         ("By HTTP: one user a request, POST /score", figures["http"]),
     ):
         if rows:
-            table = [[f"{v:,}" if isinstance(v, int) else str(v) for v in r.values()] for r in rows]
+            table = [[_cell(value) for value in row.values()] for row in rows]
             lines += ["", f"## {title}", "", markdown_table(list(rows[0]), table)]
     return "\n".join(
         [
@@ -310,10 +315,14 @@ def page(figures: dict[str, Any]) -> str:
             f"{figures['items']:,} items. {machine}; torch "
             f"{about['versions']['torch']}, revision {(about['git_revision'] or '?')[:12]}.",
             "",
-            "`python benchmarks/serving.py`",
+            f"`{figures['command']}`",
             "",
         ]
     )
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -343,6 +352,7 @@ def main(argv: list[str]) -> None:
     torch.set_num_threads(THREADS)
     figures: dict[str, Any] = {
         "items": words.items,
+        "command": shlex.join(["python", "benchmarks/serving.py", *argv]),
         "provenance": provenance(),
         "latency": [],
         "http": [],

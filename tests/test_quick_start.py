@@ -242,8 +242,12 @@ def test_models_of_one_run_must_share_their_rows():
             check_same_rows(configs)
 
 
+@pytest.mark.slow
 def test_genci_and_deepfm_learn_the_real_ml100k(tmp_path):
-    """One epoch each is far above chance, on the same rows, from texts to metrics."""
+    """One epoch each is far above chance, on the same rows, from texts to metrics.
+
+    By default tests/test_notebook.py says the same.
+    """
     # Shorter histories than the protocol's 50: a test must not take minutes where cores are shared.
     keys = {"epochs": 1, "rqvae_epochs": 20, "latency_repeats": 1, "MAX_ITEM_LIST_LENGTH": 10}
     runs = run("DeepFM,GenCI", "ml-100k", config_dict=keys)

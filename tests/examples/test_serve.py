@@ -414,6 +414,13 @@ def test_a_wrong_option_is_one_sentence_before_the_run_is_loaded(
     assert said.startswith(message.replace("TAKEN", port)), said
 
 
+def test_no_packet_of_an_answer_waits_for_another(monkeypatch):
+    monkeypatch.syspath_prepend(str(APP.parent))
+    with runpy.run_path(str(APP))["listen"]("127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 def unfinished(server):
     """A client that sends half of a body."""
     client = socket.create_connection(server.address[7:].split(":"), 30)
