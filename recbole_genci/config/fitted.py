@@ -31,9 +31,9 @@ def transforms_of(config: ConfigLike | Mapping[str, Any]) -> dict[str, list[Step
 
 
 def least_count(config: ConfigLike | Mapping[str, Any], field: str) -> int | None:
-    """How many training rows a value of a column must have to count for itself; None for any.
+    """How many training rows must have a value of a column for it to keep an id; None for any.
 
-    The columns of ids are not asked about: whoever they name has features and a history.
+    Columns of users' and items' ids keep all: who is merged shares a history and features.
     """
     counts = config["min_count"]
     if isinstance(counts, Mapping):
@@ -64,7 +64,7 @@ def check_fitted(final: Mapping[str, Any]) -> None:
             "them there."
         )
     _check_counts(final)
-    label = {final["LABEL_FIELD"]: "the label", **dict.fromkeys(final["threshold"] or {}, "made")}
+    label = {final["LABEL_FIELD"], *(final["threshold"] or ())}
     dropped = [name for names in (final["unused_col"] or {}).values() for name in names or ()]
     for field, steps in transforms_of(final).items():
         if field in label:

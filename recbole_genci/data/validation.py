@@ -234,7 +234,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
             )
-    if not _tokens(dataset) and not config["numerical_features"]:
+    if not _tokens(dataset) and not config["numerical_features"] and not config["transforms"]:
         raise ValueError(
             f"{folder}: no column that is read is a feature. Columns of numbers are features only "
             f"if numerical_features names them; read are {', '.join(known)}."

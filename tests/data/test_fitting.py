@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CRITEO_FIELDS, tiny_rows, with_features, write_criteo, write_dataset
+from recbole.utils import FeatureType
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
@@ -266,6 +267,15 @@ def test_a_value_of_no_training_row_is_said(tmp_path, caplog):
     _, parts, _ = made(tmp_path, min_count={"device": 999}, transforms=None)
     assert "min_count: no value of 'device' is in 999 training rows or more" in caplog.text
     assert parts[0].field2id_token["device"].tolist() == ["[PAD]", RARE_TOKEN]
+
+
+def test_numbers_that_become_categories_may_be_the_only_features(tmp_path):
+    write_criteo(tmp_path, 60)
+    keys = {"data_path": str(tmp_path), "USER_ID_FIELD": None, "ITEM_ID_FIELD": None}
+    keys |= {"load_col": {"inter": ["label", "I1"]}, "gpu_id": "", "min_count": 4}
+    keys["transforms"] = {"I1": "criteo"}
+    part = create_dataset(Config("LR", "criteo", config_dict=keys)).build()[0]
+    assert part.fields(ftype=[FeatureType.TOKEN]) == ["I1"] and part.rare == {"I1"}
 
 
 @pytest.mark.parametrize(

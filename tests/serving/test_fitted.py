@@ -30,17 +30,22 @@ FITTED = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Folders of runs by model, and the raw files as frames of texts."""
+    """Folders of runs by model, each trained when asked for, and the raw files as texts."""
     folder = tmp_path_factory.mktemp("fitted")
     keys = with_features(folder / "data", write_dataset(folder / "data", tiny_rows())) | FITTED
     keys |= {"checkpoint_dir": str(folder / "saved"), "results_dir": str(folder / "results")}
-    found = run("DeepFM,DIN", "tiny", config_dict=keys)
     frames = {}
     for ending in ("inter", "user", "item"):
         file = folder / f"data/tiny/tiny.{ending}"
         frame = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
         frames[ending] = frame.rename(columns=lambda name: name.partition(":")[0])
-    return {each.model: each.folder for each in found}, frames
+
+    class Runs(dict):
+        def __missing__(self, name):
+            self[name] = run(name, "tiny", config_dict=keys)[0].folder
+            return self[name]
+
+    return Runs(), frames
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def of_part(saved, frames, part=2):
     return frames["inter"].iloc[saved.parts[part].inter_feat[":row_number"].numpy()]
 
 
-@pytest.mark.parametrize("name", ["DeepFM", "DIN"])
+@pytest.mark.parametrize("name", ["DeepFM", pytest.param("DIN", marks=pytest.mark.slow)])
 def test_raw_rows_have_the_scores_of_the_run(made, name):
     folders, frames = made
     saved = load(folders[name])
