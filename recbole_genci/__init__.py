@@ -33,6 +33,8 @@ _EXPORTS = {
     "experiment": "recbole_genci.experiments.command",
     "tokenize": "recbole_genci.tokenizer.command",
     "Ranker": "recbole_genci.serving.ranker",
+    "push": "recbole_genci.hub.push",
+    "pull": "recbole_genci.hub.pull",
     "SavedRun": "recbole_genci.serving.saved_run",
     "RunResult": "recbole_genci.results",
     "Results": "recbole_genci.results",

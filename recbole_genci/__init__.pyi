@@ -2,6 +2,8 @@
 
 from recbole_genci.config import Config as Config
 from recbole_genci.experiments.command import experiment as experiment
+from recbole_genci.hub.pull import pull as pull
+from recbole_genci.hub.push import push as push
 from recbole_genci.quick_start import resume as resume
 from recbole_genci.quick_start import run as run
 from recbole_genci.results import ExperimentResult as ExperimentResult

@@ -16,7 +16,8 @@ Writes the scorer of a finished run as a tensor program, which needs neither Pyt
 package. It takes ids of users and items, histories and the rows' own features, and returns click
 probabilities, for any number of rows. They are checked against the model's on rows of the run.
 
-  --run           the folder of a finished run, saved/<model>-<dataset>-<time>
+  --run           the folder of a finished run, saved/<model>-<dataset>-<time>, or hf:user/name of
+                  one on the Hugging Face hub
   --output        .pt2, for torch.export.load and AOTInductor; or .onnx, for ONNX Runtime, which
                   needs pip install onnx onnxscript onnxruntime. Beside it OUTPUT.json says what
                   each input is, and OUTPUT.vocabularies.json numbers the tokens

@@ -17,7 +17,8 @@ usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [
 Writes the click probability of each row, in the order of the input. If the input has labels, it
 also prints the run's metrics for them. Memory does not grow with the number of rows.
 
-  --run           the folder of a finished run, saved/<model>-<dataset>-<time>
+  --run           the folder of a finished run, saved/<model>-<dataset>-<time>, or hf:user/name of
+                  one on the Hugging Face hub
   --input         rows: an atomic .inter file, .csv or .parquet, with columns named as in the run's
                   .inter file. Needed: every feature of rows; user and item, if the run has them.
                   Optional: time, and label (or the column that threshold makes labels of). A row's

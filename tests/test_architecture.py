@@ -26,6 +26,7 @@ ROOMS = (
     "serving",
     "predict",
     "export",
+    "hub",
     "webpage",
     "report",
     "results",

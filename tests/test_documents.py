@@ -17,6 +17,7 @@ from recbole_genci.config.kind import parse_kind
 from recbole_genci.data.prepare import __main__ as prepare
 from recbole_genci.experiments.command import USAGE as EXPERIMENT_USAGE
 from recbole_genci.export import USAGE as EXPORT
+from recbole_genci.hub.command import USAGE as HUB
 from recbole_genci.model.registry import known_models
 from recbole_genci.predict import USAGE as PREDICT
 from recbole_genci.tokenizer.command import usage as tokenizer_usage
@@ -155,7 +156,7 @@ def file_names_of_the_code() -> set[str]:
 def options() -> set[str]:
     """Every ``--option`` that a command's ``--help`` shows."""
     shown = [help_text(known_models()), EXPERIMENT_USAGE, TUNING_USAGE, tokenizer_usage()]
-    shown += [PREDICT, EXPORT]
+    shown += [PREDICT, EXPORT, HUB]
     return {each for text in [*shown, prepare.__doc__] for each in re.findall(r"--(\w+)", text)}
 
 

@@ -269,7 +269,7 @@ def check_pairs(asked: Asked, width: int, key: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", required=True, help="the folder of a finished run")
+    parser.add_argument("--run", required=True, help="folder of a run, or hf:user/name")
     parser.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads")

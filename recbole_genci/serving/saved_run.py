@@ -28,6 +28,8 @@ from recbole_genci.tokenizer.artifact.frozen import Artifact, read_frozen
 from recbole_genci.tokenizer.artifact.published import PUBLISHED
 from recbole_genci.training.saved_files import check_config, check_files, read_metrics
 from recbole_genci.utils.files import read_mapping
+from recbole_genci.utils.hub.name import is_hub_name
+from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     DATA_FILE,
@@ -133,7 +135,7 @@ class SavedRun:
             came = (
                 "They came with recbole_genci, without their tokenizer"
                 if PUBLISHED in self.semantic_ids.manifest
-                else "An earlier version left tokenizer and texts out"
+                else "An earlier version, or a push to the hub, left tokenizer or texts out"
             )
             raise ValueError(
                 f"{self.folder} holds semantic IDs, but not what gives new items theirs. {came}: "
@@ -172,7 +174,8 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     """Load the folder of a finished run, ``saved/<model>-<dataset>-<time>``. It may have moved.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder; or ``hf:user/name[@revision][/subfolder]``, one that
+            ``python -m recbole_genci.hub push`` has uploaded to the Hugging Face hub.
         model: for a run of a model of your own, the class, or its reference ``module:Class`` or
             ``path/to/file.py:Class``.
         trust_code: whether to import the models and metrics that the folder names and that belong
@@ -181,10 +184,13 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
 
     Raises:
         FileNotFoundError: the folder does not exist, or its run has not finished.
+        HubError: the hub does not give the folder.
         ValueError: a file is damaged, files belong to different runs, the model has changed since,
             or the folder names code that was neither given nor allowed.
     """
-    folder = Path(folder)
+    given, folder = folder, local_folder(folder)
+    if is_hub_name(given):
+        _check_pushed(str(given), folder)
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
     if not (folder / METRICS_FILE).is_file():
@@ -246,3 +252,15 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     loaded = config.model_class(config, training_rows).to(config["device"])
     load_weights(loaded, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
     return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids, folder)
+
+
+def _check_pushed(name: str, folder: Path) -> None:
+    """Refuse what was pushed to the hub but is no run, or one without its rows."""
+    if not (folder / METRICS_FILE).is_file():
+        raise FileNotFoundError(f"{name} is not the folder of a run: it has no {METRICS_FILE}.")
+    if not (folder / DATA_FILE).is_file():
+        raise FileNotFoundError(
+            f"{name} was pushed without its rows, and a model needs their vocabularies. `python -m "
+            f"recbole_genci.hub pull {name} <folder>` makes them again from the dataset's files; "
+            "then give that folder."
+        )

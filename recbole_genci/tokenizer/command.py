@@ -46,6 +46,7 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids, given_ids
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.logs import start_console
 
 _logger = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ report. A run with at least one of these keys trains with the same IDs. A run wi
 takes the IDs that ship with this package, if there are some for its items (ml-100k, ml-1m).
 
 {DATASET_USAGE}
-  --append_to     the folder of earlier IDs; items of the dataset that it lacks are added, and the
-                  IDs of its own items never change
+  --append_to     the folder of earlier IDs, or hf:user/name of one on the Hugging Face hub; items
+                  of the dataset that it lacks are added, and the IDs of its own items never change
   --output        folder for the IDs with the added items; a run takes it by --semantic_id_path
   --export        also write the IDs into one file for other code: .json, the index of LC-Rec and
                   MiniOneRec; .safetensors, 'semantic_ids' [items, levels] with the items in the
@@ -231,7 +232,8 @@ def main(argv: Sequence[str]) -> Work:
     keys = [word for word in argv if word.partition("=")[0] not in arguments]
     files = str(words["config_files"]).split() if words.get("config_files") else None
     if words.get("append_to"):
-        published, output = Path(str(words["append_to"])), Path(str(words["output"]))
+        published = local_folder(str(words["append_to"]), "append_to")
+        output = Path(str(words["output"]))
         # A wrong folder or an encoder out of reach is an error before the dataset is read.
         check_encoder(read_frozen(published).settings["text_encoder"])
         check_writable(output.parent, "output")
@@ -257,7 +259,7 @@ def _convert(argv: Sequence[str], file: Path) -> Work:
             "which only write IDs into a file."
         )
     start_console(None)
-    ids = given_ids(Path(texts["semantic_id_path"]))
+    ids = given_ids(texts["semantic_id_path"])
     _export(ids, file)
     return lambda: 0
 

@@ -45,6 +45,8 @@ from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.hub.name import is_hub_name
+from recbole_genci.utils.hub.snapshot import local_folder
 
 _logger = logging.getLogger(__name__)
 
@@ -87,13 +89,15 @@ def check_source(config: Config, published: bool = True) -> None:
     """
     path = config["semantic_id_path"]
     if path is not None:
-        if is_ids_file(Path(path)):
+        if is_hub_name(path):
+            given_ids(path)
+        elif is_ids_file(Path(path)):
             read_ids(Path(path))
         elif not Path(path).is_dir():
             raise FileNotFoundError(
-                f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, a "
-                ".json, .safetensors or .parquet file of IDs, or leave the key out to have "
-                "semantic IDs made."
+                f"semantic_id_path: there is no folder {path}. Give the folder of an artifact, "
+                "here or on the Hugging Face hub (hf:user/name), a .json, .safetensors or .parquet "
+                "file of IDs, or leave the key out to have semantic IDs made."
             )
         return
     if needs_no_settings(config, published):
@@ -199,13 +203,18 @@ def find_semantic_ids(
     )
 
 
-def given_ids(path: Path) -> SemanticIDs:
-    """Semantic IDs of an artifact's folder, or of a file (`artifact.exchange`)."""
+def given_ids(given: str | Path) -> SemanticIDs:
+    """Semantic IDs of an artifact's folder, here or on the hub, or of a file (`artifact.exchange`).
+
+    Raises:
+        ValueError, OSError: see `SemanticIDs.load`, `read_ids` and `utils.hub.snapshot.fetch`.
+    """
+    path = local_folder(given, "semantic_id_path")
     return read_ids(path) if is_ids_file(path) else SemanticIDs.load(path)
 
 
 def _given(folder: str) -> SemanticIDs:
-    ids = given_ids(Path(folder))
+    ids = given_ids(folder)
     _logger.info(
         f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the "
         "tokenizer's keys have no effect."
@@ -221,8 +230,9 @@ def _check_catalogue(
     Raises:
         ValueError: most items have other texts: the same ids seem to mean other items.
     """
-    folder = Path(config["semantic_id_path"])
-    known = None if ids.folder is None else _text_digests(folder, ids)
+    if ids.folder is None:
+        return
+    folder, known = config["semantic_id_path"], _text_digests(ids.folder, ids)
     if known is None or not item_file.is_file():
         return
     header = read_header(item_file, config["field_separator"], _encoding(config))
@@ -240,7 +250,7 @@ def _check_catalogue(
         _encoding(config),
         config["seq_separator"],
     )
-    fit = fit_of(Published(folder.name, folder, ids, known), table, tokens)
+    fit = fit_of(Published(ids.folder.name, ids.folder, ids, known), table, tokens)
     if not fit.differing:
         return
     token, text = fit.differing[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ from recbole_genci.utils.distributed import Processes
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.logs import start_console
+from recbole_genci.utils.network import interface_towards
+
+_logger = logging.getLogger(__name__)
 
 _FAILURE = "failure-"  # name of a file in which a process says why it failed
 
@@ -136,7 +140,18 @@ def _train_share(
     if config["port"] is None:  # one machine: a file cannot be in use by others, as a port can
         meeting = f"file://{shared / 'meeting'}"
     else:
-        meeting = f"tcp://{config['ip']}:{config['port']}"
+        place = f"{config['ip']}:{config['port']}"
+        meeting = f"tcp://{place}"
+        if not on_gpu:  # else gloo takes the address of the machine's name, often 127.0.0.1
+            way = interface_towards(config["ip"], config["port"])
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", way)
+        if local_rank == 0:
+            _logger.info(
+                "Waits at %s until all %d processes are there; on this machine are %d.",
+                place,
+                processes.size,
+                config["nproc"],
+            )
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         init_method=meeting,

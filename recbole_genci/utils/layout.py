@@ -14,3 +14,4 @@ NEXT_WEIGHTS_FILE = "model.next.safetensors"  # better ones, until the training 
 TEACHER_FOLDER = "teacher"  # weights of the model that `sr_base: pretrained` trains first
 DIAGNOSTICS_FILE = "diagnostics.json"  # generator diagnostics, if `diagnostic_rows` is not 0
 METRICS_FILE = "metrics.json"  # written last: a run that has it has finished
+HUB_FILE = "hub.json"  # only on the Hugging Face hub: what was pushed, with digests

@@ -42,6 +42,8 @@ def start_console(level: str | None) -> None:
     )
     root = logging.getLogger()
     root.setLevel((level or "INFO").upper())
+    for client in ("httpx", "httpx2"):  # the hub's client; they log each request
+        logging.getLogger(client).setLevel(max(root.level, logging.WARNING))
     if not root.handlers:
         root.addHandler(_Console(sys.stderr))
 

@@ -54,8 +54,9 @@ def check_dataset(config: Config) -> None:
         f"dataset: there is no folder {folder}, and '{name}' is no name that can be downloaded."
         f"{nearest(name, [*here, *known_downloads()])} Put {name}.inter (and .user, .item) into "
         f"that folder or point --data_path at the folder that holds {name}/; "
-        "python -m recbole_genci.data.prepare makes them from MovieLens' and Amazon's published "
-        f"files. Found there: {', '.join(here) or 'nothing'}. Relative paths start at {Path.cwd()}."
+        "python -m recbole_genci.data.prepare makes them from published files, such as those of "
+        f"MovieLens. Found there: {', '.join(here) or 'nothing'}. Relative paths start at "
+        f"{Path.cwd()}."
     )
 
 

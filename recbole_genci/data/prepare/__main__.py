@@ -6,16 +6,30 @@ python -m recbole_genci.data.prepare --format=amazon-2023 \\
     --dataset=amazon-instruments
 python -m recbole_genci.data.prepare --format=amazon-2014 \\
     --interactions=Musical_Instruments.json.gz --dataset=instruments-2014
+python -m recbole_genci.data.prepare --format=kuairand --input=KuaiRand-Pure --dataset=kuairand
+python -m recbole_genci.data.prepare --format=taobao --interactions=UserBehavior.csv \\
+    --dataset=taobao
 
   --format         movielens (any edition: 100K, 1M, 10M, 20M, 25M, 32M, latest, latest-small),
-                   amazon-2023 or amazon-2014
-  --input          MovieLens: the unpacked folder
-  --interactions   Amazon: ratings (CSV) or reviews (JSON lines), gzipped or not
-  --meta           Amazon: the items' metadata, gzipped or not; without it items have only their ids
+                   amazon-2023, amazon-2018, amazon-2014, kuairand (Pure, 1K, 27K), steam, taobao
+                   or yelp
+  --input          MovieLens, KuaiRand: the unpacked folder
+  --interactions   Amazon: ratings (CSV) or reviews (JSON lines); Steam: steam_reviews; Taobao:
+                   UserBehavior.csv; Yelp: yelp_academic_dataset_review.json
+  --meta           Amazon: the items' metadata; Steam: steam_games; Yelp: ..._business.json;
+                   KuaiRand: kuairand_video_categories.csv. Without it items have only their ids,
+                   those of KuaiRand no text
+  --users          Yelp: yelp_academic_dataset_user.json; without it nothing is known of users
+  --logs           KuaiRand: standard (what was recommended), random (what was shown at random) or
+                   all [standard]
+  --positive       Taobao: the behaviours whose rows have label 1, of pv, cart, fav, buy
+                   [cart,fav,buy]
   --dataset        name of the dataset and of its folder
   --output         where that folder is made [dataset]
   --overwrite      True replaces an existing folder of that name
   --max_malformed  share of lines in each file that may be malformed [0.001]
+
+All files may be gzipped.
 """
 
 from __future__ import annotations
@@ -27,34 +41,24 @@ from pathlib import Path
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.kind import Kind
-from recbole_genci.data.prepare.amazon import VINTAGES, Amazon
-from recbole_genci.data.prepare.build import RawDataset, build_dataset
-from recbole_genci.data.prepare.movielens import MovieLens
+from recbole_genci.data.prepare.formats import FORMATS
 from recbole_genci.data.prepare.output import check_target
-from recbole_genci.data.prepare.report import describe, next_command
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.validation import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
-#: Default and kind of the options that are no names.
-_OPTIONS = {
+#: Default and kind of the options of all formats that are no names.
+_KINDS = {
     "overwrite": (False, Kind.of("bool")),
     "max_malformed": (0.001, Kind.of("float in [0, 1)")),
 }
-_COMMAND = "python -m recbole_genci.data.prepare"
 
 
-def _arguments(format_name: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Required and optional arguments of a format, and an example."""
-    if format_name == "movielens":
-        return ("input",), (), f"{_COMMAND} --format=movielens --input=ml-1m --dataset=ml-1m"
-    example = f"{_COMMAND} --format={format_name} --interactions=Musical_Instruments"
-    example += (
-        ".csv.gz --meta=meta_Musical_Instruments.jsonl.gz --dataset=amazon-instruments"
-        if format_name == "amazon-2023"
-        else ".json.gz --meta=meta_Musical_Instruments.json.gz --dataset=instruments-2014"
+def _example(format_name: str) -> str:
+    return (
+        f"python -m recbole_genci.data.prepare --format={format_name} "
+        f"{FORMATS[format_name].example}"
     )
-    return ("interactions",), ("meta",), example
 
 
 def read_arguments(argv: Sequence[str]) -> dict:
@@ -64,7 +68,7 @@ def read_arguments(argv: Sequence[str]) -> dict:
         ValueError: an argument is missing, unknown or wrong; says which, with an example.
     """
     words = parse_argv(key_value_words(argv))
-    formats = ("movielens", *VINTAGES)
+    formats = tuple(FORMATS)
     format_name = words.get("format")
     if format_name not in formats:
         problem = (
@@ -74,17 +78,17 @@ def read_arguments(argv: Sequence[str]) -> dict:
         )
         raise ValueError(
             f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {problem} "
-            f"Example: {_arguments('movielens')[2]}"
+            f"Example: {_example('movielens')}"
         )
-    required, optional, example = _arguments(format_name)
-    known = (*_COMMON, *required, *optional)
+    chosen, example = FORMATS[format_name], _example(format_name)
+    known = (*_COMMON, *chosen.required, *chosen.optional)
     for key in words:
         if key not in known:
             raise ValueError(
                 f"command line: --{key} is no argument of --format={format_name}, which takes "
                 f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}"
             )
-    for key in (*required, "dataset"):
+    for key in (*chosen.required, "dataset"):
         if words.get(key) in (None, ""):
             raise ValueError(f"command line: --{key} is missing. Example: {example}")
     name = str(words["dataset"])
@@ -93,7 +97,7 @@ def read_arguments(argv: Sequence[str]) -> dict:
             f"command line: --dataset={name} must be a name, not a path; --output says where its "
             f"folder is made. Example: {example}"
         )
-    for key, (default, kind) in _OPTIONS.items():
+    for key, (default, kind) in {**_KINDS, **chosen.kinds}.items():
         kind.check(key, words.setdefault(key, default))
     return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
 
@@ -110,16 +114,7 @@ def main(argv: Sequence[str]) -> Work:
     words = read_arguments(argv)
     folder = Path(words["output"]) / words["dataset"]
     check_target(folder, words["overwrite"])
-    if words["format"] == "movielens":
-        raw: RawDataset = MovieLens(Path(str(words["input"])), words["max_malformed"])
-    else:
-        metadata = Path(str(words["meta"])) if words.get("meta") else None
-        raw = Amazon(
-            words["format"], Path(str(words["interactions"])), metadata, words["max_malformed"]
-        )
-    provenance = build_dataset(raw, words["format"], folder, words["overwrite"])
-    print(describe(provenance, folder))
-    print(f"Next: {next_command(folder, raw.properties)}")
+    print(FORMATS[words["format"]].prepare(words, folder))
     return lambda: 0
 
 

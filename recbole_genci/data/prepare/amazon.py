@@ -1,14 +1,13 @@
-"""Amazon review datasets of 2023 and 2014, which get the same fields.
+"""Amazon review datasets of 2023, 2018 and 2014, which get the same fields.
 
 2023 (amazon-reviews-2023.github.io): ratings as CSV (``5core/rating_only/``) or reviews as JSON
-lines; metadata as JSON lines. 2014 (jmcauley.ucsd.edu/data/amazon): reviews as JSON lines; metadata
-as JSON lines or, as first released, Python literals.
+lines; metadata as JSON lines. 2018 (nijianmo.github.io/amazon): ratings as CSV without a header,
+item first; reviews and metadata as JSON lines. 2014 (jmcauley.ucsd.edu/data/amazon): reviews as
+JSON lines; metadata as JSON lines or, as first released, Python literals.
 """
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
 from collections.abc import Callable, Container, Iterator
@@ -17,11 +16,15 @@ from pathlib import Path
 
 from recbole_genci.data.prepare.cleaning import (
     MalformedLine,
+    as_entries,
     as_id,
     as_interaction,
     as_text,
+    clean_text,
     number_text,
 )
+from recbole_genci.data.prepare.output import INTERACTION_FIELDS
+from recbole_genci.data.prepare.records import parse_object
 from recbole_genci.data.prepare.source import SourceFile
 
 #: Stands between two categories of an item, as on Amazon's pages; the seq_separator of
@@ -40,29 +43,10 @@ ITEM_FIELDS = {
     "description": "token",
 }
 
+_ALTERNATIVE = re.compile(r'<img\b[^>]*\balt="([^"]*)"[^>]*>', re.IGNORECASE)
+_SCRIPT = "getTime()"
+_ASIN_LENGTH = 10
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)")
-
-
-def parse_object(line: str, allows_literals: bool = False) -> dict:
-    """Parse one JSON object, or with ``allows_literals`` one Python dict; no code in it ever runs.
-
-    Raises:
-        MalformedLine: the line is something else.
-    """
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        if not allows_literals:
-            raise MalformedLine(f"not a JSON object ({error})") from error
-        try:
-            value = ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError, TypeError, RecursionError) as problem:
-            raise MalformedLine(
-                f"neither a JSON object ({error}) nor a Python literal ({problem})"
-            ) from problem
-    if not isinstance(value, dict):
-        raise MalformedLine(f"a {type(value).__name__}, not an object of fields")
-    return value
 
 
 def _price(value: object) -> str:
@@ -75,20 +59,30 @@ def _price(value: object) -> str:
     return number_text(value)
 
 
-def _categories(value: object, name: str) -> str:
-    if not isinstance(value, (list, tuple)):
-        value = [value]
-    # The separator must not occur inside a category.
-    cleaned = (as_text(category, name).replace(">", "/") for category in value)
-    return CATEGORY_SEPARATOR.join(filter(None, cleaned))
+def _categories(value: object) -> str:
+    return as_entries(value, "categories", CATEGORY_SEPARATOR)
 
 
 def _item_2023(record: dict) -> dict[str, str]:
     return {
         "main_category": as_text(record.get("main_category"), "main_category"),
-        "categories": _categories(record.get("categories"), "categories"),
+        "categories": _categories(record.get("categories")),
         "store": as_text(record.get("store"), "store"),
         "features": as_text(record.get("features"), "features"),
+    }
+
+
+def _item_2018(record: dict) -> dict[str, str]:
+    title = as_text(record.get("title"), "title")
+    categories = _categories(record.get("category"))
+    # Some main categories are the picture of a name, and some titles a script of the page.
+    main = _ALTERNATIVE.sub(r"\1", str(record.get("main_cat") or ""))
+    return {
+        "title": "" if _SCRIPT in title else title,
+        "main_category": clean_text(main) or categories.partition(CATEGORY_SEPARATOR)[0],
+        "categories": categories,
+        "store": as_text(record.get("brand"), "brand"),
+        "features": as_text(record.get("feature"), "feature"),
     }
 
 
@@ -103,14 +97,22 @@ def _item_2014(record: dict) -> dict[str, str]:
     distinct = list(dict.fromkeys(as_text(part, "categories") for part in parts))
     return {
         "main_category": distinct[0] if distinct else "",
-        "categories": _categories(distinct, "categories"),
+        "categories": _categories(distinct),
         "store": as_text(record.get("brand"), "brand"),
     }
 
 
 @dataclass(frozen=True)
 class _Vintage:
-    """The column names of one release, and how its metadata describe an item."""
+    """The column names of one release, and how its metadata describe an item.
+
+    Attributes:
+        user, item, rating, time: names of columns.
+        describe: makes cells of an item's metadata.
+        allows_literals: whether metadata may be Python literals.
+        allows_csv: whether ratings may be CSV with a header.
+        headerless: the columns of ratings as CSV without a header.
+    """
 
     user: str
     item: str
@@ -119,6 +121,7 @@ class _Vintage:
     describe: Callable[[dict], dict[str, str]]
     allows_literals: bool
     allows_csv: bool
+    headerless: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, str, str, str]:
@@ -128,6 +131,16 @@ class _Vintage:
 VINTAGES = {
     "amazon-2023": _Vintage(
         "user_id", "parent_asin", "rating", "timestamp", _item_2023, False, True
+    ),
+    "amazon-2018": _Vintage(
+        "reviewerID",
+        "asin",
+        "overall",
+        "unixReviewTime",
+        _item_2018,
+        False,
+        False,
+        ("asin", "reviewerID", "overall", "unixReviewTime"),
     ),
     "amazon-2014": _Vintage(
         "reviewerID", "asin", "overall", "unixReviewTime", _item_2014, True, False
@@ -139,7 +152,7 @@ class Amazon:
     """One category of Amazon reviews, with its metadata if given. Each file is read once.
 
     Args:
-        vintage: ``amazon-2023`` or ``amazon-2014``.
+        vintage: ``amazon-2023``, ``amazon-2018`` or ``amazon-2014``.
         reviews: the file of ratings or reviews.
         metadata: the file of the items' metadata; None leaves items with only their ids.
         max_malformed: share of lines in each file that may be malformed.
@@ -150,6 +163,8 @@ class Amazon:
     """
 
     properties = "amazon-instruments"
+    inter_fields = INTERACTION_FIELDS
+    click_from: float | None = None
     item_fields = ITEM_FIELDS
     user_fields: dict[str, str] | None = None
 
@@ -166,14 +181,21 @@ class Amazon:
             )
 
     def _csv_columns(self, vintage: str) -> list[str] | None:
-        """The header of a CSV file; None for JSON lines."""
+        """The columns of a CSV file; None for JSON lines."""
         line, names = self._reviews.first_line, self._vintage.columns
         if line.lstrip().startswith("{"):
             return None
         columns = [name.strip() for name in line.split(",")]
         if self._vintage.allows_csv and set(names) <= set(columns):
             return columns
+        headerless = self._vintage.headerless
+        if headerless and len(columns) == len(headerless):
+            return list(headerless)
         expected = f"one JSON object a line with {', '.join(names)}"
+        if headerless:
+            expected = (
+                f"CSV without a header whose columns are {', '.join(headerless)}, or {expected}"
+            )
         if self._vintage.allows_csv:
             expected = f"a CSV header with {', '.join(names)}, or {expected}"
         raise ValueError(
@@ -182,7 +204,7 @@ class Amazon:
 
     def interactions(self) -> Iterator[tuple[str, str, float, int]]:
         """(user, item, rating, time) in file order; time is milliseconds in 2023, and seconds of
-        the day's start in 2014.
+        the day's start in 2018 and 2014.
         """
         columns = self._columns
         if columns is None:
@@ -193,9 +215,16 @@ class Amazon:
             cells = line.split(",")  # ids and numbers: nothing is quoted
             if len(cells) != len(columns):
                 raise MalformedLine(f"{len(cells)} values, not {len(columns)}")
-            return as_interaction(*(cells[place] for place in places))
+            row = as_interaction(*(cells[place] for place in places))
+            # Without a header nothing else tells files whose first column is the user.
+            if self._vintage.headerless and len(row[1]) != _ASIN_LENGTH:
+                raise MalformedLine(
+                    f"item id {row[1]!r} has not the {_ASIN_LENGTH} characters of an ASIN; the "
+                    f"columns must be {', '.join(columns)}"
+                )
+            return row
 
-        return self._reviews.rows(parse_csv, has_header=True)
+        return self._reviews.rows(parse_csv, has_header=not self._vintage.headerless)
 
     def users(self, wanted: Container[str]) -> Iterator[dict[str, str]]:
         """None: nothing is known of users."""

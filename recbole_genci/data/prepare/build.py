@@ -8,7 +8,6 @@ from typing import Protocol
 
 import recbole_genci
 from recbole_genci.data.prepare.output import (
-    INTERACTION_FIELDS,
     PROVENANCE_FILE,
     whole_folder,
     write_interactions,
@@ -19,10 +18,13 @@ from recbole_genci.utils.files import write_json
 
 
 class RawDataset(Protocol):
-    """The interface of a published format, which ``MovieLens`` and ``Amazon`` implement.
+    """The interface of a published format, which ``MovieLens``, ``Amazon`` and others implement.
 
     Attributes:
         sources: its files, in the order in which they are read.
+        inter_fields: ``{field: type}`` of interactions: user, item, the number that tells a click,
+            time, and others.
+        click_from: the number from which on a row counts as a click; None if it is a rating.
         item_fields: ``{field: type}`` of items, id first.
         user_fields: the same for users; if the format does not describe users it is None, and
             ``users`` is not called.
@@ -30,11 +32,13 @@ class RawDataset(Protocol):
     """
 
     sources: list[SourceFile]
+    inter_fields: dict[str, str]
+    click_from: float | None
     item_fields: dict[str, str]
     user_fields: dict[str, str] | None
     properties: str
 
-    def interactions(self) -> Iterable[tuple[str, str, float, int]]: ...
+    def interactions(self) -> Iterable[tuple]: ...
 
     def items(self, wanted: Container[str]) -> Iterator[dict[str, str]]: ...
 
@@ -66,8 +70,10 @@ def build_dataset(
     """
     name = folder.name
     with whole_folder(folder, overwrite) as temporary:
-        counts, users, items = write_interactions(temporary / f"{name}.inter", raw.interactions())
-        fields = {"inter": INTERACTION_FIELDS, "item": raw.item_fields}
+        counts, users, items = write_interactions(
+            temporary / f"{name}.inter", raw.interactions(), raw.inter_fields, raw.click_from
+        )
+        fields = {"inter": raw.inter_fields, "item": raw.item_fields}
         counts["item_file"] = write_table(
             temporary / f"{name}.item", raw.item_fields, raw.items(items), items
         )

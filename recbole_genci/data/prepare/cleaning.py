@@ -6,6 +6,7 @@ import html
 import math
 import re
 import unicodedata
+from datetime import UTC, datetime
 from typing import Any
 
 # A tag starts with a letter, so that "< 5 W and > 3 W" stays. Scripts and styles are removed with
@@ -15,6 +16,8 @@ _MARKUP = re.compile(
 )
 # Control characters, halves of surrogate pairs (UTF-8 has none) and byte-order marks.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d)?")
 
 #: Timestamps are read as float64, in which whole numbers up to this one are exact.
 MAX_TIMESTAMP = 2**53
@@ -53,6 +56,19 @@ def as_text(value: object, name: str) -> str:
         elif part is not None:
             raise MalformedLine(f"{name} holds a {type(part).__name__}, not text")
     return " ".join(filter(None, parts))
+
+
+def as_entries(value: object, name: str, separator: str) -> str:
+    """The cleaned texts of a list, or of one value, with ``separator`` between; inside an entry the
+    separator becomes ``/``.
+
+    Raises:
+        MalformedLine: an entry is no text.
+    """
+    mark = separator.strip() or separator
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    cleaned = (as_text(entry, name).replace(mark, "/") for entry in entries)
+    return separator.join(filter(None, cleaned))
 
 
 def as_id(value: object, name: str) -> str:
@@ -97,6 +113,37 @@ def number_text(number: float) -> str:
     return repr(float(number)).removesuffix(".0")
 
 
+def as_timestamp(value: object) -> int:
+    """A whole number of seconds or milliseconds.
+
+    Raises:
+        MalformedLine: the value is missing or something else.
+    """
+    number = as_number(value, "timestamp")
+    if not number.is_integer() or not 0 <= number <= MAX_TIMESTAMP:
+        raise MalformedLine(f"timestamp {value!r} is not a whole number from 0 to 2**53")
+    return int(number)
+
+
+def as_seconds(value: object) -> int:
+    """Seconds since 1970 of ``2017-12-17`` (its first one) or ``2017-12-17 21:08:59``, as if UTC.
+
+    Raises:
+        MalformedLine: the value is missing or something else.
+    """
+    if value is None or value == "":
+        raise MalformedLine("no date")
+    try:
+        if not _DATE.fullmatch(str(value)):
+            raise ValueError
+        date = datetime.fromisoformat(str(value)).replace(tzinfo=UTC)
+    except ValueError:
+        raise MalformedLine(
+            f"date {value!r} is not of the form 2017-12-17 or 2017-12-17 21:08:59"
+        ) from None
+    return as_timestamp(date.timestamp())
+
+
 def as_interaction(
     user: object, item: object, rating: object, timestamp: object
 ) -> tuple[str, str, float, int]:
@@ -109,10 +156,8 @@ def as_interaction(
         as_id(user, "user id"),
         as_id(item, "item id"),
         as_number(rating, "rating"),
-        as_number(timestamp, "timestamp"),
+        as_timestamp(timestamp),
     )
     if not 0 <= row[2] <= 5:
         raise MalformedLine(f"rating {rating!r} is not between 0 and 5")
-    if not row[3].is_integer() or not 0 <= row[3] <= MAX_TIMESTAMP:
-        raise MalformedLine(f"timestamp {timestamp!r} is not a whole number from 0 to 2**53")
-    return row[0], row[1], row[2], int(row[3])
+    return row

