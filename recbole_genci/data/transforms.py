@@ -122,17 +122,21 @@ def fitted(values: Tensor, steps: Sequence[WrittenStep], least: int | None = Non
         done.append(step)
         transform = Transform(tuple(done), low, high, 0.0, unknown)
         numbers = transform._done(step, numbers)
-    mean = 0.0 if transform.makes_tokens else float(numbers.numpy().mean())
+    mean = 0.0 if transform.makes_tokens else _rounded(numbers.numpy().mean())
     return Transform(tuple(done), low, high, mean, unknown)
+
+
+def _rounded(number: float | Tensor) -> float:
+    """A number as float32 has it: sums and logarithms differ in last bits between processors."""
+    return float(torch.as_tensor(number, dtype=torch.float32))
 
 
 def _fitted(name: str, count: int, numbers: Tensor, least: int) -> Step:
     if name == STANDARD:
-        # Torch's sums depend on the number of threads in their last bits.
-        mean, deviation = float(numbers.numpy().mean()), float(numbers.numpy().std())
+        mean, deviation = _rounded(numbers.numpy().mean()), _rounded(numbers.numpy().std())
         return Step(name, (mean, deviation or 1.0))
     if name == MINMAX:
-        low, high = float(numbers.min()), float(numbers.max())
+        low, high = _rounded(numbers.min()), _rounded(numbers.max())
         return Step(name, (low, high - low or 1.0))
     if name == BUCKETS:
         return Step(name, _ends(numbers, count))
