@@ -117,6 +117,37 @@ def with_context(folder, keys):
     return keys | {"numerical_features": ["price"], "normalize_field": ["price"]}
 
 
+def with_features(folder, keys):
+    """Give rows, users and items features of all kinds; some values are rare, some missing."""
+    rng = np.random.default_rng(4)
+    words = ["tv", "tv", "tv", "phone", "phone", "pad", "watch", "radio", "car"]
+    columns = {
+        "device:token": lambda: rng.choice(words),
+        "tags:token_seq": lambda: " ".join(rng.choice(list("aaabbcdefg"), rng.integers(1, 4))),
+        "price:float": lambda: f"{rng.normal() * 900:.2f}",
+        "delay:float": lambda: f"{rng.random() * 40:.3f}",
+        "steps:float_seq": lambda: " ".join(f"{each:.2f}" for each in rng.random(2) * 3),
+        "hits:float": lambda: rng.geometric(0.1) - 2,
+    }
+    file = folder / "tiny/tiny.inter"
+    lines = file.read_text().splitlines()
+    for name, draw in columns.items():
+        cells = [draw() if rng.random() > 0.05 else "" for _ in lines[1:]]
+        lines = [f"{line}\t{cell}" for line, cell in zip(lines, [name, *cells])]
+    file.write_text("\n".join(lines) + "\n")
+    file = folder / "tiny/tiny.user"
+    cells = ["income:float", *(f"{each:.1f}" for each in rng.random(99) * 1e5)]
+    cells[3] = ""
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(f"{a}\t{b}" for a, b in zip(lines, cells)) + "\n")
+    fields = [name.partition(":")[0] for name in columns]
+    keys["load_col"] = keys["load_col"] | {
+        "inter": [*keys["load_col"]["inter"], *fields],
+        "user": ["user_id", "age", "income"],
+    }
+    return keys | {"numerical_features": ["price", "income"]}
+
+
 #: The columns of Criteo: a label, 13 numbers and 26 hashes.
 CRITEO_FIELDS = ["label", *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
 

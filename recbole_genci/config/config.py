@@ -217,13 +217,12 @@ class Config(RecBoleConfig):
         super()._load_internal_config_dict(entry.base, model_class, dataset)
         recipe = self.external_config_dict.get("recipe")
         files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml"]
-        if recipe is None:  # what stands beside a model of one's own beats the default
-            files.append(recipe_file(DEFAULT_RECIPE))
+        # Beneath the dataset's keys, and those beside a model of one's own; on top if a person
+        # names it. What a search found is the whole of what differs from the paper's.
+        files.append(recipe_file({None: DEFAULT_RECIPE, "tuned": "paper"}.get(recipe, recipe)))
         files += [*entry.own_files, ours / f"dataset/{dataset}.yaml"]
-        if recipe == "tuned":
-            files += [recipe_file("paper"), self._tuned_file(dataset)]
-        elif recipe is not None:
-            files.append(recipe_file(recipe))
+        if recipe is not None:
+            files.append(self._tuned_file(dataset) if recipe == "tuned" else recipe_file(recipe))
         for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from recbole_genci.config.fitted import check_fitted
 from recbole_genci.config.keys import Key
 from recbole_genci.config.kind import Kind
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
@@ -61,6 +62,7 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     _check_encoding(final.get("encoding"))
     _check_clipping(final.get("clip_grad_norm"))
     _check_names(final)
+    check_fitted(final)
 
 
 def _check_encoding(encoding: str | None) -> None:

@@ -24,13 +24,13 @@ from recbole_genci.data.column_names import (
     ROW_NUMBER,
     TIME_RANK,
 )
+from recbole_genci.data.fitting import FittedDataset
 from recbole_genci.data.history import build_history
-from recbole_genci.data.splitting import OrderedDataset
 from recbole_genci.data.table import Table
 from recbole_genci.model.base import flattens_history
 
 
-class CTRDataset(OrderedDataset):
+class CTRDataset(FittedDataset):
     """Labelled rows (user, item, label) for every model: context-aware models, DIN, DIEN, GenCI.
 
     Rows without a user, an item or a time have empty histories.
@@ -50,7 +50,7 @@ class CTRDataset(OrderedDataset):
         super().__init__(config)
 
     def build(self) -> list[CTRDataset]:
-        """Order and split the rows, and attach pointers to their histories.
+        """Order and split the rows, fit columns, and attach pointers to their histories.
 
         Returns:
             list of CTRDataset: the training, validation and test part.

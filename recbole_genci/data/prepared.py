@@ -128,7 +128,7 @@ def _code() -> str:
     for name in ("recbole", "numpy", "pandas", "torch"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     here = Path(__file__).parent
-    others = [here.parent / "compat.py", here.parent / "utils/ragged.py"]
+    others = [here.parent / name for name in ("compat.py", "config/fitted.py", "utils/ragged.py")]
     readers = (here.parent / "utils/atomic_files").glob("*.py")
     for file in sorted([*here.glob("*.py"), *readers, *others]):
         digest.update(file.read_bytes())

@@ -14,10 +14,12 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci import compat
 from recbole_genci.config import Config
+from recbole_genci.config.fitted import transforms_of
 from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.cells import Cells
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.table import Column, Table
+from recbole_genci.data.transforms import Transform
 from recbole_genci.data.validation import (
     check_described_once,
     check_files,
@@ -54,10 +56,17 @@ class AtomicDataset(Dataset):
     # The buckets of each column that was cut into buckets of equal width; None in runs of early
     # versions.
     buckets: dict[str, Buckets] | None
+    # How the numbers of each column of `transforms` become what models read, and the columns of
+    # `min_count`, whose unknown values are rare. Both are empty until `build`.
+    transforms: dict[str, Transform]
+    rare: frozenset[str]
 
     def __init__(self, config: Config) -> None:
         self._cells: dict[str, Cells] = {}
         self.scales, self.buckets = {}, {}
+        self.transforms, self.rare = {}, frozenset()
+        # They stay as they are in the files, NaN where missing, until the rows are split.
+        self._fitted_later = frozenset(transforms_of(config))
         super().__init__(config)
 
     @property
@@ -70,6 +79,14 @@ class AtomicDataset(Dataset):
     def has_histories(self) -> bool:
         """Whether rows have what a history is made of: users, items and times."""
         return None not in (self.uid_field, self.iid_field, self.time_field)
+
+    def given_type(self, field: str) -> FeatureType:
+        """The type of a field's values in files; ``transforms`` may make ids of numbers."""
+        kind = self.field2type[field]
+        if field not in self.transforms:
+            return kind
+        is_single = kind in (FeatureType.TOKEN, FeatureType.FLOAT)
+        return FeatureType.FLOAT if is_single else FeatureType.FLOAT_SEQ
 
     # RecBole dataset.py:252, 458-535
 
@@ -183,7 +200,8 @@ class AtomicDataset(Dataset):
                             f"dataset {self.dataset_name}: '{field}' has no value in any row. "
                             "Leave it out by load_col."
                         )
-                    feat[field] = feat[field].fillna(feat[field].mean())
+                    if field not in self._fitted_later:
+                        feat[field] = feat[field].fillna(feat[field].mean())
                 else:
                     feat[field] = feat[field].fillna(-1).astype(np.int64)
 
@@ -204,6 +222,8 @@ class AtomicDataset(Dataset):
         )
         # RecBole looks for the extremes in Python (dataset.py:694).
         for field in fields:
+            if field in self._fitted_later:  # by normalize_all
+                continue
             is_sequence = self.field2type[field] == FeatureType.FLOAT_SEQ
             cells = self._cells.get(field)
             if is_sequence:
@@ -239,6 +259,8 @@ class AtomicDataset(Dataset):
             return
         of_recbole = []
         for field in numbers:
+            if field in self._fitted_later:
+                continue
             if self.field2type[field] == FeatureType.FLOAT:
                 of_recbole.append(field)
             elif field in cut:
@@ -272,7 +294,7 @@ class AtomicDataset(Dataset):
                 columns[field] = torch.from_numpy(data[field].to_numpy(np.int64, copy=True))
             elif kind == FeatureType.FLOAT and data[field].dtype != object:
                 column = torch.from_numpy(data[field].to_numpy(np.float32, copy=True))
-                is_pair = field in self.config["numerical_features"]
+                is_pair = self._is_pair(field)
                 columns[field] = (
                     torch.stack([column, torch.ones_like(column)], dim=-1) if is_pair else column
                 )
@@ -289,7 +311,10 @@ class AtomicDataset(Dataset):
                 entries, lengths = self._cells[field].of(data[field])
                 is_token = kind == FeatureType.TOKEN_SEQ
                 values = torch.from_numpy(entries).to(torch.int64 if is_token else torch.float32)
-                if not is_token and field in self.config["numerical_features"]:
+                if not is_token and self._is_pair(field):
                     values = torch.stack([values, torch.ones_like(values)], dim=-1)
                 columns[field] = Ragged.of_lengths(values, torch.from_numpy(lengths))
         return Table(columns)
+
+    def _is_pair(self, field: str) -> bool:
+        return field in self.config["numerical_features"] and field not in self._fitted_later

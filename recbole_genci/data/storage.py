@@ -23,6 +23,7 @@ from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, OWN_COLU
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Column, Table, joined
+from recbole_genci.data.transforms import Transform
 from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.ragged import Ragged
 
@@ -157,6 +158,8 @@ def _described(
         "history_source": whole.history_source,
         "scales": whole.scales,
         "buckets": whole.buckets,
+        "transforms": {field: each.as_json() for field, each in whole.transforms.items()},
+        "rare": sorted(whole.rare),
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -238,6 +241,9 @@ class _StoredDataset(CTRDataset):
         self.buckets = (
             None if buckets is None else {f: Buckets(*each) for f, each in buckets.items()}
         )
+        transforms = self._facts.get("transforms", {})
+        self.transforms = {f: Transform.of_json(each) for f, each in transforms.items()}
+        self.rare = frozenset(self._facts.get("rare", ()))
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
 

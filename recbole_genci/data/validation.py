@@ -5,7 +5,7 @@ Without these checks RecBole would silently drop, fill or misread rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
+from recbole_genci.config.fitted import CRITEO, OTHERS, transforms_of
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
@@ -233,12 +234,13 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
             )
-    if not _tokens(dataset) and not config["numerical_features"]:
+    if not _tokens(dataset) and not config["numerical_features"] and not config["transforms"]:
         raise ValueError(
             f"{folder}: no column that is read is a feature. Columns of numbers are features only "
             f"if numerical_features names them; read are {', '.join(known)}."
         )
     _check_aliases(dataset)
+    _check_fitted(dataset, known)
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):
         raise ValueError(
@@ -323,6 +325,33 @@ def _check_aliases(dataset: Dataset) -> None:
                 )
 
 
+def _check_fitted(dataset: Dataset, numbers: Sequence[str]) -> None:
+    """Refuse ``transforms`` and ``min_count`` of columns of another type, or of none.
+
+    Args:
+        numbers: the columns of numbers that are read.
+    """
+    steps, counts = transforms_of(dataset.config), dataset.config["min_count"]
+    there = [
+        field
+        for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat)
+        for field in (feat if feat is not None else ())
+    ]
+    tokens = [field for field in _tokens(dataset) if field in there]
+    tokens += [field for field, own in steps.items() if own[-1][0] == CRITEO]
+    named = [field for field in counts if field != OTHERS] if isinstance(counts, Mapping) else []
+    for key, fields, known, kinds in (
+        ("transforms", steps, [field for field in numbers if field in there], "float or float_seq"),
+        ("min_count", named, tokens, "token or token_seq"),
+    ):
+        for field in fields:
+            if field not in known:
+                raise ValueError(
+                    f"{key}: '{field}' is no loaded column of type {kinds}; those are "
+                    f"{', '.join(known) or 'none'}.{nearest(field, known)} Load it by load_col."
+                )
+
+
 def check_label(dataset: Dataset) -> None:
     """Refuse rows without a label, or without the column that ``threshold`` makes it of."""
     columns, threshold = dataset.inter_feat, dataset.config["threshold"]
@@ -363,6 +392,7 @@ def warn_of_large_numbers(dataset: Dataset) -> None:
     numbers = set(dataset.config["numerical_features"] or ()) - set(
         dataset.config["discretization"] or ()
     )
+    numbers -= set(transforms_of(dataset.config))
     for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
         for field in sorted(numbers & set(feat if feat is not None else ())):
             if (
@@ -371,6 +401,7 @@ def warn_of_large_numbers(dataset: Dataset) -> None:
             ):
                 dataset.logger.warning(
                     f"numerical_features: '{field}' reaches {largest:g}, and models multiply its "
-                    f"embedding by it. Scale it to 0 to 1 by normalize_field: [{field}], or cut it "
-                    "into buckets by discretization."
+                    f"embedding by it. Scale it to 0 to 1 by normalize_field: [{field}], or by "
+                    f"transforms: {{{field}: [log, standard]}}, or cut it into buckets by "
+                    "discretization."
                 )

@@ -393,6 +393,7 @@ def _inputs(module: StaticScorer) -> list[dict[str, Any]]:
             "shape": each.shape,
             "vocabulary": each.vocabulary,
             "size": each.size,
+            "unknown": each.unknown,
             "meaning": each.meaning,
         }
         for each in module.inputs

@@ -74,7 +74,7 @@ def _ids_and_histories(
 
 def _values(features: FeatureReader, field: str, rng: np.random.Generator) -> list:
     """`ROWS` values of a feature of rows."""
-    kind, longest = features.whole.field2type[field], features.whole.field2seqlen[field]
+    kind, longest = features.whole.given_type(field), features.whole.field2seqlen[field]
     is_sequence = kind in (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ)
     lengths = np.arange(ROWS) % (longest + 3) if is_sequence else np.ones(ROWS, dtype=np.int64)
     if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
@@ -94,6 +94,8 @@ def _values(features: FeatureReader, field: str, rng: np.random.Generator) -> li
 
 def _range(features: FeatureReader, field: str) -> tuple[float, float]:
     """The least and the largest number of a feature in training, as in the atomic file."""
+    if field in features.whole.transforms:
+        return features.whole.transforms[field].low, features.whole.transforms[field].high
     scale = features.scale_of(field, f"rows: '{field}'")
     if scale is not None:
         return scale
@@ -141,12 +143,17 @@ def as_described(
         if each["length_of"] is not None:
             continue
         cells, known = rows[each["column"]], places.get(each["vocabulary"])
+        unknown = each["unknown"]
         if len(each["shape"]) == 1:
-            made[each["name"]] = [cell if known is None else known.get(cell, 0) for cell in cells]
+            made[each["name"]] = [
+                cell if known is None else known.get(cell, unknown if cell else 0) for cell in cells
+            ]
             continue
         width = each["shape"][1]
         entries = [
-            list(cell) if known is None else [known[token] for token in cell if token in known]
+            list(cell)
+            if known is None
+            else [known.get(token, unknown) for token in cell if unknown or token in known]
             for cell in cells
         ]
         if each["column"] == history_column:

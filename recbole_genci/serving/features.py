@@ -15,6 +15,7 @@ import torch
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.data.fitting import RARE_ID
 from recbole_genci.data.table import Column, Table, joined, rows_of
 from recbole_genci.utils.atomic_files import split_sequences
 from recbole_genci.utils.ragged import Ragged
@@ -42,8 +43,9 @@ class FeatureReader:
     """Reads the values of features as a run's models read them.
 
     Tokens that the run does not know count as missing: they get the padding's embedding.
-    ``warn_of_unknown`` says how many there were. Numbers are brought to the scale of training, and
-    to its buckets; those beyond its range get the first or the last one.
+    ``warn_of_unknown`` says how many there were. In columns of ``min_count`` they are rare, as are
+    those that few training rows have. Numbers are brought to the scale of training, and to its
+    buckets; those beyond its range get the first or the last one.
 
     Args:
         parts: the run's training, validation and test rows.
@@ -69,7 +71,10 @@ class FeatureReader:
         ]
 
     def ids(self, field: str, names: pd.Series | Sequence) -> np.ndarray:
-        """The ids ``[R]`` of names; 0 for a missing one, -1 for one that the run does not know."""
+        """The ids ``[R]`` of names; 0 for a missing one, -1 for one that the run does not know.
+
+        In columns of ``min_count`` such a one has the id of rare ones.
+        """
         if field not in self._vocabularies:
             tokens = self.whole.field2id_token[field]
             self._vocabularies[field] = pd.Index(tokens[1:], dtype=object)
@@ -91,7 +96,8 @@ class FeatureReader:
         except CellError as error:
             raise CellError(str(error), (codes == error.cell).argmax()) from error
         ids = self._vocabularies[field].get_indexer(pd.Index(written, dtype=object)) + 1
-        ids = np.where(written == "", 0, np.where(ids == 0, -1, ids))
+        unknown = RARE_ID if field in self.whole.rare else -1
+        ids = np.where(written == "", 0, np.where(ids == 0, unknown, ids))
         return np.append(ids, 0)[codes]  # the code of a missing name is -1
 
     def known_ids(self, field: str, names: Iterable) -> np.ndarray:
@@ -108,6 +114,8 @@ class FeatureReader:
 
     def split_ids(self, field: str, names: Sequence) -> tuple[np.ndarray, list]:
         """The ids ``[R]`` of names, 0 where unknown, and the unknown names."""
+        if field in self.whole.rare:
+            return self.ids(field, names), []
         known = self.whole.field2token_id[field]
         try:
             ids = [known.get(name, 0) for name in names]
@@ -141,6 +149,8 @@ class FeatureReader:
         """
         kind, where = self.whole.field2type[field], f"{name or 'features'}: '{field}'"
         cells = pd.Series(values).reset_index(drop=True)
+        if field in self.whole.transforms:
+            return self._transformed(field, cells, where)
         if kind == FeatureType.TOKEN:
             ids = self.ids(field, cells)
             self._count(field, cells, ids < 0)
@@ -154,6 +164,26 @@ class FeatureReader:
             column = torch.where(missing, self.mean_of(field), column) if missing.any() else column
             return self._paired(field, column)
         return self._sequences(field, cells, where)
+
+    def _transformed(self, field: str, cells: pd.Series, where: str) -> Column:
+        """The column of a feature of ``transforms``, from its numbers as they are in files."""
+        transform = self.whole.transforms[field]
+
+        def new(given: pd.Series) -> torch.Tensor:
+            found = transform(torch.from_numpy(numbers_of(given, where)))
+            return found if transform.makes_tokens else self._paired(field, found)
+
+        if self.whole.given_type(field) == FeatureType.FLOAT:
+            return new(cells)
+        entries, lengths = entries_of(cells, self.config["seq_separator"], where)
+        with naming_rows(lengths):
+            values = new(pd.Series(entries, dtype=object))
+        return self._cut_off(field, Ragged.of_lengths(values, torch.from_numpy(lengths)))
+
+    def _cut_off(self, field: str, column: Ragged) -> Ragged:
+        """Sequences as long as training has them; longer cells were cut there, too."""
+        end = torch.minimum(column.end, column.start + self.whole.field2seqlen[field])
+        return Ragged(column.values, column.start, end)
 
     def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
         entries, lengths = entries_of(cells, self.config["seq_separator"], where)
@@ -177,10 +207,7 @@ class FeatureReader:
                 values = self._cut(field, numbers, given, where)
             else:
                 values = self._paired(field, torch.from_numpy(numbers.astype(np.float32)))
-        column = Ragged.of_lengths(values, torch.from_numpy(lengths))
-        limit = self.whole.field2seqlen[field]  # in training longer cells were cut, too
-        end = torch.minimum(column.end, column.start + limit)
-        return Ragged(column.values, column.start, end)
+        return self._cut_off(field, Ragged.of_lengths(values, torch.from_numpy(lengths)))
 
     def table(
         self, base: Table, values: Mapping[str, pd.Series], name: str, owners: Sequence[str]

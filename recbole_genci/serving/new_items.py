@@ -156,7 +156,7 @@ def item_table(frame: pd.DataFrame, run: SavedRun) -> ItemTable:
     rows = {row[0]: list(row) for row in zip(texts[whole.iid_field], *texts.values())}
     # The id comes first only to be the key.
     header = {
-        field: whole.field2type[field].value if field in whole.field2type else "token_seq"
+        field: whole.given_type(field).value if field in whole.field2type else "token_seq"
         for field in frame
     }
     return ItemTable(

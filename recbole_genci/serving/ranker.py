@@ -159,8 +159,8 @@ class Ranker:
                 these users in the run's rows, or follow them with ``append``.
             context: the value of every feature that belongs to a row, not to its user or item; all
                 rows get the same values. Give numbers as the model reads them, after RecBole's
-                normalisation, but those that it discretises as in the atomic files, and None for a
-                missing token.
+                normalisation, but those that it discretises, and those of ``transforms``, as in
+                the atomic files, and None for a missing token.
             user_features: features of some of the users, ``{user: {feature: value}}`` or a
                 DataFrame with the user column, as in the atomic .user file, before normalisation.
                 What is not given is as in the run, and missing for a new user. Tokens that the run

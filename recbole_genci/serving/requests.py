@@ -224,6 +224,9 @@ class RequestReader:
 
     def _value(self, field: str, value: Any) -> torch.Tensor:
         kind = self.whole.field2type[field]
+        if field in self.whole.transforms and kind != FeatureType.FLOAT_SEQ:
+            found = self.features.column(field, [value], "context")
+            return found if isinstance(found, torch.Tensor) else found[:]
         if kind == FeatureType.TOKEN:
             return (
                 torch.zeros(1, dtype=torch.int64)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from recbole_genci.data.batches import Batch
 from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.data.fitting import RARE_ID
 from recbole_genci.data.table import Table
 from recbole_genci.model.batch_columns import (
     HISTORY_INDEX,
@@ -52,6 +53,7 @@ class Input:
         meaning: for who calls the program.
         vocabulary: the field whose vocabulary numbers it; None for other numbers.
         size: ids run from 0 to ``size - 1``; None for other numbers.
+        unknown: the number of a token that its vocabulary does not have; None for other numbers.
         length_of: the field whose sequences have these lengths; None for what is no length.
         name: its name: the field's, in ASCII, with ``_`` for what cannot be part of a name.
     """
@@ -62,6 +64,7 @@ class Input:
     meaning: str
     vocabulary: str | None = None
     size: int | None = None
+    unknown: int | None = None
     length_of: str | None = None
     name: str = ""
 
@@ -118,6 +121,7 @@ class StaticScorer(nn.Module):
             field: self._scale(field)
             for field in features.row_fields
             if view.field2type[field] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+            and field not in view.transforms
         }
 
     @property
@@ -177,21 +181,24 @@ class StaticScorer(nn.Module):
     ) -> Input:
         field = vocabulary or name
         size = len(self._view.field2id_token[field])
-        return Input(name, "int64", width, meaning, field, size)
+        unknown = RARE_ID if field in self._view.rare else 0
+        return Input(name, "int64", width, meaning, field, size, unknown)
 
     def _row_inputs(self, field: str) -> list[Input]:
-        kind, longest = self._view.field2type[field], self._view.field2seqlen[field]
+        kind, longest = self._view.given_type(field), self._view.field2seqlen[field]
         if field in (self._view.config["discretization"] or {}):
             raise Refused(
                 f"'{field}' was discretised in training, and a program does not cut numbers into "
                 "buckets. Train without it, or without discretization."
             )
-        of_rows = f"The rows' feature '{field}'"
+        of_rows, is_rare = f"The rows' feature '{field}'", field in self._view.rare
         if kind == FeatureType.TOKEN:
-            return [self._ids(field, None, f"{of_rows}; 0 is missing or unknown.")]
+            unknown = f"0 is missing, {RARE_ID} unknown" if is_rare else "0 is missing or unknown"
+            return [self._ids(field, None, f"{of_rows}; {unknown}.")]
         first = f"{of_rows}, the first {longest} of each"
         if kind == FeatureType.TOKEN_SEQ:
-            return [self._ids(field, longest, f"{first}, then 0. Leave unknown ones out.")]
+            unknown = f"{RARE_ID} is an unknown one" if is_rare else "Leave unknown ones out"
+            return [self._ids(field, longest, f"{first}, then 0. {unknown}.")]
         if kind == FeatureType.FLOAT:
             meaning = f"{of_rows}, as in the atomic file; NaN is missing."
             return [Input(field, "float64", None, meaning)]
@@ -221,6 +228,8 @@ class StaticScorer(nn.Module):
     def _column(self, field: str, inputs: Mapping[tuple[str, bool], Tensor]) -> Tensor:
         """A feature of rows as models read it."""
         kind, values = self._view.field2type[field], inputs[field, False]
+        if field in self._view.transforms:
+            return self._transformed(field, inputs)
         if kind in (FeatureType.TOKEN, FeatureType.TOKEN_SEQ):
             return values
         low, span, mean = self._scales[field]
@@ -233,6 +242,16 @@ class StaticScorer(nn.Module):
         numbers = torch.where(values.isnan(), mean, numbers).float()
         # RecBole's pair of number and bucket; there is one bucket.
         return torch.stack([numbers, torch.ones_like(numbers)], dim=-1)
+
+    def _transformed(self, field: str, inputs: Mapping[tuple[str, bool], Tensor]) -> Tensor:
+        """A feature of ``transforms``, from numbers as they are in files."""
+        transform, values = self._view.transforms[field], inputs[field, False]
+        found, is_real = transform(values), torch.ones_like(values, dtype=torch.bool)
+        if values.dim() > 1:
+            length = inputs[field, True]
+            is_real = torch.arange(values.shape[1], device=values.device) < length.unsqueeze(1)
+        found = torch.where(is_real, found, 0)
+        return found if transform.makes_tokens else torch.stack([found, is_real.float()], dim=-1)
 
     def _scale(self, field: str) -> tuple[float, float, float]:
         """What is subtracted from a feature's numbers, what divides them (0: all become 1), and

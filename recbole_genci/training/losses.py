@@ -66,7 +66,8 @@ def largest_number(dataset: CTRDataset) -> tuple[str, float] | None:
     number; None if none is large.
     """
     found = []
-    cut = dataset.config["discretization"] or ()
+    cut = {field for field, each in dataset.transforms.items() if each.makes_tokens}
+    cut.update(dataset.config["discretization"] or ())
     for field in dataset.config["numerical_features"] or ():
         for table in (dataset.inter_feat, dataset.user_feat, dataset.item_feat):
             if field not in cut and table is not None and field in table:

@@ -42,6 +42,8 @@ _OF_ROWS = {
     "data_seed",
     "numerical_features",
     "discretization",
+    "min_count",
+    "transforms",
     "encoding",
     "train_neg_sample_args",
     "shuffle",

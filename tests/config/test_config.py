@@ -227,6 +227,46 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"threshold": {"rating": float("nan")}}, "threshold: nan for 'rating' is not a number"),
         ({"threshold": {"rating": float("inf")}}, "threshold: inf for 'rating' is not a number"),
         ({"discretization": {"age": {"method": "ED"}}}, "discretization: bucket None for 'age'"),
+        (
+            {"min_count": 0},
+            "min_count: 0 is not a whole number of at least 1 or of the form",
+        ),
+        ({"min_count": {"a": 2.5}}, "min_count: 2.5 for 'a' is not a whole number of at least 1"),
+        ({"min_count": {"user_id": 2}}, "min_count: 'user_id' holds ids, and merging them would"),
+        (
+            {"min_count": {"age": 2}, "transforms": {"age": {"buckets": 3}}},
+            "min_count: 'age' is a column of numbers, of which transforms makes no categories",
+        ),
+        (
+            {"transforms": "log"},
+            "transforms: 'log' is not of the form {price: .log, stand",
+        ),
+        (
+            {"transforms": {"age": "logg"}},
+            "transforms: 'logg' for 'age' is not one of log, .* Did you mean 'log'?",
+        ),
+        ({"transforms": {"age": []}}, "transforms: the list for 'age' is empty"),
+        (
+            {"transforms": {"age": {"buckets": 1}}},
+            "transforms: buckets 1 for 'age' is not a whole number of at least 2",
+        ),
+        (
+            {"transforms": {"age": ["criteo", "log"]}},
+            "transforms: 'criteo' makes categories of 'age', so nothing can come after it",
+        ),
+        (
+            {"transforms": {"age": "log"}},
+            "transforms: 'age' is not in numerical_features, so that no model reads its numbers",
+        ),
+        ({"transforms": {"*": "log"}}, "transforms: '.' stands for all columns of numerical_feat"),
+        (
+            {"transforms": {"rating": {"buckets": 3}}},
+            "transforms: 'rating' is the label, or the label is made of it",
+        ),
+        (
+            {"transforms": {"age": {"buckets": 3}}, "normalize_field": ["age"]},
+            "transforms: 'age' is in normalize_field too. Leave it out of one of them",
+        ),
         ({"NEG_PREFIX": ""}, "NEG_PREFIX: with '' a column of histories gets the name"),
         (
             {"LIST_SUFFIX": ""},
@@ -335,7 +375,10 @@ def test_tuned_settings_count_if_asked_for_and_beneath_the_user_s():
     from recbole_genci.config import properties_folder
 
     tuned = yaml.safe_load((properties_folder() / "tuned/ml-100k/AFN.yaml").read_text())
-    config, by_default = Config("AFN+", "ml-100k", argv=["--recipe=tuned"]), Config("AFN+", "ml-100k")
+    config, by_default = (
+        Config("AFN+", "ml-100k", argv=["--recipe=tuned"]),
+        Config("AFN+", "ml-100k"),
+    )
     assert (
         tuned and {key: config[key] for key in tuned} == tuned
     )  # of AFN+ too, which is AFN with another default

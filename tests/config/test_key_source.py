@@ -77,6 +77,13 @@ def test_the_default_recipe_drops_out_whatever_a_model_calls_it_and_the_papers_a
         assert config(values={"recipe": recipe}, model="GenCI")["dropout_prob"] == 0.2
 
 
+def test_a_datasets_keys_beat_the_default_recipe_and_what_it_was_tuned_to_beats_both():
+    keys = [config(values=v, dataset="frappe_x1") for v in ({}, {"recipe": "tuned"})]
+    assert [made["learning_rate"] for made in keys] == [0.001, 0.001]
+    assert [made["weight_average"] for made in keys] == [0.5, 0]
+    assert config(values={"recipe": "paper"}, dataset="frappe_x1")["learning_rate"] == 0.005
+
+
 def test_a_recipe_for_which_nobody_tuned_is_refused():
     for model, dataset in ("LR", "shop"), ("KD_DAGFM", "ml-100k"):
         with pytest.raises(ValueError, match=f"recipe: 'tuned' has nothing for .* on '{dataset}'"):

@@ -21,7 +21,9 @@ def test_a_key_that_changes_results_makes_another_run(keys):
 def test_keys_that_came_later_leave_earlier_runs_their_hash():
     keys = effective_keys(Config("DeepFM", "ml-100k", config_dict={"recipe": "paper"}))
     assert not {"weight_average", "weight_average_per", "flatten_history"} & set(keys)
-    assert hash_of(recipe="paper", show_progress=True) == hash_of(recipe="paper", weight_average=0.0)
+    assert hash_of(recipe="paper", show_progress=True) == hash_of(
+        recipe="paper", weight_average=0.0
+    )
 
 
 def test_options_of_models_count_only_where_they_are_on():

@@ -157,7 +157,8 @@ def test_runs_of_an_experiment_say_their_number_and_what_the_experiment_has_set(
         "DeepFM, run 2 of 2, seed 2020",
     ]
     assert all(
-        "learning_rate 0.25 (the experiment), weight_decay 0 (recipe paper)" in line for line in lines
+        "learning_rate 0.25 (the experiment), weight_decay 0 (recipe paper)" in line
+        for line in lines
     )
 
 

@@ -53,8 +53,10 @@ def test_every_dataset_becomes_rows_with_its_settings(made, name, capsys):
     key = name.lower()
     out = capsys.readouterr().out
     assert f"dataset/{key}: {name} of BARS" in out
-    assert "their MD5s are those published" in out and f"--dataset={key}\n" in out
-    config = Config("DeepFM", key, config_dict={"gpu_id": "", "prepared_rows_dir": None})
+    assert "their MD5s are those published" in out and f"--dataset={key} --recipe=tuned\n" in out
+    config = Config(
+        "DeepFM", key, config_dict={"gpu_id": "", "prepared_rows_dir": None, "recipe": "tuned"}
+    )
     assert config["benchmark_filename"][0] == "train" and config["learning_rate"] <= 0.001
     assert config["embedding_size"] == {"f": 10, "m": 10, "k": 64, "a": 64, "t": 32}.get(
         key[0] if key != "avazu_x4" else "", 16
@@ -77,7 +79,7 @@ def test_the_published_settings_of_each_model_are_taken(made, name):
     assert {"FM", "DeepFM", "DCNV2"} <= {file.stem for file in files}
     for file in files:
         tuned = yaml.safe_load(file.read_text())
-        config = Config(file.stem, name.lower(), config_dict={"gpu_id": ""})
+        config = Config(file.stem, name.lower(), config_dict={"gpu_id": "", "recipe": "tuned"})
         assert {key: config[key] for key in tuned} == tuned
 
 
