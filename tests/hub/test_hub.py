@@ -382,6 +382,8 @@ def test_a_hub_out_of_reach_is_said_at_once(trained, tmp_path, monkeypatch, caps
         (["pull", NAME, "--data_path=x"], "pull needs two places, for example pull hf:user/name"),
         (["push", "a", "ada/shop"], "push: 'ada/shop' is no name on the Hugging Face hub"),
         (["push", "a", "hf:shop"], "push: 'hf:shop' is no name on the Hugging Face hub"),
+        (["push", "a", "hf:../shop"], "push: 'hf:../shop' is no name on the Hugging Face hub"),
+        (["pull", "hf:a--b/shop", "new"], "'hf:a--b/shop' is no name on the Hugging Face hub"),
         (["push", "a", f"{NAME}@v1"], "Leave @v1 out"),
         (["push", "a", NAME, "--publik=True"], "--publik is no option of this command. Did you"),
         (["push", "a", NAME, "--public=yes"], "public: 'yes' is neither True nor False"),

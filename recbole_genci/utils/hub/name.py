@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "hf:"
-_FORM = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([^/@\s]+))?(?:/([^@\s]+?))?/?")
+_PART = r"\w(?:[\w.-]*\w)?"
+_FORM = re.compile(rf"hf:({_PART}/{_PART})(?:@([^/@\s]+))?(?:/([^@\s]+?))?/?")
+#: What the hub allows in no name of a repository.
+_REFUSED = re.compile(r"--|\.\.|\.git$")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class HubName:
         found = _FORM.fullmatch(text)
         subfolder = (found[3] or "") if found else ""
         parts = subfolder.split("/") if subfolder else []
-        if not found or any(part in ("", ".", "..") for part in parts):
+        is_refused = not found or _REFUSED.search(found[1]) is not None
+        if is_refused or any(part in ("", ".", "..") for part in parts):
             raise ValueError(
                 f"{key}{': ' if key else ''}'{text}' is no name on the Hugging Face hub. Write "
                 "hf:user/name, hf:user/name@revision or hf:user/name@revision/subfolder; a "
