@@ -110,7 +110,7 @@ def _dates(column: Column, texts: list[str]) -> list[str]:
 def _sequences(column: Column, texts: list[str]) -> list[str]:
     """The entries of each text with a space between; white space within one becomes ``_``."""
     rows = []
-    for text in texts:
+    for number, text in enumerate(texts):
         if text.endswith(ENTRY_END):
             entries = text.split(ENTRY_END)
         elif column.separator is not None:
@@ -118,7 +118,16 @@ def _sequences(column: Column, texts: list[str]) -> list[str]:
         else:
             rows.append((text if text.isprintable() else plain(text)).split())
             continue
-        rows.append([cell for entry in entries if (cell := "_".join(plain(entry).split()))])
+        found = ["_".join(plain(entry).split()) for entry in entries]
+        cells = [cell for cell in found if cell]
+        # Models read the first, second, ... number of a list apart: none may move up.
+        if column.kind == "float_seq" and cells != found[: len(cells)]:
+            raise CellFault(
+                number,
+                f"has a list for {column.spelled} in which number {found.index('') + 1} is "
+                "missing. Write a number there.",
+            )
+        rows.append(cells)
     if column.kind == "float_seq":
         entries = list(itertools.chain.from_iterable(rows))
         _, is_bad = numbers_of(pd.Series(entries, dtype=object))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from recbole_genci.config.yaml_files import read_yaml
 from recbole_genci.utils.atomic_files import FIELD_TYPES
@@ -110,7 +113,9 @@ class _Reader:
                 "without a header line, or leave it out."
             )
         delimiter, encoding = content.get("delimiter"), content.get("encoding")
-        if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
+        if delimiter is not None and (
+            not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n'
+        ):
             raise self.refuse(f"delimiter: {delimiter!r} is not one letter, such as ';'.")
         try:
             "".encode(encoding or "utf-8")
@@ -171,6 +176,14 @@ class _Reader:
                 f"{where}: time {time!r} is none of {', '.join(TIMES)}, nor a pattern such as "
                 f"'%d/%m/%Y %H:%M'.{nearest(str(time), TIMES)}"
             )
+        if time is not None and time not in TIMES:
+            try:
+                pd.to_datetime(["no time"], format=str(time), utc=True, errors="coerce")
+            except (ValueError, re.error) as error:
+                raise self.refuse(
+                    f"{where}: time {str(time)!r} is no pattern of times ({error}). Write one such "
+                    "as '%d/%m/%Y %H:%M'."
+                ) from error
         return Column(
             field=name,
             source=str(spec.get("column", name)),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from recbole_genci.data.prepare.cells import ENTRY_END, CellFault, atomic_cells
 from recbole_genci.data.prepare.schema import Column
 from recbole_genci.data.prepare.source import SourceFile
+from recbole_genci.utils.atomic_files.faults import shortened
 from recbole_genci.utils.files import sha256_of
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 from recbole_genci.utils.validation import nearest
@@ -49,6 +50,8 @@ class Table(Protocol):
 
     def fault_of(self, column: Column) -> str | None: ...
 
+    def hint_of(self, names: Sequence[str]) -> str: ...
+
     def chunks(self, wanted: Sequence[str]) -> Iterator[Chunk]: ...
 
     def describe(self) -> dict: ...
@@ -83,11 +86,23 @@ class CsvTable:
         if self._header:
             return self._header
         with_quotes = csv.reader([self._source.first_line], delimiter=self._delimiter)
-        return [name.strip() for name in next(with_quotes)]
+        try:
+            return [name.strip() for name in next(with_quotes)]
+        except csv.Error as error:
+            raise ValueError(
+                f"{self.path}: its first line is no line of a table ({error}). Its lines must end "
+                "with a line feed."
+            ) from error
 
     def fault_of(self, column: Column) -> str | None:
         """Nothing: texts may be anything."""
         return None
+
+    def hint_of(self, names: Sequence[str]) -> str:
+        """What may be wrong if a column is missing."""
+        if len(names) > 1:
+            return ""
+        return f" Is {self._delimiter!r} what stands between columns (schema: delimiter)?"
 
     def chunks(self, wanted: Sequence[str]) -> Iterator[Chunk]:
         names = self.columns()
@@ -118,7 +133,8 @@ class CsvTable:
                     raise ValueError(
                         f"{self.path}: line {number} has {len(cells)} cells, but "
                         f"{'the schema names' if self._header else 'the header has'} {width}. Is "
-                        f"{self._delimiter!r} what stands between columns (schema: delimiter)?"
+                        f"{self._delimiter!r} what stands between columns (schema: delimiter), "
+                        "and is each quote closed?"
                     )
                 if self._source.not_utf8 and self._encoding is None:
                     raise ValueError(
@@ -170,6 +186,10 @@ class ParquetTable:
                 "themselves. Leave time out of the schema."
             )
         return None
+
+    def hint_of(self, names: Sequence[str]) -> str:
+        """Nothing: the file says what its columns are."""
+        return ""
 
     def chunks(self, wanted: Sequence[str]) -> Iterator[Chunk]:
         self._rows = 0
@@ -283,9 +303,13 @@ def open_tables(
 
 
 def chosen_files(names: Sequence[str], pattern: str | None) -> list[str]:
-    """Those that ``pattern`` names; without one all Parquet files, else all CSV files."""
+    """Those that ``pattern`` names; without one all Parquet files, else all CSV files.
+
+    Hidden ones are copies that editors and systems keep, and chosen by a pattern only.
+    """
     if pattern is not None:
         return [name for name in names if fnmatch.fnmatch(name, pattern)]
+    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     parquet = [name for name in names if name.endswith(PARQUET)]
     return parquet or [name for name in names if name.endswith((".csv", ".csv.gz"))]
 
@@ -309,10 +333,11 @@ def check_columns(table: Table, columns: Sequence[Column]) -> None:
             raise ValueError(f"{table.path}: two columns are called '{name}'; name each once.")
     for column in columns:
         if column.source not in names:
-            shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            shown = shortened(", ".join(names[:12]), 400) + (", ..." if len(names) > 12 else "")
             raise ValueError(
                 f"{table.path} has no column '{column.source}', which the schema names for "
                 f"{column.field}:{column.kind}.{nearest(column.source, names)} It has {shown}."
+                f"{table.hint_of(names)}"
             )
         if fault := table.fault_of(column):
             raise ValueError(f"{table.path}: {fault}")

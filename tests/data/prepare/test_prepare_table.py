@@ -274,6 +274,35 @@ def test_a_wrong_table_is_one_sentence(made, capsys, rows, change, message):
     assert message in refused(capsys)
 
 
+def test_lines_or_columns_divided_by_other_letters(made, capsys):
+    assert made(ROWS.replace("\n", "\r")) == 2
+    assert "clicks.csv: its first line is no line of a table" in refused(capsys)
+    assert made("uid;video\nu;i\n") == 2
+    assert "Is ',' what stands between columns (schema: delimiter)?" in refused(capsys)
+    assert made(ROWS + '"u3,i1,2024-01-05,1,2,a\n') == 2
+    assert "and is each quote closed?" in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"), [("1|2", "1 2"), ("1|2|", "1 2"), ("", ""), ("1||2", None), ("|2", None)]
+)
+def test_a_list_of_numbers_keeps_their_places(made, capsys, cell, written):
+    schema = {"rows": {"label": "float", "a": {"type": "float_seq", "separator": "|"}}}
+    assert made(f"label,a\n1,{cell}\n", schema) == (2 if written is None else 0)
+    if written is None:
+        assert "line 2 has a list for a:float_seq in which number" in refused(capsys)
+    else:
+        assert lines()[1] == f"1\t{written}"
+
+
+def test_hidden_files_of_a_folder_are_no_tables(made, tmp_path):
+    for name in ("a.csv", "._a.csv", ".ipynb_checkpoints/a-checkpoint.csv"):
+        (tmp_path / "many" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "many" / name).write_text(ROWS)
+    assert made(input="many") == 0
+    assert len(lines()) == len(WRITTEN)
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
@@ -291,6 +320,12 @@ def test_a_wrong_table_is_one_sentence(made, capsys, rows, change, message):
         ({"rows": {"a": {"type": "float", "separator": ","}}}, "separator is for what stands"),
         ({"rows": {"a:b": "float"}}, "'a:b' is no name of a column"),
         ({"rows": {"a": "float"}, "delimiter": "::"}, "delimiter: '::' is not one letter"),
+        ({"rows": {"a": "float"}, "delimiter": "\n"}, "delimiter: '\\n' is not one letter"),
+        ({"rows": {"a": {"type": "float", "time": "%q"}}}, "time '%q' is no pattern of times ("),
+        (
+            {"rows": {"a": {"type": "float", "time": "%d %d"}}},
+            "time '%d %d' is no pattern of times",
+        ),
         ({"rows": {"a": "float"}, "encoding": "utf9"}, "encoding: 'utf9' is no encoding of text"),
         ({"rows": {"a": "float"}, "header": "a,b"}, "header: 'a,b' is no list of names"),
         (
