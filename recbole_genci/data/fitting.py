@@ -95,7 +95,7 @@ def _merge_rare(column: _Place, least: int) -> dict[str, str]:
         "how": f"min_count {least}",
         "values": f"{(own > 0).sum():,}",
         "kept": f"{len(kept):,}",
-        "rare": f"{1 - counts[kept].sum() / max(own.sum(), 1):.2%}",
+        "rare": f"{1 - counts[kept].sum() / own.sum():.2%}" if own.any() else "",
     }
 
 

@@ -134,6 +134,8 @@ def _rounded(number: float | Tensor) -> float:
 def _fitted(name: str, count: int, numbers: Tensor, least: int) -> Step:
     if name == STANDARD:
         mean, deviation = _rounded(numbers.numpy().mean()), _rounded(numbers.numpy().std())
+        if numbers.min() == numbers.max():
+            deviation = 0.0  # the sum of many equal numbers is not exact, and so neither is theirs
         return Step(name, (mean, deviation or 1.0))
     if name == MINMAX:
         low, high = _rounded(numbers.min()), _rounded(numbers.max())

@@ -263,6 +263,14 @@ def test_models_of_a_command_share_what_is_fitted_and_other_keys_give_other_rows
     assert data_fingerprint(less) == data_fingerprint(parts)
 
 
+@pytest.mark.parametrize("number", [0.1, 7.3, 3e38])
+@pytest.mark.parametrize("steps", [["log", "standard"], ["standard"], ["log", "minmax"]])
+def test_equal_numbers_become_zeros(number, steps):
+    # The mean of equal logarithms is not exactly theirs, and their deviation is then not zero.
+    values = torch.full((720,), number)
+    assert fitted(values, [(step, 0) for step in steps])(values).abs().max() <= 2e-6
+
+
 def test_a_value_of_no_training_row_is_said(tmp_path, caplog):
     _, parts, _ = made(tmp_path, min_count={"device": 999}, transforms=None)
     assert "min_count: no value of 'device' is in 999 training rows or more" in caplog.text
