@@ -21,7 +21,7 @@ from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.serving.unseen import MEAN
 from recbole_genci.utils.validation import is_whole
 
-#: In short trials with hidden users it is as good as the padding (benchmarks/unseen.py).
+#: Best by validation on ml-100k with hidden users, by a hair (benchmarks/unseen.py).
 UNSEEN_USERS = MEAN
 
 ROWS_AT_ONCE = 2**20  # (user, item) pairs in memory at a time: about 40 MB of columns
@@ -131,8 +131,7 @@ class Ranker:
                 features that it lacks count as missing. Items that the run has are left out.
             unseen: the embedding of an item itself, which no training has seen: ``cohorts``, the
                 mean over the items in training that share a code, level by level; ``mean`` of all
-                items in training; or ``padding``. The default is ``cohorts``, and ``mean`` for a
-                model without semantic IDs.
+                items in training; or ``padding``, that of a missing item, which is the default.
 
         Raises:
             ValueError: no item is new, one is given twice, a column is missing, the run does not

@@ -107,7 +107,7 @@ def test_cohorts_give_the_mean_over_levels_of_the_mean_over_trained_items():
 def test_published_codes_stay_and_new_ones_are_those_of_the_tokenizer(folders, tmp_path):
     before = content(folders["GenCI"])
     ranker = Ranker(folders["GenCI"])
-    wider = ranker.with_items(NEW)
+    wider = ranker.with_items(NEW, "cohorts")
     ids, more = ranker.run.semantic_ids, wider.run.semantic_ids
     np.testing.assert_array_equal(more.codes[: len(ids)], ids.codes)
     texts = [f"{r.title}. {r.genre}. {r.year}" for r in NEW.itertuples()]
@@ -131,6 +131,8 @@ def test_published_codes_stay_and_new_ones_are_those_of_the_tokenizer(folders, t
         found = model.item_embeddings()[old + place].detach()
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(model.item_embeddings()[:old], ranker.run.model.item_embeddings())
+    by_default = ranker.with_items(NEW).run.model.item_embeddings().detach()
+    torch.testing.assert_close(by_default[old:], known[:1].expand(3, -1))
     recommended = wider.recommend(["u1"], k=100, candidates=100)
     assert set(NEW["item_id"]) <= set(recommended["item"])
     assert recommended.set_index("item")["text"]["n2"] == texts[1]
