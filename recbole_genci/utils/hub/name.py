@@ -41,8 +41,7 @@ class HubName:
         found = _FORM.fullmatch(text)
         subfolder = (found[3] or "") if found else ""
         parts = subfolder.split("/") if subfolder else []
-        is_refused = not found or _REFUSED.search(found[1]) is not None
-        if is_refused or any(part in ("", ".", "..") for part in parts):
+        if not found or _REFUSED.search(found[1]) or any(part in ("", ".", "..") for part in parts):
             raise ValueError(
                 f"{key}{': ' if key else ''}'{text}' is no name on the Hugging Face hub. Write "
                 "hf:user/name, hf:user/name@revision or hf:user/name@revision/subfolder; a "
