@@ -50,7 +50,7 @@ def test_tables_of_ones_own_are_those_that_the_model_declares(keys):
         table.weight[torch.unique(part.inter_feat[field])].mean(0)
         for table, field in ((model.users, "user_id"), (model.items, "item_id"))
     )
-    found = ranker.with_items(NEW).score(["new"], ["twin"], user_features={"new": {}}).item()
+    found = ranker.with_items(NEW, "mean").score(["new"], ["twin"], user_features={"new": {}}).item()
     assert found == pytest.approx(torch.sigmoid((user * item).sum() * 9).item(), abs=1e-6)
     padding = Ranker(ranker.run, unseen="padding").with_items(NEW, "padding")
     found = padding.score(["new"], ["twin"], user_features={"new": {}}).item()
@@ -70,7 +70,7 @@ def test_clicked_items_as_a_field_of_the_user_know_new_items_too(keys):
     [result] = run("DeepFM", "tiny", config_dict=keys)
     ranker = Ranker(result.folder)
     model, part = ranker.run.model, ranker.run.loader("train").dataset
-    wider = ranker.with_items(NEW)
+    wider = ranker.with_items(NEW, "mean")
     item = part.field2token_id["item_id"]["i3"]
     trained = torch.unique(part.inter_feat["item_id"])
     assert part.field2type["item_id_list"].value == "token_seq"
