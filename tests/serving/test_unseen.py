@@ -50,7 +50,9 @@ def test_tables_of_ones_own_are_those_that_the_model_declares(keys):
         table.weight[torch.unique(part.inter_feat[field])].mean(0)
         for table, field in ((model.users, "user_id"), (model.items, "item_id"))
     )
-    found = ranker.with_items(NEW, "mean").score(["new"], ["twin"], user_features={"new": {}}).item()
+    found = (
+        ranker.with_items(NEW, "mean").score(["new"], ["twin"], user_features={"new": {}}).item()
+    )
     assert found == pytest.approx(torch.sigmoid((user * item).sum() * 9).item(), abs=1e-6)
     padding = Ranker(ranker.run, unseen="padding").with_items(NEW, "padding")
     found = padding.score(["new"], ["twin"], user_features={"new": {}}).item()
