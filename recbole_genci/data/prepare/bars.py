@@ -390,7 +390,7 @@ def _report(bars: Benchmark, provenance: dict, folder: Path) -> str:
             if there
             else f"  {bars.item_vectors} was left out: it needs h5py (pip install h5py)."
         )
-    lines.append(f"Next: {next_command(folder, bars.dataset, models)} --recipe=tuned")
+    lines.append(f"Next: {next_command(folder, bars.dataset, f'--model={models}')} --recipe=tuned")
     if scores.is_file():
         beside = ["--published=" + str(scores), "saved/*/metrics.json"]
         lines.append(f"Then: python -m recbole_genci.report {' '.join(beside)}")

@@ -58,9 +58,9 @@ def describe(provenance: dict, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def next_command(folder: Path, properties: str, models: str = "GenCI") -> str:
-    """The command that trains ``models`` on the prepared folder."""
-    words = ["python", "run_recbole_genci.py", f"--model={models}", f"--dataset={folder.name}"]
+def next_command(folder: Path, properties: str, models: str) -> str:
+    """The command that trains on the prepared folder; ``models`` is its word ``--model=...``."""
+    words = ["python", "run_recbole_genci.py", models, f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
     own = properties_folder() / "dataset"
@@ -70,9 +70,10 @@ def next_command(folder: Path, properties: str, models: str = "GenCI") -> str:
 
 
 def fitting_model(provenance: dict, properties: str) -> str:
-    """GenCI if items have the texts that the properties name; else DIN."""
+    """The word that names GenCI if items have the texts that the properties name; else DIN."""
     file = properties_folder() / f"dataset/{properties}.yaml"
     texts = yaml.safe_load(file.read_text(encoding="utf-8")).get("item_text_fields") or ()
     items = provenance["counts"]["item_file"]
     has_fields = not provenance["fields"]["item"].keys().isdisjoint(texts)
-    return "GenCI" if has_fields and items["without_description"] < items["lines"] else "DIN"
+    has_texts = has_fields and items["without_description"] < items["lines"]
+    return "--model=GenCI" if has_texts else "--model=DIN"
