@@ -10,9 +10,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from recbole_genci.config import Config
 from recbole_genci.data.download.convert import from_atomic, from_movielens
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 _logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 #: Number of tries for each host, and seconds between two.
 TRIES, PAUSE = 2, 1.0
@@ -128,14 +130,44 @@ def workplace(folder: Path) -> Iterator[Path]:
 
 
 def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool) -> None:
-    reasons = []
-    for source in known.sources:
+    def named(source: Source) -> str:
         size = f" ({readable(known.size)})" if known.size and not source.is_atomic else ""
-        _logger.info(f"Downloading {_archive_name(source)}{size} from {source.name}, {source.url}")
+        return f"{_archive_name(source)}{size}"
+
+    try_sources(
+        known.sources,
+        work,
+        named,
+        lambda source: _from_source(known, source, folder, work, shows_progress),
+        lambda reasons: _no_source(known, folder, reasons),
+    )
+
+
+def try_sources(
+    sources: Iterable[Source],
+    work: Path,
+    named: Callable[[Source], str],
+    attempt: Callable[[Source], _T],
+    refusal: Callable[[str], str],
+) -> _T:
+    """What ``attempt`` returns for the first source that gives the right file.
+
+    Args:
+        sources: in the order in which they are tried, ``TRIES`` times each.
+        work: the folder that attempts write into; emptied after each that fails.
+        named: what is downloaded from a source, for the log.
+        attempt: downloads from a source; raises SourceError if this is not the right file.
+        refusal: the error's sentence, from the reasons why no source gave it.
+
+    Raises:
+        ConnectionError: no source gave the right file.
+    """
+    reasons = []
+    for source in sources:
+        _logger.info(f"Downloading {named(source)} from {source.name}, {source.url}")
         for left in reversed(range(TRIES)):
             try:
-                _from_source(known, source, folder, work, shows_progress)
-                return
+                return attempt(source)
             except SourceError as error:
                 reason = error
             for path in work.iterdir():  # the next try starts with an empty folder
@@ -144,7 +176,7 @@ def _try_sources(known: Download, folder: Path, work: Path, shows_progress: bool
             if left:
                 time.sleep(PAUSE)
         reasons.append(f"{source.name} ({source.url}): {reason}")
-    raise ConnectionError(_no_source(known, folder, reasons))
+    raise ConnectionError(refusal("; ".join(reasons)))
 
 
 def _archive_name(source: Source) -> str:
@@ -172,7 +204,7 @@ def _from_source(
     convert(known, archive, unpacked, folder, origin)
 
 
-def _no_source(known: Download, folder: Path, reasons: list[str]) -> str:
+def _no_source(known: Download, folder: Path, reasons: str) -> str:
     by_hand = f"put {known.dataset}.inter (and .user, .item) into {folder}"
     if known.archive:
         output = "" if str(folder.parent) == "dataset" else f" --output={folder.parent}"
@@ -183,7 +215,7 @@ def _no_source(known: Download, folder: Path, reasons: list[str]) -> str:
         )
     return (
         f"dataset: {folder} does not exist and {known.dataset} could not be downloaded: "
-        f"{'; '.join(reasons)}. Either {by_hand}, or point --data_path at the folder that holds "
+        f"{reasons}. Either {by_hand}, or point --data_path at the folder that holds "
         f"{known.dataset}/."
     )
 

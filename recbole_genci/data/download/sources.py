@@ -27,7 +27,7 @@ class Source:
 
     name: str
     url: str
-    is_atomic: bool
+    is_atomic: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import logging
 import math
 import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,7 +25,7 @@ from recbole_genci.config import properties_folder
 from recbole_genci.data.download import dataset as downloads
 from recbole_genci.data.download.archive import unpack
 from recbole_genci.data.download.http import Expected, SourceError, fetch
-from recbole_genci.data.download.sources import MAX_ARCHIVE_BYTES
+from recbole_genci.data.download.sources import MAX_ARCHIVE_BYTES, Source
 from recbole_genci.data.prepare.cells import CellFault
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
 from recbole_genci.data.prepare.report import next_command
@@ -38,8 +35,6 @@ from recbole_genci.data.prepare.tables import ROWS_AT_ONCE, Table, check_columns
 from recbole_genci.utils.files import check_writable, write_json
 from recbole_genci.utils.parquet import PARQUET
 from recbole_genci.utils.validation import nearest
-
-_logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".csv", ".csv.gz", *PARQUET)
 _SEPARATOR = "^"
@@ -64,7 +59,7 @@ class Benchmark:
         scores: the published scores by the published name of a model: AUC, LogLoss and, for some
             datasets, gAUC.
         models: our name of a model by the published one; None if there is none.
-        sources: ``(host, address of the zip)`` in the order in which they are tried.
+        sources: the hosts of its zip, in the order in which they are tried.
         item_field: the column that describes items, and makes the ``.item`` file; None if there is
             no such file.
         item_histories: the columns with items and with ``item_field`` of a row's history.
@@ -77,7 +72,7 @@ class Benchmark:
     columns: tuple[Column, ...]
     scores: Mapping[str, list[float]]
     models: Mapping[str, str | None]
-    sources: tuple[tuple[str, str], ...]
+    sources: tuple[Source, ...]
     item_field: str | None = None
     item_histories: tuple[str, ...] = ()
     item_vectors: str | None = None
@@ -127,7 +122,7 @@ def benchmark(name: str) -> Benchmark:
         scores=entry["scores"],
         models=table["models"],
         sources=tuple(
-            (host["name"], host["url"].replace("$HF_ENDPOINT", hub).format(name=published))
+            Source(host["name"], host["url"].replace("$HF_ENDPOINT", hub).format(name=published))
             for host in table["hosts"]
             if host["name"] != "Zenodo" or entry.get("zenodo")
         ),
@@ -327,38 +322,29 @@ def _downloaded(bars: Benchmark, folder: Path) -> Iterator[tuple[Path, dict]]:
         ConnectionError: no host has them.
     """
     check_writable(folder.parent, "output")
-    reasons = []
     with downloads.workplace(folder) as work:
-        for host, url in bars.sources:
-            for left in reversed(range(downloads.TRIES)):
-                _logger.info(f"Downloading {bars.name} from {host}, {url}")
-                try:
-                    origin = _fetch(bars, host, url, work)
-                except SourceError as error:
-                    reason = str(error)
-                else:
-                    yield work, origin
-                    return
-                for file in work.iterdir():  # the next try starts with an empty folder
-                    shutil.rmtree(file) if file.is_dir() else file.unlink()
-                if left:
-                    time.sleep(downloads.PAUSE)
-            reasons.append(f"{host} ({url}): {reason}")
-    raise ConnectionError(
-        f"download: {bars.name} could not be downloaded: {'; '.join(reasons)}. Get the files from "
-        "elsewhere and give their folder as --input, or name a mirror of Hugging Face by the "
-        "environment variable HF_ENDPOINT."
-    )
+        origin = downloads.try_sources(
+            bars.sources,
+            work,
+            lambda _: bars.name,
+            lambda source: _fetch(bars, source, work),
+            lambda reasons: (
+                f"download: {bars.name} could not be downloaded: {reasons}. Get the files from "
+                "elsewhere and give their folder as --input, or name a mirror of Hugging Face by "
+                "the environment variable HF_ENDPOINT."
+            ),
+        )
+        yield work, origin
 
 
-def _fetch(bars: Benchmark, host: str, url: str, work: Path) -> dict:
+def _fetch(bars: Benchmark, source: Source, work: Path) -> dict:
     """Download, unpack and check the files of one host; leave them in ``work``.
 
     Raises:
         SourceError: the host does not give the published files.
     """
     archive = work / f"{bars.name}.zip"
-    origin = {"source": host} | fetch(url, archive, Expected(MAX_ARCHIVE_BYTES))
+    origin = {"source": source.name} | fetch(source.url, archive, Expected(MAX_ARCHIVE_BYTES))
     wanted = {f"{part}.csv" for part in bars.parts} | {bars.item_vectors}
     (unpacked := work / "unpacked").mkdir()
     for file in unpack(archive, unpacked, lambda name: name.name in wanted):

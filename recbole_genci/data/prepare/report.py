@@ -44,6 +44,12 @@ def describe(provenance: dict, folder: Path) -> str:
             "time or with another value and were kept; a run's --rm_dup_inter=first (or last) "
             "keeps one of them"
         )
+    return "\n".join([*lines, *undescribed(counts)])
+
+
+def undescribed(counts: dict) -> list[str]:
+    """A line for each table of users or items that lacks some, or describes some twice."""
+    lines = []
     for kind in ("item", "user"):
         table = counts.get(f"{kind}_file", {})
         if table.get("without_description"):
@@ -55,17 +61,26 @@ def describe(provenance: dict, folder: Path) -> str:
             lines.append(
                 f"  {table['repeated_ids']:,} more descriptions of the same {kind}s were left out"
             )
-    return "\n".join(lines)
+    return lines
 
 
 def next_command(folder: Path, properties: str, models: str) -> str:
-    """The command that trains on the prepared folder; ``models`` is its word ``--model=...``."""
+    """The command that trains on the prepared folder by the properties of a published dataset.
+
+    ``models`` is its word ``--model=...``.
+    """
+    own = properties_folder() / "dataset"
+    is_known = (own / f"{folder.name}.yaml").is_file()
+    return train_command(folder, models, None if is_known else own / f"{properties}.yaml")
+
+
+def train_command(folder: Path, models: str, keys: Path | None) -> str:
+    """The command that trains on a prepared folder, with a file of keys if there is one."""
     words = ["python", "run_recbole_genci.py", models, f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
-    own = properties_folder() / "dataset"
-    if not (own / f"{folder.name}.yaml").is_file():
-        words.append(f"--config_files={own / properties}.yaml")
+    if keys is not None:
+        words.append(f"--config_files={keys}")
     return shlex.join(words)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 import recbole_genci
 from recbole_genci.data.download.hub import hub_files
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
+from recbole_genci.data.prepare.report import train_command, undescribed
 from recbole_genci.data.prepare.schema import ITEM, LABEL, TIME, USER, Column, Schema, read_schema
 from recbole_genci.data.prepare.tables import Table, cells_of, check_columns, open_tables
 from recbole_genci.utils.files import write_json, write_text
@@ -216,17 +216,7 @@ def _report(provenance: dict, folder: Path) -> str:
     lines += [
         f"  {each['file']}: {counted(each['lines'], 'row')}" for each in provenance["sources"]
     ]
-    for kind in ("item", "user"):
-        table = counts.get(f"{kind}_file", {})
-        if table.get("without_description"):
-            lines.append(
-                f"  {table['without_description']:,} {kind}s of the rows are not described and "
-                "have their id only"
-            )
-        if table.get("repeated_ids"):
-            lines.append(
-                f"  {table['repeated_ids']:,} more descriptions of the same {kind}s were left out"
-            )
+    lines += undescribed(counts)
     keys = folder / f"{folder.name}.yaml"
     if LABEL not in fields:
         what = (
@@ -235,7 +225,5 @@ def _report(provenance: dict, folder: Path) -> str:
             else "Say in it which column is the label (LABEL_FIELD), or makes it (threshold)."
         )
         lines.append(f"  {keys} has its keys. {what}")
-    words = ["python", "run_recbole_genci.py", "--model=LR,DeepFM", f"--dataset={folder.name}"]
-    if folder.parent != Path("dataset"):
-        words.append(f"--data_path={folder.parent}")
-    return "\n".join([*lines, f"Next: {shlex.join([*words, f'--config_files={keys}'])}"])
+    command = train_command(folder, "--model=LR,DeepFM", keys)
+    return "\n".join([*lines, f"Next: {command}"])
