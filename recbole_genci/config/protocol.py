@@ -34,8 +34,9 @@ def check(config: ConfigLike) -> None:
     for key in ("enable_amp", "enable_scaler"):
         if config[key]:
             raise ValueError(
-                f"{key}: beam search and DIN's attention need float32. Leave enable_amp and "
-                "enable_scaler unset."
+                f"{key}: RecBole's mixed precision is fp16 on a GPU and bf16 on a CPU. Leave "
+                "enable_amp and enable_scaler unset, and use --precision=bf16, which is bf16 on "
+                "both and needs no scaler."
             )
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(

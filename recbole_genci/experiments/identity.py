@@ -56,6 +56,7 @@ _ADDED = {
     "cohorts": "code",
     "history_attention": "bidirectional",
     "segment_clicks": 16,
+    "precision": "fp32",
 }
 
 

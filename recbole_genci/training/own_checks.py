@@ -16,6 +16,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
+from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.utils.files import check_room
 from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
 
@@ -52,11 +53,13 @@ def check_importable(config: Config, setting: str) -> None:
 
 
 def check_settings(config: Config) -> None:
-    """Call ``check_settings`` of the model.
+    """Check ``precision``, and call ``check_settings`` of the model.
 
     Raises:
-        ValueError: a setting is wrong, or a person's own check failed; names its file and line.
+        ValueError: a setting is wrong, the GPU has no bf16, or a person's own check failed; names
+            its file and line.
     """
+    check_precision(config)
     with errors_in_words("model", config["model"]):
         config.model_class.check_settings(config)
 
@@ -90,7 +93,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         with torch.no_grad():
             scores = model.eval().predict(batch)
         check_probabilities(model, scores, len(batch))
-        total, parts = loss_in_parts(model, model.train().calculate_loss(batch))
+        total, parts = loss_in_parts(model, _losses_of(config, model.train(), batch))
         if not (torch.isfinite(scores).all() and torch.isfinite(total)):
             raise ValueError(
                 f"model: {config['model']} gives scores or losses that are not finite, on the "
@@ -103,6 +106,13 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"gives {parts} parts. Name each part."
             )
         return _weight_bytes(model)
+
+
+def _losses_of(config: Config, model: Any, batch: Any) -> Any:
+    if config["precision"] == "fp32":
+        return model.calculate_loss(batch)
+    with errors_in_words("model", f"{config['model']}, with --precision=bf16 (fp32 may run)"):
+        return in_training_precision(model.calculate_loss, config)(batch)
 
 
 def _weight_bytes(model: nn.Module) -> int:

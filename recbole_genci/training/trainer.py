@@ -25,6 +25,7 @@ from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.console import EpochLines, loss_names, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite
+from recbole_genci.training.precision import in_training_precision
 from recbole_genci.training.regularisation import Regularised
 from recbole_genci.training.tracking.tracked_run import TrackedRun
 from recbole_genci.training.weight_average import WeightAverage
@@ -236,7 +237,8 @@ class CTRTrainer(Trainer):
         if self.processes.size > 1:
             if self.shared_loss is None:
                 self.shared_loss = self.processes.shared_loss(self.objective)
-            total = super()._train_epoch(train_data, epoch_idx, self.shared_loss, show_progress)
+            loss_func = in_training_precision(self.shared_loss, self.config)
+            total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
             parts = self.processes.mean(total if isinstance(total, tuple) else (total,))
             total = parts if isinstance(total, tuple) else parts[0]
         else:
@@ -245,6 +247,7 @@ class CTRTrainer(Trainer):
                 or checked_loss(self.model, self.objective, self.config)
                 or self.objective.calculate_loss
             )
+            loss_func = in_training_precision(loss_func, self.config)
             total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
         self._losses.append((sum(total) if isinstance(total, tuple) else total) / batches)

@@ -177,6 +177,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
+        if x.dtype == torch.bfloat16:  # of mixed precision; statistics are float32
+            return self.forward(x.float()).to(x.dtype)
         over, shape = (
             [d for d in range(x.dim()) if d != 1],
             [-1 if d == 1 else 1 for d in range(x.dim())],

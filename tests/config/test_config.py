@@ -88,8 +88,12 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"stoping_step": 3}, "Did you mean 'stopping_step'"),
         ({"learner": "adan"}, "learner: 'adan' is unknown.*Did you mean 'adam'"),
         ({"learner": "sparse_adam"}, "learner: 'sparse_adam' is unknown or works with no model"),
-        ({"enable_amp": True}, "enable_amp: beam search and DIN's attention need float32"),
-        ({"enable_scaler": True}, "enable_scaler: beam search and DIN's attention need float32"),
+        ({"enable_amp": True}, "enable_amp: RecBole's mixed precision is .* use --precision=bf16,"),
+        (
+            {"enable_scaler": True},
+            "enable_scaler: RecBole's mixed precision is .* use --precision=bf16,",
+        ),
+        ({"precision": "fp16"}, "precision: 'fp16' is not one of fp32, bf16"),
         ({"seed": 2**32}, "seed: 4294967296 is not a whole number from 0 to 4294967295"),
         (
             {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"}},

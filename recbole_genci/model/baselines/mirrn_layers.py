@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from recbole_genci.model.layers.precision import in_float32
+
 FILTER_STD = 0.02
 
 
@@ -23,7 +25,8 @@ def sim_hash(vectors: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
     """SimHash codes ``[..., bits]`` of -1 and 1: the side of each random hyperplane ``[D, bits]`` a
     vector lies on.
     """
-    return torch.where(vectors @ projection > 0, 1.0, -1.0)
+    with in_float32(vectors.device):  # validation, which is float32, retrieves the same clicks
+        return torch.where(vectors @ projection > 0, 1.0, -1.0)
 
 
 def retrieve(
@@ -41,9 +44,10 @@ def retrieve(
         before padding, as long as padding follows the history.
     """
     width = mask.shape[1]
-    agreement = torch.einsum(
-        "bld,bd->bl", history_codes, query_codes
-    ).long()  # bits - 2 * Hamming distance
+    with in_float32(mask.device):
+        agreement = torch.einsum(
+            "bld,bd->bl", history_codes, query_codes
+        ).long()  # bits - 2 * Hamming distance
     # Ties go to the later position: a key that is unique makes topk's choice independent of
     # padding, batch and device.
     key = agreement * width + torch.arange(width, device=mask.device)

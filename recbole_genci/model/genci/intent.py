@@ -25,6 +25,7 @@ from recbole_genci.model.genci.decoding import (
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.model.layers.precision import in_float32, widened
 from recbole_genci.utils.static import is_static
 
 # Each undecided beam reads a copy of its history's states, which pays below this share of them.
@@ -378,12 +379,12 @@ class IntentGenerator(nn.Module):
 
     def _logits(self, hidden: Tensor, level: int) -> Tensor:
         """Scores ``[..., K_level]`` of ``hidden [..., m]`` over one level's codes (tied
-        embeddings).
+        embeddings); float32 in mixed precision too, as their differences are log-probabilities.
         """
         start = self.level_starts[level]
-        return F.linear(
-            hidden, self.token_embedding.weight[start : start + self.level_sizes[level]]
-        )
+        codes = self.token_embedding.weight[start : start + self.level_sizes[level]]
+        with in_float32(hidden.device):
+            return F.linear(widened(hidden), codes)
 
     @torch.no_grad()
     def generate(self, encoded: EncodedHistory, trie: Trie, num_beams: int) -> Beams:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.model.layers.precision import widened
 
 EPS = 1e-6  # T5's
 
@@ -40,6 +41,7 @@ def rms_normalize(x: Tensor, eps: float = EPS) -> Tensor:
 
     ``eps`` is added to the mean square.
     """
+    x = widened(x)
     # A GPU waits for launches and gets torch's single kernel (since torch 2.9); on a CPU torch has
     # a chain of operations.
     return _RMSNormalize.apply(x, eps) if on_cpu(x) else F.rms_norm(x, x.shape[-1:], eps=eps)
@@ -54,7 +56,8 @@ def _keep_scale(x: Tensor, p: float) -> Tensor:
         -(2**63), None
     )
     bits = words.view(torch.int8)[: x.numel()].view(x.shape)
-    keep = torch.ge(bits, threshold - 128, out=torch.empty(x.shape, dtype=x.dtype, device=x.device))
+    exact = torch.promote_types(x.dtype, torch.float32)  # bfloat16 would round the factor
+    keep = torch.ge(bits, threshold - 128, out=torch.empty(x.shape, dtype=exact, device=x.device))
     return keep.mul_(256 / (256 - threshold))
 
 

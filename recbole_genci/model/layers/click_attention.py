@@ -92,7 +92,8 @@ class ClickAttention(Mended, SequenceAttLayer):
         size = GROUP if in_groups else max(len(clicks), 1)
         groups = zip(targets.split(size), clicks.split(size))
         scores = torch.cat([self._scores(*group) for group in groups])
-        weights = keys.new_full(is_click.shape, padding).masked_scatter(is_click, scores)
+        weights = keys.new_full(is_click.shape, padding)
+        weights = weights.masked_scatter(is_click, scores.to(keys.dtype))  # of mixed precision
         return self._weighted(weights, queries, keys)
 
     def _weighted(

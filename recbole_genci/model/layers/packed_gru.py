@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from recbole_genci.model.layers.mended import Mended
+from recbole_genci.model.layers.precision import widened
 
 #: (hidden state, update gate, candidate state, number of the step) -> next hidden state, all
 #: ``[sequences, E]``.
@@ -33,7 +34,7 @@ def states_of(
     combine: Combine,
 ) -> list[Tensor]:
     """The hidden states after each step, from 0 before the first: tensors ``[sequences that have
-    this step, E]``.
+    this step, E]``, in mixed precision float32.
 
     Args:
         data: ``[clicks, input width]``, step after step.
@@ -44,14 +45,14 @@ def states_of(
     """
     weight_input, weight_hidden, bias_input, bias_hidden = weights
     width = weight_hidden.shape[1]
-    hidden = data.new_zeros(sizes[0], width)
+    hidden = widened(data).new_zeros(sizes[0], width)
     states = []
-    for number, inputs in enumerate(F.linear(data, weight_input, bias_input).split(sizes)):
+    projected = widened(F.linear(data, weight_input, bias_input))
+    for number, inputs in enumerate(projected.split(sizes)):
         hidden = hidden[: inputs.shape[0]]
         input_gates, input_candidate = inputs.split([2 * width, width], dim=1)
-        hidden_gates, hidden_candidate = F.linear(hidden, weight_hidden, bias_hidden).split(
-            [2 * width, width], dim=1
-        )
+        gates = widened(F.linear(hidden, weight_hidden, bias_hidden))
+        hidden_gates, hidden_candidate = gates.split([2 * width, width], dim=1)
         reset, update = (input_gates + hidden_gates).sigmoid().chunk(2, dim=1)
         candidate = torch.addcmul(input_candidate, reset, hidden_candidate).tanh()
         hidden = combine(hidden, update, candidate, number)
