@@ -163,10 +163,9 @@ class CTRDataset(FittedDataset):
         }
 
     def __getitem__(self, index: Any, join: bool = True) -> RowBatch:
-        rows = (
-            torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(index)
-        )
-        return RowBatch(self, rows, join)
+        if isinstance(index, slice):
+            return RowBatch(self, torch.arange(*index.indices(len(self))), join)
+        return RowBatch(self, torch.as_tensor(index), join)
 
     # ---------------------------------------------------------------- identity
 

@@ -15,6 +15,8 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.table import Column
 from recbole_genci.utils.ragged import NARROW, Ragged
 
+_CHUNK = 1 << 20  # numbers that are copied at a time
+
 #: Fingerprints by the rows of the training part, with the columns that they are of. A run asks for
 #: each of them several times, which takes seconds for millions of rows.
 _known: weakref.WeakKeyDictionary[Interaction, tuple[list, object, dict[str, str]]] = (
@@ -75,8 +77,8 @@ def _data_fingerprint(parts: Sequence[CTRDataset]) -> str:
             HISTORY_START,
             HISTORY_END,
         ):
-            digest.update(part.inter_feat[column].numpy().astype(np.int64).data)
-    digest.update(whole.history.items.numpy().astype(np.int64).data)
+            _add_whole(digest, part.inter_feat[column].numpy())
+    _add_whole(digest, whole.history.items.numpy())
     return digest.hexdigest()
 
 
@@ -108,6 +110,13 @@ def _add_features(digest: hashlib._Hash, features: Interaction | None) -> None:
 
 def _add(digest: hashlib._Hash, column: Tensor) -> None:
     values = column.numpy()
-    # Whole numbers count by their value, whatever type they have here.
-    values = values.astype(np.int64) if values.dtype.kind == "i" else values
-    digest.update(np.ascontiguousarray(values).data)
+    if values.dtype.kind == "i":
+        _add_whole(digest, values)
+    else:
+        digest.update(np.ascontiguousarray(values).data)
+
+
+def _add_whole(digest: hashlib._Hash, values: np.ndarray) -> None:
+    """Add numbers by their value, whatever type they have here; a part at a time."""
+    for start in range(0, len(values), _CHUNK):
+        digest.update(values[start : start + _CHUNK].astype(np.int64).data)

@@ -13,9 +13,11 @@ from recbole.data.dataloader import AbstractDataLoader, TrainDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
+from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.data.shuffling import ShuffledRows
 from recbole_genci.utils.words import are
 
 _logger = logging.getLogger(__name__)
@@ -64,7 +66,8 @@ def create_loader(
     loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
     if shuffle and config["group_rows_by_history"]:
         loader = GroupedTrainDataLoader
-    return loader(config, part.view(config, codes), None, shuffle=shuffle)
+    with compat.row_numbers_not_listed():
+        return loader(config, part.view(config, codes), None, shuffle=shuffle)
 
 
 class CTRTrainDataLoader(TrainDataLoader):
@@ -75,6 +78,14 @@ class CTRTrainDataLoader(TrainDataLoader):
     """
 
     step: int  # RecBole's name for the rows of a batch
+
+    def __init__(
+        self, config: Config, dataset: CTRDataset, sampler: None, shuffle: bool = False
+    ) -> None:
+        super().__init__(config, dataset, sampler, shuffle)
+        if shuffle:
+            rows: Any = self.batch_sampler
+            rows.sampler = ShuffledRows(range(self.sample_size), generator=self.generator)
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()

@@ -78,8 +78,9 @@ def prepare_parts(config: Config) -> list[CTRDataset]:
             if parts is None:
                 with recorded() as messages:
                     parts = create_dataset(config).build()
-                if row_key(config) == key:  # no file was changed while it was read
-                    _keep(parts, file, key, messages)
+                # Not if a file was changed while it was read.
+                if row_key(config) == key and _keep(parts, file, key, messages):
+                    parts, _ = load_prepared(file, config)  # mapped: the built ones need not stay
     return parts
 
 
@@ -180,8 +181,8 @@ def _kept(
 
 def _keep(
     parts: list[CTRDataset], file: Path, key: dict[str, Any], messages: list[Message]
-) -> None:
-    """Write the rows, and then their digest, without which nobody reads them."""
+) -> bool:
+    """Write the rows, and then their digest, without which nobody reads them; say if it worked."""
     facts = {"key": key, "messages": messages}
     remove_leftovers(file.parent, (file.name, _digest_file(file).name))
     try:
@@ -193,11 +194,12 @@ def _keep(
             f"prepared_rows_dir: the prepared rows could not be stored in {file.parent} ({error}). "
             "This run goes on; the next one reads the dataset's files again."
         )
-        return
+        return False
     _logger.info(
         f"The prepared rows are kept for other runs: {file} ({file.stat().st_size / 2**20:.0f} "
         "MiB). It may be deleted at any time; --prepared_rows_dir=None keeps none."
     )
+    return True
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from recbole_genci.data.history import time_ranks
 from recbole_genci.data.order import cut_groups, stable_order
 from recbole_genci.data.table import Column, Table, rows_of
 from recbole_genci.data.validation import check_scaled
+from recbole_genci.utils.atomic_files.reading import MOST_ROWS
 
 
 class OrderedDataset(FilteredDataset):
@@ -33,6 +34,12 @@ class OrderedDataset(FilteredDataset):
 
     def _normalize(self) -> None:
         check_scaled(self)
+        if len(self.inter_feat) > MOST_ROWS:  # of several files, benchmark_filename
+            raise ValueError(
+                f"dataset {self.dataset_name}: its files have {len(self.inter_feat):,} rows "
+                f"together, and one run takes {MOST_ROWS:,} (row numbers have 32 bits). Give a "
+                "part of them."
+            )
         # Time is still exact here; normalising and float32 come next.
         if self.time_field is None:
             self._time_rank = np.zeros(len(self.inter_feat), dtype=np.int32)

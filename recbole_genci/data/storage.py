@@ -22,7 +22,7 @@ from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_START, OWN_COLUMNS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
-from recbole_genci.data.table import Column, Table, joined
+from recbole_genci.data.table import Column, Table, adjacent, joined
 from recbole_genci.data.transforms import Transform
 from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.ragged import Ragged
@@ -114,7 +114,24 @@ def load_prepared(file: Path, config: Config) -> tuple[list[CTRDataset], dict[st
     history = History(items, negatives, keys.numpy(), facts["num_time_ranks"])
     for part in parts:
         part.history, part.history_source = history, facts["history_source"]
+    parts[0].mapped = (file, _state(parts))
     return parts, facts["prepared"]
+
+
+def mapped_file(parts: Sequence[CTRDataset]) -> Path | None:
+    """The file from which ``load_prepared`` has mapped parts; None for others, for parts that were
+    changed since, and if the file has gone.
+    """
+    file, state = getattr(parts[0], "mapped", (None, None))
+    return file if file is not None and file.is_file() and state == _state(parts) else None
+
+
+def _state(parts: Sequence[CTRDataset]) -> list[tuple[int, int]]:
+    """Which columns parts have, and how often each was changed."""
+    tables = [*(part.inter_feat for part in parts), parts[0].user_feat, parts[0].item_feat]
+    columns = [each for table in tables if table is not None for each in table.interaction.values()]
+    tensors = [each.values if isinstance(each, Ragged) else each for each in columns]
+    return [(id(each), each._version) for each in (*tensors, parts[0].history.items)]
 
 
 def _described(
@@ -139,7 +156,9 @@ def _described(
         if features[0] is not None:
             columns[table] = [f for f in features[0].interaction if f not in without]
             for field in columns[table]:
-                column = joined(feature[field] for feature in features)
+                parted = [feature[field] for feature in features]
+                # The parts of a split share memory: all rows need not be copied.
+                column = joined(parted) if (one := adjacent(parted)) is None else one
                 if isinstance(column, Ragged):
                     column = column.compact()
                     tensors[f"{_LENGTHS}/{table}/{field}"] = _smallest(column.lengths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,3 +60,19 @@ def joined(columns: Iterable[Column]) -> Column:
     if ragged:
         return Ragged.cat(ragged)
     return torch.cat([column for column in columns if isinstance(column, Tensor)])
+
+
+def adjacent(tensors: Sequence[Column]) -> Tensor | None:
+    """Tensors as one, without a copy, if each begins in memory where the one before ends."""
+    first, rows = tensors[0], 0
+    if isinstance(first, Ragged):
+        return None
+    place = first.data_ptr()
+    memory = first.untyped_storage().data_ptr()
+    for each in tensors:
+        assert isinstance(each, Tensor)  # columns of one kind
+        same = each.dtype == first.dtype and each.untyped_storage().data_ptr() == memory
+        if not (same and each.is_contiguous() and each.data_ptr() == place):
+            return None
+        rows, place = rows + len(each), place + each.numel() * each.element_size()
+    return first.as_strided((rows, *first.shape[1:]), first.stride())

@@ -23,7 +23,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.storage import load_prepared, save_prepared
+from recbole_genci.data.storage import load_prepared, mapped_file, save_prepared
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils import interrupts
@@ -74,7 +74,10 @@ def train_together(
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         shared = Path(temporary)
         write_text(shared / CONFIG_FILE, config_text)
-        save_prepared(parts, shared / DATA_FILE)
+        if kept := mapped_file(parts):
+            (shared / DATA_FILE).symlink_to(kept.resolve())
+        else:
+            save_prepared(parts, shared / DATA_FILE)
         if semantic_ids is not None:
             semantic_ids.save_with_tokenizer(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])

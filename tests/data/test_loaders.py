@@ -6,7 +6,9 @@ import torch
 from conftest import make_model, tiny_rows, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from recbole.data.dataloader import abstract_dataloader
 from recbole.model.sequential_recommender.din import DIN
+from torch.utils.data import RandomSampler
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
@@ -142,3 +144,22 @@ def test_recboles_own_din_gets_the_width_that_its_mask_has(tmp_path):
     config = Config(PlainDIN, "tiny", config_dict=keys, compared_models=["GenCI"])
     view = parts[0].view(config)
     assert view[np.arange(3)]["item_id_list"].shape == (3, 77)
+
+
+def test_rows_are_shuffled_as_by_torch_without_lists_of_their_numbers(tiny_parts, monkeypatch):
+    parts, keys = tiny_parts
+    monkeypatch.setattr("recbole_genci.data.shuffling._CHUNK", 7)
+    loaders = create_loaders(Config("DIN", "tiny", config_dict=keys), parts)
+    rows = range(len(parts[0]))
+    generator = torch.Generator().manual_seed(loaders[0].generator.initial_seed())
+    sampler = loaders[0].batch_sampler.sampler
+    for _ in range(2):
+        assert list(sampler) == list(RandomSampler(rows, generator=generator))
+        assert torch.equal(loaders[0].generator.get_state(), generator.get_state())
+    for loader in loaders:
+        held = object.__getattribute__(loader, "__dict__")["dataset"]
+        assert isinstance(held, range) and len(held) == len(loader.dataset)
+    assert "list" not in vars(abstract_dataloader)
+    assert sorted(torch.cat([batch["label"] for batch in loaders[0]])) == sorted(
+        parts[0].inter_feat["label"]
+    )

@@ -3,9 +3,12 @@
 import logging
 import os
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import tiny_rows, write_dataset
 from filelock import FileLock
 from test_order import TO, facts_of
@@ -15,6 +18,10 @@ from recbole_genci.config.keys import key_table
 from recbole_genci.data import create_dataset, fingerprint, prepared
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.prepared import WITHOUT_EFFECT, prepare_parts, row_key
+from recbole_genci.data.storage import load_parts, mapped_file, store_parts
+from recbole_genci.data.table import adjacent
+from recbole_genci.training.launch import train_together
+from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE
 
 CHANGES = [
     {},
@@ -279,6 +286,55 @@ def test_columns_and_histories_lie_in_the_mapped_file(keys):
     columns = [c for part in parts for c in part.inter_feat.interaction.values()]
     for column in [*columns, parts[0].history.items, parts[0].history.negatives]:
         assert any(first <= column.data_ptr() < last for first, last in bounds)
+
+
+def test_built_rows_give_way_to_the_mapped_file_which_processes_share(keys, monkeypatch):
+    config, given = config_of(keys), []
+    parts = prepare_parts(config)  # for the first time
+    [file] = map(Path, files_in(keys, ".safetensors"))
+    assert mapped_file(parts) == file
+
+    def start(work, args, **options):
+        rows = args[1] / DATA_FILE
+        given.append(rows.is_symlink() and rows.resolve() == file.resolve())
+        (args[1] / METRICS_FILE).write_text("{}")
+        return SimpleNamespace(join=lambda: True)
+
+    monkeypatch.setattr(torch.multiprocessing, "start_processes", start)
+    train_together(print, config, "", parts, None, Path())
+    parts[1].inter_feat["label"][0] = 0.5  # in this process alone
+    assert mapped_file(parts) is None
+    train_together(print, config, "", parts, None, Path())
+    again = prepare_parts(config)
+    again[0].inter_feat["label"] = again[0].inter_feat["label"].clone()
+    assert mapped_file(again) is None and mapped_file(create_dataset(config).build()) is None
+    parts = prepare_parts(config)
+    file.unlink()
+    train_together(print, config, "", parts, None, Path())
+    assert given == [True, False, False]
+
+
+def test_parts_that_share_memory_are_stored_without_a_copy(keys, tmp_path):
+    config = config_of(keys)
+    built, _ = create_dataset(config).build(), prepare_parts(config)
+    for parts in (built, prepare_parts(config)):
+        columns = [part.inter_feat["user_id"] for part in parts]
+        whole = adjacent(columns)
+        assert torch.equal(whole, torch.cat(columns)) and whole.data_ptr() == columns[0].data_ptr()
+        store_parts(parts, tmp_path / "rows")
+        assert data_fingerprint(load_parts(tmp_path / "rows", config)) == data_fingerprint(built)
+    assert adjacent(columns[::-1]) is None and adjacent([columns[0], columns[2]]) is None
+    assert adjacent([columns[0], columns[1].clone()]) is None
+
+
+def test_fingerprints_do_not_depend_on_how_much_is_copied_at_a_time(keys, monkeypatch):
+    config = config_of(keys)
+    found = []
+    for size in (1 << 20, 7):
+        monkeypatch.setattr(fingerprint, "_CHUNK", size)
+        parts = create_dataset(config).build()
+        found.append((data_fingerprint(parts), rows_fingerprint(parts)))
+    assert found[0] == found[1]
 
 
 def test_fingerprints_are_computed_once_and_again_after_a_change(keys, monkeypatch):

@@ -568,3 +568,16 @@ def test_additional_files_that_are_none_are_named(tmp_path, suffix):
 def test_a_limit_for_no_sequence_is_refused(tmp_path, field):
     with pytest.raises(ValueError, match=f"seq_len: '{field}' is no loaded column of type token_s"):
         build(tmp_path, seq_len={field: 3})
+
+
+def test_rows_that_32_bits_cannot_number_are_refused(tmp_path, monkeypatch):
+    keys = write_dataset(tmp_path, tiny_rows())
+    monkeypatch.setattr("recbole_genci.utils.atomic_files.reading.MOST_ROWS", 299)
+    with pytest.raises(ValueError, match=r"tiny.inter has more than 299 rows, the most that one"):
+        create_dataset(Config("DIN", "tiny", config_dict=keys))
+    monkeypatch.undo()
+    monkeypatch.setattr("recbole_genci.data.splitting.MOST_ROWS", 299)
+    with pytest.raises(
+        ValueError, match="^dataset tiny: its files have 300 rows together, and one"
+    ):
+        create_dataset(Config("DIN", "tiny", config_dict=keys))

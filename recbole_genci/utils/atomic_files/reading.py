@@ -28,6 +28,7 @@ from recbole_genci.utils.atomic_files.lines import (
     rows_of,
 )
 
+MOST_ROWS = 2**31 - 1  # row numbers, ids and places of clicks have 32 bits
 CHUNK_ROWS = 2**22  # rows whose cells are in memory as texts at a time
 
 
@@ -109,6 +110,11 @@ def read_atomic_file(
         frame = _read_cells(file, names, floats, field_separator, encoding, tokens)
     except (UnicodeError, LookupError) as error:
         refuse_encoding(file, encoding, error)
+    except _TooManyRows:
+        raise ValueError(
+            f"{file} has more than {MOST_ROWS:,} rows, the most that one run takes (row numbers "
+            "have 32 bits). Give a part of them."
+        ) from None
     except ValueError as error:  # pandas.errors.ParserError is one
         fault = first_ragged_line(file, len(names), field_separator, encoding)
         fault = fault or _first_word_for_a_number(file, names, floats, field_separator, encoding)
@@ -121,6 +127,10 @@ def read_atomic_file(
     frame = frame[[f"{field}:{header[field]}" for field in fields]]
     frame.columns = list(fields)
     return frame
+
+
+class _TooManyRows(ValueError):
+    """A file has more than ``MOST_ROWS`` rows."""
 
 
 def _read_cells(
@@ -181,7 +191,11 @@ def _joined(chunks: Iterable[pd.DataFrame], tokens: Sequence[str]) -> pd.DataFra
     """
     columns: dict[str, list[np.ndarray]] = {}
     known: dict[str, dict[str, int]] = {name: {} for name in tokens}
+    rows = 0
     for chunk in chunks:
+        rows += len(chunk)
+        if rows > MOST_ROWS:
+            raise _TooManyRows
         if not isinstance(chunk.index, pd.RangeIndex):
             raise ValueError("its lines have more cells than its header")
         for name in chunk:
