@@ -10,6 +10,7 @@ a quiet one. A table goes to ``<output>/<what>.md``, and its figures to ``<outpu
 - rows: what a run does before it trains: files read, rows filtered, split and given histories, and
   the summary of the log.
 - prepared: the same for a later run, which finds the prepared rows of an earlier one.
+- train: the memory of two processes that train LR on prepared rows, for an epoch.
 - items: semantic IDs of a synthetic catalogue (``lsa`` and ``rkmeans``, 3 x 256 codes): the whole
   build from the .item file to the artifact.
 - step: what of GenCI's training step and of its prediction grows with the number of items: cohort
@@ -21,11 +22,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -203,10 +206,8 @@ def write_rows(rows: int, folder: Path) -> None:
     ).to_csv(target / "growth.user", sep="\t", index=False)
 
 
-def _rows_config(folder: Path, kept: Path | None) -> Any:
-    from recbole_genci.config import Config
-
-    keys = {
+def _rows_keys(folder: Path, kept: Path | None) -> dict[str, Any]:
+    return {
         "data_path": str(folder),
         "load_col": {
             "inter": ["user_id", "item_id", "rating", "timestamp"],
@@ -218,7 +219,12 @@ def _rows_config(folder: Path, kept: Path | None) -> Any:
         "prepared_rows_dir": None if kept is None else str(kept),
         "gpu_id": "",
     }
-    return Config("DeepFM", "growth", config_dict=keys)
+
+
+def _rows_config(folder: Path, kept: Path | None) -> Any:
+    from recbole_genci.config import Config
+
+    return Config("DeepFM", "growth", config_dict=_rows_keys(folder, kept))
 
 
 def _prepared(folder: Path, kept: Path | None) -> dict[str, Any]:
@@ -262,11 +268,36 @@ def read_prepared_rows(rows: int, folder: Path) -> dict[str, Any]:
     return _prepared(folder, folder / "kept") | {"prepared MB": size}
 
 
-def _own_mb() -> float:
-    """Memory that this process shares with no file (Linux)."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    words = next(line.split() for line in lines if line.startswith("RssAnon"))
-    return int(words[1]) / 1024
+def train_rows(rows: int, folder: Path) -> dict[str, Any]:
+    """Train on the rows of `write_prepared_rows`: the most own memory of each process."""
+    from recbole_genci.data import prepared
+    from recbole_genci.quick_start import run
+
+    prepared.SMALLEST_FILE = 0
+    peaks: dict[int | str, float] = {}
+
+    def watch() -> None:
+        while True:
+            for process in ("self", *(child.pid for child in multiprocessing.active_children())):
+                peaks[process] = max(peaks.get(process, 0), _own_mb(process))
+            time.sleep(0.02)
+
+    threading.Thread(target=watch, daemon=True).start()
+    keys = {"epochs": 1, "train_batch_size": 16384, "latency_repeats": 1, "nproc": 2}
+    keys |= {name: str(folder / name) for name in ("checkpoint_dir", "results_dir")}
+    [trained] = run("LR", "growth", config_dict=_rows_keys(folder, folder / "kept") | keys)
+    first, *others = (round(each) for each in peaks.values())
+    own = sorted(each for each in others if each > 100)  # without a helper of multiprocessing
+    return {"own MB of the command": first, "of each process": own, "AUC": trained["test"]["auc"]}
+
+
+def _own_mb(process: object = "self") -> float:
+    """Memory that a process shares with no file (Linux); 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(each.split()[1]) / 1024 for each in lines if each.startswith("RssAnon")), 0)
 
 
 # ---------------------------------------------------------------- items: a training step
@@ -337,6 +368,14 @@ GROWING = {
         read_prepared_rows,
         "The same rows, prepared by an earlier run: files compared by content, prepared rows "
         "checked and mapped into memory. All processes share what is not in `own MB`. One thread.",
+    ),
+    "train": Growing(
+        "rows",
+        (1_000_000, 4_000_000),
+        write_prepared_rows,
+        train_rows,
+        "Two processes train LR on prepared rows for an epoch: the most memory that each shares "
+        "with no file.",
     ),
     "items": Growing(
         "items",
