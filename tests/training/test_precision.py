@@ -13,6 +13,7 @@ from recbole_genci import load
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.experiments.identity import run_hash
+from recbole_genci.model.layers.packed_gru import states_of
 from recbole_genci.model.registry import known_models
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
@@ -70,6 +71,25 @@ def test_a_step_of_each_model_is_near_that_of_float32(parts_and_keys):
 )
 def test_so_is_a_step_of_forms_of_genci(more, parts_and_keys):
     assert assert_near_float32("GenCI", parts_and_keys, dropout_prob=0.0, **more)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "AIGRU", "AGRU"])  # the default is AUGRU
+def test_so_is_a_step_of_forms_of_dien(kind, parts_and_keys):
+    assert assert_near_float32("DIEN", parts_and_keys, gru_type=kind)
+
+
+def test_recurrent_states_are_float32_whatever_their_input():
+    """On a GPU torch's GRU gives the layers behind it bfloat16."""
+    config = {"precision": "bf16", "device": torch.device("cpu")}
+    data = torch.randn(6, 4, dtype=torch.bfloat16)
+    weights = (torch.randn(9, 4), torch.randn(9, 3), torch.randn(9), torch.randn(9))
+
+    def states(_):
+        found = states_of(data, [3, 2, 1], weights, lambda h, u, c, n: torch.lerp(h, c, u))
+        assert {each.dtype for each in found} == {torch.float32}
+        return torch.cat(found).sum()
+
+    assert torch.isfinite(in_training_precision(states, config)(None))
 
 
 def test_so_is_a_step_that_computes_as_on_a_gpu(parts_and_keys, monkeypatch):

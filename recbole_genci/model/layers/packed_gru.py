@@ -145,7 +145,7 @@ class PackedAttentionGRU(Mended, DynamicRNN):
 
         def combine(hidden: Tensor, update: Tensor, candidate: Tensor, number: int) -> Tensor:
             update = attention[number] * update if scaled else attention[number]
-            return torch.lerp(hidden, candidate, update)
+            return torch.lerp(hidden, candidate, update.to(hidden.dtype))
 
         weights = (self.rnn.weight_ih, self.rnn.weight_hh, self.rnn.bias_ih, self.rnn.bias_hh)
         return states_of(inputs, sizes, weights, combine)
