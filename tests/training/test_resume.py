@@ -37,7 +37,7 @@ def keys(tmp_path):
         ("GenCI", SMALL_GENCI | {"weight_decay": 0.1, "weight_decay_of": "embeddings"}),
         ("DIN", {}),
         ("DeepFM", {}),
-        ("DIN", {"precision": "bf16"}),
+        ("DeepFM", {"precision": "bf16"}),
         pytest.param("GenCI", SMALL_GENCI, marks=pytest.mark.slow),
         pytest.param("AFN+", {}, marks=pytest.mark.slow),
         pytest.param("MIRRN", {}, marks=pytest.mark.slow),
