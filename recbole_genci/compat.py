@@ -113,9 +113,8 @@ def without_syntax_warnings() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def row_numbers_not_listed() -> Iterator[None]:
-    """Loaders that are built inside the block hold the ``range`` of their rows.
+def keep_ranges_of_rows() -> None:
+    """Let RecBole's loaders hold the ``range`` of their rows.
 
     data/dataloader/abstract_dataloader.py:65 makes a list of it, 36 bytes a row, for each loader in
     each process.
@@ -123,11 +122,8 @@ def row_numbers_not_listed() -> Iterator[None]:
     from recbole.data.dataloader import abstract_dataloader
 
     module: Any = abstract_dataloader
-    module.list = lambda numbers: numbers  # hides the builtin from this module alone
-    try:
-        yield
-    finally:
-        del module.list
+    # Hides the builtin from this module alone, which makes no other lists.
+    module.list = lambda rows: rows if isinstance(rows, range) else list(rows)
 
 
 def use_current_grad_scaler() -> None:

@@ -21,6 +21,7 @@ from recbole_genci.data.shuffling import ShuffledRows
 from recbole_genci.utils.words import are
 
 _logger = logging.getLogger(__name__)
+compat.keep_ranges_of_rows()
 
 PARTS = ("train", "valid", "test")
 
@@ -66,8 +67,7 @@ def create_loader(
     loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
     if shuffle and config["group_rows_by_history"]:
         loader = GroupedTrainDataLoader
-    with compat.row_numbers_not_listed():
-        return loader(config, part.view(config, codes), None, shuffle=shuffle)
+    return loader(config, part.view(config, codes), None, shuffle=shuffle)
 
 
 class CTRTrainDataLoader(TrainDataLoader):

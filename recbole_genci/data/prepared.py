@@ -80,7 +80,8 @@ def prepare_parts(config: Config) -> list[CTRDataset]:
                     parts = create_dataset(config).build()
                 # Not if a file was changed while it was read.
                 if row_key(config) == key and _keep(parts, file, key, messages):
-                    parts, _ = load_prepared(file, config)  # mapped: the built ones need not stay
+                    with contextlib.suppress(FileNotFoundError):  # it may be deleted at any time
+                        parts, _ = load_prepared(file, config)  # mapped, so that the built ones go
     return parts
 
 
