@@ -68,8 +68,8 @@ def training_precision(config: ConfigLike) -> Iterator[None]:
         yield
         return
     device = config["device"].type
-    # Before torch 2.10 a weight that is cast without a gradient, as in a beam search, would lose
-    # the gradient of later uses too if casts were kept.
+    # Casts of weights are not kept: of a weight that is first read without a gradient, as in a beam
+    # search, many versions of torch then lose the gradient of later uses (pytorch#112583).
     with (
         torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False),
         _Float32Sums(device),
