@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 import recbole_genci
+from recbole_genci.config.fitted import MINMAX, OTHERS
 from recbole_genci.data.download.hub import hub_files
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
 from recbole_genci.data.prepare.report import train_command, undescribed
@@ -201,7 +202,7 @@ def keys_of(schema: Schema) -> str:
         if column.kind == "float" and column.field not in (TIME, LABEL, _RATING)
     ]
     if numbers:
-        keys |= {"numerical_features": numbers, "normalize_field": list(numbers)}
+        keys |= {"numerical_features": numbers, "transforms": {OTHERS: MINMAX}}
     if texts := [c.field for c in schema.items if c.kind.startswith("token") and c.field != ITEM]:
         keys["item_text_fields"] = texts
     head = "# Keys of this dataset, written by python -m recbole_genci.data.prepare; change them.\n"

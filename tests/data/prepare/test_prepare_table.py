@@ -80,7 +80,7 @@ def test_a_csv_file_with_quotes_times_and_sequences(made, capsys):
     assert "3 rows, 2 users, 3 items" in capsys.readouterr().out
     keys = yaml.safe_load(Path("dataset/mine/mine.yaml").read_text())
     assert keys["load_col"] == {"inter": list(SCHEMA["rows"])}
-    assert keys["numerical_features"] == keys["normalize_field"] == ["watch"]
+    assert keys["numerical_features"] == ["watch"] and keys["transforms"] == {"*": "minmax"}
     (source,) = json.loads(Path("dataset/mine/provenance.json").read_text())["sources"]
     assert source["lines"] == 3 and source["bytes"] == len(ROWS)
 
