@@ -111,7 +111,7 @@ def meeting(tmp_path, monkeypatch):
         raise EOFError("the rows are read")
 
     monkeypatch.setattr(plan, "prepare_rows", rows)
-    return lambda **more: plan.prepare("LR", "tiny", config_dict=keys | more)
+    return lambda **more: plan.prepare("DeepFM", "tiny", config_dict=keys | more)
 
 
 @pytest.mark.parametrize(
