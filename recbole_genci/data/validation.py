@@ -5,7 +5,7 @@ Without these checks RecBole would silently drop, fill or misread rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np

@@ -271,6 +271,12 @@ class CTRTrainer(Trainer):
         self.tracked.log("valid", self._valid_result, self._epoch + 1)
         return score, self._valid_result
 
+    def _add_hparam_to_tensorboard(self, best_valid_result: float) -> None:
+        """Nothing: RecBole would write its table into a folder, and so a run, of its own.
+
+        ``track: tensorboard`` writes one into the run's own event file.
+        """
+
     def _warn(self, words: str | None) -> None:
         if words and self.processes.is_first:
             self._warned = True
@@ -364,6 +370,17 @@ def decay_groups(model: nn.Module, *, first_order: bool = True) -> list[dict]:
         {"params": [each for each in parameters if id(each) in tables]},
         {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
     ]
+
+
+def decays(model: nn.Module, kind: str | None) -> bool:
+    """Whether a trained model has weights that ``weight_decay_of: <kind>`` lets decay.
+
+    RecBole gives LR vectors that it never reads: weights without a gradient do not decay.
+    """
+    if not kind or all(each.grad is None for each in model.parameters()):
+        return True
+    group, _ = decay_groups(model, first_order=kind == "embeddings")
+    return any(each.grad is not None for each in group["params"])
 
 
 def _without_shared_memory(tensors: dict) -> dict:

@@ -1,5 +1,6 @@
 """Rare tokens and transformed numbers: fitted on training rows, the same as by brute force."""
 
+import json
 import logging
 import math
 from collections import Counter
@@ -296,7 +297,7 @@ def test_numbers_that_become_categories_may_be_the_only_features(tmp_path):
         ),
         (
             {"transforms": {"device": {"buckets": 3}}},
-            "transforms: 'device' is a column of type token in .*tiny.inter, and transforms changes",
+            "transforms: 'device' is a column of type token in .*tiny.inter, and trans",
         ),
         (
             {"transforms": {"incone": "log"}},
@@ -332,6 +333,19 @@ def test_columns_that_are_not_there_are_refused(tmp_path, more, message, monkeyp
     monkeypatch.setattr(reading, "read_atomic_file", unread)
     with pytest.raises(ValueError, match=message):
         made(tmp_path, **more)
+
+
+def test_another_processors_logarithm_gives_the_same_buckets(monkeypatch):
+    values = torch.rand(500, generator=torch.Generator().manual_seed(0)).double().mul(99).float()
+    steps = [("log", 0), ("buckets", 7)]
+    here, original = fitted(values, steps), torch.Tensor.log1p
+    found = here(values)
+    ups = torch.tensor(np.inf, dtype=torch.float64)
+    monkeypatch.setattr(torch.Tensor, "log1p", lambda self: original(self).nextafter(ups))
+    assert fitted(values, steps).as_json() == here.as_json()
+    assert torch.equal(here(values), found) and found.bincount()[1:].min() >= 71
+    again = Transform.of_json(json.loads(json.dumps(here.as_json())))
+    assert again == here and again.tokens() == here.tokens()
 
 
 def test_others_are_numerical_features_that_no_other_key_scales():

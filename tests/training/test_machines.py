@@ -127,9 +127,7 @@ def test_a_wrong_meeting_place_is_refused_before_rows_are_read(meeting, keys, me
         meeting(**keys)
 
 
-def test_a_machines_own_address_is_a_meeting_place_and_its_own_name_gets_a_warning(
-    meeting, caplog
-):
+def test_a_machines_own_address_is_a_meeting_place_and_its_own_name_gets_a_warning(meeting, caplog):
     for address in own_addresses()[:1]:
         with pytest.raises(EOFError):
             meeting(ip=address)

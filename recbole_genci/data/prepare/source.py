@@ -174,11 +174,7 @@ class SourceFile:
             with self._opened(shows_progress) as lines:
                 for number, line in enumerate(lines, start=1):
                     if number == 1 and (wide := _wide_encoding(line)):
-                        raise ValueError(
-                            f"{self.path} is {wide}, and only letters of one byte or UTF-8 are "
-                            f"read; convert it: iconv -f {wide} -t UTF-8 {shlex.quote(str(self.path))}"
-                            f" > utf8-{shlex.quote(self.path.name)}"
-                        )
+                        raise ValueError(self._wide_words(wide))
                     text = self._decode(line).rstrip("\r\n")
                     if number == 1:
                         text = text.removeprefix(_BYTE_ORDER_MARK)
@@ -187,10 +183,16 @@ class SourceFile:
         except _BROKEN as error:
             raise self._broken_off(number, error) from error
 
+    def _wide_words(self, encoding: str) -> str:
+        file, name = shlex.quote(str(self.path)), shlex.quote(f"utf8-{self.path.name}")
+        return (
+            f"{self.path} is {encoding}, and only letters of one byte or UTF-8 are read; convert "
+            f"it: iconv -f {encoding} -t UTF-8 {file} > {name}"
+        )
+
     def _broken_off(self, number: int, error: Exception) -> ValueError:
         return ValueError(
-            f"{self.path} breaks off or is damaged after line {number} ({error}); "
-            f"{self._remedy}."
+            f"{self.path} breaks off or is damaged after line {number} ({error}); {self._remedy}."
         )
 
     def _decode(self, line: bytes) -> str:

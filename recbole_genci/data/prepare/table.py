@@ -212,7 +212,8 @@ def keys_of(schema: Schema) -> str:
 
 def _report(provenance: dict, folder: Path) -> str:
     counts, fields = provenance["counts"], provenance["fields"]["inter"]
-    whom = "".join(f", {counts[key]:,} {key}" for key in ("users", "items") if key in counts)
+    nouns = [noun for noun in ("user", "item") if f"{noun}s" in counts]
+    whom = "".join(f", {counted(counts[f'{noun}s'], noun)}" for noun in nouns)
     lines = [f"{folder}: {counted(counts['rows'], 'row')}{whom}."]
     lines += [
         f"  {each['file']}: {counted(each['lines'], 'row')}" for each in provenance["sources"]

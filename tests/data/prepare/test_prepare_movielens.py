@@ -76,8 +76,8 @@ def test_raters_and_movies_without_a_description_keep_their_rows(tmp_path, capsy
     assert read_back(Path("dataset/ml-1m"), "user").user_id.tolist() == ["1", "2"]
     printed = capsys.readouterr().out
     assert (
-        "2 items of the rows are not described" in printed
-        and "1 users of the rows are not described" in printed
+        "have their id only: 2 items of the rows" in printed
+        and "have their id only: 1 user of the rows" in printed
     )
 
 

@@ -437,7 +437,8 @@ def test_faults_of_parquet_name_the_row(made, capsys, tmp_path, monkeypatch):
     lists = pd.DataFrame({"a": [["x", "y"]], "b": [[["x"], ["y"]]], "label": [1.0]})
     lists.to_parquet(tmp_path / "lists.parquet")
     assert made(schema={"rows": {"a": "token"}}, input="lists.parquet") == 2
-    assert "column 'a' holds lists (list<" in (said := refused(capsys)) and "token_seq there" in said
+    said = refused(capsys)
+    assert "column 'a' holds lists (list<" in said and "token_seq there" in said
     assert made(schema={"rows": {"b": "token_seq"}}, input="lists.parquet") == 2
     assert "lists.parquet: column 'b' holds lists of lists (list<" in refused(capsys)
     assert made("no Parquet", schema, "bad.parquet") == 2
