@@ -271,6 +271,12 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"ITEM_LIST_LENGTH_FIELD": "user_id"}, "ITEM_LIST_LENGTH_FIELD: with 'user_id'"),
         ({"ITEM_ID_FIELD": ""}, "ITEM_ID_FIELD: it is empty"),
         ({"ITEM_ID_FIELD": "user_id"}, "USER_ID_FIELD: 'user_id' is ITEM_ID_FIELD too"),
+        (
+            {"load_col": {"inter": ["a"], "user": "*"}, "unload_col": {"inter": ["b"]}},
+            "unload_col: load_col already lists the columns of 'inter' that are read. Leave out",
+        ),
+        ({"track": [1]}, "track: 1 is none of tensorboard, wandb, mlflow"),
+        ({"track": True}, "track: True is none of tensorboard, wandb, mlflow"),
         ({"results_dir": "a\0b"}, "results_dir: 'a.x00b' is not a text. It holds '.x00'"),
         (
             {"config_file": "my.yaml"},

@@ -60,7 +60,7 @@ def test_a_folder_becomes_the_three_atomic_files(tmp_path, capsys, encoding):
         *(line.replace("::", "\t") for line in USERS),
     ]
     printed = capsys.readouterr().out
-    assert "4 rows, 2 users, 3 items; 50.0% rated above 3, 1 rows rated 3" in printed
+    assert "4 rows, 2 users, 3 items; 50.0% rated above 3, 1 row rated 3" in printed
     assert "run_recbole_genci.py --model=GenCI --dataset=ml-1m\n" in printed
 
 
