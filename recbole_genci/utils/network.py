@@ -42,18 +42,23 @@ def addresses_of(host: str, port: int) -> list[str]:
 
 
 def own_addresses() -> list[str]:
-    """The addresses of this machine's interfaces, without those that only it can reach."""
+    """The addresses of this machine's interfaces by which others can reach it."""
     return [
         each.address.partition("%")[0]
         for addresses in psutil.net_if_addrs().values()
         for each in addresses
-        if each.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(each.address)
+        if each.family in (socket.AF_INET, socket.AF_INET6) and not _is_of_this_wire(each.address)
     ]
 
 
 def is_loopback(address: str) -> bool:
     """Whether an address names the machine itself, whichever it is."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _is_of_this_wire(address: str) -> bool:
+    """Whether an address is loopback, or one that means another machine on each interface."""
+    return is_loopback(address) or ipaddress.ip_address(address.partition("%")[0]).is_link_local
 
 
 def _resolved(host: str, port: int) -> list:

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config, known_keys
+from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.model.registry import get_model, known_models
+from recbole_genci.training.run import config_as_yaml
 
 
 def test_command_line_beats_dict_beats_file_beats_properties(tmp_path):
@@ -387,6 +389,9 @@ def test_tuned_settings_count_if_asked_for_and_beneath_the_user_s():
     assert by_default["weight_decay"] == 0.003 and by_default["weight_average"] == 0.5
     words = ["--recipe=tuned", "--weight_decay=0.5"]
     assert Config("AFN+", "ml-100k", argv=words)["weight_decay"] == 0.5
+    # A run with a recipe is resumed and loaded by the file that holds all its keys.
+    Path("saved.yaml").write_text(config_as_yaml(config))
+    assert effective_keys(Config("AFN+", "ml-100k", ["saved.yaml"])) == effective_keys(config)
     found = [
         item
         for file in properties_folder().glob("tuned/*/*.yaml")
