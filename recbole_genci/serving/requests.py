@@ -247,8 +247,9 @@ class RequestReader:
             ids[0, : len(known)] = torch.from_numpy(known)
             return ids
         if kind == FeatureType.FLOAT:
-            if not isinstance(value, Real) or not abs(value) <= LARGEST_NUMBER:
-                why = no_number_words(value if isinstance(value, Real) else math.nan)
+            number = float(value) if isinstance(value, Real) else math.nan
+            if not abs(number) <= LARGEST_NUMBER:
+                why = no_number_words(number)
                 raise ValueError(
                     f"context: '{field}' is {shortened(value)}, {why}. In training a missing one "
                     "was the mean of its column."
@@ -258,7 +259,7 @@ class RequestReader:
                 assert isinstance(column, torch.Tensor)
                 return column
             # RecBole's pair of number and bucket; there is one bucket.
-            return torch.tensor([[float(value), 1.0]])
+            return torch.tensor([[number, 1.0]])
         raise ValueError(f"context: '{field}' is a {kind.value}, and cannot be given by its value.")
 
 

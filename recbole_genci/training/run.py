@@ -31,7 +31,8 @@ from recbole_genci.training.console import Heading, early_best_hint, last_line
 from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
-from recbole_genci.training.trainer import CTRTrainer, decays, measure_latency
+from recbole_genci.training.trainer import CTRTrainer, measure_latency
+from recbole_genci.training.weight_decay import decays
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
@@ -104,13 +105,13 @@ def train_and_evaluate(
             inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
-        _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
+        _logger.info((heading or Heading.of(config)).line(model, config, len(parts[0]), processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
         started = time.perf_counter()
         if is_new and model.teacher_is_pretrained:
-            _pretrain_teacher(config, model, train, valid, folder, processes)
+            _pretrain_teacher(config, model, train, valid, folder, len(parts[0]), processes)
         trainer = CTRTrainer(
             config,
             model,
@@ -120,6 +121,7 @@ def train_and_evaluate(
             inputs,
             teacher,
             tracked,
+            rows=len(parts[0]),
         )
         if not is_new:
             trainer.resume(train)
@@ -312,13 +314,15 @@ def _pretrain_teacher(
     train: AbstractDataLoader,
     valid: AbstractDataLoader,
     folder: Path,
+    rows: int,
     processes: Processes,
 ) -> None:
     """Train the base model of Eq. 11 first (``sr_base: pretrained``), with the same trainer and
     early stopping.
     """
     _logger.info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
-    trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
+    teacher_folder = folder / TEACHER_FOLDER
+    trainer = CTRTrainer(config, model.teacher, teacher_folder, processes=processes, rows=rows)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
     assert trainer.best_epoch is not None

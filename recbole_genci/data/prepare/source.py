@@ -35,9 +35,10 @@ def _wide_encoding(line: bytes) -> str | None:
         return "UTF-32"
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "UTF-16"
-    return {(True, False): "UTF-16BE", (False, True): "UTF-16LE"}.get(
-        tuple(byte == 0 for byte in line[:2])  # of a letter that ASCII has
-    )
+    has_nul = [byte == 0 for byte in line[:2]]  # in a letter that ASCII has
+    if has_nul == [True, False]:
+        return "UTF-16BE"
+    return "UTF-16LE" if has_nul == [False, True] else None
 
 
 class _Metered(io.RawIOBase):
