@@ -38,14 +38,14 @@ def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
     counted = [field for field in counts if field != OTHERS] if isinstance(counts, Mapping) else []
     if not written and not counted:
         return
-    columns = dict(_columns(dataset, token, folder))
+    columns, ids = dict(_columns(dataset, token, folder)), (dataset.uid_field, dataset.iid_field)
     for field in written:
         column = _known("transforms", field, columns, _NUMBERS)
         if column.kind in _TOKENS:
+            numbers = f" If its values are numbers, call it '{field}:float' there."
             raise ValueError(
                 f"transforms: '{field}' is a column of type {column.kind} in {column.file}, and "
-                "transforms changes numbers. Leave it out; if its values are numbers, call it "
-                f"'{field}:float' there. Rare tokens are merged by min_count."
+                f"transforms changes numbers. Leave it out.{'' if field in ids else numbers}"
             )
         if not makes_tokens(steps[field]) and field not in (config["numerical_features"] or ()):
             raise ValueError(

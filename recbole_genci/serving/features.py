@@ -429,7 +429,12 @@ def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
             f"{where} is of type {cells.dtype}; give numbers, a time as in the .inter file."
         )
     missing = is_missing(cells)
-    numbers = pd.to_numeric(cells.where(~missing, np.nan), errors="coerce").to_numpy(np.float64)
+    given = cells.where(~missing, np.nan)
+    try:
+        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+    except OverflowError:  # a whole number beyond all floats
+        too_large = [isinstance(cell, int) and abs(cell) >= 2**1000 for cell in given]
+        numbers = pd.to_numeric(given.mask(too_large, np.inf), errors="coerce").to_numpy(np.float64)
     bad = ~missing & ~(np.abs(numbers) <= LARGEST_NUMBER)
     if bad.any():
         cell = int(bad.argmax())

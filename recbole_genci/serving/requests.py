@@ -247,7 +247,10 @@ class RequestReader:
             ids[0, : len(known)] = torch.from_numpy(known)
             return ids
         if kind == FeatureType.FLOAT:
-            number = float(value) if isinstance(value, Real) else math.nan
+            try:
+                number = float(value) if isinstance(value, Real) else math.nan
+            except OverflowError:  # a whole number beyond all floats
+                number = math.inf
             if not abs(number) <= LARGEST_NUMBER:
                 why = no_number_words(number)
                 raise ValueError(

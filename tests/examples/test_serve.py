@@ -125,7 +125,7 @@ def test_a_run_without_users_and_items_scores_rows_alone(tmp_path, monkeypatch):
     scores = answer("/score_rows", rows=[{"color": "c1"}, {"color": None}]).scores
     table = pd.DataFrame({"color": ["c1", None]})
     np.testing.assert_allclose(scores, ranker.score_rows(table), rtol=1e-6)
-    with pytest.raises(HTTPException, match="neither users nor items") as refused:
+    with pytest.raises(HTTPException, match="neither users nor items; /score_rows") as refused:
         answer("/recommend", users=["u1"])
     assert refused.value.status_code == 422
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import tiny_rows, write_dataset
 
-from recbole_genci import plan
+from recbole_genci import plan, quick_start
 from recbole_genci.quick_start import run
 from recbole_genci.utils.network import interface_towards, own_addresses
 
@@ -135,6 +135,16 @@ def test_a_machines_own_address_is_a_meeting_place_and_its_own_name_gets_a_warni
     with pytest.raises(EOFError):
         meeting(ip="localhost")
     assert "ip: 'localhost' is this machine's name for itself" in caplog.text
+
+
+def test_processes_that_do_not_meet_leave_no_folder(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no meeting")
+
+    monkeypatch.setattr(quick_start, "train_together", fail)
+    with pytest.raises(RuntimeError, match="no meeting"):
+        run("DeepFM", "tiny", config_dict=write_dataset(tmp_path, tiny_rows()) | {"nproc": 2})
+    assert not list(Path("saved").iterdir())
 
 
 def test_a_host_that_is_not_there_is_named():
