@@ -35,8 +35,8 @@ def check_for_processes(config: Config) -> None:
     """Check that processes of ``nproc`` can meet, and import the model and metrics.
 
     Raises:
-        ValueError: one of them exists in this process alone; or ``ip`` is no address of the first
-            machine, or none that this machine can reach.
+        ValueError: one of them exists in this process alone, or ``ip`` is no address that this
+            machine can reach.
     """
     if world_size(config) > 1:
         check_importable(config, f"nproc: {config['nproc']}")
@@ -45,7 +45,7 @@ def check_for_processes(config: Config) -> None:
 
 
 def _check_meeting_place(config: Config) -> None:
-    """Refuse an ``ip`` where processes would wait in vain."""
+    """Refuse an ``ip`` that leads nowhere, and warn of one where processes may wait in vain."""
     host, port = config["ip"], config["port"]
     found = addresses_of(host, port)
     is_here_alone = all(map(is_loopback, found))
@@ -54,9 +54,11 @@ def _check_meeting_place(config: Config) -> None:
         interface_towards(host, port)
     elif not is_here_alone and not set(own) & set(found):
         also = "" if host in found else f" ({', '.join(found)})"
-        raise ValueError(
+        # Not refused: torch listens on all addresses, and a container's service has another one.
+        _logger.warning(
             f"ip: '{host}'{also} is no address of this machine, and with offset 0 it is the first "
-            f"one, where the others meet. Give one of {', '.join(own) or 'its own addresses'}."
+            "one, where the others meet. If the address does not lead here, training will wait in "
+            f"vain; then give one of {', '.join(own) or 'its own addresses'}."
         )
     if is_here_alone and world_size(config) > config["nproc"]:
         _logger.warning(
