@@ -6,10 +6,9 @@
 
 Each model is trained by this package, and twice by FuxiCTR:
 
-- *same start*: with the initial weights and the batches of ours, and as many evaluated epochs.
-  What differs then is the model, the loss, the optimiser or the choice of the epoch; *same epoch*
-  is this training in our best epoch.
-- *own start*: with FuxiCTR's initialisation, order of rows and early stopping.
+- *same start*: with the initial weights and the batches of ours. What differs then is the model,
+  the loss, the optimiser, the evaluation or early stopping.
+- *own start*: with FuxiCTR's initialisation and order of rows, which no setting reaches.
 
 All compute in double precision: in single precision rounding errors grow in training until they
 change AUC by 0.001 and choose another epoch. All read the rows of our data layer, written in
@@ -65,7 +64,7 @@ EQUAL = {
     "gpu_id": "",
 }
 _OWN = ("fuxictr", "models", "dataset", "seeds", "output", "config_files")
-OURS, EPOCH, SAME, OTHER = "ours", "same epoch", "same start", "own start"
+OURS, SAME, OTHER = "ours", "same start", "own start"
 
 
 @contextlib.contextmanager
@@ -125,12 +124,11 @@ class Counterpart:
             found[0].generator = found[0].sampler.generator = generator
         return found
 
-    def trained(self, batch_size: int, ours: Any = None, epochs: int = 0) -> list[np.ndarray]:
-        """Train; return the probabilities of the test rows: of the best epoch, then of each epoch.
+    def trained(self, batch_size: int, ours: Any = None) -> np.ndarray:
+        """Train; return the probabilities of the test rows by the best epoch.
 
         Args:
             ours: our model at its start, if this one shall start and shuffle alike.
-            epochs: how many epochs, without early stopping; 0 for early stopping as ours.
         """
         from fuxictr.pytorch.torch_utils import seed_everything
 
@@ -142,25 +140,15 @@ class Counterpart:
             copy_weights(self.name, ours, model)
             generator = torch.Generator()
             generator.manual_seed(self.config["seed"])  # as RecBole's loader
-        if epochs:
-            model._early_stop_patience = epochs
         train, valid, test = self.loaders(batch_size, generator)
-        by_epoch: list[np.ndarray] = []
-        evaluated = model.eval_step
-
-        def eval_step() -> None:
-            evaluated()
-            by_epoch.append(model.predict(test))
-            model.train()
-
-        model.eval_step = eval_step
         Path(model.model_dir).mkdir(parents=True, exist_ok=True)
         clip = (self.config["clip_grad_norm"] or {}).get("max_norm", float("inf"))
         _logger.info(f"FuxiCTR's {self.name}, {OTHER if ours is None else SAME}")
-        epochs = epochs or self.config["epochs"]
         with _silence():
-            model.fit(train, epochs=epochs, validation_data=valid, max_gradient_norm=clip)
-        return [model.predict(test), *by_epoch]
+            model.fit(
+                train, epochs=self.config["epochs"], validation_data=valid, max_gradient_norm=clip
+            )
+        return model.predict(test)
 
     def scored(self, ours: Any, batch_size: int) -> np.ndarray:
         """The probabilities of the test rows by the weights of our model."""
@@ -182,13 +170,10 @@ def compared(name: str, class_: type, config: Any, parts: Sequence, folder: Path
     init_seed(config["seed"], config["reproducibility"])
     start = config.model_class(config, train.dataset)
     line = {"model": name, "seed": config["seed"], "epochs": metrics["epochs"]}
-    line["best epoch"] = metrics["best_epoch"]
-    best, *by_epoch = counterpart.trained(train.step, start, metrics["epochs"])
     for kind, its in {
         OURS: scores,
-        EPOCH: by_epoch[metrics["best_epoch"] - 1],
-        SAME: best,
-        OTHER: counterpart.trained(train.step)[0],
+        SAME: counterpart.trained(train.step, start),
+        OTHER: counterpart.trained(train.step),
     }.items():
         line |= {
             f"AUC {kind}": roc_auc_score(labels, its),
@@ -206,12 +191,12 @@ def table(lines: Sequence[dict]) -> str:
         for metric in ("AUC", "LogLoss"):
             ours = own[f"{metric} {OURS}"]
             cells.append(_spread(ours))
-            for kind in (EPOCH, SAME, OTHER):
+            for kind in (SAME, OTHER):
                 cells.append(_spread(own[f"{metric} {kind}"] - ours, sign="+"))
         rows.append([*cells, f"{own['scores apart'].max():.0e}"])
     heads = ["model", "seeds"]
     for metric in ("AUC", "LogLoss"):
-        heads += [metric, f"FuxiCTR - ours, {EPOCH}", SAME, OTHER]
+        heads += [metric, f"FuxiCTR - ours, {SAME}", OTHER]
     return markdown_table([*heads, "scores apart"], rows)
 
 
@@ -240,14 +225,16 @@ def main(argv: Sequence[str]) -> Work:
     keys = [word for word in argv if word[2:].partition("=")[0] not in _OWN]
     equal = {key: value for key, value in EQUAL.items() if key in known}
     plan = prepare(names, dataset, files, equal, keys)
+    for name, config in plan.configs.items():
+        part = create_loaders(config, plan.parts)[0].dataset
+        settings(name, config, config.model_class(config, part), Path())
 
     def work() -> int:
         lines: list[dict] = []
         with _double_precision(plan.parts):
-            for name, config in plan.configs.items():
-                first = config["seed"]
-                for seed in range(first, first + seeds):
-                    config["seed"] = seed
+            for number in range(seeds):  # all models with one seed, then with the next
+                for name, config in plan.configs.items():
+                    config["seed"] += number > 0
                     with tempfile.TemporaryDirectory(prefix="fuxictr-") as folder:
                         line = compared(name, classes[name], config, plan.parts, Path(folder))
                     lines.append(line)

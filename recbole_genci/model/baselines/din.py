@@ -18,9 +18,8 @@ class DIN(ModelContract, RecBoleDIN):
 
     RecBole's DIN leaves them out, as DIN's first public code did; ``use_user_features: False`` is
     RecBole's model, unchanged. ``interest_product: False`` leaves out the product of interest and
-    target, which that code has and the paper does not. ``attention_mlp_hidden_size`` and
-    ``attention_activation`` are those of the attention's MLP, whose sizes in RecBole are the
-    prediction MLP's.
+    target, which the paper lacks. ``attention_mlp_hidden_size`` and ``attention_activation`` are
+    those of the attention's MLP, whose sizes in RecBole are the prediction MLP's.
 
     Sizes: B rows, H history items, F item features, G user features, d embedding size.
     """
