@@ -11,6 +11,7 @@ own files:
     threshold: ~        # (dict like {rating: 4}) Which column makes the label.
     normalize_field: ~  # (list of str or [] or ~) A kind, or another; [] is the empty list.
     topk: [10]          # (no effect, list of int >= 1) Checked, although nothing here reads it.
+    weight_decay: 0.0   # (float >= 0 or float/rows) A number, or a text such as 300/rows.
 
 A whole number is below 2**31, a number within float32, unless the range says otherwise.
 """
@@ -30,8 +31,10 @@ from recbole_genci.utils.validation import LIST_HINT, quoted, shortened
 NO_EFFECT = "no effect"
 #: Torch counts in 32 bits here and there, and models compute in float32.
 _LARGEST = {"int": 2**31 - 1, "float": 3.4028234e38}
-_BASES = ("bool", "int", "float", "str", "list", "dict", "[]", "any", NO_EFFECT)
+_PER_ROWS = "float/rows"
+_BASES = ("bool", "int", "float", "str", "list", "dict", "[]", "any", _PER_ROWS, NO_EFFECT)
 _NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|inf)"
+_PER_ROWS_TEXT = re.compile(rf"({_NUMBER})\s*/\s*rows")
 _BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
 _INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}),\s*({_NUMBER})([\])])")
 
@@ -42,7 +45,8 @@ class Kind:
 
     Attributes:
         base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``[]`` for an empty list,
-            ``any``, ``union`` of other kinds, or ``no effect`` for a key that nothing here reads.
+            ``float/rows`` for a number to be divided by the number of training rows, ``any``,
+            ``union`` of other kinds, or ``no effect`` for a key that nothing here reads.
         low, high: ends of a number's range; None if the range is open on that side.
         holds_low, holds_high: whether the ends belong to the range.
         choices: the texts that are allowed; empty if any text is.
@@ -89,6 +93,8 @@ class Kind:
             return isinstance(value, (list, tuple)) and not value
         if self.base == "union":
             return any(kind.accepts(value) for kind in self.alternatives)
+        if self.base == _PER_ROWS:
+            return per_rows(value) is not None
         if self.base == "bool":
             return isinstance(value, bool)
         if self.base in ("int", "float"):
@@ -131,6 +137,8 @@ class Kind:
             return "an empty list"
         if self.base == "union":
             return " or ".join(kind.expected() for kind in self.alternatives)
+        if self.base == _PER_ROWS:
+            return "a number for all training rows, written like 300/rows"
         if self.base == "bool":
             return "True or False"
         if self.base in ("int", "float"):
@@ -264,6 +272,13 @@ def _range_of(words: str, text: str) -> dict:
         "holds_low": holds_low,
         "holds_high": holds_high,
     }
+
+
+def per_rows(value: object) -> float | None:
+    """The number in a text such as ``300/rows``; None if ``value`` is no such text."""
+    match = _PER_ROWS_TEXT.fullmatch(value) if isinstance(value, str) else None
+    number = float(match[1]) if match else -1.0
+    return number if 0 <= number <= _LARGEST["float"] else None
 
 
 def _unwritable(text: str) -> str:

@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
+from recbole_genci.config.kind import per_rows
+from recbole_genci.training.weight_decay import decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
@@ -77,15 +79,25 @@ class Heading:
         shown = [*_KEYS, *(key for key in _OPTIONS if config[key])]
         return cls(f"{config['model']}, {place}", ", ".join(map(setting, shown)))
 
-    def line(self, model: nn.Module, device: torch.device, processes: Processes = ALONE) -> str:
-        """The whole line."""
+    def line(
+        self, model: nn.Module, config: Config, rows: int, processes: Processes = ALONE
+    ) -> str:
+        """The whole line.
+
+        Args:
+            model: the model.
+            config: the run's Config.
+            rows: how many rows are trained on in an epoch.
+            processes: those that train the model together.
+        """
         parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
-        where = f"{device}, {counted(threads, 'thread')}"
+        where = f"{config['device']}, {counted(threads, 'thread')}"
         if processes.size > 1:
             where += f" in each of {processes.size} processes"
-        return (
-            f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {self.settings}"
-        )
+        settings, decay = self.settings, config["weight_decay"]
+        if per_rows(decay) is not None:
+            settings = settings.replace(str(decay), f"{decay} = {decay_in(decay, rows):.2g}", 1)
+        return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {settings}"
 
 
 def legend(config: Config) -> str:

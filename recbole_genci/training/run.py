@@ -104,13 +104,13 @@ def train_and_evaluate(
             inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
-        _logger.info((heading or Heading.of(config)).line(model, config["device"], processes))
+        _logger.info((heading or Heading.of(config)).line(model, config, len(parts[0]), processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
         started = time.perf_counter()
         if is_new and model.teacher_is_pretrained:
-            _pretrain_teacher(config, model, train, valid, folder, processes)
+            _pretrain_teacher(config, model, train, valid, folder, len(parts[0]), processes)
         trainer = CTRTrainer(
             config,
             model,
@@ -120,6 +120,7 @@ def train_and_evaluate(
             inputs,
             teacher,
             tracked,
+            rows=len(parts[0]),
         )
         if not is_new:
             trainer.resume(train)
@@ -311,13 +312,15 @@ def _pretrain_teacher(
     train: AbstractDataLoader,
     valid: AbstractDataLoader,
     folder: Path,
+    rows: int,
     processes: Processes,
 ) -> None:
     """Train the base model of Eq. 11 first (``sr_base: pretrained``), with the same trainer and
     early stopping.
     """
     _logger.info("Training the base model of the self-supervised regularisation (Eq. 11) first.")
-    trainer = CTRTrainer(config, model.teacher, folder / TEACHER_FOLDER, processes=processes)
+    teacher_folder = folder / TEACHER_FOLDER
+    trainer = CTRTrainer(config, model.teacher, teacher_folder, processes=processes, rows=rows)
     trainer.fit(train, valid, show_progress=config["show_progress"])
     trainer.load_weights(trainer.saved_model_file)
     assert trainer.best_epoch is not None

@@ -28,6 +28,7 @@ from recbole_genci.training.losses import checked_loss, diverged, exploded, not_
 from recbole_genci.training.regularisation import Regularised
 from recbole_genci.training.tracking.tracked_run import TrackedRun
 from recbole_genci.training.weight_average import WeightAverage
+from recbole_genci.training.weight_decay import decay_groups, decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
@@ -54,6 +55,8 @@ class CTRTrainer(Trainer):
         inputs: what the folder holds beside the weights, for the training state.
         teacher: of ``make_teacher``; it trains beside the model.
         tracked: gets losses and metrics; None shows them nowhere else.
+        rows: how many rows are trained on in an epoch, by all processes. A ``weight_decay`` of
+            ``N/rows`` needs it.
 
     Attributes:
         weights_sha256: digest of the weights' file, from the moment it is written.
@@ -69,6 +72,7 @@ class CTRTrainer(Trainer):
         inputs: Mapping[str, Any] | None = None,
         teacher: nn.Module | None = None,
         tracked: TrackedRun | None = None,
+        rows: int | None = None,
     ) -> None:
         self.objective: Any = model
         if teacher is not None:
@@ -78,7 +82,7 @@ class CTRTrainer(Trainer):
             if processes.is_first
             else contextlib.nullcontext()
         ):
-            with _as_recbole_knows(config):
+            with _as_recbole_knows(config, rows):
                 super().__init__(config, model)
         self.tracked = tracked or TrackedRun()
         self.tracked.write_to(self.tensorboard)
@@ -308,21 +312,23 @@ class CTRTrainer(Trainer):
 
 
 @contextlib.contextmanager
-def _as_recbole_knows(config: Config) -> Iterator[None]:
-    """Leave only RecBole's metrics in ``config`` inside the block, and no W&B.
+def _as_recbole_knows(config: Config, rows: int | None) -> Iterator[None]:
+    """Leave only RecBole's metrics in ``config`` inside the block, no W&B, and a number as decay.
 
     RecBole's trainer builds an evaluator (trainer.py:127), which knows no others and is never used,
-    and a logger for W&B (trainer.py:116), where `TrackedRun` stands instead.
+    a logger for W&B (trainer.py:116), where `TrackedRun` stands instead, and an optimiser with
+    ``weight_decay`` as it stands (trainer.py:134).
     """
-    metrics, log_wandb = config["metrics"], config["log_wandb"]
-    config["log_wandb"] = False
+    keys = ("metrics", "log_wandb", "weight_decay")
+    metrics, log_wandb, decay = (config[key] for key in keys)
+    config["log_wandb"], config["weight_decay"] = False, decay_in(decay, rows)
     config["metrics"] = [
         name for name in metrics if str(name).lower() in map(str.lower, RECBOLE_METRICS)
     ]
     try:
         yield
     finally:
-        config["metrics"], config["log_wandb"] = metrics, log_wandb
+        config["metrics"], config["log_wandb"], config["weight_decay"] = metrics, log_wandb, decay
 
 
 def has_large_table(model: nn.Module) -> bool:
@@ -340,30 +346,6 @@ def has_large_table(model: nn.Module) -> bool:
         and module.weight.device.type == "cpu"
         for module in model.modules()
     )
-
-
-def decay_groups(model: nn.Module, *, first_order: bool = True) -> list[dict]:
-    """A model's parameters in two groups, so that an optimiser decays only embedding tables.
-
-    Embeddings of fields overfit if there are few rows; layers that act on all rows do not, and L2
-    within Adam can switch off a branch whose gradients are small. FuxiCTR's
-    ``embedding_regularizer`` makes the same distinction. The tables include GenCI's code
-    embeddings, which its generator's output shares, and the tables of its teacher.
-
-    Args:
-        first_order: whether tables of one number a value decay too, which are the weights of LR and
-            of the first-order part of others. Within Adam, decay that suits vectors erases them.
-    """
-    tables = {
-        id(module.weight)
-        for module in model.modules()
-        if isinstance(module, nn.Embedding) and (first_order or module.embedding_dim > 1)
-    }
-    parameters = list(model.parameters())
-    return [
-        {"params": [each for each in parameters if id(each) in tables]},
-        {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
-    ]
 
 
 def _without_shared_memory(tensors: dict) -> dict:

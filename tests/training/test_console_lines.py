@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
+from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.quick_start import resume, run
@@ -121,6 +122,13 @@ def test_a_tuned_value_names_its_file_and_a_trial_its_own():
     heading = Heading.of(config, "trial 4", {"dict": "this trial"})
     assert heading.name == "DeepFM, trial 4" and heading.settings.startswith(
         "learning_rate 0.5 (this trial), "
+    )
+
+
+def test_a_decay_by_rows_is_shown_as_the_number_that_it_is():
+    config = Config("DeepFM", "ml-100k", config_dict={"weight_decay": "30/rows"})
+    assert "weight_decay 30/rows = 0.0052 of vectors (config_dict), " in Heading.of(config).line(
+        nn.Linear(2, 1), config, 5_800
     )
 
 
@@ -251,7 +259,7 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
         assert hint == (
             f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a "
             "smaller learning_rate "
-            "(now 0.002) or a larger weight_decay (now 0.003); run_hyper.py searches them by "
+            "(now 0.002) or a larger weight_decay (now 300/rows); run_hyper.py searches them by "
             "validation."
         )
 

@@ -10,6 +10,7 @@ from torch import nn
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
 from recbole_genci.plan import prepare
+from recbole_genci.quick_start import run
 from recbole_genci.training.trainer import CTRTrainer
 
 
@@ -69,3 +70,35 @@ def test_another_value_is_refused():
         ValueError, match="weight_decay_of: 'tables' is not one of embeddings, vectors"
     ):
         Config("DeepFM", "ml-100k", config_dict={"weight_decay_of": "tables"})
+
+
+def test_decay_by_rows_is_the_number_divided_by_all_training_rows(keys):
+    keys |= {"weight_decay_of": None, "recipe": "paper", "train_batch_size": 4}
+    plan = prepare(["DeepFM"], "tiny", config_dict=keys | {"weight_decay": "30/rows"})
+    config, rows = plan.configs["DeepFM"], len(plan.parts[0])
+    model = config.model_class(config, create_loaders(config, plan.parts)[0].dataset)
+    trainer = CTRTrainer(config, model, Path("run"), rows=rows)
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [30 / rows]
+    assert config["weight_decay"] == "30/rows"  # as it is saved
+    with pytest.raises(ValueError, match="weight_decay: '30/rows' needs training rows"):
+        CTRTrainer(config, model, Path("run"))
+
+
+def test_a_run_by_rows_equals_the_run_with_the_number(keys):
+    keys |= {"epochs": 2}
+    rows = len(prepare(["DeepFM"], "tiny", config_dict=keys).parts[0])
+    by_rows = run("DeepFM", "tiny", config_dict=keys | {"weight_decay": f"{rows}/rows"})
+    by_number = run("DeepFM", "tiny", config_dict=keys | {"weight_decay": 1.0})
+    assert by_rows[0].test == by_number[0].test
+    without = run("DeepFM", "tiny", config_dict=keys | {"weight_decay": 0.0})
+    assert by_rows[0].test != without[0].test
+
+
+@pytest.mark.parametrize("value", ["rows", "-1/rows", "1e39/rows", "inf/rows", "1/row", "1/rows/2"])
+def test_another_text_is_refused(value):
+    with pytest.raises(
+        ValueError,
+        match=f"weight_decay: '{value}' is not a number of at least 0 or a number for all training "
+        "rows, written like 300/rows",
+    ):
+        Config("DeepFM", "ml-100k", config_dict={"weight_decay": value})
