@@ -97,7 +97,7 @@ class Counterpart:
             self.features.load(
                 str(self.rows / "feature_map.json"), {"embedding_dim": config["embedding_size"]}
             )
-        self.settings = settings(name, config, ours, folder / "checkpoints")
+        self.settings = settings(name, config, ours, len(parts[0]), folder / "checkpoints")
         copy_weights(name, ours, self.model())  # refuses models of two forms before any training
 
     def model(self) -> Any:
@@ -227,7 +227,7 @@ def main(argv: Sequence[str]) -> Work:
     plan = prepare(names, dataset, files, equal, keys)
     for name, config in plan.configs.items():
         part = create_loaders(config, plan.parts)[0].dataset
-        settings(name, config, config.model_class(config, part), Path())
+        settings(name, config, config.model_class(config, part), len(part), Path())
 
     def work() -> int:
         lines: list[dict] = []

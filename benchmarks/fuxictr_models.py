@@ -16,6 +16,8 @@ import torch
 from fuxictr_rows import HISTORY, field_names
 from torch import nn
 
+from recbole_genci.training.weight_decay import decay_in
+
 #: Where the class of each of our models is in a checkout, and its name.
 PLACES = {
     "DeepFM": ("DeepFM/DeepFM_torch/src/DeepFM.py", "DeepFM"),
@@ -67,12 +69,13 @@ class Scale(nn.Module):
         return x * self.factor
 
 
-def settings(name: str, config: Any, ours: Any, folder: Path) -> dict[str, Any]:
+def settings(name: str, config: Any, ours: Any, rows: int, folder: Path) -> dict[str, Any]:
     """The arguments of FuxiCTR's class for the settings of our model.
 
     Args:
         config: our model's Config.
         ours: our model.
+        rows: how many rows are trained on.
         folder: where FuxiCTR writes its checkpoints.
 
     Raises:
@@ -85,9 +88,10 @@ def settings(name: str, config: Any, ours: Any, folder: Path) -> dict[str, Any]:
         raise ValueError(
             "weight_decay_of: FuxiCTR cannot spare first-order weights; set 'embeddings' or ~."
         )
-    if config["learner"].lower() != "adam":
-        raise ValueError("learner: this check trains with adam.")
-    decay = float(config["weight_decay"]) or None
+    for key, wanted in {"learner": "adam", "valid_metric": "auc", "eval_step": 1}.items():
+        if str(config[key]).lower() != str(wanted):
+            raise ValueError(f"{key}: both sides of this check have {wanted}, not {config[key]}.")
+    decay = decay_in(config["weight_decay"], rows) or None
     hidden, dropout = list(config["mlp_hidden_size"]), config["dropout_prob"]
     found = {
         "gpu": -1,

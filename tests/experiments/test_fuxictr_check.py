@@ -119,11 +119,11 @@ def test_the_rows_written_are_those_that_din_reads(scripts, made, tmp_path):
 
 def test_settings_are_those_of_our_model(scripts, made, tmp_path):
     _, models, _ = scripts
-    model, parts = made("DIN", {"interest_product": False, "weight_decay": 1e-4})
+    model, parts = made("DIN", {"interest_product": False, "weight_decay": "3/rows"})
     config = parts[0].config
-    found = models.settings("DIN", config, model, tmp_path)
+    found = models.settings("DIN", config, model, 50, tmp_path)
     assert found["early_stop_patience"] == config["stopping_step"] + 1
-    assert found["embedding_regularizer"] == found["net_regularizer"] == 1e-4
+    assert found["embedding_regularizer"] == found["net_regularizer"] == 3 / 50
     assert found["din_sequence_field"] == [("item_id_history", "year_history", "genre_history")]
     width = 3 * config["embedding_size"]
     assert found["attention_output_activation"](torch.ones(2))[0] == pytest.approx(width**-0.5)
@@ -133,10 +133,11 @@ def test_settings_are_those_of_our_model(scripts, made, tmp_path):
         "weight_average": 0.5,
         "weight_decay_of": "vectors",
         "learner": "sgd",
+        "valid_metric": "LogLoss",
     }.items():
         config[key], before = value, config[key]
         with pytest.raises(ValueError, match=f"^{key}: "):
-            models.settings("DIN", config, model, tmp_path)
+            models.settings("DIN", config, model, 50, tmp_path)
         config[key] = before
 
 
