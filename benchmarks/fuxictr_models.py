@@ -52,8 +52,8 @@ def model_class(checkout: Path, name: str) -> type:
         spec.loader.exec_module(module)
     except ImportError as error:
         raise ImportError(
-            f"fuxictr: it cannot be imported ({error}); install it by pip install fuxictr, and "
-            "where RecBole's ray is too old for it, a newer one by pip install --no-deps -U ray."
+            f"fuxictr: it cannot be imported ({error}); install it by pip install fuxictr, into an "
+            "environment of its own, because it needs a newer ray than RecBole."
         ) from error
     return getattr(module, PLACES[name][1])
 
