@@ -2,7 +2,7 @@
 
     python benchmarks/fuxictr_check.py --fuxictr=<checkout of FuxiCTR> --dataset=ml-100k
         [--models=DeepFM,DCNV2,DIN,AFN] [--seeds=3] [--output=benchmarks/results/fuxictr]
-        [--key=value ...]
+        [--change=0] [--key=value ...]
 
 Each model is trained by this package, and twice by FuxiCTR:
 
@@ -11,7 +11,9 @@ Each model is trained by this package, and twice by FuxiCTR:
 - *own start*: with FuxiCTR's initialisation and order of rows, which no setting reaches.
 
 All compute in double precision: in single precision rounding errors grow in training until they
-change AUC by 0.001 and choose another epoch. All read the rows of our data layer, written in
+change AUC by 0.001 and choose another epoch. Those of AFN, whose logarithms are steep near 0, grow
+as far in double precision: `--change=1e-15` changes the weights of the same start by this share and
+shows how much that alone does. All read the rows of our data layer, written in
 FuxiCTR's format; scikit-learn computes AUC and LogLoss of the test rows from the scores of each
 side. *Scores apart* is the largest difference of a test row's probability when FuxiCTR's model has
 the trained weights of ours.
@@ -63,7 +65,7 @@ EQUAL = {
     "diagnostic_rows": 0,
     "gpu_id": "",
 }
-_OWN = ("fuxictr", "models", "dataset", "seeds", "output", "config_files")
+_OWN = ("fuxictr", "models", "dataset", "seeds", "output", "change", "config_files")
 OURS, SAME, OTHER = "ours", "same start", "own start"
 
 
@@ -82,7 +84,12 @@ class Counterpart:
 
     Args:
         folder: where rows and checkpoints are written.
+
+    Attributes:
+        change: the share by which the weights of a same start are changed.
     """
+
+    change = 0.0
 
     def __init__(self, name: str, class_: type, config: Any, parts: Sequence, folder: Path) -> None:
         from fuxictr.features import FeatureMap
@@ -138,6 +145,9 @@ class Counterpart:
         model.get_labels = lambda batch: labels(batch).double()
         if ours is not None:
             copy_weights(self.name, ours, model)
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.mul_(1 + self.change)
             generator = torch.Generator()
             generator.manual_seed(self.config["seed"])  # as RecBole's loader
         train, valid, test = self.loaders(batch_size, generator)
@@ -157,11 +167,14 @@ class Counterpart:
         return model.predict(self.loaders(batch_size, None)[2])
 
 
-def compared(name: str, class_: type, config: Any, parts: Sequence, folder: Path) -> dict:
+def compared(
+    name: str, class_: type, config: Any, parts: Sequence, folder: Path, change: float = 0.0
+) -> dict:
     """One model and seed, trained three times: a line of the results."""
     train, valid, test = create_loaders(config, parts)
     views = [train.dataset, valid.dataset, test.dataset]
     counterpart = Counterpart(name, class_, config, views, folder)
+    counterpart.change = change
     run = folder / f"{name}-ours"
     run.mkdir()
     metrics = train_and_evaluate(config, parts, folder=run)
@@ -215,6 +228,10 @@ def main(argv: Sequence[str]) -> Work:
             raise ValueError(f"command line: --{name} is missing, for example --{name}={example}.")
     names = [name.strip() for name in str(words.get("models", ",".join(PLACES))).split(",")]
     seeds = parse_seeds(words.get("seeds")) or 3
+    try:
+        change = float(str(words.get("change", 0)))
+    except ValueError:
+        raise ValueError(f"change: '{words['change']}' is no number, such as 1e-15.") from None
     output = Path(str(words.get("output", "benchmarks/results/fuxictr")))
     check_writable(output, "output")
     checkout = Path(str(words["fuxictr"]))
@@ -236,7 +253,9 @@ def main(argv: Sequence[str]) -> Work:
                 for name, config in plan.configs.items():
                     config["seed"] += number > 0
                     with tempfile.TemporaryDirectory(prefix="fuxictr-") as folder:
-                        line = compared(name, classes[name], config, plan.parts, Path(folder))
+                        line = compared(
+                            name, classes[name], config, plan.parts, Path(folder), change
+                        )
                     lines.append(line)
                     print(table(lines), flush=True)
                     _save(output, lines)

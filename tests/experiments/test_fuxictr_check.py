@@ -157,6 +157,7 @@ def test_numbers_are_refused(scripts, tmp_path):
         (["--dataset=tiny", "--fuxictr=nowhere"], "nowhere/model_zoo/DeepFM/.* is missing"),
         (["--dataset=tiny", "--fuxictr=here", "--models=LR"], "models: 'LR' is not one of"),
         (["--dataset=tiny", "--fuxictr=here", "--seeds=0"], "seeds: "),
+        (["--dataset=tiny", "--fuxictr=here", "--change=little"], "change: 'little' is no number"),
         (["--dataset=tiny", "--fuxictr=here", "--models=DIN"], "No module named 'never_there'"),
     ],
 )
