@@ -11,7 +11,7 @@ own files:
     threshold: ~        # (dict like {rating: 4}) Which column makes the label.
     normalize_field: ~  # (list of str or [] or ~) A kind, or another; [] is the empty list.
     topk: [10]          # (no effect, list of int >= 1) Checked, although nothing here reads it.
-    weight_decay: 0.0   # (float >= 0 or float/rows) A number, or a text such as 300/rows.
+    weight_decay: 0.0   # (float >= 0 or float/rows) A number, or a text such as 200/rows.
 
 A whole number is below 2**31, a number within float32, unless the range says otherwise.
 """
@@ -138,7 +138,7 @@ class Kind:
         if self.base == "union":
             return " or ".join(kind.expected() for kind in self.alternatives)
         if self.base == _PER_ROWS:
-            return "a number for all training rows, written like 300/rows"
+            return "a number for all training rows, written like 200/rows"
         if self.base == "bool":
             return "True or False"
         if self.base in ("int", "float"):
@@ -275,7 +275,7 @@ def _range_of(words: str, text: str) -> dict:
 
 
 def per_rows(value: object) -> float | None:
-    """The number in a text such as ``300/rows``; None if ``value`` is no such text."""
+    """The number in a text such as ``200/rows``; None if ``value`` is no such text."""
     match = _PER_ROWS_TEXT.fullmatch(value) if isinstance(value, str) else None
     number = float(match[1]) if match else -1.0
     return number if 0 <= number <= _LARGEST["float"] else None

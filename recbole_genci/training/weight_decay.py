@@ -17,7 +17,7 @@ def decay_in(weight_decay: float | str, rows: int | None) -> float:
     by their number, whatever the size of a batch.
 
     Args:
-        weight_decay: the key's value, a number or a text such as ``300/rows``.
+        weight_decay: the key's value, a number or a text such as ``200/rows``.
         rows: how many rows are trained on in an epoch.
 
     Raises:

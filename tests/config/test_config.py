@@ -382,7 +382,7 @@ def test_tuned_settings_count_if_asked_for_and_beneath_the_user_s():
     assert (
         tuned and {key: config[key] for key in tuned} == tuned
     )  # of AFN+ too, which is AFN with another default
-    assert by_default["weight_decay"] == "300/rows" and by_default["weight_average"] == 0.5
+    assert by_default["weight_decay"] == "200/rows" and by_default["weight_average"] == 0.5
     words = ["--recipe=tuned", "--weight_decay=0.5"]
     assert Config("AFN+", "ml-100k", argv=words)["weight_decay"] == 0.5
     found = [

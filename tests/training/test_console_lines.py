@@ -259,7 +259,7 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
         assert hint == (
             f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a "
             "smaller learning_rate "
-            "(now 0.002) or a larger weight_decay (now 300/rows); run_hyper.py searches them by "
+            "(now 0.002) or a larger weight_decay (now 200/rows); run_hyper.py searches them by "
             "validation."
         )
 

@@ -99,6 +99,6 @@ def test_another_text_is_refused(value):
     with pytest.raises(
         ValueError,
         match=f"weight_decay: '{value}' is not a number of at least 0 or a number for all training "
-        "rows, written like 300/rows",
+        "rows, written like 200/rows",
     ):
         Config("DeepFM", "ml-100k", config_dict={"weight_decay": value})
