@@ -74,7 +74,11 @@ def main(argv: Sequence[str]) -> Work:
 
 
 def _done(work: Callable, *arguments: object) -> int:
-    work(*arguments)
+    from recbole_genci.utils.logs import is_quiet
+
+    found = work(*arguments)
+    if is_quiet():
+        print(found)
     return 0
 
 

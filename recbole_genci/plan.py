@@ -114,6 +114,7 @@ def prepare(
         check_source(reader)
 
     parts = prepare_rows(first)
+    _say_what_is_unread(configs, parts[0])
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
     weights = []
@@ -133,6 +134,17 @@ def prepare(
         ]
     )
     return Plan(configs, parts, semantic_ids, command)
+
+
+def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None:
+    """Log which models read none of the features of rows, if there are some."""
+    names = [name for name, each in configs.items() if not each.model_class.reads_row_features]
+    if names and (features := part.row_features):
+        reads = "reads" if len(names) == 1 else "read"
+        _logger.info(
+            f"{', '.join(names)} {reads} features of users and items, but none of rows: "
+            f"{', '.join(features)}."
+        )
 
 
 def check_same_rows(configs: dict[str, Config]) -> None:

@@ -97,6 +97,9 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
         references = {name: each.model_reference for name, each in plan.configs.items()}
         together = world_size(first) > 1
         error = None if isinstance(stop, KeyboardInterrupt) else stop
+        if folder is not None and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # the processes did not even meet
+            folder = None
         if advice := stopped.of_runs(planned, runs, folder, together, references, error):
             stop.add_note(advice)
         raise

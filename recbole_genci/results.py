@@ -26,6 +26,7 @@ from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.report import comparison_table
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.words import counted
 
 
 class _Content(Mapping):
@@ -223,7 +224,7 @@ class SearchResult(_Content):
     def __repr__(self) -> str:
         return (
             f"SearchResult({self.content['model']} on {self.content['dataset']}, best of "
-            f"{len(self.trials)} trials by validation {self.content['valid_metric']}: "
+            f"{counted(len(self.trials), 'trial')} by validation {self.content['valid_metric']}: "
             f"{self.params}, {self.score:.4f}; test {_in_words(self.run.test)}; {self.folder})"
         )
 
@@ -278,8 +279,9 @@ class ExperimentResult:
         return self.tables["table"]
 
     def __repr__(self) -> str:
+        runs = counted(len(self.runs), "run")
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"ExperimentResult({self.name}: {len(self.runs)} runs{failed}; {self.folder})"
+        return f"ExperimentResult({self.name}: {runs}{failed}; {self.folder})"
 
 
 def _in_words(metrics: Mapping[str, float | None]) -> str:

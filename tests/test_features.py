@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_model, tiny_rows, write_dataset
+from conftest import make_model, tiny_rows, with_context, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
+from recbole_genci.plan import prepare
 
 CONTEXT_MODELS = (
     "LR",
@@ -98,6 +99,7 @@ def test_a_change_in_any_feature_changes_the_prediction_where_it_is_read(keys, n
     known = ["GenCI", name]
     config = Config(name, "tiny", config_dict=keys | more, compared_models=known)
     parts = create_dataset(config).build()
+    assert config.model_class.reads_row_features == ("row" in reached)
 
     def predictions():
         model, views = make_model(name, parts, keys | more)
@@ -130,6 +132,14 @@ def test_a_change_in_any_feature_changes_the_prediction_where_it_is_read(keys, n
                 f"{name} {'ignores' if source in reached else 'reads'} {field}"
             )
     assert torch.equal(predictions(), before)
+
+
+def test_whoever_loads_features_of_rows_hears_which_models_read_none(tmp_path, caplog):
+    keys = with_context(tmp_path, write_dataset(tmp_path, tiny_rows()))
+    with caplog.at_level("INFO"):
+        prepare("DeepFM,DIN", "tiny", config_dict=keys)
+    said = [m for m in caplog.messages if "none of rows" in m]
+    assert said == ["DIN reads features of users and items, but none of rows: device, tags, price."]
 
 
 def test_a_field_named_like_an_attached_column_is_refused(tmp_path):

@@ -204,12 +204,18 @@ def create_app(
         "takes_candidates": bool(run.model.generates_items),
     }
 
+    def check_users() -> None:
+        if not has_users:
+            words = "The run's rows have neither users nor items; /score_rows scores rows."
+            raise HTTPException(422, words)
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return facts
 
     @app.post("/score")
     async def score(asked: ScoreRequest) -> Scores:
+        check_users()
         check_pairs(asked, len(asked.items), "items")
         scores, said = await worker.answer(ranker.score, **asked.model_dump())
         return Scores(scores=scores.tolist(), warnings=said)
@@ -225,6 +231,7 @@ def create_app(
 
     @app.post("/recommend")
     async def recommend(asked: RecommendRequest) -> Recommendations:
+        check_users()
         check_pairs(asked, asked.candidates or items, "candidates")
         table, said = await worker.answer(ranker.recommend, **asked.model_dump())
         return Recommendations(recommendations=table.to_dict("records"), warnings=said)

@@ -19,7 +19,7 @@ def plain(value: object) -> object:
         is_text = isinstance(entry, str) and len(entry) <= 10_000
         is_number = type(entry) in (int, float) and abs(entry) <= 1e30
         if not (entry is None or is_text or is_number):
-            raise ValueError("A feature is a text, a finite number, null or a list of them")
+            raise ValueError("A feature is a text, a number up to 1e30, null or a list of them")
     return value
 
 

@@ -112,7 +112,7 @@ class Config(RecBoleConfig):
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)
         check(self)
-        check_row_fields(self, self.model_class)
+        check_row_fields(self, self._reader)
 
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()
@@ -319,6 +319,11 @@ class Config(RecBoleConfig):
         switched_off = self.model_class.switched_off(self)
         own = (key.name for key in keys if self[key.name] != key.default)
         return found | {name: switched_off[name] for name in own if name in switched_off}
+
+    @property
+    def _reader(self) -> type:
+        """The class that reads the rows, which must have what it needs."""
+        return self.model_class
 
     @property
     def _by_hand(self) -> dict:

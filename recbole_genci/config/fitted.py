@@ -21,12 +21,17 @@ Step = tuple[str, int]
 
 
 def transforms_of(config: ConfigLike | Mapping[str, Any]) -> dict[str, list[Step]]:
-    """The steps of each column that ``transforms`` names; ``*``: all other numerical features."""
+    """The steps of each column that ``transforms`` names.
+
+    ``*`` stands for all other numerical features, but those that RecBole's ``normalize_field`` and
+    ``discretization`` name.
+    """
     written = dict(config["transforms"] or {})
     rest = written.pop(OTHERS, None)
     if rest is not None:
-        names = config["numerical_features"] or ()
-        written = {name: rest for name in names if name not in written} | written
+        others = {*(config["normalize_field"] or ()), *(config["discretization"] or ()), *written}
+        names = [name for name in config["numerical_features"] or () if name not in others]
+        written = dict.fromkeys(names, rest) | written
     return {field: _steps(value) for field, value in written.items()}
 
 
@@ -66,7 +71,7 @@ def check_fitted(final: Mapping[str, Any]) -> None:
     _check_counts(final)
     label = {final["LABEL_FIELD"], *(final["threshold"] or ())}
     dropped = [name for names in (final["unused_col"] or {}).values() for name in names or ()]
-    for field, steps in transforms_of(final).items():
+    for field in transforms_of(final):
         if field in label:
             raise ValueError(
                 f"transforms: '{field}' is the label, or the label is made of it; no model may "
@@ -74,14 +79,10 @@ def check_fitted(final: Mapping[str, Any]) -> None:
             )
         for key in ("normalize_field", "discretization", "unused_col"):
             if field in (dropped if key == "unused_col" else final[key] or ()):
+                hint = " Set normalize_field: [] to empty it." if key == "normalize_field" else ""
                 raise ValueError(
-                    f"transforms: '{field}' is in {key} too. Leave it out of one of them."
+                    f"transforms: '{field}' is in {key} too. Leave it out of one of them.{hint}"
                 )
-        if not makes_tokens(steps) and field not in (final["numerical_features"] or ()):
-            raise ValueError(
-                f"transforms: '{field}' is not in numerical_features, so that no model reads its "
-                f"numbers. Add it there, or make categories of it: {{{field}: {{buckets: 10}}}}."
-            )
 
 
 def _steps(value: Any) -> list[Step]:

@@ -136,7 +136,9 @@ class Kind:
         if self.base == "[]":
             return "an empty list"
         if self.base == "union":
-            return " or ".join(kind.expected() for kind in self.alternatives)
+            has_list = any(kind.element is not None for kind in self.alternatives)
+            between = ", or " if has_list else " or "  # what follows a list is no entry of it
+            return between.join(kind.expected() for kind in self.alternatives)
         if self.base == _PER_ROWS:
             return "a number for all training rows, written like 200/rows"
         if self.base == "bool":

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.validation import nearest, shortened
 
 TENSORBOARD, WANDB, MLFLOW = TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
-def trackers(config: ConfigLike) -> tuple[str, ...]:
+def trackers(config: ConfigLike | Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the programs, each once.
 
     Raises:
         ValueError: ``track`` names none of them.
     """
     asked = config["track"] or []
-    names = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
+    if isinstance(asked, str):
+        asked = [name.strip() for name in asked.split(",")]
+    names = list(asked) if isinstance(asked, (list, tuple)) else [asked]
     for name in names:
         if name not in TRACKERS:
             raise ValueError(
-                f"track: '{name}' is none of {', '.join(TRACKERS)}.{nearest(name, TRACKERS)}"
+                f"track: {shortened(name)} is none of {', '.join(TRACKERS)}."
+                f"{nearest(str(name), TRACKERS)}"
             )
     if config["log_wandb"]:
         names.append(WANDB)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from recbole_genci.config.fitted import check_fitted
 from recbole_genci.config.keys import Key
 from recbole_genci.config.kind import Kind
+from recbole_genci.config.trackers import trackers
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
 from recbole_genci.utils.validation import check_names, is_number, is_whole, nearest
 
@@ -50,6 +51,7 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     for key, instead in _INSTEAD.items():
         if given.get(key) is not None:
             raise ValueError(f"{key}: nothing reads this key; {instead}. Leave it out.")
+    trackers(final)
     for key, value in given.items():
         if key in table:
             table[key].check(value)
@@ -146,6 +148,15 @@ def _check_parts(final: Mapping) -> None:
                     f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, "
                     "item_id] is."
                 )
+    both = (final.get("load_col") or {}).keys() & (final.get("unload_col") or {}).keys()
+    for source in sorted(both):
+        wanted, unwanted = final["load_col"][source], final["unload_col"][source]
+        if wanted != ALL_COLUMNS and wanted and unwanted:
+            raise ValueError(
+                f"unload_col: load_col already lists the columns of '{source}' that are read. "
+                "Leave out of that list what it should not read, or write load_col: "
+                f"{{{source}: '*'}}."
+            )
     for field, length in (final.get("seq_len") or {}).items():
         if not is_whole(length):
             raise ValueError(

@@ -168,6 +168,19 @@ class CTRDataset(FittedDataset):
         )
         return RowBatch(self, rows, join)
 
+    @property
+    def row_features(self) -> list[str]:
+        """The features that belong to a row, not to its user or item."""
+        tokens = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
+        numbers = self.config["numerical_features"] or ()
+        return [
+            field
+            for field in self.fields(source=[FeatureSource.INTERACTION])
+            if field in self.inter_feat
+            and field != self.label_field
+            and (self.field2type[field] in tokens or field in numbers)
+        ]
+
     # ---------------------------------------------------------------- identity
 
     @property

@@ -18,6 +18,7 @@ from recbole_genci.config.fitted import transforms_of
 from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.cells import Cells
 from recbole_genci.data.download import find_or_download
+from recbole_genci.data.fitted_columns import check_fitted_columns
 from recbole_genci.data.table import Column, Table
 from recbole_genci.data.transforms import Transform
 from recbole_genci.data.validation import (
@@ -93,6 +94,7 @@ class AtomicDataset(Dataset):
     def _load_data(self, token: str, dataset_path: str) -> None:
         find_or_download(self, Path(dataset_path))
         check_files(self, token, Path(dataset_path))
+        check_fitted_columns(self, token, Path(dataset_path))
         super()._load_data(token, dataset_path)
         attached = {self.config["ITEM_LIST_LENGTH_FIELD"], *BATCH_COLUMNS}
         if self.iid_field is not None:

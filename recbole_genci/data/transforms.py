@@ -80,6 +80,8 @@ class Transform:
             return (numbers - shift) / span
         known = torch.tensor(step.numbers, dtype=torch.float64, device=numbers.device)
         if step.name == BUCKETS:
+            # A logarithm's last bits must not decide on which side of an end a number lies.
+            numbers, known = _as_float32(numbers), _as_float32(known)
             # A traced program compares with all ends, as ONNX has no search.
             above = (
                 (numbers.unsqueeze(-1) > known).sum(-1)
@@ -126,6 +128,11 @@ def fitted(values: Tensor, steps: Sequence[WrittenStep], least: int | None = Non
     return Transform(tuple(done), low, high, mean, unknown)
 
 
+def _as_float32(numbers: Tensor) -> Tensor:
+    """Numbers as float32 has them, still float64."""
+    return numbers.float().double()
+
+
 def _rounded(number: float | Tensor) -> float:
     """A number as float32 has it: sums and logarithms differ in last bits between processors."""
     return float(torch.as_tensor(number, dtype=torch.float32))
@@ -141,7 +148,7 @@ def _fitted(name: str, count: int, numbers: Tensor, least: int) -> Step:
         low, high = _rounded(numbers.min()), _rounded(numbers.max())
         return Step(name, (low, high - low or 1.0))
     if name == BUCKETS:
-        return Step(name, _ends(numbers, count))
+        return Step(name, _ends(_as_float32(numbers), count))
     if name == CRITEO:
         found, counts = _criteo(numbers).unique(return_counts=True)
         found, counts = found[counts >= least], counts[counts >= least]

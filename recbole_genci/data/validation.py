@@ -5,7 +5,7 @@ Without these checks RecBole would silently drop, fill or misread rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
-from recbole_genci.config.fitted import CRITEO, OTHERS, transforms_of
+from recbole_genci.config.fitted import transforms_of
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
@@ -240,7 +240,6 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
             f"if numerical_features names them; read are {', '.join(known)}."
         )
     _check_aliases(dataset)
-    _check_fitted(dataset, known)
     intervals = config["val_interval"] if isinstance(config["val_interval"], Mapping) else {}
     if unknown := sorted(set(intervals) - set(kinds)):
         raise ValueError(
@@ -322,33 +321,6 @@ def _check_aliases(dataset: Dataset) -> None:
             if taken.setdefault(field, key) != key:
                 raise ValueError(
                     f"{key}: '{field}' cannot hold both user IDs and item IDs. Name it once."
-                )
-
-
-def _check_fitted(dataset: Dataset, numbers: Sequence[str]) -> None:
-    """Refuse ``transforms`` and ``min_count`` of columns of another type, or of none.
-
-    Args:
-        numbers: the columns of numbers that are read.
-    """
-    steps, counts = transforms_of(dataset.config), dataset.config["min_count"]
-    there = [
-        field
-        for feat in (dataset.inter_feat, dataset.user_feat, dataset.item_feat)
-        for field in (feat if feat is not None else ())
-    ]
-    tokens = [field for field in _tokens(dataset) if field in there]
-    tokens += [field for field, own in steps.items() if own[-1][0] == CRITEO]
-    named = [field for field in counts if field != OTHERS] if isinstance(counts, Mapping) else []
-    for key, fields, known, kinds in (
-        ("transforms", steps, [field for field in numbers if field in there], "float or float_seq"),
-        ("min_count", named, tokens, "token or token_seq"),
-    ):
-        for field in fields:
-            if field not in known:
-                raise ValueError(
-                    f"{key}: '{field}' is no loaded column of type {kinds}; those are "
-                    f"{', '.join(known) or 'none'}.{nearest(field, known)} Load it by load_col."
                 )
 
 

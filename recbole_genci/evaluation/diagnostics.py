@@ -22,6 +22,7 @@ from torch import Tensor
 
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.files import write_json
+from recbole_genci.utils.words import counted
 
 WHERE_EXPLAINED = 'docs/experiments.md, "Does the generator work?"'
 
@@ -193,7 +194,7 @@ def in_words(measured: dict) -> str:
     A person needs not have read the paper to understand them.
     """
     if not measured["positives"]:
-        return f"generator: no clicks among {measured['rows']:,} validation rows."
+        return f"generator: no clicks among {counted(measured['rows'], 'validation row')}."
     beams, every = measured["beams"], measured["all_beams"]
 
     def share(hit: Mapping[str, Any], kind: str) -> str:
@@ -202,7 +203,8 @@ def in_words(measured: dict) -> str:
     item, code = every["items"], every["codes"][0]
     return (
         f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of "
-        f"{measured['positives']:,} clicks (the most popular items: {share(item, 'popular')}), "
+        f"{counted(measured['positives'], 'click')} (the most popular items: "
+        f"{share(item, 'popular')}), "
         f"and the item's kind (its first code) in {share(code, 'generated')} (the most popular "
         f"kinds: {share(code, 'popular')})"
     )

@@ -45,6 +45,8 @@ class ModelContract:
             ``history_length`` clicks of a segment; ``segments`` ``[G, L]``, item ids padded with 0,
             and ``segment_length`` ``[G]``. Both are sorted by length. The empty history has length
             0. See ``segment_clicks``. Read by ``CTRDataset.view``.
+        reads_row_features: whether it reads features that belong to a row, not to its user or item.
+            ``plan.prepare`` tells whoever loads some.
         fixed_history_width: whether H is ``MAX_ITEM_LIST_LENGTH`` for every batch, for models that
             keep something of that width. Else H is the length of the batch's longest history, at
             least 2. Read by ``CTRDataset.view``.
@@ -72,6 +74,7 @@ class ModelContract:
     reads_negatives = False
     reads_semantic_ids = False
     reads_distinct_histories = False
+    reads_row_features = True
     fixed_history_width = False
     revision = 1
     regularises_itself = False
@@ -187,7 +190,7 @@ class ModelContract:
 class _WithHistory:
     """The declaration that RecBole's DIN lacks."""
 
-    reads_history = True
+    reads_history, reads_row_features = True, False
     fixed_history_width = True  # its attention keeps a mask (layers.py:341)
 
 
@@ -195,6 +198,7 @@ class _WithNegatives:
     """The declaration that RecBole's DIEN lacks."""
 
     reads_history = reads_negatives = True
+    reads_row_features = False
     fixed_history_width = True
 
 

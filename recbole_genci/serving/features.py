@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from recbole.utils import FeatureSource, FeatureType
+from recbole.utils import FeatureType
 
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fitting import RARE_ID
 from recbole_genci.data.table import Column, Table, joined, rows_of
 from recbole_genci.utils.atomic_files import split_sequences
+from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
 from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.validation import nearest, shortened
 from recbole_genci.utils.words import are, counted
@@ -61,14 +62,7 @@ class FeatureReader:
     @cached_property
     def row_fields(self) -> list[str]:
         """The features that belong to a row, not to its user or item, and that models read."""
-        whole, numbers = self.whole, self.config["numerical_features"] or []
-        return [
-            field
-            for field in whole.fields(source=[FeatureSource.INTERACTION])
-            if field in whole.inter_feat
-            and field != whole.label_field
-            and (whole.field2type[field] in TOKENS or field in numbers)
-        ]
+        return self.whole.row_features
 
     def ids(self, field: str, names: pd.Series | Sequence) -> np.ndarray:
         """The ids ``[R]`` of names; 0 for a missing one, -1 for one that the run does not know.
@@ -429,19 +423,31 @@ def check_distinct(columns: Sequence[object], what: str) -> None:
 
 
 def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
-    """float64 ``[R]``, NaN where missing; raises CellError for what is no finite number."""
+    """float64 ``[R]``, NaN where missing; raises CellError for what is no finite float32."""
     if cells.dtype.kind in "mMc":  # pandas would count nanoseconds since 1970
         raise ValueError(
             f"{where} is of type {cells.dtype}; give numbers, a time as in the .inter file."
         )
     missing = is_missing(cells)
-    numbers = pd.to_numeric(cells.where(~missing, np.nan), errors="coerce").to_numpy(np.float64)
-    bad = ~missing & ~np.isfinite(numbers)
+    given = cells.where(~missing, np.nan)
+    try:
+        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+    except OverflowError:  # a whole number beyond all floats
+        too_large = [isinstance(cell, int) and abs(cell) >= 2**1000 for cell in given]
+        numbers = pd.to_numeric(given.mask(too_large, np.inf), errors="coerce").to_numpy(np.float64)
+    bad = ~missing & ~(np.abs(numbers) <= LARGEST_NUMBER)
     if bad.any():
         cell = int(bad.argmax())
         value: Any = cells.iloc[cell]
-        raise CellError(f"{where} is {shortened(value)}, which is no finite number.", cell)
+        raise CellError(f"{where} is {shortened(value)}, {no_number_words(numbers[cell])}.", cell)
     return numbers
+
+
+def no_number_words(number: float) -> str:
+    """Why a number is none that models read."""
+    if np.isfinite(number):
+        return f"and models read numbers up to {LARGEST_NUMBER:.2g}"
+    return "which is no finite number"
 
 
 def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.serving.unseen import MEAN
 from recbole_genci.utils.validation import is_whole
+from recbole_genci.utils.words import counted
 
 #: Best by validation on ml-100k with hidden users, by a hair (benchmarks/unseen.py).
 UNSEEN_USERS = MEAN
@@ -260,8 +261,8 @@ class Ranker:
             table["text"] = [self.texts[item] for item in table["item"]]
         if short and self._num_items > k:
             _logger.warning(
-                f"{len(short)} of {asked} users get fewer than k={k} items, the first is "
-                f"{short[0]!r}: their rows and histories hold all the others. "
+                f"{len(short)} of {counted(asked, 'user')} get fewer than k={k} items, the first "
+                f"is {short[0]!r}: their rows and histories hold all the others. "
                 "exclude_seen=False recommends these too."
             )
         return table

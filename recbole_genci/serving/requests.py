@@ -15,7 +15,14 @@ from recbole.utils import FeatureType
 
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Table, rows_of
-from recbole_genci.serving.features import FeatureReader, as_names, check_distinct, listed
+from recbole_genci.serving.features import (
+    FeatureReader,
+    as_names,
+    check_distinct,
+    listed,
+    no_number_words,
+)
+from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
 from recbole_genci.utils.validation import shortened
 
 Histories: TypeAlias = Mapping[str, Sequence[str]]
@@ -217,8 +224,8 @@ class RequestReader:
             )
         if missing := [field for field in own if field not in context]:
             raise ValueError(
-                f"context: rows have a feature '{missing[0]}'; give its value as "
-                f"context={{'{missing[0]}': ...}}."
+                f"context: rows have a feature '{missing[0]}', and no value is given. Give one of "
+                f"each of {', '.join(own)}."
             )
         return {field: self._value(field, context[field]) for field in own}
 
@@ -235,21 +242,27 @@ class RequestReader:
             )
         if kind == FeatureType.TOKEN_SEQ:
             ids = torch.zeros(1, self.whole.field2seqlen[field], dtype=torch.int64)
-            known = self.features.known_ids(field, value)[: ids.shape[1]]
+            names = [] if value is None else value
+            known = self.features.known_ids(field, names)[: ids.shape[1]]
             ids[0, : len(known)] = torch.from_numpy(known)
             return ids
         if kind == FeatureType.FLOAT:
-            if not isinstance(value, Real) or not math.isfinite(value):
+            try:
+                number = float(value) if isinstance(value, Real) else math.nan
+            except OverflowError:  # a whole number beyond all floats
+                number = math.inf
+            if not abs(number) <= LARGEST_NUMBER:
+                why = no_number_words(number)
                 raise ValueError(
-                    f"context: '{field}' is {shortened(value)}, which is no finite number. In "
-                    "training a missing one was the mean of its column."
+                    f"context: '{field}' is {shortened(value)}, {why}. In training a missing one "
+                    "was the mean of its column."
                 )
             if field in (self.config["discretization"] or ()):
                 column = self.features.column(field, [value], "context")
                 assert isinstance(column, torch.Tensor)
                 return column
             # RecBole's pair of number and bucket; there is one bucket.
-            return torch.tensor([[float(value), 1.0]])
+            return torch.tensor([[number, 1.0]])
         raise ValueError(f"context: '{field}' is a {kind.value}, and cannot be given by its value.")
 
 

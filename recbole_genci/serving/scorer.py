@@ -89,7 +89,13 @@ class Scorer:
         if not len(rows.items):
             return np.zeros(0, dtype=np.float32)
         model = self._model(rows)
-        return score_rows(model, self.loader(rows), self.run.config["device"])[0].numpy()
+        try:
+            return score_rows(model, self.loader(rows), self.run.config["device"])[0].numpy()
+        except FloatingPointError as error:  # its advice is about training
+            raise ValueError(
+                f"{self.run.config['model']}: scores are not finite, as a number among the "
+                "features is too far from those of training. Give one nearer to them."
+            ) from error
 
     @torch.no_grad()
     def generate(self, rows: Rows, width: int) -> np.ndarray:

@@ -129,7 +129,7 @@ def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFram
                     _refuse_ragged(file, len(chunk.columns), separator, encoding)
                 yield chunk.reset_index(drop=True)
     except (UnicodeError, LookupError) as error:
-        refuse_encoding(file, encoding, error)
+        refuse_encoding(file, encoding, error, has_key=False)
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"{file} is empty. Its first line must name its columns.") from error
     except pd.errors.ParserError as error:
@@ -154,7 +154,7 @@ def _check_csv(file: Path, encoding: str) -> None:
     except csv.Error as error:
         raise ValueError(f"{file} could not be read: {error}.") from error
     except (UnicodeError, LookupError) as error:
-        refuse_encoding(file, encoding, error)
+        refuse_encoding(file, encoding, error, has_key=False)
 
 
 def _refuse_ragged(file: Path, cells: int, separator: str, encoding: str) -> None:

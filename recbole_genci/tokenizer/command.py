@@ -27,6 +27,7 @@ from recbole_genci.config.help import DATASET_USAGE, section
 from recbole_genci.config.keys import key_table
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.prepared import prepare_parts
+from recbole_genci.model.base import ModelContract
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.exchange import check_ids_file, write_ids
 from recbole_genci.tokenizer.artifact.files import read_texts
@@ -75,6 +76,14 @@ takes the IDs that ship with this package, if there are some for its items (ml-1
 
 Keys of the dataset (filters, load_col, ...) work as in run_recbole_genci.py; see its --help.
 """
+
+
+class _ItemsConfig(Config):
+    """A Config for a dataset's items alone: its rows need no time, as nobody reads histories."""
+
+    @property
+    def _reader(self) -> type:
+        return ModelContract
 
 
 class Catalogue(NamedTuple):
@@ -126,7 +135,12 @@ def read_catalogue(
 
     If IDs will be built (``builds``), their settings and encoder are checked first.
     """
-    config = Config(READER, dataset, config_files, config_dict, argv)
+    config = _ItemsConfig(READER, dataset, config_files, config_dict, argv)
+    if config["ITEM_ID_FIELD"] is None:
+        raise ValueError(
+            "ITEM_ID_FIELD: it names no column, and semantic IDs are those of items. Name the "
+            "column of the rows' items."
+        )
     start_console(config["state"])
     torch.set_flush_denormal(True)
     check_dataset(config)

@@ -238,13 +238,16 @@ def last_line(config: Config, metrics: Mapping) -> str:
     )
 
 
-def early_best_hint(config: Config, best_epoch: int, epochs: int) -> str | None:
+def early_best_hint(
+    config: Config, best_epoch: int, epochs: int, decays: bool = True
+) -> str | None:
     """A hint what to try if the first or second epoch was the best and others followed; else None.
 
     Args:
         config: the run's Config.
         best_epoch: number of the best epoch, from 1.
         epochs: number of epochs that were trained.
+        decays: whether the model has weights of the kind that ``weight_decay_of`` names.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
         return None
@@ -252,9 +255,12 @@ def early_best_hint(config: Config, best_epoch: int, epochs: int) -> str | None:
     own = key_table([config.model_reference]).keys() - key_table().keys()
     dropouts = sorted(key for key in own if "dropout" in key)
     dropouts = [key for key in dropouts if key == "dropout_prob"] or dropouts
-    larger = [] if str(config["learner"]).lower() == "sparse_adam" else ["weight_decay"]
+    larger = [*(["weight_decay"] if decays else []), *dropouts]
     tries = [f"a smaller learning_rate (now {config['learning_rate']})"]
-    tries += [f"a larger {key} (now {config[key]})" for key in [*larger, *dropouts]]
+    tries += [f"a larger {key} (now {config[key]})" for key in larger]
+    if not decays:
+        now = f"now {config['weight_decay_of']}, of which {config['model']} has none"
+        tries.append(f"weight_decay_of: embeddings ({now})")
     listed = ", ".join(tries[:-1]) + f" or {tries[-1]}" if len(tries) > 1 else tries[0]
     return (
         f"{config['model']} was best in epoch {best_epoch} of {epochs}: it learns too fast, or "

@@ -79,6 +79,14 @@ def train_together(
             semantic_ids.save_with_tokenizer(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
         arguments = (train, shared, folder.resolve(), threads)
+        if config["port"] is not None:
+            _logger.info(
+                "Waits at %s:%d until all %d processes are there; on this machine are %d.",
+                config["ip"],
+                config["port"],
+                world_size(config),
+                config["nproc"],
+            )
         with interrupts.deferred(), interrupts.not_inherited():
             group = torch.multiprocessing.start_processes(
                 _worker, args=arguments, nprocs=config["nproc"], join=False, start_method="spawn"
@@ -140,18 +148,10 @@ def _train_share(
     if config["port"] is None:  # one machine: a file cannot be in use by others, as a port can
         meeting = f"file://{shared / 'meeting'}"
     else:
-        place = f"{config['ip']}:{config['port']}"
-        meeting = f"tcp://{place}"
+        meeting = f"tcp://{config['ip']}:{config['port']}"
         if not on_gpu:  # else gloo takes the address of the machine's name, often 127.0.0.1
             way = interface_towards(config["ip"], config["port"])
             os.environ.setdefault("GLOO_SOCKET_IFNAME", way)
-        if local_rank == 0:
-            _logger.info(
-                "Waits at %s until all %d processes are there; on this machine are %d.",
-                place,
-                processes.size,
-                config["nproc"],
-            )
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         init_method=meeting,

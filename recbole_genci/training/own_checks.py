@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,54 @@ from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, us
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.utils.files import check_room
+from recbole_genci.utils.network import (
+    addresses_of,
+    interface_towards,
+    is_loopback,
+    own_addresses,
+)
 from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
+
+_logger = logging.getLogger(__name__)
 
 _ROWS = 32
 
 
 def check_for_processes(config: Config) -> None:
-    """Refuse a model or metric that the processes of ``nproc`` cannot import."""
+    """Check that processes of ``nproc`` can meet, and import the model and metrics.
+
+    Raises:
+        ValueError: one of them exists in this process alone, or ``ip`` is no address that this
+            machine can reach.
+    """
     if world_size(config) > 1:
         check_importable(config, f"nproc: {config['nproc']}")
+        if config["port"] is not None:
+            _check_meeting_place(config)
+
+
+def _check_meeting_place(config: Config) -> None:
+    """Refuse an ``ip`` that leads nowhere, and warn of one where processes may wait in vain."""
+    host, port = config["ip"], config["port"]
+    found = addresses_of(host, port)
+    is_here_alone = all(map(is_loopback, found))
+    own = own_addresses()
+    if config["offset"]:
+        interface_towards(host, port)
+    elif not is_here_alone and not set(own) & set(found):
+        also = "" if host in found else f" ({', '.join(found)})"
+        # Not refused: torch listens on all addresses, and a container's service has another one.
+        _logger.warning(
+            f"ip: '{host}'{also} is no address of this machine, and with offset 0 it is the first "
+            "one, where the others meet. If the address does not lead here, training will wait in "
+            f"vain; then give one of {', '.join(own) or 'its own addresses'}."
+        )
+    if is_here_alone and world_size(config) > config["nproc"]:
+        _logger.warning(
+            f"ip: '{host}' is this machine's name for itself. Processes on other machines cannot "
+            "meet it there; give all of them the first machine's address in the network that they "
+            "share."
+        )
 
 
 def check_importable(config: Config, setting: str) -> None:

@@ -32,6 +32,7 @@ from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
+from recbole_genci.training.weight_decay import decays
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
@@ -297,7 +298,8 @@ def _leave_results(
     # The training state holds two copies of the weights and the optimiser's moments.
     (folder / STATE_FILE).unlink(missing_ok=True)
     _logger.info(last_line(config, metrics))
-    if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"]):
+    has_decay = decays(model, config["weight_decay_of"])
+    if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"], has_decay):
         _logger.info(hint)
 
 

@@ -275,6 +275,12 @@ class CTRTrainer(Trainer):
         self.tracked.log("valid", self._valid_result, self._epoch + 1)
         return score, self._valid_result
 
+    def _add_hparam_to_tensorboard(self, best_valid_result: float) -> None:
+        """Nothing: RecBole would write its table into a folder, and so a run, of its own.
+
+        ``track: tensorboard`` writes one into the run's own event file.
+        """
+
     def _warn(self, words: str | None) -> None:
         if words and self.processes.is_first:
             self._warned = True

@@ -53,3 +53,14 @@ def decay_groups(model: nn.Module, *, first_order: bool = True) -> list[dict]:
         {"params": [each for each in parameters if id(each) in tables]},
         {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
     ]
+
+
+def decays(model: nn.Module, kind: str | None) -> bool:
+    """Whether a trained model has weights that ``weight_decay_of: <kind>`` lets decay.
+
+    RecBole gives LR vectors that it never reads: weights without a gradient do not decay.
+    """
+    if not kind or all(each.grad is None for each in model.parameters()):
+        return True
+    group, _ = decay_groups(model, first_order=kind == "embeddings")
+    return any(each.grad is not None for each in group["params"])

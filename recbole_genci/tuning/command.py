@@ -16,6 +16,7 @@ from recbole_genci.tuning.search import (
 )
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.logs import is_quiet
 
 USAGE = """\
 usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE
@@ -72,7 +73,9 @@ def main(argv: Sequence[str]) -> Work:
 
 
 def _done(search: Search) -> int:
-    execute(search)
+    found = execute(search)
+    if is_quiet():
+        print(found)
     return 0
 
 

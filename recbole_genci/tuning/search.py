@@ -38,6 +38,7 @@ from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file
 from recbole_genci.utils.own_code import permitted_model, source_digest
 from recbole_genci.utils.provenance import provenance
+from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -354,7 +355,8 @@ def _execute(search: Search) -> SearchResult:
         records, best = study.ordered(), study.best()
         if best is None:
             raise NoTrialFinished(
-                f"None of the {len(records)} trials finished; the first says: {records[0]['error']}"
+                f"None of the {counted(len(records), 'trial')} finished; the first says: "
+                f"{records[0]['error']}"
             )
         run = study.test_best()
         selected = {
@@ -382,7 +384,8 @@ def _execute(search: Search) -> SearchResult:
         write_result(result, folder)
         write_plot(records, metric, bigger, folder)
         _logger.info(
-            f"The best of {len(records)} trials by validation {metric}; all are in {folder}/:\n"
+            f"The best of {counted(len(records), 'trial')} by validation {metric}; all are in "
+            f"{folder}/:\n"
             f"{aligned(best_trials(records, metric, bigger))}\n"
             f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}"
         )

@@ -7,6 +7,7 @@ LOG_FILE = "run.log"
 TENSORBOARD_FOLDER = "tensorboard"
 WANDB_ID_FILE = "wandb_id.txt"  # the W&B run that continues if this one is resumed or tested
 MLFLOW_ID_FILE = "mlflow_id.txt"  # and the MLflow run
+TRACKED_FILE = "tracked.json"  # the last epochs that programs of `track` were told
 STATE_FILE = "training.safetensors"  # the state of an unfinished run, from which it can resume
 OLD_STATE_FILE = "training.pt"  # that of earlier versions, which nothing can check
 WEIGHTS_FILE = "model.safetensors"  # weights of the best validation epoch

@@ -48,6 +48,11 @@ def start_console(level: str | None) -> None:
         root.addHandler(_Console(sys.stderr))
 
 
+def is_quiet() -> bool:
+    """Whether the log shows no results (``state: WARNING``), so that a command prints its own."""
+    return not logging.getLogger().isEnabledFor(logging.INFO)
+
+
 def shows_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether to write colour codes to ``stream``: by default if it is a terminal.
 

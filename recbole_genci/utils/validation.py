@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+import numpy as np
+
 from recbole_genci.utils.config_like import ConfigLike
 
 #: RecBole's token of ID 0; no user, item or word of a dataset may have it.
@@ -67,6 +69,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def shortened(value: object) -> str:
     """``value`` as Python writes it, cut where it would fill the screen."""
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a whole number of more than 4300 digits, a deep list

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config, known_keys
+from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.model.registry import get_model, known_models
+from recbole_genci.training.run import config_as_yaml
 
 
 def test_command_line_beats_dict_beats_file_beats_properties(tmp_path):
@@ -254,10 +256,6 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
             {"transforms": {"age": ["criteo", "log"]}},
             "transforms: 'criteo' makes categories of 'age', so nothing can come after it",
         ),
-        (
-            {"transforms": {"age": "log"}},
-            "transforms: 'age' is not in numerical_features, so that no model reads its numbers",
-        ),
         ({"transforms": {"*": "log"}}, "transforms: '.' stands for all columns of numerical_feat"),
         (
             {"transforms": {"rating": {"buckets": 3}}},
@@ -275,6 +273,12 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"ITEM_LIST_LENGTH_FIELD": "user_id"}, "ITEM_LIST_LENGTH_FIELD: with 'user_id'"),
         ({"ITEM_ID_FIELD": ""}, "ITEM_ID_FIELD: it is empty"),
         ({"ITEM_ID_FIELD": "user_id"}, "USER_ID_FIELD: 'user_id' is ITEM_ID_FIELD too"),
+        (
+            {"load_col": {"inter": ["a"], "user": "*"}, "unload_col": {"inter": ["b"]}},
+            "unload_col: load_col already lists the columns of 'inter' that are read. Leave out",
+        ),
+        ({"track": [1]}, "track: 1 is none of tensorboard, wandb, mlflow"),
+        ({"track": True}, "track: True is none of tensorboard, wandb, mlflow"),
         ({"results_dir": "a\0b"}, "results_dir: 'a.x00b' is not a text. It holds '.x00'"),
         (
             {"config_file": "my.yaml"},
@@ -385,6 +389,9 @@ def test_tuned_settings_count_if_asked_for_and_beneath_the_user_s():
     assert by_default["weight_decay"] == "200/rows" and by_default["weight_average"] == 0.5
     words = ["--recipe=tuned", "--weight_decay=0.5"]
     assert Config("AFN+", "ml-100k", argv=words)["weight_decay"] == 0.5
+    # A run with a recipe is resumed and loaded by the file that holds all its keys.
+    Path("saved.yaml").write_text(config_as_yaml(config))
+    assert effective_keys(Config("AFN+", "ml-100k", ["saved.yaml"])) == effective_keys(config)
     found = [
         item
         for file in properties_folder().glob("tuned/*/*.yaml")

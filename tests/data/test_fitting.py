@@ -1,5 +1,6 @@
 """Rare tokens and transformed numbers: fitted on training rows, the same as by brute force."""
 
+import json
 import logging
 import math
 from collections import Counter
@@ -12,7 +13,8 @@ from conftest import CRITEO_FIELDS, tiny_rows, with_features, write_criteo, writ
 from recbole.utils import FeatureType
 
 from recbole_genci.config import Config
-from recbole_genci.data import create_dataset
+from recbole_genci.config.fitted import transforms_of
+from recbole_genci.data import create_dataset, reading
 from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.fitting import RARE_TOKEN
@@ -295,18 +297,63 @@ def test_numbers_that_become_categories_may_be_the_only_features(tmp_path):
         ),
         (
             {"transforms": {"device": {"buckets": 3}}},
-            "transforms: 'device' is no loaded column of type float or float_seq",
+            "transforms: 'device' is a column of type token in .*tiny.inter, and trans",
+        ),
+        (
+            {"transforms": {"incone": "log"}},
+            "transforms: 'incone' is no loaded column of .* price, .*Did you mean 'income'",
+        ),
+        (
+            {"transforms": {"genra": "log"}},
+            "transforms: 'genra' is no loaded column .*Did you mean 'genre'",
+        ),
+        (
+            {"transforms": {"title": "log"}},
+            "transforms: 'title' is a column of .*tiny.item that is not read. Load it by load_col",
+        ),
+        (
+            {"transforms": {"delay": "log"}},
+            "transforms: 'delay' is not in numerical_features, so that no model reads its numbers",
+        ),
+        (
+            {"min_count": {"price": 3}, "transforms": None},
+            "min_count: 'price' is a column of type float in .* counts tokens. Leave it out",
         ),
         (
             {"min_count": {"devise": 3}, "transforms": None},
-            "min_count: 'devise' is no loaded column of type token .* Did you mean 'device'",
+            "min_count: 'devise' is no loaded column of type token .*Did you mean 'device'",
         ),
         ({"unused_col": {"inter": ["hits"]}}, "transforms: 'hits' is in unused_col too"),
     ],
 )
-def test_columns_that_are_not_there_are_refused(tmp_path, more, message):
+def test_columns_that_are_not_there_are_refused(tmp_path, more, message, monkeypatch):
+    def unread(*_, **__):
+        raise AssertionError("rows are read")
+
+    monkeypatch.setattr(reading, "read_atomic_file", unread)
     with pytest.raises(ValueError, match=message):
         made(tmp_path, **more)
+
+
+def test_another_processors_logarithm_gives_the_same_buckets(monkeypatch):
+    values = torch.rand(500, generator=torch.Generator().manual_seed(0)).double().mul(99).float()
+    steps = [("log", 0), ("buckets", 7)]
+    here, original = fitted(values, steps), torch.Tensor.log1p
+    found = here(values)
+    ups = torch.tensor(np.inf, dtype=torch.float64)
+    monkeypatch.setattr(torch.Tensor, "log1p", lambda self: original(self).nextafter(ups))
+    assert fitted(values, steps).as_json() == here.as_json()
+    assert torch.equal(here(values), found) and found.bincount()[1:].min() >= 71
+    again = Transform.of_json(json.loads(json.dumps(here.as_json())))
+    assert again == here and again.tokens() == here.tokens()
+
+
+def test_others_are_numerical_features_that_no_other_key_scales():
+    keys = dict.fromkeys(["numerical_features", "normalize_field", "discretization"])
+    keys["numerical_features"] = ["a", "b", "c", "d"]
+    keys |= {"normalize_field": ["b"], "discretization": {"c": {"method": "LD"}}}
+    written = transforms_of(keys | {"transforms": {"*": "log", "d": "minmax"}})
+    assert written == {"a": [("log", 0)], "d": [("minmax", 0)]}
 
 
 def test_a_column_without_a_number_in_training_is_refused(data, tmp_path):

@@ -125,7 +125,7 @@ def test_a_run_without_users_and_items_scores_rows_alone(tmp_path, monkeypatch):
     scores = answer("/score_rows", rows=[{"color": "c1"}, {"color": None}]).scores
     table = pd.DataFrame({"color": ["c1", None]})
     np.testing.assert_allclose(scores, ranker.score_rows(table), rtol=1e-6)
-    with pytest.raises(HTTPException, match="neither users nor items") as refused:
+    with pytest.raises(HTTPException, match="neither users nor items; /score_rows") as refused:
         answer("/recommend", users=["u1"])
     assert refused.value.status_code == 422
 
@@ -203,8 +203,8 @@ GOOD = {"users": ["u1"], "items": ["i1"]}
         ("score", {"histories": {"u1": ["i99"]}}, "item_id: 1 of 1 are unknown"),
         ("score", {"append": "yes"}, "append: Input should be a valid boolean; found 'yes'"),
         ("score", {"user_features": {"u1": {"ages": 3}}}, "'ages' is no feature of this run's"),
-        ("score", {"user_features": {"u1": {"age": True}}}, "u1.age: A feature is a text, a fin"),
-        ("score", {"user_features": {"u1": {"age": {}}}}, "u1.age: A feature is a text, a finite"),
+        ("score", {"user_features": {"u1": {"age": True}}}, "u1.age: A feature is a text, a num"),
+        ("score", {"user_features": {"u1": {"age": {}}}}, "u1.age: A feature is a text, a number"),
         ("score", {"user_features": {"u1": {"age": 2.5}}}, "age: 2.5 is no name"),
         ("score", {"context": {"device": "tv"}}, "context: 'device' is no feature of this run's"),
         ("score", {"run": "saved/other"}, "run: Extra inputs are not permitted"),
@@ -217,6 +217,11 @@ GOOD = {"users": ["u1"], "items": ["i1"]}
             "score_rows",
             {"rows": [{}]},
             "rows: there is no column 'user_id', which the run's rows have; there are none.",
+        ),
+        (
+            "score_rows",
+            {"rows": [{"user_id": "u1", "item_id": "i1", "price": 1e300}]},
+            "0.price: A feature is a text, a number up to 1e30, null or a list of them; found 1e+3",
         ),
         ("score_rows", {"rows": []}, "rows: List should have at least 1 item"),
         ("score_rows", {}, "rows: Field required. /docs"),

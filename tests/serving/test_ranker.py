@@ -1,6 +1,7 @@
 """The ranker gives a row the score that the run gave it, and recommends what scores best."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import tiny_rows, trained_runs, write_dataset
 
@@ -283,9 +284,22 @@ def test_features_of_the_row_are_given_as_context(tmp_path):
         == ranker.score(user, item, context=context | {"device": ""})
         != ranker.score(user, item, context=context)
     )
-    for price in (None, "cheap", float("nan"), [1, 2]):
+    for price in (None, "cheap", float("nan"), 10**400, [1, 2]):
         with pytest.raises(ValueError, match="context: 'price' is .*, which is no finite number"):
             ranker.score(user, item, context=context | {"price": price})
+    with pytest.raises(ValueError, match="'price' is 1e.300, and models read numbers up to 3.4"):
+        ranker.score(user, item, context=context | {"price": 1e300})
+    row = pd.DataFrame([{"user_id": user[0], "item_id": item[0], **context}], dtype=object)
+    with pytest.raises(ValueError, match="'price' is 1e.39, and models read .* .Row 1"):
+        ranker.score_rows(row.assign(price=1e39))
+    with pytest.raises(ValueError, match="'price' is 9+.*, which is no finite number"):
+        ranker.score_rows(row.assign(price=[10**400 - 1]))
+    with pytest.raises(ValueError, match="not finite, as a number among the features is too far"):
+        ranker.score_rows(row.assign(price=3e38))
+    missing = context | {"tags": None}
+    assert ranker.score(user, item, context=missing) == ranker.score(
+        user, item, context=context | {"tags": []}
+    )
     with pytest.raises(ValueError, match="tags: 'a b' is not a list of names"):
         ranker.score(user, item, context=context | {"tags": "a b"})
     with pytest.raises(ValueError, match="device: 1 of 1 are unknown"):

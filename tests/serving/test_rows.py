@@ -450,7 +450,8 @@ def test_a_run_without_exact_times_refuses_times_only(made):
         ),
         ("a.inter", "user_id\titem_id\nu1\ti1\n", "a.inter: .*user_id"),
         ("a.inter", "user_id:token\titem_id:token\n", "has a header but no rows"),
-        ("a.csv", b"user_id,item_id\nu\xff,i1\n", "utf-8|UTF-8"),
+        ("a.csv", b"user_id,item_id\nu\xff,i1\n", "own files: iconv -f <its encoding> -t utf-8"),
+        ("a.csv", "user_id,item_id\nu1,i1\n".encode("utf-16"), "iconv -f utf-16 -t utf-8"),
         ("a.parquet", "no", "no Parquet file, or damaged"),
     ],
 )

@@ -59,6 +59,22 @@ def test_a_run_trains_with_the_very_ids_of_the_command(words, tmp_path):
     ]
 
 
+def test_items_of_rows_without_a_time_get_the_same_ids(words, tmp_path, capsys):
+    argv, keys = words
+    names = {word[2:].partition("=")[0] for word in argv}
+    own = {name: keys[name] for name in keys.keys() & names}
+    expected = tokenize("tiny", config_dict=own).digest
+    file = tmp_path / "tiny/tiny.inter"
+    lines = [line.rpartition("\t")[0] for line in file.read_text().splitlines()]
+    file.write_text("\n".join(lines) + "\n")
+    columns = {**keys["load_col"], "inter": ["user_id", "item_id", "label"]}
+    assert tokenize("tiny", config_dict=own | {"load_col": columns}).digest == expected
+    argv = [word for word in argv if not word.startswith("--load_col=")]
+    argv += ["--USER_ID_FIELD=~", "--ITEM_ID_FIELD=~", "--load_col={'inter': ['label']}"]
+    assert main(argv) == 2
+    assert "ITEM_ID_FIELD: it names no column, and semantic IDs are" in capsys.readouterr().err
+
+
 def test_new_items_are_added_to_a_published_artifact(words, tmp_path, capsys):
     argv, _ = words
     assert main(argv) == 0

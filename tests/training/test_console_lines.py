@@ -253,7 +253,8 @@ def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
     [(1, 4, True), (2, 3, True), (3, 6, False), (2, 2, False), (1, 1, False)],
 )
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
-    hint = early_best_hint(Config("LR", "tiny", config_dict={"data_path": "."}), best, epochs)
+    config = Config("LR", "tiny", config_dict={"data_path": "."})
+    hint = early_best_hint(config, best, epochs)
     assert (hint is not None) == hinted
     if hinted:
         assert hint == (
@@ -262,12 +263,15 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
             "(now 0.002) or a larger weight_decay (now 200/rows); run_hyper.py searches them by "
             "validation."
         )
+        without = early_best_hint(config, best, epochs, decays=False)
+        assert "or weight_decay_of: embeddings (now vectors, of which LR has none);" in without
+        assert "larger weight_decay" not in without
 
 
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("LR", "learning_rate (now 1.0) or a larger weight_decay (now 0.0);"),
+        ("LR", "or weight_decay_of: embeddings (now vectors, of which LR has none);"),
         ("DeepFM", " or a larger dropout_prob (now 0.2);"),
         ("AutoInt", " or a larger dropout_probs (now [0.2, 0.2, 0.2]);"),
     ],
@@ -281,7 +285,8 @@ def test_the_hint_names_keys_that_the_model_reads(model, said, keys, console, mo
 
     monkeypatch.setattr(trainer.CTRTrainer, "_valid_epoch", worse)
     keys = {key: keys[key] for key in keys if key != "mlp_hidden_size" or model != "LR"}
-    run(model, "tiny", config_dict=keys | {"learning_rate": 1.0, "stopping_step": 0})
+    keys |= {"weight_decay_of": "vectors", "learning_rate": 1.0, "stopping_step": 0}
+    run(model, "tiny", config_dict=keys)
     (hint,) = [line for line in console() if " was best in epoch 1 of 2: " in line]
     assert said in hint
 

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from conftest import tiny_rows, write_dataset
 
+from recbole_genci import plan, quick_start
 from recbole_genci.quick_start import run
-from recbole_genci.utils.network import interface_towards
+from recbole_genci.utils.network import interface_towards, own_addresses
 
 pytestmark = pytest.mark.timeout(600)  # starting processes takes long on a busy machine
 ROOT = Path(__file__).parents[2]
@@ -99,6 +100,56 @@ def test_the_interface_has_the_address_by_which_another_machine_is_reached():
     loopback = interface_towards("127.0.0.1", 29_500)
     assert loopback in names and loopback.startswith("lo")
     assert interface_towards("localhost", 29_500) == loopback
+
+
+@pytest.fixture
+def meeting(tmp_path, monkeypatch):
+    """Prepare a run of two machines with these keys; rows must not be read."""
+    keys = write_dataset(tmp_path, tiny_rows()) | {"nproc": 1, "world_size": 2, "port": 29_500}
+
+    def rows(_):
+        raise EOFError("the rows are read")
+
+    monkeypatch.setattr(plan, "prepare_rows", rows)
+    return lambda **more: plan.prepare("DeepFM", "tiny", config_dict=keys | more)
+
+
+def test_a_meeting_place_elsewhere_gets_a_warning_on_the_first_machine(meeting, caplog):
+    with pytest.raises(EOFError):
+        meeting(ip="203.0.113.7")
+    assert "ip: '203.0.113.7' is no address of this machine, and with offset 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"ip": "no.such.invalid"}, "ip: this machine has no way to 'no.such.invalid' "),
+        ({"ip": "no.such.invalid", "offset": 1}, "ip: this machine has no way to 'no.such.inv"),
+    ],
+)
+def test_a_wrong_meeting_place_is_refused_before_rows_are_read(meeting, keys, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        meeting(**keys)
+
+
+def test_a_machines_own_address_is_a_meeting_place_and_its_own_name_gets_a_warning(meeting, caplog):
+    for address in own_addresses()[:1]:
+        with pytest.raises(EOFError):
+            meeting(ip=address)
+    assert "ip:" not in caplog.text
+    with pytest.raises(EOFError):
+        meeting(ip="localhost")
+    assert "ip: 'localhost' is this machine's name for itself" in caplog.text
+
+
+def test_processes_that_do_not_meet_leave_no_folder(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no meeting")
+
+    monkeypatch.setattr(quick_start, "train_together", fail)
+    with pytest.raises(RuntimeError, match="no meeting"):
+        run("DeepFM", "tiny", config_dict=write_dataset(tmp_path, tiny_rows()) | {"nproc": 2})
+    assert not list(Path("saved").iterdir())
 
 
 def test_a_host_that_is_not_there_is_named():

@@ -4,12 +4,16 @@ import io
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from recbole.utils import set_color
 from tqdm import tqdm
 
 import recbole_genci
+import recbole_genci.experiments.command
+import recbole_genci.tuning.command
+from recbole_genci import cli, experiments, tuning
 from recbole_genci.utils import logs
 from recbole_genci.utils.logs import details, fold, log_file, shows_colours
 
@@ -154,3 +158,17 @@ def test_every_logger_of_the_package_is_its_modules():
         for call in re.findall(r"= logging\.getLogger\((.*?)\)", file.read_text(encoding="utf-8"))
     ]
     assert len(calls) > 20 and set(calls) == {"__name__"}
+
+
+@pytest.mark.parametrize(("level", "printed"), [("INFO", ""), ("WARNING", "what\n")])
+def test_a_command_with_a_quiet_log_prints_its_result(level, printed, monkeypatch, caplog, capsys):
+    outcome = SimpleNamespace(result=lambda: "what", failed=list)
+    monkeypatch.setattr(tuning.command, "execute", lambda search: "what")
+    monkeypatch.setattr(experiments.command, "execute", lambda request, cache: outcome)
+    caplog.set_level(level)
+    for done in (
+        lambda: cli._done(lambda: "what"),
+        lambda: tuning.command._done(None),
+        lambda: experiments.command._done([(None, None)]),
+    ):
+        assert done() == 0 and capsys.readouterr().out == printed

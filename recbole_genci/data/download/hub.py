@@ -20,8 +20,8 @@ def hub_files(text: str, key: str, pattern: str | None) -> tuple[dict[str, str],
     Args:
         text: ``hf:user/name``, ``hf:user/name@revision`` or ``hf:user/name@revision/subfolder``.
         key: the argument that it was given for, for errors.
-        pattern: which files, by their names in the repository; by default all Parquet files, else
-            all CSV files.
+        pattern: which files, by their names in the repository; by default as `chosen_files`
+            chooses.
 
     Returns:
         (dict, list): where they came from, for a provenance; and the files in the order of names.

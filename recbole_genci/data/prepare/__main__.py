@@ -30,7 +30,7 @@ python -m recbole_genci.data.prepare --format=bars --name=Frappe_x1 --download=T
   --items          table: the table of items
   --schema         table: a YAML file that says what the columns are (docs/data.md)
   --files          table: which files of a folder or of the hub, such as 'data/train-*'
-                   [all Parquet files, else all CSV files]
+                   [all Parquet files, else all CSV, else all TSV files]
   --logs           KuaiRand: standard (what was recommended), random (what was shown at random) or
                    all [standard]
   --positive       Taobao: the behaviours whose rows have label 1, of pv, cart, fav, buy

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.prepare.cleaning import number_text
-from recbole_genci.data.prepare.schema import NEEDED, Column
+from recbole_genci.data.prepare.schema import ITEM, NEEDED, USER, Column
 from recbole_genci.utils.atomic_files.faults import mend_of_number, shortened
 from recbole_genci.utils.atomic_files.lines import numbers_of
 
@@ -43,6 +43,8 @@ def atomic_cells(column: Column, texts: list[str]) -> list[str]:
         cells = _sequences(column, texts)
     elif column.kind == "token":
         cells = _tokens(texts)
+        if column.field in (USER, ITEM):
+            _check_ids(column, texts, cells)
     elif column.time in (None, "seconds", *_UNITS):
         cells = _numbers(column, texts)
     else:
@@ -60,6 +62,19 @@ def _tokens(texts: list[str]) -> list[str]:
     if whole.isprintable() and " " not in whole:  # as most columns are; much faster
         return texts
     return [text.strip() if text.isprintable() else plain(text) for text in texts]
+
+
+def _check_ids(column: Column, texts: list[str], cells: list[str]) -> None:
+    """Refuse ids with letters that no cell can hold: two of them could become one id."""
+    if cells is texts:
+        return
+    for row, (text, cell) in enumerate(zip(texts, cells)):
+        if text.strip() != cell:
+            raise CellFault(
+                row,
+                f"has {shortened(text)!r} for {column.spelled}, an id with a tab, a line end or "
+                "another letter that is not shown. Take such letters out of it, in all tables.",
+            )
 
 
 def plain(text: str) -> str:

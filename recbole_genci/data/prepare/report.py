@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from recbole_genci.config import properties_folder
+from recbole_genci.utils.words import counted
 
 
 def describe(provenance: dict, folder: Path) -> str:
@@ -15,34 +16,36 @@ def describe(provenance: dict, folder: Path) -> str:
     counts = provenance["counts"]
     rows = counts["rows"]
     lines = [
-        f"{folder}: {rows:,} rows, {counts['users']:,} users, {counts['items']:,} items; "
+        f"{folder}: {counted(rows, 'row')}, {counted(counts['users'], 'user')}, "
+        f"{counted(counts['items'], 'item')}; "
         + (
             f"{counts['clicks'] / rows:.1%} are clicks."
             if "clicks" in counts
             else f"{counts['rows_rated_above_3'] / rows:.1%} rated above 3, "
-            f"{counts['rows_rated_3']:,} rows rated 3."
+            f"{counted(counts['rows_rated_3'], 'row')} rated 3."
         )
     ]
     for source in provenance["sources"]:
         lines.append(
-            f"  {source['file']}: {source['lines']:,} lines, {source['malformed_lines']:,} "
-            "malformed and left out"
+            f"  {source['file']}: {counted(source['lines'], 'line')}, "
+            f"{source['malformed_lines']:,} malformed and left out"
         )
         lines += [f"    {reason}" for reason in source["first_malformed"]]
         if source["lines_not_utf8"]:
             lines.append(
-                f"    {source['lines_not_utf8']:,} lines are not UTF-8 and were read as "
-                f"{source['read_as']}"
+                f"    not UTF-8, and read as {source['read_as']}: "
+                f"{counted(source['lines_not_utf8'], 'line')}"
             )
     if counts["exact_repeats_left_out"]:
         lines.append(
-            f"  {counts['exact_repeats_left_out']:,} rows repeat another exactly and were left out"
+            "  left out, as they repeat another exactly: "
+            f"{counted(counts['exact_repeats_left_out'], 'row')}"
         )
     if counts["repeated_user_item_pairs_kept"]:
         lines.append(
-            f"  {counts['repeated_user_item_pairs_kept']:,} rows repeat a user and item at another "
-            "time or with another value and were kept; a run's --rm_dup_inter=first (or last) "
-            "keeps one of them"
+            "  kept, as they repeat a user and item at another time or with another value: "
+            f"{counted(counts['repeated_user_item_pairs_kept'], 'row')}; a run's "
+            "--rm_dup_inter=first (or last) keeps one of them"
         )
     return "\n".join([*lines, *undescribed(counts)])
 
@@ -54,12 +57,13 @@ def undescribed(counts: dict) -> list[str]:
         table = counts.get(f"{kind}_file", {})
         if table.get("without_description"):
             lines.append(
-                f"  {table['without_description']:,} {kind}s of the rows are not described and "
-                "have their id only"
+                f"  not described, so that they have their id only: "
+                f"{counted(table['without_description'], kind)} of the rows"
             )
         if table.get("repeated_ids"):
             lines.append(
-                f"  {table['repeated_ids']:,} more descriptions of the same {kind}s were left out"
+                f"  left out: {counted(table['repeated_ids'], 'more description')} of the same "
+                f"{kind}s"
             )
     return lines
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import hashlib
 import io
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,18 @@ EARLY_LINES = 1000
 _BUFFER = 1 << 20
 _BYTE_ORDER_MARK = "\ufeff"
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def _wide_encoding(line: bytes) -> str | None:
+    """The encoding of a first line whose letters have two bytes or more; None for others."""
+    if line.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    has_nul = [byte == 0 for byte in line[:2]]  # in a letter that ASCII has
+    if has_nul == [True, False]:
+        return "UTF-16BE"
+    return "UTF-16LE" if has_nul == [False, True] else None
 
 
 class _Metered(io.RawIOBase):
@@ -52,6 +66,7 @@ class SourceFile:
             described.
         other_encoding: encoding of lines that are not UTF-8. Without one, bytes that cannot be
             decoded become U+FFFD.
+        remedy: what to do about a file that is empty or broken, for errors.
 
     Attributes:
         lines: number of lines read, without blank lines and the header.
@@ -62,15 +77,18 @@ class SourceFile:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is empty.
+        ValueError: the file is empty, or its letters have two bytes or more.
     """
 
-    def __init__(self, path: Path, max_malformed: float, other_encoding: str | None = None):
-        self.path, self.max_malformed, self._other_encoding = (
-            Path(path),
-            max_malformed,
-            other_encoding,
-        )
+    def __init__(
+        self,
+        path: Path,
+        max_malformed: float,
+        other_encoding: str | None = None,
+        remedy: str = "download it again",
+    ) -> None:
+        self.path, self.max_malformed = Path(path), max_malformed
+        self._other_encoding, self._remedy = other_encoding, remedy
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} does not exist or is not a file; check the path.")
         self.size = self.path.stat().st_size
@@ -80,7 +98,7 @@ class SourceFile:
         self.first_line = next((line for _, line in self._decoded(shows_progress=False)), "")
         self.not_utf8 = 0
         if not self.first_line:
-            raise ValueError(f"{self.path} is empty; download it again.")
+            raise ValueError(f"{self.path} is empty; {self._remedy}.")
 
     def rows(self, parse: Callable[[str], Row], has_header: bool = False) -> Iterator[Row]:
         """Yield ``parse(line)`` for each line; a line for which it raises ``MalformedLine`` is left
@@ -102,7 +120,7 @@ class SourceFile:
             else:
                 yield row
         if self.lines == 0:
-            raise ValueError(f"{self.path} has a header but no rows; download it again.")
+            raise ValueError(f"{self.path} has a header but no rows; {self._remedy}.")
         self._check(self.max_malformed)
 
     def texts(self) -> Iterator[str]:
@@ -156,6 +174,8 @@ class SourceFile:
         try:
             with self._opened(shows_progress) as lines:
                 for number, line in enumerate(lines, start=1):
+                    if number == 1 and (wide := _wide_encoding(line)):
+                        raise ValueError(self._wide_words(wide))
                     text = self._decode(line).rstrip("\r\n")
                     if number == 1:
                         text = text.removeprefix(_BYTE_ORDER_MARK)
@@ -164,10 +184,16 @@ class SourceFile:
         except _BROKEN as error:
             raise self._broken_off(number, error) from error
 
+    def _wide_words(self, encoding: str) -> str:
+        file, name = shlex.quote(str(self.path)), shlex.quote(f"utf8-{self.path.name}")
+        return (
+            f"{self.path} is {encoding}, and only letters of one byte or UTF-8 are read; convert "
+            f"it: iconv -f {encoding} -t UTF-8 {file} > {name}"
+        )
+
     def _broken_off(self, number: int, error: Exception) -> ValueError:
         return ValueError(
-            f"{self.path} breaks off or is damaged after line {number} ({error}); download it "
-            "again."
+            f"{self.path} breaks off or is damaged after line {number} ({error}); {self._remedy}."
         )
 
     def _decode(self, line: bytes) -> str:

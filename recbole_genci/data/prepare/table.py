@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 import recbole_genci
+from recbole_genci.config.fitted import MINMAX, OTHERS
 from recbole_genci.data.download.hub import hub_files
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
 from recbole_genci.data.prepare.report import train_command, undescribed
@@ -201,7 +202,7 @@ def keys_of(schema: Schema) -> str:
         if column.kind == "float" and column.field not in (TIME, LABEL, _RATING)
     ]
     if numbers:
-        keys |= {"numerical_features": numbers, "normalize_field": list(numbers)}
+        keys |= {"numerical_features": numbers, "transforms": {OTHERS: MINMAX}}
     if texts := [c.field for c in schema.items if c.kind.startswith("token") and c.field != ITEM]:
         keys["item_text_fields"] = texts
     head = "# Keys of this dataset, written by python -m recbole_genci.data.prepare; change them.\n"
@@ -211,7 +212,8 @@ def keys_of(schema: Schema) -> str:
 
 def _report(provenance: dict, folder: Path) -> str:
     counts, fields = provenance["counts"], provenance["fields"]["inter"]
-    whom = "".join(f", {counts[key]:,} {key}" for key in ("users", "items") if key in counts)
+    nouns = [noun for noun in ("user", "item") if f"{noun}s" in counts]
+    whom = "".join(f", {counted(counts[f'{noun}s'], noun)}" for noun in nouns)
     lines = [f"{folder}: {counted(counts['rows'], 'row')}{whom}."]
     lines += [
         f"  {each['file']}: {counted(each['lines'], 'row')}" for each in provenance["sources"]

@@ -80,7 +80,7 @@ class CsvTable:
         self.path, self._header, self._encoding = path, list(header), encoding
         name = path.name.removesuffix(".gz")
         self._delimiter = delimiter or ("\t" if name.endswith(_TABS) else ",")
-        self._source = SourceFile(path, 0.0, encoding)
+        self._source = SourceFile(path, 0.0, encoding, remedy="write or download it again")
 
     def columns(self) -> list[str]:
         if self._header:
@@ -180,11 +180,21 @@ class ParquetTable:
     def fault_of(self, column: Column) -> str | None:
         """Why the type of a column in the file does not fit the schema; None if it does."""
         kind, types = self._schema.field(column.source).type, self._arrow.types
-        if column.time is not None and (types.is_timestamp(kind) or types.is_date(kind)):
+        what = f"column '{column.source}' holds"
+        if column.time is not None and _is_time(types, kind):
             return (
-                f"column '{column.source}' holds times ({kind}), which become seconds by "
-                "themselves. Leave time out of the schema."
+                f"{what} times ({kind}), which become seconds by themselves. Leave time out of the "
+                "schema."
             )
+        if not _is_list(types, kind):
+            return None
+        if not column.kind.endswith("_seq"):
+            return (
+                f"{what} lists ({kind}), and the schema has one {column.kind} a row for it. Write "
+                f"{column.kind}_seq there."
+            )
+        if _is_list(types, kind.value_type):
+            return f"{what} lists of lists ({kind}). Flatten them, or leave it out of the schema."
         return None
 
     def hint_of(self, names: Sequence[str]) -> str:
@@ -227,7 +237,8 @@ class ParquetTable:
 
 
 def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
-    """The cells of an Arrow array as texts: times in seconds, True as 1, missing ones empty.
+    """The cells of an Arrow array as texts: times and durations in seconds, True as 1, missing
+    ones empty.
 
     Each entry of a list ends with ``ENTRY_END``.
     """
@@ -235,7 +246,7 @@ def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
     if types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     kind = cells.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if _is_list(types, kind):
         inner = arrow_texts(arrow, cells.flatten())
         lengths = [0 if row is None else row for row in cells.value_lengths().to_pylist()]
         texts, start = [], 0
@@ -243,11 +254,8 @@ def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
             texts.append("".join(entry + ENTRY_END for entry in inner[start : start + length]))
             start += length
         return texts
-    if types.is_timestamp(kind) or types.is_date(kind):
-        # In microseconds: float64 has no more places for the times of this century.
-        whole = cells.cast(arrow.timestamp("us", tz=getattr(kind, "tz", None)), safe=False)
-        seconds = (each / 1e6 for each in whole.cast(arrow.int64()).fill_null(0).to_pylist())
-        texts = [repr(second).removesuffix(".0") for second in seconds]
+    if _is_time(types, kind):
+        texts = [repr(second).removesuffix(".0") for second in _seconds(arrow, cells)]
     elif types.is_boolean(kind):
         texts = cells.cast(arrow.int8()).cast(arrow.string()).to_pylist()
     else:
@@ -255,6 +263,26 @@ def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
     # NaN is a missing number, and True for is_null.
     nulls = cells.is_null(nan_is_null=types.is_floating(kind)).to_pylist()
     return ["" if null else text for text, null in zip(texts, nulls)]
+
+
+def _seconds(arrow: ModuleType, cells: Any) -> list[float]:
+    """Times or durations in seconds, missing ones as 0."""
+    kind = cells.type
+    if arrow.types.is_date32(kind):
+        return [day * 86_400.0 for day in cells.cast(arrow.int32()).fill_null(0).to_pylist()]
+    whole = cells.cast(arrow.int64()).fill_null(0).to_pylist()
+    unit = "ms" if arrow.types.is_date64(kind) else kind.unit
+    if unit == "ns":  # float64 has no more places than microseconds for the times of this century
+        return [each // 1000 / 1e6 for each in whole]
+    return [each / {"s": 1, "ms": 1e3, "us": 1e6}[unit] for each in whole]
+
+
+def _is_list(types: ModuleType, kind: Any) -> bool:
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _is_time(types: ModuleType, kind: Any) -> bool:
+    return types.is_timestamp(kind) or types.is_date(kind) or types.is_duration(kind)
 
 
 def open_tables(
@@ -270,8 +298,7 @@ def open_tables(
     Args:
         path: a file or folder.
         key: the argument that names it, for errors.
-        pattern: which files of a folder are read; by default all Parquet files, or all CSV files
-            if there are none.
+        pattern: which files of a folder are read; by default as `chosen_files` chooses.
         delimiter, header, encoding: see ``CsvTable``.
 
     Raises:
@@ -303,20 +330,21 @@ def open_tables(
 
 
 def chosen_files(names: Sequence[str], pattern: str | None) -> list[str]:
-    """Those that ``pattern`` names; without one all Parquet files, else all CSV files.
+    """Those that ``pattern`` names; without one all ``.parquet``, else ``.csv``, else ``.tsv``.
 
     Hidden ones are copies that editors and systems keep, and chosen by a pattern only.
     """
     if pattern is not None:
         return [name for name in names if fnmatch.fnmatch(name, pattern)]
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    parquet = [name for name in names if name.endswith(PARQUET)]
-    return parquet or [name for name in names if name.endswith((".csv", ".csv.gz"))]
+    endings: tuple[tuple[str, ...], ...] = (PARQUET, (".csv", ".csv.gz"), (".tsv", ".tsv.gz"))
+    found = ([name for name in names if name.endswith(each)] for each in endings)
+    return next(filter(None, found), [])
 
 
 def none_chosen(where: str, names: Sequence[str], pattern: str | None) -> str:
     """The sentence for a folder, ``where``, of which ``chosen_files`` chooses nothing."""
-    what = f"no file that --files={pattern} names" if pattern else "no .parquet or .csv file"
+    what = f"no file that --files={pattern} names" if pattern else "no .parquet, .csv or .tsv file"
     some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"{where} holds {what}; it holds {some or 'nothing'}. Give --files=<pattern of names>."
 

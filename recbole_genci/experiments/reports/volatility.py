@@ -20,6 +20,7 @@ from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.reports.compare import reference
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
+from recbole_genci.utils.words import counted
 
 PICTURE = "volatility.png"
 GROUPS = ("fast", "slow")
@@ -143,7 +144,7 @@ def _sizes(outcome: Outcome, of_rows: np.ndarray) -> str:
         )
         name = f"{group}-changing" if group else "in neither group"
         parts.append(
-            f"{len(np.unique(outcome.test_users[chosen])):,} users with {chosen.sum():,} "
-            f"rows{share} {name}"
+            f"{counted(len(np.unique(outcome.test_users[chosen])), 'user')} with "
+            f"{counted(int(chosen.sum()), 'row')}{share} {name}"
         )
     return f"Of the test rows: {'; '.join(parts)}."

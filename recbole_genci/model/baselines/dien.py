@@ -38,6 +38,7 @@ class DIEN(ModelContract, RecBoleDIEN):
     """
 
     reads_negatives = True
+    reads_row_features = False
     embedding_layer: HistoryFeatureEmbedding
     interset_extractor: InterestExtractor
     interest_evolution: InterestEvolution

@@ -25,6 +25,7 @@ class DIN(ModelContract, RecBoleDIN):
     """
 
     reads_history = True
+    reads_row_features = False
     embedding_layer: HistoryFeatureEmbedding
     attention: ClickAttention
 

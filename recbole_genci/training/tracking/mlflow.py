@@ -32,7 +32,9 @@ class MlflowRun:
         self.errors: tuple[type[Exception], ...] = (MlflowException, OSError)
         try:
             self._client = MlflowClient()
-            self._run = self._continued(facts.folder / MLFLOW_ID_FILE) or self._opened(facts)
+            known = self._continued(facts.folder / MLFLOW_ID_FILE)
+            self.continues = known is not None
+            self._run = known or self._opened(facts)
         except self.errors as error:
             raise ConnectionError(
                 f"{facts.key}: MLflow opened no run ({' '.join(str(error).split())}). Set "

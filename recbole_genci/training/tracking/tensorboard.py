@@ -20,6 +20,7 @@ class TensorboardRun:
     """
 
     errors: tuple[type[Exception], ...] = (OSError,)
+    continues = True  # event files stay in the folder
 
     def __init__(self, writer: SummaryWriter, facts: RunFacts) -> None:
         self._writer = writer

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,10 @@ from recbole_genci.training.tracking.mlflow import MlflowRun
 from recbole_genci.training.tracking.tensorboard import TensorboardRun
 from recbole_genci.training.tracking.tracker import RunFacts, Tracker
 from recbole_genci.training.tracking.wandb import WandbRun
+from recbole_genci.utils.files import read_mapping, write_json
 from recbole_genci.utils.interrupts import exit_status
+from recbole_genci.utils.layout import TRACKED_FILE
+from recbole_genci.utils.validation import is_whole
 
 _logger = logging.getLogger(__name__)
 
@@ -60,12 +63,19 @@ class TrackedRun:
     """A run in all programs that show it; none until ``open`` is called.
 
     A program that fails while the run is trained gets no further figures; a warning says so, and
-    the run goes on, as its own folder has everything.
+    the run goes on, as its own folder has everything. A run that was stopped between two
+    evaluations trains some epochs again when it is resumed: no program is told them twice.
+
+    Args:
+        folder: the run's folder, which keeps what was told; None if no program is opened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._trackers: dict[str, Tracker] = {}
         self._in_event_file: RunFacts | None = None
+        self._file = folder and folder / TRACKED_FILE
+        # By program and part: the number of the last epoch.
+        self._told = _read_told(self._file) if self._file and self._file.is_file() else {}
 
     def open(self, name: str, facts: RunFacts) -> None:
         """Open the run in a program; in TensorBoard, once there is a writer.
@@ -76,16 +86,26 @@ class TrackedRun:
         if name == TENSORBOARD:
             self._in_event_file = facts
         else:
-            self._trackers[name] = _OPENED[name](facts)
+            self._add(name, _OPENED[name](facts))
 
     def write_to(self, writer: SummaryWriter) -> None:
         """Let TensorBoard, if it is one of the programs, show the run in RecBole's event file."""
         if self._in_event_file is not None:
-            self._trackers[TENSORBOARD] = TensorboardRun(writer, self._in_event_file)
+            self._add(TENSORBOARD, TensorboardRun(writer, self._in_event_file))
+
+    def _add(self, name: str, tracker: Tracker) -> None:
+        self._trackers[name] = tracker
+        if not tracker.continues:
+            self._told.pop(name, None)
 
     def log(self, part: str, figures: Mapping[str, float], epoch: int) -> None:
         """Losses (``train``) or metrics (``valid``) of an epoch, from 1."""
-        self._tell(lambda tracker: tracker.log(part, figures, epoch))
+        new = {name for name in self._trackers if epoch > self._told.get(name, {}).get(part, 0)}
+        self._tell(lambda tracker: tracker.log(part, figures, epoch), new)
+        for name in new & self._trackers.keys():
+            self._told.setdefault(name, {})[part] = epoch
+        if new and self._file:
+            write_json(self._file, {"told": self._told})
 
     def log_test(self, metrics: Mapping[str, float]) -> None:
         """The test metrics of the best epoch."""
@@ -95,8 +115,10 @@ class TrackedRun:
         """End the run; see `Tracker.close`."""
         self._tell(lambda tracker: tracker.close(exit_code))
 
-    def _tell(self, say: Callable[[Tracker], None]) -> None:
+    def _tell(self, say: Callable[[Tracker], None], to: Collection[str] | None = None) -> None:
         for name, tracker in list(self._trackers.items()):
+            if to is not None and name not in to:
+                continue
             try:
                 say(tracker)
             except tracker.errors as error:
@@ -105,6 +127,15 @@ class TrackedRun:
                     f"track: {name} failed and gets no more figures of this run, which goes on: "
                     f"{textwrap.shorten(str(error), _LONGEST_REASON)}"
                 )
+
+
+def _read_told(file: Path) -> dict[str, dict[str, int]]:
+    remedy = "Delete it; epochs that are trained again may then be shown twice."
+    told = read_mapping(file, ["told"], remedy, "track")["told"]
+    parts = list(told.values()) if isinstance(told, dict) else [None]
+    if not all(isinstance(each, dict) and all(map(is_whole, each.values())) for each in parts):
+        raise ValueError(f"track: {file} is damaged. {remedy}")
+    return told
 
 
 @contextlib.contextmanager
@@ -123,7 +154,7 @@ def tracked_run(config: Config, folder: Path, keys: Mapping[str, Any]) -> Iterat
         ConnectionError: a program opened no run; says why.
     """
     tags = {name: str(config[name]) for name in ("model", "dataset", "seed")}
-    run = TrackedRun()
+    run = TrackedRun(folder)
     try:
         for name in trackers(config):
             run.open(name, RunFacts(folder, keys, tags, key_of(config, name)))

@@ -32,9 +32,11 @@ class Tracker(Protocol):
 
     Attributes:
         errors: what its methods raise if the program, its server or its disk fails.
+        continues: whether the program has shown the run before.
     """
 
     errors: tuple[type[Exception], ...]
+    continues: bool
 
     def log(self, part: str, figures: Mapping[str, float], epoch: int) -> None:
         """Show the figures of an epoch.

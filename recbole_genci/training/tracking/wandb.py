@@ -30,8 +30,10 @@ class WandbRun:
         self._wandb, self._eval_step = wandb, facts.keys["eval_step"]
         self.errors: tuple[type[Exception], ...] = (wandb.Error, OSError)
         file = facts.folder / WANDB_ID_FILE
-        known = file.is_file()
-        number = file.read_text(encoding="utf-8").strip() if known else secrets.token_hex(4)
+        self.continues = file.is_file()
+        number = (
+            file.read_text(encoding="utf-8").strip() if self.continues else secrets.token_hex(4)
+        )
         tags = [
             f"{name} {value}" if name == "seed" else value for name, value in facts.tags.items()
         ]

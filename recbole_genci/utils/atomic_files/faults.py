@@ -45,7 +45,7 @@ def refuse_nul(file: Path, encoding: str) -> None:
 def nul_fault(line: int, encoding: str) -> str:
     return (
         f"line {line} holds a NUL character, which no text has. The file is damaged, or it is not "
-        f"{encoding}: set encoding (utf-16?), or copy it again."
+        f"{encoding}: set encoding (utf-16?), convert it, or copy it again."
     )
 
 
@@ -57,8 +57,11 @@ def _line_of_byte(before: bytes) -> int:
     return 1 + before.count(b"\n") + before.count(b"\r") - before.count(b"\r\n")
 
 
-def refuse_encoding(file: Path, encoding: str, error: Exception) -> NoReturn:
+def refuse_encoding(file: Path, encoding: str, error: Exception, has_key: bool = True) -> NoReturn:
     """Say which line is not in the file's encoding, and which key names it.
+
+    Args:
+        has_key: whether whoever gives the file can set the key; else it is a saved run's.
 
     Raises:
         ValueError: always.
@@ -82,6 +85,9 @@ def refuse_encoding(file: Path, encoding: str, error: Exception) -> NoReturn:
         (mend for first, mend in _FIRST_BYTES.items() if content.startswith(first)),
         "Set the config key `encoding` to the file's encoding (latin-1?), or convert the file",
     )
+    if "encoding" in mend and not has_key:
+        found = "utf-16" if "utf-16" in mend else "<its encoding>"
+        mend = f"Convert it to that of the run's own files: iconv -f {found} -t {encoding}"
     raise ValueError(f"{file} is not valid {encoding}{where}. {mend}.") from error
 
 

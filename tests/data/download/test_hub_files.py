@@ -116,7 +116,7 @@ def test_a_dataset_without_such_files_and_a_hub_out_of_order(hub, capsys):
     hub.files = {"README.md": b"# Clicks"}
     assert prepare() == 2
     error = capsys.readouterr().err
-    assert "holds no .parquet or .csv file; it holds README.md." in error
+    assert "holds no .parquet, .csv or .tsv file; it holds README.md." in error
     assert "hf:somebody/clicks@refs/convert/parquet" in error
     hub.answer = body(b"no", status=403)
     assert prepare() == 2

@@ -221,8 +221,8 @@ def test_items_absent_from_the_metadata_keep_their_rows_and_are_counted(tmp_path
     assert counts == {"lines": 12, "repeated_ids": 1, "without_description": 7}
     printed = capsys.readouterr().out
     assert (
-        "7 items of the rows are not described" in printed
-        and "1 more descriptions of the same items" in printed
+        "have their id only: 7 items of the rows" in printed
+        and "left out: 1 more description of the same items" in printed
     )
 
 
@@ -254,7 +254,8 @@ def test_exact_repeats_are_written_once_and_repeated_pairs_are_kept(tmp_path, ca
         and counts["rows_rated_3"] == (inter.rating == 3).sum()
     )
     printed = capsys.readouterr().out
-    assert "3 rows repeat another exactly" in printed and "2 rows repeat a user and item" in printed
+    assert "repeat another exactly: 3 rows\n" in printed
+    assert "another value: 2 rows; a run" in printed
     keys = {
         "data_path": "dataset",
         "rm_dup_inter": "first",

@@ -139,7 +139,7 @@ def test_an_item_described_twice_keeps_its_first_description(tmp_path, capsys, n
     file.write_bytes(content + second + b"\n")
     assert prepare(**arguments, dataset="d") == 0
     assert provenance()["counts"]["item_file"]["repeated_ids"] == 1
-    assert "1 more descriptions of the same items were left out" in capsys.readouterr().out
+    assert "left out: 1 more description of the same items" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

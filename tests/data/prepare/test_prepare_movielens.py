@@ -60,7 +60,7 @@ def test_a_folder_becomes_the_three_atomic_files(tmp_path, capsys, encoding):
         *(line.replace("::", "\t") for line in USERS),
     ]
     printed = capsys.readouterr().out
-    assert "4 rows, 2 users, 3 items; 50.0% rated above 3, 1 rows rated 3" in printed
+    assert "4 rows, 2 users, 3 items; 50.0% rated above 3, 1 row rated 3" in printed
     assert "run_recbole_genci.py --model=GenCI --dataset=ml-1m\n" in printed
 
 
@@ -76,8 +76,8 @@ def test_raters_and_movies_without_a_description_keep_their_rows(tmp_path, capsy
     assert read_back(Path("dataset/ml-1m"), "user").user_id.tolist() == ["1", "2"]
     printed = capsys.readouterr().out
     assert (
-        "2 items of the rows are not described" in printed
-        and "1 users of the rows are not described" in printed
+        "have their id only: 2 items of the rows" in printed
+        and "have their id only: 1 user of the rows" in printed
     )
 
 

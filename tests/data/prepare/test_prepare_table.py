@@ -80,7 +80,7 @@ def test_a_csv_file_with_quotes_times_and_sequences(made, capsys):
     assert "3 rows, 2 users, 3 items" in capsys.readouterr().out
     keys = yaml.safe_load(Path("dataset/mine/mine.yaml").read_text())
     assert keys["load_col"] == {"inter": list(SCHEMA["rows"])}
-    assert keys["numerical_features"] == keys["normalize_field"] == ["watch"]
+    assert keys["numerical_features"] == ["watch"] and keys["transforms"] == {"*": "minmax"}
     (source,) = json.loads(Path("dataset/mine/provenance.json").read_text())["sources"]
     assert source["lines"] == 3 and source["bytes"] == len(ROWS)
 
@@ -295,6 +295,36 @@ def test_a_list_of_numbers_keeps_their_places(made, capsys, cell, written):
         assert lines()[1] == f"1\t{written}"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_of_wide_letters_says_how_to_convert_it(made, capsys, encoding):
+    name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
+    assert made(ROWS.encode(encoding)) == 2
+    said = refused(capsys)
+    assert f"clicks.csv is {name}, " in said and f"iconv -f {name} -t UTF-8 clicks.csv >" in said
+
+
+def test_a_persons_own_file_need_not_be_downloaded(made, capsys):
+    assert made("") == 2
+    assert "clicks.csv is empty; write or download it again." in refused(capsys)
+    assert made(gzip.compress(ROWS.encode())[:-9], name="clicks.csv.gz") == 2
+    assert "; write or download it again." in refused(capsys)
+
+
+@pytest.mark.parametrize("item", ["a\tb", "a\nb", "a\u200bb", "a\xa0b"])
+def test_an_id_that_no_cell_can_hold_is_refused(made, capsys, item):
+    schema = {"rows": {"user_id": "token", "item_id": "token", "label": "float"}}
+    assert made(f'user_id,item_id,label\nu, a b,1\nu,"{item}",0\n', schema) == 2
+    assert f"clicks.csv: line 3 has {item!r} for item_id:token, an id with a tab" in refused(capsys)
+
+
+def test_a_folder_of_tsv_files(made, tmp_path):
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many/a.tsv").write_text("a\tlabel\nx,y\t1\n")
+    (tmp_path / "many/README.txt").write_text("no table")
+    assert made(schema={"rows": {"label": "float", "a": "token"}}, input="many") == 0
+    assert lines() == ["label:float\ta:token", "1\tx,y"]
+
+
 def test_hidden_files_of_a_folder_are_no_tables(made, tmp_path):
     for name in ("a.csv", "._a.csv", ".ipynb_checkpoints/a-checkpoint.csv"):
         (tmp_path / "many" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -364,11 +394,31 @@ def test_words_that_fit_no_table(made, capsys, tmp_path):
     assert "users: --users names a table, and the schema has no 'users'." in refused(capsys)
     (tmp_path / "empty").mkdir()
     assert made(input="empty") == 2
-    assert "input: empty holds no .parquet or .csv file; it holds nothing." in refused(capsys)
+    assert "input: empty holds no .parquet, .csv or .tsv file; it holds nothing." in refused(capsys)
     assert made("{}", name="clicks.json") == 2
     assert "input: clicks.json ends with none of .csv, .tsv" in refused(capsys)
     assert made(input=".", files="*.tsv") == 2
     assert "input: . holds no file that --files=*.tsv names; it holds clicks" in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "value", "seconds"),
+    [
+        ("duration", ["s"], 1500, "1500"),
+        ("duration", ["ms"], 1500, "1.5"),
+        ("duration", ["ns"], 1_500_000_999, "1.5"),
+        ("timestamp", ["s"], 2**53, "9007199254740992"),
+        ("timestamp", ["ms"], 2**63 - 1, "9223372036854776"),
+        ("timestamp", ["us"], -1_500_000, "-1.5"),
+        ("date32", [], 2**31 - 1, "185542587100800"),
+        ("date64", [], 86_400_000, "86400"),
+    ],
+)
+def test_times_and_durations_of_parquet_become_seconds(kind, unit, value, seconds):
+    arrow = pytest.importorskip("pyarrow")
+    whole = arrow.array([value, None], arrow.int32() if kind == "date32" else arrow.int64())
+    cells = whole.cast(getattr(arrow, kind)(*unit))
+    assert tables.arrow_texts(arrow, cells) == [seconds, ""]
 
 
 def test_faults_of_parquet_name_the_row(made, capsys, tmp_path, monkeypatch):
@@ -384,6 +434,13 @@ def test_faults_of_parquet_name_the_row(made, capsys, tmp_path, monkeypatch):
     pd.DataFrame({"t": [pd.Timestamp(0)]}).to_parquet(tmp_path / "times.parquet")
     assert made(schema=times, input="times.parquet") == 2
     assert "times.parquet: column 't' holds times (timestamp" in refused(capsys)
+    lists = pd.DataFrame({"a": [["x", "y"]], "b": [[["x"], ["y"]]], "label": [1.0]})
+    lists.to_parquet(tmp_path / "lists.parquet")
+    assert made(schema={"rows": {"a": "token"}}, input="lists.parquet") == 2
+    said = refused(capsys)
+    assert "column 'a' holds lists (list<" in said and "token_seq there" in said
+    assert made(schema={"rows": {"b": "token_seq"}}, input="lists.parquet") == 2
+    assert "lists.parquet: column 'b' holds lists of lists (list<" in refused(capsys)
     assert made("no Parquet", schema, "bad.parquet") == 2
     assert "bad.parquet is no Parquet file, or damaged" in refused(capsys)
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -114,7 +114,7 @@ def test_bytes_that_are_not_utf8_are_replaced_and_counted(tmp_path, capsys):
     lines[0] = lines[0].replace("Bone nut", "Bön nut")
     meta = write_lines(tmp_path / "meta.jsonl", lines, encoding="latin-1")
     assert prepare(format="amazon-2023", interactions=reviews, meta=meta, dataset="d") == 0
-    assert "1 lines are not UTF-8 and were read as UTF-8 with U+FFFD" in capsys.readouterr().out
+    assert "not UTF-8, and read as UTF-8 with U+FFFD: 1 line\n" in capsys.readouterr().out
     assert read_back(Path("dataset/d"), "item").features[0] == "Solid top B\ufffdn nut"
 
 

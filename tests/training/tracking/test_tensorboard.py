@@ -44,7 +44,7 @@ def test_losses_metrics_and_parameters_can_be_read_back(keys):
     told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
     assert told["model"].string_value == "DeepFM" and told["sr_weight"].number_value == 0.5
     assert validation_curve(result.folder)[0] == [1, 2]  # RecBole's own, for the page
-    assert len(list((Path(result.folder) / "tensorboard").glob("events*"))) == 1
+    assert len(list((Path(result.folder) / "tensorboard").iterdir())) == 1
 
 
 def test_a_resumed_run_goes_on_in_its_folder(keys, monkeypatch):
@@ -56,6 +56,21 @@ def test_a_resumed_run_goes_on_in_its_folder(keys, monkeypatch):
     assert list(series(events_of(folder), "valid/auc")) == [1]
     resume(folder)
     assert list(series(events_of(folder), "valid/auc")) == [1, 2]
+
+
+def test_a_run_that_is_stopped_between_two_evaluations_tells_each_epoch_once(keys, monkeypatch):
+    def stop(self, epoch, *_):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recbole_genci.training.console.EpochLines.trained", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("DeepFM", "tiny", config_dict=keys | {"epochs": 4, "eval_step": 2})
+    (folder,) = Path("saved").iterdir()
+    resume(folder)
+    steps = [each.step for each in events_of(folder).Scalars("train/train_loss")]
+    assert steps == [1, 2, 3, 4]
 
 
 def test_without_the_key_there_are_recboles_curves_alone(keys):

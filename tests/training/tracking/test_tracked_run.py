@@ -18,8 +18,8 @@ class Notes:
 
     errors = (OSError,)
 
-    def __init__(self, fails_at=None):
-        self.fails_at, self.calls = fails_at, []
+    def __init__(self, fails_at=None, continues=True):
+        self.fails_at, self.calls, self.continues = fails_at, [], continues
 
     def _note(self, *call):
         if call[0] == self.fails_at:
@@ -90,6 +90,26 @@ def test_one_that_fails_midway_gets_no_more_and_the_run_goes_on(
     assert said == [
         "track: wandb failed and gets no more figures of this run, which goes on: no answer"
     ]
+
+
+def test_an_epoch_that_is_trained_again_is_told_once(config, tmp_path, monkeypatch):
+    def told(*epochs, continues=True):
+        notes = Notes(continues=continues)
+        made = {"wandb": lambda _: notes, "mlflow": lambda _: Notes()}
+        monkeypatch.setattr(module, "_OPENED", made)
+        with tracked_run(config, tmp_path, {}) as run:
+            for part, epoch in epochs:
+                run.log(part, {"x": 0.5}, epoch)
+        return [(call[0], call[2]) for call in notes.calls[:-1]]
+
+    first = [("train", 1), ("valid", 1), ("train", 2)]
+    assert told(*first) == first
+    assert told(("train", 2), ("valid", 2), ("train", 3)) == [("valid", 2), ("train", 3)]
+    again = [("train", 3), ("valid", 3)]
+    assert told(*again, continues=False) == again  # in another store
+    (tmp_path / "tracked.json").write_text('{"told": {"wandb": {"train": "3"}}}')
+    with pytest.raises(ValueError, match="track: .*tracked.json is damaged. Delete it"):
+        told()
 
 
 def test_all_end_as_the_run_does(config, tmp_path, monkeypatch):
