@@ -50,6 +50,7 @@ _ADDED = {
     "sr_weight": 0,
     "sr_teacher_dropout_prob": 0.2,
     "attention_activation": "sigmoid",
+    "interest_product": True,
     "intent_norm": False,
     "cohort_fusion": "attention",
     "share_item_embeddings": False,

@@ -38,7 +38,11 @@ def test_options_of_models_count_only_where_they_are_on():
             "share_item_embeddings": True,
             "cohorts": "prefix",
         },
-        "DIN": {"attention_mlp_hidden_size": [64], "attention_activation": "dice"},
+        "DIN": {
+            "attention_mlp_hidden_size": [64],
+            "attention_activation": "dice",
+            "interest_product": False,
+        },
     }.items():
         assert not set(options) & set(of(model))
         for key, value in options.items():

@@ -17,8 +17,9 @@ class DIN(ModelContract, RecBoleDIN):
     """DIN whose MLP reads the user's features, as in the paper.
 
     RecBole's DIN leaves them out, as DIN's first public code did; ``use_user_features: False`` is
-    RecBole's model, unchanged. ``attention_mlp_hidden_size`` and ``attention_activation`` are those
-    of the attention's MLP, whose sizes in RecBole are the prediction MLP's.
+    RecBole's model, unchanged. ``interest_product: False`` leaves out the product of interest and
+    target, which the paper lacks. ``attention_mlp_hidden_size`` and ``attention_activation`` are
+    those of the attention's MLP, whose sizes in RecBole are the prediction MLP's.
 
     Sizes: B rows, H history items, F item features, G user features, d embedding size.
     """
@@ -38,10 +39,12 @@ class DIN(ModelContract, RecBoleDIN):
             self._init_weights,
         )
         self.use_user_features = config["use_user_features"]
-        if self.use_user_features:
-            fields = self.embedding_layer
-            num_user_features = fields.num_feature_field["user"]
-            self.dnn_list[0] += num_user_features * self.embedding_size
+        self.interest_product = config["interest_product"]
+        if self.use_user_features or not self.interest_product:
+            fields = self.embedding_layer.num_feature_field
+            more = fields["user"] * self.use_user_features
+            less = fields["item"] * (not self.interest_product)
+            self.dnn_list[0] += (more - less) * self.embedding_size
             self.dnn_mlp_layers = MLPLayers(
                 self.dnn_list, activation="Dice", dropout=self.dropout_prob, bn=True
             )
@@ -57,7 +60,7 @@ class DIN(ModelContract, RecBoleDIN):
         """Click logits ``[B]`` from user ids ``[B]``, history ``[B, H]``, its length ``[B]``, and
         target items ``[B]``.
         """
-        if not self.use_user_features:
+        if not self.use_user_features and self.interest_product:
             return super().forward(user, item_seq, item_seq_len, next_items)
         sparse, dense = self.embedding_layer(
             user, torch.cat([item_seq, next_items.unsqueeze(1)], dim=1)
@@ -70,7 +73,8 @@ class DIN(ModelContract, RecBoleDIN):
         )  # [B, G * d], [B, H + 1, F * d]
         history, target = items[:, :-1], items[:, -1]
         interest = self.attention(target, history, item_seq_len).squeeze(1)
-        hidden = self.dnn_mlp_layers(
-            torch.cat([users, interest, target, interest * target], dim=-1)
-        )
+        inputs = [users] if self.use_user_features else []
+        inputs += [interest, target]
+        inputs += [interest * target] if self.interest_product else []
+        hidden = self.dnn_mlp_layers(torch.cat(inputs, dim=-1))
         return self.dnn_predict_layers(hidden).squeeze(1)

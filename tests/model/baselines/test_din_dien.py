@@ -147,6 +147,20 @@ def test_another_attention_mlp_is_that_of_recboles_layer_with_it(ours, name, for
     torch.testing.assert_close(attention(query, keys, length), expected)
 
 
+@pytest.mark.parametrize("users", [True, False])
+def test_without_the_product_the_mlp_reads_the_rest_alone(ours, users):
+    form = {"use_user_features": users, "interest_product": False}
+    model, batch = ours("DIN", form)
+    whole, _ = ours("DIN", {"use_user_features": users})
+    width = model.embedding_size * model.embedding_layer.num_feature_field["item"]
+    assert whole.dnn_list[0] - model.dnn_list[0] == width
+    # The whole model with weights of 0 for the product, which stands last, gives the same scores.
+    weights, first = model.state_dict(), "dnn_mlp_layers.mlp_layers.1.weight"
+    weights[first] = torch.cat([weights[first], torch.zeros(16, width)], dim=1)
+    whole.load_state_dict(weights)
+    torch.testing.assert_close(model.predict(batch), whole.predict(batch))
+
+
 def test_dice_normalises_over_all_clicks_of_a_training_batch(ours, monkeypatch):
     results = []
     for group in (7, 8192):
