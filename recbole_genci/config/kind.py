@@ -34,7 +34,7 @@ _LARGEST = {"int": 2**31 - 1, "float": 3.4028234e38}
 _PER_ROWS = "float/rows"
 _BASES = ("bool", "int", "float", "str", "list", "dict", "[]", "any", _PER_ROWS, NO_EFFECT)
 _NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|inf)"
-_PER_ROWS_TEXT = re.compile(rf"({_NUMBER})\s*/\s*rows")
+_PER_ROWS_TEXT = re.compile(rf"({_NUMBER}) */ *rows", re.ASCII)
 _BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
 _INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}),\s*({_NUMBER})([\])])")
 

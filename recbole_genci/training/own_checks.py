@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
+from recbole_genci.config.kind import per_rows
 from recbole_genci.config.metric_names import RECBOLE_METRICS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
@@ -25,7 +27,14 @@ from recbole_genci.utils.network import (
     is_loopback,
     own_addresses,
 )
-from recbole_genci.utils.own_code import errors_in_words, is_importable, is_reference, name_of
+from recbole_genci.utils.own_code import (
+    described,
+    errors_in_words,
+    is_importable,
+    is_reference,
+    mentions,
+    name_of,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -126,7 +135,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         if min(batch_rows or _ROWS, len(training_part)) == 1:
             _try_one_row(config, model, training_part)
         return _weight_bytes(model)
-    with errors_in_words("model", config["model"]):
+    with _decay_explained(config), errors_in_words("model", config["model"]):
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
         batch = training_part[:_ROWS].to(config["device"])
@@ -146,6 +155,24 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"gives {parts} parts. Name each part."
             )
         return _weight_bytes(model)
+
+
+@contextlib.contextmanager
+def _decay_explained(config: Config) -> Iterator[None]:
+    """Say what ``weight_decay`` is, if a person's own model fails that may take it for a number."""
+    try:
+        yield
+    except ValueError as error:
+        decay, words = config["weight_decay"], str(error)
+        if per_rows(decay) is None or not mentions(config.model_class, "weight_decay"):
+            raise
+        if not words.startswith("model: "):
+            words = f"model: {config['model']}: {described(error)}"
+        raise ValueError(
+            f"{words} Its file reads weight_decay, here the text '{decay}'; the number is "
+            "recbole_genci.training.weight_decay.decay_in(config['weight_decay'], len(dataset)). "
+            "Or give a number: --weight_decay=0.001."
+        ) from error
 
 
 def _losses_of(config: Config, model: Any, batch: Any) -> Any:

@@ -274,6 +274,11 @@ def _own_sources(thing: Callable) -> list[Path]:
     return sorted(file for file in files if file and file.is_file())
 
 
+def mentions(thing: Callable, word: str) -> bool:
+    """Whether the files of a person's own class have a word in them."""
+    return any(word.encode() in file.read_bytes() for file in _own_sources(thing))
+
+
 def _shown(module: ModuleType) -> str:
     return str(getattr(module, "__file__", None) or module.__name__)
 

@@ -1,5 +1,7 @@
 """A model is built, and its batches are tried, before the first one trains."""
 
+from pathlib import Path
+
 import pytest
 from conftest import tiny_rows, write_dataset
 
@@ -35,3 +37,32 @@ def test_sizes_beyond_memory_are_named(size, value, keys):
         prepare("DeepFM", "tiny", config_dict=keys | {size: value})
     assert f"sizes like {size}={value}, " in str(error.value)
     assert "Make them smaller." in str(error.value)
+
+
+OWN = """
+from recbole_genci.model.base import ClickModel
+
+class Own(ClickModel):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.l2 = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "fault", "has_hint"),
+    [
+        ('config["weight_decay"] / 2', "TypeError: unsupported operand", True),
+        ('float(config["weight_decay"])', "ValueError: could not convert string to float", True),
+        ('config["embedding_size"].no', "AttributeError", False),
+    ],
+)
+def test_an_own_model_that_takes_a_decay_by_rows_for_a_number_is_told_so(
+    words, fault, has_hint, keys
+):
+    del keys["mlp_hidden_size"]
+    Path("own.py").write_text(OWN.format(words))
+    with pytest.raises(ValueError, match=f"^model: Own: .*own.py, line 7: {fault}") as error:
+        prepare("own.py:Own", "tiny", config_dict=keys | {"weight_decay": "30/rows"})
+    hint = "Its file reads weight_decay, here the text '30/rows'; the number is "
+    assert (hint in str(error.value)) == has_hint

@@ -1,5 +1,6 @@
 """`weight_decay_of`: which parameters weight decay shrinks."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,11 +95,14 @@ def test_a_run_by_rows_equals_the_run_with_the_number(keys):
     assert by_rows[0].test != without[0].test
 
 
-@pytest.mark.parametrize("value", ["rows", "-1/rows", "1e39/rows", "inf/rows", "1/row", "1/rows/2"])
+@pytest.mark.parametrize(
+    "value",
+    ["rows", "-1/rows", "1e39/rows", "inf/rows", "1/row", "1/rows/2", "１/rows", "1\n/rows"],
+)
 def test_another_text_is_refused(value):
-    with pytest.raises(
-        ValueError,
-        match=f"weight_decay: '{value}' is not a number of at least 0 or a number for all training "
-        "rows, written like 200/rows",
-    ):
+    words = (
+        f"weight_decay: {value!r} is not a number of at least 0 or a number for all training rows, "
+        "written like 200/rows"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
         Config("DeepFM", "ml-100k", config_dict={"weight_decay": value})
