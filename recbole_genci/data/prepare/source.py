@@ -26,6 +26,7 @@ EARLY_LINES = 1000
 
 _BUFFER = 1 << 20
 _BYTE_ORDER_MARK = "\ufeff"
+_GZIP = b"\x1f\x8b"  # the first bytes of a compressed file
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -35,10 +36,12 @@ def _wide_encoding(line: bytes) -> str | None:
         return "UTF-32"
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "UTF-16"
-    has_nul = [byte == 0 for byte in line[:2]]  # in a letter that ASCII has
-    if has_nul == [True, False]:
-        return "UTF-16BE"
-    return "UTF-16LE" if has_nul == [False, True] else None
+    has_nul = tuple(byte == 0 for byte in line[:4])  # in a letter that ASCII has
+    if has_nul == (False, True, True, True):
+        return "UTF-32LE"
+    if has_nul == (True, True, True, False):
+        return "UTF-32BE"
+    return {(True, False): "UTF-16BE", (False, True): "UTF-16LE"}.get(has_nul[:2])
 
 
 class _Metered(io.RawIOBase):
@@ -185,10 +188,15 @@ class SourceFile:
             raise self._broken_off(number, error) from error
 
     def _wide_words(self, encoding: str) -> str:
-        file, name = shlex.quote(str(self.path)), shlex.quote(f"utf8-{self.path.name}")
+        file = shlex.quote(str(self.path))
+        name = shlex.quote(f"utf8-{self.path.name.removesuffix('.gz')}")
+        command = f"iconv -f {encoding} -t UTF-8"
+        with self.path.open("rb") as stored:
+            is_packed = stored.read(2) == _GZIP
+        command = f"gunzip -c < {file} | {command}" if is_packed else f"{command} {file}"
         return (
             f"{self.path} is {encoding}, and only letters of one byte or UTF-8 are read; convert "
-            f"it: iconv -f {encoding} -t UTF-8 {file} > {name}"
+            f"it: {command} > {name}"
         )
 
     def _broken_off(self, number: int, error: Exception) -> ValueError:
@@ -222,7 +230,7 @@ class SourceFile:
             ) as progress,
             io.BufferedReader(_Metered(raw, digest, progress), _BUFFER) as stored,
         ):
-            if stored.peek(2)[:2] == b"\x1f\x8b":
+            if stored.peek(2)[:2] == _GZIP:
                 with (
                     gzip.GzipFile(fileobj=stored) as expanded,
                     io.BufferedReader(expanded, _BUFFER) as lines,

@@ -295,12 +295,17 @@ def test_a_list_of_numbers_keeps_their_places(made, capsys, cell, written):
         assert lines()[1] == f"1\t{written}"
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
 def test_a_file_of_wide_letters_says_how_to_convert_it(made, capsys, encoding):
     name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
     assert made(ROWS.encode(encoding)) == 2
     said = refused(capsys)
     assert f"clicks.csv is {name}, " in said and f"iconv -f {name} -t UTF-8 clicks.csv >" in said
+    assert made(gzip.compress(ROWS.encode(encoding)), name="clicks.csv.gz") == 2
+    command = f"gunzip -c < clicks.csv.gz | iconv -f {name} -t UTF-8 > utf8-clicks.csv"
+    assert refused(capsys).endswith(f": {command}")
 
 
 def test_a_persons_own_file_need_not_be_downloaded(made, capsys):
