@@ -147,6 +147,7 @@ def test_another_separator_of_sequences_is_found():
         (HEADER + "\n", "has a header but no rows"),
         (f"{HEADER}\na\t1\tx\0".encode(), "line 2 holds a NUL character"),
         (HEADER.encode("utf-16-le"), r"line 1 holds a NUL character.*utf-16"),
+        (HEADER.encode("utf-32"), "is not valid utf-8.*set encoding: utf-32"),
         (HEADER.encode("utf-16"), "is not valid utf-8.*set encoding: utf-16"),
         (b"\x1f\x8b\x08\x00" * 9, "is not valid utf-8.*It is compressed"),
         (f"{HEADER}\na\t1\t\xe9".encode("latin-1"), r"line 2 has the byte 0xe9.*`encoding`"),

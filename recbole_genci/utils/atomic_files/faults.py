@@ -19,7 +19,9 @@ _OTHER_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 # Separators that stand in sequences of other tables.
 OTHER_SEQ_SEPARATORS = ("|", ";", ",")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
-_FIRST_BYTES = {
+_FIRST_BYTES = {  # those of UTF-32 begin like those of UTF-16
+    b"\xff\xfe\0\0": "Its first bytes are those of UTF-32: set encoding: utf-32",
+    b"\0\0\xfe\xff": "Its first bytes are those of UTF-32: set encoding: utf-32",
     b"\xff\xfe": "Its first bytes are those of UTF-16: set encoding: utf-16",
     b"\xfe\xff": "Its first bytes are those of UTF-16: set encoding: utf-16",
     b"\x1f\x8b": "It is compressed: unpack it with gunzip",
@@ -86,7 +88,7 @@ def refuse_encoding(file: Path, encoding: str, error: Exception, has_key: bool =
         "Set the config key `encoding` to the file's encoding (latin-1?), or convert the file",
     )
     if "encoding" in mend and not has_key:
-        found = "utf-16" if "utf-16" in mend else "<its encoding>"
+        found = next((wide for wide in ("utf-16", "utf-32") if wide in mend), "<its encoding>")
         mend = f"Convert it to that of the run's own files: iconv -f {found} -t {encoding}"
     raise ValueError(f"{file} is not valid {encoding}{where}. {mend}.") from error
 
