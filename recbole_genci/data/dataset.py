@@ -164,7 +164,8 @@ class CTRDataset(FittedDataset):
 
     def __getitem__(self, index: Any, join: bool = True) -> RowBatch:
         if isinstance(index, slice):
-            return RowBatch(self, torch.arange(*index.indices(len(self))), join)
+            rows = range(*index.indices(len(self)))
+            return RowBatch(self, torch.arange(len(rows)) * rows.step + rows.start, join)
         return RowBatch(self, torch.as_tensor(index), join)
 
     @property

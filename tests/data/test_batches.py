@@ -32,6 +32,16 @@ def test_rows_of_a_segment_read_from_one_click_on(clicks, cap, data):
     assert segment > 1 or torch.equal(read, clicks.clamp(max=cap))
 
 
+@pytest.mark.parametrize(
+    "index", [slice(5, 3), slice(-5, None), slice(9, None, 7), slice(8, 2, -3)]
+)
+def test_a_slice_is_that_of_a_list(tiny_parts, index):
+    part = tiny_parts[0][0]
+    found = part[index]["timestamp"] if len(range(len(part))[index]) else torch.empty(0)
+    assert len(part[index]) == len(found)
+    assert torch.equal(found, part.inter_feat["timestamp"][list(range(len(part)))[index]])
+
+
 @pytest.mark.parametrize(("name", "keys"), MODELS, ids=str)
 def test_numbers_packed_for_another_device_give_the_same_columns(tiny_parts, name, keys):
     parts, base = tiny_parts
