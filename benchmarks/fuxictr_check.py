@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -230,8 +231,12 @@ def main(argv: Sequence[str]) -> Work:
     seeds = parse_seeds(words.get("seeds")) or 3
     try:
         change = float(str(words.get("change", 0)))
+        if not math.isfinite(change):
+            raise ValueError
     except ValueError:
         raise ValueError(f"change: '{words['change']}' is no number, such as 1e-15.") from None
+    if len(set(names)) < len(names):
+        raise ValueError(f"models: '{words['models']}' names a model twice.")
     output = Path(str(words.get("output", "benchmarks/results/fuxictr")))
     check_writable(output, "output")
     checkout = Path(str(words["fuxictr"]))

@@ -88,7 +88,8 @@ def settings(name: str, config: Any, ours: Any, rows: int, folder: Path) -> dict
         raise ValueError(
             "weight_decay_of: FuxiCTR cannot spare first-order weights; set 'embeddings' or ~."
         )
-    for key, wanted in {"learner": "adam", "valid_metric": "auc", "eval_step": 1}.items():
+    same = {"learner": "adam", "valid_metric": "auc", "eval_step": 1, "precision": "fp32"}
+    for key, wanted in (same | {"nproc": 1}).items():
         if str(config[key]).lower() != str(wanted):
             raise ValueError(f"{key}: both sides of this check have {wanted}, not {config[key]}.")
     decay = decay_in(config["weight_decay"], rows) or None

@@ -134,6 +134,8 @@ def test_settings_are_those_of_our_model(scripts, made, tmp_path):
         "weight_decay_of": "vectors",
         "learner": "sgd",
         "valid_metric": "LogLoss",
+        "precision": "bf16",
+        "nproc": 2,
     }.items():
         config[key], before = value, config[key]
         with pytest.raises(ValueError, match=f"^{key}: "):
@@ -158,6 +160,8 @@ def test_numbers_are_refused(scripts, tmp_path):
         (["--dataset=tiny", "--fuxictr=here", "--models=LR"], "models: 'LR' is not one of"),
         (["--dataset=tiny", "--fuxictr=here", "--seeds=0"], "seeds: "),
         (["--dataset=tiny", "--fuxictr=here", "--change=little"], "change: 'little' is no number"),
+        (["--dataset=tiny", "--fuxictr=here", "--change=nan"], "change: 'nan' is no number"),
+        (["--dataset=tiny", "--fuxictr=here", "--models=DIN,DIN"], "names a model twice"),
         (["--dataset=tiny", "--fuxictr=here", "--models=DIN"], "No module named 'never_there'"),
     ],
 )
