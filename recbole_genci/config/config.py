@@ -219,10 +219,13 @@ class Config(RecBoleConfig):
         files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml"]
         # Beneath the dataset's keys, and those beside a model of one's own; on top if a person
         # names it. What a search found is the whole of what differs from the paper's.
-        files.append(recipe_file({None: DEFAULT_RECIPE, "tuned": "paper"}.get(recipe, recipe)))
+        beneath = {None: DEFAULT_RECIPE, "tuned": "paper"}.get(recipe, recipe)
+        files += [recipe_file(beneath), recipe_file(beneath, entry.base)]
         files += [*entry.own_files, ours / f"dataset/{dataset}.yaml"]
-        if recipe is not None:
-            files.append(self._tuned_file(dataset) if recipe == "tuned" else recipe_file(recipe))
+        if recipe == "tuned":
+            files.append(self._tuned_file(dataset))
+        elif recipe is not None:
+            files += [recipe_file(recipe), recipe_file(recipe, entry.base)]
         for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))

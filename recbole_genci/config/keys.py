@@ -132,7 +132,8 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     table = _supplemented(read_keys(theirs / f"{name}.yaml" for name in host), ours / SUPPLEMENT)
     found = [model_files(entry) for entry in entries]
     _add(table, [ours / "overall.yaml", *(file for file, *_ in found)])
-    recipe = read_keys([recipe_file(DEFAULT_RECIPE)])
+    exceptions = (recipe_file(DEFAULT_RECIPE, entry.base) for entry in entries)
+    recipe = read_keys([recipe_file(DEFAULT_RECIPE), *exceptions])
     table |= {
         name: _joined(table[name], key)
         for name, key in recipe.items()
@@ -143,9 +144,10 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     return table
 
 
-def recipe_file(name: str) -> Path:
-    """The file of a recipe, whether or not it is there."""
-    return properties_folder() / f"recipe/{name}.yaml"
+def recipe_file(name: str, model: str | None = None) -> Path:
+    """The file of a recipe, or of what one model has otherwise in it; neither need be there."""
+    exception = f"-{model}" if model else ""
+    return properties_folder() / f"recipe/{name}{exception}.yaml"
 
 
 def _add(table: dict[str, Key], files: Iterable[Path]) -> None:

@@ -17,7 +17,8 @@ from torch import Tensor
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.data.table import Table, joined
-from recbole_genci.serving.features import FeatureReader, as_names, check_distinct, is_missing
+from recbole_genci.serving.cells import as_names, check_distinct, is_missing
+from recbole_genci.serving.features import FeatureReader
 from recbole_genci.serving.requests import rows_of_table
 from recbole_genci.serving.saved_run import SavedRun
 from recbole_genci.serving.tables import read_table

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from recbole_genci.evaluation.scoring import metrics_of
-from recbole_genci.serving.features import CellError
+from recbole_genci.serving.cells import CellError
 from recbole_genci.serving.ranker import Ranker
 from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, place_of_row, written_table
 

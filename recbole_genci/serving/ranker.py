@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_genci.serving.cells import CellError
 from recbole_genci.serving.export import export_scorer
-from recbole_genci.serving.features import CellError, FeatureReader
+from recbole_genci.serving.features import FeatureReader
 from recbole_genci.serving.new_items import run_with_items
 from recbole_genci.serving.requests import Histories, Request, RequestReader, UserFeatures
 from recbole_genci.serving.rows import RowReader

@@ -15,13 +15,8 @@ from recbole.utils import FeatureType
 
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Table, rows_of
-from recbole_genci.serving.features import (
-    FeatureReader,
-    as_names,
-    check_distinct,
-    listed,
-    no_number_words,
-)
+from recbole_genci.serving.cells import as_names, check_distinct, listed, no_number_words
+from recbole_genci.serving.features import FeatureReader
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
 from recbole_genci.utils.validation import shortened
 

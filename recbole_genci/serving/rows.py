@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.history import History
-from recbole_genci.serving.features import (
+from recbole_genci.serving.cells import (
     CellError,
     as_names,
     check_distinct,

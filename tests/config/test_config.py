@@ -408,6 +408,18 @@ def test_tuned_settings_count_if_asked_for_and_beneath_the_user_s():
     )  # 1e-05 would be a string
 
 
+def test_a_model_may_differ_from_the_default_recipe():
+    by_default, named = (
+        Config("FwFM", "ml-100k"),
+        Config("FwFM", "ml-100k", argv=["--recipe=regularised"]),
+    )
+    assert by_default["weight_decay"] == named["weight_decay"] == "20/rows"
+    assert str(named.source_of("weight_decay")) == "recipe regularised-FwFM"
+    assert by_default["learning_rate"] == Config("FM", "ml-100k")["learning_rate"] == 0.002
+    assert Config("FwFM", "ml-100k", argv=["--recipe=paper"])["weight_decay"] == 0
+    assert Config("FwFM", "ml-100k", argv=["--weight_decay=0.5"])["weight_decay"] == 0.5
+
+
 def test_help_lists_every_key_of_ours_with_its_meaning_and_default(capsys):
     from recbole_genci.cli import main
     from recbole_genci.config import properties_folder

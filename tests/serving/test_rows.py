@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci import Ranker, load
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
-from recbole_genci.serving.features import as_names
+from recbole_genci.serving.cells import as_names
 from recbole_genci.serving.tables import place_of_row, read_table
 
 MODELS = "DeepFM,DIN,GenCI"

@@ -1,0 +1,179 @@
+"""Values as people give them: names, numbers and sequences, each checked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_genci.utils.atomic_files import split_sequences
+from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
+from recbole_genci.utils.validation import shortened
+
+
+class CellError(ValueError):
+    """A value among several is wrong.
+
+    Attributes:
+        cell: the number of the value among those that were given, from 0.
+    """
+
+    def __init__(self, words: str, cell: int | np.integer) -> None:
+        super().__init__(words)
+        self.cell = int(cell)
+
+
+def listed(names: Iterable, field: str) -> list:
+    """A collection of names as a list; raises ValueError for a single name or another value."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(
+            f"{field}: {shortened(names)} is not a list of names, as [{shortened(str(names))}] "
+            "would be."
+        )
+    return list(names)
+
+
+def is_missing(cells: pd.Series) -> np.ndarray:
+    """Which cells ``[R]`` are None, NaN or an empty text."""
+    missing = cells.isna().to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        return missing
+    empty = (isinstance(cell, str) and not cell for cell in cells)
+    return missing | np.fromiter(empty, dtype=bool, count=len(cells))
+
+
+@contextlib.contextmanager
+def naming_rows(lengths: np.ndarray) -> Iterator[None]:
+    """Make a `CellError` about an entry of sequences, inside the block, one about its row.
+
+    Args:
+        lengths: ``[R]`` number of entries of each row.
+    """
+    try:
+        yield
+    except CellError as error:
+        row = np.searchsorted(np.cumsum(lengths), error.cell, side="right")
+        raise CellError(str(error), row) from error
+
+
+def as_names(cells: pd.Series, field: str) -> np.ndarray:
+    """Names ``[R]`` as texts, "" where missing. Whole numbers are written as in atomic files.
+
+    Raises:
+        CellError: a name is neither a text nor a whole number, or a floating-point number so
+            large that its last digits are lost.
+    """
+    if pd.api.types.is_float_dtype(cells.dtype):
+        numbers = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        kind = np.dtype(getattr(cells.dtype, "numpy_dtype", cells.dtype))
+        _check_exact(numbers, field, np.finfo(kind).nmant + 1)
+        cells = pd.Series(pd.array(numbers, dtype="Float64")).astype("Int64")
+    if not pd.api.types.is_integer_dtype(cells.dtype):
+        values, missing = cells.to_numpy(dtype=object), cells.isna().to_numpy()
+        kinds = {type(value) for value in values[~missing]}
+        allowed = (str, Integral, float)
+        wrong = [kind for kind in kinds if not issubclass(kind, allowed) or kind is bool]
+        if wrong:
+            cell = next(n for n in np.flatnonzero(~missing) if type(values[n]) in wrong)
+            raise CellError(
+                f"{field}: {shortened(values[cell])} is no name. Names are strings, as in the "
+                "atomic files.",
+                cell,
+            )
+        if any(issubclass(kind, float) for kind in kinds):
+            is_float = ~missing & np.array([isinstance(value, float) for value in values])
+            numbers = np.full(len(values), np.nan)
+            numbers[is_float] = values[is_float].astype(np.float64)
+            _check_exact(numbers, field)
+            values = values.copy()
+            values[is_float] = [int(value) for value in values[is_float]]
+            cells = pd.Series(values, dtype=object)
+    names = cells.astype(object).where(~cells.isna(), "")
+    return np.array([str(name) for name in names], dtype=object)
+
+
+def _check_exact(numbers: np.ndarray, field: str, bits: int = 53) -> None:
+    """Refuse floating-point numbers ``[R]`` that cannot be names.
+
+    Args:
+        numbers: float64; NaN is no number.
+        field: for the error.
+        bits: of the significand that they came with; above 2**bits, digits are lost.
+    """
+    broken = ~np.isnan(numbers) & (numbers != np.floor(numbers))
+    if broken.any():
+        cell = broken.argmax()
+        raise CellError(
+            f"{field}: {numbers[cell]} is no name. Names are strings, as in the atomic files.", cell
+        )
+    large = np.abs(numbers) >= 2.0**bits
+    if large.any():
+        cell = large.argmax()
+        raise CellError(
+            f"{field}: {numbers[cell]} is no name: floating-point numbers from {2**bits} on "
+            "lose digits. Give names as strings, as in the atomic files.",
+            cell,
+        )
+
+
+def check_distinct(columns: Sequence[object], what: str) -> None:
+    """Raise ValueError if a table has two columns of one name."""
+    for name in columns:
+        if list(columns).count(name) > 1:
+            raise ValueError(f"{what}: two columns are called '{name}'; name each once.")
+
+
+def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
+    """float64 ``[R]``, NaN where missing; raises CellError for what is no finite float32."""
+    if cells.dtype.kind in "mMc":  # pandas would count nanoseconds since 1970
+        raise ValueError(
+            f"{where} is of type {cells.dtype}; give numbers, a time as in the .inter file."
+        )
+    missing = is_missing(cells)
+    given = cells.where(~missing, np.nan)
+    try:
+        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+    except OverflowError:  # a whole number beyond all floats
+        too_large = [isinstance(cell, int) and abs(cell) >= 2**1000 for cell in given]
+        numbers = pd.to_numeric(given.mask(too_large, np.inf), errors="coerce").to_numpy(np.float64)
+    bad = ~missing & ~(np.abs(numbers) <= LARGEST_NUMBER)
+    if bad.any():
+        cell = int(bad.argmax())
+        value: Any = cells.iloc[cell]
+        raise CellError(f"{where} is {shortened(value)}, {no_number_words(numbers[cell])}.", cell)
+    return numbers
+
+
+def no_number_words(number: float) -> str:
+    """Why a number is none that models read."""
+    if np.isfinite(number):
+        return f"and models read numbers up to {LARGEST_NUMBER:.2g}"
+    return "which is no finite number"
+
+
+def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator.
+
+    Raises:
+        CellError: a cell is something else; a set, for example, has no order.
+    """
+    cells = cells.astype(object).where(~is_missing(cells), "")
+    if all(isinstance(cell, str) for cell in cells):
+        return split_sequences(cells, separator)
+    for number, cell in enumerate(cells):
+        if not isinstance(cell, (str, list, tuple)) and np.ndim(cell) != 1:
+            raise CellError(
+                f"{where} is {shortened(cell)}, which is neither a list nor a text with "
+                f"{separator!r} between entries.",
+                number,
+            )
+    rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
+    rows = [[entry for entry in row if entry not in ("", None)] for row in rows]
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    entries = np.empty(int(lengths.sum()), dtype=object)
+    entries[:] = [entry for row in rows for entry in row]
+    return entries, lengths
