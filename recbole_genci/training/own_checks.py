@@ -148,6 +148,10 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"model: {config['model']} gives scores or losses that are not finite, on the "
                 f"first {len(batch)} rows and before any training. Mend the model."
             )
+        if config["precision"] != "fp32" and total.requires_grad:
+            # Torch's checkpoints compute again here, without float32 sums, and then refuse.
+            with errors_in_words("model", _in_bf16(config)):
+                total.backward()
         names = model.loss_names
         if names is not None and parts > 1 and len(names) != parts:
             raise ValueError(
@@ -178,8 +182,12 @@ def _decay_explained(config: Config) -> Iterator[None]:
 def _losses_of(config: Config, model: Any, batch: Any) -> Any:
     if config["precision"] == "fp32":
         return model.calculate_loss(batch)
-    with errors_in_words("model", f"{config['model']}, with --precision=bf16 (fp32 may run)"):
+    with errors_in_words("model", _in_bf16(config)):
         return in_training_precision(model.calculate_loss, config)(batch)
+
+
+def _in_bf16(config: Config) -> str:
+    return f"{config['model']}, with --precision=bf16 (fp32 may run)"
 
 
 def _weight_bytes(model: nn.Module) -> int:

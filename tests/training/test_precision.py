@@ -207,6 +207,22 @@ def test_an_own_model_that_cannot_do_it_is_refused_before_training(tmp_path):
         prepare("own.py:Own", "tiny", config_dict=keys | BF16)
 
 
+@pytest.mark.slow  # torch imports its compiler for a checkpoint
+def test_so_is_one_whose_backward_pass_cannot(tmp_path):
+    """A checkpoint computes again in the backward pass, where sums are no longer float32."""
+    keys = write_dataset(tmp_path / "data", tiny_rows())
+    del keys["mlp_hidden_size"]
+    before, _ = OWN.split("        logits = ")
+    again = "self.layer(x).softmax(-1).squeeze(1), fields, use_reentrant=False)"
+    Path("own2.py").write_text(
+        f"{before}        from torch.utils.checkpoint import checkpoint\n"
+        f"        return checkpoint(lambda x: {again}\n"
+    )
+    assert prepare("own2.py:Own", "tiny", config_dict=keys)
+    with pytest.raises(ValueError, match=r"^model: Own, with --precision=bf16 .*CheckpointError"):
+        prepare("own2.py:Own", "tiny", config_dict=keys | BF16)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_processes_train_as_one_does(tmp_path):
