@@ -41,7 +41,9 @@ def _wide_encoding(line: bytes) -> str | None:
         return "UTF-32LE"
     if has_nul == (True, True, True, False):
         return "UTF-32BE"
-    return {(True, False): "UTF-16BE", (False, True): "UTF-16LE"}.get(has_nul[:2])
+    if has_nul[:2] == (True, False):
+        return "UTF-16BE"
+    return "UTF-16LE" if has_nul[:2] == (False, True) else None
 
 
 class _Metered(io.RawIOBase):
