@@ -415,7 +415,8 @@ def test_a_model_may_differ_from_the_default_recipe():
     )
     assert by_default["weight_decay"] == named["weight_decay"] == "20/rows"
     assert str(named.source_of("weight_decay")) == "recipe regularised-FwFM"
-    assert by_default["learning_rate"] == Config("FM", "ml-100k")["learning_rate"] == 0.002
+    assert by_default["learning_rate"] == Config("LR", "ml-100k")["learning_rate"] == 0.002
+    assert Config("LR", "ml-100k")["weight_decay"] == "200/rows"
     assert Config("FwFM", "ml-100k", argv=["--recipe=paper"])["weight_decay"] == 0
     assert Config("FwFM", "ml-100k", argv=["--weight_decay=0.5"])["weight_decay"] == 0.5
 
