@@ -445,9 +445,9 @@ def test_a_program_that_uses_the_package_keeps_its_handlers(argv):
     before = {each: signal.getsignal(each) for each in NAMES}
     seen = {}
 
-    def look(model, *rest, original=training.CTRTrainer):
+    def look(model, *rest, original=training.CTRTrainer, **keys):
         seen.update({each: signal.getsignal(each) for each in NAMES})
-        return original(model, *rest)
+        return original(model, *rest, **keys)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "CTRTrainer", look)
