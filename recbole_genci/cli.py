@@ -74,11 +74,9 @@ def main(argv: Sequence[str]) -> Work:
 
 
 def _done(work: Callable, *arguments: object) -> int:
-    from recbole_genci.utils.logs import is_quiet
+    from recbole_genci.utils.logs import print_if_quiet
 
-    found = work(*arguments)
-    if is_quiet():
-        print(found)
+    print_if_quiet(work(*arguments))
     return 0
 
 

@@ -27,7 +27,7 @@ from recbole_genci.config.keys import (
     UNLISTED_KEYS,
     key_table,
     properties_folder,
-    recipe_file,
+    recipe_files,
 )
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
@@ -220,12 +220,12 @@ class Config(RecBoleConfig):
         # Beneath the dataset's keys, and those beside a model of one's own; on top if a person
         # names it. What a search found is the whole of what differs from the paper's.
         beneath = {None: DEFAULT_RECIPE, "tuned": "paper"}.get(recipe, recipe)
-        files += [recipe_file(beneath), recipe_file(beneath, entry.base)]
+        files += recipe_files(beneath, entry.base)
         files += [*entry.own_files, ours / f"dataset/{dataset}.yaml"]
         if recipe == "tuned":
             files.append(self._tuned_file(dataset))
         elif recipe is not None:
-            files += [recipe_file(recipe), recipe_file(recipe, entry.base)]
+            files += recipe_files(recipe, entry.base)
         for file in files:
             if file.is_file():
                 self._update_internal_config_dict(str(file))

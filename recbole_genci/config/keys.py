@@ -132,8 +132,7 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     table = _supplemented(read_keys(theirs / f"{name}.yaml" for name in host), ours / SUPPLEMENT)
     found = [model_files(entry) for entry in entries]
     _add(table, [ours / "overall.yaml", *(file for file, *_ in found)])
-    exceptions = (recipe_file(DEFAULT_RECIPE, entry.base) for entry in entries)
-    recipe = read_keys([recipe_file(DEFAULT_RECIPE), *exceptions])
+    recipe = read_keys(recipe_files(DEFAULT_RECIPE, *(entry.base for entry in entries)))
     table |= {
         name: _joined(table[name], key)
         for name, key in recipe.items()
@@ -144,10 +143,10 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     return table
 
 
-def recipe_file(name: str, model: str | None = None) -> Path:
-    """The file of a recipe, or of what one model has otherwise in it; neither need be there."""
-    exception = f"-{model}" if model else ""
-    return properties_folder() / f"recipe/{name}{exception}.yaml"
+def recipe_files(name: str, *models: str) -> list[Path]:
+    """The file of a recipe, and those of what models have otherwise in it; none need be there."""
+    names = (name, *(f"{name}-{model}" for model in models))
+    return [properties_folder() / f"recipe/{each}.yaml" for each in names]
 
 
 def _add(table: dict[str, Key], files: Iterable[Path]) -> None:

@@ -33,7 +33,7 @@ from recbole_genci.training import stopped
 from recbole_genci.training.tracking.tracked_run import check_trackers
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
-from recbole_genci.utils.logs import is_quiet, log_file, start_console
+from recbole_genci.utils.logs import log_file, print_if_quiet, start_console
 from recbole_genci.utils.own_code import reference_of
 from recbole_genci.utils.words import counted
 
@@ -244,8 +244,7 @@ def _done(work: Sequence[tuple[Request, DataCache]]) -> int:
     failed = []
     for request, cache in work:
         outcome = execute(request, cache)
-        if is_quiet():
-            print(outcome.result())
+        print_if_quiet(outcome.result())
         failed += outcome.failed()
     if failed:
         first = failed[0]

@@ -16,7 +16,7 @@ from recbole_genci.tuning.search import (
 )
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.logs import is_quiet
+from recbole_genci.utils.logs import print_if_quiet
 
 USAGE = """\
 usage: python run_hyper.py --model=NAME --dataset=NAME --params_file=FILE
@@ -73,9 +73,7 @@ def main(argv: Sequence[str]) -> Work:
 
 
 def _done(search: Search) -> int:
-    found = execute(search)
-    if is_quiet():
-        print(found)
+    print_if_quiet(execute(search))
     return 0
 
 

@@ -48,9 +48,10 @@ def start_console(level: str | None) -> None:
         root.addHandler(_Console(sys.stderr))
 
 
-def is_quiet() -> bool:
-    """Whether the log shows no results (``state: WARNING``), so that a command prints its own."""
-    return not logging.getLogger().isEnabledFor(logging.INFO)
+def print_if_quiet(result: object) -> None:
+    """Print a command's result if the log does not show it (``state: WARNING``)."""
+    if not logging.getLogger().isEnabledFor(logging.INFO):
+        print(result)
 
 
 def shows_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

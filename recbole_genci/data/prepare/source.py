@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import gzip
 import hashlib
@@ -16,6 +15,7 @@ from typing import IO, Any, TypeVar
 from tqdm import tqdm
 
 from recbole_genci.data.prepare.cleaning import MalformedLine
+from recbole_genci.utils.atomic_files.faults import marked_encoding
 
 Row = TypeVar("Row")
 
@@ -32,10 +32,8 @@ _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 def _wide_encoding(line: bytes) -> str | None:
     """The encoding of a first line whose letters have two bytes or more; None for others."""
-    if line.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "UTF-32"
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16"
+    if marked := marked_encoding(line):
+        return marked
     has_nul = tuple(byte == 0 for byte in line[:4])  # in a letter that ASCII has
     if has_nul == (False, True, True, True):
         return "UTF-32LE"

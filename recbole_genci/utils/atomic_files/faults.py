@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import mmap
 import re
@@ -19,14 +20,17 @@ _OTHER_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 # Separators that stand in sequences of other tables.
 OTHER_SEQ_SEPARATORS = ("|", ";", ",")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
-_FIRST_BYTES = {  # those of UTF-32 begin like those of UTF-16
-    b"\xff\xfe\0\0": "Its first bytes are those of UTF-32: set encoding: utf-32",
-    b"\0\0\xfe\xff": "Its first bytes are those of UTF-32: set encoding: utf-32",
-    b"\xff\xfe": "Its first bytes are those of UTF-16: set encoding: utf-16",
-    b"\xfe\xff": "Its first bytes are those of UTF-16: set encoding: utf-16",
+_FIRST_BYTES = {
     b"\x1f\x8b": "It is compressed: unpack it with gunzip",
     b"PK\x03\x04": "It is a zip archive (a spreadsheet is one): save or unpack it as a text file",
 }
+
+
+def marked_encoding(content: bytes) -> str | None:
+    """The encoding that the byte order mark at the beginning says; None without one, or UTF-8's."""
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # begin as UTF-16's do
+        return "UTF-32"
+    return "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else None
 
 
 def refuse_nul(file: Path, encoding: str) -> None:
@@ -83,13 +87,17 @@ def refuse_encoding(file: Path, encoding: str, error: Exception, has_key: bool =
         where = f" (line {line} has the byte 0x{content[fault.start]:02x})"
     except UnicodeError as fault:
         where = f" ({fault})"
-    mend = next(
-        (mend for first, mend in _FIRST_BYTES.items() if content.startswith(first)),
-        "Set the config key `encoding` to the file's encoding (latin-1?), or convert the file",
-    )
-    if "encoding" in mend and not has_key:
-        found = next((wide for wide in ("utf-16", "utf-32") if wide in mend), "<its encoding>")
+    mend = next((mend for first, mend in _FIRST_BYTES.items() if content.startswith(first)), None)
+    marked = marked_encoding(content)
+    if mend is None and not has_key:
+        found = marked.lower() if marked else "<its encoding>"
         mend = f"Convert it to that of the run's own files: iconv -f {found} -t {encoding}"
+    elif mend is None and marked:
+        mend = f"Its first bytes are those of {marked}: set encoding: {marked.lower()}"
+    elif mend is None:
+        mend = (
+            "Set the config key `encoding` to the file's encoding (latin-1?), or convert the file"
+        )
     raise ValueError(f"{file} is not valid {encoding}{where}. {mend}.") from error
 
 
