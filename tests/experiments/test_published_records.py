@@ -63,4 +63,4 @@ def test_the_records_stay_small():
     if listed.returncode or not listed.stdout:
         pytest.skip("this is no git checkout")
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
-    assert sum(file.stat().st_size for file in files if file.is_file()) < 4_200_000
+    assert sum(file.stat().st_size for file in files if file.is_file()) < 4_000_000
