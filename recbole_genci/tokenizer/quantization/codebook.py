@@ -68,11 +68,11 @@ class Codebook(nn.Module):
             self.ema_count[index] = 1.0
 
     @torch.no_grad()
-    def update(self, residual: Tensor, index: Tensor, decay: float) -> None:
+    def update(self, residual: Tensor, index: Tensor, decay: float, fast: bool = False) -> None:
         """EMA step towards the mean of the residuals ``[B, d]`` assigned to each code by ``index
-        [B]``.
+        [B]``; ``fast`` as in `residual_kmeans.cluster_sums`.
         """
-        count, total = cluster_sums(residual, index, len(self.codes))
+        count, total = cluster_sums(residual, index, len(self.codes), fast)
         self.ema_count.mul_(decay).add_(count, alpha=1 - decay)
         self.ema_sum.mul_(decay).add_(total, alpha=1 - decay)
         # A code that was unused for long keeps its place, as both averages have shrunk to nothing.

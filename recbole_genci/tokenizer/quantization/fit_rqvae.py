@@ -31,12 +31,15 @@ from recbole_genci.tokenizer.quantization.residual_kmeans import (
     residual_kmeans,
 )
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE, RQVAEOutput
+from recbole_genci.tokenizer.scale import is_large
 
 # Share of the epochs for the plain autoencoder, so that k-means starts on meaningful latents.
 _PRETRAIN_SHARE = 0.25
 _EMA_DECAY = 0.95
 _MIN_STEPS = 4  # per epoch; a small catalogue gets smaller batches
 _CHUNK = 1 << 15
+# Epochs from one candidate for the best to the next: encoding all items takes a third of an epoch.
+_CANDIDATE_EVERY, _CANDIDATE_EVERY_IF_LARGE = 1, 5
 
 
 @torch.no_grad()
@@ -83,7 +86,7 @@ def _score(codes: Tensor, sizes: Sequence[int], error: float) -> tuple[int, floa
     )
 
 
-def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[Tensor]:
+def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool, fast: bool) -> list[Tensor]:
     """The code ``[B]`` of each level that a residual trains: by a balanced assignment, or the
     nearest.
 
@@ -91,7 +94,7 @@ def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool) -> list[
     is then balanced.
     """
     return [
-        balanced_codes(output.residuals[:, level], book.codes.detach())
+        balanced_codes(output.residuals[:, level], book.codes.detach(), fast)
         if balance and len(output.codes) >= len(book.codes)
         else output.codes[:, level]
         for level, book in enumerate(model.codebooks)
@@ -130,6 +133,7 @@ def _train_step(
     epoch: int,
     commitment: float,
     balance: bool,
+    fast: bool,
 ) -> None:
     """One step of network and codes on a batch ``[B, D]``."""
     output = model(rows)
@@ -137,7 +141,7 @@ def _train_step(
     figures = f"reconstruction {output.reconstruction_loss.item():.4g}, commitment per level "
     figures += ", ".join(f"{value:.4g}" for value in output.commitment.tolist())
     _guard(bool(torch.isfinite(loss)), "quantiser", epoch, figures)
-    targets = _codebook_targets(model, output, balance)
+    targets = _codebook_targets(model, output, balance, fast)
     levels = list(zip(model.codebooks, output.residuals.unbind(dim=1), targets, strict=True))
     if model.learned_codes:
         loss = loss + sum(book.loss(residual, index) for book, residual, index in levels)
@@ -146,7 +150,7 @@ def _train_step(
     optimizer.step()
     if not model.learned_codes:
         for book, residual, index in levels:
-            book.update(residual, index, _EMA_DECAY)
+            book.update(residual, index, _EMA_DECAY, fast)
 
 
 def rqvae_stages(epochs: int) -> int:
@@ -177,7 +181,8 @@ def fit_rqvae(
     """Train an RQ-VAE on all items and return their codes.
 
     The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in
-    whole per cent), then the smallest reconstruction error. All randomness comes from ``seed``: the
+    whole per cent), then the smallest reconstruction error; of a large catalogue (`scale.is_large`)
+    every fifth is looked at. All randomness comes from ``seed``: the
     global random state does not change, and the same seed and number of threads give the same
     codes.
 
@@ -211,6 +216,7 @@ def fit_rqvae(
         raise ValueError(f"The RQ-VAE needs at least one epoch; `rqvae_epochs` is {epochs}.")
     generator = torch.Generator().manual_seed(seed)
     data = torch.from_numpy(embeddings).to(device)
+    large = is_large(len(data))
     size = capped_size(data, codebook_size)
     model = _initial_model(
         data, [size] * num_codebooks, latent_dim, hidden_size, codebook_update, generator
@@ -231,6 +237,7 @@ def fit_rqvae(
         optimizer=optimizer,
         commitment=commitment,
         balance=balance == "sinkhorn",
+        fast=large,
     )
     best = _train_together(
         model,
@@ -240,6 +247,7 @@ def fit_rqvae(
         train_step,
         lambda output: _restart_dead_codes(model, output, generator, optimizer),
         progress,
+        _CANDIDATE_EVERY_IF_LARGE if large else _CANDIDATE_EVERY,
     )
     model.load_state_dict(best.state)
     progress.stage("quality of the codes")
@@ -320,8 +328,12 @@ def _train_together(
     train_step: Callable[..., None],
     restart_dead_codes: Callable[[QuantizeOutput], None],
     progress: BuildProgress,
+    every: int,
 ) -> _Best:
-    """Train codes and network; the best epoch, of which the start is the first candidate."""
+    """Train codes and network; the best epoch, of which the start is the first candidate.
+
+    Each ``every``-th epoch and the last are candidates, after which dead codes restart.
+    """
     progress.stage(f"codes and autoencoder together, {len(epochs)} epochs")
     best = None
     with progress.steps(len(epochs)) as steps:
@@ -329,6 +341,9 @@ def _train_together(
             if epoch > epochs.start:
                 for rows in batches():
                     train_step(rows, epoch=epoch)
+            if (epoch - epochs.start) % every and epoch != epochs[-1]:
+                steps.advance()
+                continue
             quantized, error = encode_all(model, data)
             _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
             score = _score(quantized.codes, model.codebook_sizes, error)

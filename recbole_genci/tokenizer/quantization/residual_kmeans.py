@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from recbole_genci.tokenizer.progress import NO_STEPS, SILENT, BuildProgress, Steps
-from recbole_genci.tokenizer.scale import SAMPLE, build_version
+from recbole_genci.tokenizer.scale import SAMPLE, is_large
 
 _logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 16  # rows per distance matrix, so that memory does not grow with the catalogue
+_CACHED = 1 << 11  # rows whose distances to a few hundred codes the processor's cache holds
 _BALANCE_ROUNDS = 10
 _BALANCE_ROWS = 1 << 15  # rows that balance a codebook: enough for thousands of codes
 _SINKHORN_EPSILON = 0.02  # sharpness of the transport plan, in units of the mean excess distance
@@ -42,20 +43,51 @@ def nearest_code(residual: Tensor, codebook: Tensor, exact: bool = True) -> tupl
     Args:
         residual: ``[I, D]``.
         codebook: ``[K, D]``.
-        exact: whether equal distances are exactly equal. Otherwise wide vectors are faster, and
-            rounding decides near-ties.
+        exact: whether equal distances are exactly equal. Otherwise rounding decides near-ties.
 
     Returns:
         ``(codes [I] int64, squared_distance [I])``.
     """
     codes, distances = [], []
     for rows in residual.split(_CHUNK):
-        distance = _distances(rows, codebook, exact)
-        smallest, index = distance.min(dim=1)
-        # argmin returns the first of several minima on every device; min does not promise it.
-        codes.append(distance.argmin(dim=1) if index.numel() else index)
-        distances.append(smallest.square())
+        index, distance = (_nearest_exact if exact else _nearest)(rows, codebook)
+        codes.append(index)
+        distances.append(distance.square())
     return torch.cat(codes), torch.cat(distances)
+
+
+def _nearest(rows: Tensor, codebook: Tensor, exact: bool = False) -> tuple[Tensor, Tensor]:
+    """The nearest codes ``[I]`` by all distances, and these distances ``[I]``."""
+    distance = _distances(rows, codebook, exact)
+    # argmin returns the first of several minima on every device; min does not promise it.
+    codes = distance.argmin(dim=1)
+    return codes, distance.gather(1, codes.unsqueeze(1)).squeeze(1)
+
+
+def _nearest_exact(rows: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_nearest` finds by exact distances, to the last bit and several times as fast.
+
+    Matrix products tell which code is nearest, unless the second is as near as rounding could hide.
+    Exact distances decide such rows.
+    """
+    if len(codebook) == 1 or torch.get_float32_matmul_precision() != "highest":
+        return _nearest(rows, codebook, exact=True)
+    length = codebook.square().sum(dim=1)
+    # A sum of D products is off by at most D roundings of their sizes. Two scores and two exact
+    # distances are compared, none larger than (|row| + |code|)^2.
+    largest = (rows.square().sum(dim=1).sqrt() + length.max().sqrt()).square()
+    margin = 4 * (rows.shape[1] + 8) * torch.finfo(rows.dtype).eps * largest
+    codes, unclear = [], []
+    for part, much in zip(rows.split(_CACHED), margin.split(_CACHED), strict=True):
+        score = torch.addmm(length, part, codebook.T, alpha=-2)  # |row - code|^2 - |row|^2
+        smallest, index = score.min(dim=1)
+        second = score.scatter_(1, index.unsqueeze(1), torch.inf).amin(dim=1)
+        codes.append(index)
+        unclear.append(~(second > smallest + much))  # so are rows that are not finite
+    found, doubtful = torch.cat(codes), torch.cat(unclear).nonzero().squeeze(1)
+    found[doubtful] = _nearest(rows[doubtful], codebook, exact=True)[0]
+    pairs = _distances(rows.unsqueeze(1), codebook[found].unsqueeze(1), exact=True)
+    return found, pairs.flatten()
 
 
 def residual_quantize(
@@ -100,11 +132,16 @@ def residual_quantize(
     return torch.stack(codes, dim=1), quantized, residual
 
 
-def cluster_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+def cluster_sums(
+    rows: Tensor, codes: Tensor, num_codes: int, fast: bool = False
+) -> tuple[Tensor, Tensor]:
     """Number of rows per code and their sum: ``(count [K], sum [K, D])``.
 
-    Matrix products make the result reproducible bit for bit.
+    Matrix products make the result reproducible bit for bit. So does sorting, with ``fast``, in the
+    same time for any number of codes, but with other rounding.
     """
+    if fast:
+        return _segment_sums(rows, codes, num_codes)
     count = rows.new_zeros(num_codes)
     total = rows.new_zeros(num_codes, rows.shape[1])
     for part, index in zip(rows.split(_CHUNK), codes.split(_CHUNK), strict=True):
@@ -122,7 +159,7 @@ def _nearest_fast(rows: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _segment_sums(rows: Tensor, codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
-    """As `cluster_sums`, by sorting, which takes the same time for any number of codes."""
+    """As `cluster_sums`, by sorting."""
     count = torch.bincount(codes, minlength=num_codes)
     order = codes.argsort(stable=True)
     total = torch.nn.functional.embedding_bag(order, rows, count.cumsum(0) - count, mode="sum")
@@ -230,7 +267,7 @@ def kmeans(
         if codes is not None and torch.equal(new_codes, codes):
             break
         codes, last_error = new_codes, error
-        count, total = (_segment_sums if fast else cluster_sums)(z, codes, len(centres))
+        count, total = cluster_sums(z, codes, len(centres), fast)
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
         empty = torch.nonzero(count == 0).flatten()
         worst = distance.topk(len(empty)).indices
@@ -247,9 +284,12 @@ def balanced_codes(z: Tensor, centres: Tensor, fast: bool = False) -> Tensor:
     """Assign rows ``[I, D]`` so that each centre ``[K, D]`` serves about I / K rows: ``[I]`` int64.
 
     This is Sinkhorn's algorithm. The cost is a row's distance beyond its nearest centre, divided by
-    the mean, so that the kernel cannot overflow. With ``fast`` matrix products give the distances.
+    the mean, so that the kernel cannot overflow. With ``fast`` a matrix product gives the
+    distances, with other rounding.
     """
-    cost = _distances(z, centres, exact=not fast and z.shape[1] <= _EXACT_WIDTH).square().double()
+    if fast:
+        return _balanced_fast(z, centres)
+    cost = _distances(z, centres, exact=z.shape[1] <= _EXACT_WIDTH).square().double()
     cost -= cost.min(dim=1, keepdim=True).values
     kernel = torch.exp(-cost / (cost.mean().clamp_min(1e-30) * _SINKHORN_EPSILON))
     by_row, by_code = kernel.new_ones(len(z)), kernel.new_ones(len(centres))
@@ -257,6 +297,19 @@ def balanced_codes(z: Tensor, centres: Tensor, fast: bool = False) -> Tensor:
         by_code = 1.0 / (kernel.T @ by_row).clamp_min(1e-100)
         by_row = 1.0 / (kernel @ by_code).clamp_min(1e-100)
     return (kernel * by_code).argmax(dim=1)
+
+
+def _balanced_fast(z: Tensor, centres: Tensor) -> Tensor:
+    """As `balanced_codes`, in one array."""
+    # In float32 a centre far from all rows would have a kernel of 0, and never get its share.
+    kernel = torch.addmm(centres.square().sum(dim=1), z, centres.T, alpha=-2).double()
+    kernel -= kernel.amin(dim=1, keepdim=True)
+    kernel.div_(kernel.mean().clamp_min(1e-30) * -_SINKHORN_EPSILON).exp_()
+    by_row = kernel.new_ones(len(z))
+    for _ in range(_SINKHORN_ITERATIONS):
+        by_code = (by_row @ kernel).clamp_min_(1e-100).reciprocal_()
+        by_row = (kernel @ by_code).clamp_min_(1e-100).reciprocal_()
+    return kernel.mul_(by_code).argmax(dim=1)
 
 
 def balance_centres(
@@ -276,7 +329,7 @@ def balance_centres(
         z = z[torch.randperm(len(z), generator=generator)[:_BALANCE_ROWS].to(z.device)]
     for _ in range(_BALANCE_ROUNDS):
         codes = balanced_codes(z, centres, fast)
-        count, total = (_segment_sums if fast else cluster_sums)(z, codes, len(centres))
+        count, total = cluster_sums(z, codes, len(centres), fast)
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
         steps.advance(_BALANCE_STEPS)
     return centres
@@ -307,7 +360,7 @@ def residual_kmeans(
         ``num_codebooks`` tensors ``[K_n, D]``, ``K_n <= codebook_size``.
     """
     residual = torch.as_tensor(z)
-    large = build_version(len(residual)) > 1
+    large = is_large(len(residual))
     if large:
         residual = sampled_rows(residual, SAMPLE)
     codebooks = []

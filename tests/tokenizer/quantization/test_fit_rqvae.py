@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_genci.tokenizer.quantization.fit_result import check_error
+from recbole_genci.tokenizer import scale
+from recbole_genci.tokenizer.quantization import fit_rqvae as fit_rqvae_module
+from recbole_genci.tokenizer.quantization.fit_result import check_error, encode_all
 from recbole_genci.tokenizer.quantization.fit_rqvae import _codebook_targets, _score, fit_rqvae
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
@@ -31,6 +33,25 @@ def test_the_same_seed_gives_the_same_codes_and_weights_bit_for_bit(embeddings):
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
     assert not np.array_equal(first.codes, fit_rqvae(embeddings, seed=4, **QUICK).codes)
+
+
+def test_a_large_catalogue_gets_codes_as_good_from_every_fifth_epoch(embeddings, monkeypatch):
+    exact = fit_rqvae(embeddings, **QUICK).quality
+    monkeypatch.setattr(scale, "LARGE_CATALOGUE", 100)
+    seen = []
+
+    def looked_at(model, data):
+        seen.append(len(data))
+        return encode_all(model, data)
+
+    monkeypatch.setattr(fit_rqvae_module, "encode_all", looked_at)
+    first, second = (fit_rqvae(embeddings, seed=3, **QUICK) for _ in range(2))
+    np.testing.assert_array_equal(first.codes, second.codes)
+    # Epochs 10, 15, 20, 25, 30, 35 and the last; the first 10 of 40 are without codes.
+    assert len(seen) == 2 * 7
+    assert first.quality["best_epoch"] in {10, 15, 20, 25, 30, 35, 39}
+    assert first.quality["collision_rate"] < exact["collision_rate"] + 0.05
+    assert first.quality["reconstruction_error"] < 1.1 * exact["reconstruction_error"]
 
 
 def test_fitting_neither_reads_nor_moves_the_global_random_state(embeddings):
@@ -132,10 +153,13 @@ def test_a_batch_of_fewer_rows_than_codes_trains_the_nearest():
     model.set_input_statistics(rows)
     model.init_codebooks([torch.randn(6, 4), torch.randn(6, 4)])
     output = model(rows[:5])
-    targets = _codebook_targets(model, output, True)
+    targets = _codebook_targets(model, output, True, False)
     assert torch.equal(torch.stack(targets, 1), output.codes)
     output = model(rows)
-    assert not torch.equal(torch.stack(_codebook_targets(model, output, True), 1), output.codes)
+    exact, fast = (
+        torch.stack(_codebook_targets(model, output, True, fast), 1) for fast in (False, True)
+    )
+    assert not torch.equal(exact, output.codes) and torch.equal(exact, fast)
 
 
 def test_learned_codes_are_trained_by_gradients_and_averaged_ones_are_not(embeddings):

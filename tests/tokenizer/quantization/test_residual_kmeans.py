@@ -8,6 +8,7 @@ from recbole_genci.tokenizer import scale
 from recbole_genci.tokenizer.quantization import residual_kmeans as module
 from recbole_genci.tokenizer.quantization.quality import level_quality
 from recbole_genci.tokenizer.quantization.residual_kmeans import (
+    balanced_codes,
     cluster_sums,
     kmeans,
     nearest_code,
@@ -177,6 +178,49 @@ def test_fast_kmeans_restarts_empty_clusters_and_knows_how_many_rows_are_distinc
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 200),
+    codes=st.integers(1, 300),
+    dim=st.integers(1, 70),
+    scale_exponent=st.integers(-6, 6),
+    step=st.sampled_from([0.0, 0.25, 1.0]),
+)
+def test_the_nearest_code_is_that_of_exact_distances_to_the_last_bit(
+    seed, rows, codes, dim, scale_exponent, step
+):
+    generator = _generator(seed)
+    z = torch.randn(rows, dim, generator=generator)
+    book = torch.randn(codes, dim, generator=generator)
+    if step:  # a grid, on which many distances are equal
+        z, book = (z / step).round() * step, (book / step).round() * step
+    book[codes // 2] = book[0]
+    z[: rows // 3] = book[-1] + 1e-7 * torch.randn(rows // 3, dim, generator=generator)
+    z, book = z * 10.0**scale_exponent, book * 10.0**scale_exponent
+    found, distance = module._nearest_exact(z, book)
+    expected, exact = module._nearest(z, book, exact=True)
+    assert torch.equal(found, expected) and torch.equal(distance, exact)
+
+
+def test_in_lower_precision_matrix_products_do_not_tell_the_nearest_code(monkeypatch):
+    z, book = _clusters(50), _clusters(9, seed=1)
+    expected = nearest_code(z, book)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    monkeypatch.setattr(torch, "addmm", None)  # not used
+    assert all(map(torch.equal, nearest_code(z, book), expected))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fast_balanced_assignment_is_the_exact_one(seed):
+    z = torch.randn(1_000, 16, generator=_generator(seed))
+    centres = z[:100] + 0.2 * torch.randn(100, 16, generator=_generator(seed + 9))
+    for far in (1.0, 5.0, 10.0):  # then the kernel of float32 would be 0
+        centres[0] *= far
+        exact, fast = balanced_codes(z, centres), balanced_codes(z, centres, fast=True)
+        assert float((exact != fast).float().mean()) <= 0.002  # near-ties
+
+
 def test_fast_distances_and_sums_are_those_of_the_exact_ones():
     z, centres = _clusters(500), _clusters(20, seed=1)
     codes, squared = nearest_code(z, centres)
@@ -185,7 +229,7 @@ def test_fast_distances_and_sums_are_those_of_the_exact_ones():
     torch.testing.assert_close(fast_squared, squared, atol=1e-4, rtol=1e-4)
     codes[codes == 3] = 4  # a code without rows
     count, total = cluster_sums(z, codes, 20)
-    fast_count, fast_total = module._segment_sums(z, codes, 20)
+    fast_count, fast_total = cluster_sums(z, codes, 20, fast=True)
     assert torch.equal(count, fast_count)
     torch.testing.assert_close(fast_total, total, atol=1e-4, rtol=1e-4)
 
