@@ -113,6 +113,8 @@ class Definition:
     def with_models(self, models: Sequence) -> tuple[Variant, ...]:
         """Return variants for other models, each with every list of settings if there are such.
 
+        The name of a line of the definition, such as "SR alone", stands for that line.
+
         Raises:
             ValueError: a model is unknown or named twice, or the experiment's variants are fixed.
         """
@@ -123,19 +125,27 @@ class Definition:
             raise ValueError(
                 f"models: the lines of experiment '{self.name}' {about}; leave --models out."
             )
-        entries = [entry_of(model) for model in models]
-        names = [entry.name for entry in entries]
+        lines = self.lines()
+        names = [model if model in lines else entry_of(model).name for model in models]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"models: {', '.join(names)} names {name} twice.")
         settings = {v.settings: v.keys for v in self.variants if v.settings is not None}
-        if settings:
-            return tuple(
-                Variant(f"{entry.name}: {words}", entry.reference, keys, settings=words)
-                for entry in entries
+        variants: list[Variant] = []
+        for name, model in zip(names, models, strict=True):
+            if name in lines:
+                variants.append(lines[name])
+                continue
+            reference = entry_of(model).reference
+            variants += [
+                Variant(f"{name}: {words}", reference, keys, settings=words)
                 for words, keys in settings.items()
-            )
-        return tuple(Variant(entry.name, entry.reference) for entry in entries)
+            ] or [Variant(name, reference)]
+        return tuple(variants)
+
+    def lines(self) -> dict[str, Variant]:
+        """Its lines that are no model as it is, and no setting of every model, by name."""
+        return {v.name: v for v in self.variants if v.keys and v.settings is None}
 
     def own_keys(self) -> set[str]:
         """Keys that every variant sets, so that a person's value would never be read."""

@@ -107,7 +107,7 @@ def check_request(
         *dict.fromkeys(
             variant.model for each in (definition, *others) for variant in each.variants
         ),
-        *(arguments.models or ()),
+        *(model for model in arguments.models or () if str(model) not in definition.lines()),
     ]
     requested_seeds = arguments.seeds or _seeds_in_files(
         variants[0].model if variants else _ROWS_MODEL, arguments, models

@@ -318,3 +318,20 @@ def test_models_are_named_in_one_text_too(tmp_path, monkeypatch):
     assert "--models=LR,DeepFM" in asked[0].command
     with pytest.raises(ValueError, match="^config_dict: .1. is not a mapping of keys"):
         experiment("compare", "ml-100k", config_dict=[1])
+
+
+def test_models_may_name_a_line_of_the_experiment():
+    arguments = ExperimentArguments("ml-100k", models=["LR", "SR alone", "DIN"])
+    request = check_request(read("compare"), arguments)
+    assert [line.name for line in request.variants] == ["LR", "SR alone", "DIN"]
+    control = request.configs["SR alone"]
+    assert control["model"] == "GenCI" and control["mu"] == 0
+    assert not control["use_short_term"] and not control["use_long_term"]
+    # The same run in every table that has it.
+    ablation = check_request(read("ablation"), ExperimentArguments("ml-100k"))
+    same = (run_hash(each, 1, "r", IDs) for each in (control, ablation.configs["SR alone"]))
+    assert len(set(same)) == 1
+    with pytest.raises(ValueError, match="models: SR alone, SR alone names SR alone twice"):
+        check_request(
+            read("compare"), ExperimentArguments("ml-100k", models=["SR alone", "SR alone"])
+        )
