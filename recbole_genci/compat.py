@@ -135,3 +135,79 @@ def use_current_grad_scaler() -> None:
     import torch
 
     recbole_trainer.amp = torch.amp
+
+
+def keep_constants_on_the_device() -> None:
+    """Let RecBole's embedding layers keep their constants where the model is.
+
+    model/layers.py:155, 183 copy the offsets of fields from the host in every pass, and lines
+    1047, 1097 and model/abstract_recommender.py:397, 467 an epsilon. A GPU's queue waits for such
+    a copy, and a CUDA graph cannot capture it. The results are the same to the last bit.
+    """
+    import torch
+    from recbole.model import layers
+    from recbole.model.abstract_recommender import ContextRecommender
+
+    def offsets_of(module: Any, index: torch.Tensor) -> torch.Tensor:
+        kept = module.__dict__.get("_kept_offsets")
+        if kept is None or kept[0] is not module.offsets or kept[1].device != index.device:
+            offsets = torch.as_tensor(module.offsets, dtype=index.dtype, device=index.device)
+            kept = module.__dict__["_kept_offsets"] = (module.offsets, offsets)
+        return kept[1]
+
+    def of_tokens(self: Any, input_x: torch.Tensor) -> torch.Tensor:
+        return self.embedding(input_x + offsets_of(self, input_x))
+
+    def of_numbers(self: Any, input_x: torch.Tensor) -> torch.Tensor:
+        base, index = torch.split(input_x, [1, 1], dim=-1)
+        index = index.squeeze(-1).long()
+        return base * self.embedding(index + offsets_of(self, index))
+
+    def mean(embedded: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        mask = (index != 0).float()
+        total = (embedded * mask.unsqueeze(-1)).sum(dim=-2)
+        return (total / (mask.sum(dim=-1, keepdim=True) + 1e-8)).unsqueeze(-2)
+
+    def of_token_sequences(tables: Any, fields: list[torch.Tensor]) -> torch.Tensor:
+        means = [mean(table(field), field) for table, field in zip(tables, fields, strict=True)]
+        return torch.cat(means, dim=-2)
+
+    def of_number_sequences(tables: Any, fields: list[torch.Tensor]) -> torch.Tensor:
+        means = []
+        for table, field in zip(tables, fields, strict=True):
+            base, index = torch.split(field, [1, 1], dim=-1)
+            index = index.squeeze(-1).long()
+            means.append(mean(base * table(index), index))
+        return torch.cat(means, dim=-2)
+
+    layers.FMEmbedding.forward = of_tokens
+    layers.FLEmbedding.forward = of_numbers
+    of_side: Any = layers.ContextSeqEmbAbstractLayer
+    of_model: Any = ContextRecommender
+    for name, means in (
+        ("token_seq", of_token_sequences),
+        ("float_seq", of_number_sequences),
+    ):
+        _replace_means(of_model, name, means, sided=False)
+        _replace_means(of_side, name, means, sided=True)
+
+
+def _replace_means(owner: Any, kind: str, means: Any, *, sided: bool) -> None:
+    """Let ``owner.embed_<kind>_fields`` take means by ``means``; sums and maxima stay RecBole's.
+
+    ``sided`` layers have tables for users and for items, and the way of pooling as an attribute.
+    """
+    name, tables = f"embed_{kind}_fields", f"{kind}_embedding_table"
+    original = getattr(owner, name)
+
+    def of_model(self: Any, fields: Any, mode: str = "mean") -> Any:
+        if not fields or mode != "mean":  # a model without such fields has no tables
+            return original(self, fields, mode)
+        return means(getattr(self, tables), fields)
+
+    def of_side(self: Any, fields: Any, type: str) -> Any:
+        if not fields or self.pooling_mode in ("max", "sum"):
+            return original(self, fields, type)
+        return means(getattr(self, tables)[type], fields)
+
+    setattr(owner, name, of_side if sided else of_model)

@@ -21,7 +21,10 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import InputType
 
+from recbole_genci import compat
 from recbole_genci.utils.config_like import ConfigLike
+
+compat.keep_constants_on_the_device()
 
 
 class ModelContract:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 _static: ContextVar[bool] = ContextVar("static", default=False)
 
 
 def is_static() -> bool:
-    """Whether no value may decide about operations or shapes."""
-    return _static.get()
+    """Whether no value may decide about operations or shapes; so it is within `torch.compile`."""
+    return torch.compiler.is_compiling() or _static.get()
 
 
 @contextmanager

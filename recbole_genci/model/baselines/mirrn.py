@@ -58,6 +58,8 @@ class MIRRN(ClickModel):
 
     reads_history = True
 
+    item_places: torch.Tensor
+
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family
@@ -106,6 +108,8 @@ class MIRRN(ClickModel):
             *self.float_field_names,
         ]
         self.item_columns = [place for place, field in enumerate(fields) if field in items]
+        # As a buffer: a list would be copied to the device in each pass.
+        self.register_buffer("item_places", torch.tensor(self.item_columns), persistent=False)
         self.feature_names = {field: f"feature_{place}" for place, field in enumerate(fields)}
         for field, name in self.feature_names.items():
             # Fields of users and rows are embedded with the items, and dropped: zeros stand for
@@ -131,14 +135,13 @@ class MIRRN(ClickModel):
             features[field] = (
                 values[items] if place in self.item_columns else values[torch.zeros_like(items)]
             )
-        return self.concat_embed_input_fields(Interaction(features))[:, self.item_columns].flatten(
-            1
-        )
+        fields = self.concat_embed_input_fields(Interaction(features))
+        return fields.index_select(1, self.item_places).flatten(1)
 
     def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
         fields = self.concat_embed_input_fields(interaction)  # [B, F, d]
-        target = fields[:, self.item_columns].flatten(1)  # [B, D]
+        target = fields.index_select(1, self.item_places).flatten(1)  # [B, D]
         length = interaction[self.length_field]
         # At least k columns, so that k can be retrieved and the transform's length never depends on
         # the padding.

@@ -74,6 +74,8 @@ class GenCI(ClickModel):
         codes = dataset.semantic_ids
         self.register_buffer("codes", codes, persistent=False)
         self.num_items = len(codes)
+        first = int(self.token_field_offsets[self.token_field_names.index(self.item_field)])
+        self.item_rows = slice(first, first + self.num_items)  # of the table of all token fields
         self.num_beams = min(config["num_beams"], self.num_items - 1)  # more would never be valid
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
@@ -320,8 +322,7 @@ class GenCI(ClickModel):
         """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all
         token fields.
         """
-        start = int(self.token_field_offsets[self.token_field_names.index(self.item_field)])
-        return self.token_embedding_table.embedding.weight[start : start + self.num_items]
+        return self.token_embedding_table.embedding.weight[self.item_rows]
 
     # ------------------------------------------------------------------ Eq. 1, 2, 11, 12
 

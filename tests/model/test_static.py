@@ -1,0 +1,176 @@
+"""Predictions and losses whose operations and shapes depend on no value.
+
+Only such can be captured: in a program (`export`), by `torch.compile`, or in a CUDA graph. On a GPU
+an operation that looks at values also waits for all that were launched before it.
+"""
+
+import contextlib
+
+import pytest
+import torch
+from conftest import SMALL, make_model, tiny_rows, with_context, write_dataset
+from recbole.data.interaction import Interaction
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recbole_genci.config import Config
+from recbole_genci.data import create_dataset
+from recbole_genci.model.batch_columns import SEGMENT_LENGTH, SEGMENTS
+from recbole_genci.model.registry import known_models
+from recbole_genci.utils.static import is_static, static_shapes
+
+FORMS = {
+    "item": {},
+    "code": {"history_tokens": "code"},
+    "causal": {"history_attention": "causal", "segment_clicks": 2},
+    "all inputs": {
+        "flatten_history": True,
+        "intent_norm": True,
+        "candidate_log_probs": "joint",
+        "share_item_embeddings": True,
+        "cohorts": "prefix",
+        "cohort_fusion": "concat",
+        "sr_loss": "mse",
+    },
+}
+WAITING = {
+    "_local_scalar_dense",  # .item(), .tolist(), bool(), int()
+    "lift_fresh",  # a constant that the host makes, and copies to the device
+    "is_nonzero",
+    "equal",
+    "nonzero",
+    "masked_select",
+    "bincount",
+    "_unique",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+}
+
+
+class Waits(TorchDispatchMode):
+    """Notes each operation whose result has a shape, or whose call a branch, that values decide."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.partition("::")[2]
+        by_mask = "index" in name and any(
+            getattr(each, "dtype", None) in (torch.bool, torch.uint8)
+            for each in (args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ())
+        )
+        repeats = name == "repeat_interleave" and isinstance(args[0], torch.Tensor)
+        if name in WAITING or by_mask or (repeats and not (kwargs or {}).get("output_size")):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="module")
+def parts_and_keys(tmp_path_factory):
+    """Parts with features of all kinds."""
+    folder = tmp_path_factory.mktemp("data")
+    keys = with_context(folder, write_dataset(folder, tiny_rows()))
+    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
+
+
+def model_and_batch(name, parts_and_keys, **more):
+    parts, keys = parts_and_keys
+    model, (train, *_) = make_model(name, parts, keys | SMALL.get(name, {}) | more)
+    return model, train[:64]
+
+
+def losses_of(model, batch):
+    losses = model.calculate_loss(batch)
+    return torch.stack(losses if isinstance(losses, tuple) else (losses,))
+
+
+def waits(model, batch):
+    losses_of(model.train(), batch)  # constants are copied once
+    with Waits() as training:
+        losses_of(model.train(), batch).sum().backward()
+    with torch.no_grad(), Waits() as predicting:
+        model.eval().predict(batch)
+    return training.found + predicting.found
+
+
+def test_no_operation_of_any_model_looks_at_values(parts_and_keys):
+    with static_shapes():
+        found = {n: waits(*model_and_batch(n, parts_and_keys)) for n in known_models()}
+    # These index by lists in RecBole's own lines, which are copied in each pass.
+    copies = {name for name, each in found.items() if set(each) == {"lift_fresh"}}
+    assert copies == {"AFM", "FFM", "FiGNN", "PNN"}
+    assert {name for name, each in found.items() if each} == copies
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_genci_waits_for_nothing_on_a_gpu(form, parts_and_keys, monkeypatch):
+    for place in ("genci.genci", "genci.intent", "genci.memory", "genci.numerics"):
+        monkeypatch.setattr(f"recbole_genci.model.{place}.on_cpu", lambda x: False)
+    assert waits(*model_and_batch("GenCI", parts_and_keys, **FORMS[form])) == []
+
+
+def test_what_waits_is_noticed():
+    x = torch.arange(4.0)
+    with Waits() as seen:
+        x[x > 1], x.unique(), x.nonzero(), bool(x.sum() > 1), x.sum().item()
+        torch.repeat_interleave(torch.tensor([1, 2]))
+    assert seen.found == ["index", "_unique2", "nonzero", *["_local_scalar_dense"] * 2] + [
+        "lift_fresh",
+        "repeat_interleave",
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_static_losses_gradients_and_predictions_are_the_dynamic_ones(form, parts_and_keys):
+    model, batch = model_and_batch(
+        "GenCI",
+        parts_and_keys,
+        dropout_prob=0.0,
+        intent_dropout=0.0,
+        sr_dropout_prob=0.0,
+        **FORMS[form],
+    )
+    found = []
+    for block in (contextlib.nullcontext(), static_shapes()):
+        with block:
+            model.zero_grad()
+            losses = losses_of(model.train(), batch)
+            losses.sum().backward()
+            gradient = [each.grad for each in model.parameters() if each.grad is not None]
+            with torch.no_grad():
+                scores = model.eval().predict(batch)
+        found.append((losses.detach(), torch.cat([each.flatten() for each in gradient]), scores))
+    for dynamic, static in zip(*found, strict=True):
+        torch.testing.assert_close(static, dynamic, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["item", "causal"])
+def test_more_histories_and_longer_ones_of_padding_change_nothing(form, parts_and_keys):
+    model, batch = model_and_batch("GenCI", parts_and_keys, **FORMS[form])
+    padded = Interaction(dict(batch.interaction))
+    padded.interaction[SEGMENTS] = torch.nn.functional.pad(batch[SEGMENTS], (0, 0, 0, 5))
+    padded.interaction[SEGMENT_LENGTH] = torch.nn.functional.pad(batch[SEGMENT_LENGTH], (0, 5))
+    with torch.no_grad(), static_shapes():
+        expected, found = (model.eval().predict(each) for each in (batch, padded))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["item", "causal"])
+def test_a_prediction_and_a_loss_are_one_graph(form, parts_and_keys):
+    """`fullgraph` refuses what torch cannot trace."""
+    model, batch = model_and_batch("GenCI", parts_and_keys, **FORMS[form])
+    torch._dynamo.reset()
+    predict = torch.compile(model.predict, backend="eager", fullgraph=True)
+    with torch.no_grad(), static_shapes():
+        model.eval()
+        torch.testing.assert_close(predict(batch), model.predict(batch), atol=1e-6, rtol=1e-6)
+    loss = torch.compile(model.calculate_loss, backend="eager", fullgraph=True)
+    torch.stack(loss(batch)).sum().backward()
+    assert any(each.grad is not None for each in model.parameters())
+
+
+def test_compiled_code_is_static():
+    assert not is_static()
+    seen = torch.compile(lambda x: x + float(is_static()), backend="eager", fullgraph=True)
+    assert seen(torch.zeros(1)) == 1
