@@ -18,12 +18,13 @@ from recbole_genci.config import Config
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.shuffling import ShuffledRows
-from recbole_genci.utils.words import are
+from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 compat.keep_ranges_of_rows()
 
 PARTS = ("train", "valid", "test")
+_FEW_STEPS = 10  # of an epoch; with fewer, early stopping ends a run that has hardly begun
 
 
 class AlignedCodes(Protocol):
@@ -205,10 +206,12 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
     for name, part in zip(PARTS, parts):
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
-                rows = "clicks" if table.loc[name, "positive"] else "without a click"
+                clicks = table.loc[name, "positive"] == 1
+                advice = " docs/faq.md says what to do with data of clicks alone." if clicks else ""
                 raise ValueError(
-                    f"All rows are {rows}: labels must be of both kinds, as nothing is sampled. "
-                    "Check threshold and the column that the label is made of."
+                    f"All rows are {'clicks' if clicks else 'without a click'}: labels must be of "
+                    "both kinds, as nothing is sampled. Check threshold and the column that the "
+                    f"label is made of.{advice}"
                 )
             if name == "valid":  # early stopping compares its AUC
                 raise ValueError(
@@ -221,6 +224,28 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
             )
         if name != "train":
             _warn_of_new(whole, part, name)
+    _warn_of_few_steps(whole.config, len(whole))
+
+
+def trains_in_few_steps(rows: int, batch_size: int) -> bool:
+    """Whether an epoch over so many training rows has only a few steps."""
+    return -(-rows // batch_size) < _FEW_STEPS
+
+
+def _warn_of_few_steps(config: Config, rows: int) -> None:
+    """Warn of batches that are so large, for so few rows, that no model learns much in an epoch."""
+    size, smaller = config["train_batch_size"], 2
+    if not trains_in_few_steps(rows, size):
+        return
+    while not trains_in_few_steps(rows, 2 * smaller):
+        smaller *= 2
+    if smaller < size:
+        _logger.warning(
+            f"train_batch_size: {counted(rows, 'training row')} in batches of {size} make only "
+            f"{counted(-(-rows // size), 'step')} an epoch, so that early stopping may end a run "
+            "before the model has learned; set a smaller one, such as "
+            f"--train_batch_size={smaller}."
+        )
 
 
 def _warn_of_new(whole: CTRDataset, part: CTRDataset, name: str) -> None:

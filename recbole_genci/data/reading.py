@@ -27,6 +27,7 @@ from recbole_genci.data.validation import (
     check_header,
     check_label,
     check_loaded,
+    warn_of_copies,
     warn_of_large_numbers,
     warn_of_long_cells,
     warn_of_seq_separator,
@@ -212,6 +213,7 @@ class AtomicDataset(Dataset):
 
     def _set_label_by_threshold(self) -> None:
         check_label(self)
+        warn_of_copies(self)  # while rows have their ratings and exact times
         super()._set_label_by_threshold()
 
     def _normalize(self) -> None:

@@ -10,6 +10,7 @@ from conftest import tiny_rows, write_dataset
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
+from recbole_genci.data.copies import count_copies
 from recbole_genci.data.loaders import log_summary
 
 
@@ -331,6 +332,66 @@ def test_repeated_interactions_are_rows_of_their_own_unless_asked_otherwise(tmp_
         assert sum(map(len, build(tmp_path, rows=rows, rm_dup_inter=keep))) == len(pairs)
 
 
+def without_copies(rows):
+    return [list(row) for row in dict.fromkeys(map(tuple, rows))]
+
+
+COPIES = (
+    "of an earlier one (the same user_id, item_id, label, timestamp), so that a model may be tested"
+    " on a row that it was trained on; take them out of the files"
+)
+
+
+@pytest.mark.parametrize(
+    ("twice", "said"), [([], None), ([7], "1 of 301 rows is a copy "), ([7, 7, 9], "3 of 303 rows")]
+)
+def test_exact_copies_are_counted(tmp_path, caplog, twice, said):
+    rows = without_copies(tiny_rows(rows_per_user=40))[:300]
+    changed = [[*rows[3][:3], rows[3][3] + 1]]  # of another time: no copy
+    build(tmp_path, rows=[*rows[1:], *changed, *(rows[each] for each in twice)])
+    assert ("earlier one" in caplog.text) == bool(twice)
+    if said:
+        assert said in caplog.text and COPIES in caplog.text
+        assert caplog.text.count("rm_dup_inter: first.") == 1
+
+
+def test_copies_may_be_asked_away_and_are_judged_by_what_the_file_says(tmp_path, caplog):
+    rows = without_copies(tiny_rows())
+    build(tmp_path / "asked", rows=[*rows, rows[7]], rm_dup_inter="first")
+    # Ratings that become the same label are still two ratings.
+    graded = [[user, item, 2 + label, time] for user, item, label, time in rows]
+    graded.append([*graded[0][:2], graded[0][2] + 3, graded[0][3]])
+    keys = {"threshold": {"label": 3}, "LABEL_FIELD": "click"}
+    build(tmp_path / "rated", rows=[row for row in graded if row[2] > 2], **keys)
+    assert "earlier one" not in caplog.text
+    build(tmp_path / "again", rows=[*graded, graded[1]], **keys)
+    assert "1 of " in caplog.text and COPIES in caplog.text
+
+
+def test_copies_in_files_that_are_split_already_are_not_left_to_a_key(tmp_path, caplog):
+    rows = without_copies(tiny_rows(rows_per_user=40))[:300]
+
+    def split(folder):
+        header, *lines = (folder / "tiny.inter").read_text().splitlines()
+        for part, start in (("train", 0), ("valid", 100), ("test", 200)):
+            own = [header, *lines[start : start + 100], lines[0]]
+            (folder / f"tiny.{part}.inter").write_text("\n".join(own) + "\n")
+
+    build(tmp_path, split, rows=rows, benchmark_filename=["train", "valid", "test"])
+    assert "3 of 303 rows are copies" in caplog.text and "rm_dup_inter" not in caplog.text
+
+
+def test_hashes_of_regular_numbers_do_not_meet():
+    grid = np.stack(np.meshgrid(range(200), range(50), range(7), indexing="ij")).reshape(3, -1)
+    users, items, times = grid
+    columns = [users, items, times / 4, 1_700_000_000.0 + times]
+    assert count_copies(columns) == 0 == count_copies([each[:0] for each in columns])
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(users), 3 * len(users))
+    columns = [column[drawn] for column in columns]
+    assert count_copies(columns) == len(drawn) - len(np.unique(drawn))
+
+
 def test_a_user_with_one_row_trains_and_one_with_two_is_also_tested(tmp_path):
     rows = [
         *tiny_rows(),
@@ -429,8 +490,23 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
         rows = ["\t".join([*row[:column], "1", *row[column + 1 :]]) for row in rows]
         (folder / "tiny.inter").write_text("\n".join([lines[0], *rows]) + "\n")
 
-    with pytest.raises(ValueError, match="All rows are clicks: labels must be of both kinds"):
+    with pytest.raises(ValueError, match="All rows are clicks: labels must be .* docs/faq.md says"):
         log_summary(build(tmp_path, damage))
+
+
+@pytest.mark.parametrize(
+    ("size", "smaller"), [(1024, 16), (252, 16), (28, 16), (27, None), (16, None), (2, None)]
+)
+def test_an_epoch_of_few_steps_is_warned_of_with_a_batch_size(tmp_path, caplog, size, smaller):
+    parts = build(tmp_path, train_batch_size=size)
+    log_summary(parts)
+    said = [line for line in caplog.messages if line.startswith("train_batch_size: ")]
+    steps = -(-len(parts[0]) // size)
+    assert len(parts[0]) == 252 and len(said) == (smaller is not None)
+    if smaller:
+        steps = f"{steps} step{'s' if steps > 1 else ''}"
+        assert f"252 training rows in batches of {size} make only {steps} an epoch" in said[0]
+        assert said[0].endswith(f"such as --train_batch_size={smaller}.")
 
 
 def test_two_rows_leave_nothing_to_validate_on(tmp_path):
