@@ -15,8 +15,9 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_genci.config import Config
-from recbole_genci.config.keys import key_table
+from recbole_genci.config.keys import DEFAULT_RECIPE, key_table, read_keys, recipe_files
 from recbole_genci.config.kind import per_rows
+from recbole_genci.data.loaders import trains_in_few_steps
 from recbole_genci.training.weight_decay import decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
@@ -76,7 +77,7 @@ class Heading:
             return f"{key} {shown}{which} ({(sources or {}).get(source.kind, source)})"
 
         place = place or f"seed {config['seed']}"
-        shown = [*_KEYS, *(key for key in _OPTIONS if config[key])]
+        shown = [*_KEYS, *dropout_keys(config), *(key for key in _OPTIONS if config[key])]
         return cls(f"{config['model']}, {place}", ", ".join(map(setting, shown)))
 
     def line(
@@ -96,8 +97,21 @@ class Heading:
             where += f" in each of {processes.size} processes"
         settings, decay = self.settings, config["weight_decay"]
         if per_rows(decay) is not None:
-            settings = settings.replace(str(decay), f"{decay} = {decay_in(decay, rows):.2g}", 1)
+            settings = settings.replace(str(decay), _decay_in_words(decay, rows), 1)
         return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {settings}"
+
+
+def dropout_keys(config: Config) -> list[str]:
+    """The model's own keys of dropout: those that the default recipe sets, or else all of them."""
+    own = key_table([config.model_reference]).keys() - key_table().keys()
+    dropouts = sorted(key for key in own if "dropout" in key)
+    by_recipe = read_keys(recipe_files(DEFAULT_RECIPE))
+    return [key for key in dropouts if key in by_recipe] or dropouts
+
+
+def _decay_in_words(decay: float | str, rows: int) -> str:
+    """``0.003``, or ``200/rows = 0.0034``."""
+    return str(decay) if per_rows(decay) is None else f"{decay} = {decay_in(decay, rows):.2g}"
 
 
 def legend(config: Config) -> str:
@@ -239,25 +253,29 @@ def last_line(config: Config, metrics: Mapping) -> str:
 
 
 def early_best_hint(
-    config: Config, best_epoch: int, epochs: int, decays: bool = True
+    config: Config, best_epoch: int, epochs: int, rows: int, decays: bool = True
 ) -> str | None:
     """A hint what to try if the first or second epoch was the best and others followed; else None.
+
+    There is none if an epoch has only a few steps: then the model has hardly learned anything yet.
 
     Args:
         config: the run's Config.
         best_epoch: number of the best epoch, from 1.
         epochs: number of epochs that were trained.
+        rows: how many rows are trained on in an epoch.
         decays: whether the model has weights of the kind that ``weight_decay_of`` names.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
         return None
-    # The model's own keys: dropout of another model would not help.
-    own = key_table([config.model_reference]).keys() - key_table().keys()
-    dropouts = sorted(key for key in own if "dropout" in key)
-    dropouts = [key for key in dropouts if key == "dropout_prob"] or dropouts
-    larger = [*(["weight_decay"] if decays else []), *dropouts]
+    if trains_in_few_steps(rows, config["train_batch_size"]):
+        return None
     tries = [f"a smaller learning_rate (now {config['learning_rate']})"]
-    tries += [f"a larger {key} (now {config[key]})" for key in larger]
+    if decays:
+        now = _decay_in_words(config["weight_decay"], rows)
+        tries.append(f"a larger weight_decay (now {now})")
+    # The model's own keys: dropout of another model would not help.
+    tries += [f"a larger {key} (now {config[key]})" for key in dropout_keys(config)]
     if not decays:
         now = f"now {config['weight_decay_of']}, of which {config['model']} has none"
         tries.append(f"weight_decay_of: embeddings ({now})")

@@ -299,7 +299,8 @@ def _leave_results(
     (folder / STATE_FILE).unlink(missing_ok=True)
     _logger.info(last_line(config, metrics))
     has_decay = decays(model, config["weight_decay_of"])
-    if hint := early_best_hint(config, metrics["best_epoch"], metrics["epochs"], has_decay):
+    best, epochs, rows = metrics["best_epoch"], metrics["epochs"], len(training_rows)
+    if hint := early_best_hint(config, best, epochs, rows, has_decay):
         _logger.info(hint)
 
 

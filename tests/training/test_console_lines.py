@@ -117,7 +117,7 @@ def test_a_tuned_value_names_its_file_and_a_trial_its_own():
     config = Config("DeepFM", "ml-100k", config_dict=keys)
     assert Heading.of(config).settings == (
         "learning_rate 0.5 (config_dict), weight_decay 0.0001 of embeddings "
-        "(tuned/ml-100k/DeepFM.yaml)"
+        "(tuned/ml-100k/DeepFM.yaml), dropout_prob 0.3 (tuned/ml-100k/DeepFM.yaml)"
     )
     heading = Heading.of(config, "trial 4", {"dict": "this trial"})
     assert heading.name == "DeepFM, trial 4" and heading.settings.startswith(
@@ -132,13 +132,42 @@ def test_a_decay_by_rows_is_shown_as_the_number_that_it_is():
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("LR", []),
+        ("DeepFM", ["dropout_prob 0.3"]),
+        ("GenCI", ["dropout_prob 0.3"]),
+        ("AutoInt", ["dropout_probs [0.3, 0.3, 0.3]"]),
+        ("FiGNN", ["hidden_dropout_prob 0.3"]),
+        ("AFN", ["dnn_dropout_prob 0.3", "dropout_prob 0.3"]),
+    ],
+)
+def test_the_heading_names_the_dropout_that_the_recipe_gives_to_the_model(model, shown):
+    settings = Heading.of(Config(model, "ml-100k")).settings
+    assert [each for each in re.split(r"\), ", settings) if "dropout" in each] == [
+        f"{each} (recipe regularised" for each in shown
+    ]
+    assert settings.startswith("learning_rate 0.002 ") and "weight_average 0.5 " in settings
+
+
+def test_the_heading_names_the_dropout_of_a_model_of_ones_own():
+    Path("my_net.py").write_text(
+        "from recbole_genci.model.base import ClickModel\nclass MyNet(ClickModel): pass\n"
+    )
+    Path("MyNet.yaml").write_text("my_dropout: 0.1  # (float in [0, 1)) In the hidden layer.\n")
+    settings = Heading.of(Config("my_net.py:MyNet", "ml-100k")).settings
+    assert ", my_dropout 0.1 (default), " in settings
+
+
 def test_trials_say_their_number_and_what_the_trial_has_set(keys, console):
     from recbole_genci.tuning.search import tune
 
     Path("space.test").write_text("learning_rate choice [0.01]\n")
     result = tune("DeepFM", "tiny", "space.test", config_dict=keys | {"epochs": 1})
     first, selected = [line for line in console() if "parameters, cpu" in line]
-    settings = "learning_rate 0.01 (this trial), weight_decay 0 (the search)"
+    settings = "learning_rate 0.01 (this trial), weight_decay 0 (the search), "
+    settings += "dropout_prob 0.2 (the search)"
     assert first.startswith("DeepFM, trial 1, seed 2020: ") and first.endswith(settings)
     assert selected.startswith("DeepFM, the selected trial, seed 2020: ") and selected.endswith(
         settings
@@ -254,18 +283,27 @@ def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
 )
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
     config = Config("LR", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, best, epochs)
+    hint = early_best_hint(config, best, epochs, rows=59_169)
     assert (hint is not None) == hinted
     if hinted:
         assert hint == (
             f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a "
             "smaller learning_rate "
-            "(now 0.002) or a larger weight_decay (now 200/rows); run_hyper.py searches them by "
-            "validation."
+            "(now 0.002) or a larger weight_decay (now 200/rows = 0.0034); run_hyper.py searches "
+            "them by validation."
         )
-        without = early_best_hint(config, best, epochs, decays=False)
+        without = early_best_hint(config, best, epochs, rows=59_169, decays=False)
         assert "or weight_decay_of: embeddings (now vectors, of which LR has none);" in without
         assert "larger weight_decay" not in without
+
+
+@pytest.mark.parametrize(("rows", "hinted"), [(508, False), (9_216, False), (9_217, True)])
+def test_an_epoch_of_few_steps_is_no_sign_of_learning_too_fast(rows, hinted):
+    config = Config("DIN", "tiny", config_dict={"data_path": "."})
+    hint = early_best_hint(config, 1, 2, rows)
+    assert (hint is not None) == hinted
+    smaller = Config("DIN", "tiny", config_dict={"data_path": ".", "train_batch_size": 32})
+    assert "a larger weight_decay (now 200/rows = 0.39)" in early_best_hint(smaller, 1, 2, 508)
 
 
 @pytest.mark.parametrize(
