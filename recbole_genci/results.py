@@ -9,7 +9,7 @@
 
 A ``RunResult`` is also the content of its ``metrics.json``, and a ``SearchResult`` that of its
 ``hyper_result.json``: ``result["test"]``, ``result["folder"]``, ``dict(result)``. All can be
-pickled; for JSON write ``dict(result)``.
+pickled; for JSON write ``dict(result)``. ``print`` shows the table that the console shows.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from typing import Any, overload
 import pandas as pd
 
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER
-from recbole_genci.report import comparison_table
+from recbole_genci.report import aligned, as_markdown, comparison_table, markdown_table
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.validation import nearest
 from recbole_genci.utils.words import counted
+
+_SHOWN_TRIALS = 10
 
 
 class _Content(Mapping):
@@ -119,6 +121,9 @@ class RunResult(_Content):
             f"test {_in_words(self.test)}; {self.folder})"
         )
 
+    def __str__(self) -> str:
+        return aligned(as_markdown(comparison_table([self])))
+
 
 @dataclass(frozen=True)
 class Results(Sequence):
@@ -185,6 +190,10 @@ class Results(Sequence):
     def __repr__(self) -> str:
         return "\n".join(["Results(", *(f"  {run!r}," for run in self.runs), f"  {self.folder})"])
 
+    def __str__(self) -> str:
+        # Without a folder this is not the first of several machines, which alone knows the figures.
+        return repr(self) if self.folder is None else aligned(as_markdown(self.table))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SearchResult(_Content):
@@ -227,6 +236,28 @@ class SearchResult(_Content):
             f"{counted(len(self.trials), 'trial')} by validation {self.content['valid_metric']}: "
             f"{self.params}, {self.score:.4f}; test {_in_words(self.run.test)}; {self.folder})"
         )
+
+    def __str__(self) -> str:
+        selected = self.content["selected"]
+        return (
+            f"{aligned(self._best_trials())}\n"
+            f"Selected: trial {selected['trial']}, {self.params}; test {self.run.test}"
+        )
+
+    def _best_trials(self) -> str:
+        """A Markdown table of the best finished trials by validation."""
+        trials = [trial for trial in self.content["trials"] if trial["status"] == "finished"]
+        is_larger_better = self.score >= max(trial["score"] for trial in trials)
+        trials.sort(key=lambda trial: -trial["score"] if is_larger_better else trial["score"])
+        names = list(trials[0]["params"])
+        heads = ["trial", f"valid {self.content['valid_metric']}", *names, "best epoch"]
+        rows = []
+        for trial in trials[:_SHOWN_TRIALS]:
+            values = trial["params"].values()
+            shown = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in values]
+            best = str(trial["best_epoch"])
+            rows.append([str(trial["trial"]), f"{trial['score']:.4f}", *shown, best])
+        return markdown_table(heads, rows)
 
 
 @dataclass(frozen=True)
@@ -282,6 +313,10 @@ class ExperimentResult:
         runs = counted(len(self.runs), "run")
         failed = f", {len(self.failed)} failed" if self.failed else ""
         return f"ExperimentResult({self.name}: {runs}{failed}; {self.folder})"
+
+    def __str__(self) -> str:
+        file = self.folder / "table.md"
+        return aligned(file.read_text(encoding="utf-8")) if file.is_file() else repr(self)
 
 
 def _in_words(metrics: Mapping[str, float | None]) -> str:

@@ -33,6 +33,14 @@ def a_run(**metrics):
     return RunResult.of(said | {"best_valid": {"auc": 0.5, "logloss": 0.6}} | metrics)
 
 
+def printed(result):
+    """What ``print`` shows, and the first cells of its table; a quiet command prints it too."""
+    text = str(result)
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert "Result" not in text and len({*map(len, table)}) == 1  # its columns line up
+    return text, [line.split("|")[1].strip() for line in table]
+
+
 def as_json(result):
     return json.loads(json.dumps(dict(result)))
 
@@ -49,6 +57,9 @@ def test_runs_are_typed_results_and_the_mappings_that_they_were(keys):
     assert (last.best_epoch, last.epochs) == (1, 1) and "seed" in last and last.get("no") is None
     assert last.load().evaluate() == last["test"] == load(last["folder"]).evaluate()
     assert f"{last.test['auc']:.4f}" in repr(last) and str(last.folder) in repr(results)
+    text, lines = printed(results)
+    assert lines[0] == "model" and lines[2:] == ["LR", "DeepFM"] and text.count("\n") == 3
+    assert printed(last)[1][2:] == ["DeepFM"] and "±" in text
 
     table = pd.read_csv(results.folder / "table.csv").set_index("model")
     assert list(table.index) == ["LR", "DeepFM"] and list(table["seeds"]) == [2, 2]
@@ -89,6 +100,7 @@ def test_a_resumed_run_is_a_result_too(keys, monkeypatch):
     result = resume(folder)
     assert isinstance(result, RunResult) and result.folder == folder and result["resumed"]
     assert result == json.loads((folder / "metrics.json").read_text()) and result.epochs == 2
+    assert printed(result)[1][2:] == ["LR"]
 
 
 def test_a_search_gives_the_selected_values_their_run_and_all_trials(keys):
@@ -106,6 +118,8 @@ def test_a_search_gives_the_selected_values_their_run_and_all_trials(keys):
     assert list(search.trials["score"]) == list(csv["score"]) and list(search.trials) == list(csv)
     assert "--params_file=space.test" in search.command and "2 trials" in repr(search)
     assert pickle.loads(pickle.dumps(search)).run == search.run
+    text, lines = printed(search)
+    assert lines[0] == "trial" and {*lines[2:]} == {"1", "2"} and "\nSelected: trial " in text
 
 
 def test_an_experiment_gives_the_runs_of_each_line_and_its_tables(keys):
@@ -127,6 +141,25 @@ def test_an_experiment_gives_the_runs_of_each_line_and_its_tables(keys):
     pd.testing.assert_frame_equal(result.table, pd.read_csv(result.folder / "table.csv"))
     assert pickle.loads(pickle.dumps(result)).variants == result.variants
     assert repr(result) == f"ExperimentResult(compare: 4 runs; {result.folder})"
+    text = str(result)
+    assert text.startswith("# compare on tiny") and text.count("\n| LR ") >= 1
+
+
+def test_a_later_machine_has_no_table_to_print():
+    assert str(Results((a_run(),), None, "a command")).startswith("Results(")
+
+
+def test_the_best_trials_come_first_whichever_way_is_better():
+    trials = [
+        {"trial": n, "status": "finished", "score": s, "params": {"mu": n / 3}, "best_epoch": 2}
+        for n, s in enumerate([0.5, 0.3, 0.4])
+    ]
+    for best, order in ((0, "0 2 1"), (1, "1 2 0")):
+        selected = {"trial": best, "params": trials[best]["params"], "score": trials[best]["score"]}
+        content = {"trials": trials, "selected": selected, "valid_metric": "X"}
+        shown = str(SearchResult(content, a_run(), pd.DataFrame(), Path("results/x"))).splitlines()
+        assert [line.split()[1] for line in shown[2:-1]] == order.split()
+        assert shown[0].split() == "| trial | valid X | mu | best epoch |".split()
 
 
 @pytest.mark.parametrize("name", PUBLIC + CLASSES)

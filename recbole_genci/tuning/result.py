@@ -25,7 +25,6 @@ TABLE, RESULT, SELECTED, PLOT = (
     "selected.yaml",
     "hyper_result.png",
 )
-_SHOWN = 10
 _FEW = 6  # up to so many values of a key are evenly spaced in the picture
 
 
@@ -68,22 +67,6 @@ def trial_table(records: list[dict]) -> pd.DataFrame:
 def write_table(records: list[dict], folder: Path) -> None:
     """Write the table as CSV atomically."""
     write_text(folder / TABLE, trial_table(records).to_csv(index=False))
-
-
-def best_trials(records: list[dict], metric: str, bigger: bool) -> str:
-    """A Markdown table of the best finished trials by validation."""
-    finished = sorted(
-        (r for r in records if r["status"] == "finished"),
-        key=lambda r: -r["score"] if bigger else r["score"],
-    )
-    names = list(finished[0]["params"])
-    lines = [["trial", f"valid {metric}", *names, "best epoch"], ["---"] * (len(names) + 3)]
-    for record in finished[:_SHOWN]:
-        values = [f"{v:.4g}" if isinstance(v, float) else str(v) for v in record["params"].values()]
-        lines.append(
-            [str(record["trial"]), f"{record['score']:.4f}", *values, str(record["best_epoch"])]
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def write_result(result: dict, folder: Path) -> None:

@@ -16,7 +16,6 @@ from recbole_genci.config.config import TRUST
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
-from recbole_genci.report import aligned
 from recbole_genci.results import RunResult, SearchResult
 from recbole_genci.training import stopped
 from recbole_genci.training.console import legend
@@ -26,7 +25,7 @@ from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.points import grid_points
-from recbole_genci.tuning.result import best_trials, trial_table, write_plot, write_result
+from recbole_genci.tuning.result import trial_table, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
@@ -383,13 +382,12 @@ def _execute(search: Search) -> SearchResult:
         }
         write_result(result, folder)
         write_plot(records, metric, bigger, folder)
+        found = SearchResult(result, RunResult.of(run), trial_table(records), folder)
         _logger.info(
             f"The best of {counted(len(records), 'trial')} by validation {metric}; all are in "
-            f"{folder}/:\n"
-            f"{aligned(best_trials(records, metric, bigger))}\n"
-            f"Selected: trial {best['trial']}, {best['params']}; test {run['test']}"
+            f"{folder}/:\n{found}"
         )
-    return SearchResult(result, RunResult.of(run), trial_table(records), folder)
+    return found
 
 
 def _run_trials(search: Search, study: Study) -> None:
