@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ def prepare(
     unread = {key: why for c in configs.values() for key, why in c.without_effect.items()}
     for key, why in unread.items():
         _logger.warning(f"{key}: this key does nothing here. {why}")
+    warn_of_files_of_other_models(configs.values())
     check_same_rows(configs)
     for config in configs.values():
         check_settings(config)
@@ -144,6 +145,20 @@ def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None
         _logger.info(
             f"{', '.join(names)} {reads} features of users and items, but none of rows: "
             f"{', '.join(features)}."
+        )
+
+
+def warn_of_files_of_other_models(configs: Iterable[Config]) -> None:
+    """Warn that the ``config.yaml`` of one model's run sets all its keys for other models too."""
+    readers: dict[tuple[str, str], dict[str, None]] = {}
+    for config in configs:
+        for named in config.files_of_other_models.items():
+            readers.setdefault(named, {})[config["model"]] = None
+    for (file, model), names in readers.items():
+        whose = ", ".join(names)
+        _logger.warning(
+            f"config_files: {file} is the configuration of {model}; for {whose} too all its values "
+            f"count as set by you, and so beat the defaults and the recipe that {whose} would have."
         )
 
 

@@ -14,8 +14,13 @@ from safetensors.torch import load_file
 
 import recbole_genci
 from recbole_genci.cli import main
+from recbole_genci.config import Config
+from recbole_genci.experiments.command import prepare as prepare_experiment
+from recbole_genci.experiments.definition import chosen
+from recbole_genci.experiments.request import ExperimentArguments
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
+from recbole_genci.training.run import config_as_yaml
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 
@@ -65,6 +70,35 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
     csv = (results / "table.csv").read_text().splitlines()
     mean = np.mean([r["test"]["auc"] for r in runs if r["model"] == "GenCI"])
     assert float(csv[5].split(",")[1]) == pytest.approx(mean) and f"| GenCI | {mean:.4f}" in table
+
+
+@pytest.mark.parametrize("command", ["run", "experiment"])
+def test_the_configuration_of_another_models_run_is_warned_of(command, tiny, tmp_path, caplog):
+    keys = {key: tiny[key] for key in ("load_col", "train_batch_size", "gpu_id", "data_path")}
+    keys |= {"MAX_ITEM_LIST_LENGTH": 5}
+    file = tmp_path / "config.yaml"
+    file.write_text(config_as_yaml(Config("LR", "tiny", config_dict=keys)))
+
+    def said(*models):
+        caplog.clear()
+        if command == "run":
+            plan = prepare(list(models), "tiny", [str(file)])
+            assert plan.configs[models[0]]["weight_decay"] == "200/rows"  # of LR's recipe
+        else:
+            arguments = ExperimentArguments(
+                "tiny", list(models), 1, [str(file)], None, [], "", None
+            )
+            prepare_experiment(chosen("compare"), arguments)
+        return [line for line in caplog.messages if line.startswith("config_files: ")]
+
+    (line,) = said("FM", "LR", "FwFM")
+    assert line == (
+        f"config_files: {file} is the configuration of LR; for FM, FwFM too all its values count "
+        "as set by you, and so beat the defaults and the recipe that FM, FwFM would have."
+    )
+    assert len(said("FM")) == 1 and said("LR") == []
+    file.write_text(file.read_text().replace("model: LR\n", ""))
+    assert said("FM") == []
 
 
 def test_the_command_and_the_curves_are_the_runs_own(tiny, tmp_path):

@@ -324,6 +324,18 @@ class Config(RecBoleConfig):
         return found | {name: switched_off[name] for name in own if name in switched_off}
 
     @property
+    def files_of_other_models(self) -> dict[str, str]:
+        """The configuration files that name another model, as the ``config.yaml`` of its run does,
+        each with that model.
+        """
+        named = {
+            str(file): own_code.name_of(str(content["model"]))
+            for file, content in self._files
+            if content.get("model")
+        }
+        return {file: model for file, model in named.items() if model != self._entry.name}
+
+    @property
     def _reader(self) -> type:
         """The class that reads the rows, which must have what it needs."""
         return self.model_class

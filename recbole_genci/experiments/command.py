@@ -26,6 +26,7 @@ from recbole_genci.experiments.request import (
 )
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.plan import warn_of_files_of_other_models
 from recbole_genci.report import aligned
 from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
@@ -128,6 +129,7 @@ def prepare(
     cache = DataCache()
     start_console(requests[0].config["state"])
     check_trackers(requests[0].config)
+    warn_of_files_of_other_models(each for req in requests for each in req.configs.values())
     for request in requests:
         _check_semantic_ids(request)
     # Reads the rows, since a missing file or column must end the command before any training.
