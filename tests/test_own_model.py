@@ -19,6 +19,7 @@ from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.experiments import experiment
 from recbole_genci.model.base import ClickModel
+from recbole_genci.plan import prepare
 from recbole_genci.report import main as report
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune
@@ -342,6 +343,57 @@ def test_a_models_own_mistakes_end_before_training(keys):
         with pytest.raises(ValueError, match=said):
             run(["LR", model], "tiny", config_dict=keys)
     assert not Path("saved").exists()
+
+
+def test_a_sigmoid_at_the_end_of_forward_is_warned_of_and_nothing_else_is(keys, caplog):
+    class Twice(ClickModel):
+        def forward(self, interaction):
+            return torch.sigmoid(self.first_order_linear(interaction)).squeeze(-1)
+
+    class TwiceByHand(ContextRecommender):
+        def __init__(self, config, dataset):
+            super().__init__(config, dataset)
+            self.loss = torch.nn.BCELoss()
+
+        def forward(self, interaction):
+            return torch.sigmoid(self.first_order_linear(interaction)).squeeze(-1)
+
+        def calculate_loss(self, interaction):
+            return self.loss(self.forward(interaction), interaction[self.LABEL])
+
+        def predict(self, interaction):
+            return torch.sigmoid(self.forward(interaction))
+
+    class Once(TwiceByHand):
+        def predict(self, interaction):
+            return self.forward(interaction)
+
+    class Zeros(ClickModel):  # whose logits begin as 0 or more, and below 1
+        def __init__(self, config, dataset):
+            super().__init__(config, dataset)
+            for weight in self.parameters():
+                torch.nn.init.zeros_(weight)
+
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).squeeze(-1)
+
+    class Fixed(Zeros):
+        def forward(self, interaction):
+            assert not self.first_order_linear.bias.any()
+            return super().forward(interaction)
+
+    def warned(model):
+        caplog.clear()
+        prepare(model, "tiny", config_dict=keys)
+        return [line for line in caplog.messages if "probabilities from" in line]
+
+    for model in (Twice, TwiceByHand):
+        (line,) = warned(model)
+        assert line.startswith(
+            f"model: {model.__name__} gives click probabilities from 0.5 to 0.73"
+        )
+        assert "return logits" in line
+    assert [warned(model) for model in (Once, Zeros, Fixed)] == [[]] * 3
 
 
 # ---------------------------------------------------------------- experiments, tuning, resuming

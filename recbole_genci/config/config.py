@@ -333,7 +333,7 @@ class Config(RecBoleConfig):
             for file, content in self._files
             if content.get("model")
         }
-        return {file: model for file, model in named.items() if model != self._entry.name}
+        return {file: model for file, model in named.items() if model != self["model"]}
 
     @property
     def _reader(self) -> type:

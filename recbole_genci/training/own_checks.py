@@ -39,6 +39,8 @@ from recbole_genci.utils.own_code import (
 _logger = logging.getLogger(__name__)
 
 _ROWS = 32
+_ROUNDING = 1e-6  # of a sigmoid in float32
+_DRAWS = 3
 
 
 def check_for_processes(config: Config) -> None:
@@ -152,6 +154,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
             # Torch's checkpoints compute again here, without float32 sums, and then refuse.
             with errors_in_words("model", _in_bf16(config)):
                 total.backward()
+        _warn_of_two_sigmoids(model, batch, scores)  # which draws other weights
         names = model.loss_names
         if names is not None and parts > 1 and len(names) != parts:
             raise ValueError(
@@ -188,6 +191,40 @@ def _losses_of(config: Config, model: Any, batch: Any) -> Any:
 
 def _in_bf16(config: Config) -> str:
     return f"{config['model']}, with --precision=bf16 (fp32 may run)"
+
+
+def _warn_of_two_sigmoids(model: Any, batch: Any, scores: torch.Tensor) -> None:
+    """Warn if ``forward`` seems to return probabilities, of which ``predict`` takes the sigmoid.
+
+    The scores are then those of logits from 0 to 1, whatever the weights are. Fresh weights often
+    give such scores too, so others are drawn; the model, which has only been tried, keeps them.
+    """
+    limits = torch.tensor([0.0, 1.0]).sigmoid().tolist()
+
+    def lies_between(values: torch.Tensor) -> bool:
+        return bool(((values >= limits[0] - _ROUNDING) & (values <= limits[1] + _ROUNDING)).all())
+
+    if not lies_between(scores):
+        return
+    weights = [each for each in model.parameters() if each.is_floating_point()]
+    for seed in range(_DRAWS if weights else 0):
+        try:
+            with torch.no_grad():
+                for number, weight in enumerate(weights):
+                    drawn = torch.Generator().manual_seed(seed * len(weights) + number)
+                    weight.copy_(torch.randn(weight.shape, generator=drawn))
+                drawn_scores = model.eval().predict(batch)
+        except Exception:  # weights like these are not the model's
+            return
+        if not lies_between(drawn_scores):
+            return
+    if weights:
+        name, (low, high) = type(model).__name__, limits
+        _logger.warning(
+            f"model: {name} gives click probabilities from {low:g} to {high:.2f} alone, whatever "
+            "its weights are, as if forward returned probabilities; let it return logits, without "
+            "a sigmoid at its end, since predict and the loss apply one."
+        )
 
 
 def _weight_bytes(model: nn.Module) -> int:
