@@ -55,7 +55,7 @@ QUICK = {
 #: What a document asks for, and what runs here.
 REDUCED = {
     r"seeds=3": "seeds=1",
-    r"max_evals=20": "max_evals=2",
+    r"max_evals=\d+": "max_evals=2",
     r'"epochs": 5': '"epochs": 1',
     r"(--experiment=compare)(?!.*--models)": r"\1 --models=LR,GenCI --seeds=1",
 }
@@ -153,6 +153,7 @@ def workplace(data, tmp_path, monkeypatch):
     for part in ("dataset/ml-100k", "saved"):
         shutil.copytree(data / part, tmp_path / part)
     shutil.copy(ROOT / "hyper.test", tmp_path)
+    shutil.copytree(ROOT / "benchmarks/tuning", tmp_path / "benchmarks/tuning")
     write_criteo(tmp_path / "dataset", 300)
     (tmp_path / "properties").symlink_to(ROOT / "properties")
     for name in "ab":

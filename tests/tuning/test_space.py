@@ -200,8 +200,11 @@ def test_models_that_read_reg_weight_may_search_it(model):
 
 
 def test_the_file_at_the_top_level_is_the_papers_space():
-    space = read_params_file(Path(recbole_genci.__file__).parent.parent / "hyper.test")
-    check_space(space, Config("GenCI", "ml-100k"), "hyper.test")
+    file = Path(recbole_genci.__file__).parent.parent / "hyper.test"
+    space, config = read_params_file(file), Config("GenCI", "ml-100k")
+    check_space(space, config, "hyper.test")
+    number = math.prod(len(parameter.values) for parameter in space.values())
+    assert file.read_text().startswith(f"# For GenCI: {number:,} combinations, ")
     assert space["dropout_prob"].values == (0.1, 0.2, 0.3) and space["intent_layers"].values == (
         1,
         2,
@@ -216,7 +219,7 @@ def test_the_file_at_the_top_level_is_the_papers_space():
         2.0,
         5.0,
     )
-    assert "learning_rate" in space
+    assert config["learning_rate"] in space["learning_rate"].values
 
 
 @pytest.mark.parametrize("bounds", ["-8,-3", "0,9.2", "0.69,2.3", "1,10", "-0.7,0.7", "-700,-1"])
