@@ -177,6 +177,12 @@ def grown(file: Path, seed: int = 0) -> None:
             for user in range(30)
             for row in range(20)
         ]
+    elif file.suffix == ".tsv":
+        lines = [
+            f"u{user}\ti{rng.integers(40)}\t{1700000000 + 3600 * row}"
+            for user in range(30)
+            for row in range(20)
+        ]
     else:
         shown = {line.split("\t")[0] for line in file.read_text(encoding="utf-8").splitlines()}
         kinds = ("kitchen electric", "garden", "office", "toys")
@@ -193,7 +199,7 @@ def write_file(path: str, text: str) -> None:
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    if file.suffix in (".inter", ".item"):
+    if file.suffix in (".inter", ".item", ".tsv"):
         grown(file)
 
 

@@ -24,6 +24,7 @@ _logger = logging.getLogger(__name__)
 compat.keep_ranges_of_rows()
 
 PARTS = ("train", "valid", "test")
+_NO_OTHERS = 'docs/faq.md, "All rows are clicks",'
 _FEW_STEPS = 10  # of an epoch; with fewer, early stopping ends a run that has hardly begun
 
 
@@ -206,12 +207,13 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
     for name, part in zip(PARTS, parts):
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
-                clicks = table.loc[name, "positive"] == 1
-                advice = " docs/faq.md says what to do with data of clicks alone." if clicks else ""
+                rows, advice = "without a click", ""
+                if table.loc[name, "positive"]:
+                    rows = "clicks"
+                    advice = f" {_NO_OTHERS} says what to do if the data have no others."
                 raise ValueError(
-                    f"All rows are {'clicks' if clicks else 'without a click'}: labels must be of "
-                    "both kinds, as nothing is sampled. Check threshold and the column that the "
-                    f"label is made of.{advice}"
+                    f"All rows are {rows}: labels must be of both kinds, as nothing is sampled. "
+                    f"Check threshold and the column that the label is made of.{advice}"
                 )
             if name == "valid":  # early stopping compares its AUC
                 raise ValueError(
