@@ -31,6 +31,7 @@ from recbole_genci.training.own_checks import (
     check_settings,
     try_metrics,
     try_model,
+    why_nothing_decays,
 )
 from recbole_genci.training.saved_files import check_config
 from recbole_genci.training.tracking.tracked_run import check_trackers
@@ -122,6 +123,7 @@ def prepare(
         loader = create_loaders(config, parts, semantic_ids)[0]
         weights.append(try_model(config, loader.dataset, loader.step))
     check_disk(list(configs.values()), weights, stored_bytes(parts))
+    _warn_of_decay(configs, parts, semantic_ids)
     try_metrics(first, parts[1])
     command = shlex.join(
         [
@@ -145,6 +147,18 @@ def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None
             f"{', '.join(names)} {reads} features of users and items, but none of rows: "
             f"{', '.join(features)}."
         )
+
+
+def _warn_of_decay(
+    configs: Mapping[str, Config], parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
+) -> None:
+    """Warn whoever has set ``weight_decay`` of models of which nothing decays."""
+    for config in configs.values():
+        if not config["weight_decay"] or not config.is_set("weight_decay"):
+            continue
+        part = create_loaders(config, parts, semantic_ids)[0].dataset
+        if why := why_nothing_decays(config, part):
+            _logger.warning(f"weight_decay: this key does nothing for {config['model']}: {why}.")
 
 
 def check_same_rows(configs: dict[str, Config]) -> None:

@@ -310,6 +310,13 @@ class Config(RecBoleConfig):
             key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties
         )
 
+    def is_set(self, key: str) -> bool:
+        """Whether the user has set ``key``; not by a file with the default, as a run's
+        ``config.yaml`` has all keys.
+        """
+        by_file = key in self.external_config_dict and key in self._key_table
+        return key in self._by_hand or by_file and self[key] != self._key_table[key].default
+
     @property
     def without_effect(self) -> dict[str, str]:
         """The keys that the user set although nothing here reads them, each with why.

@@ -17,9 +17,12 @@ from recbole_genci.config.kind import per_rows
 from recbole_genci.config.metric_names import RECBOLE_METRICS
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
+from recbole_genci.training.console import nothing_decays
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.precision import check_precision, in_training_precision
+from recbole_genci.training.regularisation import has_teacher
+from recbole_genci.training.weight_decay import decaying_kind
 from recbole_genci.utils.files import check_room
 from recbole_genci.utils.network import (
     addresses_of,
@@ -192,6 +195,21 @@ def _in_bf16(config: Config) -> str:
 
 def _weight_bytes(model: nn.Module) -> int:
     return sum(each.numel() * each.element_size() for each in model.state_dict().values())
+
+
+def why_nothing_decays(config: Config, training_part: CTRDataset) -> str | None:
+    """Why ``weight_decay`` does nothing for the model, and what to set; None if it does something.
+
+    Args:
+        config: the model's Config.
+        training_part: the model's view of the training rows.
+    """
+    kind = config["weight_decay_of"]
+    if not kind or has_teacher(config):
+        return None
+    model = config.model_class(config, training_part).to(config["device"])
+    decaying = decaying_kind(model, training_part[:_ROWS].to(config["device"]), kind)
+    return None if decaying == kind else nothing_decays(config, decaying)
 
 
 def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> None:
