@@ -32,12 +32,12 @@ from recbole_genci.config.keys import (
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.row_fields import check_row_fields, settle
+from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.config.values import check_values
 from recbole_genci.config.words import check_dict, listed_files, parse_argv, value_of
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
-from recbole_genci.utils.validation import nearest
 
 TRUST = "trust_code"  # allows the import of code that files name
 
@@ -76,9 +76,12 @@ class Config(RecBoleConfig):
         compared_models: the other models of the same run; their keys are accepted too.
 
     Attributes:
+        entry: the model, as the registry knows it.
         model_reference: name or reference that finds the model again; ``config["model"]`` is its
             name alone.
         chosen: sentences for the log about what was chosen for rows without a time or a user.
+        undeclared: the keys that a person's own code has read although no file declares them, in
+            their order.
 
     Raises:
         ValueError: an unknown model or key (the error names the nearest one), an unreadable value,
@@ -88,6 +91,7 @@ class Config(RecBoleConfig):
 
     parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
     chosen: list[str]
+    undeclared: dict[str, None]
 
     def __init__(
         self,
@@ -98,10 +102,12 @@ class Config(RecBoleConfig):
         argv: Sequence[str] = (),
         compared_models: Sequence[str | type] = (),
     ) -> None:
+        self.undeclared = {}
         self._argv = list(argv)
         self._trusts_code = False
-        self._entry = entry_of(model)
-        self.model_reference = self._entry.reference
+        self.entry = entry_of(model)
+        self._models = [model, *(each for each in compared_models if each != model)]
+        self.model_reference = self.entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
         self._known_keys = self._key_table.keys() | UNLISTED_KEYS
         self._files: list[tuple[str | Path, dict[str, Any]]] = []
@@ -197,12 +203,12 @@ class Config(RecBoleConfig):
                 "local_rank: the processes number themselves. Give nproc, the number of processes "
                 "on this machine."
             )
-        for key in self.external_config_dict:
-            if key not in self._known_keys:
-                raise ValueError(
-                    f"configuration: '{key}' is not a key of RecBole, of this plugin or of the "
-                    f"models asked for.{nearest(key, self._known_keys)} --help lists all keys."
-                )
+        if unknown := [key for key in self.external_config_dict if key not in self._known_keys]:
+            whose = "RecBole, of this plugin or of the models asked for"
+            raise ValueError(
+                f"configuration: {not_keys(unknown, self._known_keys, whose)}"
+                f"{own_keys(self._models)} --help lists all keys."
+            )
 
     def _get_model_and_dataset(self, model: str | type, dataset: str) -> tuple[str, type, str]:
         if "/" in dataset:
@@ -210,10 +216,10 @@ class Config(RecBoleConfig):
                 f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: "
                 "<folder in it>."
             )
-        return self._entry.name, self._entry.model_class, dataset
+        return self.entry.name, self.entry.model_class, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        entry, ours = self._entry, properties_folder()
+        entry, ours = self.entry, properties_folder()
         super()._load_internal_config_dict(entry.base, model_class, dataset)
         recipe = self.external_config_dict.get("recipe")
         files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml"]
@@ -234,7 +240,7 @@ class Config(RecBoleConfig):
 
     def _tuned_file(self, dataset: str) -> Path:
         """The keys that a search has found for the model on the dataset."""
-        folder, entry = properties_folder() / f"tuned/{dataset}", self._entry
+        folder, entry = properties_folder() / f"tuned/{dataset}", self.entry
         file = folder / f"{entry.base}.yaml"
         # A model of one's own does not inherit what a search found for its base.
         if own_code.is_reference(entry.reference) or not file.is_file():
@@ -257,7 +263,7 @@ class Config(RecBoleConfig):
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self) -> None:
-        own_files = set(map(str, self._entry.own_files))
+        own_files = set(map(str, self.entry.own_files))
         written: dict[str, Any] = {}
         for file, content in self._properties:
             written |= content if str(file) in own_files else {}
@@ -299,6 +305,21 @@ class Config(RecBoleConfig):
         final["metrics"], final["valid_metric"] = names, valid
         chosen = next(metric for metric in metrics if metric.key == valid.lower())
         final["valid_metric_bigger"] = not chosen.smaller_is_better
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.final_config_dict:
+            self._note_undeclared(key)
+        return super().__getitem__(key)
+
+    def __getattr__(self, name: str) -> Any:  # of what is no attribute, by RecBole a key
+        if "final_config_dict" in self.__dict__ and name not in self.final_config_dict:
+            self._note_undeclared(name)
+        return super().__getattr__(name)
+
+    def _note_undeclared(self, key: str) -> None:
+        # RecBole's code reads keys of models that are not there.
+        if key not in self._known_keys and own_code.is_own(sys._getframe(2).f_code.co_filename):
+            self.undeclared[key] = None
 
     def _init_device(self) -> None:
         super()._init_device()

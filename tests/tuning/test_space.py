@@ -194,6 +194,17 @@ def test_what_a_search_cannot_vary_is_refused(name, message):
         check_space({name: Choice((1, 2))}, Config("GenCI", "ml-100k"), "file", ["mu", "epochs"])
 
 
+def test_a_space_of_another_model_is_named():
+    space = {name: Choice((1, 2)) for name in ("mu", "epochs", "eta")}
+    said = (
+        "^file: 'mu' and 'eta' are not keys of LR, RecBole or this plugin. They are keys of GenCI"
+    )
+    with pytest.raises(ValueError, match=said):
+        check_space(space, Config("LR", "ml-100k"), "file")
+    with pytest.raises(ValueError, match="'mu' is not a key of LR, .* It is a key of GenCI."):
+        check_space({"mu": Choice((1, 2))}, Config("LR", "ml-100k"), "file")
+
+
 @pytest.mark.parametrize("model", ["AFM", "DCN", "DCNV2", "EulerNet", "PNN", "xDeepFM"])
 def test_models_that_read_reg_weight_may_search_it(model):
     check_space({"reg_weight": Choice((0.0, 0.1))}, Config(model, "ml-100k"), "file")
