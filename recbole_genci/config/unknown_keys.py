@@ -110,6 +110,14 @@ def undeclared(entry: Entry, keys: Sequence[str]) -> str:
     if len(keys) > 1:
         none, line = "are None: no file declares them", "a line for each,"
     return (
-        f"{read} {none}. Write {line} such as `{keys[-1]}: 16  # (int >= 1) What it is.` into "
+        f"{read} {none}. Write {line} such as `{keys[-1]}: {_guess(keys[-1])} What it is.` into "
         f"{own_file(entry)}."
     )
+
+
+def _guess(key: str) -> str:
+    """A default and a kind that a key of this name may have, for an example."""
+    if key.startswith(("use_", "is_", "with_", "has_")):
+        return "False  # (bool)"
+    numbers = ("dropout", "rate", "ratio", "weight", "alpha", "temperature", "prob")
+    return "0.1  # (float >= 0)" if any(map(key.__contains__, numbers)) else "16  # (int >= 1)"

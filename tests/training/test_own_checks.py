@@ -7,6 +7,8 @@ import pytest
 from conftest import tiny_rows, write_dataset
 
 from recbole_genci.config import Config
+from recbole_genci.config.keys import read_keys
+from recbole_genci.config.unknown_keys import undeclared
 from recbole_genci.plan import prepare
 
 
@@ -142,6 +144,16 @@ def test_a_misnamed_file_of_defaults_is_seen(there, keys, tmp_path):
         prepare(f"{file}:KeyNet", "tiny", config_dict=keys)
     with pytest.raises(ValueError, match=f"'key_width' is .* are those of {re.escape(missing)}"):
         Config("LR", "tiny", None, keys, ["--key_width=8"], [f"{file}:KeyNet"])
+
+
+@pytest.mark.parametrize("key", ["key_width", "use_gate", "my_dropout", "loss_weight", "heads"])
+def test_the_line_that_is_proposed_is_right(key, tmp_path):
+    entry = Config("LR", "ml-100k").entry
+    line = re.search("`(.*)`", undeclared(entry, ["first", key]))[1]
+    (tmp_path / "a.yaml").write_text(line + "\n")
+    declared = read_keys([tmp_path / "a.yaml"])[key]
+    declared.check(declared.default)
+    assert declared.kind is not None
 
 
 def test_an_undeclared_key_of_a_model_that_works_is_warned_of(keys, tmp_path, caplog):
