@@ -35,7 +35,7 @@ from recbole_genci.training.own_checks import (
 )
 from recbole_genci.training.saved_files import check_config
 from recbole_genci.training.tracking.tracked_run import check_trackers
-from recbole_genci.utils.files import check_writable, read_mapping
+from recbole_genci.utils.files import check_writable, no_folder_of, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import start_console
@@ -226,7 +226,7 @@ def prepare_resumed(
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(
-            f"resume: {file} does not exist; give the folder of a run, "
+            f"resume: {no_folder_of('run', folder, CONFIG_FILE)} Give the folder of a run, "
             "saved/<model>-<dataset>-<time>."
         )
     saved = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")

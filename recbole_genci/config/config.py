@@ -38,6 +38,8 @@ from recbole_genci.config.words import check_dict, listed_files, parse_argv, val
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
+from recbole_genci.utils.files import what_it_is
+from recbole_genci.utils.layout import CONFIG_FILE
 
 TRUST = "trust_code"  # allows the import of code that files name
 
@@ -138,7 +140,9 @@ class Config(RecBoleConfig):
                 if "," in str(file):
                     spaced = " ".join(part.strip() for part in str(file).split(",") if part.strip())
                     remedy = f"spaces divide files, not commas: --config_files='{spaced}'."
-                raise FileNotFoundError(f"config_files: '{file}' does not exist; {remedy}")
+                elif os.path.isfile(os.path.join(file, CONFIG_FILE)):
+                    remedy = f"the keys of its run are in {os.path.join(file, CONFIG_FILE)}."
+                raise FileNotFoundError(f"config_files: '{file}' {what_it_is(file)}; {remedy}")
             self._files.append((file, read_yaml(Path(file), "config_files")))
             if TRUST in self._files[-1][1]:
                 raise ValueError(

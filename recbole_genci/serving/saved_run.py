@@ -27,7 +27,7 @@ from recbole_genci.tokenizer.artifact.files import read_tokenizer
 from recbole_genci.tokenizer.artifact.frozen import Artifact, read_frozen
 from recbole_genci.tokenizer.artifact.published import PUBLISHED
 from recbole_genci.training.saved_files import check_config, check_files, read_metrics
-from recbole_genci.utils.files import read_mapping
+from recbole_genci.utils.files import no_folder_of, read_mapping
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.layout import (
@@ -192,7 +192,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     if is_hub_name(given):
         _check_pushed(str(given), folder)
     if not (folder / CONFIG_FILE).is_file():
-        raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
+        raise FileNotFoundError(no_folder_of("run", folder, CONFIG_FILE))
     if not (folder / METRICS_FILE).is_file():
         raise FileNotFoundError(
             f"{folder} has no metrics.json: the run has not finished. Resume it by "

@@ -33,7 +33,7 @@ from recbole_genci.tuning.space import Space, check_space, read_params_file, rea
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import MachineFailed, Shared
 from recbole_genci.utils.digests import check_file, plain, read_sealed, sealed
-from recbole_genci.utils.files import read_mapping, sha256_of, write_json, write_text
+from recbole_genci.utils.files import no_folder_of, read_mapping, sha256_of, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file
@@ -250,7 +250,8 @@ def prepare_resumed_search(
     folder = Path(folder)
     if not (folder / SEARCH_FILE).is_file():
         raise FileNotFoundError(
-            f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}."
+            f"resume_search: {no_folder_of('search', folder, SEARCH_FILE)} Give the folder of a "
+            "search, results/hyper-<model>-<dataset>-<time>."
         )
     with only_process(folder):  # refuses a search that another process is still running
         pass

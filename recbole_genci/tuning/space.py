@@ -25,6 +25,7 @@ from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_val
 from recbole_genci.config.keys import Key, key_table
 from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.utils.files import what_it_is
 from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)
@@ -187,7 +188,8 @@ def read_params_text(file: str | Path) -> str:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(
-            f"params_file: '{file}' does not exist; give a file of lines like: mu choice [0.1, 1.0]"
+            f"params_file: '{file}' {what_it_is(file)}; give a file of lines like: mu choice [0.1, "
+            "1.0]"
         )
     try:
         return file.read_text(encoding="utf-8-sig")

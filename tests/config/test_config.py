@@ -659,6 +659,22 @@ def test_a_key_of_a_model_that_was_not_asked_for_is_told_from_a_typing_error(mod
     assert said.format(whose=whose) in str(error.value)
 
 
+def test_a_folder_given_as_a_file_is_said_to_be_one(tmp_path):
+    run = tmp_path / "saved/LR-tiny-1"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("epochs: 3\n")
+    for path, said in (
+        ("saved", "'saved' is a folder, not a file; give the path of a YAML file."),
+        (
+            "saved/LR-tiny-1",
+            "is a folder, not a file; the keys of its run are in saved/LR-tiny-1/config.yaml.",
+        ),
+        ("nowhere", "'nowhere' does not exist; give the path of a YAML file."),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"^config_files: .*{said}$"):
+            Config("LR", "ml-100k", [path])
+
+
 def test_every_synonym_stands_for_a_key_and_is_none_itself():
     keys = set(known_keys(known_models(), "ml-100k"))
     assert set(_MEANT.values()) <= keys and not _MEANT.keys() & keys

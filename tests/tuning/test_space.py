@@ -166,6 +166,9 @@ def test_a_name_twice_no_name_and_no_file_are_refused(tmp_path):
         parse_space("# nothing\n", "file")
     with pytest.raises(FileNotFoundError, match="params_file: 'nowhere.test'"):
         read_params_file("nowhere.test")
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(FileNotFoundError, match="^params_file: 'docs' is a folder, not a fi"):
+        read_params_file("docs")
 
 
 @pytest.mark.parametrize(
