@@ -192,8 +192,9 @@ def prepare_rows(config: Config) -> list:
     # Numbers below 1e-38 (from sharp attention, or moments of rare features) make a CPU several
     # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
-    for words in config.chosen:
-        _logger.info(words)
+    for key, words in config.chosen.items():
+        # A file may have a column of times that is not read.
+        _logger.log(logging.WARNING if key in config.remedies else logging.INFO, words)
     parts = prepare_parts(config)
     log_summary(parts)
     return parts

@@ -81,7 +81,7 @@ class Config(RecBoleConfig):
         entry: the model, as the registry knows it.
         model_reference: name or reference that finds the model again; ``config["model"]`` is its
             name alone.
-        chosen: sentences for the log about what was chosen for rows without a time or a user.
+        chosen, remedies: what was chosen for rows without a time or a user, as `Choices` says.
         undeclared: the keys that a person's own code has read although no file declares them, in
             their order.
 
@@ -92,7 +92,8 @@ class Config(RecBoleConfig):
     """
 
     parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
-    chosen: list[str]
+    chosen: dict[str, str]
+    remedies: dict[str, str]
     undeclared: dict[str, None]
 
     def __init__(
@@ -120,7 +121,7 @@ class Config(RecBoleConfig):
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)
         check(self)
-        check_row_fields(self, self._reader)
+        check_row_fields(self, self._reader, self.remedies)
 
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()
@@ -290,7 +291,7 @@ class Config(RecBoleConfig):
         packaged = Path(self.final_config_dict["data_path"])
         if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
             self.final_config_dict["data_path"] = str(folder)
-        self.chosen = settle(self.final_config_dict, written)
+        self.chosen, self.remedies = settle(self.final_config_dict, written)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
         if self.final_config_dict["history_source"] is None:
