@@ -149,6 +149,12 @@ def test_nothing_is_ranked_without_users_and_items(trained, ask):
         ask(Ranker(load_of(trained[0]["LR"])))
 
 
+def test_a_ranker_of_rows_says_that_it_is_one(trained):
+    ranker = Ranker(load_of(trained[0]["LR"]))
+    assert repr(ranker).startswith("Ranker(LR on criteo, seed 2020: test auc ")
+    assert repr(ranker).endswith("; rows without users and items)")
+
+
 def test_users_and_items_cannot_be_added_where_there_are_none(trained):
     ranker = Ranker(load_of(trained[0]["LR"]))
     with pytest.raises(ValueError, match="items: the run's rows have no item"):

@@ -154,7 +154,7 @@ def _add(table: dict[str, Key], files: Iterable[Path]) -> None:
         table[key.name] = _joined(table[key.name], key) if key.name in table else key
 
 
-def known_keys(models: Sequence, dataset: str) -> set[str]:
+def known_keys(models: Sequence, dataset: str | None) -> set[str]:
     """The names of ``key_table`` and of the keys that only the command line knows."""
     return set(key_table(models, dataset)) | UNLISTED_KEYS
 

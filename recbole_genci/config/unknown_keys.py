@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from recbole_genci.config.keys import RECBOLE_FOLDER, properties_folder, read_keys
+from recbole_genci.config.keys import RECBOLE_FOLDER, known_keys, properties_folder, read_keys
 from recbole_genci.model.registry import Entry, entry_of, known_models, resolve
 from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.validation import closest, nearest
@@ -51,6 +51,27 @@ def not_keys(unknown: Sequence[str], known: Iterable[str], whose: str) -> str:
         keys = listed([f"'{key}'" for key in unknown], len(unknown))
         return f"{keys} are not keys of {whose}. They are keys of {listed(models, _SHOWN)}."
     return f"'{unknown[0]}' is not a key of {whose}.{_instead_of(unknown[0], set(known))}"
+
+
+def check_words(
+    words: Iterable[str],
+    options: Iterable[str] = (),
+    models: Sequence[str] = (),
+    dataset: str | None = None,
+) -> None:
+    """Refuse words beside ``--help`` that no command knows; most likely they are misspelt.
+
+    Args:
+        words: keys of the command line.
+        options: those of the command itself.
+        models, dataset: as for ``key_table``.
+
+    Raises:
+        ValueError: names the first, and the nearest.
+    """
+    known = {*known_keys(models, dataset), *options}
+    if unknown := [word for word in words if word not in known]:
+        raise ValueError(f"command line: {not_keys(unknown, known, 'this command')}")
 
 
 def _instead_of(key: str, known: set[str]) -> str:

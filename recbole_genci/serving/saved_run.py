@@ -67,10 +67,14 @@ class SavedRun:
     artifact: Artifact | None = None
 
     def __repr__(self) -> str:
+        return f"SavedRun({self.in_words()})"
+
+    def in_words(self) -> str:
+        """Which run it is, and its test metrics."""
         test = ", ".join(f"{name} {value}" for name, value in self.metrics["test"].items())
         return (
-            f"SavedRun({self.metrics['model']} on {self.metrics['dataset']}, seed "
-            f"{self.metrics['seed']}: test {test})"
+            f"{self.metrics['model']} on {self.metrics['dataset']}, seed {self.metrics['seed']}: "
+            f"test {test}"
         )
 
     def loader(self, part: str = "test") -> AbstractDataLoader:
