@@ -50,7 +50,7 @@ def settle(final: dict[str, Any], said: Mapping[str, Any]) -> Choices:
     chosen, remedies = {}, {}
     time, args, asked = final[TIME], dict(final["eval_args"]), said.get("eval_args") or {}
     why = f"{TIME}: rows have no time"
-    if time is not None and TIME not in said:
+    if time is not None and TIME not in said and not _is_listed(final, time):
         columns = _columns(final)
         if columns is not None and time not in columns.read:
             final[TIME] = None
@@ -76,6 +76,12 @@ def settle(final: dict[str, Any], said: Mapping[str, Any]) -> Choices:
             )
     final["eval_args"] = args
     return Choices(chosen, remedies)
+
+
+def _is_listed(final: Mapping[str, Any], field: str) -> bool:
+    """Whether ``load_col`` names a column, so that the file need not be opened."""
+    listed = (final.get("load_col") or {}).get("inter", ())
+    return listed != ALL_COLUMNS and field in listed
 
 
 class _Columns(NamedTuple):
