@@ -13,6 +13,8 @@ from recbole_genci.utils.answers import Work, answering
 if TYPE_CHECKING:
     from recbole_genci.plan import Plan
 
+_OPTIONS = ("resume", "experiment", "trust_code")
+
 
 def train() -> None:
     """``run_recbole_genci``: train and evaluate models, or run an experiment."""
@@ -44,8 +46,9 @@ def main(argv: Sequence[str]) -> Work:
     """
     # These imports take seconds. Inside `answering` a signal meanwhile gets an answer in words.
     from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import key_value_words
+    from recbole_genci.config.command_line import HELP, key_value_words
     from recbole_genci.config.help import help_text
+    from recbole_genci.config.unknown_keys import check_words
     from recbole_genci.experiments.command import main as run_experiments
     from recbole_genci.plan import prepare_resumed
     from recbole_genci.quick_start import execute, execute_resumed
@@ -53,9 +56,11 @@ def main(argv: Sequence[str]) -> Work:
     argv = key_value_words(argv)
     if any(word.startswith("--experiment=") for word in argv):
         return functools.partial(run_experiments, argv)
-    if {"--help", "-h"} & set(argv):
-        words = parse_argv([word for word in argv if word not in ("--help", "-h")])
-        print(help_text(str(words.get("model", "GenCI")).split(","), words.get("dataset")))
+    if set(HELP) & set(argv):
+        words = parse_argv([word for word in argv if word not in HELP])
+        models = [model.strip() for model in str(words.get("model", "GenCI")).split(",")]
+        check_words(words, _OPTIONS, models, words.get("dataset"))
+        print(help_text(models, words.get("dataset")))
         return lambda: 0
     words = parse_argv(argv)
     if "resume" not in words:

@@ -31,10 +31,11 @@ from recbole_genci.training.own_checks import (
     check_settings,
     try_metrics,
     try_model,
+    why_nothing_decays,
 )
 from recbole_genci.training.saved_files import check_config
 from recbole_genci.training.tracking.tracked_run import check_trackers
-from recbole_genci.utils.files import check_writable, read_mapping
+from recbole_genci.utils.files import check_writable, no_folder_of, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import start_console
@@ -123,6 +124,7 @@ def prepare(
         loader = create_loaders(config, parts, semantic_ids)[0]
         weights.append(try_model(config, loader.dataset, loader.step))
     check_disk(list(configs.values()), weights, stored_bytes(parts))
+    _warn_of_decay(configs, parts, semantic_ids)
     try_metrics(first, parts[1])
     command = shlex.join(
         [
@@ -146,6 +148,18 @@ def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None
             f"{', '.join(names)} {reads} features of users and items, but none of rows: "
             f"{', '.join(features)}."
         )
+
+
+def _warn_of_decay(
+    configs: Mapping[str, Config], parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
+) -> None:
+    """Warn whoever has set ``weight_decay`` of models of which nothing decays."""
+    for config in configs.values():
+        if not config["weight_decay"] or not config.is_set("weight_decay"):
+            continue
+        part = create_loaders(config, parts, semantic_ids)[0].dataset
+        if why := why_nothing_decays(config, part):
+            _logger.warning(f"weight_decay: this key does nothing for {config['model']}: {why}.")
 
 
 def warn_of_files_of_other_models(configs: Iterable[Config]) -> None:
@@ -193,8 +207,9 @@ def prepare_rows(config: Config) -> list:
     # Numbers below 1e-38 (from sharp attention, or moments of rare features) make a CPU several
     # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
-    for words in config.chosen:
-        _logger.info(words)
+    for key, words in config.chosen.items():
+        # A file may have a column of times that is not read.
+        _logger.log(logging.WARNING if key in config.remedies else logging.INFO, words)
     parts = prepare_parts(config)
     log_summary(parts)
     return parts
@@ -227,7 +242,7 @@ def prepare_resumed(
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(
-            f"resume: {file} does not exist; give the folder of a run, "
+            f"resume: {no_folder_of('run', folder, CONFIG_FILE)} Give the folder of a run, "
             "saved/<model>-<dataset>-<time>."
         )
     saved = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")

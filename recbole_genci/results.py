@@ -129,6 +129,8 @@ class RunResult(_Content):
 class Results(Sequence):
     """The runs of one command, seed by seed and model by model; a sequence of ``RunResult``.
 
+    ``runs["DeepFM"]`` is the run of that model; with several seeds, that of the first seed.
+
     Attributes:
         runs: the runs.
         folder: folder of their table, ``results/<dataset>-<time>``. If several machines train one
@@ -141,13 +143,21 @@ class Results(Sequence):
     command: str
 
     @overload
-    def __getitem__(self, index: int) -> RunResult: ...
+    def __getitem__(self, index: int | str) -> RunResult: ...
 
     @overload
     def __getitem__(self, index: slice) -> tuple[RunResult, ...]: ...
 
-    def __getitem__(self, index: int | slice) -> RunResult | tuple[RunResult, ...]:
-        return self.runs[index]
+    def __getitem__(self, index: int | str | slice) -> RunResult | tuple[RunResult, ...]:
+        if not isinstance(index, str):
+            return self.runs[index]
+        models = list(dict.fromkeys(run.model for run in self.runs))
+        if index not in models:
+            raise ValueError(
+                f"model: there is no run of '{index}', only of {', '.join(models) or 'none'}."
+                f"{nearest(index, models)}"
+            )
+        return next(run for run in self.runs if run.model == index)
 
     def __len__(self) -> int:
         return len(self.runs)

@@ -286,6 +286,12 @@ MISTAKES: dict[str, dict] = {
     },
     "`--data_path` too deep": {"data_path": "dataset/shop"},
     "no `threshold` and no label": {"threshold": None},
+    "a label that is not read": {
+        "inter": as_text(HEADER.replace("rating", "label"), ROWS),
+        "threshold": None,
+        "load_col": "{'inter': ['user_id', 'item_id', 'timestamp']}",
+    },
+    "two rows": {"inter": as_text(HEADER, ROWS[:2])},
     "a threshold that all rows reach": {"threshold": "{'rating': 0}"},
     "no time, for a model with histories": {
         "model": "DIN",
@@ -294,9 +300,16 @@ MISTAKES: dict[str, dict] = {
     "no users": {"load_col": "{'inter': ['item_id', 'rating', 'timestamp']}"},
     "a misspelt column": {"load_col": "{'inter': ['user_id', 'item_id', 'rating', 'timestmp']}"},
     "a misspelt key": {"learnig_rate": "0.1"},
+    "a key of another model": {"mu": "0.1"},
     "the rating as a feature": {"numerical_features": "['rating']"},
     "an item described twice": {"items": [*ITEMS, ITEMS[3]]},
     "GenCI without texts": {"model": "GenCI", "text_encoder": "lsa"},
+    "GenCI without a `.item` file": {
+        "model": "GenCI",
+        "items": None,
+        "load_col": "{'inter': ['user_id', 'item_id', 'rating', 'timestamp']}",
+    },
+    "other ids in the `.item` file": {"items": [line[1:] for line in ITEMS]},
     "`--load_col={inter: [user_id]}`": {"load_col": "{inter: [user_id]}"},
     r"`a\|b\|c` in a `token_seq`": {
         "items": [line.replace("A", "A|B|C") for line in ITEMS],
@@ -324,7 +337,8 @@ def test_a_mistake_gets_the_message_of_the_table(mistake, quick_properties, capf
     change = dict(MISTAKES[mistake])
     write = {"shop.inter": change.pop("inter", as_text(HEADER, ROWS))}
     head = "item_id:token\ttitle:token_seq\tcategory:token_seq"
-    write["shop.item"] = as_text(head, change.pop("items", ITEMS))
+    if (items := change.pop("items", ITEMS)) is not None:
+        write["shop.item"] = as_text(head, items)
     Path("dataset/shop").mkdir(parents=True)
     for name, text in write.items():
         Path("dataset/shop", name).write_text(text, encoding="utf-8")

@@ -75,6 +75,19 @@ def test_runs_are_typed_results_and_the_mappings_that_they_were(keys):
         last["seed"] = 3
 
 
+def test_a_models_name_looks_its_run_up():
+    runs = [a_run(seed=seed, model=model) for seed in (1, 2) for model in ("LR", "DeepFM")]
+    results = Results(tuple(runs), None, "")
+    assert results["DeepFM"] is runs[1] and results["LR"] is results[0]  # of the first seed
+    assert results[1:3] == tuple(runs[1:3]) and results[-1] is runs[-1]
+    with pytest.raises(
+        ValueError, match="^model: there is no run of 'DeepFN', only of LR, DeepFM."
+    ):
+        results["DeepFN"]
+    with pytest.raises(ValueError, match="Did you mean 'DeepFM'"):
+        results["deepfm"]
+
+
 def test_the_best_run_is_chosen_by_validation():
     valid = [{"auc": 0.6, "logloss": 0.7}, {"auc": None, "logloss": 0.5}, {"auc": 0.8, "brier": 1}]
     test = [{"auc": 0.9}, {"auc": 0.8}, {"auc": 0.1}]

@@ -149,6 +149,12 @@ def test_nothing_is_ranked_without_users_and_items(trained, ask):
         ask(Ranker(load_of(trained[0]["LR"])))
 
 
+def test_a_ranker_of_rows_says_that_it_is_one(trained):
+    ranker = Ranker(load_of(trained[0]["LR"]))
+    assert repr(ranker).startswith("Ranker(LR on criteo, seed 2020: test auc ")
+    assert repr(ranker).endswith("; rows without users and items)")
+
+
 def test_users_and_items_cannot_be_added_where_there_are_none(trained):
     ranker = Ranker(load_of(trained[0]["LR"]))
     with pytest.raises(ValueError, match="items: the run's rows have no item"):
@@ -308,13 +314,49 @@ def test_what_the_user_did_not_say_is_chosen_and_said(folder, more, order, group
     assert (config["eval_args"]["order"], config["eval_args"]["group_by"]) == (order, group)
     assert config["TIME_FIELD"] == more.get("TIME_FIELD")
     assert len(config.chosen) == len(said)
-    assert all(text.startswith(start) for text, start in zip(config.chosen, said))
+    assert all(text.startswith(start) for text, start in zip(config.chosen.values(), said))
 
 
 def test_rows_with_all_three_keep_the_default_split():
     config = Config("LR", "ml-100k")
     assert config["eval_args"]["order"] == "TO" and config["eval_args"]["group_by"] == "user"
-    assert config["TIME_FIELD"] == "timestamp" and config.chosen == []
+    assert config["TIME_FIELD"] == "timestamp" and config.chosen == {}
+
+
+@pytest.mark.parametrize(
+    ("header", "load_col", "more", "remedy"),
+    [
+        (
+            "timestamp:float",
+            ["label", "a"],
+            {},
+            "{file} has 'timestamp', but load_col reads only label, a. Set load_col: {{inter: "
+            "[label, a, timestamp]}}. TIME_FIELD: ~ says it is meant.",
+        ),
+        ("timestamp:float", ["label", "a"], {"TIME_FIELD": None}, None),
+        ("timestamp:float", ["label", "a"], {"eval_args": {"order": "RO"}}, None),
+        ("timestamp:float", ["label", "a", "timestamp"], {}, None),
+        ("time:float", "*", {}, "If 'time' is the time, set TIME_FIELD: time. TIME_FIELD: ~ says"),
+        (
+            "time:float",
+            ["label", "a"],
+            {},
+            "If 'time' is the time, set TIME_FIELD: time and load_col: {{inter: [label, a, time]}}",
+        ),
+        ("b:float", ["label", "a"], {}, None),
+    ],
+)
+def test_a_time_that_is_not_read_is_warned_of(header, load_col, more, remedy, tmp_path, caplog):
+    rows = [[n % 2, n % 3, n] for n in range(30)]
+    write_rows(tmp_path, "shop", ["label:float", "a:token", header], rows)
+    keys = keys_of(tmp_path, SMALL | NO_IDS | more, load_col={"inter": load_col})
+    prepare("LR", "shop", config_dict=keys)
+    said = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    said = [words for words in said if words.startswith("TIME_FIELD: ")]
+    assert len(said) == (remedy is not None)
+    if remedy is not None:
+        remedy = remedy.format(file=tmp_path / "shop/shop.inter")
+        assert f" (eval_args: order RO). {remedy}" in said[0]
 
 
 # ---------------------------------------------------------------- what is refused

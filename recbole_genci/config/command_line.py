@@ -14,7 +14,7 @@ from recbole_genci.utils.validation import quoted
 _SHORT = {"-m": "--model", "-d": "--dataset"}
 _OTHER_NAMES = {"--group_offset": "--offset"}
 _SEVERAL = ("--config_files",)  # keys whose value may be several words
-_HELP = ("--help", "-h")
+HELP = ("--help", "-h")
 _NEGATIVE = re.compile(r"-(\d|\.\d|(inf|nan)$)", re.IGNORECASE)
 
 
@@ -37,7 +37,7 @@ def key_value_words(argv: Sequence[str]) -> list[str]:
     words, left = [], list(argv)
     while left:
         word = left.pop(0)
-        if word in _HELP:
+        if word in HELP:
             words.append(word)
             continue
         key, equals, value = word.partition("=")

@@ -32,12 +32,14 @@ from recbole_genci.config.keys import (
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.row_fields import check_row_fields, settle
+from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.config.values import check_values
 from recbole_genci.config.words import check_dict, listed_files, parse_argv, value_of
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.files import what_it_is
+from recbole_genci.utils.layout import CONFIG_FILE
 
 TRUST = "trust_code"  # allows the import of code that files name
 
@@ -76,9 +78,12 @@ class Config(RecBoleConfig):
         compared_models: the other models of the same run; their keys are accepted too.
 
     Attributes:
+        entry: the model, as the registry knows it.
         model_reference: name or reference that finds the model again; ``config["model"]`` is its
             name alone.
-        chosen: sentences for the log about what was chosen for rows without a time or a user.
+        chosen, remedies: what was chosen for rows without a time or a user, as `Choices` says.
+        undeclared: the keys that a person's own code has read although no file declares them, in
+            their order.
 
     Raises:
         ValueError: an unknown model or key (the error names the nearest one), an unreadable value,
@@ -87,7 +92,9 @@ class Config(RecBoleConfig):
     """
 
     parameters: dict[str, list[str]]  # RecBole's: the keys of each of its categories
-    chosen: list[str]
+    chosen: dict[str, str]
+    remedies: dict[str, str]
+    undeclared: dict[str, None]
 
     def __init__(
         self,
@@ -98,10 +105,12 @@ class Config(RecBoleConfig):
         argv: Sequence[str] = (),
         compared_models: Sequence[str | type] = (),
     ) -> None:
+        self.undeclared = {}
         self._argv = list(argv)
         self._trusts_code = False
-        self._entry = entry_of(model)
-        self.model_reference = self._entry.reference
+        self.entry = entry_of(model)
+        self._models = [model, *(each for each in compared_models if each != model)]
+        self.model_reference = self.entry.reference
         self._key_table = key_table([model, *compared_models], dataset)
         self._known_keys = self._key_table.keys() | UNLISTED_KEYS
         self._files: list[tuple[str | Path, dict[str, Any]]] = []
@@ -112,7 +121,7 @@ class Config(RecBoleConfig):
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)
         check(self)
-        check_row_fields(self, self._reader)
+        check_row_fields(self, self._reader, self.remedies)
 
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()
@@ -132,7 +141,9 @@ class Config(RecBoleConfig):
                 if "," in str(file):
                     spaced = " ".join(part.strip() for part in str(file).split(",") if part.strip())
                     remedy = f"spaces divide files, not commas: --config_files='{spaced}'."
-                raise FileNotFoundError(f"config_files: '{file}' does not exist; {remedy}")
+                elif os.path.isfile(os.path.join(file, CONFIG_FILE)):
+                    remedy = f"the keys of its run are in {os.path.join(file, CONFIG_FILE)}."
+                raise FileNotFoundError(f"config_files: '{file}' {what_it_is(file)}; {remedy}")
             self._files.append((file, read_yaml(Path(file), "config_files")))
             if TRUST in self._files[-1][1]:
                 raise ValueError(
@@ -197,12 +208,12 @@ class Config(RecBoleConfig):
                 "local_rank: the processes number themselves. Give nproc, the number of processes "
                 "on this machine."
             )
-        for key in self.external_config_dict:
-            if key not in self._known_keys:
-                raise ValueError(
-                    f"configuration: '{key}' is not a key of RecBole, of this plugin or of the "
-                    f"models asked for.{nearest(key, self._known_keys)} --help lists all keys."
-                )
+        if unknown := [key for key in self.external_config_dict if key not in self._known_keys]:
+            whose = "RecBole, of this plugin or of the models asked for"
+            raise ValueError(
+                f"configuration: {not_keys(unknown, self._known_keys, whose)}"
+                f"{own_keys(self._models)} --help lists all keys."
+            )
 
     def _get_model_and_dataset(self, model: str | type, dataset: str) -> tuple[str, type, str]:
         if "/" in dataset:
@@ -210,10 +221,10 @@ class Config(RecBoleConfig):
                 f"dataset: '{dataset}' is not a name; write data_path: <folder> and dataset: "
                 "<folder in it>."
             )
-        return self._entry.name, self._entry.model_class, dataset
+        return self.entry.name, self.entry.model_class, dataset
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
-        entry, ours = self._entry, properties_folder()
+        entry, ours = self.entry, properties_folder()
         super()._load_internal_config_dict(entry.base, model_class, dataset)
         recipe = self.external_config_dict.get("recipe")
         files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml"]
@@ -234,7 +245,7 @@ class Config(RecBoleConfig):
 
     def _tuned_file(self, dataset: str) -> Path:
         """The keys that a search has found for the model on the dataset."""
-        folder, entry = properties_folder() / f"tuned/{dataset}", self._entry
+        folder, entry = properties_folder() / f"tuned/{dataset}", self.entry
         file = folder / f"{entry.base}.yaml"
         # A model of one's own does not inherit what a search found for its base.
         if own_code.is_reference(entry.reference) or not file.is_file():
@@ -257,7 +268,7 @@ class Config(RecBoleConfig):
         return final | _merged_eval_args(self.internal_config_dict, self.external_config_dict)
 
     def _set_default_parameters(self) -> None:
-        own_files = set(map(str, self._entry.own_files))
+        own_files = set(map(str, self.entry.own_files))
         written: dict[str, Any] = {}
         for file, content in self._properties:
             written |= content if str(file) in own_files else {}
@@ -280,7 +291,7 @@ class Config(RecBoleConfig):
         packaged = Path(self.final_config_dict["data_path"])
         if self.dataset == "ml-100k" and (folder.is_dir() or not packaged.is_dir()):
             self.final_config_dict["data_path"] = str(folder)
-        self.chosen = settle(self.final_config_dict, written)
+        self.chosen, self.remedies = settle(self.final_config_dict, written)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
         if self.final_config_dict["history_source"] is None:
@@ -300,6 +311,21 @@ class Config(RecBoleConfig):
         chosen = next(metric for metric in metrics if metric.key == valid.lower())
         final["valid_metric_bigger"] = not chosen.smaller_is_better
 
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.final_config_dict:
+            self._note_undeclared(key)
+        return super().__getitem__(key)
+
+    def __getattr__(self, name: str) -> Any:  # of what is no attribute, by RecBole a key
+        if "final_config_dict" in self.__dict__ and name not in self.final_config_dict:
+            self._note_undeclared(name)
+        return super().__getattr__(name)
+
+    def _note_undeclared(self, key: str) -> None:
+        # RecBole's code reads keys of models that are not there.
+        if key not in self._known_keys and own_code.is_own(sys._getframe(2).f_code.co_filename):
+            self.undeclared[key] = None
+
     def _init_device(self) -> None:
         super()._init_device()
         gpus.show(self.final_config_dict["gpu_id"])
@@ -309,6 +335,13 @@ class Config(RecBoleConfig):
         return key_source(
             key, self.cmd_config_dict, self.variable_config_dict, self._files, self._properties
         )
+
+    def is_set(self, key: str) -> bool:
+        """Whether the user has set ``key``; not by a file with the default, as a run's
+        ``config.yaml`` has all keys.
+        """
+        by_file = key in self.external_config_dict and key in self._key_table
+        return key in self._by_hand or by_file and self[key] != self._key_table[key].default
 
     @property
     def without_effect(self) -> dict[str, str]:

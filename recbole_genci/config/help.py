@@ -23,6 +23,7 @@ usage: python run_recbole_genci.py --model=NAME[,NAME...] --dataset=NAME [--key=
        python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
                                    [--models=NAME,NAME...] [--key=value ...]
        python run_recbole_genci.py --help [--model=NAME[,NAME...]] [--dataset=NAME]
+       python run_recbole_genci.py --version
 
 Trains and evaluates each model on the same rows, and prints one table. For example:
 python run_recbole_genci.py --model=LR,GenCI --dataset=ml-100k --mu=0.1

@@ -15,7 +15,7 @@ from pathlib import Path
 import recbole
 import yaml
 
-from recbole_genci.config.kind import Kind, parse_kind
+from recbole_genci.config.kind import Kind, check_comment, parse_kind
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
 from recbole_genci.utils.validation import check_names
@@ -154,7 +154,7 @@ def _add(table: dict[str, Key], files: Iterable[Path]) -> None:
         table[key.name] = _joined(table[key.name], key) if key.name in table else key
 
 
-def known_keys(models: Sequence, dataset: str) -> set[str]:
+def known_keys(models: Sequence, dataset: str | None) -> set[str]:
     """The names of ``key_table`` and of the keys that only the command line knows."""
     return set(key_table(models, dataset)) | UNLISTED_KEYS
 
@@ -206,7 +206,8 @@ def _keys_of_text(file: Path, text: str) -> tuple[Key, ...]:
         line = name.start_mark.line
         match = _COMMENT.fullmatch(_comment(text, name, value))
         assert match is not None  # every text matches
-        kind, meaning = _kind_of(match["kind"], file, line + 1), match["meaning"].strip()
+        meaning = match["meaning"].strip()
+        kind = _kind_of(match["kind"], meaning, file, line + 1)
         if match["kind"] and kind is None and not _is_recboles(file):
             meaning = f"({match['kind']}) {meaning}"  # the bracket is part of the sentence
         keys.append(Key(name.value, values[name.value], kind, meaning, headings[line]))
@@ -234,8 +235,10 @@ def _headings(text: str) -> list[str]:
     return headings
 
 
-def _kind_of(words: str | None, file: Path, number: int) -> Kind | None:
+def _kind_of(words: str | None, meaning: str, file: Path, number: int) -> Kind | None:
     try:
+        if not words and meaning.startswith("("):  # it has brackets in it, or no end
+            check_comment(meaning[1:])
         return parse_kind(words) if words else None
     except ValueError as error:
         if _is_recboles(file):  # such as `(list or int or None)`; the supplement gives the kind

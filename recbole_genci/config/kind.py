@@ -36,6 +36,12 @@ _BASES = ("bool", "int", "float", "str", "list", "dict", "[]", "any", _PER_ROWS,
 _NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|inf)"
 _PER_ROWS_TEXT = re.compile(rf"({_NUMBER}) */ *rows", re.ASCII)
 _BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
+#: Words for kinds, ours and others'. A bracket that begins with one is meant as a kind.
+_FIRST_WORD = re.compile(
+    r"\s*(int(eger)?|float|double|number|str(ing)?|bool(ean)?|list|tuple|dict(ionary)?)\b",
+    re.IGNORECASE,
+)
+_FORMS = "(int >= 1), (float in [0, 1)), (bool), (str: a | b), (list of int >= 1) or (str or ~)"
 _INTERVAL = re.compile(rf"in ([\[(])({_NUMBER}),\s*({_NUMBER})([\])])")
 
 
@@ -208,7 +214,22 @@ def parse_kind(text: str) -> Kind | None:
         ValueError: the words begin like a kind but are none.
     """
     kind = _parsed(text)
+    if kind is None:
+        check_comment(text)
     return kind and replace(kind, words=text.strip())
+
+
+def check_comment(text: str) -> None:
+    """Refuse a comment in brackets that begins like a kind.
+
+    Raises:
+        ValueError: it does; says what kinds look like.
+    """
+    if word := _FIRST_WORD.match(text):
+        raise ValueError(
+            f"'({shortened(text)[1:-1]})' begins with '{word[1]}', like the kind of a key, but is "
+            f"none. A kind is written like {_FORMS}; a comment begins with another word."
+        )
 
 
 def _parsed(text: str) -> Kind | None:
@@ -241,7 +262,7 @@ def _parsed(text: str) -> Kind | None:
         return Kind("dict", example=rest[5:], optional=optional)
     raise ValueError(
         f"'({text})' begins like the kind of a key, but '{rest}' says no range, choice or element. "
-        "Write for example (int >= 1), (str: a | b) or (list of float), or begin with other words."
+        f"A kind is written like {_FORMS}; a comment begins with another word."
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from recbole_genci.config.metric_names import Metric, metrics_named, written
+from recbole_genci.config.metric_names import KNOWN, Metric, metrics_named, written
 from recbole_genci.config.trackers import trackers
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.own_code import name_of
+from recbole_genci.utils.own_code import is_reference, name_of
 from recbole_genci.utils.validation import nearest
 
 # Without sparse_adam, which takes no dense gradient: all gradients here are dense.
@@ -134,8 +134,19 @@ def _checked_metrics(names: Sequence[str], valid_metric: str) -> list[Metric]:
             "Add it."
         )
     if name_of(valid_metric).lower() not in keys:
-        raise ValueError(f"valid_metric: '{valid_metric}' is not among metrics, {names}.")
+        raise ValueError(
+            f"valid_metric: '{valid_metric}' is not among metrics, {names}."
+            f"{_how_to_measure(valid_metric, names)}"
+        )
     return metrics
+
+
+def _how_to_measure(metric: str, names: Sequence[str]) -> str:
+    known = {name.lower(): name for name in KNOWN}
+    if metric.lower() not in known and not is_reference(metric):
+        return nearest(metric, [*names, *KNOWN])
+    more = [*names, known.get(metric.lower(), metric)]
+    return f' Add it: --metrics="{more}", or metrics: {more} in a file.'
 
 
 def _check_numbers(config: ConfigLike) -> None:

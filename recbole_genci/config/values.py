@@ -13,7 +13,13 @@ from recbole_genci.config.keys import Key
 from recbole_genci.config.kind import Kind
 from recbole_genci.config.trackers import trackers
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
-from recbole_genci.utils.validation import check_names, is_number, is_whole, nearest
+from recbole_genci.utils.validation import (
+    check_names,
+    is_number,
+    is_whole,
+    nearest,
+    shortened,
+)
 
 #: Keys that RecBole lists but never reads, and what to use instead.
 _INSTEAD = {
@@ -53,6 +59,8 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
             raise ValueError(f"{key}: nothing reads this key; {instead}. Leave it out.")
     trackers(final)
     for key, value in given.items():
+        if key in ("seed", "seeds"):
+            check_no_list(key, value)
         if key in table:
             table[key].check(value)
         if key.endswith(("_path", "_dir")) or key == "text_encoder":
@@ -65,6 +73,22 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     _check_clipping(final.get("clip_grad_norm"))
     _check_names(final)
     check_fitted(final)
+
+
+def check_no_list(key: str, value: object) -> None:
+    """Refuse a list of seeds, and say how several are run.
+
+    Args:
+        key: ``seed`` or ``seeds``.
+        value: its value.
+    """
+    if isinstance(value, (list, tuple)):
+        first = value[0] if value and is_whole(value[0], 0) else 2020
+        count = max(2, len(value))
+        raise ValueError(
+            f"{key}: {shortened(value)} is not one whole number. --seeds={count} runs seed, seed + "
+            f"1, ...: --seed={first} --seeds={count} runs {first} to {first + count - 1}."
+        )
 
 
 def _check_encoding(encoding: str | None) -> None:

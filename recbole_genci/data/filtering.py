@@ -70,17 +70,26 @@ class FilteredDataset(AtomicDataset):
     def _filter_inter_by_user_or_item(self) -> None:
         if self.config["filter_inter_by_user_or_item"] is not True:
             return
-        rows = len(self.inter_feat)
+        rows, examples = len(self.inter_feat), ""
         kept = np.ones(rows, dtype=bool)
-        for feat, field in ((self.user_feat, self.uid_field), (self.item_feat, self.iid_field)):
-            if feat is not None:
-                kept &= self.inter_feat[field].isin(feat[field]).to_numpy()
+        for feat, field, file in (
+            (self.user_feat, self.uid_field, f"{self.dataset_name}.user"),
+            (self.item_feat, self.iid_field, f"{self.dataset_name}.item"),
+        ):
+            if feat is None:
+                continue
+            described = self.inter_feat[field].isin(feat[field]).to_numpy()
+            kept &= described
+            if not described.all():
+                lacking = self.inter_feat[field].iloc[int(described.argmin())]
+                there = f"has {feat[field].iloc[0]!r}" if len(feat) else "has no line"
+                examples += f" Rows have {field} {lacking!r}, and {file} {there}, for example."
         if not kept.all():
             self.inter_feat = self.inter_feat[kept].reset_index(drop=True)
             self.logger.warning(
                 f"{rows - len(self.inter_feat)} of {rows} rows are left out, because their user or "
-                "item has no line in the .user or .item file. Set filter_inter_by_user_or_item: "
-                "False to keep them, with padding for features."
+                f"item has no line in the .user or .item file.{examples} Set "
+                "filter_inter_by_user_or_item: False to keep them, with padding for features."
             )
 
     def _filter_by_inter_num(self) -> None:

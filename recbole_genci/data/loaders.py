@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -200,10 +201,7 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
     _logger.info(f"Rows of {whole.dataset_name} ({histories})\n{table.round(4).to_string()}")
     for name, part in zip(PARTS, parts):
         if len(part) == 0:
-            raise ValueError(
-                f"eval_args: the split leaves no {name} rows of {len(whole)}; change split in "
-                "eval_args."
-            )
+            raise ValueError(_without_rows(parts, name))
     for name, part in zip(PARTS, parts):
         if table.loc[name, "positive"] in (0.0, 1.0):
             if table["positive"].nunique() == 1:
@@ -248,6 +246,35 @@ def _warn_of_few_steps(config: Config, rows: int) -> None:
             "before the model has learned; set a smaller one, such as "
             f"--train_batch_size={smaller}."
         )
+
+
+def _without_rows(parts: Sequence[CTRDataset], name: str) -> str:
+    """Say that the part ``name`` has no rows, and how many rows a split needs."""
+    whole, rows = parts[0], sum(map(len, parts))
+    args = whole.config["eval_args"]
+    (mode, shares), grouped = next(iter(args["split"].items())), args["group_by"] == "user"
+    there = f"there {are(rows)} {counted(rows, 'row')} in all"
+    if mode == "LS" or mode == "RS" and grouped:
+        assert whole.uid_field is not None
+        users = np.concatenate([part.inter_feat[whole.uid_field].numpy() for part in parts])
+        there += f", and no user has more than {np.bincount(users).max()}"
+    takes = "which takes 3 for one in each part"
+    if mode == "LS":
+        there += f"; each user's last two rows are held out, {takes}"
+    elif mode == "RS":
+        whose = "each user's" if grouped else "all"
+        there += f"; {whose} rows are divided, {takes} and about {_rows_of_ratio(shares)}"
+    return (
+        f"eval_args: the split leaves no {name} rows: {there}. Give more rows, or change split in "
+        "eval_args."
+    )
+
+
+def _rows_of_ratio(shares: Sequence[float]) -> str:
+    """How many rows a ratio takes: ``10 for 8:1:1``."""
+    smallest, total = min(shares), sum(shares)
+    ratio = ":".join(f"{round(share / smallest, 1):g}" for share in shares)
+    return f"{math.ceil(total / smallest - 1e-9)} for {ratio}"
 
 
 def _warn_of_new(whole: CTRDataset, part: CTRDataset, name: str) -> None:

@@ -14,6 +14,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config.fitted import transforms_of
+from recbole_genci.config.row_fields import how_to_read
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.data.copies import count_copies
 from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
@@ -204,9 +205,9 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     for field in _id_fields(dataset).values():
         if field not in dataset.inter_feat:
             raise ValueError(
-                f"{folder}: {token}.inter gave no column '{field}'. Name the id columns by "
-                "USER_ID_FIELD and ITEM_ID_FIELD, and load them by load_col: {inter: [...]}; or "
-                "set both to ~ if rows have neither, for models that read no histories."
+                f"{folder}: {token}.inter gave no column '{field}'. {_how(dataset, field)} Name "
+                "the id columns by USER_ID_FIELD and ITEM_ID_FIELD; or set both to ~ if rows have "
+                "neither, for models that read no histories."
             )
     if reserved := sorted(attached & set(kinds)):
         raise ValueError(
@@ -332,16 +333,21 @@ def check_label(dataset: Dataset) -> None:
     if threshold is None and dataset.label_field not in columns:
         raise ValueError(
             f"dataset {dataset.dataset_name}: the rows have no column '{dataset.label_field}' and "
-            "no threshold is set. Give threshold: {rating: 4} (a rating of 4 or more is a click) "
-            "or load a 0/1 column named by LABEL_FIELD."
+            f"no threshold is set. {_how(dataset, dataset.label_field)} Labels of 0 and 1 are in "
+            "the column that LABEL_FIELD names, or made by threshold: {rating: 4} (a rating of 4 "
+            "or more is a click)."
         )
     for field in threshold or ():
         if field not in columns:
             raise ValueError(
-                f"threshold: the rows have no column '{field}', only "
-                f"{', '.join(columns)}.{nearest(field, columns)} It must be in load_col: "
-                "{inter: [...]}."
+                f"threshold: the rows have no column '{field}', of which labels are made. "
+                f"{_how(dataset, field)}"
             )
+
+
+def _how(dataset: Dataset, field: str) -> str:
+    """Which columns the file of rows has, and how one that is not read is."""
+    return how_to_read(dataset.config.final_config_dict, field)
 
 
 def check_scaled(dataset: Dataset) -> None:
@@ -349,8 +355,8 @@ def check_scaled(dataset: Dataset) -> None:
     if dataset.time_field is not None and dataset.time_field not in dataset.inter_feat:
         raise ValueError(
             f"TIME_FIELD: the rows of {dataset.dataset_name} have no column "
-            f"'{dataset.time_field}'. It must be in load_col: {{inter: [...]}}; or set TIME_FIELD "
-            "to ~ if rows have no time, for models that read no histories."
+            f"'{dataset.time_field}'. {_how(dataset, dataset.time_field)} Or set TIME_FIELD to ~ "
+            "if rows have no time, for models that read no histories."
         )
     known = [name for name, kind in dataset.field2type.items() if kind == FeatureType.FLOAT]
     for field in dataset.config["normalize_field"] or ():

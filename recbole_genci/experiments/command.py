@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_genci.config import config_files_words, parse_argv
-from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.command_line import HELP, key_value_words
+from recbole_genci.config.unknown_keys import check_words
 from recbole_genci.config.words import check_dict
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.experiments import packing
@@ -26,6 +27,7 @@ from recbole_genci.experiments.request import (
 )
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.model.registry import known_models
 from recbole_genci.plan import warn_of_files_of_other_models
 from recbole_genci.report import aligned
 from recbole_genci.results import ExperimentResult
@@ -229,9 +231,10 @@ def main(argv: Sequence[str]) -> Work:
     means that at least one run failed; all others have finished, and the table says which.
     """
     argv = key_value_words(argv)
-    help_wanted = {"--help", "-h"} & set(argv)
-    words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+    help_wanted = set(HELP) & set(argv)
+    words = parse_argv([word for word in argv if word not in HELP])
     if help_wanted:
+        check_words(words, _ARGUMENTS, known_models(), words.get("dataset"))
         print(USAGE + describe(str(words["experiment"])))
         return lambda: 0
     work = prepare(chosen(str(words["experiment"])), _parsed(argv, words))

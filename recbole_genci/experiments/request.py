@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_genci.config import Config, parse_argv, parse_value
 from recbole_genci.config.kind import Kind
+from recbole_genci.config.values import check_no_list
 from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Variant
 from recbole_genci.experiments.identity import effective_keys
@@ -204,5 +205,6 @@ def parse_seeds(value: object) -> int | None:
         ValueError: the value is something else.
     """
     seeds = parse_value(value)
+    check_no_list("seeds", seeds)
     _SEEDS.check("seeds", seeds)
     return seeds

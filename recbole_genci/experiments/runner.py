@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from recbole_genci.config.key_source import DICT
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.scoring import users_of_part
@@ -157,9 +156,8 @@ class Runner:
             try:
                 # A model of one's own has a reference, module:Class, beside its name.
                 name = f"{variant.name}, " if variant.name != config["model"] else ""
-                heading = Heading.of(
-                    config, f"{name}{place}, seed {seed}", {DICT: "the experiment"}
-                )
+                sources = dict.fromkeys(variant.keys, "the experiment")
+                heading = Heading.of(config, f"{name}{place}, seed {seed}", sources)
                 run = train_or_resume(
                     config, self.parts, planned.semantic_ids, folder, heading=heading
                 )

@@ -22,6 +22,12 @@ from recbole.model.abstract_recommender import ContextRecommender
 from recbole.utils import InputType
 
 from recbole_genci import compat
+from recbole_genci.model.batch_columns import (
+    BATCH_COLUMNS,
+    HISTORY_NUMBER,
+    HISTORY_SEMANTIC_IDS,
+    SEMANTIC_IDS,
+)
 from recbole_genci.utils.config_like import ConfigLike
 
 compat.keep_constants_on_the_device()
@@ -255,6 +261,18 @@ def reads_histories(model_class: Any, config: ConfigLike) -> bool:
         or model_class.reads_distinct_histories
         or flattens_history(model_class, config)
     )
+
+
+def declarations(config: ConfigLike) -> dict[str, str]:
+    """Each column that a batch gets if the model declares it: its name, and the declaration's."""
+    history = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    return {
+        history: "reads_history",
+        config["ITEM_LIST_LENGTH_FIELD"]: "reads_history",
+        config["NEG_PREFIX"] + history: "reads_negatives",
+        **dict.fromkeys(BATCH_COLUMNS, "reads_distinct_histories"),
+        **dict.fromkeys((SEMANTIC_IDS, HISTORY_SEMANTIC_IDS, HISTORY_NUMBER), "reads_semantic_ids"),
+    }
 
 
 def flattens_history(model_class: type, config: ConfigLike) -> bool:

@@ -90,6 +90,12 @@ class Ranker:
             ]
             self._seen = np.unique(np.concatenate(pairs))
 
+    def __repr__(self) -> str:
+        sizes = "rows without users and items"
+        if self._whole.uid_field is not None:
+            sizes = f"{counted(len(self.users), 'user')}, {counted(len(self.items), 'item')}"
+        return f"Ranker({self.run.in_words()}; {sizes})"
+
     @cached_property
     def _num_items(self) -> int:
         return 1 + len(self.items)

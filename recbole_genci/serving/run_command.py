@@ -34,12 +34,11 @@ def options_of(
         ValueError: an option that there is not, or a missing one.
     """
     from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import key_value_words
+    from recbole_genci.config.command_line import HELP, key_value_words
 
     words = key_value_words(argv)
-    if {"--help", "-h"} & set(words):
-        print(usage, end="")
-        return None
+    wants_help = set(HELP) & set(words)
+    words = [word for word in words if word not in HELP]
     texts = dict(word[2:].split("=", 1) for word in words)
     values = parse_argv(words) | {key: texts[key] for key in paths if key in texts}
     options = (*needed, *others)
@@ -48,6 +47,9 @@ def options_of(
             f"command line: --{unknown[0]} is no option of this command."
             f"{nearest(unknown[0], options)} --help lists them."
         )
+    if wants_help:
+        print(usage, end="")
+        return None
     for key, example in needed.items():
         if not values.get(key):
             raise ValueError(f"command line: --{key} is missing, for example {example}.")

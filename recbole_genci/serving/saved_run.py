@@ -27,7 +27,7 @@ from recbole_genci.tokenizer.artifact.files import read_tokenizer
 from recbole_genci.tokenizer.artifact.frozen import Artifact, read_frozen
 from recbole_genci.tokenizer.artifact.published import PUBLISHED
 from recbole_genci.training.saved_files import check_config, check_files, read_metrics
-from recbole_genci.utils.files import read_mapping
+from recbole_genci.utils.files import no_folder_of, read_mapping
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.layout import (
@@ -67,10 +67,14 @@ class SavedRun:
     artifact: Artifact | None = None
 
     def __repr__(self) -> str:
+        return f"SavedRun({self.in_words()})"
+
+    def in_words(self) -> str:
+        """Which run it is, and its test metrics."""
         test = ", ".join(f"{name} {value}" for name, value in self.metrics["test"].items())
         return (
-            f"SavedRun({self.metrics['model']} on {self.metrics['dataset']}, seed "
-            f"{self.metrics['seed']}: test {test})"
+            f"{self.metrics['model']} on {self.metrics['dataset']}, seed {self.metrics['seed']}: "
+            f"test {test}"
         )
 
     def loader(self, part: str = "test") -> AbstractDataLoader:
@@ -192,7 +196,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     if is_hub_name(given):
         _check_pushed(str(given), folder)
     if not (folder / CONFIG_FILE).is_file():
-        raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.yaml.")
+        raise FileNotFoundError(no_folder_of("run", folder, CONFIG_FILE))
     if not (folder / METRICS_FILE).is_file():
         raise FileNotFoundError(
             f"{folder} has no metrics.json: the run has not finished. Resume it by "

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import torch
 
 from recbole_genci.config import Config, parse_argv
-from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.command_line import HELP, key_value_words
 from recbole_genci.config.help import DATASET_USAGE, section
 from recbole_genci.config.keys import key_table
+from recbole_genci.config.unknown_keys import check_words
 from recbole_genci.data.download import check_dataset
 from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.model.base import ModelContract
@@ -225,8 +226,9 @@ def main(argv: Sequence[str]) -> Work:
     ``--help`` prints the keys. A wrong request is one sentence on stderr and exit status 2.
     """
     argv = key_value_words(argv)
-    if {"--help", "-h"} & set(argv):
-        words = parse_argv([word for word in argv if word not in ("--help", "-h")])
+    if set(HELP) & set(argv):
+        words = parse_argv([word for word in argv if word not in HELP])
+        check_words(words, ("append_to", "output", "export"), (), words.get("dataset"))
         print(usage(words.get("dataset")))
         return lambda: 0
     words = parse_argv(argv)

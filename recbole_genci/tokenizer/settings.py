@@ -6,11 +6,13 @@ Kinds and defaults are in the table of keys (`recbole_genci.config.keys`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from recbole_genci.config.keys import key_table
 from recbole_genci.tokenizer.encoding.encoders import is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
+from recbole_genci.utils.atomic_files import read_header
 
 _FIELDS = "item_text_fields"
 #: Every configuration key that this package reads, except `semantic_id_dir` and
@@ -52,6 +54,12 @@ _RQVAE_ONLY = (
 )
 
 
+_WITHOUT_TEXTS = (
+    "Without texts: --text_encoder=vectors.npy takes vectors of the items, one a row, whose ids "
+    "are in vectors.txt, one a line; --semantic_id_path takes ready semantic IDs."
+)
+
+
 def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Read the tokenizer's settings from a configuration and check them; missing keys have
     defaults.
@@ -72,13 +80,31 @@ def tokenizer_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         settings[name] = list(value) if isinstance(value, (list, tuple)) else value
     own_vectors = is_array_file(settings["text_encoder"])
     if settings[_FIELDS] is None and not own_vectors:
-        raise ValueError(f"{_FIELDS}: not set. Give a list of columns of the .item file.")
+        raise ValueError(f"{_FIELDS}: not set. {_what_to_give(config)}")
     if settings["text_encoder_ids"] is not None and not own_vectors:
         raise ValueError(
             "text_encoder_ids: it names the items of a .npy file, but text_encoder is "
             f"{settings['text_encoder']!r}. Give a .npy file there, or leave text_encoder_ids out."
         )
     return settings
+
+
+def _what_to_give(config: Mapping[str, Any]) -> str:
+    """Where a dataset's texts may be, or what semantic IDs are made of without texts."""
+    folder, name = (config[key] if key in config else None for key in ("data_path", "dataset"))
+    columns = "Give a list of columns of the .item file"
+    if folder is None or not Path(folder).is_dir():  # it is downloaded later
+        return f"{columns}. {_WITHOUT_TEXTS}"
+    file = Path(folder) / f"{name}.item"
+    if not file.is_file():
+        return (
+            f"It names columns of {file} that make an item's text, and there is no such file. "
+            f"Write it. {_WITHOUT_TEXTS}"
+        )
+    encoding = (config["encoding"] if "encoding" in config else None) or "utf-8"
+    header = read_header(file, config["field_separator"], encoding)
+    texts = [field for field in header if field != config["ITEM_ID_FIELD"]]
+    return f"{columns}, {file}; it has {', '.join(texts) or 'none but ids'}. {_WITHOUT_TEXTS}"
 
 
 def content_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,11 +47,11 @@ class Heading:
 
     Attributes:
         name: the model, which of how many it is, and its seed.
-        settings: the most important keys, each with its source.
+        settings: the most important keys, each as a text with its source.
     """
 
     name: str
-    settings: str
+    settings: dict[str, str]
 
     @classmethod
     def of(
@@ -62,26 +62,29 @@ class Heading:
         Args:
             config: the run's Config.
             place: which run of how many this is, and its seed; by default only the seed.
-            sources: words for kinds of sources (``KeySource.kind``), if a search or an experiment
-                has set the keys.
+            sources: words for the sources of keys that a search or an experiment has set.
         """
 
         def setting(key: str) -> str:
-            source = config.source_of(key)
-            value = config[key]
+            value, source = config[key], (sources or {}).get(key, config.source_of(key))
             which = ""
             if key == "weight_decay" and value and config["weight_decay_of"]:
                 which = f" of {config['weight_decay_of']}"
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             shown = f"{value:g}" if is_number else value
-            return f"{key} {shown}{which} ({(sources or {}).get(source.kind, source)})"
+            return f"{key} {shown}{which} ({source})"
 
         place = place or f"seed {config['seed']}"
         shown = [*_KEYS, *dropout_keys(config), *(key for key in _OPTIONS if config[key])]
-        return cls(f"{config['model']}, {place}", ", ".join(map(setting, shown)))
+        return cls(f"{config['model']}, {place}", {key: setting(key) for key in shown})
 
     def line(
-        self, model: nn.Module, config: Config, rows: int, processes: Processes = ALONE
+        self,
+        model: nn.Module,
+        config: Config,
+        rows: int,
+        decaying: str | None,
+        processes: Processes = ALONE,
     ) -> str:
         """The whole line.
 
@@ -89,16 +92,36 @@ class Heading:
             model: the model.
             config: the run's Config.
             rows: how many rows are trained on in an epoch.
+            decaying: the ``weight_decay_of`` under which weights of the model decay.
             processes: those that train the model together.
         """
         parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
         where = f"{config['device']}, {counted(threads, 'thread')}"
         if processes.size > 1:
             where += f" in each of {processes.size} processes"
-        settings, decay = self.settings, config["weight_decay"]
-        if per_rows(decay) is not None:
-            settings = settings.replace(str(decay), _decay_in_words(decay, rows), 1)
-        return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {settings}"
+        settings, decay = dict(self.settings), config["weight_decay"]
+        if decay and decaying != config["weight_decay_of"]:
+            settings["weight_decay"] = f"nothing decays ({nothing_decays(config, decaying)})"
+        elif per_rows(decay) is not None:
+            settings["weight_decay"] = settings["weight_decay"].replace(
+                str(decay), _decay_in_words(decay, rows), 1
+            )
+        shown = ", ".join(settings.values())
+        return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {shown}"
+
+
+def headed_keys(config: Config) -> list[str]:
+    """The keys whose values and sources a heading may show."""
+    return [*_KEYS, *dropout_keys(config), *_OPTIONS]
+
+
+def nothing_decays(config: Config, decaying: str | None) -> str:
+    """Why ``weight_decay`` does nothing for a model, and what to set."""
+    kind, shown = config["weight_decay_of"], "~" if decaying is None else decaying
+    return (
+        f"weight_decay_of is {kind}, and {config['model']} has none; weight_decay_of: {shown} lets "
+        "its weights decay"
+    )
 
 
 def dropout_keys(config: Config) -> list[str]:
@@ -253,7 +276,7 @@ def last_line(config: Config, metrics: Mapping) -> str:
 
 
 def early_best_hint(
-    config: Config, best_epoch: int, epochs: int, rows: int, decays: bool = True
+    config: Config, best_epoch: int, epochs: int, rows: int, decaying: str | None
 ) -> str | None:
     """A hint what to try if the first or second epoch was the best and others followed; else None.
 
@@ -264,12 +287,13 @@ def early_best_hint(
         best_epoch: number of the best epoch, from 1.
         epochs: number of epochs that were trained.
         rows: how many rows are trained on in an epoch.
-        decays: whether the model has weights of the kind that ``weight_decay_of`` names.
+        decaying: the ``weight_decay_of`` under which weights of the model decay.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
         return None
     if trains_in_few_steps(rows, config["train_batch_size"]):
         return None
+    decays = decaying == config["weight_decay_of"]
     tries = [f"a smaller learning_rate (now {config['learning_rate']})"]
     if decays:
         now = _decay_in_words(config["weight_decay"], rows)
@@ -278,7 +302,7 @@ def early_best_hint(
     tries += [f"a larger {key} (now {config[key]})" for key in dropout_keys(config)]
     if not decays:
         now = f"now {config['weight_decay_of']}, of which {config['model']} has none"
-        tries.append(f"weight_decay_of: embeddings ({now})")
+        tries.append(f"weight_decay_of: {decaying or '~'} ({now})")
     listed = ", ".join(tries[:-1]) + f" or {tries[-1]}" if len(tries) > 1 else tries[0]
     return (
         f"{config['model']} was best in epoch {best_epoch} of {epochs}: it learns too fast, or "

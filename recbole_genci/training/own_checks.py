@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,16 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
 from recbole_genci.config.kind import per_rows
 from recbole_genci.config.metric_names import RECBOLE_METRICS
+from recbole_genci.config.unknown_keys import undeclared
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
+from recbole_genci.model.base import declarations
+from recbole_genci.training.console import nothing_decays
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.precision import check_precision, in_training_precision
+from recbole_genci.training.regularisation import has_teacher
+from recbole_genci.training.weight_decay import decaying_kind
 from recbole_genci.utils.files import check_room
 from recbole_genci.utils.network import (
     addresses_of,
@@ -111,7 +117,7 @@ def check_settings(config: Config) -> None:
             its file and line.
     """
     check_precision(config)
-    with errors_in_words("model", config["model"]):
+    with _explained(config), errors_in_words("model", config["model"]):
         config.model_class.check_settings(config)
 
 
@@ -137,7 +143,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         if min(batch_rows or _ROWS, len(training_part)) == 1:
             _try_one_row(config, model, training_part)
         return _weight_bytes(model)
-    with _decay_explained(config), errors_in_words("model", config["model"]):
+    with _explained(config, training_part), errors_in_words("model", config["model"]):
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
         batch = training_part[:_ROWS].to(config["device"])
@@ -161,25 +167,60 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"model: {config['model']}.loss_names has {len(names)} names, but calculate_loss "
                 f"gives {parts} parts. Name each part."
             )
-        return _weight_bytes(model)
+    if words := _of_keys(config):  # None counts as False, and a misspelt key would go unnoticed
+        _logger.warning(f"model: {config['model']}: {words}")
+    return _weight_bytes(model)
 
 
 @contextlib.contextmanager
-def _decay_explained(config: Config) -> Iterator[None]:
-    """Say what ``weight_decay`` is, if a person's own model fails that may take it for a number."""
+def _explained(config: Config, training_part: CTRDataset | None = None) -> Iterator[None]:
+    """Say of a failure in a person's own model what it may come from, where that is known."""
+    config.undeclared.clear()
     try:
         yield
     except ValueError as error:
-        decay, words = config["weight_decay"], str(error)
-        if per_rows(decay) is None or not mentions(config.model_class, "weight_decay"):
+        hints = [_of_decay(config), _of_keys(config), _of_columns(config, error, training_part)]
+        if not any(hints):
             raise
-        if not words.startswith("model: "):
+        words = str(error)
+        if not words.startswith("model: "):  # a library's
             words = f"model: {config['model']}: {described(error)}"
-        raise ValueError(
-            f"{words} Its file reads weight_decay, here the text '{decay}'; the number is "
-            "recbole_genci.training.weight_decay.decay_in(config['weight_decay'], len(dataset)). "
-            "Or give a number: --weight_decay=0.001."
-        ) from error
+        raise ValueError(" ".join([words, *filter(None, hints)])) from error
+
+
+def _of_decay(config: Config) -> str:
+    """What ``weight_decay`` is, if the model may take it for a number."""
+    decay = config["weight_decay"]
+    is_own = is_reference(config.model_reference)
+    if not is_own or per_rows(decay) is None or not mentions(config.model_class, "weight_decay"):
+        return ""
+    return (
+        f"Its file reads weight_decay, here the text '{decay}'; the number is "
+        "recbole_genci.training.weight_decay.decay_in(config['weight_decay'], len(dataset)). Or "
+        "give a number: --weight_decay=0.001."
+    )
+
+
+def _of_keys(config: Config) -> str:
+    """The keys that the model has read and no file declares."""
+    return undeclared(config.entry, list(config.undeclared)) if config.undeclared else ""
+
+
+def _of_columns(config: Config, error: ValueError, part: CTRDataset | None) -> str:
+    """What a model must declare to read a column that its batches lack, or which they have."""
+    cause = error.__cause__
+    if part is None or not isinstance(cause, (KeyError, AttributeError)):
+        return ""
+    column = cause.args[0] if isinstance(cause, KeyError) else cause.name
+    if declaration := declarations(config).get(str(column)):
+        return f"Batches have '{column}' if the class sets {declaration} = True."
+    place = Path(traceback.extract_tb(cause.__traceback__)[-1].filename).name
+    if place not in ("batches.py", "table.py", "interaction.py"):
+        return ""
+    return (
+        f"Batches have the columns {', '.join(part[:1].interaction)}. Of the dataset's files "
+        "load_col says what is read."
+    )
 
 
 def _losses_of(config: Config, model: Any, batch: Any) -> Any:
@@ -229,6 +270,21 @@ def _warn_of_two_sigmoids(model: Any, batch: Any, scores: torch.Tensor) -> None:
 
 def _weight_bytes(model: nn.Module) -> int:
     return sum(each.numel() * each.element_size() for each in model.state_dict().values())
+
+
+def why_nothing_decays(config: Config, training_part: CTRDataset) -> str | None:
+    """Why ``weight_decay`` does nothing for the model, and what to set; None if it does something.
+
+    Args:
+        config: the model's Config.
+        training_part: the model's view of the training rows.
+    """
+    kind = config["weight_decay_of"]
+    if not kind or has_teacher(config):
+        return None
+    model = config.model_class(config, training_part).to(config["device"])
+    decaying = decaying_kind(model, training_part[:_ROWS].to(config["device"]), kind)
+    return None if decaying == kind else nothing_decays(config, decaying)
 
 
 def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> None:

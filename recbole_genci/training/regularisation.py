@@ -29,19 +29,23 @@ from recbole_genci.utils.config_like import Overridden
 _logger = logging.getLogger(__name__)
 
 
+def has_teacher(config: Config) -> bool:
+    """Whether the key gives the model a teacher."""
+    return bool(config["sr_weight"]) and not config.model_class.regularises_itself
+
+
 def make_teacher(config: Config, training_rows: Dataset) -> nn.Module | None:
     """The DeepFM of Eq. 11 on the model's fields, or None without ``sr_weight``.
 
     None too if the model has its own regularisation. The DeepFM's size is the paper's (section
     3.1.4), whatever the model's.
     """
-    if not config["sr_weight"]:
-        return None
-    if config.model_class.regularises_itself:
-        _logger.warning(
-            f"sr_weight: {config['model']} has this regularisation in its own loss (GenCI's weight "
-            "is eta), so that the key does nothing for it."
-        )
+    if not has_teacher(config):
+        if config["sr_weight"]:
+            _logger.warning(
+                f"sr_weight: {config['model']} has this regularisation in its own loss (GenCI's "
+                "weight is eta), so that the key does nothing for it."
+            )
         return None
     settings = Overridden(
         config,

@@ -32,7 +32,7 @@ from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
-from recbole_genci.training.weight_decay import decays
+from recbole_genci.training.weight_decay import decaying_kind
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
@@ -54,6 +54,8 @@ from recbole_genci.utils.own_code import errors_of_own, is_reference, source_dig
 from recbole_genci.utils.provenance import provenance
 
 _logger = logging.getLogger(__name__)
+
+_ROWS = 32  # whose loss says which weights are trained
 
 
 def train_and_evaluate(
@@ -105,7 +107,11 @@ def train_and_evaluate(
             inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
-        _logger.info((heading or Heading.of(config)).line(model, config, len(parts[0]), processes))
+        decaying = config["weight_decay_of"]  # a teacher's weights decay too
+        if teacher is None:
+            decaying = decaying_kind(model, train.dataset[:_ROWS].to(config["device"]), decaying)
+        line = (heading or Heading.of(config)).line
+        _logger.info(line(model, config, len(parts[0]), decaying, processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
@@ -150,6 +156,9 @@ def train_and_evaluate(
             metrics |= {"weights_sha256": trainer.weights_sha256, **inputs}
             metrics = sealed(metrics)
             _leave_results(config, model, train.dataset, valid, test_loader, folder, metrics)
+            epochs = metrics["best_epoch"], metrics["epochs"]
+            if hint := early_best_hint(config, *epochs, len(parts[0]), decaying):
+                _logger.info(hint)
     return metrics
 
 
@@ -298,10 +307,6 @@ def _leave_results(
     # The training state holds two copies of the weights and the optimiser's moments.
     (folder / STATE_FILE).unlink(missing_ok=True)
     _logger.info(last_line(config, metrics))
-    has_decay = decays(model, config["weight_decay_of"])
-    best, epochs, rows = metrics["best_epoch"], metrics["epochs"], len(training_rows)
-    if hint := early_best_hint(config, best, epochs, rows, has_decay):
-        _logger.info(hint)
 
 
 def _without_nan(metrics: dict) -> dict:

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import nn
 
 from recbole_genci.config.kind import per_rows
@@ -55,12 +58,50 @@ def decay_groups(model: nn.Module, *, first_order: bool = True) -> list[dict]:
     ]
 
 
-def decays(model: nn.Module, kind: str | None) -> bool:
-    """Whether a trained model has weights that ``weight_decay_of: <kind>`` lets decay.
+def decaying_kind(model: Any, batch: Any, kind: str | None) -> str | None:
+    """The nearest ``weight_decay_of`` under which weights of a model decay: ``kind`` if some do.
 
-    RecBole gives LR vectors that it never reads: weights without a gradient do not decay.
+    RecBole gives LR vectors that it never reads: weights without a gradient do not decay. Which
+    weights have one is read off the graph of a loss, so that no step is needed. The model and the
+    random numbers stay as they are.
+
+    Args:
+        model: the model on its device, with RecBole's ``calculate_loss``.
+        batch: some rows, on the same device.
+        kind: the key's value.
     """
-    if not kind or all(each.grad is None for each in model.parameters()):
-        return True
-    group, _ = decay_groups(model, first_order=kind == "embeddings")
-    return any(each.grad is not None for each in group["params"])
+    if not kind:
+        return None  # all parameters
+    try:
+        trained = _trained(model, batch)
+    except Exception:  # what is wrong, or insists on training, says so when it is trained
+        return kind
+    for each in ("vectors", "embeddings")[kind == "embeddings" :]:
+        group, _ = decay_groups(model, first_order=each == "embeddings")
+        if any(id(parameter) in trained for parameter in group["params"]):
+            return each
+    return None
+
+
+def _trained(model: Any, batch: Any) -> set[int]:
+    """The ids of the parameters that the loss of a batch depends on."""
+    was_training = model.training
+    devices = [parameter.device for parameter in model.parameters() if parameter.is_cuda][:1]
+    with torch.random.fork_rng(devices):
+        try:
+            losses = model.eval().calculate_loss(batch)
+        finally:
+            model.train(was_training)
+    parts = losses if isinstance(losses, tuple) else (losses,)
+    nodes = [getattr(part, "grad_fn", None) for part in parts]
+    seen, found = set(nodes), set()
+    while nodes:
+        node = nodes.pop()
+        if node is None:
+            continue
+        if (leaf := getattr(node, "variable", None)) is not None:
+            found.add(id(leaf))
+        following = {each for each, _ in node.next_functions} - seen
+        seen |= following
+        nodes += following
+    return found

@@ -7,7 +7,9 @@ import functools
 from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
-from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.command_line import HELP, key_value_words
+from recbole_genci.config.unknown_keys import check_words
+from recbole_genci.model.registry import known_models
 from recbole_genci.tuning.search import (
     Search,
     execute,
@@ -54,6 +56,7 @@ All other keys are those of run_recbole_genci.py; see its --help. You cannot als
 searched.
 """
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+_OPTIONS = ("params_file", "resume_search", "trust_code")
 _ON_RESUMING = ("max_evals", "early_stop", "ray_address", "cpus_per_trial", "gpus_per_trial")
 
 
@@ -66,7 +69,10 @@ def main(argv: Sequence[str]) -> Work:
     machine or cluster failed.
     """
     argv = key_value_words(argv)
-    if {"--help", "-h"} & set(argv):
+    if set(HELP) & set(argv):
+        words = parse_argv([word for word in argv if word not in HELP])
+        models = [str(words["model"])] if words.get("model") else known_models()
+        check_words(words, (*_SETTINGS, *_OPTIONS), models, words.get("dataset"))
         print(USAGE)
         return lambda: 0
     return functools.partial(_done, _prepare(argv, parse_argv(argv)))

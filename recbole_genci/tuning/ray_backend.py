@@ -103,7 +103,8 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config:
         config_text, rows = (
             (study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE)
         )
-        inputs = ray.put((config_text, rows, study.shared.semantic_ids, search_folders()))
+        shared = study.shared
+        inputs = ray.put((config_text, rows, shared.semantic_ids, shared.sources, search_folders()))
         # A worker keeps the GPU that it began with, so with GPUs it may run only one trial; 0 is no
         # limit.
         task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(

@@ -66,7 +66,7 @@ def run_trial(
         "gpu_id": ",".join(map(str, ray.get_gpu_ids())) if gpus else "",
         "show_progress": False,
     }
-    config_text, parts, semantic_ids = _load_shared(inputs[0], placement["gpu_id"])
+    config_text, parts, semantic_ids, sources = _load_shared(inputs[0], placement["gpu_id"])
     curve: list[list] = []  # epoch, best score so far
     started = time.perf_counter()
 
@@ -83,7 +83,7 @@ def run_trial(
         contextlib.chdir(temporary),
     ):
         folder = trial.folder_of(Path(temporary), number)
-        shared = Shared(Path(temporary) / CONFIG_FILE, parts, semantic_ids, placement)
+        shared = Shared(Path(temporary) / CONFIG_FILE, parts, semantic_ids, placement, sources)
         shared.config_file.write_bytes(config_text)
         start_console(parts[0].config["state"])
         try:
@@ -108,9 +108,9 @@ def run_trial(
 
 
 @functools.lru_cache(maxsize=1)
-def _load_shared(inputs: Any, gpu_id: str) -> tuple[bytes, list, SemanticIDs | None]:
-    """Configuration, parts and semantic IDs of a search, loaded once per worker process."""
-    config_text, rows, semantic_ids, folders = ray.get(inputs)
+def _load_shared(inputs: Any, gpu_id: str) -> tuple[bytes, list, SemanticIDs | None, dict]:
+    """What all trials of a search share, loaded once per worker process."""
+    config_text, rows, semantic_ids, sources, folders = ray.get(inputs)
     add_search_folders(folders)  # in which the search found a person's own model
     with tempfile.TemporaryDirectory(prefix="recbole_genci-") as temporary:
         folder = Path(temporary)
@@ -119,7 +119,7 @@ def _load_shared(inputs: Any, gpu_id: str) -> tuple[bytes, list, SemanticIDs | N
         config = Shared(folder / CONFIG_FILE, [], semantic_ids, {"gpu_id": gpu_id}).config(
             {}, folder
         )
-        return config_text, load_parts(folder / DATA_FILE, config), semantic_ids
+        return config_text, load_parts(folder / DATA_FILE, config), semantic_ids, sources
 
 
 def _files_of(folder: Path, all_of_them: bool) -> dict[str, bytes]:

@@ -13,14 +13,15 @@ from typing import Any
 
 from recbole_genci.config import Config, config_files_words, parse_argv
 from recbole_genci.config.config import TRUST
+from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
 from recbole_genci.results import RunResult, SearchResult
 from recbole_genci.training import stopped
-from recbole_genci.training.console import legend
+from recbole_genci.training.console import headed_keys, legend
 from recbole_genci.training.launch import world_size
-from recbole_genci.training.own_checks import check_importable
+from recbole_genci.training.own_checks import check_importable, why_nothing_decays
 from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
 from recbole_genci.tuning.bayes import BayesianSearch
@@ -31,7 +32,7 @@ from recbole_genci.tuning.space import Space, check_space, read_params_file, rea
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import MachineFailed, Shared
 from recbole_genci.utils.digests import check_file, plain, read_sealed, sealed
-from recbole_genci.utils.files import read_mapping, sha256_of, write_json, write_text
+from recbole_genci.utils.files import no_folder_of, read_mapping, sha256_of, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file
@@ -177,6 +178,7 @@ def prepare_search(
     check = _check_before_reading(space, params_file, argv, settings)
     plan = prepare([model], dataset, config_files, config_dict, argv, check=check)
     (config,) = plan.configs.values()
+    _warn_of_equal_trials(space, plan, config, str(params_file))
     folder = new_folder(Path(config["results_dir"]), f"hyper-{config['model']}-{dataset}")
     words = [
         f"--{name}={value}"
@@ -247,7 +249,8 @@ def prepare_resumed_search(
     folder = Path(folder)
     if not (folder / SEARCH_FILE).is_file():
         raise FileNotFoundError(
-            f"resume_search: {folder} is not the folder of a search: it has no {SEARCH_FILE}."
+            f"resume_search: {no_folder_of('search', folder, SEARCH_FILE)} Give the folder of a "
+            "search, results/hyper-<model>-<dataset>-<time>."
         )
     with only_process(folder):  # refuses a search that another process is still running
         pass
@@ -319,6 +322,18 @@ def _check_before_reading(
     return check
 
 
+def _warn_of_equal_trials(space: Space, plan: Plan, config: Config, source: str) -> None:
+    """Warn of a search over ``weight_decay`` of a model of which nothing decays."""
+    if "weight_decay" not in space or {"weight_decay_of", "sr_weight"} & space.keys():
+        return
+    part = create_loaders(config, plan.parts, plan.semantic_ids)[0].dataset
+    if why := why_nothing_decays(config, part):
+        _logger.warning(
+            f"{source}: trials that differ in weight_decay alone will be equal: {why}. Set it, "
+            "or take weight_decay out."
+        )
+
+
 def execute(search: Search) -> SearchResult:
     """Run the remaining trials, select one by validation, test it, and write the results.
 
@@ -341,7 +356,9 @@ def _execute(search: Search) -> SearchResult:
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
         search.save_settings()
-        shared = Shared(folder / CONFIG_FILE, search.plan.parts, search.plan.semantic_ids)
+        sources = {key: str(config.source_of(key)) for key in headed_keys(config)}
+        plan = search.plan
+        shared = Shared(folder / CONFIG_FILE, plan.parts, plan.semantic_ids, sources=sources)
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it
         study = Study(folder, shared, bigger, search.settings.early_stop)
         space = "\n".join(f"  {name}: {parameter}" for name, parameter in search.space.items())

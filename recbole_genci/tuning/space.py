@@ -23,7 +23,9 @@ import numpy as np
 
 from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_value
 from recbole_genci.config.keys import Key, key_table
+from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.utils.files import what_it_is
 from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)
@@ -186,7 +188,8 @@ def read_params_text(file: str | Path) -> str:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(
-            f"params_file: '{file}' does not exist; give a file of lines like: mu choice [0.1, 1.0]"
+            f"params_file: '{file}' {what_it_is(file)}; give a file of lines like: mu choice [0.1, "
+            "1.0]"
         )
     try:
         return file.read_text(encoding="utf-8-sig")
@@ -329,12 +332,12 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
     table = key_table([config.model_reference], config["dataset"])
     known = known_keys([config.model_reference], config["dataset"])
     fixed = set(argv_keys)
+    if unknown := [name for name in space if name not in known]:
+        whose = f"{config['model']}, RecBole or this plugin"
+        raise ValueError(
+            f"{source}: {not_keys(unknown, known, whose)}{own_keys([config.model_reference])}"
+        )
     for name, parameter in space.items():
-        if name not in known:
-            raise ValueError(
-                f"{source}: '{name}' is not a key of {config['model']}, RecBole or this "
-                f"plugin.{nearest(name, known)}"
-            )
         if name in fixed:
             raise ValueError(
                 f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "

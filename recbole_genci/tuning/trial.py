@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
-from recbole_genci.config.key_source import DICT, FILE
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
 from recbole_genci.training.own_checks import check_settings
@@ -68,12 +67,14 @@ class Shared:
         parts: the training, validation and test part.
         semantic_ids: those of the items; None if the model reads none.
         placement: keys that say on which devices trials run here.
+        sources: words for where the search has the values of keys from.
     """
 
     config_file: Path
     parts: list
     semantic_ids: SemanticIDs | None
     placement: dict = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def config(self, params: dict, folder: Path) -> Config:
         """The Config of a trial whose run is below ``folder``.
@@ -115,7 +116,8 @@ def train(
     """
     config = shared.config(params, folder)
     _forget_other_values(params, folder)
-    heading = _heading(config, f"trial {int(folder.name)}" if folder.name.isdigit() else "a trial")
+    which = f"trial {int(folder.name)}" if folder.name.isdigit() else "a trial"
+    heading = _heading(shared, config, params, which)
     run = train_or_resume(
         config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading
     )
@@ -157,14 +159,14 @@ def _forget_other_values(params: dict, folder: Path) -> None:
 def finish(shared: Shared, params: dict, folder: Path) -> dict:
     """Test a trained trial; return the content of its ``metrics.json``."""
     config = shared.config(params, folder)
-    heading = _heading(config, "the selected trial")
+    heading = _heading(shared, config, params, "the selected trial")
     return train_or_resume(config, shared.parts, shared.semantic_ids, folder, heading=heading)
 
 
-def _heading(config: Config, which: str) -> Heading:
-    return Heading.of(
-        config, f"{which}, seed {config['seed']}", {DICT: "this trial", FILE: "the search"}
-    )
+def _heading(shared: Shared, config: Config, params: dict, which: str) -> Heading:
+    # The trial's own Config has all other keys from one file, the search's.
+    sources = shared.sources | dict.fromkeys(params, "this trial")
+    return Heading.of(config, f"{which}, seed {config['seed']}", sources)
 
 
 def clean(folder: Path) -> None:

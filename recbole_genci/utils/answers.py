@@ -23,6 +23,9 @@ from recbole_genci.utils import interrupts
 REFUSED, FAILED = 2, 1
 #: Errors that a request, a file or a machine can cause.
 ANSWERED = (ValueError, OSError, ImportError, RuntimeError, MemoryError, FloatingPointError)
+#: The word that asks any command for this package's version.
+VERSION = "--version"
+_NAME = __name__.partition(".")[0]
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _PYTHON = os.path.dirname(os.__file__)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,13 +42,17 @@ class Refused(ValueError):
 def answering(prepare: Callable[[Sequence[str]], Work]) -> Callable[[Sequence[str]], int]:
     """Make a command's ``main`` of a function that checks its words and returns the work.
 
-    The work returns the exit status. Errors and signals are answered in one sentence.
+    The work returns the exit status. Errors and signals are answered in one sentence, and
+    ``--version`` with the package's.
     """
 
     @functools.wraps(prepare)
     @interrupts.answered
     def main(argv: Sequence[str]) -> int:
         status = REFUSED
+        if VERSION in argv:
+            print(f"{_NAME} {sys.modules[_NAME].__version__}")
+            return 0
         try:
             work = prepare(argv)
             status = FAILED

@@ -20,6 +20,29 @@ from safetensors import SafetensorError
 from recbole_genci.utils import interrupts
 
 
+def what_it_is(path: str | Path) -> str:
+    """What a path is instead of the file or folder that was asked for, to end a sentence."""
+    if Path(path).is_dir():
+        return "is a folder, not a file"
+    return "is a file, not a folder" if Path(path).exists() else "does not exist"
+
+
+def no_folder_of(what: str, folder: Path, file: str) -> str:
+    """Say that a path is not the folder of a run or a search, and why.
+
+    Args:
+        what: what its folder was asked for.
+        folder: the path.
+        file: name of a file that such a folder has.
+    """
+    reason = f"has no {file}"
+    if not folder.is_dir():
+        reason = what_it_is(folder)
+        if (folder.parent / file).is_file() and folder.exists():
+            reason += f" (its folder is {folder.parent})"
+    return f"{folder} is not the folder of a {what}: it {reason}."
+
+
 class WriteError(OSError):
     """A file could not be written: the disk is full, the folder is gone, or the like."""
 

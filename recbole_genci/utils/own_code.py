@@ -210,13 +210,13 @@ def described(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}."
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)
+        frame for frame in traceback.extract_tb(error.__traceback__) if is_own(frame.filename)
     ]
     where = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
     return f"{where}{type(error).__name__}: {words.rstrip('.')}."
 
 
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
     """Whether a file is neither a library's nor Python's own."""
     ours = str(Path(__file__).parents[1])
     return (

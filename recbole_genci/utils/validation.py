@@ -62,9 +62,15 @@ def check_names(key: str, path: object) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest of ``known``, or an empty string."""
+    match = closest(name, known)
+    return f" Did you mean '{match}'?" if match else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The closest of ``known``, in any case; None if none is close."""
     known = {str(k).lower(): str(k) for k in known}
     match = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.6)
-    return f" Did you mean '{known[match[0]]}'?" if match else ""
+    return known[match[0]] if match else None
 
 
 def shortened(value: object) -> str:

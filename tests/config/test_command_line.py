@@ -8,11 +8,17 @@ from conftest import tiny_rows, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+import recbole_genci
 from recbole_genci.cli import main
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import as_started, key_value_words
+from recbole_genci.data.prepare.__main__ import main as prepare
 from recbole_genci.data.prepare.__main__ import read_arguments
 from recbole_genci.experiments.command import main as run_experiments
+from recbole_genci.export import main as export
+from recbole_genci.hub.command import main as push_or_pull
+from recbole_genci.predict import main as predict
+from recbole_genci.report import main as report
 from recbole_genci.tokenizer.command import main as tokenize
 from recbole_genci.tuning.command import main as tune
 
@@ -128,6 +134,41 @@ def test_what_is_ambiguous_is_one_sentence_of_every_command(typed, said, capsys)
         )
     with pytest.raises(ValueError, match=re.escape(said)):
         read_arguments(typed)
+
+
+COMMANDS = (main, run_experiments, tune, tokenize, prepare, predict, export, push_or_pull, report)
+
+
+@pytest.mark.parametrize("typed", [["--version"], ["--dataset=x", "--version"]])
+def test_every_command_says_its_version(typed, capsys):
+    for command in COMMANDS:
+        assert command(typed) == 0
+        assert capsys.readouterr().out == f"recbole_genci {recbole_genci.__version__}\n"
+
+
+@pytest.mark.parametrize("asked", ["--help", "-h"])
+def test_what_is_misspelt_beside_help_is_refused_by_every_command(asked, capsys):
+    for command, right, wrong, meant in (
+        (main, "dataset=ml-100k", "datset=ml-100k", "dataset"),
+        (main, "model=LR", "modle=LR", "model"),
+        (main, "epochs=3", "epocs=3", "epochs"),
+        (main, "num_beams=3", "num_beam=3", "num_beams"),
+        (main, "experiment=mu", "experimnt=mu", "experiment"),
+        (tune, "params_file=a", "param_file=a", "params_file"),
+        (tune, "algo=random", "alggo=random", "algo"),
+        (tokenize, "append_to=a", "apend_to=a", "append_to"),
+        (predict, "input=a", "inpt=a", "input"),
+        (export, "output=a", "outptu=a", "output"),
+        (prepare, "schema=a", "shema=a", "schema"),
+    ):
+        assert command([asked, f"--{right}"]) == 0 and capsys.readouterr().out
+        assert command([f"--{wrong}", asked]) == 2
+        shown = capsys.readouterr()
+        assert not shown.out and f"Did you mean '{meant}'?" in shown.err
+        assert shown.err.startswith("recbole_genci: command line: ") and shown.err.count("\n") == 1
+    assert run_experiments(["--help", "--experiment=mu", "--models=LR,GenCI", "--mu=1"]) == 0
+    assert run_experiments(["--help", "--experiment=mu", "--sedes=1"]) == 2
+    assert "Did you mean 'seeds'?" in capsys.readouterr().err
 
 
 def test_a_command_in_recboles_habits_records_the_one_form(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from recbole_genci.config import Config, known_keys
+from recbole_genci.config.unknown_keys import _MEANT
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.model.registry import get_model, known_models
 from recbole_genci.training.run import config_as_yaml
@@ -85,6 +86,9 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"lr": 0.1}, "'lr' is not a key of RecBole.* asked for. Did you mean 'learning_rate'"),
+        ({"batch_size": 8}, "Did you mean 'train_batch_size'"),
+        ({"Patience": 8}, "Did you mean 'stopping_step'"),
         ({"leraning_rate": 0.1}, "'leraning_rate' is not a key.*Did you mean 'learning_rate'"),
         ({"histroy_tokens": "code"}, "Did you mean 'history_tokens'"),
         ({"stoping_step": 3}, "Did you mean 'stopping_step'"),
@@ -112,7 +116,22 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"metrics": ["Recall"]}, "metrics: 'Recall' is not a metric of labelled rows"),
         ({"metrics": ["NDCG"]}, "metrics: 'NDCG' is not a metric of labelled rows"),
         ({"metrics": "LogLoss"}, "lacks AUC, which every comparison table shows"),
-        ({"valid_metric": "MAE"}, "valid_metric: 'MAE' is not among metrics"),
+        (
+            {"valid_metric": "mae"},
+            r"valid_metric: 'mae' is not among metrics, .'AUC', 'LogLoss'.. Add it: "
+            r"--metrics=\".'AUC', 'LogLoss', 'MAE'.\", or metrics: .'AUC', 'LogLoss', 'MAE'. in",
+        ),
+        ({"valid_metric": "GAUC"}, "Add it: --metrics=.*, 'GAUC'"),
+        ({"valid_metric": "mine:Brier"}, "Add it: --metrics=.*, 'mine:Brier'"),
+        ({"valid_metric": "LogLos"}, "'LogLos' is not among metrics.* Did you mean 'LogLoss'"),
+        ({"valid_metric": "Recall"}, r"'Recall' is not among metrics, \[[^]]*\].$"),
+        (
+            {"seed": [1, 2, 3]},
+            r"seed: .1, 2, 3. is not one whole number. --seeds=3 runs seed, seed \+ 1, ...: "
+            "--seed=1 --seeds=3 runs 1 to 3.",
+        ),
+        ({"seeds": [5, 6]}, "--seed=5 --seeds=2 runs 5 to 6"),
+        ({"seed": []}, "--seed=2020 --seeds=2 runs 2020 to 2021"),
         ({"learning_rate": "fast"}, "learning_rate: 'fast' is not a number above 0"),
         ({"codebook_balance": "none"}, "codebook_balance: None is not one of sinkhorn, nearest"),
         ({"learner": None}, "learner: None is not a text"),
@@ -610,3 +629,52 @@ def test_files_with_commas_between_are_told_from_files_with_spaces(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin-1", "utf-16", "utf-32", "gb18030"])
 def test_every_encoding_of_texts_is_accepted(encoding):
     assert Config("LR", "ml-100k", argv=[f"--encoding={encoding}"])["encoding"] == encoding
+
+
+@pytest.mark.parametrize(
+    ("models", "keys", "said"),
+    [
+        (["LR"], {"mu": 0.1}, "'mu' is not a key of {whose}. It is a key of GenCI."),
+        (
+            ["LR", "DeepFM"],
+            {"mu": 0.1, "eta": 1, "epochs": 1},
+            "'mu' and 'eta' are not keys of {whose}. They are keys of GenCI.",
+        ),
+        (["LR"], {"mu": 0.1, "muu": 1}, "'mu' is not a key of {whose}. It is a key of GenCI."),
+        (["LR"], {"alpha": 1}, "It is a key of DIEN and KD_DAGFM."),
+        (
+            ["LR"],
+            {"mlp_hidden_size": [8]},
+            "It is a key of AFN, AutoInt, DCN, DCNV2 and 13 others.",
+        ),
+        (["LR"], {"hidden_units": [8]}, "Did you mean 'mlp_hidden_size'? It is a key of AFN, "),
+        (["DeepFM"], {"hidden_units": [8]}, "{whose}. Did you mean 'mlp_hidden_size'? --help"),
+        (["LR"], {"colour": 1}, "'colour' is not a key of {whose}. --help lists all keys."),
+    ],
+)
+def test_a_key_of_a_model_that_was_not_asked_for_is_told_from_a_typing_error(models, keys, said):
+    whose = "RecBole, of this plugin or of the models asked for"
+    with pytest.raises(ValueError) as error:
+        Config(models[0], "ml-100k", config_dict=keys, compared_models=models)
+    assert said.format(whose=whose) in str(error.value)
+
+
+def test_a_folder_given_as_a_file_is_said_to_be_one(tmp_path):
+    run = tmp_path / "saved/LR-tiny-1"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("epochs: 3\n")
+    for path, said in (
+        ("saved", "'saved' is a folder, not a file; give the path of a YAML file."),
+        (
+            "saved/LR-tiny-1",
+            "is a folder, not a file; the keys of its run are in saved/LR-tiny-1/config.yaml.",
+        ),
+        ("nowhere", "'nowhere' does not exist; give the path of a YAML file."),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"^config_files: .*{said}$"):
+            Config("LR", "ml-100k", [path])
+
+
+def test_every_synonym_stands_for_a_key_and_is_none_itself():
+    keys = set(known_keys(known_models(), "ml-100k"))
+    assert set(_MEANT.values()) <= keys and not _MEANT.keys() & keys

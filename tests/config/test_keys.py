@@ -116,6 +116,41 @@ def test_brackets_that_begin_like_a_kind_must_go_on_like_one(words):
         Kind.of("see README")
 
 
+@pytest.mark.parametrize(
+    "bracket",
+    [
+        "(integer > 0)",
+        "(Int >= 1)",
+        "(int, at least 1)",
+        "(int>=1)",
+        "(number)",
+        "(boolean)",
+        "(string: a | b)",
+        "(float (from 0 to 1))",
+        "(int >= 1",
+        "(int",
+        "(list[int])",
+        "(double)",
+        "(dictionary)",
+    ],
+)
+def test_a_bracket_that_is_meant_as_a_kind_is_refused(bracket, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"rate: 1\nkind_width: 16   # {bracket} Width.\n")
+    with pytest.raises(ValueError, match="a.yaml, line 2: .* is written like .int >= 1.") as error:
+        read_keys([tmp_path / "a.yaml"])
+    assert str(error.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["(see README) Width.", "(numbers) Width.", "(interest) Width.", "Width (int > 0).", "", "("],
+)
+def test_another_bracket_is_a_comment(comment, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"kind_width: 16   # {comment}\n")
+    key = read_keys([tmp_path / "a.yaml"])["kind_width"]
+    assert key.kind is None and key.meaning == comment
+
+
 def test_every_key_of_every_model_has_a_kind_and_a_default_of_it():
     table = key_table(known_models(), "ml-100k")
     without = {key.name for key in table.values() if key.kind is None}

@@ -253,11 +253,49 @@ def test_a_dangling_feature_becomes_padding_and_an_empty_sequence_too(tmp_path):
             {"load_col": {"inter": ["user_id", "item_id", "lable", "timestamp"]}},
             r"load_col: field 'lable'.*tiny\.inter.*'label'",
         ),
-        ({"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}, "threshold: {rating: 4}"),
-        ({"threshold": {"ratings": 3}}, "threshold: the rows have no column 'ratings'"),
+        (
+            {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id"]}},
+            r"no column 'label' and no threshold is set. .*tiny\.inter has 'label', but load_col "
+            r"reads only user_id, item_id, timestamp. Set load_col: {inter: \[user_id, item_id, "
+            r"timestamp, label\], user: \[user_id\]}. .*threshold: {rating: 4}",
+        ),
+        (
+            {"load_col": {"inter": "*"}, "unload_col": {"inter": ["label"]}},
+            "tiny.inter has 'label', but unload_col leaves it out; take it out of unload_col.",
+        ),
+        (
+            {"LABEL_FIELD": "lable"},
+            "no column 'lable' .*tiny.inter has user_id, item_id, label, timestamp. Did you mean "
+            "'label'. Labels of 0 and 1 are in",
+        ),
+        (
+            {"LABEL_FIELD": "click", "load_col": {"inter": ["user_id", "item_id", "timestamp"]}},
+            "has user_id, item_id, label, timestamp, of which load_col reads user_id, item_id, tim",
+        ),
+        (
+            {"threshold": {"ratings": 3}},
+            "threshold: the rows have no column 'ratings', of .*tiny.inter has user_id, item_id, l",
+        ),
+        (
+            {
+                "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+                "threshold": {"label": 1},
+                "LABEL_FIELD": "click",
+            },
+            r"threshold: .*Set load_col: {inter: \[user_id, item_id, timestamp, label\]}.$",
+        ),
         (
             {"load_col": {"inter": ["user_id", "item_id", "label"]}},
-            "TIME_FIELD: DIN reads .*no time",
+            r"TIME_FIELD: DIN reads .*no time. .*tiny.inter has 'timestamp', but .* Set load_col: "
+            r"{inter: \[user_id, item_id, label, timestamp\]}, or choose a model without",
+        ),
+        (
+            {"TIME_FIELD": "timestamp", "load_col": {"inter": ["user_id", "item_id", "label"]}},
+            "TIME_FIELD: the rows of tiny have no column 'timestamp'. .* Set load_col: .* Or set",
+        ),
+        (
+            {"USER_ID_FIELD": "user", "load_col": {"inter": "*"}},
+            "gave no column 'user'. .*has user_id, item_id, label, timestamp. Did you mean 'user_",
         ),
         ({"load_col": {"inter": ["item_id", "label", "timestamp"]}}, "USER_ID_FIELD"),
         (
@@ -265,7 +303,6 @@ def test_a_dangling_feature_becomes_padding_and_an_empty_sequence_too(tmp_path):
             "no row of inter passed the filters. Check val_interval",
         ),
     ],
-    ids=["misspelt column", "no label", "misspelt threshold", "no time", "no user", "all filtered"],
 )
 def test_missing_columns_are_named_with_what_to_do(tmp_path, keys, message):
     with pytest.raises(ValueError, match=message):

@@ -279,6 +279,8 @@ def test_rows_of_users_and_items_without_features_are_left_out_and_counted_or_ke
     with caplog.at_level(logging.WARNING):
         parts = build(tmp_path, damage)
     assert sum(map(len, parts)) == 300 and "2 of 302 rows are left out" in caplog.text
+    examples = "Rows have user_id 'NEWU', and tiny.user has 'u0', for example. Rows have item_id "
+    assert examples + "'NEW', and tiny.item has 'i0', for example. Set filter_inter" in caplog.text
     parts = build(tmp_path, damage, filter_inter_by_user_or_item=False)
     assert sum(map(len, parts)) == 302
     item, user = parts[0].token2id("item_id", "NEW"), parts[0].token2id("user_id", "NEWU")
@@ -511,13 +513,61 @@ def test_an_epoch_of_few_steps_is_warned_of_with_a_batch_size(tmp_path, caplog, 
         assert said[0].endswith(f"such as --train_batch_size={smaller}.")
 
 
-def test_two_rows_leave_nothing_to_validate_on(tmp_path):
-    def damage(folder):
-        head, first, second, *_ = (folder / "tiny.inter").read_text().splitlines()
-        (folder / "tiny.inter").write_text("\n".join([head, first, second]) + "\n")
+GROUPED = (
+    "and no user has more than {most}; each user's rows are divided, which takes 3 for one in each "
+    "part and about 10 for 8:1:1. Give more rows, or change split in eval_args."
+)
 
-    with pytest.raises(ValueError, match="eval_args: the split leaves no (valid|test) rows of "):
-        log_summary(build(tmp_path, damage))
+
+@pytest.mark.parametrize(
+    ("rows", "args", "said"),
+    [
+        (["u1 i1 1 5", "u1 i2 0 6"], {}, f"valid rows: there are 2 rows in all, {GROUPED}"),
+        (["u1 i1 1 5"], {}, f"valid rows: there is 1 row in all, {GROUPED}"),
+        (
+            [f"u{n % 2} i1 1 {n}" for n in range(4)],
+            {},
+            f"valid rows: there are 4 rows in all, {GROUPED}",
+        ),
+        (
+            ["u1 i1 1 5", "u1 i2 0 6"],
+            {"group_by": "none", "split": {"RS": [0.6, 0.2, 0.2]}},
+            "valid rows: there are 2 rows in all; all rows are divided, which takes 3 for one in "
+            "each part and about 5 for 3:1:1. Give",
+        ),
+        (
+            ["u1 i1 1 5", "u1 i2 0 6"],
+            {"split": {"LS": "valid_and_test"}},
+            "valid rows: there are 2 rows in all, and no user has more than 2; each user's last",
+        ),
+        (
+            ["u1 i1 1 5", "u1 i2 0 6"],
+            {"split": {"TS": [0.8, 0.1, 0.1]}},
+            "train rows: there are 2 rows in all. Give more rows, or change split in eval_args.",
+        ),
+    ],
+)
+def test_a_split_that_leaves_nothing_says_how_many_rows_it_needs(rows, args, said, tmp_path):
+    def damage(folder):
+        head = (folder / "tiny.inter").read_text().splitlines()[0]
+        (folder / "tiny.inter").write_text("\n".join([head, *rows]).replace(" ", "\t") + "\n")
+
+    most = max(sum(row.startswith(user) for row in rows) for user in ("u0", "u1"))
+    said = "eval_args: the split leaves no " + said.format(most=most)
+    with pytest.raises(ValueError) as error:
+        log_summary(build(tmp_path, damage, eval_args=args))
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("shares", [[0.8, 0.1, 0.1], [0.2, 0.4, 0.4], [0.98, 0.01, 0.01]])
+def test_three_rows_of_a_user_are_one_for_each_part(shares, tmp_path):
+    def damage(folder):
+        head = (folder / "tiny.inter").read_text().splitlines()[0]
+        rows = [f"u{user}\ti1\t{user}\t{time}" for user in (0, 1) for time in range(3)]
+        (folder / "tiny.inter").write_text("\n".join([head, *rows]) + "\n")
+
+    parts = build(tmp_path, damage, eval_args={"split": {"RS": shares}})
+    assert list(map(len, parts)) == [2, 2, 2]
 
 
 def test_a_sequence_is_no_filter(tmp_path):

@@ -71,6 +71,7 @@ def test_every_line_is_a_configuration_that_ml100k_can_run(name):
         (["--experiment=statistics", "--models=LR"], "are no models"),
         (["--experiment=compare", "--seeds=0"], "seeds: 0"),
         (["--experiment=compare", "--seeds=many"], "seeds: 'many'"),
+        (["--experiment=compare", "--seeds=1,2"], "seeds: .1, 2. is .* --seed=1 --seeds=2"),
         (["--experiment=intents", "--seeds=3"], "takes one seed"),
         (
             ["--experiment=compare", "--models=GenCI", "--embeding_size=8"],

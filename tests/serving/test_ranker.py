@@ -21,6 +21,14 @@ def names_of(saved, field, ids):
     return [str(name) for name in saved.parts[0].field2id_token[field][ids]]
 
 
+def test_a_ranker_says_whose_it_is(folders):
+    saved = load(folders["DIN"])
+    run_in_words = repr(saved).removeprefix("SavedRun(").removesuffix(")")
+    assert repr(Ranker(saved)) == f"Ranker({run_in_words}; 12 users, 20 items)"
+    new = pd.DataFrame({"item_id": ["new"], "year": ["1990"], "genre": ["Drama"]})
+    assert repr(Ranker(saved).with_items(new)).endswith("; 12 users, 21 items)")
+
+
 def test_a_row_with_its_own_history_has_the_score_of_the_run(folders):
     for name, folder in folders.items():
         saved = load(folder)

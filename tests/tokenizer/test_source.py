@@ -149,6 +149,40 @@ def test_the_name_of_the_dataset_does_not_matter_nor_do_texts_fields_need_a_key(
         prepare("GenCI", "mine", config_dict=keys)
 
 
+WITHOUT_TEXTS = (
+    "Without texts: --text_encoder=vectors.npy takes vectors of the items, one a row, whose ids "
+    "are in vectors.txt, one a line; --semantic_id_path takes ready semantic IDs."
+)
+
+
+def test_without_text_fields_what_can_be_given_is_said(tmp_path):
+    keys = write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI
+    for key in ("item_text_fields", "load_col"):
+        del keys[key]
+    keys |= {"load_col": {"inter": ["user_id", "item_id", "label", "timestamp"]}}
+    item = tmp_path / "data/tiny/tiny.item"
+    said = "item_text_fields: not set. "
+    with pytest.raises(ValueError) as error:
+        prepare("GenCI", "tiny", config_dict=keys)
+    columns = f"Give a list of columns of the .item file, {item}; it has title, year, genre. "
+    assert str(error.value) == said + columns + WITHOUT_TEXTS
+    item.unlink()
+    with pytest.raises(ValueError) as error:
+        prepare("GenCI", "tiny", config_dict=keys)
+    missing = f"It names columns of {item} that make an item's text, and there is no such file. "
+    assert str(error.value) == f"{said}{missing}Write it. {WITHOUT_TEXTS}"
+    np.save("vectors.npy", np.random.default_rng(0).normal(size=(20, 6)))
+    Path("vectors.txt").write_text("\n".join(f"i{n}" for n in range(20)))
+    ids = prepare("GenCI", "tiny", config_dict=keys | {"text_encoder": "vectors.npy"}).semantic_ids
+    assert len(ids.item_tokens) == 20  # as the sentence says
+    with pytest.raises(FileNotFoundError, match="tiny.item does not exist. .*Without texts: "):
+        prepare("GenCI", "tiny", config_dict=keys | {"item_text_fields": ["title"]})
+    with pytest.raises(
+        ValueError, match=f"{said}Give a list of columns of the .item file. Without"
+    ):
+        tokenizer_settings({"text_encoder": "lsa"})
+
+
 def test_a_part_of_the_catalogue_is_enough(keys, published, tmp_path):
     write_dataset(tmp_path / "data", tiny_rows(num_items=12), num_items=12)
     plan = prepare("GenCI", "tiny", config_dict=keys)

@@ -112,23 +112,53 @@ def test_the_heading_says_which_of_how_many_and_where_values_come_from(keys, con
     )
 
 
+def without_sizes(keys):
+    return {key: keys[key] for key in keys if key != "mlp_hidden_size"} | {"epochs": 1}
+
+
+def test_a_decay_of_nothing_is_not_shown_as_one(keys, console):
+    """Of LR nothing decays but its first-order weights; a teacher has vectors of its own."""
+    keys = without_sizes(keys) | {"weight_decay_of": "vectors"}
+    said = "weight_decay_of is vectors, and LR has none; weight_decay_of: embeddings lets its"
+    warning = f"weight_decay: this key does nothing for LR: {said} weights decay."
+
+    def lines_of(models, more):
+        before = len(console())
+        run(models, "tiny", config_dict=keys | more)
+        return console()[before:]
+
+    lines = lines_of("LR,DeepFM", {"weight_decay": "60/rows", "seeds": 2})
+    headings = [line for line in lines if "parameters, cpu" in line]
+    assert [f"nothing decays ({said}" in line for line in headings] == [True, False] * 2
+    assert ["weight_decay 60/rows = 0.16 of vectors (conf" in line for line in headings] == [
+        False,
+        True,
+    ] * 2
+    assert lines.count(warning) == 1
+    for more in ({"weight_decay_of": "embeddings"}, {"weight_decay_of": None}, {"sr_weight": 1.0}):
+        lines = lines_of("LR", more | {"weight_decay": 0.1})
+        assert not any("nothing" in line for line in lines)
+        assert any("weight_decay 0.1" in line for line in lines)
+    lines = lines_of("LR", {"recipe": "regularised"})  # the user has not set it
+    assert not any("this key does nothing" in line for line in lines)
+    assert any("nothing decays" in line for line in lines)
+
+
 def test_a_tuned_value_names_its_file_and_a_trial_its_own():
     keys = {"learning_rate": 0.5, "recipe": "tuned"}
     config = Config("DeepFM", "ml-100k", config_dict=keys)
-    assert Heading.of(config).settings == (
-        "learning_rate 0.5 (config_dict), weight_decay 0.0001 of embeddings "
-        "(tuned/ml-100k/DeepFM.yaml), dropout_prob 0.3 (tuned/ml-100k/DeepFM.yaml)"
-    )
-    heading = Heading.of(config, "trial 4", {"dict": "this trial"})
-    assert heading.name == "DeepFM, trial 4" and heading.settings.startswith(
-        "learning_rate 0.5 (this trial), "
-    )
+    decay = "weight_decay 0.0001 of embeddings (tuned/ml-100k/DeepFM.yaml)"
+    rest = [decay, "dropout_prob 0.3 (tuned/ml-100k/DeepFM.yaml)"]
+    assert list(Heading.of(config).settings.values()) == ["learning_rate 0.5 (config_dict)", *rest]
+    heading = Heading.of(config, "trial 4", {"learning_rate": "this trial"})
+    assert heading.name == "DeepFM, trial 4"
+    assert list(heading.settings.values()) == ["learning_rate 0.5 (this trial)", *rest]
 
 
 def test_a_decay_by_rows_is_shown_as_the_number_that_it_is():
     config = Config("DeepFM", "ml-100k", config_dict={"weight_decay": "30/rows"})
     assert "weight_decay 30/rows = 0.0052 of vectors (config_dict), " in Heading.of(config).line(
-        nn.Linear(2, 1), config, 5_800
+        nn.Linear(2, 1), config, 5_800, "vectors"
     )
 
 
@@ -144,7 +174,7 @@ def test_a_decay_by_rows_is_shown_as_the_number_that_it_is():
     ],
 )
 def test_the_heading_names_the_dropout_that_the_recipe_gives_to_the_model(model, shown):
-    settings = Heading.of(Config(model, "ml-100k")).settings
+    settings = ", ".join(Heading.of(Config(model, "ml-100k")).settings.values())
     assert [each for each in re.split(r"\), ", settings) if "dropout" in each] == [
         f"{each} (recipe regularised" for each in shown
     ]
@@ -157,17 +187,21 @@ def test_the_heading_names_the_dropout_of_a_model_of_ones_own():
     )
     Path("MyNet.yaml").write_text("my_dropout: 0.1  # (float in [0, 1)) In the hidden layer.\n")
     settings = Heading.of(Config("my_net.py:MyNet", "ml-100k")).settings
-    assert ", my_dropout 0.1 (default), " in settings
+    assert settings["my_dropout"] == "my_dropout 0.1 (default)"
 
 
 def test_trials_say_their_number_and_what_the_trial_has_set(keys, console):
     from recbole_genci.tuning.search import tune
 
     Path("space.test").write_text("learning_rate choice [0.01]\n")
-    result = tune("DeepFM", "tiny", "space.test", config_dict=keys | {"epochs": 1})
+    Path("own.yaml").write_text("weight_average: 0.25\n")
+    words = ["--flatten_history=True"]
+    result = tune("DeepFM", "tiny", "space.test", "own.yaml", keys | {"epochs": 1}, words)
     first, selected = [line for line in console() if "parameters, cpu" in line]
-    settings = "learning_rate 0.01 (this trial), weight_decay 0 (the search), "
-    settings += "dropout_prob 0.2 (the search)"
+    settings = (
+        "learning_rate 0.01 (this trial), weight_decay 0 (recipe paper), dropout_prob 0.2 "
+        "(default), weight_average 0.25 (own.yaml), flatten_history True (command line)"
+    )
     assert first.startswith("DeepFM, trial 1, seed 2020: ") and first.endswith(settings)
     assert selected.startswith("DeepFM, the selected trial, seed 2020: ") and selected.endswith(
         settings
@@ -194,8 +228,7 @@ def test_runs_of_an_experiment_say_their_number_and_what_the_experiment_has_set(
         "DeepFM, run 2 of 2, seed 2020",
     ]
     assert all(
-        "learning_rate 0.25 (the experiment), weight_decay 0 (recipe paper)" in line
-        for line in lines
+        "learning_rate 0.25 (config_dict), weight_decay 0 (recipe paper)" in line for line in lines
     )
 
 
@@ -283,7 +316,7 @@ def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
 )
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
     config = Config("LR", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, best, epochs, rows=59_169)
+    hint = early_best_hint(config, best, epochs, 59_169, "vectors")
     assert (hint is not None) == hinted
     if hinted:
         assert hint == (
@@ -292,7 +325,7 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
             "(now 0.002) or a larger weight_decay (now 200/rows = 0.0034); run_hyper.py searches "
             "them by validation."
         )
-        without = early_best_hint(config, best, epochs, rows=59_169, decays=False)
+        without = early_best_hint(config, best, epochs, 59_169, "embeddings")
         assert "or weight_decay_of: embeddings (now vectors, of which LR has none);" in without
         assert "larger weight_decay" not in without
 
@@ -300,10 +333,12 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
 @pytest.mark.parametrize(("rows", "hinted"), [(508, False), (9_216, False), (9_217, True)])
 def test_an_epoch_of_few_steps_is_no_sign_of_learning_too_fast(rows, hinted):
     config = Config("DIN", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, 1, 2, rows)
+    hint = early_best_hint(config, 1, 2, rows, "vectors")
     assert (hint is not None) == hinted
     smaller = Config("DIN", "tiny", config_dict={"data_path": ".", "train_batch_size": 32})
-    assert "a larger weight_decay (now 200/rows = 0.39)" in early_best_hint(smaller, 1, 2, 508)
+    assert "a larger weight_decay (now 200/rows = 0.39)" in early_best_hint(
+        smaller, 1, 2, 508, "vectors"
+    )
 
 
 @pytest.mark.parametrize(

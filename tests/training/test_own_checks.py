@@ -1,10 +1,14 @@
 """A model is built, and its batches are tried, before the first one trains."""
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import tiny_rows, write_dataset
 
+from recbole_genci.config import Config
+from recbole_genci.config.keys import read_keys
+from recbole_genci.config.unknown_keys import undeclared
 from recbole_genci.plan import prepare
 
 
@@ -66,3 +70,132 @@ def test_an_own_model_that_takes_a_decay_by_rows_for_a_number_is_told_so(
         prepare("own.py:Own", "tiny", config_dict=keys | {"weight_decay": "30/rows"})
     hint = "Its file reads weight_decay, here the text '30/rows'; the number is "
     assert (hint in str(error.value)) == has_hint
+
+
+KEYS = """
+import torch
+from recbole_genci.model.base import ClickModel
+
+class KeyNet(ClickModel):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.gate, self.later = config["use_gate"], {}
+        self.made = torch.nn.Linear({}, 1)
+
+    def forward(self, interaction):
+        {}
+        return self.first_order_linear(interaction).squeeze(-1)
+"""
+
+
+def fault_of(tmp_path, keys, *parts, check=""):
+    """The error, or without one the warnings, of a model with these parts."""
+    del keys["mlp_hidden_size"]
+    file = tmp_path / "theirs/key_models.py"
+    file.parent.mkdir()
+    file.write_text(KEYS.format(*parts) + check)
+    with pytest.raises(ValueError) as error:
+        prepare(f"{file}:KeyNet", "tiny", config_dict=keys)
+    assert str(error.value).startswith(f"model: KeyNet: {file}, line ")
+    return str(error.value)
+
+
+READS = 'config["embedding_size"]', "2", "self.later + 1"
+CHECK = """
+    @classmethod
+    def check_settings(cls, config):
+        config["key_width"] > 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "check", "fault", "read"),
+    [
+        ((READS[0], 'config["key_width"]', READS[2]), "", "TypeError", ["use_gate", "key_width"]),
+        ((READS[0], "config.key_width", READS[2]), "", "AttributeError", ["use_gate", "key_width"]),
+        (('config["late"]', "2", READS[2]), "", "TypeError", ["use_gate", "late"]),
+        (READS, CHECK, "TypeError", ["key_width"]),
+    ],
+)
+def test_keys_that_no_file_declares_are_named_with_the_file(
+    parts, check, fault, read, keys, tmp_path
+):
+    said = fault_of(tmp_path, keys, *parts, check=check)
+    listed = " and ".join(f"config['{key}']" for key in read)
+    rest = "is None: no file declares it. Write a line"
+    if len(read) > 1:
+        rest = "are None: no file declares them. Write a line for each,"
+    assert f"{fault}: " in said and said.endswith(
+        f". {listed} {rest} such as `{read[-1]}: 16  # (int >= 1) What it is.` into "
+        f"{tmp_path}/theirs/KeyNet.yaml (not found)."
+    )
+
+
+@pytest.mark.parametrize("there", ["keynet.yaml", "KeyNet.yml", "key_net.yaml"])
+def test_a_misnamed_file_of_defaults_is_seen(there, keys, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / there).write_text("key_width: 8\n")
+    (tmp_path / "theirs/other.yaml").write_text("key_width: 8\n")
+    file = tmp_path / "theirs/key_models.py"
+    file.write_text(KEYS.format("1", 'config["key_width"]', "pass"))
+    missing = f"{file.parent}/KeyNet.yaml (not found; {there} is there)."
+    del keys["mlp_hidden_size"]
+    with pytest.raises(ValueError, match=f"into {re.escape(missing)}$"):
+        prepare(f"{file}:KeyNet", "tiny", config_dict=keys)
+    with pytest.raises(ValueError, match=f"'key_width' is .* are those of {re.escape(missing)}"):
+        Config("LR", "tiny", None, keys, ["--key_width=8"], [f"{file}:KeyNet"])
+
+
+@pytest.mark.parametrize("key", ["key_width", "use_gate", "my_dropout", "loss_weight", "heads"])
+def test_the_line_that_is_proposed_is_right(key, tmp_path):
+    entry = Config("LR", "ml-100k").entry
+    line = re.search("`(.*)`", undeclared(entry, ["first", key]))[1]
+    (tmp_path / "a.yaml").write_text(line + "\n")
+    declared = read_keys([tmp_path / "a.yaml"])[key]
+    declared.check(declared.default)
+    assert declared.kind is not None
+
+
+def test_an_undeclared_key_of_a_model_that_works_is_warned_of(keys, tmp_path, caplog):
+    """None counts as False."""
+    del keys["mlp_hidden_size"]
+    Path("key_models.py").write_text(KEYS.format("1", 'config["key_width"]', "pass"))
+    Path("KeyNet.yaml").write_text("key_width: 8  # (int >= 1) Units.\n")
+    prepare("key_models.py:KeyNet", "tiny", config_dict=keys)
+    (said,) = [words for words in caplog.messages if "no file declares" in words]
+    assert said.startswith("model: KeyNet: config['use_gate'] is None: no file declares it. Write")
+    assert said.endswith(f"into {Path('KeyNet.yaml').resolve()}.")
+    Path("KeyNet.yaml").write_text("key_width: 8  # (int >= 1) Units.\nuse_gate: ~\n")
+    caplog.clear()
+    prepare("key_models.py:KeyNet", "tiny", config_dict=keys)
+    assert not any("no file declares" in words for words in caplog.messages)
+
+
+def test_a_class_in_no_file_is_told_that_it_needs_one(keys, monkeypatch):
+    """As in a notebook, of which no file declares keys."""
+    namespace = {"__name__": "notebook"}
+    exec(compile(KEYS.format("1", 'config["key_width"]', "pass"), "/cell_1.py", "exec"), namespace)
+    del keys["mlp_hidden_size"]
+    with pytest.raises(ValueError, match=r"into KeyNet.yaml beside its file \(it is in no file"):
+        prepare(namespace["KeyNet"], "tiny", config_dict=keys)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ('["item_id_list"]', "Batches have 'item_id_list' if the class sets reads_history = True."),
+        ('["item_length"]', "'item_length' if the class sets reads_history = True."),
+        (".item_length", "'item_length' if the class sets reads_history = True."),
+        ('["neg_item_id_list"]', "if the class sets reads_negatives = True."),
+        ('["semantic_ids"]', "if the class sets reads_semantic_ids = True."),
+        ('["segments"]', "if the class sets reads_distinct_histories = True."),
+        ('["agee"]', "Batches have the columns user_id, item_id, label, timestamp, age, year, gen"),
+    ],
+)
+def test_a_column_that_batches_lack_is_explained(column, said, keys, tmp_path):
+    words = fault_of(tmp_path, keys, "1", "2", f"interaction{column}")
+    assert said in words and ("load_col says" in words) == ("agee" in column)
+
+
+def test_an_error_of_a_models_own_dict_is_not_one_of_columns(keys, tmp_path):
+    assert "Batches" not in fault_of(tmp_path, keys, "1", "2", "{}['nothing']")

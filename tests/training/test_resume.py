@@ -1,5 +1,6 @@
 """A run that was stopped goes on as if it had not been."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_a_run_stopped_after_its_last_epoch_trains_no_more(keys, monkeypatch):
 
 
 def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, capsys):
-    assert main(["--resume=saved/nowhere"]) == 2 and "config.yaml" in capsys.readouterr().err
+    assert main(["--resume=saved/nowhere"]) == 2 and "does not exist" in capsys.readouterr().err
     assert (
         main(["--resume=saved/nowhere", "--epochs=3"]) == 2
         and "stands alone" in capsys.readouterr().err
@@ -171,6 +172,26 @@ def stopped_run(keys, monkeypatch, epoch=1):
         with pytest.raises(KeyboardInterrupt):
             run("DeepFM", "tiny", config_dict=keys)
     return next(file.parent for file in Path("saved").glob("*/training.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("README.md", "it is a file, not a folder."),
+        ("saved/nowhere", "it does not exist."),
+        ("saved", "it has no config.yaml."),
+        ("saved/LR-1/run.log", "it is a file, not a folder (its folder is saved/LR-1)."),
+    ],
+)
+def test_what_is_no_folder_of_a_run_is_said_to_be_what_it_is(given, reason, capsys):
+    Path("saved/LR-1").mkdir(parents=True)
+    for file in ("README.md", "saved/LR-1/config.yaml", "saved/LR-1/run.log"):
+        Path(file).touch()
+    said = f"{given} is not the folder of a run: {reason}"
+    assert main([f"--resume={given}"]) == 2
+    assert capsys.readouterr().err.startswith(f"recbole_genci: resume: {said} Give the folder")
+    with pytest.raises(FileNotFoundError, match=f"^{re.escape(said)}$"):
+        load(given)
 
 
 def test_a_flipped_bit_of_the_state_or_the_weights_is_refused(keys, monkeypatch):

@@ -10,9 +10,13 @@ from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
+from recbole_genci.model.base import ClickModel
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
 from recbole_genci.training.trainer import CTRTrainer
+from recbole_genci.training.weight_decay import decaying_kind
+from recbole_genci.tuning.search import prepare_search
+from recbole_genci.tuning.settings import Settings
 
 
 @pytest.fixture
@@ -64,6 +68,78 @@ def test_all_parameters_are_decayed_by_default_as_recbole_does(keys):
     model, before = after_a_step_without_gradient("GenCI", keys)
     moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
     assert moved == {key for key, value in before.items() if value.any()}
+
+
+class Plain(ClickModel):
+    """A model without any table."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, interaction):
+        return self.bias + 0 * interaction[self.LABEL]
+
+
+class InTraining(Plain):
+    def calculate_loss(self, interaction):
+        assert self.training
+        return super().calculate_loss(interaction)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "decaying"),
+    [
+        ("LR", "vectors", "embeddings"),
+        ("LR", "embeddings", "embeddings"),
+        ("LR", None, None),
+        ("DeepFM", "vectors", "vectors"),
+        ("DIEN", "vectors", "vectors"),
+        ("GenCI", "vectors", "vectors"),
+        (Plain, "vectors", None),
+        (Plain, "embeddings", None),
+        (InTraining, "vectors", "vectors"),  # not known, so nothing is said
+    ],
+)
+def test_what_decays_is_known_before_the_first_step(model, kind, decaying, keys):
+    keys = {key: value for key, value in keys.items() if key != "mlp_hidden_size"}
+    keys |= SMALL_GENCI if model == "GenCI" else {}
+    plan = prepare([model], "tiny", config_dict=keys | {"weight_decay_of": kind})
+    (config,) = plan.configs.values()
+    train = create_loaders(config, plan.parts, plan.semantic_ids)[0].dataset
+    made = config.model_class(config, train).train()
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    random = torch.get_rng_state()
+    assert decaying_kind(made, train[:9], kind) == decaying
+    assert made.training and torch.equal(random, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+    assert all(parameter.grad is None for parameter in made.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "space", "more", "warned"),
+    [
+        ("LR", "weight_decay choice [0.1, 0.2]", {}, True),
+        ("LR", "weight_decay choice [0.1, 0.2]", {"weight_decay_of": "embeddings"}, False),
+        ("LR", "weight_decay choice [0.1, 0.2]", {"sr_weight": 1.0}, False),
+        ("LR", "weight_decay choice [0.1]\nweight_decay_of choice ['vectors', None]", {}, False),
+        ("LR", "learning_rate choice [0.1, 0.2]", {}, False),
+        ("FM", "weight_decay choice [0.1, 0.2]", {}, False),
+    ],
+)
+def test_a_search_of_equal_trials_is_warned_of(model, space, more, warned, keys, caplog):
+    for key in ("mlp_hidden_size", "weight_decay"):
+        del keys[key]
+    Path("space.test").write_text(space + "\n")
+    more = {"weight_decay_of": "vectors"} | more
+    prepare_search(model, "tiny", "space.test", None, keys | more, (), Settings())
+    said = (
+        "space.test: trials that differ in weight_decay alone will be equal: weight_decay_of is "
+        "vectors, and LR has none; weight_decay_of: embeddings lets its weights decay. Set it, or "
+        "take weight_decay out."
+    )
+    assert (said in caplog.messages) == warned
+    assert any("will be equal" in message for message in caplog.messages) == warned
 
 
 def test_another_value_is_refused():

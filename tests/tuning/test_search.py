@@ -557,7 +557,15 @@ def searched_folder(folder):
             ["--model=GenCI", "--dataset=ml-100k", "--params_file=space.test", "--max_eval=3"],
             "'max_eval' is not a key",
         ),
-        (["--resume_search=results/nowhere"], "not the folder of a search"),
+        (
+            ["--resume_search=results/nowhere"],
+            "results/nowhere is not the folder of a search: it does not exist.",
+        ),
+        (["--resume_search=space.test"], "not the folder of a search: it is a file, not a folder."),
+        (
+            ["--model=GenCI", "--dataset=ml-100k", "--params_file=."],
+            "params_file: '.' is a folder, not a file;",
+        ),
         (["--resume_search=results/nowhere", "--mu=1"], "not --mu"),
     ],
 )

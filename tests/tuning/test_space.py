@@ -166,6 +166,9 @@ def test_a_name_twice_no_name_and_no_file_are_refused(tmp_path):
         parse_space("# nothing\n", "file")
     with pytest.raises(FileNotFoundError, match="params_file: 'nowhere.test'"):
         read_params_file("nowhere.test")
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(FileNotFoundError, match="^params_file: 'docs' is a folder, not a fi"):
+        read_params_file("docs")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +195,17 @@ def test_a_name_twice_no_name_and_no_file_are_refused(tmp_path):
 def test_what_a_search_cannot_vary_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
         check_space({name: Choice((1, 2))}, Config("GenCI", "ml-100k"), "file", ["mu", "epochs"])
+
+
+def test_a_space_of_another_model_is_named():
+    space = {name: Choice((1, 2)) for name in ("mu", "epochs", "eta")}
+    said = (
+        "^file: 'mu' and 'eta' are not keys of LR, RecBole or this plugin. They are keys of GenCI"
+    )
+    with pytest.raises(ValueError, match=said):
+        check_space(space, Config("LR", "ml-100k"), "file")
+    with pytest.raises(ValueError, match="'mu' is not a key of LR, .* It is a key of GenCI."):
+        check_space({"mu": Choice((1, 2))}, Config("LR", "ml-100k"), "file")
 
 
 @pytest.mark.parametrize("model", ["AFM", "DCN", "DCNV2", "EulerNet", "PNN", "xDeepFM"])

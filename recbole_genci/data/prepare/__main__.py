@@ -54,7 +54,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_genci.config import parse_argv
-from recbole_genci.config.command_line import key_value_words
+from recbole_genci.config.command_line import HELP, key_value_words
 from recbole_genci.config.kind import Kind
 from recbole_genci.data.prepare.formats import FORMATS
 from recbole_genci.data.prepare.output import check_target
@@ -125,7 +125,15 @@ def main(argv: Sequence[str]) -> Work:
 
     An error is one sentence on stderr and exit status 2, and leaves no folder.
     """
-    if "--help" in argv or not argv:
+    if set(HELP) & set(argv) or not argv:
+        typed = parse_argv(word for word in key_value_words(argv) if word not in HELP)
+        known = {*_COMMON, *(key for each in FORMATS.values() for key in each.required)}
+        known |= {key for each in FORMATS.values() for key in each.optional}
+        if unknown := [key for key in typed if key not in known]:
+            raise ValueError(
+                f"command line: --{unknown[0]} is no argument of any format."
+                f"{nearest(unknown[0], known)}"
+            )
         print(__doc__)
         return lambda: 0 if argv else 2
     words = read_arguments(argv)

@@ -115,7 +115,8 @@ def read_items(
         raise FileNotFoundError(
             f"The item file {item_file} does not exist. Semantic IDs are built from item texts: "
             "put the dataset's atomic .item file there, or point `data_path` at the folder that "
-            "has it."
+            "has it. Without texts: `text_encoder: vectors.npy` takes vectors of the items, "
+            "`semantic_id_path` ready semantic IDs."
         )
     header = read_header(item_file, field_separator, encoding)
     names = list(header)

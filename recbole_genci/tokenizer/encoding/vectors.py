@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recbole_genci.tokenizer.encoding.limit import TextLimit
-from recbole_genci.utils.files import write_atomically
+from recbole_genci.utils.files import what_it_is, write_atomically
 
 VECTORS = "vectors"
 
@@ -48,8 +48,9 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
     for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
         if not file.is_file():
             raise FileNotFoundError(
-                f"`text_encoder: {array_file}` needs the file {file} ({what}), which does not "
-                "exist. Another place for the ids can be given as `text_encoder_ids`."
+                f"`text_encoder: {array_file}` needs the file {file} ({what}), which "
+                f"{what_it_is(file)}. Another place for the ids can be given as "
+                "`text_encoder_ids`."
             )
     try:
         vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
