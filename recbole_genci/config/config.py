@@ -227,6 +227,7 @@ class Config(RecBoleConfig):
         entry, ours = self.entry, properties_folder()
         super()._load_internal_config_dict(entry.base, model_class, dataset)
         recipe = self.external_config_dict.get("recipe")
+        recipe = str(recipe) if isinstance(recipe, (dict, list)) else recipe  # refused later
         files = [ours / "overall.yaml", ours / f"model/{entry.base}.yaml"]
         # Beneath the dataset's keys, and those beside a model of one's own; on top if a person
         # names it. What a search found is the whole of what differs from the paper's.
