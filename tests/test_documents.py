@@ -246,7 +246,7 @@ def rows_of(text: str, *columns: str) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
-@pytest.mark.parametrize("dataset, base", [("ml-100k", "0.8388"), ("ml-1m", "0.8661")])
+@pytest.mark.parametrize("dataset, base", [("ml-100k", "0.8382"), ("ml-1m", "0.8661")])
 def test_the_tables_of_results_are_those_of_the_records(document, dataset, base):
     """Each line's AUC and LogLoss, of the table that holds LR's."""
     records = {}
