@@ -235,6 +235,14 @@ def trained_runs(folder, models):
     return {result.model: result.folder for result in results}, keys
 
 
+@pytest.fixture(scope="module")
+def parts_and_keys(tmp_path_factory):
+    """Parts with features of all kinds, read once for all tests of a file."""
+    folder = tmp_path_factory.mktemp("data")
+    keys = with_context(folder, write_dataset(folder, tiny_rows()))
+    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
+
+
 @pytest.fixture
 def tiny_parts(tmp_path):
     """Parts of a small dataset with ties in time, and the keys that read it."""

@@ -166,6 +166,12 @@ def check_row_fields(
         _check_without_ids(config)
 
 
+def _remedy(key: str, remedies: Mapping[str, str]) -> str:
+    """What to do about a column that rows lack, as the beginning of a sentence."""
+    named = f"Name its column by {key} and read it by load_col: {{inter: [...]}}"
+    return remedies.get(key, named).rstrip(".")
+
+
 def _check_model(
     config: ConfigLike, model_class: type, key: str, remedies: Mapping[str, str]
 ) -> None:
@@ -173,11 +179,9 @@ def _check_model(
         by, instead = "", "choose a model without histories, such as DeepFM"
         if flattens_history(model_class, config):
             by, instead = " with flatten_history", "set flatten_history to False"
-        named = f"Name its column by {key} and read it by load_col: {{inter: [...]}}"
-        named = remedies.get(key, named).rstrip(".")
         raise ValueError(
             f"{key}: {config['model']}{by} reads the earlier clicks of a row's user, and these "
-            f"rows have no {_NOUNS[key]}. {named}, or {instead}."
+            f"rows have no {_NOUNS[key]}. {_remedy(key, remedies)}, or {instead}."
         )
     if config["double_tower"] and key != TIME:
         raise ValueError(
@@ -191,11 +195,9 @@ def _check_split(config: ConfigLike, remedies: Mapping[str, str]) -> None:
     mode = next(iter(args["split"]))
     if config[TIME] is None and (args["order"] == "TO" or mode == "TS"):
         what = "split TS" if mode == "TS" else "order TO"
-        named = f"Name its column by {TIME} and read it by load_col: {{inter: [...]}}"
-        named = remedies.get(TIME, named).rstrip(".")
         raise ValueError(
-            f"eval_args: {what} needs a time, and the rows have none ({TIME}). {named}, or use "
-            "order RO with split {'RS': [0.8, 0.1, 0.1]}."
+            f"eval_args: {what} needs a time, and the rows have none ({TIME}). "
+            f"{_remedy(TIME, remedies)}, or use order RO with split {{'RS': [0.8, 0.1, 0.1]}}."
         )
     if config[USER] is None and (args["group_by"] == "user" or mode in ("LS", "TS")):
         what = f"split {mode}" if mode in ("LS", "TS") else "group_by user"

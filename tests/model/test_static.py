@@ -8,12 +8,10 @@ import contextlib
 
 import pytest
 import torch
-from conftest import SMALL, make_model, tiny_rows, with_context, write_dataset
+from conftest import SMALL, make_model
 from recbole.data.interaction import Interaction
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_genci.config import Config
-from recbole_genci.data import create_dataset
 from recbole_genci.model.batch_columns import SEGMENT_LENGTH, SEGMENTS
 from recbole_genci.model.registry import known_models
 from recbole_genci.utils.static import is_static, static_shapes
@@ -64,14 +62,6 @@ class Waits(TorchDispatchMode):
         if name in WAITING or by_mask or (repeats and not (kwargs or {}).get("output_size")):
             self.found.append(name)
         return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture(scope="module")
-def parts_and_keys(tmp_path_factory):
-    """Parts with features of all kinds."""
-    folder = tmp_path_factory.mktemp("data")
-    keys = with_context(folder, write_dataset(folder, tiny_rows()))
-    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
 
 
 def model_and_batch(name, parts_and_keys, **more):

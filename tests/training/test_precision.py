@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SMALL, make_model, tiny_rows, with_context, write_dataset
+from conftest import SMALL, make_model, tiny_rows, write_dataset
 from safetensors.torch import load_file
 from torch import nn
 
 from recbole_genci import load
 from recbole_genci.config import Config
-from recbole_genci.data import create_dataset
 from recbole_genci.experiments.identity import run_hash
 from recbole_genci.model.layers.packed_gru import states_of
 from recbole_genci.model.registry import known_models
@@ -21,14 +20,6 @@ from recbole_genci.training.precision import check_precision, in_training_precis
 from recbole_genci.training.run import train_and_evaluate
 
 BF16 = {"precision": "bf16"}
-
-
-@pytest.fixture(scope="module")
-def parts_and_keys(tmp_path_factory):
-    """Parts with features of all kinds, read once for all tests here."""
-    folder = tmp_path_factory.mktemp("data")
-    keys = with_context(folder, write_dataset(folder, tiny_rows()))
-    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
 
 
 def step(name, parts_and_keys, **more):
