@@ -74,6 +74,8 @@ def test_several_models_run_on_the_same_rows_and_leave_one_table(tiny, tmp_path)
 
 @pytest.mark.parametrize("command", ["run", "experiment"])
 def test_the_configuration_of_another_models_run_is_warned_of(command, tiny, tmp_path, caplog):
+    if command == "experiment":
+        pytest.importorskip("matplotlib", reason="an experiment draws")
     keys = {key: tiny[key] for key in ("load_col", "train_batch_size", "gpu_id", "data_path")}
     keys |= {"MAX_ITEM_LIST_LENGTH": 5}
     file = tmp_path / "config.yaml"
