@@ -286,5 +286,5 @@ def test_a_large_catalogue_has_another_version_in_manifest_and_folder(item_file,
     assert small.manifest["build_version"] == 1
     monkeypatch.setattr("recbole_genci.tokenizer.scale.LARGE_CATALOGUE", 59)
     large = _build(item_file, quantizer="rkmeans")
-    assert large.manifest["build_version"] == 3 and len(_folders(item_file)) == 2
+    assert large.manifest["build_version"] == 4 and len(_folders(item_file)) == 2
     assert _build(item_file, TOKENS[::-1], quantizer="rkmeans").digest == large.digest

@@ -312,6 +312,27 @@ def _balanced_fast(z: Tensor, centres: Tensor) -> Tensor:
     return kernel.mul_(by_code).argmax(dim=1)
 
 
+def _with_no_empty_code(codes: Tensor, num_codes: int) -> Tensor:
+    """Give each code that serves no row half of the rows of one that serves many.
+
+    A balanced assignment can leave out the centre in the dense middle of a residual. It would stay
+    there, and the nearest-code rule would give it a quarter of the rows.
+
+    Args:
+        codes: ``[I]``, the code of each row.
+        num_codes: K.
+    """
+    count = torch.bincount(codes, minlength=num_codes)
+    empty = (count == 0).nonzero().squeeze(1)
+    instead = codes.new_full((num_codes,), -1)
+    instead[count.topk(len(empty)).indices] = empty
+    order = codes.argsort(stable=True)
+    chosen = codes[order]
+    rank = torch.arange(len(codes), device=codes.device) - (count.cumsum(0) - count)[chosen]
+    moving = order[(rank % 2 == 1) & (instead[chosen] >= 0)]
+    return codes.index_copy(0, moving, instead[codes[moving]])
+
+
 def balance_centres(
     z: Tensor,
     centres: Tensor,
@@ -329,6 +350,8 @@ def balance_centres(
         z = z[torch.randperm(len(z), generator=generator)[:_BALANCE_ROWS].to(z.device)]
     for _ in range(_BALANCE_ROUNDS):
         codes = balanced_codes(z, centres, fast)
+        if fast:  # small catalogues keep their IDs
+            codes = _with_no_empty_code(codes, len(centres))
         count, total = cluster_sums(z, codes, len(centres), fast)
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1)[:, None], centres)
         steps.advance(_BALANCE_STEPS)

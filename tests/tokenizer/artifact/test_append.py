@@ -249,7 +249,7 @@ def test_items_are_added_by_the_algorithm_that_built_the_artifact(
     sizes = (0, 1 << 15) if large_when_built else (1 << 15, 0)
     monkeypatch.setattr("recbole_genci.tokenizer.scale.LARGE_CATALOGUE", sizes[0])
     published, folder = _publish(tmp_path, quantizer="rkmeans")
-    assert published.manifest["build_version"] == (3 if large_when_built else 1)
+    assert published.manifest["build_version"] == (4 if large_when_built else 1)
     monkeypatch.setattr("recbole_genci.tokenizer.scale.LARGE_CATALOGUE", sizes[1])
     with caplog.at_level("INFO"):
         extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))

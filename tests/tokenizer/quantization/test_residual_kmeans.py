@@ -221,6 +221,34 @@ def test_the_fast_balanced_assignment_is_the_exact_one(seed):
         assert float((exact != fast).float().mean()) <= 0.002  # near-ties
 
 
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**31), rows=st.integers(1, 60), num_codes=st.integers(1, 12))
+def test_each_empty_code_gets_half_of_the_rows_of_a_large_one(seed, rows, num_codes):
+    codes = torch.randint((num_codes + 1) // 2, (rows,), generator=_generator(seed))
+    count = torch.bincount(codes, minlength=num_codes)
+    filled = module._with_no_empty_code(codes, num_codes)
+    moved = filled != codes
+    assert (count[filled[moved]] == 0).all()  # only empty codes get rows
+    now, empty = torch.bincount(filled, minlength=num_codes), int((count == 0).sum())
+    halved = sorted(count.tolist(), reverse=True)[:empty]
+    assert sorted(now[count == 0].tolist(), reverse=True) == [size // 2 for size in halved]
+
+
+def test_a_centre_that_the_balanced_assignment_leaves_out_moves(monkeypatch):
+    """It would stay in the middle of all rows, the nearest code of many of them."""
+    z = torch.randn(800, 64, generator=_generator())
+    centres = torch.cat([torch.zeros(1, 64), z[:7]])
+
+    def all_but_the_first(rows, centres, fast):
+        return 1 + balanced_codes(rows, centres[1:], fast)
+
+    monkeypatch.setattr(module, "balanced_codes", all_but_the_first)
+
+    kept, moved = (module.balance_centres(z, centres, _generator(), fast=fast) for fast in (0, 1))
+    assert not kept[0].any() and moved[0].any()
+    assert int((nearest_code(z, moved)[0] == 0).sum()) >= 40  # an eighth would be 100
+
+
 def test_fast_distances_and_sums_are_those_of_the_exact_ones():
     z, centres = _clusters(500), _clusters(20, seed=1)
     codes, squared = nearest_code(z, centres)
