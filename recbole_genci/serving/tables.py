@@ -158,8 +158,8 @@ def _check_csv(file: Path, encoding: str) -> None:
                     )
     except csv.Error as error:
         raise ValueError(
-            f"{file} could not be read: the row that begins in line {begin} is no CSV ({error}). Is "
-            "each quote closed, and each one within a cell doubled?"
+            f"{file} could not be read: the row that begins in line {begin} is no CSV ({error}). "
+            "Is each quote closed, and each one within a cell doubled?"
         ) from error
     except (UnicodeError, LookupError) as error:
         refuse_encoding(file, encoding, error, has_key=False)
