@@ -124,7 +124,7 @@ def read_arguments(argv: Sequence[str]) -> dict:
 def _names_among(words: dict, typed: Sequence[str], chosen: Format) -> dict[str, str]:
     """The arguments that are names, as they were typed: the folder 1.10 is not 1.1."""
     texts = dict(word[2:].split("=", 1) for word in typed)
-    kinds = _KINDS | chosen.kinds
+    kinds = {*_KINDS, *chosen.kinds}
     return {
         key: texts[key]
         for key, value in words.items()

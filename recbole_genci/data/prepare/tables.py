@@ -269,10 +269,11 @@ def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
     return ["" if null else text for text, null in zip(texts, nulls)]
 
 
-def _without_exponent(text: str | None, number: Any) -> str | None:
+def _without_exponent(text: str, number: float | None) -> str:
     """The digits of a whole number, as ids in other files have them: 2e+10 is 20000000000."""
-    is_whole = text is not None and "e+" in text and abs(number) < 2**53 and number == int(number)
-    return str(int(number)) if is_whole else text
+    if number is None or "e+" not in text or abs(number) >= 2**53 or number != int(number):
+        return text
+    return str(int(number))
 
 
 def _seconds(arrow: ModuleType, cells: Any) -> list[float]:
