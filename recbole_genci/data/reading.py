@@ -27,6 +27,7 @@ from recbole_genci.data.validation import (
     check_header,
     check_label,
     check_loaded,
+    check_read_once,
     warn_of_copies,
     warn_of_large_numbers,
     warn_of_long_cells,
@@ -113,6 +114,7 @@ class AtomicDataset(Dataset):
         fields = [
             f for f in header if (load_col is None or f in load_col) and f not in (unload_col or ())
         ]
+        check_read_once(self, Path(filepath), source, fields)
         frame = read_atomic_file(
             Path(filepath),
             fields,

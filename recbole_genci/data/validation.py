@@ -130,6 +130,25 @@ def check_header(
             )
 
 
+def check_read_once(dataset: Dataset, file: Path, source: FeatureSource, fields: list[str]) -> None:
+    """Refuse a column that another file has given: rows would get the value of their user or item,
+    a label or an id too.
+
+    Args:
+        fields: the columns that are read of the file.
+    """
+    if source not in (FeatureSource.USER, FeatureSource.ITEM):
+        return
+    for field in fields:
+        if field in dataset.field2source and field != _id_fields(dataset).get(source):
+            before = dataset.field2source[field].value.removesuffix("_id")
+            raise ValueError(
+                f"load_col: '{field}' is read from {file} and from the .{before} file, and a row "
+                "can have only one of them. Leave it out of one by load_col or unload_col, or "
+                "rename it there."
+            )
+
+
 def check_described_once(
     dataset: Dataset, file: Path, source: FeatureSource, frame: pd.DataFrame
 ) -> None:

@@ -275,6 +275,11 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
             f"resume: --experiment={name} resumes by itself where it was stopped; leave out "
             "--resume."
         )
+    if words.get("models") == "":  # of a shell's variable, perhaps; all lines take hours
+        raise ValueError(
+            "models: it is empty. Name models, for example --models=LR,DeepFM, or leave --models "
+            "out for all lines of the table."
+        )
     models = (
         [model.strip() for model in str(words["models"]).split(",")]
         if words.get("models")

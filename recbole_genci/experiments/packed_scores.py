@@ -96,10 +96,10 @@ def exact_runs(file: Path, sha256: str) -> set[str]:
 
 
 def _opened(file: Path, sha256: str) -> np.lib.npyio.NpzFile:
-    remedy = "Fetch it again from where the records came from."
+    remedy = "Fetch it again from where the records came from"
     if not file.is_file():
-        raise ValueError(f"{file} is missing. {remedy}")
-    check_file(file, sha256, remedy)
+        raise ValueError(f"{file} is missing. {remedy}.")
+    check_file(file, sha256, f"{remedy}, or delete it, and its runs are trained again.")
     return np.load(file, allow_pickle=False)
 
 

@@ -11,7 +11,7 @@ from recbole_genci.hub.restore import restore_data
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import MANIFEST
 from recbole_genci.utils.files import check_writable, naming
-from recbole_genci.utils.hub.name import HubName
+from recbole_genci.utils.hub.name import HubName, is_hub_name
 from recbole_genci.utils.hub.snapshot import fetch
 from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE
 
@@ -79,6 +79,8 @@ def check_target(folder: Path) -> None:
     """
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"pull: {folder} exists already. Name a new folder.")
+    if is_hub_name(folder):  # no command could read it from there
+        raise ValueError(f"pull: '{folder}' is a name on the hub. Name a new folder here.")
     check_writable(folder.parent, "pull")
 
 

@@ -139,20 +139,28 @@ def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFram
 
 
 def _check_csv(file: Path, encoding: str) -> None:
-    """Refuse a column named twice, which pandas renames, and a short line, which it fills."""
+    """Refuse a column named twice, which pandas renames, a short line, which it fills, and a quote
+    that is not closed, whose cell it makes of the next lines.
+    """
+    begin = 1
     try:
         with file.open(encoding=codec(encoding), newline="") as stream:
-            lines = csv.reader(stream)
+            lines = csv.reader(stream, strict=True)
             header = next(lines, [])
             check_distinct([name.removeprefix("\ufeff") for name in header], str(file))
+            begin = lines.line_num + 1
             for cells in lines:
+                begin = lines.line_num + 1
                 if cells and len(cells) != len(header):
                     raise ValueError(
                         f"{file} could not be read: line {lines.line_num} has {len(cells)} of "
                         f"{len(header)} cells."
                     )
     except csv.Error as error:
-        raise ValueError(f"{file} could not be read: {error}.") from error
+        raise ValueError(
+            f"{file} could not be read: the row that begins in line {begin} is no CSV ({error}). "
+            "Is each quote closed, and each one within a cell doubled?"
+        ) from error
     except (UnicodeError, LookupError) as error:
         refuse_encoding(file, encoding, error, has_key=False)
 

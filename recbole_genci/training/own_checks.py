@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.data.interaction import Interaction
 from torch import nn
 
 from recbole_genci.config import Config
@@ -160,6 +161,8 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
             # Torch's checkpoints compute again here, without float32 sums, and then refuse.
             with errors_in_words("model", _in_bf16(config)):
                 total.backward()
+        if has_teacher(config):
+            _check_mixed_labels(config, model.eval(), batch)
         _warn_of_two_sigmoids(model, batch, scores)  # which draws other weights
         names = model.loss_names
         if names is not None and parts > 1 and len(names) != parts:
@@ -232,6 +235,26 @@ def _losses_of(config: Config, model: Any, batch: Any) -> Any:
 
 def _in_bf16(config: Config) -> str:
     return f"{config['model']}, with --precision=bf16 (fp32 may run)"
+
+
+def _check_mixed_labels(config: Config, model: Any, batch: Any) -> None:
+    """Refuse a loss that takes labels for classes, as ``label.long()`` does.
+
+    With ``sr_weight`` they are mixed with probabilities, and such a loss would learn from no click.
+    """
+    field, losses = config["LABEL_FIELD"], []
+    for low in (0.25, 0.3):
+        columns = {**batch.interaction, field: batch[field] / 2 + low}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            losses.append(loss_in_parts(model, model.calculate_loss(Interaction(columns)))[0])
+    if torch.equal(*losses):
+        raise ValueError(
+            f"sr_weight: {config['model']} has one loss for labels of 0.25 and 0.75 and for those "
+            "of 0.3 and 0.8, as if it took labels for classes, and sr_weight mixes them with "
+            "probabilities. Let calculate_loss read them as numbers, as "
+            "binary_cross_entropy_with_logits does, or leave sr_weight out."
+        )
 
 
 def _warn_of_two_sigmoids(model: Any, batch: Any, scores: torch.Tensor) -> None:

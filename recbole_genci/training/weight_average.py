@@ -16,7 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
-    """Averages every parameter and every floating-point buffer of ``model``.
+    """Averages every parameter and buffer of ``model`` that holds real or complex numbers.
 
     The buffers are the running statistics of batch normalisation: their average over the same steps
     belongs to the averaged weights, as far as it can without another pass over the rows. The decay
@@ -33,9 +33,12 @@ class WeightAverage:
         self._weights: dict[str, torch.Tensor] = {
             name: tensor
             for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-            if tensor.is_floating_point()
+            if tensor.is_floating_point() or tensor.is_complex()
         }
         self._averages = {name: tensor.detach().clone() for name, tensor in self._weights.items()}
+        self._infinite = [
+            n for n, average in self._averages.items() if not average.isfinite().all()
+        ]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -44,6 +47,9 @@ class WeightAverage:
         self.steps += 1
         averages = list(self._averages.values())
         get_ema_multi_avg_fn(decay)(averages, list(self._weights.values()), self.steps)
+        for name in self._infinite:  # a mask of -inf would become NaN
+            average, weight = self._averages[name], self._weights[name]
+            average.copy_(torch.where(average.isfinite(), average, weight))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:

@@ -86,6 +86,32 @@ def test_bad_files_are_named_with_the_line(tmp_path, damage, message):
 
 
 @pytest.mark.parametrize(
+    ("suffix", "field", "before"),
+    [
+        ("user", "label:float", "inter"),
+        ("user", "item_id:token", "inter"),
+        ("item", "label:float", "inter"),
+        ("item", "user_id:token", "user"),
+        ("item", "age:token", "user"),
+    ],
+)
+def test_a_column_of_two_files_is_refused_unless_one_is_read(tmp_path, suffix, field, before):
+    """Else rows would get the label or id of their user's or item's line."""
+    name = field.partition(":")[0]
+
+    def damage(folder):
+        lines = (folder / f"tiny.{suffix}").read_text().splitlines()
+        lines = [f"{lines[0]}\t{field}", *(f"{line}\t0" for line in lines[1:])]
+        (folder / f"tiny.{suffix}").write_text("\n".join(lines) + "\n")
+
+    load_col = {"inter": ["user_id", "item_id", "label", "timestamp"], "user": "*", "item": "*"}
+    message = f"'{name}' is read from .*tiny.{suffix} and from the .{before} file, and a row can"
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path, damage, load_col=load_col)
+    assert build(tmp_path / "2", damage)
+
+
+@pytest.mark.parametrize(
     ("field", "kind", "should"),
     [
         ("timestamp:float", "timestamp:token", "timestamp:float"),

@@ -63,6 +63,7 @@ def test_every_line_is_a_configuration_that_ml100k_can_run(name):
         (["--experiment=compare", "--model=LR"], "model: .*--models"),
         (["--experiment=compare", "--models=LR,GenCl"], "model: 'GenCl'.*Did you mean 'GenCI'"),
         (["--experiment=compare", "--models=LR,LR"], "names LR twice"),
+        (["--experiment=compare", "--models="], "models: it is empty. Name models"),
         (
             ["--experiment=compare", "--models=AutoInt,AutoInt+"],
             "'AutoInt' and 'AutoInt\\+' would be the same run",

@@ -441,6 +441,12 @@ def test_a_run_without_exact_times_refuses_times_only(made):
         ),
         ("a.csv", "user_id,item_id\nu1,i1\nu2,i2,9\n", "could not be read: .*line 3"),
         ("a.csv", "user_id,item_id,item_id_list\nu1,i1,i2\nu1,i1\n", "line 3 has 2 of 3 cells"),
+        (
+            "a.csv",
+            'user_id,item_id\nu1,i1\nu1,"i1\nu1,i2\nu2,"i1\nu2,i2\n',
+            "row that begins in line 3 is no CSV .* Is each quote closed",
+        ),
+        ("a.csv", 'user_id,item_id\nu1,"i1\nu1,i2\n', "begins in line 2 is no CSV"),
         ("a.csv", "user_id,item_id,user_id\nu1,i1,u2\n", "two columns are called 'user_id'"),
         ("a.csv", "", "a.csv is empty. Its first line must name its columns"),
         (

@@ -72,6 +72,47 @@ def test_an_own_model_that_takes_a_decay_by_rows_for_a_number_is_told_so(
     assert (hint in str(error.value)) == has_hint
 
 
+LOSS = """
+import torch
+import torch.nn.functional as F
+from recbole_genci.model.base import ClickModel
+
+class Own(ClickModel):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.out = torch.nn.Linear(self.num_feature_field * self.embedding_size, 1)
+
+    def forward(self, interaction):
+        return self.out(self.concat_embed_input_fields(interaction).flatten(1)).squeeze(1)
+
+    def calculate_loss(self, interaction):
+        z, y = self.forward(interaction), interaction[self.LABEL]
+        return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_right"),
+    [
+        ("F.cross_entropy(torch.stack([-z, z], 1), y.long())", False),
+        ("F.softplus(torch.where(y > 0.5, -z, z)).mean()", False),
+        ("F.softplus(torch.where(y.bool(), -z, z)).mean()", False),
+        ("F.softplus(-z[y == 1]).sum() + F.softplus(z[y != 1]).sum()", False),
+        ("F.binary_cross_entropy_with_logits(z, y)", True),
+        ("(F.mse_loss(z.sigmoid(), y), self.out.weight.square().sum())", True),
+    ],
+)
+def test_a_loss_that_takes_labels_for_classes_has_no_teacher(loss, is_right, keys):
+    del keys["mlp_hidden_size"]
+    Path("own.py").write_text(LOSS.format(loss))
+    assert prepare("own.py:Own", "tiny", config_dict=keys).parts
+    if is_right:
+        assert prepare("own.py:Own", "tiny", config_dict=keys | {"sr_weight": 1}).parts
+        return
+    with pytest.raises(ValueError, match="^sr_weight: Own has one loss for labels of 0.25 and"):
+        prepare("own.py:Own", "tiny", config_dict=keys | {"sr_weight": 1})
+
+
 KEYS = """
 import torch
 from recbole_genci.model.base import ClickModel

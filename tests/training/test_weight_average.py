@@ -74,6 +74,36 @@ def test_statistics_of_batch_normalisation_fit_the_averaged_weights():
         torch.testing.assert_close(norm.running_var, inputs.var(0), atol=0.05, rtol=0.15)
 
 
+class Masked(nn.Module):
+    """With a mask of -inf, as attention has it, and complex weights, as filters have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("largest", torch.full((2,), -torch.inf))
+        self.filter = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+
+
+def test_infinite_buffers_stay_and_complex_weights_are_averaged():
+    model = Masked()
+    average, mask = WeightAverage(model, 0.5), model.mask.clone()
+    expected = model.filter.detach().clone()
+    for step in range(3):
+        with torch.no_grad():
+            model.filter += 1 + 2j
+            model.largest[0] = step
+        average.update()
+        share = min(0.5, (1 + step) / (10 + step))
+        expected = share * expected + (1 - share) * model.filter.detach()
+    last = model.filter.detach().clone()
+    with average.applied():
+        assert torch.equal(model.mask, mask)
+        torch.testing.assert_close(model.filter.detach(), expected)
+        assert not torch.allclose(model.filter.detach(), last)
+        assert 0 < model.largest[0] < 2 and model.largest[1] == -torch.inf
+    assert torch.equal(model.filter.detach(), last)
+
+
 @pytest.mark.parametrize("per", ["epoch", "step"])
 def test_the_average_is_what_is_evaluated_and_saved_and_the_steps_stay_the_same(
     per, keys, monkeypatch

@@ -56,7 +56,7 @@ from pathlib import Path
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import HELP, key_value_words
 from recbole_genci.config.kind import Kind
-from recbole_genci.data.prepare.formats import FORMATS
+from recbole_genci.data.prepare.formats import FORMATS, Format
 from recbole_genci.data.prepare.output import check_target
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.validation import nearest
@@ -82,7 +82,8 @@ def read_arguments(argv: Sequence[str]) -> dict:
     Raises:
         ValueError: an argument is missing, unknown or wrong; says which, with an example.
     """
-    words = parse_argv(key_value_words(argv))
+    typed = key_value_words(argv)
+    words = parse_argv(typed)
     formats = tuple(FORMATS)
     format_name = words.get("format")
     if format_name not in formats:
@@ -103,6 +104,7 @@ def read_arguments(argv: Sequence[str]) -> dict:
                 f"command line: --{key} is no argument of --format={format_name}, which takes "
                 f"{', '.join('--' + k for k in known)}.{nearest(key, known)} Example: {example}"
             )
+    words |= _names_among(words, typed, chosen)
     if chosen.default_name is not None:
         words.setdefault("dataset", chosen.default_name(words))
     for key in (*chosen.required, "dataset"):
@@ -117,6 +119,18 @@ def read_arguments(argv: Sequence[str]) -> dict:
     for key, (default, kind) in {**_KINDS, **chosen.kinds}.items():
         kind.check(key, words.setdefault(key, default))
     return words | {"dataset": name, "output": str(words.get("output") or "dataset")}
+
+
+def _names_among(words: dict, typed: Sequence[str], chosen: Format) -> dict[str, str]:
+    """The arguments that are names, as they were typed: the folder 1.10 is not 1.1."""
+    texts = dict(word[2:].split("=", 1) for word in typed)
+    kinds = {*_KINDS, *chosen.kinds}
+    return {
+        key: texts[key]
+        for key, value in words.items()
+        # None says that there is none, and a schema may stand there itself.
+        if key not in kinds and value is not None and not isinstance(value, dict)
+    }
 
 
 @answering

@@ -15,6 +15,8 @@ from recbole_genci.utils.atomic_files.lines import numbers_of
 #: Ends each entry of a list that a table itself divides, as Parquet does; no text has it.
 ENTRY_END = "\x1f"
 _BOOLEANS = {"true": "1", "false": "0"}
+#: What pandas takes for the time of reading.
+_NOW = ("now", "today")
 _UNITS = {"milliseconds": 1e3, "microseconds": 1e6}
 
 
@@ -111,6 +113,7 @@ def _dates(column: Column, texts: list[str]) -> list[str]:
         pd.Series(cells, dtype=object), format=form, utc=True, errors="coerce"
     ).dt.as_unit("us")
     is_bad = times.isna().to_numpy() & (np.array(cells, dtype=object) != "")
+    is_bad |= np.array([cell.lower() in _NOW for cell in cells], dtype=bool)
     if is_bad.any():
         row = int(is_bad.argmax())
         raise CellFault(

@@ -106,6 +106,7 @@ class _Reader:
                 raise self.refuse(
                     f"{table}: the rows have no '{first}'. Add it, or leave this out."
                 )
+        self.refuse_shared(tables)
         header = content.get("header") or ()
         if not isinstance(header, (list, tuple)) or not all(isinstance(n, str) for n in header):
             raise self.refuse(
@@ -124,6 +125,18 @@ class _Reader:
                 f"encoding: {encoding!r} is no encoding of text. Write one such as latin-1."
             ) from error
         return Schema(**tables, header=tuple(header), delimiter=delimiter, encoding=encoding)
+
+    def refuse_shared(self, tables: Mapping[str, tuple[Column, ...]]) -> None:
+        """Refuse a column of two tables: a row would get the value of its user or item."""
+        of: dict[str, str] = {}
+        for table, columns in tables.items():
+            for field in (column.field for column in columns):
+                if field in of and field != _TABLES[table]:
+                    raise self.refuse(
+                        f"{table}: '{field}' is a column of {of[field]} too. Rename one of them, "
+                        "or leave it out."
+                    )
+                of.setdefault(field, table)
 
     def columns(self, table: str, content: Any) -> tuple[Column, ...]:
         if not isinstance(content, Mapping) or not content:

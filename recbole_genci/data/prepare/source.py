@@ -130,7 +130,7 @@ class SourceFile:
         """Yield each line with its end, blank ones too: a cell of a CSV file may have several.
 
         Raises:
-            ValueError: a gzip file breaks off.
+            ValueError: a gzip file breaks off, or a line is not in the other encoding either.
         """
         number = 0
         try:
@@ -140,6 +140,8 @@ class SourceFile:
                     yield text.removeprefix(_BYTE_ORDER_MARK) if number == 1 else text
         except _BROKEN as error:
             raise self._broken_off(number, error) from error
+        except UnicodeError as error:
+            raise self._undecodable(number, error) from error
 
     def describe(self) -> dict:
         """Facts about the file for the dataset's provenance."""
@@ -186,6 +188,8 @@ class SourceFile:
                         yield number, text
         except _BROKEN as error:
             raise self._broken_off(number, error) from error
+        except UnicodeError as error:
+            raise self._undecodable(number, error) from error
 
     def _wide_words(self, encoding: str) -> str:
         file = shlex.quote(str(self.path))
@@ -202,6 +206,12 @@ class SourceFile:
     def _broken_off(self, number: int, error: Exception) -> ValueError:
         return ValueError(
             f"{self.path} breaks off or is damaged after line {number} ({error}); {self._remedy}."
+        )
+
+    def _undecodable(self, number: int, error: UnicodeError) -> ValueError:
+        return ValueError(
+            f"{self.path}: line {number} is neither UTF-8 nor {self._other_encoding} "
+            f"({getattr(error, 'reason', error)}). Set encoding to that of the file, or convert it."
         )
 
     def _decode(self, line: bytes) -> str:

@@ -120,7 +120,8 @@ class CsvTable:
 
     def _rows(self, width: int) -> Iterator[tuple[int, list[str]]]:
         """The line on which each row begins, and its cells."""
-        lines = csv.reader(self._source.texts(), delimiter=self._delimiter)
+        # Without strict, rows behind a quote that is not closed would be one cell of its row.
+        lines = csv.reader(self._source.texts(), delimiter=self._delimiter, strict=True)
         begin, is_header = 1, not self._header
         try:
             for cells in lines:
@@ -144,7 +145,8 @@ class CsvTable:
                 yield number, cells
         except csv.Error as error:
             raise ValueError(
-                f"{self.path} could not be read after line {begin - 1}: {error}."
+                f"{self.path}: the row that begins in line {begin} could not be read ({error}). Is "
+                "each quote closed, and each one within a cell doubled?"
             ) from error
 
     def describe(self) -> dict:
@@ -260,9 +262,18 @@ def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
         texts = cells.cast(arrow.int8()).cast(arrow.string()).to_pylist()
     else:
         texts = cells.cast(arrow.string()).to_pylist()
+        if types.is_floating(kind):
+            texts = [_without_exponent(*both) for both in zip(texts, cells.to_pylist())]
     # NaN is a missing number, and True for is_null.
     nulls = cells.is_null(nan_is_null=types.is_floating(kind)).to_pylist()
     return ["" if null else text for text, null in zip(texts, nulls)]
+
+
+def _without_exponent(text: str, number: float | None) -> str:
+    """The digits of a whole number, as ids in other files have them: 2e+10 is 20000000000."""
+    if number is None or "e+" not in text or abs(number) >= 2**53 or number != int(number):
+        return text
+    return str(int(number))
 
 
 def _seconds(arrow: ModuleType, cells: Any) -> list[float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "hf:"
-_PART = r"\w(?:[\w.-]*\w)?"
+_PART = r"[0-9A-Za-z_](?:[0-9A-Za-z_.-]*[0-9A-Za-z_])?"
 _FORM = re.compile(rf"hf:({_PART}/{_PART})(?:@([^/@\s]+))?(?:/([^@\s]+?))?/?")
 #: What the hub allows in no name of a repository.
 _REFUSED = re.compile(r"--|\.\.|\.git$")
