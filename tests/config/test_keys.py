@@ -290,11 +290,15 @@ def test_the_supplement_tells_the_truth_of_recboles_keys():
     assert "cin_layer_size" not in key_table(["LR"])
 
 
-def test_help_shows_a_models_own_default_of_a_common_key():
-    shared, own = help_text(["GenCI"]).split("GenCI's own:")
-    assert "--group_rows_by_history [False]" in shared
-    assert "--group_rows_by_history [True]" in own and "--mu [1.0]" in own
-    assert help_text(["LR"]).count("--group_rows_by_history ") == 1
+def test_help_shows_a_models_own_default_of_a_common_key(tmp_path):
+    module = tmp_path / "my_sizes.py"
+    module.write_text(
+        "from recbole_genci.model.baselines.afn import AFN\n\n\nclass MySizes(AFN):\n    pass\n"
+    )
+    (tmp_path / "MySizes.yaml").write_text("embedding_size: 8\n")
+    shared, own = help_text([f"{module}:MySizes"]).split("MySizes's own:")
+    assert "--embedding_size [16]" in shared and "--embedding_size [8]" in own
+    assert help_text(["GenCI"]).count("--embedding_size ") == 1
 
 
 def test_a_wrong_default_of_ones_own_model_is_refused(tmp_path):
