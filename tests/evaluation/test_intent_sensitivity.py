@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
@@ -33,6 +34,11 @@ def without(model, monkeypatch, *names):
         monkeypatch.setattr(weight, "data", torch.zeros_like(weight))
 
 
+def mean_share(saved, name):
+    """Over several exchanges: among so few histories one alone may be far off."""
+    return np.mean([short_term_sensitivity(saved, 1000, seed=seed)[name] for seed in range(12)])
+
+
 def test_an_untrained_attention_reads_all_of_its_inputs(saved):
     found = short_term_sensitivity(saved, 1000, seed=0)
     assert list(found) == [TARGET_ITEM, COHORTS, HISTORY] and all(
@@ -50,9 +56,8 @@ def test_what_an_attention_cannot_read_has_no_share(saved, monkeypatch):
     )  # nothing of the history reaches a refined cohort
     found = short_term_sensitivity(saved, 1000, seed=0)
     assert found[TARGET_ITEM] == found[HISTORY] == 0
-    assert found[COHORTS] == pytest.approx(
-        1, abs=0.5
-    )  # the one input there is: all of the variance, up to chance
+    # The one input there is: all of the variance.
+    assert mean_share(saved, COHORTS) == pytest.approx(1, abs=0.35)
 
 
 def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_history_alone(
@@ -61,11 +66,8 @@ def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_
     monkeypatch.setattr(saved.model.cohort_attention, "residual", False)
     without(saved.model, monkeypatch, "refine_query")
     found = short_term_sensitivity(saved, 1000, seed=0)
-    assert (
-        found[TARGET_ITEM] < 1e-9
-        and found[COHORTS] < 1e-9
-        and found[HISTORY] == pytest.approx(1, abs=0.5)
-    )
+    assert found[TARGET_ITEM] < 1e-9 and found[COHORTS] < 1e-9
+    assert mean_share(saved, HISTORY) == pytest.approx(1, abs=0.35)
 
 
 def test_histories_are_exchanged_at_random_as_the_next_is_often_the_same_users(saved, monkeypatch):
