@@ -1,12 +1,43 @@
-"""Count the rows that are equal to an earlier one, with 8 bytes a row."""
+"""Rows that are equal to an earlier one: counted with 8 bytes a row, and warned of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from recbole.data.dataset import Dataset
+from recbole.utils import FeatureType
 
 _CHUNK = 1 << 20  # rows
+_SHOWN_FIELDS = 6  # of those in which rows are the same
+
+
+def warn_of_copies(dataset: Dataset) -> None:
+    """Warn of rows that say the same as another row: a model may train on one and be tested on the
+    other.
+
+    Rows without users and items are not looked at: among them equal features are no repetition.
+    """
+    has_ids = dataset.uid_field is not None and dataset.iid_field is not None
+    if not has_ids or dataset.config["rm_dup_inter"] is not None:
+        return
+    rows, kinds = dataset.inter_feat, dataset.field2type
+    single = (FeatureType.TOKEN, FeatureType.FLOAT)
+    fields = [field for field in rows if kinds[field] in single]
+    copies = count_copies([rows[field].to_numpy() for field in fields])
+    if not copies:
+        return
+    shown = ", ".join(fields[:_SHOWN_FIELDS])
+    if (more := len(fields) - _SHOWN_FIELDS) > 0:
+        shown += f" and {more} more"
+    remedy = "take them out of the files"
+    if not dataset.benchmark_filename_list:  # whose rows are taken as they are
+        remedy += ", or keep one row of each user and item by rm_dup_inter: first"
+    dataset.logger.warning(
+        f"{copies:,} of {len(rows):,} rows {'is a copy' if copies == 1 else 'are copies'} of an "
+        f"earlier one (the same {shown}), so that a model may be tested on a row that it was "
+        f"trained on; {remedy}."
+    )
 
 
 def count_copies(columns: Sequence[np.ndarray]) -> int:

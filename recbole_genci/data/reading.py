@@ -17,6 +17,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.fitted import transforms_of
 from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.cells import Cells
+from recbole_genci.data.copies import warn_of_copies
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.fitted_columns import check_fitted_columns
 from recbole_genci.data.table import Column, Table
@@ -28,7 +29,6 @@ from recbole_genci.data.validation import (
     check_label,
     check_loaded,
     check_read_once,
-    warn_of_copies,
     warn_of_large_numbers,
     warn_of_long_cells,
     warn_of_seq_separator,

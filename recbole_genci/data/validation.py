@@ -16,13 +16,11 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_genci.config.fitted import transforms_of
 from recbole_genci.config.row_fields import how_to_read
 from recbole_genci.config.values import ALL_COLUMNS
-from recbole_genci.data.copies import count_copies
 from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
 
 EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers up to here
 LARGE_NUMBER = 10  # a numerical feature with larger values gets a warning
-_SHOWN_FIELDS = 6  # of those in which rows are the same
 LONG_CELL = 100  # entries of a sequence that are many if most cells have few
 
 
@@ -384,34 +382,6 @@ def check_scaled(dataset: Dataset) -> None:
                 f"normalize_field: '{field}' is no loaded column of type float; those are "
                 f"{', '.join(known)}.{nearest(field, known)}"
             )
-
-
-def warn_of_copies(dataset: Dataset) -> None:
-    """Warn of rows that say the same as another row: a model may train on one and be tested on the
-    other.
-
-    Rows without users and items are not looked at: among them equal features are no repetition.
-    """
-    ids = _id_fields(dataset)
-    if len(ids) < 2 or dataset.config["rm_dup_inter"] is not None:
-        return
-    rows, kinds = dataset.inter_feat, dataset.field2type
-    single = (FeatureType.TOKEN, FeatureType.FLOAT)
-    fields = [field for field in rows if kinds[field] in single]
-    copies = count_copies([rows[field].to_numpy() for field in fields])
-    if not copies:
-        return
-    shown = ", ".join(fields[:_SHOWN_FIELDS])
-    if (more := len(fields) - _SHOWN_FIELDS) > 0:
-        shown += f" and {more} more"
-    remedy = "take them out of the files"
-    if not dataset.benchmark_filename_list:  # whose rows are taken as they are
-        remedy += ", or keep one row of each user and item by rm_dup_inter: first"
-    dataset.logger.warning(
-        f"{copies:,} of {len(rows):,} rows {'is a copy' if copies == 1 else 'are copies'} of an "
-        f"earlier one (the same {shown}), so that a model may be tested on a row that it was "
-        f"trained on; {remedy}."
-    )
 
 
 def warn_of_large_numbers(dataset: Dataset) -> None:

@@ -283,7 +283,8 @@ def test_lines_or_columns_divided_by_other_letters(made, capsys):
     assert made("uid;video\nu;i\n") == 2
     assert "Is ',' what stands between columns (schema: delimiter)?" in refused(capsys)
     assert made(ROWS + '"u3,i1,2024-01-05,1,2,a\n') == 2
-    assert "begins in line 7 could not be read (" in refused(capsys)
+    said = refused(capsys)
+    assert "begins in line 7 could not be read (" in said and "Is each quote closed" in said
 
 
 @pytest.mark.parametrize(
