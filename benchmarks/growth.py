@@ -10,7 +10,8 @@ a quiet one. A table goes to ``<output>/<what>.md``, and its figures to ``<outpu
 - rows: what a run does before it trains: files read, rows filtered, split and given histories, and
   the summary of the log.
 - prepared: the same for a later run, which finds the prepared rows of an earlier one.
-- train: the memory of two processes that train LR on prepared rows, for an epoch.
+- train: the memory of two processes that train LR on prepared rows, for an epoch, without and with
+  `shard_rows`.
 - items: semantic IDs of a synthetic catalogue (``lsa`` and ``rkmeans``, 3 x 256 codes): the whole
   build from the .item file to the artifact.
 - step: what of GenCI's training step and of its prediction grows with the number of items: cohort
@@ -269,35 +270,72 @@ def read_prepared_rows(rows: int, folder: Path) -> dict[str, Any]:
 
 
 def train_rows(rows: int, folder: Path) -> dict[str, Any]:
-    """Train on the rows of `write_prepared_rows`: the most own memory of each process."""
+    """Train on the rows of `write_prepared_rows`: the most memory of each process."""
+    figures: dict[str, Any] = {}
+    for shards in (False, True):
+        peaks, auc = _peaks_of_training(folder, shards)
+        own, mapped = ([round(peak[name]) for peak in peaks] for name in ("own", "mapped"))
+        figures |= {f"{'shards: ' * shards}own MB of each process": own}
+        figures |= {f"{'shards: ' * shards}mapped MB of the rows": mapped}
+        figures |= {f"{'shards: ' * shards}AUC": auc}
+    return figures
+
+
+def _peaks_of_training(folder: Path, shards: bool) -> tuple[list[dict[str, float]], float]:
+    """The most memory of two processes that train LR, and their test AUC."""
     from recbole_genci.data import prepared
     from recbole_genci.quick_start import run
 
     prepared.SMALLEST_FILE = 0
-    peaks: dict[int | str, float] = {}
+    peaks: dict[int, dict[str, float]] = {}
+    ended = threading.Event()
 
     def watch() -> None:
-        while True:
-            for process in ("self", *(child.pid for child in multiprocessing.active_children())):
-                peaks[process] = max(peaks.get(process, 0), _own_mb(process))
-            time.sleep(0.02)
+        while not ended.wait(0.1):
+            for child in multiprocessing.active_children():
+                peak = peaks.setdefault(child.pid or 0, {"own": 0, "mapped": 0})
+                now = {"own": _own_mb(child.pid), "mapped": _mapped_mb(child.pid, folder / "kept")}
+                peaks[child.pid or 0] = {name: max(peak[name], now[name]) for name in peak}
 
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     keys = {"epochs": 1, "train_batch_size": 16384, "latency_repeats": 1, "nproc": 2}
     keys |= {name: str(folder / name) for name in ("checkpoint_dir", "results_dir")}
-    [trained] = run("LR", "growth", config_dict=_rows_keys(folder, folder / "kept") | keys)
-    first, *others = (round(each) for each in peaks.values())
-    own = sorted(each for each in others if each > 100)  # without a helper of multiprocessing
-    return {"own MB of the command": first, "of each process": own, "AUC": trained["test"]["auc"]}
+    keys |= {"shard_rows": shards}
+    try:
+        [trained] = run("LR", "growth", config_dict=_rows_keys(folder, folder / "kept") | keys)
+    finally:
+        ended.set()
+        watcher.join()
+    # multiprocessing's own helper is a child too, without rows
+    by_rank = [peaks[process] for process in sorted(peaks) if peaks[process]["own"] > 100]
+    return by_rank, trained["test"]["auc"]
 
 
 def _own_mb(process: object = "self") -> float:
     """Memory that a process shares with no file (Linux); 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
+    lines = _proc(process, "status")
     return next((int(each.split()[1]) / 1024 for each in lines if each.startswith("RssAnon")), 0)
+
+
+def _mapped_mb(process: object, folder: Path) -> float:
+    """What a process has in memory of the files in ``folder`` that it maps (Linux)."""
+    total, is_there = 0, False
+    for line in _proc(process, "smaps"):
+        first, *rest = line.split()
+        if first == "Rss:":
+            total += is_there * int(rest[0])
+        elif not first.endswith(":"):  # the first line of a mapping ends with its path
+            is_there = str(folder.resolve()) in line
+    return total / 1024
+
+
+def _proc(process: object, name: str) -> list[str]:
+    """Lines that Linux tells of a process; none once it has ended."""
+    try:
+        return Path(f"/proc/{process}/{name}").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 # ---------------------------------------------------------------- items: a training step
@@ -375,7 +413,8 @@ GROWING = {
         write_prepared_rows,
         train_rows,
         "Two processes train LR on prepared rows for an epoch: the most memory that each shares "
-        "with no file.",
+        "with no file (own), and the most that it has of the file of rows (mapped). Shards: with "
+        "`--shard_rows=True`. The first process also writes the run's rows.",
     ),
     "items": Growing(
         "items",

@@ -181,6 +181,13 @@ def _check_processes(config: ConfigLike) -> None:
             "port: several machines meet at the ip and port of the machine with offset 0. Give "
             "both keys."
         )
+    processes = nproc if world_size == -1 else world_size
+    if config["shard_rows"] and config["train_batch_size"] < processes:
+        raise ValueError(
+            f"train_batch_size: {config['train_batch_size']} is less than the {processes} "
+            "processes, each of which reads rows of its own for every batch (shard_rows). Give a "
+            "larger one."
+        )
     if (
         config["device"].type == "cuda"
         and torch.cuda.device_count() < nproc

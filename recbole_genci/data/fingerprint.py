@@ -34,10 +34,28 @@ def rows_fingerprint(parts: Sequence[CTRDataset]) -> str:
     return _computed_once("rows", parts, _rows_fingerprint)
 
 
+def fingerprints(parts: Sequence[CTRDataset]) -> dict[str, str]:
+    """Both fingerprints, for another process that maps the same rows (``take_over``)."""
+    return {"data": data_fingerprint(parts), "rows": rows_fingerprint(parts)}
+
+
+def take_over(parts: Sequence[CTRDataset], found: dict[str, str]) -> None:
+    """Take ``fingerprints`` of the same rows for those of ``parts``, without reading the rows."""
+    _found(parts).update(found)
+
+
 def _computed_once(
     name: str, parts: Sequence[CTRDataset], compute: Callable[[Sequence[CTRDataset]], str]
 ) -> str:
     """What ``compute`` gave for ``parts``, unless a column was replaced or changed since."""
+    found = _found(parts)
+    if name not in found:
+        found[name] = compute(parts)
+    return found[name]
+
+
+def _found(parts: Sequence[CTRDataset]) -> dict[str, str]:
+    """The fingerprints of ``parts`` that are known, by name; none once a column has changed."""
     whole = parts[0]
     tables = [*(part.inter_feat for part in parts), whole.user_feat, whole.item_feat]
     columns = {"history": whole.history.items}
@@ -51,9 +69,7 @@ def _computed_once(
         # What is compared by its number must live as long as the number is kept.
         alive = (columns, list(whole.field2id_token.values()))
         before, _, found = _known[whole.inter_feat] = (state, alive, {})
-    if name not in found:
-        found[name] = compute(parts)
-    return found[name]
+    return found
 
 
 def _version(column: Column) -> int:

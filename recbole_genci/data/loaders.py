@@ -19,6 +19,7 @@ from recbole_genci.config import Config
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.shuffling import ShuffledRows
+from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
@@ -37,7 +38,10 @@ class AlignedCodes(Protocol):
 
 
 def create_loaders(
-    config: Config, parts: Sequence[CTRDataset], semantic_ids: AlignedCodes | None = None
+    config: Config,
+    parts: Sequence[CTRDataset],
+    semantic_ids: AlignedCodes | None = None,
+    processes: Processes = ALONE,
 ) -> list[AbstractDataLoader]:
     """The training, validation and test loader of one model.
 
@@ -46,13 +50,23 @@ def create_loaders(
         parts: the three parts of ``CTRDataset.build()``; models share them, and nothing here
             changes them.
         semantic_ids: ``SemanticIDs`` of the items, for models that read them.
+        processes: those that train the model together; the training loader returns this one's share
+            of each batch.
     """
-    return [
+    loaders = [
         create_loader(
-            config, part, semantic_ids, phase, shuffle=phase == "train" and config["shuffle"]
+            config,
+            part,
+            semantic_ids,
+            phase,
+            phase == "train" and config["shuffle"],
+            processes if config["shard_rows"] else ALONE,
         )
         for phase, part in zip(PARTS, parts)
     ]
+    if not config["shard_rows"]:
+        processes.share_training(loaders[0])
+    return loaders
 
 
 def create_loader(
@@ -61,16 +75,23 @@ def create_loader(
     semantic_ids: AlignedCodes | None,
     phase: str,
     shuffle: bool = False,
+    shards: Processes = ALONE,
 ) -> AbstractDataLoader:
-    """RecBole's loader of ``phase`` over one part; arguments as for ``create_loaders``."""
+    """RecBole's loader of ``phase`` over one part; arguments as for ``create_loaders``.
+
+    Args:
+        shards: the processes among which the rows of training are divided (``shard_rows``).
+    """
     codes = None
     if config.model_class.reads_semantic_ids:
         assert semantic_ids is not None
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
-    loader = CTRTrainDataLoader if phase == "train" else get_dataloader(config, phase)
-    if shuffle and config["group_rows_by_history"]:
-        loader = GroupedTrainDataLoader
-    return loader(config, part.view(config, codes), None, shuffle=shuffle)
+    view = part.view(config, codes)
+    if phase != "train":
+        return get_dataloader(config, phase)(config, view, None, shuffle=shuffle)
+    grouped = shuffle and config["group_rows_by_history"]
+    loader = GroupedTrainDataLoader if grouped else CTRTrainDataLoader
+    return loader(config, view, None, shuffle, shards)
 
 
 class CTRTrainDataLoader(TrainDataLoader):
@@ -78,31 +99,71 @@ class CTRTrainDataLoader(TrainDataLoader):
 
     Batch normalisation (DIN, DIEN, DCNV2, NFM) cannot train on one row. If ``train_batch_size``
     would leave such a batch, all batches are slightly smaller, for every model alike.
+
+    Several processes may divide the rows among them (``shards``): each reads a block of rows that
+    follow one another, in its own order, and its batches are its share of ``train_batch_size``.
+    All make the same number of batches.
+
+    Raises:
+        ValueError: there are fewer rows than processes, or no share of ``train_batch_size`` makes
+            the same number of batches of each block.
     """
 
     step: int  # RecBole's name for the rows of a batch
 
     def __init__(
-        self, config: Config, dataset: CTRDataset, sampler: None, shuffle: bool = False
+        self,
+        config: Config,
+        dataset: CTRDataset,
+        sampler: None,
+        shuffle: bool = False,
+        shards: Processes = ALONE,
     ) -> None:
+        self._shards = shards
+        self.block = shards.block(len(dataset))
         super().__init__(config, dataset, sampler, shuffle)
+        rows: Any = self.batch_sampler
+        if shards.size > 1:
+            rows.sampler = self.block
+            self.generator.manual_seed(config["seed"] + shards.rank)
         if shuffle:
-            rows: Any = self.batch_sampler
-            rows.sampler = ShuffledRows(range(self.sample_size), generator=self.generator)
+            rows.sampler = ShuffledRows(self.block, generator=self.generator)
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
+        rows, processes = self.sample_size, self._shards.size
+        if processes > 1:
+            self.step = _share_of_batch(rows, self.step, processes)
+            self.set_batch_size(self.step)
+            return
         configured = self.step
         self.step = next(
-            (size for size in range(configured, 1, -1) if self.sample_size % size != 1), configured
+            (size for size in range(configured, 1, -1) if rows % size != 1), configured
         )
         self.set_batch_size(self.step)
         if self.step != configured:
             self.logger.warning(
-                f"train_batch_size: {self.sample_size} training rows in batches of {configured} "
+                f"train_batch_size: {rows} training rows in batches of {configured} "
                 "leave a last batch of one row, on which batch normalisation cannot train; batches "
                 f"have {self.step} rows instead."
             )
+
+
+def _share_of_batch(rows: int, batch: int, processes: int) -> int:
+    """The largest share of a batch that makes equally many batches of all blocks of rows.
+
+    Blocks may differ by one row, which must not begin a batch: the others would wait for ever.
+    """
+    shortest = rows // processes
+    is_even = rows % processes == 0
+    shares = range(batch // processes, 0, -1)
+    if shortest and (fit := next((s for s in shares if is_even or shortest % s), None)):
+        return fit
+    raise ValueError(
+        f"shard_rows: {rows} training rows in batches of {batch} (train_batch_size) cannot be "
+        f"divided among {processes} processes so that all have the same number of batches. Give "
+        "larger batches, or leave out shard_rows."
+    )
 
 
 class GroupedTrainDataLoader(CTRTrainDataLoader):
@@ -116,14 +177,20 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
     """
 
     def __init__(
-        self, config: Config, dataset: CTRDataset, sampler: None, shuffle: bool = True
+        self,
+        config: Config,
+        dataset: CTRDataset,
+        sampler: None,
+        shuffle: bool = True,
+        shards: Processes = ALONE,
     ) -> None:
         # The loader iterates over positions in order; collate_fn maps them to rows.
-        super().__init__(config, dataset, sampler, shuffle=False)
-        start, end = (dataset.inter_feat[column] for column in (HISTORY_START, HISTORY_END))
+        super().__init__(config, dataset, sampler, False, shards)
+        own = slice(self.block.start, self.block.stop)
+        start, end = (dataset.inter_feat[column][own] for column in (HISTORY_START, HISTORY_END))
         last, segment = end - 1, dataset.segment_clicks
         if segment > 1:  # the last click of a history is in this segment
-            first = dataset.inter_feat[HISTORY_FIRST]
+            first = dataset.inter_feat[HISTORY_FIRST][own]
             last = first + (last - first) // segment * segment
         # Rows with an empty history are not grouped, or those of all new users would be in one
         # batch.
@@ -138,7 +205,8 @@ class GroupedTrainDataLoader(CTRTrainDataLoader):
 
     def collate_fn(self, index: Any) -> Interaction:
         assert self._order is not None  # drawn by __iter__
-        return super().collate_fn(self._order[index])
+        first = self.block.start
+        return super().collate_fn(first + self._order[np.asarray(index) - first])
 
 
 def grouped_order(groups: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

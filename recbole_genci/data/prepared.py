@@ -50,7 +50,7 @@ WITHOUT_EFFECT = frozenset(
     "flatten_history loss_decimal_place enable_amp enable_scaler reg_weight double_tower "
     "embedding_size repeatable metrics valid_metric eval_batch_size metric_decimal_place "
     # Several processes
-    "nproc world_size offset ip port "
+    "nproc world_size shard_rows offset ip port "
     # Items to semantic IDs
     "semantic_id_dir semantic_id_path text_encoder text_encoder_ids text_encoder_batch_size "
     "item_text_fields lsa_dim quantizer num_codebooks codebook_size codebook_dim codebook_balance "

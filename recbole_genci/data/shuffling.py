@@ -15,13 +15,18 @@ class ShuffledRows(RandomSampler):
 
     torch makes a list of all row numbers, of Python objects (sampler.py). The order is the same,
     and so is what is drawn from the generator.
+
+    Attributes:
+        data_source: the rows, a ``range``.
     """
 
+    data_source: range
+
     def __iter__(self) -> Iterator[int]:
-        rows = len(self.data_source)
+        rows, first = len(self.data_source), self.data_source.start
         order = torch.randperm(rows, generator=self.generator, dtype=torch.int32)
         for chunk in order.split(_CHUNK):
-            yield from chunk.tolist()
+            yield from (chunk + first).tolist()
         del order
         # torch draws once more, for rows that are left over; there are none.
         torch.randperm(rows, generator=self.generator, dtype=torch.int32)

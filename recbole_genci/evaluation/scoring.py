@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,8 @@ def score_rows(
     """Predict every row of a loader.
 
     RecBole's collector joins the scores after every batch (collector.py:44), so that its time grows
-    with the square of the rows; here they are joined once. Several processes score whole batches in
-    turn and exchange them: each row is scored once, as by a single process.
+    with the square of the rows; here they are joined once. Several processes score whole
+    batches and exchange the scores: each row is scored once, as by a single process.
 
     Returns:
         click probabilities ``[R]`` and labels ``[R]``, in the loader's order, on the CPU.
@@ -57,10 +56,15 @@ def score_rows(
     model.eval()
     batches = []
     label_field = loader.config["LABEL_FIELD"]
-    shown = (
-        tqdm(loader, desc="Evaluate", dynamic_ncols=True, leave=False) if show_progress else loader
+    shown = tqdm(
+        processes.own_batches(loader),
+        desc="Evaluate",
+        total=len(processes.block(len(loader))),
+        dynamic_ncols=True,
+        leave=False,
+        disable=not show_progress,
     )
-    for interaction, *_ in islice(shown, processes.rank, None, processes.size):
+    for interaction, *_ in shown:
         scores = model.predict(interaction.to(device))
         check_tensor(model, scores)
         batches.append((scores, interaction[label_field]))

@@ -58,6 +58,7 @@ _ADDED = {
     "history_attention": "bidirectional",
     "segment_clicks": 16,
     "precision": "fp32",
+    "shard_rows": False,
 }
 
 

@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.data.fingerprint import data_fingerprint
+from recbole_genci.data.fingerprint import data_fingerprint, fingerprints, take_over
 from recbole_genci.data.storage import load_prepared, mapped_file, save_prepared
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.stopped import ProcessDied
@@ -36,6 +36,7 @@ from recbole_genci.utils.network import interface_towards
 
 _logger = logging.getLogger(__name__)
 
+_FINGERPRINTS = "fingerprints.json"
 _FAILURE = "failure-"  # name of a file in which a process says why it failed
 
 
@@ -78,6 +79,8 @@ def train_together(
             (shared / DATA_FILE).symlink_to(kept.resolve())
         else:
             save_prepared(parts, shared / DATA_FILE)
+        # Computed once a machine: it reads all rows.
+        write_text(shared / _FINGERPRINTS, json.dumps(fingerprints(parts)))
         if semantic_ids is not None:
             semantic_ids.save_with_tokenizer(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
@@ -147,6 +150,7 @@ def _train_share(
     processes = Processes(config["offset"] + local_rank, world_size(config))
     start_console(config["state"] if processes.is_first else "ERROR")
     parts, _ = load_prepared(shared / DATA_FILE, config)  # all processes share the memory
+    take_over(parts, json.loads((shared / _FINGERPRINTS).read_text(encoding="utf-8")))
     on_gpu = config["device"].type == "cuda"
     if config["port"] is None:  # one machine: a file cannot be in use by others, as a port can
         meeting = f"file://{shared / 'meeting'}"

@@ -97,9 +97,8 @@ def train_and_evaluate(
         tracked = _open_folder(stack, config, semantic_ids, folder, processes)
         if is_reference(config.model_reference):
             stack.enter_context(errors_of_own(config.model_class, "model"))
-        train, valid, test_loader = create_loaders(config, parts, semantic_ids)
+        train, valid, test_loader = create_loaders(config, parts, semantic_ids, processes)
         ids = semantic_ids if train.dataset.semantic_ids is not None else None
-        processes.share_training(train)
         inputs = {}
         if processes.is_first:
             saved_config = config_mapping((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -62,6 +62,7 @@ _OF_THE_COMMAND = {
     "worker",
     "nproc",
     "world_size",
+    "shard_rows",
     "local_rank",
     "offset",
     "ip",

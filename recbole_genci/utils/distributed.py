@@ -1,13 +1,15 @@
 """Train one model by several processes: share rows, gradients, batch statistics and scores.
 
 Every process iterates over the same batches of ``train_batch_size`` rows, in the same order as a
-single process, and trains on its share of each batch. RecBole's own branches for several processes
+single process, and trains on its share of each batch; with ``shard_rows`` each draws its share from
+its own block of the rows. RecBole's own branches for several processes
 (``single_spec: False``) are not used: they need NCCL, pad the rows with repeats, and average the
 processes' AUCs (trainer.py:632).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import BatchSampler
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Processes:
         """Whether this process writes files, logs and measures latency."""
         return self.rank == 0
 
+    def block(self, length: int) -> range:
+        """This process's part of the numbers below ``length``; the parts differ by one at most."""
+        return range(*(length * rank // self.size for rank in (self.rank, self.rank + 1)))
+
     def share_training(self, loader: Any) -> None:
         """Make a training loader return only this process's share of each batch.
 
@@ -49,8 +56,21 @@ class Processes:
             )
 
     def _share(self, rows: Any) -> Any:
-        start, stop = (len(rows) * rank // self.size for rank in (self.rank, self.rank + 1))
-        return rows[start:stop]
+        block = self.block(len(rows))
+        return rows[block.start : block.stop]
+
+    def own_batches(self, loader: Any) -> Iterator[Any]:
+        """This process's part of the batches of a loader that does not shuffle.
+
+        The batches are those of one process. A part is contiguous: a process reads no other rows.
+        """
+        batches: BatchSampler = loader.batch_sampler
+        every, size, block = batches.sampler, batches.batch_size, self.block(len(batches))
+        batches.sampler = range(block.start * size, min(block.stop * size, loader.sample_size))
+        try:
+            yield from loader
+        finally:
+            batches.sampler = every
 
     def shared_model(self, model: Any) -> Any:
         """``model`` with batch normalisation over the rows of all processes."""
@@ -78,13 +98,10 @@ class Processes:
         return tuple(sum(each) / self.size for each in zip(*self._gather(values)))
 
     def join_batches(self, batches: list) -> list:
-        """Collect the batches of all processes in order; process ``rank`` holds every ``size``-th
-        batch from number ``rank`` on.
-        """
-        if self.size == 1:
-            return batches
-        gathered = self._gather(batches)
-        return [gathered[i % self.size][i // self.size] for i in range(sum(map(len, gathered)))]
+        """The batches of all processes in order, from what each has of ``own_batches``."""
+        return (
+            batches if self.size == 1 else [each for part in self._gather(batches) for each in part]
+        )
 
     def check_same(self, what: str, value: str) -> None:
         """Check that all processes have the same ``value``.
