@@ -114,16 +114,37 @@ def without_syntax_warnings() -> Iterator[None]:
 
 
 def keep_ranges_of_rows() -> None:
-    """Let RecBole's loaders hold the ``range`` of their rows.
+    """Let RecBole's loaders hold the ``range`` of their rows, and ask for a batch of them at once.
 
     data/dataloader/abstract_dataloader.py:65 makes a list of it, 36 bytes a row, for each loader in
-    each process.
+    each process. torch then looks up each row of a batch by itself, which takes two fifths of the
+    time of a batch for DeepFM.
     """
     from recbole.data.dataloader import abstract_dataloader
 
     module: Any = abstract_dataloader
     # Hides the builtin from this module alone, which makes no other lists.
-    module.list = lambda rows: rows if isinstance(rows, range) else list(rows)
+    module.list = lambda rows: RowNumbers(rows) if isinstance(rows, range) else list(rows)
+
+
+class RowNumbers:
+    """The numbers of a loader's rows, as torch's DataLoader asks for them.
+
+    Args:
+        rows: from 0 on.
+    """
+
+    def __init__(self, rows: range) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> int:
+        return self._rows[place]
+
+    def __getitems__(self, places: list[int]) -> list[int]:
+        return places
 
 
 def use_current_grad_scaler() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,10 @@ from recbole_genci.serving.unseen import (
     with_mean_of,
     with_user_features,
 )
+
+#: So many times `eval_batch_size` rows stay in one batch if they have one history, which is then
+#: encoded once for all of them: four default batches hold a catalogue of 16,384 items.
+BATCHES_OF_A_HISTORY = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,17 @@ class Rows:
     has_new_users: bool = False
 
 
+@dataclass(frozen=True)
+class _Codes:
+    """Semantic IDs ``[V, N]`` in the order of the run's items, which do not change."""
+
+    table: np.ndarray
+
+    def aligned(self, id_tokens: Sequence[str], /) -> np.ndarray:
+        """The codes, for a loader."""
+        return self.table
+
+
 class Scorer:
     """Scores rows with a run's model.
 
@@ -82,7 +98,16 @@ class Scorer:
     @cached_property
     def view(self) -> CTRDataset:
         """The training rows as the model reads them."""
-        return create_loader(self.run.config, self.whole, self.run.semantic_ids, "test").dataset
+        return create_loader(self.run.config, self.whole, self._codes, "test").dataset
+
+    @cached_property
+    def _codes(self) -> _Codes | None:
+        """The items' semantic IDs, put in order once; None if the model reads none."""
+        if self.run.semantic_ids is None or not self.run.config.model_class.reads_semantic_ids:
+            return None
+        return _Codes(
+            self.run.semantic_ids.aligned(self.whole.field2id_token[self.whole.iid_field])
+        )
 
     def score(self, rows: Rows) -> np.ndarray:
         """Click probabilities ``[R]`` float32."""
@@ -158,4 +183,15 @@ class Scorer:
                 size = len(rows.user_feat[whole.uid_field])
                 own = rows.user_feat.interaction | {whole.uid_field: torch.arange(size)}
                 part.user_feat = Table(own)
-        return create_loader(self.run.config, part, self.run.semantic_ids, "test")
+        loader = create_loader(self.run.config, part, self._codes, "test")
+        if self.run.config.model_class.reads_distinct_histories:
+            batches: Any = loader.batch_sampler
+            batches.batch_size *= _batches_of_a_history(rows, batches.batch_size)
+        return loader
+
+
+def _batches_of_a_history(rows: Rows, size: int) -> int:
+    """How many batches of ``size`` the rows of one history would fill, on average; 1 to 4."""
+    pointers = np.stack([rows.start, rows.end])
+    histories = 1 + np.count_nonzero((pointers[:, 1:] != pointers[:, :-1]).any(0))
+    return int(np.clip(-(-len(rows.items) // (histories * size)), 1, BATCHES_OF_A_HISTORY))

@@ -10,6 +10,7 @@ from recbole.data.dataloader import abstract_dataloader
 from recbole.model.sequential_recommender.din import DIN
 from torch.utils.data import RandomSampler
 
+from recbole_genci.compat import RowNumbers
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
@@ -158,7 +159,8 @@ def test_rows_are_shuffled_as_by_torch_without_lists_of_their_numbers(tiny_parts
         assert torch.equal(loaders[0].generator.get_state(), generator.get_state())
     for loader in loaders:
         held = object.__getattribute__(loader, "__dict__")["dataset"]
-        assert isinstance(held, range) and len(held) == len(loader.dataset)
+        assert isinstance(held, RowNumbers) and len(held) == len(loader.dataset)
+        assert held.__getitems__([2, 5]) == [held[2], held[5]] == [2, 5]
     assert abstract_dataloader.list((3, 4)) == [3, 4]
     assert sorted(torch.cat([batch["label"] for batch in loaders[0]])) == sorted(
         parts[0].inter_feat["label"]

@@ -198,6 +198,28 @@ def test_chunks_of_users_change_nothing(folders, monkeypatch):
     assert ranker.recommend(users, k=3)["item"].tolist() == table["item"].tolist()
 
 
+def test_the_items_of_a_user_are_one_batch_with_the_scores_of_several(folders, monkeypatch):
+    for name, most in (("GenCI", 4), ("DIN", 1)):
+        saved = load(folders[name])
+        ranker, batches, predict = Ranker(saved), [], saved.model.predict
+        expected = ranker.score(["u1", "u2"])
+        saved.config["eval_batch_size"] = 3  # 20 items
+
+        def counted(batch, batches=batches, predict=predict):
+            batches.append(len(batch))
+            return predict(batch)
+
+        monkeypatch.setattr(saved.model, "predict", counted)
+        np.testing.assert_allclose(ranker.score(["u1", "u2"]), expected, atol=1e-6)
+        assert sum(batches) == 40 and max(batches) == 3 * most
+        # Few rows of each history fill no batch.
+        batches.clear()
+        np.testing.assert_allclose(
+            ranker.score(["u1", "u2"], ranker.items[:2]), expected[:, :2], atol=1e-6
+        )
+        assert batches == [3, 1]
+
+
 def test_what_cannot_be_served_is_refused_by_name(folders):
     ranker = Ranker(folders["DIN"])
     with pytest.raises(

@@ -329,6 +329,8 @@ class CohortAttention(nn.Module):
         log-weighted ``[U, C]``; or by itself to every ``groups``-th of them, ``[B, groups * d]``.
         """
         rows, count, h = target.shape[0], refined.shape[1], self.num_heads
+        if refined.shape[0] == 1 and groups == 1 and not self.training:
+            return self._extract_for_one(refined[0], weight[0], known[0], target)
         projections = torch.cat([self.target_key.weight, self.target_value.weight])
         both = F.linear(refined, projections).index_select(0, index)  # [B, C, 2d]
         key, value = both.view(rows, count, 2, h, -1).unbind(2)  # [B, C, h, d/h]
@@ -338,6 +340,28 @@ class CohortAttention(nn.Module):
         weights = drop(scores.softmax(1), self.p, self.training)  # [B, C / groups, groups, h]
         intent = (weights.unsqueeze(-1) * value).sum(1).flatten(1)
         return intent * known.index_select(0, index).unsqueeze(1)
+
+    def _extract_for_one(
+        self, refined: Tensor, weight: Tensor, known: Tensor, target: Tensor
+    ) -> Tensor:
+        """The same if all rows have one history, as when a user's items are ranked: ``refined
+        [C, d]`` is then read by matrix products, without a copy for each row.
+
+        Rows are the last dimension, along which a softmax over few cohorts is 20 times as fast.
+        """
+        h = self.num_heads
+        key, value, query = (
+            projection(x).view(len(x), h, -1)
+            for projection, x in (
+                (self.target_key, refined),
+                (self.target_value, refined),
+                (self.target_query, target),
+            )
+        )  # [C or B, h, d/h]
+        query = query.permute(1, 2, 0) / math.sqrt(key.shape[-1])
+        scores = torch.baddbmm(weight[:, None], key.transpose(0, 1), query)  # [h, C, B]
+        intent = torch.bmm(value.permute(1, 2, 0), scores.softmax(1))  # [h, d/h, B]
+        return intent.permute(2, 0, 1).flatten(1) * known
 
 
 def _beam_log_weights(log_probs: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:

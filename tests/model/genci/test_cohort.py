@@ -220,6 +220,21 @@ def test_by_level_each_levels_cohorts_make_an_intent_of_their_own(variant, beams
     assert (found[inputs["history_index"] == 1] == 0).all() and found.std() > 0.01
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("known", [True, False])
+def test_rows_of_one_history_are_read_as_among_others(variant, known):
+    """A ranked user's rows alone in a batch take another way to the same intent."""
+    model, inputs = attention(variant).eval(), batch(beams=3)
+    inputs["beam_valid"][0] = torch.tensor([known, False, known])
+    rows = (inputs["history_index"] == 0).nonzero().flatten().repeat(5)
+    several = inputs | {name: inputs[name][rows] for name in ("target", "history_index")}
+    of_histories = set(inputs) - {"target", "history_index"}
+    one = several | {name: inputs[name][:1] for name in of_histories}
+    found, expected = (attended(model, **each).detach() for each in (one, several))
+    torch.testing.assert_close(found, expected)
+    assert (found.std() > 0.01) == known
+
+
 def test_small_embeddings_choose_as_well_as_large_ones():
     model, inputs = attention(), batch()
     expected = attended(model, **inputs)
