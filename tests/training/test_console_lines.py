@@ -330,6 +330,22 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
         assert "larger weight_decay" not in without
 
 
+@pytest.mark.parametrize(
+    ("limit", "stopping_step", "eval_step", "hinted"),
+    [
+        (3, 1, 1, True),  # early stopping ended it, in its last epoch
+        (4, 5, 1, True),  # it was ended before the last epoch
+        (3, 2, 1, False),
+        (3, 10, 1, False),
+        (3, 1, 2, False),
+    ],
+)
+def test_there_is_no_hint_if_epochs_ended_the_run(limit, stopping_step, eval_step, hinted):
+    keys = {"epochs": limit, "stopping_step": stopping_step, "eval_step": eval_step}
+    config = Config("LR", "tiny", config_dict={"data_path": ".", **keys})
+    assert (early_best_hint(config, 1, 3, 59_169, "vectors") is not None) == hinted
+
+
 @pytest.mark.parametrize(("rows", "hinted"), [(508, False), (9_216, False), (9_217, True)])
 def test_an_epoch_of_few_steps_is_no_sign_of_learning_too_fast(rows, hinted):
     config = Config("DIN", "tiny", config_dict={"data_path": "."})
