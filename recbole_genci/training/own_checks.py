@@ -24,7 +24,7 @@ from recbole_genci.model.base import declarations
 from recbole_genci.training.console import nothing_decays
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
-from recbole_genci.training.own_scores import check_scores
+from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.training.regularisation import has_teacher
 from recbole_genci.training.weight_decay import decaying_kind
@@ -147,6 +147,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
         batch = training_part[:_ROWS].to(config["device"])
+        check_methods(model, batch)
         with torch.no_grad():
             scores = model.eval().predict(batch)
         check_probabilities(model, scores, len(batch))

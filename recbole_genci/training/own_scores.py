@@ -9,6 +9,7 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genci.data.batches import Batch
+from recbole_genci.model.base import ClickModel
 from recbole_genci.utils.own_code import places_of
 
 _logger = logging.getLogger(__name__)
@@ -18,6 +19,35 @@ _CHANGE = 1e-5  # of a score, more than rounding on a GPU
 _OF_SPREAD = 1e-4  # the same, relative to the spread of scores
 _DRAWS = 3
 _METHODS = ("forward", "predict")
+_RETURNED = {
+    "forward": "the click logits of the rows, a tensor [B]",
+    "predict": "the click probabilities of the rows, a tensor [B]",
+    "calculate_loss": "the loss of the batch, a scalar tensor",
+}
+
+
+@torch.no_grad()
+def check_methods(model: AbstractRecommender, batch: Batch) -> None:
+    """Refuse a model that lacks a method, or whose ``forward`` gives ``ClickModel`` no tensor.
+
+    Raises:
+        ValueError: says what the class must define; names the file and line of ``forward``.
+    """
+    kind = type(model)
+    by_forward = kind.predict is ClickModel.predict
+    for name in ("forward" if by_forward else "predict", "calculate_loss"):
+        base = torch.nn.Module if name == "forward" else AbstractRecommender
+        if getattr(kind, name) is getattr(base, name):
+            raise ValueError(
+                f"model: {kind.__name__} in {places_of(kind, ())} has no {name}. Define "
+                f"{name}(self, interaction), which returns {_RETURNED[name]}."
+            )
+    logits = model.eval().forward(batch) if by_forward else None
+    if by_forward and not isinstance(logits, torch.Tensor):
+        raise ValueError(
+            f"model: {kind.__name__}: forward gives a {type(logits).__name__}, not a tensor "
+            f"({places_of(kind, ('forward',))}). Let it return {_RETURNED['forward']} alone."
+        )
 
 
 def check_scores(
