@@ -1,10 +1,12 @@
 """A model's line, an epoch's line, the hint, the last line."""
 
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 from torch import nn
 
@@ -393,3 +395,19 @@ def test_the_last_line_of_a_run_names_figures_and_folder(keys, console):
 
 def test_durations_are_short():
     assert [duration(seconds) for seconds in (3.2, 700, 12_600)] == ["3 s", "12 min", "3.5 h"]
+
+
+def test_what_the_first_optimiser_of_a_process_costs_is_not_charged_to_a_model(keys, monkeypatch):
+    made, original = [], torch.optim.Optimizer.add_param_group
+
+    def slow_at_first(self, group):
+        made.append(type(self))
+        original(self, group)
+
+    # A clock that the first optimiser of the process, and nothing else, moves.
+    clock = SimpleNamespace(perf_counter=lambda: 100.0 * bool(made), strftime=time.strftime)
+    monkeypatch.setattr("recbole_genci.training.run.time", clock)
+    monkeypatch.setattr(torch.optim.Optimizer, "add_param_group", slow_at_first)
+    del keys["mlp_hidden_size"]
+    (result,) = run("LR", "tiny", config_dict=keys | {"epochs": 1})
+    assert len(made) > 1 and result["training_s"] == 0
