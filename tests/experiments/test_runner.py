@@ -533,6 +533,8 @@ def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     )
     text = (folder / "table.md").read_text()
     assert status in text and f"{np.mean(list(aucs.values())):.4f} ±" not in text
+    assert "\n\nAll models on the same rows. Test" in text  # there are no differences
+    assert "![All models on the same rows.](compare.png)" in text
     assert "fewer than two lines" in text and not (folder / "differences.csv").exists()
 
 
@@ -688,5 +690,10 @@ def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, t
     experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
     folder = Path("results/compare-tiny")
     assert (folder / "differences.csv").is_file()
+    one = next(csv.DictReader((folder / "differences.csv").open()))["line"]
+    about = f"All models on the same rows, with the paired difference of {one} to every other."
+    text = (folder / "table.md").read_text()
+    assert f"\n\n{about} Test split" in text and f"![{about}](compare.png)" in text
+    assert about in (folder / "report.html").read_text() and "GenCI" not in text
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
     assert not (folder / "differences.csv").exists() and len(trained) == len(read_runs(folder)) == 2

@@ -64,8 +64,10 @@ def report(outcome: Outcome, folder: Path) -> Report:
     remarks.append(why_none or f"RelaImpr (Eq. 13) is taken over {BASE_MODEL}'s mean AUC.")
     if len(outcome.request.seeds) > 1:
         remarks.append(AVERAGED_DEFINITION)
+    about = "All models on the same rows."
     if found := reference(outcome):
         one, why = found
+        about = f"{about[:-1]}, with the paired difference of {one.name} to every other."
         others = [variant for variant in outcome.complete_variants() if variant != one]
         tables["differences"] = differences.table(differences.of_one(outcome, one, others))
         remarks += [f"Differences are those of {one.name}, {why}.", differences.reading(outcome)]
@@ -95,9 +97,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
         )
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]
-    about = outcome.request.definition.against
-    dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, about, ranked=True)
-    return Report(tables, remarks, [PICTURE])
+    marked = outcome.request.definition.against
+    dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, marked, ranked=True)
+    return Report(tables, remarks, [PICTURE], about=about)
 
 
 def _further_metrics(outcome: Outcome) -> list[Metric]:
