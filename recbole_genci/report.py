@@ -9,6 +9,7 @@ that others have published for the same rows beside them: the ``.bars.csv`` of a
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_genci.config.metric_names import KNOWN
-from recbole_genci.evaluation.metrics import rela_impr
+from recbole_genci.evaluation.metrics import rela_impr, why_no_rela_impr
 from recbole_genci.training.saved_files import read_metrics
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import write_json, write_text
@@ -26,6 +27,8 @@ from recbole_genci.webpage.charts import looks_of
 from recbole_genci.webpage.learning_curves import learning_curves
 from recbole_genci.webpage.page import Section, absent, page, paragraph, text
 from recbole_genci.webpage.table import Cell, sortable_table
+
+_logger = logging.getLogger(__name__)
 
 BASE_MODEL = "LR"
 _HIGHLIGHTED = ("GenCI",)  # stands out on the page
@@ -107,10 +110,18 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
     table["latency [s]"] = groups["latency [s]"].median()
     table["training [s]"] = groups["training [s]"].mean()
     table["seeds"] = groups.size()
-    if BASE_MODEL in table.index and table.loc[BASE_MODEL, "AUC"] > 0.5:
+    if BASE_MODEL in table.index:
         base = table.loc[BASE_MODEL, "AUC"]
-        table.insert(4, "RelaImpr [%]", [rela_impr(auc, base) for auc in table["AUC"]])
+        if not why_no_rela_impr(BASE_MODEL, base):
+            table.insert(4, "RelaImpr [%]", [rela_impr(auc, base) for auc in table["AUC"]])
     return table
+
+
+def missing_rela_impr(table: pd.DataFrame) -> str | None:
+    """Why a comparison with the base model has no RelaImpr; None if it has, or needs none."""
+    if BASE_MODEL not in table.index or len(table) == 1:
+        return None
+    return why_no_rela_impr(BASE_MODEL, table.loc[BASE_MODEL, "AUC"])
 
 
 def _title(metric: str) -> str:
@@ -241,8 +252,11 @@ def save_comparison(
         f"{counted(first['machine']['cpu_count'], 'CPU core')}, "
         f"{counted(first['machine']['threads'], 'thread')}, "
         f"GPU {first['machine']['gpu']}; revision {first['git_revision']}.\n"
-        f"Command: `{command}`"
     )
+    if why := missing_rela_impr(table):
+        _logger.info(why)
+        note += f"{why}\n"
+    note += f"Command: `{command}`"
     write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
     write_text(folder / "table.csv", table.to_csv())
     write_text(folder / "table.tex", latex_table(*_entries(as_text(table))))
@@ -268,6 +282,8 @@ def _page(
     results = sortable_table(heads, cells, _HIGHLIGHTED, "AUC")
     if "GAUC" in table and table["GAUC"].isna().any():
         results += paragraph("GAUC is undefined: no user has test rows of both classes.")
+    if why := missing_rela_impr(table):
+        results += paragraph(why)
     sections = [
         Section("results", "Results", results),
         absent("pairs", "All pairs of models", scores),
@@ -333,10 +349,13 @@ def main(files: Sequence[str]) -> Work:
     paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
     remedy = "Give the metrics.json of runs as they wrote them, saved/*/metrics.json."
     runs = [read_metrics(path, remedy, _READ)[0] for path in paths]
-    shown = as_text(comparison_table(runs).sort_values("AUC"), times=False)
+    table = comparison_table(runs).sort_values("AUC")
+    shown = as_text(table, times=False)
     for file in given:
         shown = with_published(shown, published_scores(Path(file)))
     print(markdown_table(*_entries(shown)))
+    if why := missing_rela_impr(table):
+        print(f"\n{why}")
     return lambda: 0
 
 

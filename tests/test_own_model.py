@@ -335,9 +335,40 @@ def test_a_models_own_mistakes_end_before_training(keys):
         def forward(self, interaction):
             return interaction["nothing"]
 
+    class Wide(ClickModel):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).repeat(1, 3)
+
+    class Pair(ClickModel):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).squeeze(-1), 0
+
+    class Forwardless(ClickModel):
+        pass
+
+    class Predictless(ContextRecommender):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).squeeze(-1)
+
+    class Lossless(Predictless):
+        def predict(self, interaction):
+            return self.forward(interaction).sigmoid()
+
+    here = "test_own_model.py, line [0-9]+"
     for model, said in (
         (Logits, "predict gives [0-9.]+, .*end it with torch.sigmoid"),
-        (Column, "shape .32, 1. for 32 rows"),
+        (Column, rf"shape .32, 1. for 32 .*end forward with .squeeze\(1\) \(forward in .*{here}"),
+        (Wide, rf"shape .32, 3. for 32 rows.*a tensor of shape \[32\] \(forward in .*{here}"),
+        (
+            Pair,
+            rf"Pair: forward gives a tuple, not a tensor \(forward in .*{here}\). Let it return",
+        ),
+        (
+            Forwardless,
+            r"Forwardless in .*test_own_model.py has no forward. Define forward\(self, in",
+        ),
+        (Predictless, "Predictless in .*test_own_model.py has no predict. Define predict"),
+        (Lossless, "Lossless in .*test_own_model.py has no calculate_loss. Define calculate_loss"),
         (Crashes, "test_own_model.py, line [0-9]+: KeyError: 'nothing'"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -5,7 +5,15 @@ import json
 import pytest
 
 from recbole_genci.evaluation.metrics import rela_impr
-from recbole_genci.report import _page, aligned, as_markdown, comparison_table, main
+from recbole_genci.report import (
+    _page,
+    aligned,
+    as_markdown,
+    comparison_table,
+    main,
+    missing_rela_impr,
+    save_comparison,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,35 @@ def test_the_table_is_the_mean_and_deviation_over_seeds():
     assert table.loc["GenCI", "RelaImpr [%]"] == pytest.approx((0.32 / 0.21 - 1) * 100)
     assert "| GenCI | 0.8200 ± 0.0283 | 0.1800 ± 0.0283 | 52.38 % |" in as_markdown(table)
     assert "±" not in as_markdown(comparison_table(runs[:2]))
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"), [(0.551, True), (0.55, False), (0.5, False), (0.3, False)]
+)
+def test_there_is_no_rela_impr_over_a_base_near_a_guess_and_it_says_so(
+    base, shown, tmp_path, capsys, caplog
+):
+    machine = {"cpu_count": 1, "threads": 1, "gpu": None}
+    more = {"machine": machine, "git_revision": "r"}
+    runs = [result("LR", 1, base) | more, result("FM", 1, 0.67) | more]
+    caplog.set_level("INFO")
+    assert ("RelaImpr [%]" in comparison_table(runs)) == shown
+    assert not missing_rela_impr(comparison_table(runs[1:]))  # where no base is, none is missed
+    assert not missing_rela_impr(comparison_table(runs[:1])) and not caplog.messages
+    save_comparison(runs, tmp_path, "command")
+    said = f"No RelaImpr: the AUC of LR, its base, is {base:.4f}. Up to 0.55 it is too near 0.5"
+    files = []
+    for run in runs:
+        files.append(str(tmp_path / f"{run['model']}.json"))
+        (tmp_path / f"{run['model']}.json").write_text(json.dumps(run))
+    assert main(files) == 0
+    texts = [
+        "\n".join(caplog.messages),
+        (tmp_path / "table.md").read_text(),
+        capsys.readouterr().out,
+    ]
+    assert [said in text for text in texts] == [not shown] * 3
+    assert ["| RelaImpr |" in text for text in texts[1:]] == [shown] * 2
 
 
 def test_the_best_epoch_of_one_seed_is_a_whole_number_and_of_several_a_mean():

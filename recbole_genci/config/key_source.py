@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 DEFAULT, TUNED, FILE, DICT, COMMAND_LINE = "default", "tuned", "file", "dict", "command line"
-RECIPE = "recipe"
+RECIPE, DATASET = "recipe", "dataset"
+_PROPERTIES = "properties"
 
 
 class KeySource(NamedTuple):
@@ -16,16 +17,16 @@ class KeySource(NamedTuple):
     Attributes:
         kind: ``default`` (properties of RecBole or of this plugin), ``tuned`` (properties found by
             tuning for this model and dataset, with the recipe of that name), ``recipe`` (one of
-            properties/recipe/), ``file`` (one of
-            ``config_files``), ``dict`` (``config_dict``) or ``command line``.
-        file: the YAML file of ``tuned``, ``recipe`` and ``file``; None for the others.
+            properties/recipe/), ``dataset`` (the dataset's file in properties/dataset/), ``file``
+            (one of ``config_files``), ``dict`` (``config_dict``) or ``command line``.
+        file: the YAML file of ``tuned``, ``recipe``, ``dataset`` and ``file``; None for the others.
     """
 
     kind: str
     file: Path | None = None
 
     def __str__(self) -> str:
-        if self.kind == TUNED:
+        if self.kind in (TUNED, DATASET):
             assert self.file is not None
             return "/".join(self.file.parts[-3:])
         if self.kind == RECIPE:
@@ -61,4 +62,6 @@ def key_source(
         return KeySource(TUNED, holding[-1])
     if holding and holding[-1].parent.name == RECIPE:
         return KeySource(RECIPE, holding[-1])
+    if holding and holding[-1].parts[-3:-1] == (_PROPERTIES, DATASET):
+        return KeySource(DATASET, holding[-1])
     return KeySource(DEFAULT)

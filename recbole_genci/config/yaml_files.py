@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from recbole_genci.utils.files import yaml_fault
+
 
 class Loader(yaml.SafeLoader):
     """YAML in which 1e-5 is a number, as in RecBole's loader (configurator.py:106)."""
@@ -36,10 +38,13 @@ def read_yaml(file: Path, key: str) -> dict:
     """
     try:
         text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {error}.") from error
+    try:
         content = _loaded(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {reason}") from error
+    except yaml.YAMLError as error:
+        fault = yaml_fault(error, text)
+        raise ValueError(f"{key}: '{file}' is not YAML in UTF-8: {fault}.") from error
     except RecursionError as error:
         raise ValueError(
             f"{key}: '{file}' nests its values too deeply to be read. Make them flatter."

@@ -26,7 +26,7 @@ from recbole_genci.config.metric_names import (
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
-from recbole_genci.utils.own_code import errors_in_words
+from recbole_genci.utils.own_code import errors_in_words, places_of
 from recbole_genci.utils.validation import shortened
 
 _logger = logging.getLogger(__name__)
@@ -98,9 +98,11 @@ def check_probabilities(model: AbstractRecommender, scores: torch.Tensor, rows: 
     check_tensor(model, scores)
     name = type(model).__name__
     if scores.shape != (rows,):
+        is_column = scores.shape == (rows, 1)
+        remedy = "end forward with .squeeze(1)" if is_column else f"a tensor of shape [{rows}]"
         raise ValueError(
             f"{name}.predict gives scores of shape {list(scores.shape)} for {rows} rows; it must "
-            "give one a row."
+            f"give one a row: {remedy} ({places_of(type(model), ('forward', 'predict'))})."
         )
     outside = (scores < 0) | (scores > 1)
     if outside.any():

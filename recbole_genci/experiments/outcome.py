@@ -43,12 +43,15 @@ class Report:
         remarks: sentences for ``table.md`` that depend on the results.
         pictures: names of the PNG files.
         split: which rows the tables are about, at the start of a sentence.
+        about: a sentence about the experiment that depends on the results; empty stands for the
+            definition's.
     """
 
     tables: dict[str, Table]
     remarks: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     split: str = "Test split"
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def write_results(outcome: Outcome) -> str:
         write_text(folder / f"{name}.csv", table.csv())
         write_text(folder / f"{name}.tex", table.latex())
     write_text(folder / TABLE, text)
-    about = _about(outcome, made.split).replace("**", "")  # Markdown's
+    about = _about(outcome, made).replace("**", "")  # Markdown's
     page = html_report(outcome, made, about, remarks(outcome, made), _origin(outcome))
     write_text(folder / PAGE, page)
     return text
@@ -63,13 +63,14 @@ def _text(outcome: Outcome, made: Report) -> str:
     definition = request.definition
     parts = [
         f"# {definition.name} on {request.config['dataset']} ({definition.paper})",
-        _about(outcome, made.split),
+        _about(outcome, made),
     ]
     parts += [made.tables["table"].markdown()]
     parts += [
         f"## {name}\n\n{table.markdown()}" for name, table in made.tables.items() if name != "table"
     ]
-    parts += [f"![{definition.about}]({picture})" for picture in made.pictures]
+    caption = made.about or definition.about
+    parts += [f"![{caption}]({picture})" for picture in made.pictures]
     parts.append("\n".join(f"- {remark}" for remark in remarks(outcome, made)))
     data, *others = _origin(outcome)
     origin = [data, f"Command: `{request.command}`", *others]
@@ -92,9 +93,9 @@ def remarks(outcome: Outcome, made: Report) -> list[str]:
     return notes + made.remarks
 
 
-def _about(outcome: Outcome, split: str) -> str:
+def _about(outcome: Outcome, made: Report) -> str:
     request = outcome.request
-    text = [request.definition.about]
+    text = [made.about or request.definition.about]
     if request.variants:
         number = len(request.seeds)
         seeds = f"seed{'s' if number > 1 else ''} {', '.join(map(str, request.seeds))}"
@@ -105,7 +106,8 @@ def _about(outcome: Outcome, split: str) -> str:
         )
         metric = request.config["valid_metric"]
         text.append(
-            f"{split}, {seeds}; {mean}the best epoch of a run is chosen by validation {metric}."
+            f"{made.split}, {seeds}; {mean}the best epoch of a run is chosen by validation "
+            f"{metric}."
         )
     if failed := outcome.failed():
         text.append(

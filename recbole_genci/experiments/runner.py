@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.scoring import users_of_part
@@ -24,8 +25,10 @@ from recbole_genci.experiments.request import Request, results_folder
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading, legend
+from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
+from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted
 
@@ -43,7 +46,8 @@ class PlannedRun:
         seed: the seed.
         config_hash: see ``run_hash``.
         semantic_ids: those that the model reads; None if it reads none.
-        error: why semantic IDs could not be made, so that the run cannot be trained; else None.
+        error: why the run cannot be trained: semantic IDs could not be made, or a person's own
+            model was tried and failed; else None.
     """
 
     variant: Variant
@@ -112,8 +116,11 @@ class Runner:
         return done
 
     def _planned(self) -> list[PlannedRun]:
-        """All runs with their semantic IDs, which are made now: an error shows before training."""
-        prepared = {variant.name: self._semantic_ids(variant) for variant in self.request.variants}
+        """All runs with their semantic IDs, which are made now: an error shows before training.
+
+        So do errors of people's own models, which are tried.
+        """
+        prepared = {variant.name: self._prepared(variant) for variant in self.request.variants}
         self.semantic_ids = {name: ids for name, (ids, _) in prepared.items()}
         planned = []
         for seed in self.request.seeds:
@@ -125,14 +132,22 @@ class Runner:
                 planned.append(PlannedRun(variant, seed, config_hash, ids, error))
         return planned
 
-    def _semantic_ids(self, variant: Variant) -> tuple[SemanticIDs | None, str | None]:
+    def _prepared(self, variant: Variant) -> tuple[SemanticIDs | None, str | None]:
+        config = self.request.configs[variant.name]
         try:
             # Variants that compare ways of making IDs make all of them here, none is published.
             published = not self.request.definition.makes_semantic_ids()
-            return self.cache.semantic_ids(self.request.configs[variant.name], published), None
+            ids = self.cache.semantic_ids(config, published)
         except Exception as error:  # the variant fails, for example without its encoder
             _logger.exception(f"{variant.name} has no semantic IDs.")
             return None, _sentence(error)
+        if is_reference(config.model_reference):
+            try:
+                try_model(config, create_loaders(config, self.parts, ids)[0].dataset)
+            except ValueError as error:
+                _logger.error(f"{variant.name} is not trained. {error}")
+                return ids, _sentence(error)
+        return ids, None
 
     def _train(self, planned: PlannedRun, place: str) -> dict:
         variant, seed = planned.variant, planned.seed

@@ -81,7 +81,7 @@ class RequestReader:
         append: bool = False,
     ) -> Request:
         """The request of ``Ranker.score`` and ``Ranker.recommend``, with their errors."""
-        uid, iid = self.whole.uid_field, self.whole.iid_field
+        uid = self.whole.uid_field
         users = listed([users] if isinstance(users, str) else users, uid)
         if not users:
             raise ValueError("users: none are given.")
@@ -91,9 +91,7 @@ class RequestReader:
             raise ValueError(
                 f"histories: {shortened(histories)} is not of the form {{user: [item, ...]}}."
             )
-        clicks = {
-            user: self.features.known_ids(iid, items) for user, items in (histories or {}).items()
-        }
+        clicks = {user: self._clicks(user, items) for user, items in (histories or {}).items()}
         frame = self.user_frame(user_features)
         ids, unknown = self.features.split_ids(uid, users)
         described = set(clicks) | (set() if frame is None else set(frame.index))
@@ -110,6 +108,12 @@ class RequestReader:
         history, first, start, end = self._history(users, ids, clicks, append)
         self.features.warn_of_unknown()
         return Request(users, ids, user_feat, user_rows, history, first, start, end, clicks, values)
+
+    def _clicks(self, user: str, items: Sequence[str]) -> np.ndarray:
+        try:
+            return self.features.known_ids(self.whole.iid_field, items)
+        except ValueError as error:
+            raise ValueError(f"histories: of {shortened(user)}, {error}") from error
 
     # ---------------------------------------------------------------- features of users
 

@@ -281,6 +281,7 @@ def early_best_hint(
     """A hint what to try if the first or second epoch was the best and others followed; else None.
 
     There is none if an epoch has only a few steps: then the model has hardly learned anything yet.
+    Nor if ``epochs`` ended the run before early stopping could: a later epoch may be better.
 
     Args:
         config: the run's Config.
@@ -290,6 +291,9 @@ def early_best_hint(
         decaying: the ``weight_decay_of`` under which weights of the model decay.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
+        return None
+    patience = config["stopping_step"] * config["eval_step"]
+    if epochs >= config["epochs"] and epochs - best_epoch <= patience:
         return None
     if trains_in_few_steps(rows, config["train_batch_size"]):
         return None

@@ -24,6 +24,7 @@ from recbole_genci.model.base import declarations
 from recbole_genci.training.console import nothing_decays
 from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
+from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.training.regularisation import has_teacher
 from recbole_genci.training.weight_decay import decaying_kind
@@ -46,8 +47,6 @@ from recbole_genci.utils.own_code import (
 _logger = logging.getLogger(__name__)
 
 _ROWS = 32
-_ROUNDING = 1e-6  # of a sigmoid in float32
-_DRAWS = 3
 
 
 def check_for_processes(config: Config) -> None:
@@ -148,6 +147,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
         batch = training_part[:_ROWS].to(config["device"])
+        check_methods(model, batch)
         with torch.no_grad():
             scores = model.eval().predict(batch)
         check_probabilities(model, scores, len(batch))
@@ -163,13 +163,14 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 total.backward()
         if has_teacher(config):
             _check_mixed_labels(config, model.eval(), batch)
-        _warn_of_two_sigmoids(model, batch, scores)  # which draws other weights
         names = model.loss_names
         if names is not None and parts > 1 and len(names) != parts:
             raise ValueError(
                 f"model: {config['model']}.loss_names has {len(names)} names, but calculate_loss "
                 f"gives {parts} parts. Name each part."
             )
+        some = training_part[:_ROWS:2].to(config["device"])
+        check_scores(model, batch, some, config["LABEL_FIELD"], list(config["threshold"] or ()))
     if words := _of_keys(config):  # None counts as False, and a misspelt key would go unnoticed
         _logger.warning(f"model: {config['model']}: {words}")
     return _weight_bytes(model)
@@ -254,40 +255,6 @@ def _check_mixed_labels(config: Config, model: Any, batch: Any) -> None:
             "of 0.3 and 0.8, as if it took labels for classes, and sr_weight mixes them with "
             "probabilities. Let calculate_loss read them as numbers, as "
             "binary_cross_entropy_with_logits does, or leave sr_weight out."
-        )
-
-
-def _warn_of_two_sigmoids(model: Any, batch: Any, scores: torch.Tensor) -> None:
-    """Warn if ``forward`` seems to return probabilities, of which ``predict`` takes the sigmoid.
-
-    The scores are then those of logits from 0 to 1, whatever the weights are. Fresh weights often
-    give such scores too, so others are drawn; the model, which has only been tried, keeps them.
-    """
-    limits = torch.tensor([0.0, 1.0]).sigmoid().tolist()
-
-    def lies_between(values: torch.Tensor) -> bool:
-        return bool(((values >= limits[0] - _ROUNDING) & (values <= limits[1] + _ROUNDING)).all())
-
-    if not lies_between(scores):
-        return
-    weights = [each for each in model.parameters() if each.is_floating_point()]
-    for seed in range(_DRAWS if weights else 0):
-        try:
-            with torch.no_grad():
-                for number, weight in enumerate(weights):
-                    drawn = torch.Generator().manual_seed(seed * len(weights) + number)
-                    weight.copy_(torch.randn(weight.shape, generator=drawn))
-                drawn_scores = model.eval().predict(batch)
-        except Exception:  # weights like these are not the model's
-            return
-        if not lies_between(drawn_scores):
-            return
-    if weights:
-        name, (low, high) = type(model).__name__, limits
-        _logger.warning(
-            f"model: {name} gives click probabilities from {low:g} to {high:.2f} alone, whatever "
-            "its weights are, as if forward returned probabilities; let it return logits, without "
-            "a sigmoid at its end, since predict and the loss apply one."
         )
 
 

@@ -114,6 +114,7 @@ def train_and_evaluate(
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
+        _make_first_optimiser()
         started = time.perf_counter()
         if is_new and model.teacher_is_pretrained:
             _pretrain_teacher(config, model, train, valid, folder, len(parts[0]), processes)
@@ -230,6 +231,14 @@ def _initialised(
     if is_new:
         model.load_initial_weights()
     return model
+
+
+def _make_first_optimiser() -> None:
+    """Let torch import what it imports with the first optimiser of a process.
+
+    That is its compiler, some seconds, which are no part of the first model's training time.
+    """
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
 
 def _draw_dropout_apart(config: Config, processes: Processes) -> None:

@@ -178,7 +178,9 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
         content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error.strerror}). {remedy}") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is damaged ({yaml_fault(error, text)}). {remedy}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{where} is damaged ({' '.join(str(error).split())}). {remedy}"
         ) from error
@@ -186,6 +188,23 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
     if lacks:
         raise ValueError(f"{where} is damaged: it has no '{lacks[0]}'. {remedy}")
     return content
+
+
+def yaml_fault(error: yaml.YAMLError, text: str) -> str:
+    """What is wrong with a YAML text, with line and column, but without a copy of the line."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        found = [(error.context, error.context_mark), (error.problem, error.problem_mark)]
+        return ", ".join(
+            words if mark is None else f"{words} (line {mark.line + 1}, column {mark.column + 1})"
+            for words, mark in found
+            if words
+        )
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        code = ord(text[error.position])
+        return f"{error.reason}, found #x{code:04x} (line {line}, column {column})"
+    return " ".join(str(error).split())
 
 
 def sha256_of(file: Path) -> str:

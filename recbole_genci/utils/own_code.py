@@ -226,6 +226,19 @@ def is_own(file: str) -> bool:
     )
 
 
+def places_of(thing: type, methods: Iterable[str]) -> str:
+    """Where a person's own class defines its methods: ``forward in my_models.py, line 9``.
+
+    The class's own file if it inherits all of them.
+    """
+    found = []
+    for name in methods:
+        code = getattr(inspect.unwrap(getattr(thing, name, None) or len), "__code__", None)
+        if code is not None and is_own(code.co_filename):
+            found.append(f"{name} in {code.co_filename}, line {code.co_firstlineno}")
+    return " and ".join(found) or str(source_file(thing) or thing.__module__)
+
+
 @contextlib.contextmanager
 def errors_in_words(key: str, what: str) -> Iterator[None]:
     """Turn any error of a person's own code inside the block into a ValueError of one sentence.

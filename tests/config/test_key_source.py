@@ -7,6 +7,7 @@ import yaml
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import DEFAULT_RECIPE, properties_folder
+from recbole_genci.training.console import Heading
 
 OURS = {"learning_rate": 0.25}
 
@@ -86,6 +87,15 @@ def test_a_datasets_keys_beat_the_default_recipe_and_what_it_was_tuned_to_beats_
     assert [made["learning_rate"] for made in keys] == [0.001, 0.001]
     assert [made["weight_average"] for made in keys] == [0.5, 0]
     assert config(values={"recipe": "paper"}, dataset="frappe_x1")["learning_rate"] == 0.005
+
+
+@pytest.mark.parametrize("key", ["learning_rate", "epochs", "embedding_size", "load_col"])
+def test_what_a_datasets_file_sets_is_no_default(key):
+    source = config(dataset="frappe_x1").source_of(key)
+    assert (source.kind, str(source)) == ("dataset", "properties/dataset/frappe_x1.yaml")
+    assert config(values=OURS, dataset="frappe_x1").source_of("learning_rate").kind == "dict"
+    settings = Heading.of(config(dataset="frappe_x1")).settings
+    assert settings["learning_rate"] == "learning_rate 0.001 (properties/dataset/frappe_x1.yaml)"
 
 
 def test_a_recipe_for_which_nobody_tuned_is_refused():

@@ -8,6 +8,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci.config import Config
 from recbole_genci.config.yaml_files import Loader
+from recbole_genci.utils.files import read_mapping
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,32 @@ def test_what_no_configuration_can_be_is_one_sentence(text, said):
     with pytest.raises(ValueError, match="^config_files: 'f.yaml' ") as error:
         Config("LR", "ml-100k", ["f.yaml"])
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "epochs: [1,\nseed: 2\n",
+            "expected ',' or ']', but got '<stream end>' (line 3, column 1)",
+        ),
+        ("epochs: 1\nrecipe: 'x\n", "while scanning a quoted scalar (line 2, column 9), found un"),
+        ("epochs: b: c", "mapping values are not allowed here (line 1, column 10)."),
+        ("epochs: 1\na: \x07", "characters are not allowed, found #x0007 (line 2, column 4)."),
+        ("epochs:\n\t- b", "found character '\\t' that cannot start any token (line 2, column 1)."),
+        ("epochs: *b", "found undefined alias 'b' (line 1, column 9)."),
+    ],
+)
+def test_what_is_no_yaml_is_refused_with_line_and_column_and_no_copy_of_the_line(text, reason):
+    for name in ("f.yaml", "g.yaml"):
+        Path(name).write_text(text)
+    with pytest.raises(ValueError, match="^config_files: 'f.yaml' is not YAML in UTF-8: ") as one:
+        Config("LR", "ml-100k", ["f.yaml"])
+    with pytest.raises(ValueError, match=r"^g.yaml is damaged \(") as other:
+        read_mapping(Path("g.yaml"), ["epochs"], "Make it anew.")
+    for error in map(str, (one.value, other.value)):
+        assert reason.rstrip(".") in error
+        assert not any(words in error for words in ("unicode string", "^", "\n")), error
 
 
 def test_anchors_and_merged_mappings_are_taken():

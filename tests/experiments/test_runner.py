@@ -20,7 +20,7 @@ from recbole_genci.experiments import command, experiment, paper
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import read_runs
-from recbole_genci.experiments.reports import sweep
+from recbole_genci.experiments.reports import compare, sweep
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.training import resuming
 from recbole_genci.training import run as training
@@ -493,6 +493,20 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     assert len(read_runs(Path("results/compare-tiny"))) == 6
 
 
+@pytest.mark.parametrize("base", [0.56, 0.55, 0.4, float("nan")])
+def test_the_table_has_no_rela_impr_over_a_base_near_a_guess(base, data, outcomes):
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
+    (outcome,) = outcomes
+    for record in outcome.runs.values():
+        if record["model"] == "LR":
+            record["test"]["auc"] = base
+    made = compare.report(outcome, Path("results/compare-tiny"))
+    has = "RelaImpr [%]" in [column.name for column in made.tables["table"].columns]
+    said = [each for each in made.remarks if each.startswith("No RelaImpr: ")]
+    assert has == (base == 0.56) and len(said) == (not has)
+    assert ("RelaImpr (Eq. 13) is taken over LR's mean AUC." in made.remarks) == has
+
+
 def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     failing("DeepFM", {2021}, monkeypatch)
     (result,) = experiment("compare", "tiny", ["LR", "DeepFM"], 3, config_dict=data)
@@ -515,11 +529,12 @@ def test_a_line_that_lacks_a_seed_is_not_averaged(data, outcomes, monkeypatch):
     status = f"incomplete, 2 of 3 seeds (2020: AUC {aucs[2020]:.4f}, 2022: AUC {aucs[2022]:.4f})"
     rows = list(csv.DictReader((folder / "table.csv").open()))
     assert (
-        rows[1]["AUC"] == rows[1]["LogLoss"] == rows[1]["RelaImpr [%]"] == ""
-        and status in rows[1]["runs"]
+        rows[1]["AUC"] == rows[1]["LogLoss"] == rows[1]["GAUC"] == "" and status in rows[1]["runs"]
     )
     text = (folder / "table.md").read_text()
     assert status in text and f"{np.mean(list(aucs.values())):.4f} ±" not in text
+    assert "\n\nAll models on the same rows. Test" in text  # there are no differences
+    assert "![All models on the same rows.](compare.png)" in text
     assert "fewer than two lines" in text and not (folder / "differences.csv").exists()
 
 
@@ -675,5 +690,10 @@ def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, t
     experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
     folder = Path("results/compare-tiny")
     assert (folder / "differences.csv").is_file()
+    one = next(csv.DictReader((folder / "differences.csv").open()))["line"]
+    about = f"All models on the same rows, with the paired difference of {one} to every other."
+    text = (folder / "table.md").read_text()
+    assert f"\n\n{about} Test split" in text and f"![{about}](compare.png)" in text
+    assert about in (folder / "report.html").read_text() and "GenCI" not in text
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
     assert not (folder / "differences.csv").exists() and len(trained) == len(read_runs(folder)) == 2

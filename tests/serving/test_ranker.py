@@ -244,6 +244,12 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
         ranker.score(["u1"], "i1")
     with pytest.raises(ValueError, match="item_id: 'i2' is not a list of names"):
         ranker.score(["u1"], histories={"u1": "i2"})
+    for more in ({}, {"append": True}):
+        unknown = "^histories: of 'u1', item_id: 1 of 2 are unknown to this run, the first is 'zz'"
+        with pytest.raises(ValueError, match=unknown):
+            ranker.score(["u1"], histories={"u1": ["i2", "zz"]}, **more)
+        with pytest.raises(ValueError, match=unknown):
+            ranker.recommend(["u1"], histories={"u1": ["i2", "zz"]}, **more)
     with pytest.raises(ValueError, match="histories: .'i2'. is not of the form {user"):
         ranker.score(["u1"], histories=["i2"])
     with pytest.raises(ValueError, match="histories: 'u2' is not one of the users"):

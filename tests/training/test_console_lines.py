@@ -1,10 +1,12 @@
 """A model's line, an epoch's line, the hint, the last line."""
 
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
 from torch import nn
 
@@ -330,6 +332,22 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
         assert "larger weight_decay" not in without
 
 
+@pytest.mark.parametrize(
+    ("limit", "stopping_step", "eval_step", "hinted"),
+    [
+        (3, 1, 1, True),  # early stopping ended it, in its last epoch
+        (4, 5, 1, True),  # it was ended before the last epoch
+        (3, 2, 1, False),
+        (3, 10, 1, False),
+        (3, 1, 2, False),
+    ],
+)
+def test_there_is_no_hint_if_epochs_ended_the_run(limit, stopping_step, eval_step, hinted):
+    keys = {"epochs": limit, "stopping_step": stopping_step, "eval_step": eval_step}
+    config = Config("LR", "tiny", config_dict={"data_path": ".", **keys})
+    assert (early_best_hint(config, 1, 3, 59_169, "vectors") is not None) == hinted
+
+
 @pytest.mark.parametrize(("rows", "hinted"), [(508, False), (9_216, False), (9_217, True)])
 def test_an_epoch_of_few_steps_is_no_sign_of_learning_too_fast(rows, hinted):
     config = Config("DIN", "tiny", config_dict={"data_path": "."})
@@ -377,3 +395,19 @@ def test_the_last_line_of_a_run_names_figures_and_folder(keys, console):
 
 def test_durations_are_short():
     assert [duration(seconds) for seconds in (3.2, 700, 12_600)] == ["3 s", "12 min", "3.5 h"]
+
+
+def test_what_the_first_optimiser_of_a_process_costs_is_not_charged_to_a_model(keys, monkeypatch):
+    made, original = [], torch.optim.Optimizer.add_param_group
+
+    def slow_at_first(self, group):
+        made.append(type(self))
+        original(self, group)
+
+    # A clock that the first optimiser of the process, and nothing else, moves.
+    clock = SimpleNamespace(perf_counter=lambda: 100.0 * bool(made), strftime=time.strftime)
+    monkeypatch.setattr("recbole_genci.training.run.time", clock)
+    monkeypatch.setattr(torch.optim.Optimizer, "add_param_group", slow_at_first)
+    del keys["mlp_hidden_size"]
+    (result,) = run("LR", "tiny", config_dict=keys | {"epochs": 1})
+    assert len(made) > 1 and result["training_s"] == 0

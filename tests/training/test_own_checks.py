@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import tiny_rows, write_dataset
+from conftest import make_model, tiny_rows, write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import read_keys
 from recbole_genci.config.unknown_keys import undeclared
+from recbole_genci.experiments import experiment
+from recbole_genci.model.registry import known_models
 from recbole_genci.plan import prepare
+from recbole_genci.training.own_scores import _draw_weights, changes_with, reads_other_rows
 
 
 @pytest.fixture
@@ -240,3 +243,118 @@ def test_a_column_that_batches_lack_is_explained(column, said, keys, tmp_path):
 
 def test_an_error_of_a_models_own_dict_is_not_one_of_columns(keys, tmp_path):
     assert "Batches" not in fault_of(tmp_path, keys, "1", "2", "{}['nothing']")
+
+
+SCORES = """
+import torch
+from recbole_genci.model.base import ClickModel
+
+
+class {name}(ClickModel):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.of_label = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, interaction):
+        z = self.first_order_linear(interaction).squeeze(-1)
+        return {logits}
+"""
+PREDICT = """
+    def predict(self, interaction):
+        return (super().predict(interaction) + interaction[self.LABEL]) / 2
+"""
+
+
+def tried(name, logits, keys, more="", **given):
+    """Prepare a model of one's own that stands in a file of its own."""
+    keys = {key: value for key, value in keys.items() if key != "mlp_hidden_size"} | given
+    Path(f"{name}.py").write_text(SCORES.format(name=name, logits=logits) + more)
+    return prepare(f"{name}.py:{name}", "tiny", config_dict=keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "more"),
+    [
+        ("Adds", 'z + interaction["label"].float() * 5', ""),
+        ("Little", "z + 0.001 * interaction[self.LABEL]", ""),
+        ("BeginsAsZero", "z + self.of_label * interaction[self.LABEL]", ""),
+        ("NextRow", "z + interaction[self.LABEL].roll(1)", ""),
+        ("Predicts", "z", PREDICT),
+    ],
+)
+def test_a_model_whose_scores_change_with_the_label_is_refused(name, logits, more, keys):
+    with pytest.raises(ValueError, match=f"^model: {name}: its scores change with ") as error:
+        tried(name, logits, keys, more)
+    said = str(error.value)
+    assert "the column 'label'; see forward in " in said and f"{name}.py, line 11" in said
+    assert ("and predict in " in said) == bool(more)
+    assert "The label is no feature (docs/protocol.md): let only calculate_loss read" in said
+    assert "\n" not in said
+
+
+LABEL_IN_LOSS = """
+    def calculate_loss(self, interaction):
+        return super().calculate_loss(interaction) * (1 + interaction[self.LABEL]).mean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "logits", "more"),
+    [
+        ("Plain", "z", LABEL_IN_LOSS),
+        ("Shape", "z + torch.zeros_like(interaction[self.LABEL])", ""),
+        ("Random", "z + torch.rand_like(z)", ""),
+        ("Fails", "z / (1 if self.of_label.item() == 0 else None)", ""),
+    ],
+)
+def test_a_model_whose_scores_do_not_is_not(name, logits, more, keys, caplog):
+    assert tried(name, logits, keys, more).parts
+    assert not [line for line in caplog.messages if "is in its batch" in line]
+
+
+@pytest.mark.parametrize(
+    "logits", ["z - z.mean()", "z.cumsum(0)", "z.flip(0).cumsum(0).flip(0)", "z.softmax(0)"]
+)
+def test_a_model_that_reads_other_rows_is_warned_of(logits, keys, caplog):
+    name = f"Rows{len(logits)}"
+    tried(name, logits, keys)
+    (line,) = [line for line in caplog.messages if "another score" in line]
+    assert line.startswith(f"model: {name} gives a row another score if other rows are in its")
+    assert f"{name}.py, line 11" in line and "change with eval_batch_size" in line
+
+
+def test_batches_do_not_hold_the_column_that_labels_are_made_of(keys, tmp_path):
+    file = tmp_path / "tiny/tiny.inter"
+    file.write_text(file.read_text().replace("label:float", "rating:float"))
+    columns = ["user_id", "item_id", "rating", "timestamp"]
+    given = {
+        "load_col": keys["load_col"] | {"inter": columns},
+        "threshold": {"rating": 1},
+        "LABEL_FIELD": "label",
+    }
+    plan = tried("OfRatings", "z", keys, **given)
+    assert (
+        "rating" not in plan.parts[0][:3].interaction and "label" in plan.parts[0][:3].interaction
+    )
+    with pytest.raises(ValueError, match="line 13: KeyError: 'rating'"):
+        tried("ReadsRatings", 'z + interaction["rating"]', keys, **given)
+
+
+def test_no_model_of_the_package_is_refused_or_warned_of(tiny_parts):
+    parts, keys = tiny_parts
+    for name in known_models():
+        model, (train, *_) = make_model(name, parts, keys)
+        batch = train[:32]
+        assert not changes_with(model, batch, "label"), name
+        assert not reads_other_rows(model, batch, train[:32:2]), name
+        assert _draw_weights(model, 0)
+        assert not changes_with(model, batch, "label"), name
+
+
+def test_an_experiment_records_why_it_does_not_train_a_model(keys):
+    Path("Leaks.py").write_text(SCORES.format(name="Leaks", logits="z + interaction[self.LABEL]"))
+    del keys["mlp_hidden_size"]
+    models = ["LR", "Leaks.py:Leaks"]
+    (result,) = experiment("compare", "tiny", models, 1, config_dict=keys)
+    (failed,) = result.failed
+    assert failed.variant == "Leaks" and "scores change with the column 'label'" in failed.error

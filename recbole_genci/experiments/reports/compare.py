@@ -8,7 +8,7 @@ import numpy as np
 
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER, Metric, metrics_named
 from recbole_genci.evaluation.calibration import DEFINITION
-from recbole_genci.evaluation.metrics import rela_impr
+from recbole_genci.evaluation.metrics import rela_impr, why_no_rela_impr
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import (
@@ -48,7 +48,11 @@ def report(outcome: Outcome, folder: Path) -> Report:
     """Write the picture and return the tables."""
     dataset = outcome.request.config["dataset"]
     base = _base_auc(outcome)
-    rows = [_row(outcome, variant, base, dataset) for variant in outcome.request.variants]
+    why_none = why_no_rela_impr(BASE_MODEL, base)
+    rows = [
+        _row(outcome, variant, None if why_none else base, dataset)
+        for variant in outcome.request.variants
+    ]
     columns = (
         *_COLUMNS[:4],
         *(Column(metric.name, error="sd") for metric in _further_metrics(outcome)),
@@ -57,15 +61,13 @@ def report(outcome: Outcome, folder: Path) -> Report:
     tables = {"table": Table(columns, rows).without_empty_columns()}
     remarks = [DEFINITION, paper.remark(_PAPER_TABLE, dataset)]
     complete = outcome.complete_variants()
-    if base is None:
-        remarks.append(
-            f"No RelaImpr: {BASE_MODEL}, its base, is not among the lines that finished with an "
-            "AUC above 0.5."
-        )
+    remarks.append(why_none or f"RelaImpr (Eq. 13) is taken over {BASE_MODEL}'s mean AUC.")
     if len(outcome.request.seeds) > 1:
         remarks.append(AVERAGED_DEFINITION)
+    about = "All models on the same rows."
     if found := reference(outcome):
         one, why = found
+        about = f"{about[:-1]}, with the paired difference of {one.name} to every other."
         others = [variant for variant in outcome.complete_variants() if variant != one]
         tables["differences"] = differences.table(differences.of_one(outcome, one, others))
         remarks += [f"Differences are those of {one.name}, {why}.", differences.reading(outcome)]
@@ -95,9 +97,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
         )
         for label, metric in (("AUC", "auc"), ("LogLoss", "logloss"))
     ]
-    about = outcome.request.definition.against
-    dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, about, ranked=True)
-    return Report(tables, remarks, [PICTURE])
+    marked = outcome.request.definition.against
+    dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, marked, ranked=True)
+    return Report(tables, remarks, [PICTURE], about=about)
 
 
 def _further_metrics(outcome: Outcome) -> list[Metric]:
@@ -112,7 +114,7 @@ def _further_metrics(outcome: Outcome) -> list[Metric]:
 def _base_auc(outcome: Outcome) -> float | None:
     for variant in outcome.complete_variants():
         auc = outcome.mean(variant, "auc")
-        if variant.name == BASE_MODEL and auc and auc.value > 0.5:
+        if variant.name == BASE_MODEL and auc:
             return auc.value
     return None
 
