@@ -30,6 +30,11 @@ def ordered_fields(dataset: Dataset) -> set[str]:
     return {*time, dataset.label_field, *(dataset.config["threshold"] or ())}
 
 
+def _makes_label(dataset: Dataset, field: str) -> bool:
+    """Whether a column is the label, or the label is made of it."""
+    return field == dataset.label_field or field in (dataset.config["threshold"] or ())
+
+
 def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
     """The id column of each kind of file: it says which user or item a line describes.
 
@@ -242,14 +247,22 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     known = [
         name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
     ]
+    fit = [name for name in known if not _makes_label(dataset, name)]
     for field in config["numerical_features"] or ():
+        if field in kinds and field not in known:
+            is_id = field in _id_fields(dataset).values()
+            numbers = f" If its values are numbers, call it '{field}:float' in its file."
+            raise ValueError(
+                f"numerical_features: '{field}' is a column of type {kinds[field].value}, which "
+                f"models read without this key. Leave it out.{'' if is_id else numbers}"
+            )
         if field not in known:
             raise ValueError(
                 f"numerical_features: '{field}' is no loaded column of type float or float_seq; "
-                f"those are {', '.join(known) or 'none'}.{nearest(field, known)} Load it by "
+                f"those are {', '.join(fit) or 'none'}.{nearest(field, fit)} Load it by "
                 "load_col."
             )
-        if field == dataset.label_field or field in (config["threshold"] or ()):
+        if _makes_label(dataset, field):
             raise ValueError(
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
