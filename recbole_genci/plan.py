@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shlex
@@ -113,7 +114,9 @@ def prepare(
         check_writable(Path(first[folder]), folder)
     reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
     if reader:
-        check_source(reader)
+        no_texts = reader["item_text_fields"] is None
+        with reader.pointing_to_keys() if no_texts else contextlib.nullcontext():
+            check_source(reader)
 
     parts = prepare_rows(first)
     _say_what_is_unread(configs, parts[0])

@@ -10,6 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import CRITEO, OTHERS, makes_tokens, transforms_of
+from recbole_genci.data.validation import points_to_keys
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.validation import nearest
 
@@ -25,6 +26,7 @@ class _Column(NamedTuple):
     is_read: bool
 
 
+@points_to_keys
 def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
     """Refuse ``transforms`` and ``min_count`` of columns of another type, or of none.
 

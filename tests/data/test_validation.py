@@ -751,3 +751,51 @@ def test_a_numerical_feature_that_is_read_as_a_token_is_said_to_be_one(tmp_path,
         ValueError, match=r"'item_id' is a column of type token, .* Leave it out\.$"
     ):
         build(tmp_path, numerical_features=["item_id"])
+
+
+FORGOTTEN = {
+    "a column of load_col": {"load_col": {"inter": ["user_id", "item_id", "clicked", "timestamp"]}},
+    "a column of an id": {"load_col": {"inter": ["user_id", "label", "timestamp"]}},
+    "a label": {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}},
+    "a time": {"load_col": {"inter": ["user_id", "item_id", "label"]}, "TIME_FIELD": "timestamp"},
+    "rows without a time": {"load_col": {"inter": ["user_id", "item_id", "label"]}},
+    "files of a split": {"benchmark_filename": ["train", "valid", "test"]},
+    "a further file": {"additional_feat_suffix": ["emb"]},
+}
+
+
+@pytest.mark.parametrize("keys", FORGOTTEN.values(), ids=FORGOTTEN)
+def test_a_forgotten_file_of_keys_is_named(tmp_path, keys):
+    file = tmp_path / "tiny/tiny.yaml"
+    words = f"{file} has keys of this dataset: give --config_files={file}."
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        build(tmp_path, **keys)
+    assert not hasattr(error.value, "__notes__")  # there is no such file
+    file.write_text("{}")
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        build(tmp_path, **keys)
+    assert error.value.__notes__ == [words]
+    written = write_dataset(tmp_path, tiny_rows()) | keys
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        create_dataset(Config("DIN", "tiny", [str(file)], config_dict=written))
+    assert not hasattr(error.value, "__notes__")  # it was given
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["test", "train", "valid"], "train, valid, test"),
+        (["train", "test"], "train, test, test"),
+        (["b", "a", "c"], "a, b, c"),
+    ],
+)
+def test_rows_that_are_split_already_are_seen(tmp_path, names, advice):
+    def split(folder):
+        rows = (folder / "tiny.inter").read_text()
+        (folder / "tiny.inter").unlink()
+        for name in names:
+            (folder / f"tiny.{name}.inter").write_text(rows)
+
+    said = rf"tiny\.inter does not exist; .*split already, set benchmark_filename: \[{advice}\]\.$"
+    with pytest.raises(FileNotFoundError, match=said):
+        build(tmp_path, split)
