@@ -84,7 +84,7 @@ def train_together(
         if semantic_ids is not None:
             semantic_ids.save_with_tokenizer(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
-        arguments = (train, shared, folder.resolve(), threads)
+        arguments = (train, shared, folder, threads)
         if config["port"] is not None:
             _logger.info(
                 "Waits at %s:%d until all %d processes are there; on this machine are %d.",
@@ -168,6 +168,8 @@ def _train_share(
     processes.check_same("rows", data_fingerprint(parts))
     processes.check_same("semantic IDs", ids.digest if ids else "")
     # RecBole writes into the current folder (tensorboard). Only the first process keeps its files.
+    if not processes.is_first:
+        folder = folder.resolve()
     own = contextlib.nullcontext(".") if processes.is_first else tempfile.TemporaryDirectory()
     with own as current, contextlib.chdir(current):
         metrics = train(config, parts, ids, folder=folder, processes=processes)

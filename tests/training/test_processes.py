@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.quick_start import run
 from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.utils import distributed
 from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 
 pytestmark = pytest.mark.timeout(900)  # starting processes takes long on a busy machine
@@ -215,6 +217,8 @@ def test_two_processes_end_with_the_weights_and_metrics_of_one(keys, monkeypatch
             2,
             1,
         )
+        assert json.loads((folder / "metrics.json").read_text())["folder"] == two["folder"]
+        assert not folder.is_absolute()  # as one process names it
         log = (folder / "run.log").read_text()
         assert (
             log.count("INFO  epoch 1  ") == 1
@@ -243,6 +247,37 @@ def test_a_process_that_dies_ends_the_run_with_its_error(how, message, keys, mon
     with pytest.raises(Exception, match=message):
         run("DeepFM", "tiny", config_dict=keys | {"nproc": 2})
     assert not list(Path("saved").glob("*/metrics.json")) and not Path("results").exists()
+
+
+def test_torchs_two_warnings_about_what_is_meant_are_not_shown(capfd):
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            state = torch.get_rng_state()
+            shared = Processes(0, 2).shared_loss(OneLoss())
+            assert torch.equal(torch.get_rng_state(), state)
+            shared({"x": 1}).backward()
+    finally:
+        dist.destroy_process_group()
+    assert capfd.readouterr().err == ""
+
+
+class OneLoss(torch.nn.Module):
+    """All its parameters are used, and its buffers stay with their process."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def calculate_loss(self, batch):
+        return self.weight.sum()
+
+
+def test_other_lines_of_libraries_are_shown(capfd):
+    with distributed._stderr_without("not this"):
+        os.write(2, b"one\nand not this, please\ntwo\n")
+    assert capfd.readouterr().err == "one\ntwo\n"
 
 
 @pytest.mark.parametrize(
