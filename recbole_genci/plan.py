@@ -26,6 +26,7 @@ from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, training_state_file
+from recbole_genci.training.launch import check_is_guarded
 from recbole_genci.training.own_checks import (
     check_disk,
     check_for_processes,
@@ -78,7 +79,9 @@ def prepare(
 
     Raises:
         ValueError, FileNotFoundError: as for ``run``.
+        RuntimeError: a process that ``nproc`` has started imports an unguarded script.
     """
+    check_is_guarded()
     models: Sequence[str | type]
     if isinstance(model, str):
         models = model.split(",")
