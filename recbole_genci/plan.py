@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shlex
@@ -25,6 +26,7 @@ from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, training_state_file
+from recbole_genci.training.launch import check_is_guarded
 from recbole_genci.training.own_checks import (
     check_disk,
     check_for_processes,
@@ -77,7 +79,9 @@ def prepare(
 
     Raises:
         ValueError, FileNotFoundError: as for ``run``.
+        RuntimeError: a process that ``nproc`` has started imports an unguarded script.
     """
+    check_is_guarded()
     models: Sequence[str | type]
     if isinstance(model, str):
         models = model.split(",")
@@ -113,7 +117,9 @@ def prepare(
         check_writable(Path(first[folder]), folder)
     reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
     if reader:
-        check_source(reader)
+        no_texts = reader["item_text_fields"] is None
+        with reader.pointing_to_keys() if no_texts else contextlib.nullcontext():
+            check_source(reader)
 
     parts = prepare_rows(first)
     _say_what_is_unread(configs, parts[0])

@@ -1,9 +1,6 @@
 """Comparison tables: one line per model, with mean and standard deviation over seeds.
 
-``python -m recbole_genci.report saved/*/metrics.json`` makes one table of runs that were started
-separately. It leaves out their times, because they were measured under different loads
-(``benchmarks/model_speed.py`` measures ratios in one process). ``--published=FILE`` sets scores
-that others have published for the same rows beside them: the ``.bars.csv`` of a dataset of BARS.
+``python -m recbole_genci.report`` makes one table of runs that were started separately.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_genci.config.command_line import HELP
 from recbole_genci.config.metric_names import KNOWN
 from recbole_genci.evaluation.metrics import rela_impr, why_no_rela_impr
 from recbole_genci.training.saved_files import read_metrics
@@ -34,6 +32,19 @@ BASE_MODEL = "LR"
 _HIGHLIGHTED = ("GenCI",)  # stands out on the page
 PAGE = "report.html"
 _PUBLISHED = "--published="
+USAGE = """\
+usage: python -m recbole_genci.report saved/*/metrics.json [--published=FILE]
+
+Prints one table of runs that were started separately, all on the same rows: a line per model, with
+mean and standard deviation over seeds. It leaves out their times, because they were measured under
+different loads.
+
+  saved/*/metrics.json
+                  the files of finished runs, or their folders. Runs of one dataset:
+                  saved/*-ml-100k-*/metrics.json
+  --published     a CSV file with the columns model, AUC and LogLoss, which sets scores that others
+                  have published for the same rows beside yours: the .bars.csv of a dataset of BARS
+"""
 _EXPERIMENT = "--experiment=compare with the same models"
 #: Entries of ``metrics.json`` that the table needs.
 _READ = (
@@ -308,7 +319,14 @@ def published_scores(file: Path) -> pd.DataFrame:
 
     Raises:
         ValueError: the file cannot be read so, or names a model twice; says what it lacks.
+        FileNotFoundError: there is no such file.
     """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"published: {file} does not exist or is no file. prepare --format=bars writes one "
+            "beside the rows of a dataset of BARS, "
+            "but none with --check=False: the scores are of other rows."
+        )
     try:
         scores = pd.read_csv(file, dtype={"model": str})
         scores = (
@@ -338,8 +356,16 @@ def with_published(shown: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 @answering
 def main(files: Sequence[str]) -> Work:
     """Print one table of the runs whose ``metrics.json`` files are given."""
+    if set(HELP) & set(files):
+        print(USAGE, end="")
+        return lambda: 0
     given = [word.removeprefix(_PUBLISHED) for word in files if word.startswith(_PUBLISHED)]
     files = [word for word in files if not word.startswith(_PUBLISHED)]
+    if unknown := [word for word in files if word.startswith("--")]:
+        raise ValueError(
+            f"command line: {unknown[0]} is no option of this command; give --published=FILE and "
+            "the metrics.json files of runs. --help says more."
+        )
     if len(given) > 1:
         raise ValueError(f"published: give one file, not {' and '.join(given)}.")
     if not files:

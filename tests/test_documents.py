@@ -156,7 +156,7 @@ def file_names_of_the_code() -> set[str]:
 def options() -> set[str]:
     """Every ``--option`` that a command's ``--help`` shows."""
     shown = [help_text(known_models()), EXPERIMENT_USAGE, TUNING_USAGE, tokenizer_usage()]
-    shown += [PREDICT, EXPORT, HUB, prepare.__doc__, report.__doc__]
+    shown += [PREDICT, EXPORT, HUB, prepare.__doc__, report.USAGE]
     return {each for text in shown for each in re.findall(r"--(\w+)", text)}
 
 

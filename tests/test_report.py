@@ -155,6 +155,26 @@ def test_published_scores_stand_beside_ours(tmp_path, capsys):
         assert main([*runs, f"--published={file}"]) == 2
         error = capsys.readouterr().err
         assert f"published: {file}" in error and fault in error and error.count("\n") == 1
+    for missing in (tmp_path / "none.csv", tmp_path):
+        assert main([*runs, f"--published={missing}"]) == 2
+        error = capsys.readouterr().err
+        assert f"published: {missing} does not exist or is no file." in error
+        assert "none with --check=False" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_command_has_help(word, capsys):
+    for words in ([word], ["saved/*/metrics.json", word]):
+        assert main(words) == 0
+        printed = capsys.readouterr()
+        assert printed.out.startswith("usage: python -m recbole_genci.report ")
+        assert "--published" in printed.out and not printed.err
+
+
+@pytest.mark.parametrize("word", ["--publisched=x", "--published", "--latex"])
+def test_words_that_are_no_option_are_not_taken_for_files(word, capsys):
+    assert main([word, "saved/LR/metrics.json"]) == 2
+    assert f"command line: {word} is no option of this command" in capsys.readouterr().err
 
 
 def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):

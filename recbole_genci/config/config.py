@@ -8,11 +8,13 @@ after RecBole's so that every model of a comparison gets the same rows.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,13 @@ from recbole_genci.config.protocol import check, check_evaluation, split_is_in_t
 from recbole_genci.config.row_fields import check_row_fields, settle
 from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.config.values import check_values
-from recbole_genci.config.words import check_dict, listed_files, parse_argv, value_of
+from recbole_genci.config.words import (
+    check_dict,
+    config_files_words,
+    listed_files,
+    parse_argv,
+    value_of,
+)
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
@@ -121,7 +129,25 @@ class Config(RecBoleConfig):
             raise ValueError(f"configuration: {error}") from error
         gpus.check_there(self, self._by_hand)
         check(self)
-        check_row_fields(self, self._reader, self.remedies)
+        with self.pointing_to_keys():
+            check_row_fields(self, self._reader, self.remedies)
+
+    @contextlib.contextmanager
+    def pointing_to_keys(self) -> Iterator[None]:
+        """Add to an error about columns, inside the block, which file has the dataset's keys.
+
+        It is ``<dataset>.yaml`` in the dataset's folder, which ``data.prepare`` writes, if it was
+        not given.
+        """
+        try:
+            yield
+        except (ValueError, FileNotFoundError) as error:
+            file = Path(self["data_path"]) / f"{self['dataset']}.yaml"
+            given = {Path(each).resolve() for each, _ in self._files}
+            if file.is_file() and file.resolve() not in given:
+                words = shlex.join(config_files_words([file, *(each for each, _ in self._files)]))
+                error.add_note(f"{file} has keys of this dataset: give {words}.")
+            raise
 
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import CRITEO, OTHERS, makes_tokens, transforms_of
+from recbole_genci.data.validation import points_to_keys
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.validation import nearest
 
@@ -25,6 +26,7 @@ class _Column(NamedTuple):
     is_read: bool
 
 
+@points_to_keys
 def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
     """Refuse ``transforms`` and ``min_count`` of columns of another type, or of none.
 
@@ -39,8 +41,9 @@ def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
     if not written and not counted:
         return
     columns, ids = dict(_columns(dataset, token, folder)), (dataset.uid_field, dataset.iid_field)
+    label = {dataset.label_field, *(config["threshold"] or ())}  # no model may read it
     for field in written:
-        column = _known("transforms", field, columns, _NUMBERS)
+        column = _known("transforms", field, columns, _NUMBERS, label)
         if column.kind in _TOKENS:
             numbers = f" If its values are numbers, call it '{field}:float' there."
             raise ValueError(
@@ -53,7 +56,7 @@ def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
                 f"numbers. Add it there, or make categories of it: {{{field}: {{buckets: 10}}}}."
             )
     for field in counted:
-        column = _known("min_count", field, columns, _TOKENS)
+        column = _known("min_count", field, columns, _TOKENS, label)
         if column.kind in _NUMBERS and not (field in steps and steps[field][-1][0] == CRITEO):
             raise ValueError(
                 f"min_count: '{field}' is a column of type {column.kind} in {column.file}, and "
@@ -61,7 +64,13 @@ def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
             )
 
 
-def _known(key: str, field: str, columns: Mapping[str, _Column], kinds: tuple[str, ...]) -> _Column:
+def _known(
+    key: str,
+    field: str,
+    columns: Mapping[str, _Column],
+    kinds: tuple[str, ...],
+    label: Collection[str],
+) -> _Column:
     """The column of that name, which must be one that is read."""
     column = columns.get(field)
     if column is not None and column.is_read:
@@ -71,7 +80,11 @@ def _known(key: str, field: str, columns: Mapping[str, _Column], kinds: tuple[st
             f"{key}: '{field}' is a column of {column.file} that is not read. Load it by load_col: "
             f"{{{column.source}: [..., {field}]}}."
         )
-    fit = [name for name, own in columns.items() if own.is_read and own.kind in kinds]
+    fit = [
+        name
+        for name, own in columns.items()
+        if own.is_read and own.kind in kinds and name not in label
+    ]
     raise ValueError(
         f"{key}: '{field}' is no loaded column of type {' or '.join(kinds)}; those are "
         f"{', '.join(fit) or 'none'}.{nearest(field, fit) or nearest(field, columns)}"

@@ -5,8 +5,10 @@ Without these checks RecBole would silently drop, fill or misread rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -19,15 +21,33 @@ from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
 
+P = ParamSpec("P")
+
 EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers up to here
 LARGE_NUMBER = 10  # a numerical feature with larger values gets a warning
 LONG_CELL = 100  # entries of a sequence that are many if most cells have few
+
+
+def points_to_keys(check: Callable[Concatenate[Dataset, P], None]) -> Callable[..., None]:
+    """Make a check of columns name the dataset's file of keys, if that was not given."""
+
+    @functools.wraps(check)
+    def checked(dataset: Dataset, *args: P.args, **kwargs: P.kwargs) -> None:
+        with dataset.config.pointing_to_keys():
+            check(dataset, *args, **kwargs)
+
+    return checked
 
 
 def ordered_fields(dataset: Dataset) -> set[str]:
     """Columns whose values are compared: time, label, and the column that the label is made of."""
     time = () if dataset.time_field is None else (dataset.time_field,)
     return {*time, dataset.label_field, *(dataset.config["threshold"] or ())}
+
+
+def _makes_label(dataset: Dataset, field: str) -> bool:
+    """Whether a column is the label, or the label is made of it."""
+    return field == dataset.label_field or field in (dataset.config["threshold"] or ())
 
 
 def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
@@ -39,6 +59,7 @@ def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
     return {source: field for source, field in ids.items() if field is not None}
 
 
+@points_to_keys
 def check_files(dataset: Dataset, token: str, folder: Path) -> None:
     """Check that the folder has the rows, and each file from which ``load_col`` takes features.
 
@@ -50,11 +71,13 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
         if not file.is_file():
             files = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-            raise FileNotFoundError(
-                f"{file} does not exist; {folder} holds {files}. Put the rows there, one (user, "
-                "item, label or rating, time) a line, or point --data_path at the folder that has "
-                "them."
+            advice = (
+                "Put the rows there, one (user, item, label or rating, time) a line, or point "
+                "--data_path at the folder that has them."
             )
+            if parts := _parts_of(token, folder):
+                advice = f"If its rows are split already, set benchmark_filename: [{parts}]."
+            raise FileNotFoundError(f"{file} does not exist; {folder} holds {files}. {advice}")
     for suffix in dataset.config["additional_feat_suffix"] or ():
         file = folder / f"{token}.{suffix}"
         if suffix in ("inter", "user", "item") or not file.is_file():
@@ -77,6 +100,19 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
             )
 
 
+def _parts_of(token: str, folder: Path) -> str:
+    """The names of the files of rows that are split already, as ``benchmark_filename`` takes them:
+    three, of training, validation and test.
+    """
+    names = [file.name[len(token) + 1 : -len(".inter")] for file in folder.glob(f"{token}.*.inter")]
+    usual = [name for name in ("train", "valid", "test") if name in names]
+    others = sorted(set(names) - set(usual))
+    parts = [*usual, *others]
+    if usual == ["train", "test"] and not others:
+        parts.insert(1, "test")  # as those of BARS without validation rows
+    return ", ".join(parts)
+
+
 def _check_without_ids(dataset: Dataset, token: str, folder: Path) -> None:
     """Refuse files of users or items where rows have neither, as RecBole would name no file."""
     for source, key in (
@@ -91,6 +127,7 @@ def _check_without_ids(dataset: Dataset, token: str, folder: Path) -> None:
             )
 
 
+@points_to_keys
 def check_header(
     dataset: Dataset,
     file: Path,
@@ -212,6 +249,7 @@ def warn_of_long_cells(
         )
 
 
+@points_to_keys
 def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str]) -> None:
     """Refuse columns that are missing, that do not fit a key, or whose values cannot be used.
 
@@ -242,14 +280,22 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     known = [
         name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
     ]
+    fit = [name for name in known if not _makes_label(dataset, name)]
     for field in config["numerical_features"] or ():
+        if field in kinds and field not in known:
+            is_id = field in _id_fields(dataset).values()
+            numbers = f" If its values are numbers, call it '{field}:float' in its file."
+            raise ValueError(
+                f"numerical_features: '{field}' is a column of type {kinds[field].value}, which "
+                f"models read without this key. Leave it out.{'' if is_id else numbers}"
+            )
         if field not in known:
             raise ValueError(
                 f"numerical_features: '{field}' is no loaded column of type float or float_seq; "
-                f"those are {', '.join(known) or 'none'}.{nearest(field, known)} Load it by "
+                f"those are {', '.join(fit) or 'none'}.{nearest(field, fit)} Load it by "
                 "load_col."
             )
-        if field == dataset.label_field or field in (config["threshold"] or ()):
+        if _makes_label(dataset, field):
             raise ValueError(
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."
@@ -344,6 +390,7 @@ def _check_aliases(dataset: Dataset) -> None:
                 )
 
 
+@points_to_keys
 def check_label(dataset: Dataset) -> None:
     """Refuse rows without a label, or without the column that ``threshold`` makes it of."""
     columns, threshold = dataset.inter_feat, dataset.config["threshold"]
@@ -367,6 +414,7 @@ def _how(dataset: Dataset, field: str) -> str:
     return how_to_read(dataset.config.final_config_dict, field)
 
 
+@points_to_keys
 def check_scaled(dataset: Dataset) -> None:
     """Refuse a time that is not there, and a ``normalize_field`` that is no column of numbers."""
     if dataset.time_field is not None and dataset.time_field not in dataset.inter_feat:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.utils.atomic_files import split_sequences
+from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
 from recbole_genci.utils.validation import shortened
 
@@ -144,7 +145,11 @@ def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
     if bad.any():
         cell = int(bad.argmax())
         value: Any = cells.iloc[cell]
-        raise CellError(f"{where} is {shortened(value)}, {no_number_words(numbers[cell])}.", cell)
+        words = f"{where} is {shortened(value)}, {no_number_words(numbers[cell])}."
+        mend = mend_of_number(value) if isinstance(value, str) else ""
+        if mend.startswith(TIMES_ARE_NUMBERS):
+            words = f"{words} {mend}."
+        raise CellError(words, cell)
     return numbers
 
 

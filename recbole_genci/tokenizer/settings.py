@@ -99,7 +99,8 @@ def _what_to_give(config: Mapping[str, Any]) -> str:
     if not file.is_file():
         return (
             f"It names columns of {file} that make an item's text, and there is no such file. "
-            f"Write it. {_WITHOUT_TEXTS}"
+            "Write it; of tables, prepare --format=table makes it by --items, which may be the "
+            f"file of rows itself. {_WITHOUT_TEXTS}"
         )
     encoding = (config["encoding"] if "encoding" in config else None) or "utf-8"
     header = read_header(file, config["field_separator"], encoding)

@@ -9,8 +9,11 @@ import contextlib
 import json
 import logging
 import os
+import signal
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import process
 from pathlib import Path
 
 import torch
@@ -38,6 +41,46 @@ _logger = logging.getLogger(__name__)
 
 _FINGERPRINTS = "fingerprints.json"
 _FAILURE = "failure-"  # name of a file in which a process says why it failed
+_PLACE = "RECBOLE_GENCI_FAILURES"  # environment variable: the folder of such files
+#: Signals by which a system ends a process for want of memory: all of it, or shared memory.
+_WANT_OF_MEMORY = ("SIGKILL", "SIGBUS")
+#: Exit statuses of a process that a signal stopped, and that cleaned up.
+_OF_SIGNALS = [128 + each for each in (signal.SIGINT, signal.SIGTERM)]
+
+
+def check_is_guarded() -> None:
+    """Refuse to go on in a process that only imports the script anew which has started it.
+
+    ``spawn`` imports the script in each process. Without a guard the script trains there too.
+
+    Raises:
+        RuntimeError: the process is such a one, and some other code has started it. If ``nproc``
+            did, the process tells the one that has started it, and ends.
+    """
+    # So multiprocessing itself finds it out (spawn.py, _check_not_importing_main), but only when
+    # the process starts others.
+    if not getattr(process.current_process(), "_inheriting", False):
+        return
+    script = Path(getattr(sys.modules.get("__mp_main__"), "__file__", None) or sys.argv[0]).name
+    words = (
+        f"nproc: each process that {script} starts imports it again, and so trains anew. Put the "
+        'part of it that trains below the line: if __name__ == "__main__":'
+    )
+    if place := os.environ.get(_PLACE):
+        with contextlib.suppress(OSError):  # its folder has gone with the process that started it
+            write_text(Path(place) / f"{_FAILURE}{os.getpid()}", words)
+        os._exit(1)  # a traceback would hide the sentence
+    raise RuntimeError(words)
+
+
+@contextlib.contextmanager
+def _failures_told_in(folder: Path) -> Iterator[None]:
+    """Let processes that are started inside the block know where to say why they fail."""
+    os.environ[_PLACE] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_PLACE]
 
 
 def world_size(config: Config) -> int:
@@ -84,7 +127,7 @@ def train_together(
         if semantic_ids is not None:
             semantic_ids.save_with_tokenizer(shared / SEMANTIC_ID_FOLDER)
         threads = max(1, torch.get_num_threads() // config["nproc"])
-        arguments = (train, shared, folder.resolve(), threads)
+        arguments = (train, shared, folder, threads)
         if config["port"] is not None:
             _logger.info(
                 "Waits at %s:%d until all %d processes are there; on this machine are %d.",
@@ -93,7 +136,7 @@ def train_together(
                 world_size(config),
                 config["nproc"],
             )
-        with interrupts.deferred(), interrupts.not_inherited():
+        with interrupts.deferred(), interrupts.not_inherited(), _failures_told_in(shared):
             group = torch.multiprocessing.start_processes(
                 _worker, args=arguments, nprocs=config["nproc"], join=False, start_method="spawn"
             )
@@ -104,7 +147,9 @@ def train_together(
             interrupts.end_processes(group.processes)
             raise
         except ProcessException as error:
-            raise _in_words(error, shared, config["nproc"]) from error
+            has_traceback = not isinstance(error, ProcessExitedException)
+            words = _in_words(error, shared, config["nproc"])
+            raise words from (error if has_traceback else None)
         return json.loads((shared / METRICS_FILE).read_text(encoding="utf-8"))
 
 
@@ -116,10 +161,20 @@ def _in_words(error: ProcessException, shared: Path, processes: int) -> RuntimeE
         return RuntimeError(told[0].read_text(encoding="utf-8"))
     if not isinstance(error, ProcessExitedException):
         return RuntimeError(f"{which} failed: {str(error).strip().splitlines()[-1]}")
-    how = f"by {error.signal_name}" if error.signal_name else f"with exit status {error.exit_code}"
-    return ProcessDied(
-        f"{which} ended {how}, and the others were ended. If nobody ended it, the system did, for "
-        "want of memory: lower nproc or train_batch_size."
+    if error.signal_name:
+        ended = f"{which} ended by {error.signal_name}, and the others were ended."
+        if error.signal_name not in _WANT_OF_MEMORY:
+            return ProcessDied(ended)
+        return ProcessDied(
+            f"{ended} If nobody ended it, the system did, for want of memory: lower nproc or "
+            "train_batch_size."
+        )
+    ended = f"{which} ended with exit status {error.exit_code}, and the others were ended."
+    if error.exit_code in _OF_SIGNALS:
+        return ProcessDied(ended)
+    return RuntimeError(
+        f"{ended} What it printed above says why; nproc imports the script that starts it, and "
+        "your own models, in each process."
     )
 
 
@@ -168,6 +223,8 @@ def _train_share(
     processes.check_same("rows", data_fingerprint(parts))
     processes.check_same("semantic IDs", ids.digest if ids else "")
     # RecBole writes into the current folder (tensorboard). Only the first process keeps its files.
+    if not processes.is_first:
+        folder = folder.resolve()
     own = contextlib.nullcontext(".") if processes.is_first else tempfile.TemporaryDirectory()
     with own as current, contextlib.chdir(current):
         metrics = train(config, parts, ids, folder=folder, processes=processes)

@@ -143,12 +143,11 @@ def test_a_rating_as_a_word_is_refused_too(tmp_path):
 
 
 def test_numerical_features_are_loaded_numbers(tmp_path):
-    for field in ("age", "pages"):
-        with pytest.raises(
-            ValueError,
-            match=f"numerical_features: '{field}' is no loaded column of type float or float_seq",
-        ):
-            build(tmp_path, numerical_features=[field])
+    choices = r"is no loaded column of type float or float_seq; those are timestamp\. Load it by"
+    with pytest.raises(ValueError, match=f"numerical_features: 'pages' {choices} load_col"):
+        build(tmp_path, numerical_features=["pages"])
+    with pytest.raises(ValueError, match=r"transforms: 'pages' .*; those are timestamp\. "):
+        build(tmp_path, transforms={"pages": "log"})
 
     def damage(folder):
         lines = (folder / "tiny.inter").read_text().splitlines()
@@ -735,3 +734,68 @@ def test_rows_that_32_bits_cannot_number_are_refused(tmp_path, monkeypatch):
         ValueError, match="^dataset tiny: its files have 300 rows together, and one"
     ):
         create_dataset(Config("DIN", "tiny", config_dict=keys))
+
+
+@pytest.mark.parametrize("kind", ["token", "token_seq"])
+def test_a_numerical_feature_that_is_read_as_a_token_is_said_to_be_one(tmp_path, kind):
+    def damage(folder):
+        lines = (folder / "tiny.inter").read_text().splitlines()
+        rows = [f"{lines[0]}\tsite:{kind}", *(f"{line}\ts1" for line in lines[1:])]
+        (folder / "tiny.inter").write_text("\n".join(rows) + "\n")
+
+    load_col = {"inter": ["user_id", "item_id", "label", "timestamp", "site"]}
+    said = rf"'site' is a column of type {kind}, which models .* call it 'site:float' in its file"
+    with pytest.raises(ValueError, match=said):
+        build(tmp_path, damage, load_col=load_col, numerical_features=["site"])
+    with pytest.raises(
+        ValueError, match=r"'item_id' is a column of type token, .* Leave it out\.$"
+    ):
+        build(tmp_path, numerical_features=["item_id"])
+
+
+FORGOTTEN = {
+    "a column of load_col": {"load_col": {"inter": ["user_id", "item_id", "clicked", "timestamp"]}},
+    "a column of an id": {"load_col": {"inter": ["user_id", "label", "timestamp"]}},
+    "a label": {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}},
+    "a time": {"load_col": {"inter": ["user_id", "item_id", "label"]}, "TIME_FIELD": "timestamp"},
+    "rows without a time": {"load_col": {"inter": ["user_id", "item_id", "label"]}},
+    "files of a split": {"benchmark_filename": ["train", "valid", "test"]},
+    "a further file": {"additional_feat_suffix": ["emb"]},
+}
+
+
+@pytest.mark.parametrize("keys", FORGOTTEN.values(), ids=FORGOTTEN)
+def test_a_forgotten_file_of_keys_is_named(tmp_path, keys):
+    file = tmp_path / "tiny/tiny.yaml"
+    words = f"{file} has keys of this dataset: give --config_files={file}."
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        build(tmp_path, **keys)
+    assert not hasattr(error.value, "__notes__")  # there is no such file
+    file.write_text("{}")
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        build(tmp_path, **keys)
+    assert error.value.__notes__ == [words]
+    written = write_dataset(tmp_path, tiny_rows()) | keys
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        create_dataset(Config("DIN", "tiny", [str(file)], config_dict=written))
+    assert not hasattr(error.value, "__notes__")  # it was given
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["test", "train", "valid"], "train, valid, test"),
+        (["train", "test"], "train, test, test"),
+        (["b", "a", "c"], "a, b, c"),
+    ],
+)
+def test_rows_that_are_split_already_are_seen(tmp_path, names, advice):
+    def split(folder):
+        rows = (folder / "tiny.inter").read_text()
+        (folder / "tiny.inter").unlink()
+        for name in names:
+            (folder / f"tiny.{name}.inter").write_text(rows)
+
+    said = rf"tiny\.inter does not exist; .*split already, set benchmark_filename: \[{advice}\]\.$"
+    with pytest.raises(FileNotFoundError, match=said):
+        build(tmp_path, split)

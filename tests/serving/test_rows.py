@@ -372,11 +372,13 @@ def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
 
 def test_a_time_that_no_model_reads_is_checked_before_anything_is_scored(made, tmp_path, capsys):
     folders, rows, _ = made
-    rows[:9].assign(timestamp=[*range(8), "soon"]).to_csv(tmp_path / "rows.csv", index=False)
-    assert command(folders, "DeepFM", tmp_path, tmp_path / "rows.csv", "out.csv") == 2
-    said = capsys.readouterr().err
-    assert "rows: 'timestamp' is 'soon', which is no finite number. (In " in said
-    assert said.endswith("rows.csv, line 10.)\n") and not (tmp_path / "out.csv").exists()
+    seconds = "Write times as numbers, such as seconds since 1970: here 1704448800. "
+    for time, advice in (("soon", ""), ("2024-01-05 10:00:00", seconds)):
+        rows[:9].assign(timestamp=[*range(8), time]).to_csv(tmp_path / "rows.csv", index=False)
+        assert command(folders, "DeepFM", tmp_path, tmp_path / "rows.csv", "out.csv") == 2
+        said = capsys.readouterr().err
+        assert f"rows: 'timestamp' is '{time}', which is no finite number. {advice}(In " in said
+        assert said.endswith("rows.csv, line 10.)\n") and not (tmp_path / "out.csv").exists()
 
 
 def test_the_line_of_a_row_is_that_of_an_editor(made, tmp_path):

@@ -170,7 +170,10 @@ def test_without_text_fields_what_can_be_given_is_said(tmp_path):
     with pytest.raises(ValueError) as error:
         prepare("GenCI", "tiny", config_dict=keys)
     missing = f"It names columns of {item} that make an item's text, and there is no such file. "
-    assert str(error.value) == f"{said}{missing}Write it. {WITHOUT_TEXTS}"
+    assert str(error.value) == (
+        f"{said}{missing}Write it; of tables, prepare --format=table makes it by --items, which "
+        f"may be the file of rows itself. {WITHOUT_TEXTS}"
+    )
     np.save("vectors.npy", np.random.default_rng(0).normal(size=(20, 6)))
     Path("vectors.txt").write_text("\n".join(f"i{n}" for n in range(20)))
     ids = prepare("GenCI", "tiny", config_dict=keys | {"text_encoder": "vectors.npy"}).semantic_ids

@@ -4,8 +4,13 @@ metrics.
 
 import functools
 import json
+import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ import torch
 import torch.distributed as dist
 from conftest import SMALL_GENCI, make_model, tiny_rows, write_dataset
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from recbole_genci import load
 from recbole_genci.cli import main
@@ -20,7 +26,10 @@ from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.quick_start import run
+from recbole_genci.training import launch
 from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.training.stopped import ProcessDied
+from recbole_genci.utils import distributed
 from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 
 pytestmark = pytest.mark.timeout(900)  # starting processes takes long on a busy machine
@@ -215,6 +224,8 @@ def test_two_processes_end_with_the_weights_and_metrics_of_one(keys, monkeypatch
             2,
             1,
         )
+        assert json.loads((folder / "metrics.json").read_text())["folder"] == two["folder"]
+        assert not folder.is_absolute()  # as one process names it
         log = (folder / "run.log").read_text()
         assert (
             log.count("INFO  epoch 1  ") == 1
@@ -243,6 +254,87 @@ def test_a_process_that_dies_ends_the_run_with_its_error(how, message, keys, mon
     with pytest.raises(Exception, match=message):
         run("DeepFM", "tiny", config_dict=keys | {"nproc": 2})
     assert not list(Path("saved").glob("*/metrics.json")) and not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "kind", "said"),
+    [
+        (-9, "SIGKILL", ProcessDied, "of 2 ended by SIGKILL, .* for want of memory: lower nproc"),
+        (-7, "SIGBUS", ProcessDied, "by SIGBUS, .* for want of memory: lower nproc"),
+        (-11, "SIGSEGV", ProcessDied, r"by SIGSEGV, and the others were ended\.$"),
+        (143, None, ProcessDied, r"with exit status 143, and the others were ended\.$"),
+        (1, None, RuntimeError, "with exit status 1, .* What it printed above says why"),
+        (7, None, RuntimeError, "with exit status 7, .* What it printed above says why"),
+    ],
+)
+def test_memory_is_only_named_where_it_may_have_been_that(tmp_path, code, name, kind, said):
+    error = launch._in_words(ProcessExitedException("", 0, 1, code, name), tmp_path, 2)
+    assert type(error) is kind and re.search(said, str(error)), error
+    assert ("memory" in str(error)) == (name in ("SIGKILL", "SIGBUS"))
+
+
+GUARD = 'nproc: each process that .* imports it again.* below the line: if __name__ == "__main__":'
+
+
+def test_a_script_without_a_guard_is_told_so_before_anything_is_read(tmp_path, monkeypatch):
+    current = multiprocessing.current_process()
+    monkeypatch.setattr(current, "_inheriting", True, raising=False)
+    for call in (lambda: run("LR", "other"), lambda: main(["--model=LR", "--dataset=other"])):
+        with pytest.raises(RuntimeError, match=GUARD):
+            launch.check_is_guarded()
+        # A process of nproc tells the one that has started it, without a traceback.
+        with launch._failures_told_in(tmp_path), monkeypatch.context() as patch:
+            patch.setattr(os, "_exit", sys.exit)
+            with pytest.raises(SystemExit) as end:
+                call()
+        assert end.value.code == 1
+        died = ProcessExitedException("", 0, 1, 1)
+        assert re.fullmatch(GUARD, str(launch._in_words(died, tmp_path, 2)))
+        for file in tmp_path.glob("failure-*"):
+            file.unlink()
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_ends_with_that_sentence(keys, tmp_path):
+    script = tmp_path / "script.py"
+    settings = {**keys, "nproc": 2, "gpu_id": ""}
+    script.write_text(f"from recbole_genci import run\nrun('LR', 'tiny', config_dict={settings})\n")
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    said = [line for line in ended.stderr.splitlines() if line.startswith("RuntimeError: ")]
+    assert ended.returncode == 1 and len(said) == 1, ended.stderr
+    assert "that script.py starts" in said[0] and "memory" not in ended.stderr
+    assert "bootstrapping" not in ended.stderr
+
+
+def test_torchs_two_warnings_about_what_is_meant_are_not_shown(capfd):
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            state = torch.get_rng_state()
+            shared = Processes(0, 2).shared_loss(OneLoss())
+            assert torch.equal(torch.get_rng_state(), state)
+            shared({"x": 1}).backward()
+    finally:
+        dist.destroy_process_group()
+    assert capfd.readouterr().err == ""
+
+
+class OneLoss(torch.nn.Module):
+    """A model whose loss uses all its parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def calculate_loss(self, batch):
+        return self.weight.sum()
+
+
+def test_other_lines_of_libraries_are_shown(capfd):
+    with distributed._stderr_without("not this"):
+        os.write(2, b"one\nand not this, please\ntwo\n")
+    assert capfd.readouterr().err == "one\ntwo\n"
 
 
 @pytest.mark.parametrize(

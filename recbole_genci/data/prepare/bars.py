@@ -28,7 +28,7 @@ from recbole_genci.data.download.http import Expected, SourceError, fetch
 from recbole_genci.data.download.sources import MAX_ARCHIVE_BYTES, Source
 from recbole_genci.data.prepare.cells import CellFault
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
-from recbole_genci.data.prepare.report import next_command
+from recbole_genci.data.prepare.report import is_tuned, next_command
 from recbole_genci.data.prepare.schema import ITEM, TIME, Change, Column, columns_of
 from recbole_genci.data.prepare.table import write_rows
 from recbole_genci.data.prepare.tables import ROWS_AT_ONCE, Table, check_columns, open_tables
@@ -364,9 +364,11 @@ def _report(bars: Benchmark, provenance: dict, folder: Path) -> str:
     said = "their MD5s are those published" if provenance["md5_checked"] else "MD5s not checked"
     lines = [f"{folder}: {bars.name} of BARS, rows: {counts}; {said}."]
     scores = folder / f"{folder.name}{SCORES}"
-    models = "LR,DeepFM,DCNV2"
+    has_time = any(column.field == TIME for column in bars.columns)
+    models = ["DeepFM", "DCNV2", "DIN"] if has_time else ["LR", "DeepFM", "DCNV2"]
+    if not is_tuned(bars.dataset, models[0]):
+        models[0] = "FM"
     if len(bars.parts) < 3:
-        models = "DeepFM,DCNV2,DIN" if any(c.field == TIME for c in bars.columns) else models
         lines.append("  BARS chooses epochs by the test rows here; this dataset's keys do too.")
     if "item_vectors" in provenance["counts"]:
         there = provenance["counts"]["item_vectors"] is not None
@@ -376,9 +378,12 @@ def _report(bars: Benchmark, provenance: dict, folder: Path) -> str:
             if there
             else f"  {bars.item_vectors} was left out: it needs h5py (pip install h5py)."
         )
-    lines.append(f"Next: {next_command(folder, bars.dataset, f'--model={models}')} --recipe=tuned")
+    # Another --dataset than the published name has no tuned values.
+    recipe = " --recipe=tuned" if all(is_tuned(folder.name, model) for model in models) else ""
+    train = next_command(folder, bars.dataset, f"--model={','.join(models)}")
+    lines.append(f"Next: {train}{recipe}")
     if scores.is_file():
-        beside = ["--published=" + str(scores), "saved/*/metrics.json"]
+        beside = ["--published=" + str(scores), f"saved/*-{folder.name}-*/metrics.json"]
         lines.append(f"Then: python -m recbole_genci.report {' '.join(beside)}")
     return "\n".join(lines)
 

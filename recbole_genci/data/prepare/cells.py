@@ -9,7 +9,7 @@ import pandas as pd
 
 from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.schema import ITEM, NEEDED, USER, Column
-from recbole_genci.utils.atomic_files.faults import mend_of_number, shortened
+from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number, shortened
 from recbole_genci.utils.atomic_files.lines import numbers_of
 
 #: Ends each entry of a list that a table itself divides, as Parquet does; no text has it.
@@ -101,7 +101,7 @@ def _numbers(column: Column, texts: list[str]) -> list[str]:
 
 def _no_number(column: Column, row: int, word: str) -> CellFault:
     mend = mend_of_number(word, column.separator)
-    if mend.startswith("Write times as numbers"):
+    if mend.startswith(TIMES_ARE_NUMBERS):
         mend = "If it is a time, set time: iso in the schema, or a pattern such as '%d/%m/%Y'"
     return CellFault(row, f"has {shortened(word)!r} for {column.spelled}. {mend}.")
 

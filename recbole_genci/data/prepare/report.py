@@ -78,6 +78,11 @@ def next_command(folder: Path, properties: str, models: str) -> str:
     return train_command(folder, models, None if is_known else own / f"{properties}.yaml")
 
 
+def is_tuned(dataset: str, model: str) -> bool:
+    """Whether ``--recipe=tuned`` knows a model on a dataset."""
+    return (properties_folder() / f"tuned/{dataset}/{model}.yaml").is_file()
+
+
 def train_command(folder: Path, models: str, keys: Path | None) -> str:
     """The command that trains on a prepared folder, with a file of keys if there is one."""
     words = ["python", "run_recbole_genci.py", models, f"--dataset={folder.name}"]

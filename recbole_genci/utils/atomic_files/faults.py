@@ -19,6 +19,8 @@ from recbole_genci.utils.atomic_files.lines import FIELD_TYPES, LARGEST_NUMBER, 
 _OTHER_SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 # Separators that stand in sequences of other tables.
 OTHER_SEQ_SEPARATORS = ("|", ";", ",")
+#: Begins the sentence about a date where a number should be.
+TIMES_ARE_NUMBERS = "Write times as numbers"
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
 _FIRST_BYTES = {
     b"\x1f\x8b": "It is compressed: unpack it with gunzip",
@@ -221,7 +223,7 @@ def mend_of_number(word: str, seq_separator: str | None = None) -> str:
     if word.count(",") == 1 and _is_number(word.replace(",", ".")):
         return f"Write a point for the decimal comma: {word.replace(',', '.')}"
     if _DATE.match(bare):
-        return f"Write times as numbers, such as seconds since 1970{_seconds(bare)}"
+        return f"{TIMES_ARE_NUMBERS}, such as seconds since 1970{_seconds(bare)}"
     if bare.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "null", "none", "n/a"):
         return (
             "Leave the cell empty where a feature is not known, and leave a row without a time or "

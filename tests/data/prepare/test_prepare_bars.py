@@ -71,6 +71,19 @@ def test_every_dataset_becomes_rows_with_its_settings(made, name, capsys):
     assert set(published["columns"]) <= set(parts[0].field2type)
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_the_next_command_names_what_there_is(name, made, capsys):
+    """``--recipe=tuned`` knows datasets by their published names only."""
+    assert made(name, dataset="mine") == 0
+    out, key = capsys.readouterr().out, name.lower()
+    assert "recipe" not in out and "saved/*-mine-*/metrics.json" in out
+    assert f"--dataset=mine --config_files={properties_folder()}/dataset/{key}.yaml\n" in out
+    assert made(name) == 0
+    models = capsys.readouterr().out.split("--model=")[1].split(" ")[0]
+    for model in models.split(","):
+        assert (properties_folder() / f"tuned/{key}/{model}.yaml").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_the_published_settings_of_each_model_are_taken(made, name):

@@ -188,6 +188,17 @@ def test_tables_of_users_and_items(made, tmp_path):
     assert keys["item_text_fields"] == ["title"] and keys["numerical_features"] == ["watch", "age"]
 
 
+def test_items_may_be_described_in_the_rows_themselves(made):
+    schema = {
+        "rows": {"user_id": {"column": "uid", "type": "token"}, "item_id": "token"},
+        "items": {"item_id": "token", "title": "token"},
+    }
+    rows = "uid,item_id,title\nu1,i1,Kettle\nu1,i2,Chair\nu2,i1,Blue kettle\n"
+    assert made(rows, schema, items="clicks.csv") == 0
+    assert lines() == ["user_id:token\titem_id:token", "u1\ti1", "u1\ti2", "u2\ti1"]
+    assert lines("item") == ["item_id:token\ttitle:token", "i1\tKettle", "i2\tChair"]
+
+
 def test_memory_does_not_grow_with_rows(tmp_path):
     schema = read_schema({"rows": {"label": "float", "a": "token"}})
 
