@@ -9,9 +9,6 @@ processes' AUCs (trainer.py:632).
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,7 +88,6 @@ class Processes:
         the whole batch. Two losses are means over clicks, GenCI's of Eq. 2 and DIEN's auxiliary
         one: each process takes the mean over its own clicks, weighted by its number of rows.
         """
-        _warn_of_no_unused_parameters(next(model.parameters()).device)
         return _in_parallel(_Loss(model, self.size))
 
     def mean(self, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -130,10 +126,6 @@ class Processes:
 
 ALONE = Processes()
 
-_UNUSED = (
-    "find_unused_parameters=True was specified in DDP constructor, but did not find any unused"
-)
-
 
 def _in_parallel(module: nn.Module) -> DistributedDataParallel:
     # Buffers are already the same. What replaces the argument sends them all at the start
@@ -143,45 +135,6 @@ def _in_parallel(module: nn.Module) -> DistributedDataParallel:
         # A process may leave parameters unused: GenCI's generator if no row of its share is a
         # click.
         return DistributedDataParallel(module, find_unused_parameters=True, broadcast_buffers=False)
-
-
-class _Single(nn.Module):
-    """A module whose one parameter is used, and whose making draws no random numbers."""
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1, device=device))
-
-    def forward(self) -> torch.Tensor:
-        return self.weight.sum()
-
-
-def _warn_of_no_unused_parameters(device: torch.device) -> None:
-    """Let torch say where nobody reads it that all parameters were used.
-
-    It says so once in a process, at the first step, on the process's standard error
-    (reducer.cpp), where Python's filters of warnings do not reach. A later step may leave some
-    unused.
-    """
-    with _stderr_without(_UNUSED):
-        _in_parallel(_Single(device))()
-
-
-@contextlib.contextmanager
-def _stderr_without(words: str) -> Iterator[None]:
-    """Leave lines with ``words`` out of what libraries write to standard error in the block."""
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            written.seek(0)
-            for line in written:
-                if words.encode() not in line:
-                    os.write(2, line)
 
 
 class _Loss(nn.Module):

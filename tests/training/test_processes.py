@@ -29,7 +29,6 @@ from recbole_genci.quick_start import run
 from recbole_genci.training import launch
 from recbole_genci.training.run import train_and_evaluate
 from recbole_genci.training.stopped import ProcessDied
-from recbole_genci.utils import distributed
 from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 
 pytestmark = pytest.mark.timeout(900)  # starting processes takes long on a busy machine
@@ -306,18 +305,14 @@ def test_a_script_without_a_guard_ends_with_that_sentence(keys, tmp_path):
     assert "bootstrapping" not in ended.stderr
 
 
-def test_torchs_two_warnings_about_what_is_meant_are_not_shown(capfd):
+def test_a_deprecation_that_is_meant_is_not_shown():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            state = torch.get_rng_state()
-            shared = Processes(0, 2).shared_loss(OneLoss())
-            assert torch.equal(torch.get_rng_state(), state)
-            shared({"x": 1}).backward()
+            Processes(0, 2).shared_loss(OneLoss())
     finally:
         dist.destroy_process_group()
-    assert capfd.readouterr().err == ""
 
 
 class OneLoss(torch.nn.Module):
@@ -329,12 +324,6 @@ class OneLoss(torch.nn.Module):
 
     def calculate_loss(self, batch):
         return self.weight.sum()
-
-
-def test_other_lines_of_libraries_are_shown(capfd):
-    with distributed._stderr_without("not this"):
-        os.write(2, b"one\nand not this, please\ntwo\n")
-    assert capfd.readouterr().err == "one\ntwo\n"
 
 
 @pytest.mark.parametrize(
