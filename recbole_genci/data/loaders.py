@@ -24,6 +24,7 @@ from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 compat.keep_ranges_of_rows()
+compat.tell_datasets_from_rows()
 
 PARTS = ("train", "valid", "test")
 _NO_OTHERS = 'docs/faq.md, "All rows are clicks",'
