@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -88,11 +89,17 @@ def create_loader(
         assert semantic_ids is not None
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
     view = part.view(config, codes)
+    loader: Any
     if phase != "train":
-        return get_dataloader(config, phase)(config, view, None, shuffle=shuffle)
-    grouped = shuffle and config["group_rows_by_history"]
-    loader = GroupedTrainDataLoader if grouped else CTRTrainDataLoader
-    return loader(config, view, None, shuffle, shards)
+        loader = get_dataloader(config, phase)(config, view, None, shuffle=shuffle)
+    else:
+        grouped = shuffle and config["group_rows_by_history"]
+        kind = GroupedTrainDataLoader if grouped else CTRTrainDataLoader
+        loader = kind(config, view, None, shuffle, shards)
+    if config["worker"] and "fork" in multiprocessing.get_all_start_methods():
+        # Else a process of nproc, macOS and Python 3.14 would pickle the loader, which cannot be.
+        loader.multiprocessing_context = "fork"
+    return loader
 
 
 class CTRTrainDataLoader(TrainDataLoader):
