@@ -65,12 +65,14 @@ class Processes:
         The batches are those of one process. A part is contiguous: a process reads no other rows.
         """
         batches: BatchSampler = loader.batch_sampler
-        every, size, block = batches.sampler, batches.batch_size, self.block(len(batches))
-        batches.sampler = range(block.start * size, min(block.stop * size, loader.sample_size))
+        size, block = batches.batch_size, self.block(len(batches))
+        rows: Any = range(block.start * size, min(block.stop * size, loader.sample_size))
+        # Only while the iteration begins, which keeps it; torch forbids to assign it.
+        vars(loader)["batch_sampler"] = BatchSampler(rows, size, drop_last=False)
         try:
-            yield from loader
+            return iter(loader)
         finally:
-            batches.sampler = every
+            vars(loader)["batch_sampler"] = batches
 
     def shared_model(self, model: Any) -> Any:
         """``model`` with batch normalisation over the rows of all processes."""

@@ -101,6 +101,10 @@ def test_evaluation_reads_a_contiguous_part_of_the_batches(keys):
     assert parts[0] + parts[1] == whole and abs(len(parts[0]) - len(parts[1])) <= 1 < len(whole)
     many = [list(Processes(rank, 99).own_batches(loader)) for rank in range(99)]
     assert sum(map(len, many)) == len(whole)
+    # Parts that are read at the same time, and one that is not read to its end.
+    both = [Processes(rank, 2).own_batches(loader) for rank in range(2)]
+    assert next(both[0])[0]["item_id"].tolist() == whole[0]
+    assert next(both[1])[0]["item_id"].tolist() == parts[1][0]
     assert [batch["item_id"].tolist() for batch, *_ in loader] == whole  # as before
 
 
