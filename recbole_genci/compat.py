@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,35 @@ class RowNumbers:
 
     def __getitems__(self, places: list[int]) -> list[int]:
         return places
+
+
+def tell_datasets_from_rows() -> None:
+    """Let a loader's ``dataset`` be its row numbers only for torch, as an iteration begins.
+
+    data/dataloader/abstract_dataloader.py:107-118 tell the two apart by a global of the module. One
+    thread that begins an iteration changes what all other threads find in their loaders; and where
+    the iteration cannot begin, as no process could be started or Ctrl-C was pressed, no loader of
+    the program has its dataset again.
+    """
+    from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+    from torch.utils.data import DataLoader
+
+    begins = ContextVar("begins", default=False)
+
+    def begin(self: Any) -> Iterator[Any]:
+        token = begins.set(True)
+        try:
+            return DataLoader.__iter__(self)
+        finally:
+            begins.reset(token)
+
+    def attribute(self: Any, name: str) -> Any:
+        return object.__getattribute__(
+            self, "_dataset" if name == "dataset" and not begins.get() else name
+        )
+
+    loader: Any = AbstractDataLoader
+    loader.__iter__, loader.__getattribute__ = begin, attribute
 
 
 def use_current_grad_scaler() -> None:

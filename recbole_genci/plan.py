@@ -26,7 +26,7 @@ from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, training_state_file
-from recbole_genci.training.launch import check_is_guarded
+from recbole_genci.training.launch import check_is_guarded, world_size
 from recbole_genci.training.own_checks import (
     check_disk,
     check_for_processes,
@@ -37,6 +37,7 @@ from recbole_genci.training.own_checks import (
 )
 from recbole_genci.training.saved_files import check_config
 from recbole_genci.training.tracking.tracked_run import check_trackers
+from recbole_genci.utils.distributed import Processes
 from recbole_genci.utils.files import check_writable, no_folder_of, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
@@ -127,8 +128,9 @@ def prepare(
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
     weights = []
     for config in configs.values():
-        loader = create_loaders(config, parts, semantic_ids)[0]
-        weights.append(try_model(config, loader.dataset, loader.step))
+        processes = Processes(0, world_size(config))
+        loader = create_loaders(config, parts, semantic_ids, processes)[0]
+        weights.append(try_model(config, loader.dataset, loader.batch_rows))
     check_disk(list(configs.values()), weights, stored_bytes(parts))
     _warn_of_decay(configs, parts, semantic_ids)
     try_metrics(first, parts[1])

@@ -1,6 +1,7 @@
-"""The shims of RecBole's embedding layers give what RecBole's own lines give."""
+"""The shims of RecBole's layers give what its own lines give; those of loaders mend them."""
 
 import importlib.util
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,52 @@ import pytest
 import recbole.model.abstract_recommender as recommender
 import recbole.model.layers as layers
 import torch
+from recbole.data.dataloader import AbstractDataLoader
 
+import recbole_genci.data.loaders
 import recbole_genci.model.base  # noqa: F401  applies the shims
+
+
+class Rows(AbstractDataLoader):
+    """A loader whose iteration begins with ``at_first``."""
+
+    def __init__(self, at_first):
+        config = {"seed": 1, "MODEL_TYPE": None, "single_spec": True, "worker": 0}
+        self.sample_size, self.at_first = 5, at_first
+        super().__init__(config | {"transform": None}, "the dataset", None)
+
+    def _init_batch_size_and_step(self):
+        self.step = 2
+
+    def collate_fn(self, index):
+        return index
+
+    def _get_iterator(self):
+        self.at_first()
+        return super()._get_iterator()
+
+
+def test_a_loader_has_its_dataset_whatever_others_do():
+    others, seen = Rows(lambda: None), []
+
+    def look():
+        seen.append(others.dataset)
+
+    def meanwhile():
+        one = threading.Thread(target=look)
+        one.start()
+        one.join()
+
+    loader = Rows(meanwhile)
+    assert list(loader) == [[0, 1], [2, 3], [4]]
+    assert seen == ["the dataset"]
+
+    def fail():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        iter(Rows(fail))
+    assert others.dataset == loader.dataset == "the dataset"
 
 
 def as_recbole_wrote_it(module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 compat.keep_ranges_of_rows()
+compat.tell_datasets_from_rows()
 
 PARTS = ("train", "valid", "test")
 _NO_OTHERS = 'docs/faq.md, "All rows are clicks",'
@@ -87,11 +89,17 @@ def create_loader(
         assert semantic_ids is not None
         codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
     view = part.view(config, codes)
+    loader: Any
     if phase != "train":
-        return get_dataloader(config, phase)(config, view, None, shuffle=shuffle)
-    grouped = shuffle and config["group_rows_by_history"]
-    loader = GroupedTrainDataLoader if grouped else CTRTrainDataLoader
-    return loader(config, view, None, shuffle, shards)
+        loader = get_dataloader(config, phase)(config, view, None, shuffle=shuffle)
+    else:
+        grouped = shuffle and config["group_rows_by_history"]
+        kind = GroupedTrainDataLoader if grouped else CTRTrainDataLoader
+        loader = kind(config, view, None, shuffle, shards)
+    if config["worker"] and "fork" in multiprocessing.get_all_start_methods():
+        # Else a process of nproc, macOS and Python 3.14 would pickle the loader, which cannot be.
+        loader.multiprocessing_context = "fork"
+    return loader
 
 
 class CTRTrainDataLoader(TrainDataLoader):
@@ -104,12 +112,15 @@ class CTRTrainDataLoader(TrainDataLoader):
     follow one another, in its own order, and its batches are its share of ``train_batch_size``.
     All make the same number of batches.
 
+    Attributes:
+        step: RecBole's name for the rows of a batch, here of this process's share.
+
     Raises:
         ValueError: there are fewer rows than processes, or no share of ``train_batch_size`` makes
             the same number of batches of each block.
     """
 
-    step: int  # RecBole's name for the rows of a batch
+    step: int
 
     def __init__(
         self,
@@ -131,22 +142,25 @@ class CTRTrainDataLoader(TrainDataLoader):
 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
-        rows, processes = self.sample_size, self._shards.size
+        rows, configured, processes = self.sample_size, self.step, self._shards.size
         if processes > 1:
-            self.step = _share_of_batch(rows, self.step, processes)
-            self.set_batch_size(self.step)
-            return
-        configured = self.step
-        self.step = next(
-            (size for size in range(configured, 1, -1) if rows % size != 1), configured
-        )
+            self.step = _share_of_batch(rows, configured, processes)
+            why = f"give {processes} processes no equal shares of equally many batches"
+        else:
+            sizes = range(configured, 1, -1)
+            self.step = next((size for size in sizes if rows % size != 1), configured)
+            why = "leave a last batch of one row, on which batch normalisation cannot train"
         self.set_batch_size(self.step)
-        if self.step != configured:
+        if self.batch_rows != configured:
             self.logger.warning(
-                f"train_batch_size: {rows} training rows in batches of {configured} "
-                "leave a last batch of one row, on which batch normalisation cannot train; batches "
-                f"have {self.step} rows instead."
+                f"train_batch_size: {rows} training rows in batches of {configured} {why}; batches "
+                f"have {self.batch_rows} rows instead."
             )
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a whole batch, of all ``shards``."""
+        return self.step * self._shards.size
 
 
 def _share_of_batch(rows: int, batch: int, processes: int) -> int:
@@ -157,7 +171,13 @@ def _share_of_batch(rows: int, batch: int, processes: int) -> int:
     shortest = rows // processes
     is_even = rows % processes == 0
     shares = range(batch // processes, 0, -1)
-    if shortest and (fit := next((s for s in shares if is_even or shortest % s), None)):
+    if not shortest:
+        raise ValueError(
+            f"shard_rows: {counted(rows, 'training row')} cannot be divided among {processes} "
+            "processes, each of which reads rows of its own. Give fewer processes (nproc, "
+            "world_size), or leave out shard_rows."
+        )
+    if fit := next((s for s in shares if is_even or shortest % s), None):
         return fit
     raise ValueError(
         f"shard_rows: {rows} training rows in batches of {batch} (train_batch_size) cannot be "

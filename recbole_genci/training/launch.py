@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import process
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,6 +29,8 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint, fingerprints, take_over
 from recbole_genci.data.storage import load_prepared, mapped_file, save_prepared
 from recbole_genci.tokenizer import SemanticIDs
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.training.saved_files import PLACE_KEYS
 from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.answers import ANSWERED, sentence
@@ -36,9 +39,16 @@ from recbole_genci.utils.files import write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.logs import start_console
 from recbole_genci.utils.network import interface_towards
+from recbole_genci.utils.own_code import name_of
 
 _logger = logging.getLogger(__name__)
 
+#: Keys that each machine may have its own value of. Rows and semantic IDs are compared themselves.
+_OF_A_MACHINE = (
+    PLACE_KEYS - {"eval_batch_size", "world_size", "seeds"}
+    | TOKENIZER_KEYS
+    | {"model", "semantic_id_path", "prepared_rows_dir"}
+)
 _FINGERPRINTS = "fingerprints.json"
 _FAILURE = "failure-"  # name of a file in which a process says why it failed
 _PLACE = "RECBOLE_GENCI_FAILURES"  # environment variable: the folder of such files
@@ -222,6 +232,7 @@ def _train_share(
     )
     processes.check_same("rows", data_fingerprint(parts))
     processes.check_same("semantic IDs", ids.digest if ids else "")
+    processes.check_same_settings(_shared_settings(shared / CONFIG_FILE))
     # RecBole writes into the current folder (tensorboard). Only the first process keeps its files.
     if not processes.is_first:
         folder = folder.resolve()
@@ -231,6 +242,15 @@ def _train_share(
     if local_rank == 0:
         write_text(shared / METRICS_FILE, json.dumps(metrics))
     dist.destroy_process_group()  # only without an error, or it might wait for others for ever
+
+
+def _shared_settings(file: Path) -> dict[str, Any]:
+    """The settings that all machines must have, of a configuration file."""
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    # A person's own metric lies in another folder on each machine.
+    saved["metrics"] = list(map(name_of, saved["metrics"]))
+    saved["valid_metric"] = name_of(saved["valid_metric"])
+    return {key: value for key, value in saved.items() if key not in _OF_A_MACHINE}
 
 
 def _config(file: Path, local_rank: int) -> Config:

@@ -10,7 +10,7 @@ processes' AUCs (trainer.py:632).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler
+
+from recbole_genci.utils.validation import shortened
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class Processes:
         The batches are those of one process. A part is contiguous: a process reads no other rows.
         """
         batches: BatchSampler = loader.batch_sampler
-        every, size, block = batches.sampler, batches.batch_size, self.block(len(batches))
-        batches.sampler = range(block.start * size, min(block.stop * size, loader.sample_size))
+        size, block = batches.batch_size, self.block(len(batches))
+        rows: Any = range(block.start * size, min(block.stop * size, loader.sample_size))
+        # Only while the iteration begins, which keeps it; torch forbids to assign it.
+        vars(loader)["batch_sampler"] = BatchSampler(rows, size, drop_last=False)
         try:
-            yield from loader
+            return iter(loader)
         finally:
-            batches.sampler = every
+            vars(loader)["batch_sampler"] = batches
 
     def shared_model(self, model: Any) -> Any:
         """``model`` with batch normalisation over the rows of all processes."""
@@ -111,6 +115,25 @@ class Processes:
                 f"nproc: the processes have different {what} "
                 f"({', '.join(str(v)[:12] for v in sorted(values, key=str))})."
             )
+
+    def check_same_settings(self, settings: Mapping[str, Any]) -> None:
+        """Check that all processes have the same ``settings``, values by key.
+
+        Processes with other batches or epochs would wait for one another for ever, or score other
+        rows.
+
+        Raises:
+            ValueError: they differ; names the first key. Raised in every process.
+        """
+        everywhere = self._gather(dict(settings)) if self.size > 1 else []
+        for key in sorted(set().union(*everywhere)):
+            values = {shortened(each[key]) if key in each else "none" for each in everywhere}
+            if len(values) > 1:
+                raise ValueError(
+                    f"{key}: the processes have different values, "
+                    f"{' and '.join(sorted(values))}. Give each machine the same "
+                    "command; only nproc, offset, and where things lie may differ."
+                )
 
     def share_weights(self, model: nn.Module) -> None:
         """Give all processes the first one's weights."""

@@ -1,5 +1,7 @@
 """Batches that keep the rows of one history together."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,11 @@ from torch.utils.data import RandomSampler
 from recbole_genci.compat import RowNumbers
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
+from recbole_genci.data.batches import Batch
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.data.loaders import grouped_order
 from recbole_genci.quick_start import run
+from recbole_genci.utils.distributed import ALONE, Processes
 
 
 class PlainDIN(DIN):
@@ -138,6 +142,32 @@ def test_a_batch_of_no_or_one_click_trains_whatever_the_cap(tmp_path):
                 assert torch.isfinite(loss), (name, cap)
 
 
+@pytest.fixture
+def elsewhere():
+    """Where processes do not start as copies of their parent: of nproc, on macOS, Python 3.14."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    yield
+    multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"shard_rows": True}, {"shard_rows": True, "group_rows_by_history": True}]
+)
+def test_workers_assemble_the_batches_of_any_loader(more, tiny_parts, elsewhere):
+    parts, keys = tiny_parts
+
+    def batches_of_all(worker, processes):
+        config = Config("DIN", "tiny", config_dict=keys | more | {"worker": worker})
+        for loader in create_loaders(config, parts, processes=processes)[:2]:
+            for batch in loader:
+                rows = batch if isinstance(batch, Batch) else batch[0]
+                yield rows["user_id"].tolist(), rows["item_id_list"].tolist()
+
+    for processes in (ALONE, Processes(1, 2)):
+        assert list(batches_of_all(1, processes)) == list(batches_of_all(0, processes))
+
+
 def test_recboles_own_din_gets_the_width_that_its_mask_has(tmp_path):
     keys = write_dataset(tmp_path, tiny_rows()) | {"MAX_ITEM_LIST_LENGTH": 77}
     parts = create_dataset(Config("DIN", "tiny", config_dict=keys)).build()
@@ -162,6 +192,7 @@ def test_rows_are_shuffled_as_by_torch_without_lists_of_their_numbers(tiny_parts
         assert isinstance(held, RowNumbers) and len(held) == len(loader.dataset)
         assert held.__getitems__([2, 5]) == [held[2], held[5]] == [2, 5]
     assert abstract_dataloader.list((3, 4)) == [3, 4]
+    assert [row for row in held] == list(range(len(loader.dataset)))
     assert sorted(torch.cat([batch["label"] for batch in loaders[0]])) == sorted(
         parts[0].inter_feat["label"]
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import yaml
 from conftest import SMALL_GENCI, make_model, tiny_rows, write_dataset
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import ProcessExitedException
@@ -27,7 +28,8 @@ from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.quick_start import run
 from recbole_genci.training import launch
-from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.training.launch import _shared_settings
+from recbole_genci.training.run import config_as_yaml, train_and_evaluate
 from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 
@@ -103,9 +105,26 @@ def metrics_of_two_runs(processes, keys):
     return [(run["best_valid"], run["best_epoch"], run["test"]) for run in runs]
 
 
+def refused_settings(processes):
+    """What is said of settings of which the second process has another, or none."""
+    processes.check_same_settings({"epochs": 2, "metrics": ["AUC"]})
+    said = []
+    for mine in ({"epochs": 2 + processes.rank}, {"epochs": 2} if processes.is_first else {}):
+        try:
+            processes.check_same_settings({"metrics": ["AUC"], **mine})
+        except ValueError as error:
+            said.append(str(error))
+    return said
+
+
 def everything(processes, keys):
     norms = [norm_of_share(processes, shape) for shape in SHAPES]
-    return norms, scores_and_calls(processes, keys), metrics_of_two_runs(processes, keys)
+    return (
+        norms,
+        scores_and_calls(processes, keys),
+        metrics_of_two_runs(processes, keys),
+        refused_settings(processes),
+    )
 
 
 def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
@@ -123,12 +142,32 @@ def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
         torch.testing.assert_close(norms[0][3] + norms[1][3], bias, **near)
     # Each row is predicted once, and as by one process.
     scores, labels, seen = scores_and_calls(ALONE, keys)
-    for _, (others, same, _), _ in found:
+    for _, (others, same, _), *_ in found:
         assert torch.equal(others, scores) and torch.equal(same, labels)
     half = len(seen) // 2
     assert found[0][1][2] == seen[:half] and found[1][1][2] == seen[half:] and len(seen) >= 3
     # The same seed gives the same metrics, in both processes.
     assert found[0][2][0] == found[0][2][1] == found[1][2][0] == found[1][2][1]
+    for *_, said in found:
+        assert [each.partition(". ")[0] for each in said] == [
+            "epochs: the processes have different values, 2 and 3",
+            "epochs: the processes have different values, 2 and none",
+        ]
+
+
+def test_machines_must_have_the_same_settings_but_their_own_places(keys, tmp_path):
+    file = tmp_path / "config.yaml"
+    saved = yaml.safe_load(config_as_yaml(Config("DIN", "tiny", config_dict=keys)))
+    found = []
+    for place in ("here", "there"):  # with a person's own metric
+        own = [f"{tmp_path}/{place}.py:mine"]
+        saved |= {"metrics": ["AUC", *own], "valid_metric": own[0], "data_path": place}
+        file.write_text(yaml.safe_dump(saved))
+        found.append(_shared_settings(file))
+    assert found[0] == found[1]
+    for key in "epochs train_batch_size eval_batch_size shard_rows learning_rate seeds".split():
+        assert found[0][key] == saved[key]
+    assert saved.keys() - found[0].keys() >= {"data_path", "nproc", "offset", "gpu_id", "worker"}
 
 
 def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(tmp_path):

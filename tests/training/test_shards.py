@@ -14,6 +14,7 @@ from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data import loaders as loaders_module
 from recbole_genci.data.loaders import _share_of_batch, create_loader
+from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
 from recbole_genci.utils.distributed import ALONE, Processes
 
@@ -38,7 +39,8 @@ def test_all_blocks_make_equally_many_batches_and_hold_every_row(rows, batch, pr
     if fitting and rows >= processes:
         assert _share_of_batch(rows, batch, processes) == max(fitting)
     else:
-        with pytest.raises(ValueError, match=f"shard_rows: {rows} training rows in batches of"):
+        why = " in batches of" if rows >= processes else "s? cannot be divided among"
+        with pytest.raises(ValueError, match=f"^shard_rows: {rows} training rows?{why}"):
             _share_of_batch(rows, batch, processes)
 
 
@@ -99,6 +101,10 @@ def test_evaluation_reads_a_contiguous_part_of_the_batches(keys):
     assert parts[0] + parts[1] == whole and abs(len(parts[0]) - len(parts[1])) <= 1 < len(whole)
     many = [list(Processes(rank, 99).own_batches(loader)) for rank in range(99)]
     assert sum(map(len, many)) == len(whole)
+    # Parts that are read at the same time, and one that is not read to its end.
+    both = [Processes(rank, 2).own_batches(loader) for rank in range(2)]
+    assert next(both[0])[0]["item_id"].tolist() == whole[0]
+    assert next(both[1])[0]["item_id"].tolist() == parts[1][0]
     assert [batch["item_id"].tolist() for batch, *_ in loader] == whole  # as before
 
 
@@ -158,10 +164,29 @@ def test_genci_trains_by_segments_of_its_block(keys):
     assert load(result["folder"]).evaluate() == result["test"]
 
 
-def test_what_cannot_be_divided_is_refused(keys):
+def test_what_cannot_be_divided_is_refused_before_processes_start(keys):
     with pytest.raises(ValueError, match="train_batch_size: 2 is less than the 3 processes"):
         Config("DIN", "tiny", config_dict=keys | {"train_batch_size": 2, "nproc": 3})
-    Config("DIN", "tiny", config_dict=keys | {"train_batch_size": 3, "nproc": 3})
+    for size, processes, why in (
+        (3, 2, "729 training rows in batches of 3 "),
+        (5000, 1024, "729 training rows cannot be divided among 1024 processes"),
+    ):
+        more = {"train_batch_size": size, "nproc": processes}
+        with pytest.raises(ValueError, match=f"^shard_rows: {why}"):
+            prepare("LR,DIN", "tiny", config_dict=keys | more)
+    # Of one row each, which batch normalisation then sees together.
+    prepare("DIN", "tiny", config_dict=keys | {"train_batch_size": 3, "nproc": 3})
+
+
+@pytest.mark.parametrize(("size", "whole"), [(96, 96), (97, 96), (28, 24)])
+def test_smaller_batches_than_were_asked_for_are_announced(size, whole, keys, caplog):
+    config = Config("DIN", "tiny", config_dict=keys | {"train_batch_size": size})
+    parts = create_dataset(config).build()
+    caplog.clear()
+    loader = create_loaders(config, parts, processes=Processes(0, 2))[0]  # 364 or 365 rows
+    assert loader.batch_rows == whole == 2 * loader.step
+    words = f"equally many batches; batches have {whole} rows instead."
+    assert (words in caplog.text) == (size != whole)
 
 
 def test_one_process_alone_has_its_usual_batches(keys):

@@ -359,7 +359,8 @@ class CohortAttention(nn.Module):
             )
         )  # [C or B, h, d/h]
         query = query.permute(1, 2, 0) / math.sqrt(key.shape[-1])
-        scores = torch.baddbmm(weight[:, None], key.transpose(0, 1), query)  # [h, C, B]
+        # Added apart: autocast would round the lowest weight to -inf, and 0 beams give NaN.
+        scores = torch.bmm(key.transpose(0, 1), query) + weight[:, None]  # [h, C, B]
         intent = torch.bmm(value.permute(1, 2, 0), scores.softmax(1))  # [h, d/h, B]
         return intent.permute(2, 0, 1).flatten(1) * known
 

@@ -233,6 +233,15 @@ def test_rows_of_one_history_are_read_as_among_others(variant, known):
     found, expected = (attended(model, **each).detach() for each in (one, several))
     torch.testing.assert_close(found, expected)
     assert (found.std() > 0.01) == known
+    # Whoever predicts under autocast.
+    model = model.float()
+    one, several = (
+        {k: v.float() if v.is_floating_point() else v for k, v in each.items()}
+        for each in (one, several)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = (attended(model, **each).detach().float() for each in (one, several))
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02)
 
 
 def test_small_embeddings_choose_as_well_as_large_ones():
