@@ -166,19 +166,21 @@ class CTRTrainDataLoader(TrainDataLoader):
 def _share_of_batch(rows: int, batch: int, processes: int) -> int:
     """The largest share of a batch that makes equally many batches of all blocks of rows.
 
-    Blocks may differ by one row, which must not begin a batch: the others would wait for ever.
+    Blocks may differ by one row, which must not begin a batch: the others would wait for ever. If
+    possible, no batch has a single row, on which some models of RecBole cannot train.
     """
-    shortest = rows // processes
-    is_even = rows % processes == 0
-    shares = range(batch // processes, 0, -1)
+    shortest, longest = rows // processes, -(-rows // processes)
     if not shortest:
         raise ValueError(
             f"shard_rows: {counted(rows, 'training row')} cannot be divided among {processes} "
             "processes, each of which reads rows of its own. Give fewer processes (nproc, "
             "world_size), or leave out shard_rows."
         )
-    if fit := next((s for s in shares if is_even or shortest % s), None):
-        return fit
+    for least in (2, 1):
+        for share in range(batch // processes, 0, -1):
+            last = (shortest - 1) % share + 1
+            if last >= least and last + longest - shortest <= share:
+                return share
     raise ValueError(
         f"shard_rows: {rows} training rows in batches of {batch} (train_batch_size) cannot be "
         f"divided among {processes} processes so that all have the same number of batches. Give "

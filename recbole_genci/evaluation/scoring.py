@@ -67,6 +67,8 @@ def score_rows(
     for interaction, *_ in shown:
         scores = model.predict(interaction.to(device))
         check_tensor(model, scores)
+        if scores.dim() == 0:  # RecBole's DSSM drops the dimension of a single row
+            scores = scores.unsqueeze(0)
         batches.append((scores, interaction[label_field]))
     batches = processes.join_batches([(scores.cpu(), labels) for scores, labels in batches])
     scores, labels = map(torch.cat, zip(*batches))

@@ -50,12 +50,13 @@ class Processes:
 
         Together the processes train on every row. Shares are contiguous, so that one process
         encodes the rows of one history, which lie together. If a batch, such as the last, has
-        fewer rows than there are processes, each process gets all of it: the mean is the same.
+        fewer than two rows a process, each process gets all of it: the mean is the same, and some
+        models of RecBole cannot train on a single row.
         """
         if self.size > 1:
             assemble = loader.collate_fn
             loader.collate_fn = lambda rows: assemble(
-                self._share(rows) if len(rows) >= self.size else rows
+                self._share(rows) if len(rows) >= 2 * self.size else rows
             )
 
     def _share(self, rows: Any) -> Any:

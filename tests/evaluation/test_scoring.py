@@ -22,9 +22,10 @@ def loaders(keys, **more):
     return config, create_loaders(config, create_dataset(config).build())
 
 
-def test_scores_come_in_the_rows_order_and_do_not_depend_on_batches(keys):
+@pytest.mark.parametrize("name", ["DIN", "DSSM"])  # DSSM scores a single row without a dimension
+def test_scores_come_in_the_rows_order_and_do_not_depend_on_batches(name, keys):
     config, (train, _, _) = loaders(keys)
-    model, views = make_model("DIN", create_dataset(config).build(), keys)
+    model, views = make_model(name, create_dataset(config).build(), keys)
     whole, labels = score_rows(model, loaders(keys, eval_batch_size=4096)[1][2], config["device"])
     for size in (1, 7, 64):
         scores, same = score_rows(

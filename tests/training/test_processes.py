@@ -12,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -200,6 +201,10 @@ def test_shares_are_the_batches_of_one_process_and_leave_no_row_out(tmp_path):
         assert sum((share[number] for share in shares), []) == whole[number]
         assert {len(share[number]) for share in shares} == {size // 3, size // 3 + 1}
     assert all(share[full] == whole[full] for share in shares)
+    for count in range(2, 30):  # no share has one row
+        given = SimpleNamespace(collate_fn=list)
+        Processes(1, 3).share_training(given)
+        assert len(given.collate_fn(range(count))) == (count if count < 6 else (count + 1) // 3)
 
 
 def train_and_keep(config, parts, semantic_ids, folder, processes, heading):
