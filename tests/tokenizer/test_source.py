@@ -386,7 +386,7 @@ def test_experiments_use_them_unless_they_are_about_how_ids_are_made(keys, publi
     for name in ("mu", "cohorts"):
         request = check_request(read(name), ExperimentArguments("tiny", seeds=1, config_dict=keys))
         runner = Runner(request, cache)
-        ids, error = runner._semantic_ids(request.variants[0])
+        ids, error = runner._prepared(request.variants[0])
         assert error is None
         digests[name] = ids.digest
     assert digests["mu"] == published.digest != digests["cohorts"]

@@ -365,9 +365,10 @@ def _report(bars: Benchmark, provenance: dict, folder: Path) -> str:
     lines = [f"{folder}: {bars.name} of BARS, rows: {counts}; {said}."]
     scores = folder / f"{folder.name}{SCORES}"
     has_time = any(column.field == TIME for column in bars.columns)
-    models = ["DeepFM", "DCNV2", "DIN"] if has_time else ["LR", "DeepFM", "DCNV2"]
-    if not is_tuned(bars.dataset, models[0]):
-        models[0] = "FM"
+    named = "DeepFM,DCNV2,DIN" if has_time else "LR,DeepFM,DCNV2"
+    if not is_tuned(bars.dataset, named.split(",")[0]):
+        named = "FM,DeepFM,DCNV2"
+    models = named.split(",")
     if len(bars.parts) < 3:
         lines.append("  BARS chooses epochs by the test rows here; this dataset's keys do too.")
     if "item_vectors" in provenance["counts"]:
