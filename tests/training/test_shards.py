@@ -168,7 +168,7 @@ def test_genci_trains_by_segments_of_its_block(keys):
     assert load(result["folder"]).evaluate() == result["test"]
 
 
-def test_what_cannot_be_divided_is_refused_before_processes_start(keys):
+def test_what_cannot_be_divided_is_refused_before_processes_start(keys, caplog):
     with pytest.raises(ValueError, match="train_batch_size: 2 is less than the 3 processes"):
         Config("DIN", "tiny", config_dict=keys | {"train_batch_size": 2, "nproc": 3})
     for size, processes, why in (
@@ -180,6 +180,11 @@ def test_what_cannot_be_divided_is_refused_before_processes_start(keys):
             prepare("LR,DIN", "tiny", config_dict=keys | more)
     # Of one row each, which batch normalisation then sees together.
     prepare("DIN", "tiny", config_dict=keys | {"train_batch_size": 3, "nproc": 3})
+    caplog.clear()
+    more = {"train_batch_size": 28, "nproc": 2, "weight_decay": 0.1}  # 729 rows are 26 times 28
+    prepare("DIN", "tiny", config_dict=keys | more)
+    assert caplog.text.count("28 give 2 processes no equal shares") == 1
+    assert "leave a last batch of one row" not in caplog.text
 
 
 @pytest.mark.parametrize(("size", "whole"), [(96, 96), (97, 96), (28, 24)])
