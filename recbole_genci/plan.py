@@ -126,13 +126,14 @@ def prepare(
     _say_what_is_unread(configs, parts[0])
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     # The last model is tried too before the first one trains, so that a wrong setting is found now.
-    weights = []
+    weights, views = [], []
     for config in configs.values():
         processes = Processes(0, world_size(config))
         loader = create_loaders(config, parts, semantic_ids, processes)[0]
+        views.append(loader.dataset)
         weights.append(try_model(config, loader.dataset, loader.batch_rows))
     check_disk(list(configs.values()), weights, stored_bytes(parts))
-    _warn_of_decay(configs, parts, semantic_ids)
+    _warn_of_decay(configs.values(), views)
     try_metrics(first, parts[1])
     command = shlex.join(
         [
@@ -158,15 +159,16 @@ def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None
         )
 
 
-def _warn_of_decay(
-    configs: Mapping[str, Config], parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
-) -> None:
-    """Warn whoever has set ``weight_decay`` of models of which nothing decays."""
-    for config in configs.values():
+def _warn_of_decay(configs: Iterable[Config], views: Sequence[CTRDataset]) -> None:
+    """Warn whoever has set ``weight_decay`` of models of which nothing decays.
+
+    Args:
+        views: the training rows as each model reads them.
+    """
+    for config, view in zip(configs, views, strict=True):
         if not config["weight_decay"] or not config.is_set("weight_decay"):
             continue
-        part = create_loaders(config, parts, semantic_ids)[0].dataset
-        if why := why_nothing_decays(config, part):
+        if why := why_nothing_decays(config, view):
             _logger.warning(f"weight_decay: this key does nothing for {config['model']}: {why}.")
 
 

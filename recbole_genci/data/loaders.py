@@ -176,6 +176,8 @@ def _share_of_batch(rows: int, batch: int, processes: int) -> int:
             "processes, each of which reads rows of its own. Give fewer processes (nproc, "
             "world_size), or leave out shard_rows."
         )
+    if batch // processes >= longest:  # one batch
+        return batch // processes
     for least in (2, 1):
         for share in range(batch // processes, 0, -1):
             last = (shortest - 1) % share + 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -27,13 +27,14 @@ def keys(tmp_path):
     return write_dataset(tmp_path / "data", rows, num_items=60) | {"shard_rows": True, "epochs": 2}
 
 
-@given(st.integers(0, 500), st.integers(1, 60), st.integers(1, 9))
+@example(rows=3, batch=2**31 - 1, processes=2)
+@given(rows=st.integers(0, 500), batch=st.integers(1, 60), processes=st.integers(1, 9))
 def test_all_blocks_make_equally_many_batches_and_hold_every_row(rows, batch, processes):
     blocks = [Processes(rank, processes).block(rows) for rank in range(processes)]
     assert [row for block in blocks for row in block] == list(range(rows))
     counts = {
         share: {-(-len(block) // share) for block in blocks}
-        for share in range(1, batch // processes + 1)
+        for share in {*range(1, min(batch // processes, 99) + 1), batch // processes} - {0}
     }
     fitting = [share for share, numbers in counts.items() if len(numbers) == 1 and 0 not in numbers]
     # Batches of one row only if there are no others.
@@ -167,7 +168,7 @@ def test_genci_trains_by_segments_of_its_block(keys):
     assert load(result["folder"]).evaluate() == result["test"]
 
 
-def test_what_cannot_be_divided_is_refused_before_processes_start(keys):
+def test_what_cannot_be_divided_is_refused_before_processes_start(keys, caplog):
     with pytest.raises(ValueError, match="train_batch_size: 2 is less than the 3 processes"):
         Config("DIN", "tiny", config_dict=keys | {"train_batch_size": 2, "nproc": 3})
     for size, processes, why in (
@@ -179,6 +180,11 @@ def test_what_cannot_be_divided_is_refused_before_processes_start(keys):
             prepare("LR,DIN", "tiny", config_dict=keys | more)
     # Of one row each, which batch normalisation then sees together.
     prepare("DIN", "tiny", config_dict=keys | {"train_batch_size": 3, "nproc": 3})
+    caplog.clear()
+    more = {"train_batch_size": 28, "nproc": 2, "weight_decay": 0.1}  # 729 rows are 26 times 28
+    prepare("DIN", "tiny", config_dict=keys | more)
+    assert caplog.text.count("28 give 2 processes no equal shares") == 1
+    assert "leave a last batch of one row" not in caplog.text
 
 
 @pytest.mark.parametrize(("size", "whole"), [(96, 96), (97, 96), (28, 24)])
