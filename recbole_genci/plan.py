@@ -15,6 +15,7 @@ import torch
 
 from recbole_genci.config import Config, config_files_words
 from recbole_genci.config.config import TRUST
+from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
@@ -26,7 +27,7 @@ from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, training_state_file
-from recbole_genci.training.launch import check_is_guarded, world_size
+from recbole_genci.training.launch import check_is_guarded
 from recbole_genci.training.own_checks import (
     check_disk,
     check_for_processes,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_genci.config import Config
+from recbole_genci.config.protocol import world_size
 from recbole_genci.plan import Plan, prepare, prepare_resumed
 from recbole_genci.report import aligned, save_comparison
 from recbole_genci.results import Results, RunResult
@@ -17,7 +18,7 @@ from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.training import stopped
 from recbole_genci.training.callbacks import Callback, check_callbacks
 from recbole_genci.training.console import Heading, legend
-from recbole_genci.training.launch import train_together, world_size
+from recbole_genci.training.launch import train_together
 from recbole_genci.training.run import (
     config_as_yaml,
     new_folder,

@@ -163,35 +163,39 @@ def _check_heads(config: ConfigLike) -> None:
         raise ValueError(f"num_heads: {heads} heads do not divide attention_size, which is {size}.")
 
 
+def world_size(config: ConfigLike) -> int:
+    """The number of processes that train a model together, on all machines."""
+    return config["nproc"] if config["world_size"] == -1 else config["world_size"]
+
+
 def _check_processes(config: ConfigLike) -> None:
-    nproc, world_size, offset = config["nproc"], config["world_size"], config["offset"]
-    if world_size != -1 and world_size < offset + nproc:
+    nproc, given, offset = config["nproc"], config["world_size"], config["offset"]
+    if given != -1 and given < offset + nproc:
         raise ValueError(
-            f"world_size: {world_size!r} is too small. It counts the processes on all machines, "
+            f"world_size: {given!r} is too small. It counts the processes on all machines, "
             f"so it must be at least {offset + nproc}: offset {offset} and the {nproc} processes "
             "of this machine (nproc). -1 means nproc."
         )
-    if world_size == -1 and offset:
+    if given == -1 and offset:
         raise ValueError(
             f"offset: {offset} is for several machines; give world_size, the number of processes "
             "on all of them."
         )
-    if world_size > nproc and config["port"] is None:
+    if given > nproc and config["port"] is None:
         raise ValueError(
             "port: several machines meet at the ip and port of the machine with offset 0. Give "
             "both keys."
         )
-    processes = nproc if world_size == -1 else world_size
-    if config["shard_rows"] and config["train_batch_size"] < processes:
+    if config["shard_rows"] and config["train_batch_size"] < world_size(config):
         raise ValueError(
-            f"train_batch_size: {config['train_batch_size']} is less than the {processes} "
+            f"train_batch_size: {config['train_batch_size']} is less than the {world_size(config)} "
             "processes, each of which reads rows of its own for every batch (shard_rows). Give a "
             "larger one."
         )
     if (
         config["device"].type == "cuda"
         and torch.cuda.device_count() < nproc
-        and max(nproc, world_size) > 1
+        and max(nproc, given) > 1
     ):
         raise ValueError(
             f"nproc: {nproc} processes need a GPU each, but gpu_id {config['gpu_id']!r} gives "

@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import CRITEO, OTHERS, makes_tokens, transforms_of
-from recbole_genci.data.validation import points_to_keys
+from recbole_genci.data.validation import label_fields, points_to_keys
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.validation import nearest
 
@@ -41,7 +41,7 @@ def check_fitted_columns(dataset: Dataset, token: str, folder: Path) -> None:
     if not written and not counted:
         return
     columns, ids = dict(_columns(dataset, token, folder)), (dataset.uid_field, dataset.iid_field)
-    label = {dataset.label_field, *(config["threshold"] or ())}  # no model may read it
+    label = label_fields(dataset)
     for field in written:
         column = _known("transforms", field, columns, _NUMBERS, label)
         if column.kind in _TOKENS:

@@ -42,12 +42,12 @@ def points_to_keys(check: Callable[Concatenate[Dataset, P], None]) -> Callable[.
 def ordered_fields(dataset: Dataset) -> set[str]:
     """Columns whose values are compared: time, label, and the column that the label is made of."""
     time = () if dataset.time_field is None else (dataset.time_field,)
-    return {*time, dataset.label_field, *(dataset.config["threshold"] or ())}
+    return {*time, *label_fields(dataset)}
 
 
-def _makes_label(dataset: Dataset, field: str) -> bool:
-    """Whether a column is the label, or the label is made of it."""
-    return field == dataset.label_field or field in (dataset.config["threshold"] or ())
+def label_fields(dataset: Dataset) -> set[str]:
+    """The label's column and those that it is made of, which no model may read."""
+    return {dataset.label_field, *(dataset.config["threshold"] or ())}
 
 
 def _id_fields(dataset: Dataset) -> dict[FeatureSource, str]:
@@ -280,7 +280,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     known = [
         name for name, kind in kinds.items() if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
     ]
-    fit = [name for name in known if not _makes_label(dataset, name)]
+    fit = [name for name in known if name not in label_fields(dataset)]
     for field in config["numerical_features"] or ():
         if field in kinds and field not in known:
             is_id = field in _id_fields(dataset).values()
@@ -295,7 +295,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"those are {', '.join(fit) or 'none'}.{nearest(field, fit)} Load it by "
                 "load_col."
             )
-        if _makes_label(dataset, field):
+        if field in label_fields(dataset):
             raise ValueError(
                 f"numerical_features: '{field}' is the label, or the label is made of it; no model "
                 "may read it. Leave it out."

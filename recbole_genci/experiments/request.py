@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_genci.config import Config, parse_argv, parse_value
 from recbole_genci.config.kind import Kind
+from recbole_genci.config.protocol import world_size
 from recbole_genci.config.values import check_no_list
 from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Variant
@@ -16,7 +17,6 @@ from recbole_genci.model.registry import resolve
 from recbole_genci.plan import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
-from recbole_genci.training.launch import world_size
 from recbole_genci.training.own_checks import check_settings
 from recbole_genci.utils.figures import INSTALL, can_draw
 from recbole_genci.utils.files import check_writable

@@ -25,6 +25,7 @@ from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
+from recbole_genci.config.protocol import world_size
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint, fingerprints, take_over
 from recbole_genci.data.storage import load_prepared, mapped_file, save_prepared
@@ -91,11 +92,6 @@ def _failures_told_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[_PLACE]
-
-
-def world_size(config: Config) -> int:
-    """The number of processes that train a model together, on all machines."""
-    return config["nproc"] if config["world_size"] == -1 else config["world_size"]
 
 
 def train_together(

@@ -17,12 +17,12 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
 from recbole_genci.config.kind import per_rows
 from recbole_genci.config.metric_names import RECBOLE_METRICS
+from recbole_genci.config.protocol import world_size
 from recbole_genci.config.unknown_keys import undeclared
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
 from recbole_genci.model.base import declarations
 from recbole_genci.training.console import nothing_decays
-from recbole_genci.training.launch import world_size
 from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision

@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_genci.config import Config, config_files_words, parse_argv
 from recbole_genci.config.config import TRUST
+from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
@@ -20,7 +21,6 @@ from recbole_genci.plan import Plan, prepare
 from recbole_genci.results import RunResult, SearchResult
 from recbole_genci.training import stopped
 from recbole_genci.training.console import headed_keys, legend
-from recbole_genci.training.launch import world_size
 from recbole_genci.training.own_checks import check_importable, why_nothing_decays
 from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
