@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from recbole_genci.data import create_loaders
 from recbole_genci.data.fingerprint import data_fingerprint
+from recbole_genci.data.loaders import create_loader
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.scoring import users_of_part
 from recbole_genci.experiments.cache import DataCache
@@ -143,7 +143,7 @@ class Runner:
             return None, _sentence(error)
         if is_reference(config.model_reference):
             try:
-                try_model(config, create_loaders(config, self.parts, ids)[0].dataset)
+                try_model(config, create_loader(config, self.parts[0], ids, "train").dataset)
             except ValueError as error:
                 _logger.error(f"{variant.name} is not trained. {error}")
                 return ids, _sentence(error)
