@@ -81,7 +81,12 @@ def settings(name: str, config: Any, ours: Any, rows: int, folder: Path) -> dict
     Raises:
         ValueError: FuxiCTR has no such setting; names the key.
     """
-    for key, wanted in {"weight_average": 0, "sr_weight": 0, "mixed": False}.items():
+    for key, wanted in {
+        "weight_average": 0,
+        "sr_weight": 0,
+        "mixed": False,
+        "min_patience_steps": 0,
+    }.items():
         if config[key]:
             raise ValueError(f"{key}: FuxiCTR has none as ours; set it to {wanted}.")
     if config["weight_decay"] and config["weight_decay_of"] == "vectors":

@@ -85,7 +85,8 @@ def test_the_configuration_of_another_models_run_is_warned_of(command, tiny, tmp
         caplog.clear()
         if command == "run":
             plan = prepare(list(models), "tiny", [str(file)])
-            assert plan.configs[models[0]]["weight_decay"] == "200/rows"  # of LR's recipe
+            decay = plan.configs[models[0]]["weight_decay"]
+            assert decay == "10000/rows/rows_per_vector"  # of LR's recipe
         else:
             arguments = ExperimentArguments(
                 "tiny", list(models), 1, [str(file)], None, [], "", None

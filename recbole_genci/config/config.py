@@ -50,6 +50,7 @@ from recbole_genci.utils.files import what_it_is
 from recbole_genci.utils.layout import CONFIG_FILE
 
 TRUST = "trust_code"  # allows the import of code that files name
+_MIN_PATIENCE_STEPS = 100  # on small sets vectors need as many to grow (docs/tuning.md)
 
 
 def _merged_eval_args(*dicts: dict) -> dict:
@@ -321,10 +322,19 @@ class Config(RecBoleConfig):
         self.chosen, self.remedies = settle(self.final_config_dict, written)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
+        if self.final_config_dict["min_patience_steps"] is None:
+            is_set = self._sets_patience()
+            self.final_config_dict["min_patience_steps"] = 0 if is_set else _MIN_PATIENCE_STEPS
         if self.final_config_dict["history_source"] is None:
             self.final_config_dict["history_source"] = (
                 "past" if split_is_in_time_order(self.final_config_dict) else "training"
             )
+
+    def _sets_patience(self) -> bool:
+        """Whether a person, or the file of a dataset or model, says how patient training is."""
+        files = [file for file, content in self._properties if "stopping_step" in content]
+        default = str(properties_folder() / "overall.yaml")
+        return "stopping_step" in self.external_config_dict or str(files[-1]) != default
 
     def _set_metrics(
         self, metrics: Sequence[Metric], set_default_parameters: Callable[[], None]

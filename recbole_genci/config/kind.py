@@ -11,7 +11,7 @@ own files:
     threshold: ~        # (dict like {rating: 4}) Which column makes the label.
     normalize_field: ~  # (list of str or [] or ~) A kind, or another; [] is the empty list.
     topk: [10]          # (no effect, list of int >= 1) Checked, although nothing here reads it.
-    weight_decay: 0.0   # (float >= 0 or float/rows) A number, or a text such as 200/rows.
+    weight_decay: 0.0   # (float >= 0 or float/rows) A number, or a text (see ``per_rows``).
 
 A whole number is below 2**31, a number within float32, unless the range says otherwise.
 """
@@ -23,7 +23,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole_genci.utils.validation import LIST_HINT, quoted, shortened
 
@@ -34,7 +34,7 @@ _LARGEST = {"int": 2**31 - 1, "float": 3.4028234e38}
 _PER_ROWS = "float/rows"
 _BASES = ("bool", "int", "float", "str", "list", "dict", "[]", "any", _PER_ROWS, NO_EFFECT)
 _NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|inf)"
-_PER_ROWS_TEXT = re.compile(rf"({_NUMBER}) */ *rows", re.ASCII)
+_PER_ROWS_TEXT = re.compile(rf"({_NUMBER}) */ *rows( */ *rows_per_vector)?", re.ASCII)
 _BOUND = re.compile(rf"(>=|>)\s*({_NUMBER})")
 #: Words for kinds, ours and others'. A bracket that begins with one is meant as a kind.
 _FIRST_WORD = re.compile(
@@ -51,7 +51,7 @@ class Kind:
 
     Attributes:
         base: ``bool``, ``int``, ``float``, ``str``, ``list``, ``dict``, ``[]`` for an empty list,
-            ``float/rows`` for a number to be divided by the number of training rows, ``any``,
+            ``float/rows`` for a text that ``per_rows`` reads, ``any``,
             ``union`` of other kinds, or ``no effect`` for a key that nothing here reads.
         low, high: ends of a number's range; None if the range is open on that side.
         holds_low, holds_high: whether the ends belong to the range.
@@ -146,7 +146,8 @@ class Kind:
             between = ", or " if has_list else " or "  # what follows a list is no entry of it
             return between.join(kind.expected() for kind in self.alternatives)
         if self.base == _PER_ROWS:
-            return "a number for all training rows, written like 200/rows"
+            written = "written like 200/rows or 10000/rows/rows_per_vector"
+            return f"a number for all training rows, {written}"
         if self.base == "bool":
             return "True or False"
         if self.base in ("int", "float"):
@@ -297,11 +298,19 @@ def _range_of(words: str, text: str) -> dict:
     }
 
 
-def per_rows(value: object) -> float | None:
-    """The number in a text such as ``200/rows``; None if ``value`` is no such text."""
+class PerRows(NamedTuple):
+    """A number to be divided by the number of training rows, and by the rows of a vector or not."""
+
+    number: float
+    per_vector: bool
+
+
+def per_rows(value: object) -> PerRows | None:
+    """What ``200/rows`` or ``10000/rows/rows_per_vector`` says; None for any other value."""
     match = _PER_ROWS_TEXT.fullmatch(value) if isinstance(value, str) else None
-    number = float(match[1]) if match else -1.0
-    return number if 0 <= number <= _LARGEST["float"] else None
+    if match is None or not 0 <= float(match[1]) <= _LARGEST["float"]:
+        return None
+    return PerRows(float(match[1]), match[2] is not None)
 
 
 def _unwritable(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from recbole_genci.config.kind import per_rows
 from recbole_genci.config.metric_names import KNOWN, Metric, metrics_named, written
 from recbole_genci.config.trackers import trackers
 from recbole_genci.utils.config_like import ConfigLike
@@ -38,6 +39,13 @@ def check(config: ConfigLike) -> None:
                 "enable_amp and enable_scaler unset, and use --precision=bf16, which is bf16 on "
                 "both and needs no scaler."
             )
+    decay = per_rows(config["weight_decay"])
+    if decay and decay.per_vector and not config["weight_decay_of"]:
+        raise ValueError(
+            f"weight_decay: '{config['weight_decay']}' is a decay of embedding tables, but "
+            "weight_decay_of is ~, all weights. Set weight_decay_of to vectors or embeddings, or "
+            "weight_decay to a number or a text such as 200/rows."
+        )
     if str(config["learner"]).lower() not in _LEARNERS:
         raise ValueError(
             f"learner: '{config['learner']}' is unknown or works with no model (RecBole would take "

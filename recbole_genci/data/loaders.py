@@ -327,7 +327,8 @@ def trains_in_few_steps(rows: int, batch_size: int) -> bool:
 def _warn_of_few_steps(config: Config, rows: int) -> None:
     """Warn of batches that are so large, for so few rows, that no model learns much in an epoch."""
     size, smaller = config["train_batch_size"], 2
-    if not trains_in_few_steps(rows, size):
+    is_patient = config["min_patience_steps"] >= _FEW_STEPS * (config["stopping_step"] + 1)
+    if is_patient or not trains_in_few_steps(rows, size):
         return
     while not trains_in_few_steps(rows, 2 * smaller):
         smaller *= 2

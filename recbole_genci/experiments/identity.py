@@ -59,6 +59,7 @@ _ADDED = {
     "segment_clicks": 16,
     "precision": "fp32",
     "shard_rows": False,
+    "min_patience_steps": 0,
 }
 
 

@@ -18,7 +18,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import DEFAULT_RECIPE, key_table, read_keys, recipe_files
 from recbole_genci.config.kind import per_rows
 from recbole_genci.data.loaders import trains_in_few_steps
-from recbole_genci.training.weight_decay import decay_in
+from recbole_genci.training.weight_decay import decay_in, decaying_tables
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
@@ -104,7 +104,7 @@ class Heading:
             settings["weight_decay"] = f"nothing decays ({nothing_decays(config, decaying)})"
         elif per_rows(decay) is not None:
             settings["weight_decay"] = settings["weight_decay"].replace(
-                str(decay), _decay_in_words(decay, rows), 1
+                str(decay), _decay_in_words(config, rows, model), 1
             )
         shown = ", ".join(settings.values())
         return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {shown}"
@@ -132,16 +132,26 @@ def dropout_keys(config: Config) -> list[str]:
     return [key for key in dropouts if key in by_recipe] or dropouts
 
 
-def _decay_in_words(decay: float | str, rows: int) -> str:
-    """``0.003``, or ``200/rows = 0.0034``."""
-    return str(decay) if per_rows(decay) is None else f"{decay} = {decay_in(decay, rows):.2g}"
+def _decay_in_words(config: Config, rows: int, model: nn.Module | None = None) -> str:
+    """``0.003``, or ``200/rows = 0.0034``; of a model with several tables the range."""
+    decay = config["weight_decay"]
+    text = per_rows(decay)
+    if text is None or text.per_vector and model is None:
+        return str(decay)
+    first_order = config["weight_decay_of"] == "embeddings"
+    tables = decaying_tables(model, first_order=first_order) if text.per_vector else {}
+    vectors = [table.num_embeddings for table in tables.values()] or [1]
+    numbers = [f"{decay_in(decay, rows, each):.2g}" for each in (min(vectors), max(vectors))]
+    return f"{decay} = {' to '.join(dict.fromkeys(numbers))}"
 
 
 def legend(config: Config) -> str:
     """Two sentences that say when training ends, and how to read the line of an epoch."""
-    metric, evaluations = config["valid_metric"], config["stopping_step"] + 1
+    metric, patience = config["valid_metric"], counted(config["stopping_step"] + 1, "evaluation")
+    if steps := config["min_patience_steps"]:
+        patience += f" and {counted(steps, 'step')}"
     return (
-        f"Training ends after {counted(evaluations, 'evaluation')} in a row without a better "
+        f"Training ends after {patience} in a row without a better "
         f"validation {metric}, or after epoch {config['epochs']}. At the end of a line, 'patience "
         "2 (9 s)' means: training stops after 2 more evaluations (about 9 s) without improvement."
     )
@@ -276,7 +286,12 @@ def last_line(config: Config, metrics: Mapping) -> str:
 
 
 def early_best_hint(
-    config: Config, best_epoch: int, epochs: int, rows: int, decaying: str | None
+    config: Config,
+    best_epoch: int,
+    epochs: int,
+    rows: int,
+    decaying: str | None,
+    stopping_step: int,
 ) -> str | None:
     """A hint what to try if the first or second epoch was the best and others followed; else None.
 
@@ -289,10 +304,11 @@ def early_best_hint(
         epochs: number of epochs that were trained.
         rows: how many rows are trained on in an epoch.
         decaying: the ``weight_decay_of`` under which weights of the model decay.
+        stopping_step: how many evaluations in a row may bring nothing better.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
         return None
-    patience = config["stopping_step"] * config["eval_step"]
+    patience = stopping_step * config["eval_step"]
     if epochs >= config["epochs"] and epochs - best_epoch <= patience:
         return None
     if trains_in_few_steps(rows, config["train_batch_size"]):
@@ -300,7 +316,7 @@ def early_best_hint(
     decays = decaying == config["weight_decay_of"]
     tries = [f"a smaller learning_rate (now {config['learning_rate']})"]
     if decays:
-        now = _decay_in_words(config["weight_decay"], rows)
+        now = _decay_in_words(config, rows)
         tries.append(f"a larger weight_decay (now {now})")
     # The model's own keys: dropout of another model would not help.
     tries += [f"a larger {key} (now {config[key]})" for key in dropout_keys(config)]

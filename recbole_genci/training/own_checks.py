@@ -200,8 +200,8 @@ def _of_decay(config: Config) -> str:
         return ""
     return (
         f"Its file reads weight_decay, here the text '{decay}'; the number is "
-        "recbole_genci.training.weight_decay.decay_in(config['weight_decay'], len(dataset)). Or "
-        "give a number: --weight_decay=0.001."
+        "recbole_genci.training.weight_decay.decay_in(config['weight_decay'], len(dataset), "
+        "vectors), of a table of so many vectors. Or give a number: --weight_decay=0.001."
     )
 
 

@@ -109,15 +109,16 @@ def train_and_evaluate(
         decaying = config["weight_decay_of"]  # a teacher's weights decay too
         if teacher is None:
             decaying = decaying_kind(model, train.dataset[:_ROWS].to(config["device"]), decaying)
+        rows = len(parts[0])
         line = (heading or Heading.of(config)).line
-        _logger.info(line(model, config, len(parts[0]), decaying, processes))
+        _logger.info(line(model, config, rows, decaying, processes))
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
         _make_first_optimiser()
         started = time.perf_counter()
         if is_new and model.teacher_is_pretrained:
-            _pretrain_teacher(config, model, train, valid, folder, len(parts[0]), processes)
+            _pretrain_teacher(config, model, train, valid, folder, rows, processes)
         trainer = CTRTrainer(
             config,
             model,
@@ -127,7 +128,7 @@ def train_and_evaluate(
             inputs,
             teacher,
             tracked,
-            rows=len(parts[0]),
+            rows=rows,
         )
         if not is_new:
             trainer.resume(train)
@@ -157,7 +158,8 @@ def train_and_evaluate(
             metrics = sealed(metrics)
             _leave_results(config, model, train.dataset, valid, test_loader, folder, metrics)
             epochs = metrics["best_epoch"], metrics["epochs"]
-            if hint := early_best_hint(config, *epochs, len(parts[0]), decaying):
+            patience = trainer.stopping_step
+            if hint := early_best_hint(config, *epochs, rows, decaying, patience):
                 _logger.info(hint)
     return metrics
 

@@ -56,8 +56,8 @@ class CTRTrainer(Trainer):
         inputs: what the folder holds beside the weights, for the training state.
         teacher: of ``make_teacher``; it trains beside the model.
         tracked: gets losses and metrics; None shows them nowhere else.
-        rows: how many rows are trained on in an epoch, by all processes. A ``weight_decay`` of
-            ``N/rows`` needs it.
+        rows: how many rows are trained on in an epoch, by all processes. A ``weight_decay`` such as
+            ``200/rows`` needs it.
 
     Attributes:
         weights_sha256: digest of the weights' file, from the moment it is written.
@@ -76,6 +76,7 @@ class CTRTrainer(Trainer):
         rows: int | None = None,
     ) -> None:
         self.objective: Any = model
+        self._decay = config["weight_decay"], rows  # as they stand; RecBole sees a number
         if teacher is not None:
             self.objective = Regularised(model, teacher, config["LABEL_FIELD"], config["sr_weight"])
         with (
@@ -108,7 +109,7 @@ class CTRTrainer(Trainer):
         if "params" not in kwargs:
             decayed = self.config["weight_decay_of"]
             kwargs["params"] = (
-                decay_groups(self.objective, first_order=decayed == "embeddings")
+                decay_groups(self.objective, *self._decay, first_order=decayed == "embeddings")
                 if decayed
                 else list(self.objective.parameters())
             )
@@ -117,6 +118,13 @@ class CTRTrainer(Trainer):
             for group in optimizer.param_groups:
                 group["fused"] = True
         return optimizer
+
+    def _count_steps(self, batches: int) -> None:
+        """Set what depends on the steps of an epoch: patience, and the average of the weights."""
+        between = batches * max(self.eval_step, 1)
+        evaluations = -(-self.config["min_patience_steps"] // between)
+        self.stopping_step = max(self.config["stopping_step"], evaluations - 1)
+        self.start_average(batches)
 
     def start_average(self, batches: int) -> None:
         """Average the weights from now on, if ``weight_average`` says so.
@@ -157,7 +165,7 @@ class CTRTrainer(Trainer):
                 ``load_training_state``.
         """
         assert self.identity is not None
-        self.start_average(len(train_data))
+        self._count_steps(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
         self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 
@@ -208,7 +216,7 @@ class CTRTrainer(Trainer):
             if callback_fn:
                 callback_fn(epoch, score)
 
-        self.start_average(len(train_data))
+        self._count_steps(len(train_data))
         evaluates = bool(valid_data) and self.eval_step > 0
         self._awaits_state = saved and self.identity is not None and evaluates
         self.lines = EpochLines(self, bool(valid_data)) if verbose else None

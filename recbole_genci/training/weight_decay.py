@@ -12,48 +12,73 @@ from torch import nn
 from recbole_genci.config.kind import per_rows
 
 
-def decay_in(weight_decay: float | str, rows: int | None) -> float:
-    """The number that ``weight_decay`` says for ``rows`` training rows.
+def decay_in(weight_decay: float | str, rows: int | None, vectors: int = 1) -> float:
+    """The number that ``weight_decay`` says for a table of so many vectors.
 
     ``N/rows`` is the decay of a Gaussian prior on the weights. The loss of a batch is a mean over
     rows, so the more rows there are, the less a prior weighs beside a mean: its decay is N divided
-    by their number, whatever the size of a batch.
+    by their number, whatever the size of a batch. ``N/rows/rows_per_vector`` makes the prior
+    stronger where a vector has few rows to learn from: a table of V vectors has ``rows / V`` for
+    each (docs/tuning.md, "The decay").
 
     Args:
-        weight_decay: the key's value, a number or a text such as ``200/rows``.
+        weight_decay: the key's value, a number or one of these texts.
         rows: how many rows are trained on in an epoch.
+        vectors: how many vectors the table has.
 
     Raises:
         ValueError: the value needs the number of rows, and there is none.
     """
-    number = per_rows(weight_decay)
-    if number is None:
+    text = per_rows(weight_decay)
+    if text is None:
         return float(weight_decay)
     if not rows:
         raise ValueError(f"weight_decay: '{weight_decay}' needs training rows, and there are none.")
-    return number / rows
+    return text.number / rows * (vectors / rows if text.per_vector else 1)
 
 
-def decay_groups(model: nn.Module, *, first_order: bool = True) -> list[dict]:
-    """A model's parameters in two groups, so that an optimiser decays only embedding tables.
+def decaying_tables(model: nn.Module, *, first_order: bool = True) -> dict[int, nn.Embedding]:
+    """The embedding tables that decay, by the ids of their weights.
 
-    Embeddings of fields overfit if there are few rows; layers that act on all rows do not, and L2
-    within Adam can switch off a branch whose gradients are small. FuxiCTR's
-    ``embedding_regularizer`` makes the same distinction. The tables include GenCI's code
-    embeddings, which its generator's output shares, and the tables of its teacher.
+    They include GenCI's code embeddings, which its generator's output shares, and the tables of a
+    teacher.
 
     Args:
+        model: any model.
         first_order: whether tables of one number a value decay too, which are the weights of LR and
             of the first-order part of others. Within Adam, decay that suits vectors erases them.
     """
-    tables = {
-        id(module.weight)
+    return {
+        id(module.weight): module
         for module in model.modules()
         if isinstance(module, nn.Embedding) and (first_order or module.embedding_dim > 1)
     }
+
+
+def decay_groups(
+    model: nn.Module, weight_decay: float | str, rows: int | None, *, first_order: bool = True
+) -> list[dict]:
+    """A model's parameters in groups, so that an optimiser decays only embedding tables.
+
+    Embeddings of fields overfit if there are few rows; layers that act on all rows do not, and L2
+    within Adam can switch off a branch whose gradients are small. FuxiCTR's
+    ``embedding_regularizer`` makes the same distinction.
+
+    Args:
+        model: the model.
+        weight_decay: the key's value; see ``decay_in``.
+        rows: how many rows are trained on in an epoch.
+        first_order: as in ``decaying_tables``.
+    """
+    tables = decaying_tables(model, first_order=first_order)
     parameters = list(model.parameters())
+    decays: dict[float, list[nn.Parameter]] = {}
+    for each in parameters:
+        if id(each) in tables:
+            decay = decay_in(weight_decay, rows, tables[id(each)].num_embeddings)
+            decays.setdefault(decay, []).append(each)
     return [
-        {"params": [each for each in parameters if id(each) in tables]},
+        *({"params": params, "weight_decay": decay} for decay, params in decays.items()),
         {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
     ]
 
@@ -77,8 +102,7 @@ def decaying_kind(model: Any, batch: Any, kind: str | None) -> str | None:
     except Exception:  # what is wrong, or insists on training, says so when it is trained
         return kind
     for each in ("vectors", "embeddings")[kind == "embeddings" :]:
-        group, _ = decay_groups(model, first_order=each == "embeddings")
-        if any(id(parameter) in trained for parameter in group["params"]):
+        if decaying_tables(model, first_order=each == "embeddings").keys() & trained:
             return each
     return None
 

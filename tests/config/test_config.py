@@ -45,6 +45,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         "train_batch_size",
         "learner",
         "stopping_step",
+        "min_patience_steps",
         "valid_neg_sample_args",
     )
     names = (
@@ -437,7 +438,7 @@ def test_a_model_may_differ_from_the_default_recipe():
     assert by_default["weight_decay"] == named["weight_decay"] == "20/rows"
     assert str(named.source_of("weight_decay")) == "recipe regularised-FwFM"
     assert by_default["learning_rate"] == Config("LR", "ml-100k")["learning_rate"] == 0.002
-    assert Config("LR", "ml-100k")["weight_decay"] == "200/rows"
+    assert Config("LR", "ml-100k")["weight_decay"] == "10000/rows/rows_per_vector"
     assert Config("FwFM", "ml-100k", argv=["--recipe=paper"])["weight_decay"] == 0
     assert Config("FwFM", "ml-100k", argv=["--weight_decay=0.5"])["weight_decay"] == 0.5
 

@@ -57,7 +57,9 @@ def test_every_recipe_sets_how_a_model_trains_and_is_one_that_the_key_takes():
     exceptions = {name: found.pop(name) for name in list(found) if "-" in name}
     for name, keys in exceptions.items():
         recipe, _, model = name.partition("-")
-        assert set(keys) < set(found[recipe]) and config(model=model)["weight_decay"] == "20/rows"
+        assert set(keys) < set(found[recipe])
+        assert config(model=model)["weight_decay"] == keys["weight_decay"]
+    assert found["paper"].pop("min_patience_steps") == 0 != config()["min_patience_steps"]
     for name, keys in found.items():
         assert set(found["paper"]) <= set(keys)
         made = config(values={"recipe": name})

@@ -259,7 +259,7 @@ plain: a#b
 @pytest.mark.parametrize("model", ["GenCI", "LR", "DIEN", "xDeepFM", "AFN"])
 def test_the_tables_defaults_are_those_of_a_run(model):
     computed = {"use_gpu", "gpu_id", "data_path", "show_progress", "history_source"}
-    computed |= {"eval_args", "train_neg_sample_args"}
+    computed |= {"eval_args", "train_neg_sample_args", "min_patience_steps"}
     config = Config(model, "ml-1m", config_dict={"gpu_id": ""})
     for name, key in key_table([model], "ml-1m").items():
         assert name in computed or config[name] == key.default, name

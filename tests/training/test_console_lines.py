@@ -15,6 +15,8 @@ from recbole_genci.quick_start import resume, run
 from recbole_genci.training import trainer
 from recbole_genci.training.console import EpochLines, Heading, duration, early_best_hint
 
+ML_100K = 59_169  # training rows
+
 
 @pytest.fixture
 def keys(tmp_path):
@@ -162,6 +164,15 @@ def test_a_decay_by_rows_is_shown_as_the_number_that_it_is():
     assert "weight_decay 30/rows = 0.0052 of vectors (config_dict), " in Heading.of(config).line(
         nn.Linear(2, 1), config, 5_800, "vectors"
     )
+
+
+def test_a_decay_by_rows_of_a_vector_is_shown_from_the_smallest_table_to_the_largest():
+    config = Config("DeepFM", "ml-100k")
+    assert config["weight_decay"] == "10000/rows/rows_per_vector"
+    tables = nn.ModuleList([nn.Embedding(50, 2), nn.Embedding(9, 2), nn.Embedding(70, 1)])
+    for model, shown in ((tables, "0.0009 to 0.005"), (tables[:1], "0.005")):
+        line = Heading.of(config).line(model, config, 10_000, "vectors")
+        assert f"weight_decay 10000/rows/rows_per_vector = {shown} of vectors (recipe" in line
 
 
 @pytest.mark.parametrize(
@@ -318,16 +329,15 @@ def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
 )
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
     config = Config("LR", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, best, epochs, 59_169, "vectors")
+    hint = early_best_hint(config, best, epochs, ML_100K, "vectors", 2)
     assert (hint is not None) == hinted
     if hinted:
         assert hint == (
             f"LR was best in epoch {best} of {epochs}: it learns too fast, or overfits. Try a "
-            "smaller learning_rate "
-            "(now 0.002) or a larger weight_decay (now 200/rows = 0.0034); run_hyper.py searches "
-            "them by validation."
+            "smaller learning_rate (now 0.002) or a larger weight_decay (now 10000/rows/"
+            "rows_per_vector); run_hyper.py searches them by validation."
         )
-        without = early_best_hint(config, best, epochs, 59_169, "embeddings")
+        without = early_best_hint(config, best, epochs, ML_100K, "embeddings", 2)
         assert "or weight_decay_of: embeddings (now vectors, of which LR has none);" in without
         assert "larger weight_decay" not in without
 
@@ -343,19 +353,20 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
     ],
 )
 def test_there_is_no_hint_if_epochs_ended_the_run(limit, stopping_step, eval_step, hinted):
-    keys = {"epochs": limit, "stopping_step": stopping_step, "eval_step": eval_step}
+    keys = {"epochs": limit, "eval_step": eval_step}
     config = Config("LR", "tiny", config_dict={"data_path": ".", **keys})
-    assert (early_best_hint(config, 1, 3, 59_169, "vectors") is not None) == hinted
+    hint = early_best_hint(config, 1, 3, ML_100K, "vectors", stopping_step)
+    assert (hint is not None) == hinted
 
 
 @pytest.mark.parametrize(("rows", "hinted"), [(508, False), (9_216, False), (9_217, True)])
 def test_an_epoch_of_few_steps_is_no_sign_of_learning_too_fast(rows, hinted):
     config = Config("DIN", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, 1, 2, rows, "vectors")
+    hint = early_best_hint(config, 1, 2, rows, "vectors", 2)
     assert (hint is not None) == hinted
     smaller = Config("DIN", "tiny", config_dict={"data_path": ".", "train_batch_size": 32})
-    assert "a larger weight_decay (now 200/rows = 0.39)" in early_best_hint(
-        smaller, 1, 2, 508, "vectors"
+    assert "a larger weight_decay (now 10000/rows/rows_per_vector)" in early_best_hint(
+        smaller, 1, 2, 508, "vectors", 2
     )
 
 

@@ -14,7 +14,7 @@ from recbole_genci.model.base import ClickModel
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
 from recbole_genci.training.trainer import CTRTrainer
-from recbole_genci.training.weight_decay import decaying_kind
+from recbole_genci.training.weight_decay import decay_groups, decay_in, decaying_kind
 from recbole_genci.tuning.search import prepare_search
 from recbole_genci.tuning.settings import Settings
 
@@ -173,12 +173,54 @@ def test_a_run_by_rows_equals_the_run_with_the_number(keys):
 
 @pytest.mark.parametrize(
     "value",
-    ["rows", "-1/rows", "1e39/rows", "inf/rows", "1/row", "1/rows/2", "１/rows", "1\n/rows"],
+    ["rows", "-1/rows", "1e39/rows", "inf/rows", "1/row", "1/rows/2"]
+    + ["1/rows_per_vector", "1/rows/rows", "１/rows", "1\n/rows"],
 )
 def test_another_text_is_refused(value):
     words = (
         f"weight_decay: {value!r} is not a number of at least 0 or a number for all training rows, "
-        "written like 200/rows"
+        "written like 200/rows or 10000/rows/rows_per_vector"
     )
     with pytest.raises(ValueError, match=re.escape(words)):
         Config("DeepFM", "ml-100k", config_dict={"weight_decay": value})
+
+
+def test_decay_by_rows_of_a_vector_is_for_each_table_that_of_its_size():
+    model = nn.ModuleList([nn.Embedding(6, 2), nn.Embedding(3, 2), nn.Embedding(6, 1)])
+    model.append(nn.Linear(2, 2))
+    assert decay_in("30/rows/rows_per_vector", 10, 6) == 30 / 10 / (10 / 6)
+    for first_order in (False, True):
+        groups = decay_groups(model, "30/rows/rows_per_vector", 10, first_order=first_order)
+        found = {id(each): group["weight_decay"] for group in groups for each in group["params"]}
+        expected = [1.8, 0.9, 1.8 * first_order, 0, 0]
+        assert [found[id(each)] for each in model.parameters()] == pytest.approx(expected)
+    groups = decay_groups(model, "30/rows", 10, first_order=False)
+    assert [group["weight_decay"] for group in groups] == [3.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM"])
+def test_the_optimiser_of_a_run_has_a_decay_for_each_table(name, keys):
+    more = {"weight_decay": "30/rows/rows_per_vector", "weight_decay_of": "vectors"}
+    keys |= more | (SMALL_GENCI if name == "GenCI" else {})
+    plan = prepare([name], "tiny", config_dict=keys)
+    config, rows = plan.configs[name], len(plan.parts[0])
+    train = create_loaders(config, plan.parts, plan.semantic_ids)[0]
+    trainer = CTRTrainer(config, config.model_class(config, train.dataset), Path("run"), rows=rows)
+    found = {
+        id(each): group["weight_decay"]
+        for group in trainer.optimizer.param_groups
+        for each in group["params"]
+    }
+    tables = [each for each in trainer.model.modules() if isinstance(each, nn.Embedding)]
+    expected = {
+        id(each.weight): 30 * each.num_embeddings / rows**2 * (each.embedding_dim > 1)
+        for each in tables
+    }
+    assert found == pytest.approx({key: 0.0 for key in found} | expected)
+    assert len(set(expected.values())) > 1
+
+
+def test_decay_by_rows_of_a_vector_needs_tables(keys):
+    more = {"weight_decay": "30/rows/rows_per_vector", "weight_decay_of": None}
+    with pytest.raises(ValueError, match="weight_decay: .* is a decay of embedding tables"):
+        Config("DeepFM", "tiny", config_dict=keys | more)
