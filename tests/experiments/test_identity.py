@@ -49,9 +49,15 @@ def test_options_of_models_count_only_where_they_are_on():
             assert of(model, **{key: value}) == of(model) | {key: value}
 
 
-def test_runs_that_are_published_keep_their_hash():
-    """That of DeepFM on ml-100k in benchmarks/experiments/compare-ml-100k/runs.jsonl."""
+@pytest.mark.parametrize(
+    ("recipe", "known"),
+    [
+        ("tuned", "50ac0fcb230887f22dcae013a6fa98799313e49b2725bae172fccdaf5d04aa74"),
+        ("by_rows", "73f98d46af48868e740b7d6d2d75ad8777dd0f38f73c6b123b8286e814c591d5"),
+    ],
+)
+def test_runs_that_are_published_keep_their_hash(recipe, known):
+    """Those of DeepFM on ml-100k in benchmarks/experiments/compare-ml-100k/runs.jsonl."""
     rows = "e7a93ddaecb93c3259d5ca4b6c9f8b623dab4cd39fef91a2b12b14fe25a02190"
-    config = Config("DeepFM", "ml-100k", config_dict={"recipe": "tuned"})
-    known = "50ac0fcb230887f22dcae013a6fa98799313e49b2725bae172fccdaf5d04aa74"
+    config = Config("DeepFM", "ml-100k", config_dict={"recipe": recipe})
     assert run_hash(config, 2020, rows, None) == known
