@@ -48,6 +48,7 @@ _ADDED = {
     "weight_average_per": "epoch",
     "flatten_history": False,
     "sr_weight": 0,
+    "sr_teacher": "DeepFM",
     "sr_teacher_dropout_prob": 0.2,
     "attention_activation": "sigmoid",
     "interest_product": True,

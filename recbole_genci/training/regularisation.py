@@ -19,12 +19,10 @@ import torch
 import torch.nn.functional as F
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.model.context_aware_recommender.deepfm import DeepFM
 from torch import nn
 
 from recbole_genci.config import Config
-from recbole_genci.model.base import contract_of
-from recbole_genci.utils.config_like import Overridden
+from recbole_genci.model.teacher import build_teacher
 
 _logger = logging.getLogger(__name__)
 
@@ -35,9 +33,9 @@ def has_teacher(config: Config) -> bool:
 
 
 def make_teacher(config: Config, training_rows: Dataset) -> nn.Module | None:
-    """The DeepFM of Eq. 11 on the model's fields, or None without ``sr_weight``.
+    """The teacher of Eq. 11 on the model's fields, or None without ``sr_weight``.
 
-    None too if the model has its own regularisation. The DeepFM's size is the paper's (section
+    None too if the model has its own regularisation. The teacher's size is the paper's (section
     3.1.4), whatever the model's.
     """
     if not has_teacher(config):
@@ -47,12 +45,13 @@ def make_teacher(config: Config, training_rows: Dataset) -> nn.Module | None:
                 "weight is eta), so that the key does nothing for it."
             )
         return None
-    settings = Overridden(
+    teacher = build_teacher(
         config,
+        training_rows,
         mlp_hidden_size=[256, 256, 256],
         dropout_prob=config["sr_teacher_dropout_prob"],
     )
-    return contract_of(DeepFM)(settings, training_rows).to(config["device"])
+    return teacher.to(config["device"])
 
 
 class Regularised(nn.Module):

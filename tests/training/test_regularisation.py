@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.model.registry import get_model, known_models
+from recbole_genci.model.teacher import TEACHERS
 from recbole_genci.quick_start import resume, run
 from recbole_genci.training.regularisation import Regularised, make_teacher
 
@@ -87,3 +88,35 @@ def test_a_stopped_run_goes_on_with_its_teacher(name, keys, monkeypatch):
     )
     assert set(one) == set(load_file(Path(plain["folder"]) / "model.safetensors"))
     assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("teacher", TEACHERS)
+def test_each_teacher_is_the_model_of_its_name_with_its_defaults(teacher, keys):
+    own = Config(teacher, "tiny", config_dict={"data_path": ".", "recipe": "paper"})
+    assert {key: own[key] for key in TEACHERS[teacher]} == TEACHERS[teacher]
+    config, _, made_, batch = made("LR", keys | {"sr_teacher": teacher})
+    assert type(made_).__name__ == teacher and made_(batch).shape == (64,)
+    torch.manual_seed(3)
+    sizes = {"mlp_hidden_size": [256, 256, 256], "dropout_prob": 0.0}
+    same = Config(teacher, "tiny", config_dict={k: v for k, v in keys.items()} | sizes)
+    part = create_dataset(same).build()[0].view(same)
+    torch.manual_seed(0)
+    alone = get_model(teacher)(same, part).eval()
+    alone.load_state_dict(made_.state_dict())
+    assert torch.equal(alone(batch), made_.eval()(batch))
+
+
+@pytest.mark.parametrize("teacher", TEACHERS)
+@pytest.mark.parametrize("base", ["joint", "pretrained"])
+def test_genci_learns_from_each_teacher(teacher, base, keys):
+    more = SMALL_GENCI | {"sr_teacher": teacher, "sr_base": base}
+    result = run("GenCI", "tiny", config_dict=keys | more)[0]
+    weights = load_file(Path(result.folder, "model.safetensors"))
+    assert any(name.startswith("teacher.") for name in weights)
+    other = run("GenCI", "tiny", config_dict=keys | more | {"sr_teacher": "DeepFM"})[0]
+    assert (result.test == other.test) == (teacher == "DeepFM")
+
+
+def test_another_teacher_is_refused():
+    with pytest.raises(ValueError, match="sr_teacher: 'LR' is not one of DeepFM, DCNV2, PNN"):
+        Config("GenCI", "ml-100k", config_dict={"sr_teacher": "LR"})

@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
-from recbole.model.context_aware_recommender.deepfm import DeepFM
 from recbole.model.layers import MLPLayers
 from torch import nn
 
-from recbole_genci.model.base import ClickModel, contract_of
+from recbole_genci.model.base import ClickModel
 from recbole_genci.model.batch_columns import (
     HISTORY_INDEX,
     HISTORY_LENGTH,
@@ -31,7 +30,8 @@ from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
 from recbole_genci.model.genci.prefixes import prefix_codes
 from recbole_genci.model.layers.device import on_cpu
-from recbole_genci.utils.config_like import ConfigLike, Overridden
+from recbole_genci.model.teacher import build_teacher
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.static import is_static
 from recbole_genci.utils.validation import (
     check_divides,
@@ -150,9 +150,7 @@ class GenCI(ClickModel):
 
         self.teacher, self.teacher_is_pretrained = None, False
         if self.eta > 0:
-            self.teacher = contract_of(DeepFM)(
-                Overridden(config, dropout_prob=config["sr_dropout_prob"]), dataset
-            )
+            self.teacher = build_teacher(config, dataset, dropout_prob=config["sr_dropout_prob"])
             self.teacher_is_pretrained = config["sr_base"] == "pretrained"
 
     @classmethod
@@ -187,7 +185,7 @@ class GenCI(ClickModel):
             found["segment_clicks"] = "It divides histories for history_attention: causal."
         if not config["eta"]:
             why = "It is of the self-supervised regularisation, which eta: 0 leaves out."
-            found |= dict.fromkeys(("sr_base", "sr_loss", "sr_dropout_prob"), why)
+            found |= dict.fromkeys(("sr_teacher", "sr_base", "sr_loss", "sr_dropout_prob"), why)
         if config["intent_extraction"] != "hierarchical":
             found["cohort_residual"] = "It is of intent_extraction: hierarchical."
         return found
@@ -375,10 +373,10 @@ class GenCI(ClickModel):
     def self_supervised_regularisation(
         self, interaction: Interaction, logits: torch.Tensor, label: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pull the model's logits ``[B]`` towards those of a DeepFM on the raw fields (Eq. 11).
+        """Pull the model's logits ``[B]`` towards those of the teacher on the raw fields (Eq. 11).
 
         Returns:
-            L_SR, and the DeepFM's own loss (0 when it was pretrained).
+            L_SR, and the teacher's own loss (0 when it was pretrained).
         """
         assert self.teacher is not None
         if self.teacher_is_pretrained:
