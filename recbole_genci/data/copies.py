@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
+
+_logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20  # rows
 _SHOWN_FIELDS = 6  # of those in which rows are the same
@@ -33,7 +36,7 @@ def warn_of_copies(dataset: Dataset) -> None:
     remedy = "take them out of the files"
     if not dataset.benchmark_filename_list:  # whose rows are taken as they are
         remedy += ", or keep one row of each user and item by rm_dup_inter: first"
-    dataset.logger.warning(
+    _logger.warning(
         f"{copies:,} of {len(rows):,} rows {'is a copy' if copies == 1 else 'are copies'} of an "
         f"earlier one (the same {shown}), so that a model may be tested on a row that it was "
         f"trained on; {remedy}."

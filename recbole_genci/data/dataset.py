@@ -6,6 +6,7 @@ Rows store pointers to their history; a loader gathers the histories of a batch.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from recbole_genci.data.fitting import FittedDataset
 from recbole_genci.data.history import build_history
 from recbole_genci.data.table import Table
 from recbole_genci.model.base import flattens_history
+
+_logger = logging.getLogger(__name__)
 
 
 class CTRDataset(FittedDataset):
@@ -58,7 +61,7 @@ class CTRDataset(FittedDataset):
         parts = super().build()
         self.history_source = self.config["history_source"]
         if self.has_histories and not split_is_in_time_order(self.config):
-            self.logger.info(
+            _logger.info(
                 "The split is not known to be in time order (eval_args: order RO, or "
                 "benchmark_filename), so histories hold training rows only. Otherwise they might "
                 "contain clicks whose own rows are held out."

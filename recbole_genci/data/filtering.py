@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from recbole_genci.data.reading import AtomicDataset
 from recbole_genci.data.validation import (
     place_of_row,
 )
+
+_logger = logging.getLogger(__name__)
 
 
 class FilteredDataset(AtomicDataset):
@@ -25,7 +28,7 @@ class FilteredDataset(AtomicDataset):
         missing = self.inter_feat[[self.uid_field, self.iid_field]].isna().any(axis=1).to_numpy()
         if missing.any():
             place = place_of_row(self, Path(self.dataset_path), int(missing.argmax()))
-            self.logger.warning(
+            _logger.warning(
                 f"{missing.sum()} of {len(missing)} rows have no '{self.uid_field}' or no "
                 f"'{self.iid_field}', first in {place}; they are left out."
             )
@@ -86,7 +89,7 @@ class FilteredDataset(AtomicDataset):
                 examples += f" Rows have {field} {lacking!r}, and {file} {there}, for example."
         if not kept.all():
             self.inter_feat = self.inter_feat[kept].reset_index(drop=True)
-            self.logger.warning(
+            _logger.warning(
                 f"{rows - len(self.inter_feat)} of {rows} rows are left out, because their user or "
                 f"item has no line in the .user or .item file.{examples} Set "
                 "filter_inter_by_user_or_item: False to keep them, with padding for features."
@@ -98,9 +101,7 @@ class FilteredDataset(AtomicDataset):
             intervals = self._parse_intervals_str(self.config[f"{name}_inter_num_interval"])
             if intervals and field is not None:
                 if len(intervals) > 1:
-                    self.logger.warning(
-                        f"{name}_inter_num_interval: more than one interval is given."
-                    )
+                    _logger.warning(f"{name}_inter_num_interval: more than one interval is given.")
                 sides.append(_Counted(self, f"{name}_feat", field, intervals))
         kept = np.ones(len(self.inter_feat), dtype=bool)
         # All sides look at the same rows before any of these are left out.

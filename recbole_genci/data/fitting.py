@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from recbole_genci.data.transforms import fitted
 from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.validation import PAD_TOKEN
 from recbole_genci.utils.words import counted
+
+_logger = logging.getLogger(__name__)
 
 #: The token that stands for all rare ones, and its id, in columns that have one.
 RARE_TOKEN, RARE_ID = "[RARE]", 1
@@ -50,7 +53,7 @@ def fit_columns(parts: Sequence[OrderedDataset]) -> None:
         if least is not None and column.is_there:
             lines[field] = _merge_rare(column, least)
     if whole.config["min_count"] is not None and not lines and not _counts_numbers(steps):
-        whole.logger.warning(
+        _logger.warning(
             "min_count: the rows have no column of tokens but ids of users and items, which are "
             "not counted; it does nothing."
         )
@@ -58,7 +61,7 @@ def fit_columns(parts: Sequence[OrderedDataset]) -> None:
         lines[field] = _transform(_Place(parts, field), own)
     if lines:
         table = pd.DataFrame.from_dict(lines, orient="index").fillna("")
-        whole.logger.info(
+        _logger.info(
             f"Fitted on {counted(len(whole), 'training row')} (min_count, transforms)\n"
             f"{table.to_string()}"
         )
@@ -83,7 +86,7 @@ def _merge_rare(column: _Place, least: int) -> dict[str, str]:
     ids = np.full(len(before), RARE_ID)
     ids[0], ids[kept] = 0, np.arange(len(kept)) + RARE_ID + 1
     if not len(kept):
-        column.whole.logger.warning(
+        _logger.warning(
             f"min_count: no value of '{field}' is in {counted(least, 'training row')} or more, so "
             "that all are one. Lower it, or leave the column out by load_col."
         )

@@ -152,7 +152,7 @@ class CTRTrainDataLoader(TrainDataLoader):
             why = "leave a last batch of one row, on which batch normalisation cannot train"
         self.set_batch_size(self.step)
         if self.batch_rows != configured:
-            self.logger.warning(
+            _logger.warning(
                 f"train_batch_size: {rows} training rows in batches of {configured} {why}; batches "
                 f"have {self.batch_rows} rows instead."
             )

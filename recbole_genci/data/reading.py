@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from recbole_genci.data.validation import (
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
 from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read_sequences
 from recbole_genci.utils.ragged import Ragged
+
+_logger = logging.getLogger(__name__)
 
 
 class AtomicDataset(Dataset):
@@ -250,7 +253,7 @@ class AtomicDataset(Dataset):
         assert self.scales is not None
         self.scales[field] = float(low), float(high)
         if low == high:
-            self.logger.warning(
+            _logger.warning(
                 f"normalize_field, normalize_all: '{field}' has the same value, {low:g}, in all "
                 "rows; it becomes 1."
             )

@@ -6,6 +6,7 @@ Without these checks RecBole would silently drop, fill or misread rows.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Concatenate, ParamSpec
@@ -20,6 +21,8 @@ from recbole_genci.config.row_fields import how_to_read
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
 from recbole_genci.utils.validation import PAD_TOKEN, nearest
+
+_logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
@@ -224,7 +227,7 @@ def warn_of_seq_separator(dataset: Dataset, file: Path, field: str, cells: pd.Se
     separator = dataset.config["seq_separator"]
     if found := other_seq_separator(cells, separator):
         other, number, cell = found
-        dataset.logger.warning(
+        _logger.warning(
             f"{file}: no cell of '{field}' has the seq_separator {separator!r}, but {number} of "
             f"{len(cells)} have {other!r}, such as {cell!r}, and are read as one entry each. If "
             f"{other!r} divides entries, set seq_separator: {other!r}."
@@ -242,7 +245,7 @@ def warn_of_long_cells(
     longest, usual = int(lengths.max()), int(np.quantile(lengths, 0.99, method="lower"))
     if longest >= LONG_CELL and longest > 10 * max(usual, 1):
         entries = "tokens" if dataset.field2type[field] == FeatureType.TOKEN_SEQ else "numbers"
-        dataset.logger.warning(
+        _logger.warning(
             f"{source.value} field '{field}': one row has {longest} {entries}, 99 % have at most "
             f"{usual}; every batch that has it is padded to it, in memory and time. Set seq_len: "
             f"{{{field}: {max(usual, 1)}}}."
@@ -359,7 +362,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
         dataset.time_field in dataset.inter_feat
         and (latest := dataset.inter_feat[dataset.time_field].abs().max()) > EXACT_UP_TO
     ):
-        dataset.logger.warning(
+        _logger.warning(
             f"'{dataset.time_field}' reaches {latest:g}, where a number of 64 bits is no longer "
             f"exact: rows less than {np.spacing(latest):g} apart may count as one instant. Give it "
             "in a coarser unit."
@@ -444,7 +447,7 @@ def warn_of_large_numbers(dataset: Dataset) -> None:
                 dataset.field2type[field] == FeatureType.FLOAT
                 and (largest := feat[field].abs().max()) > LARGE_NUMBER
             ):
-                dataset.logger.warning(
+                _logger.warning(
                     f"numerical_features: '{field}' reaches {largest:g}, and models multiply its "
                     f"embedding by it. Scale it to 0 to 1 by normalize_field: [{field}], or by "
                     f"transforms: {{{field}: [log, standard]}}, or cut it into buckets by "

@@ -135,12 +135,14 @@ def dropout_keys(config: Config) -> list[str]:
 def _decay_in_words(config: Config, rows: int, model: nn.Module | None = None) -> str:
     """``0.003``, or ``200/rows = 0.0034``; of a model with several tables the range."""
     decay = config["weight_decay"]
-    text = per_rows(decay)
-    if text is None or text.per_vector and model is None:
+    text, vectors = per_rows(decay), [1]
+    if text is None:
         return str(decay)
-    first_order = config["weight_decay_of"] == "embeddings"
-    tables = decaying_tables(model, first_order=first_order) if text.per_vector else {}
-    vectors = [table.num_embeddings for table in tables.values()] or [1]
+    if text.per_vector:
+        if model is None:
+            return str(decay)
+        tables = decaying_tables(model, first_order=config["weight_decay_of"] == "embeddings")
+        vectors = [table.num_embeddings for table in tables.values()] or [1]
     numbers = [f"{decay_in(decay, rows, each):.2g}" for each in (min(vectors), max(vectors))]
     return f"{decay} = {' to '.join(dict.fromkeys(numbers))}"
 

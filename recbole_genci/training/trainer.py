@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,8 @@ from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
 from recbole_genci.utils.logs import details
 from recbole_genci.utils.weights import load_weights
+
+_logger = logging.getLogger(__name__)
 
 compat.use_current_grad_scaler()
 _LARGE_TABLE = 1 << 16  # rows
@@ -167,7 +170,7 @@ class CTRTrainer(Trainer):
         assert self.identity is not None
         self._count_steps(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
-        self.logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
+        _logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 
     def resume_checkpoint(self, resume_file: object) -> None:
         """Refuse RecBole's pickled checkpoints; use ``resume``."""
@@ -208,7 +211,7 @@ class CTRTrainer(Trainer):
                         self.model, valid_data, train_data.dataset, self.device, rows
                     )
                 if measured:
-                    self.logger.info(
+                    _logger.info(
                         in_words(measured) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
                     )
                     self._explained = True
@@ -295,7 +298,7 @@ class CTRTrainer(Trainer):
     def _warn(self, words: str | None) -> None:
         if words and self.processes.is_first:
             self._warned = True
-            self.logger.warning(words)
+            _logger.warning(words)
 
     def _check_nan(self, loss: torch.Tensor) -> None:
         if not torch.isfinite(loss):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from recbole.data.dataset import Dataset
 from recbole.model.context_aware_recommender.xdeepfm import xDeepFM as RecBolexDeepFM
 
 from recbole_genci.model.base import ModelContract
 from recbole_genci.utils.config_like import ConfigLike
+
+_logger = logging.getLogger(__name__)
 
 
 class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
@@ -23,7 +27,7 @@ class xDeepFM(ModelContract, RecBolexDeepFM):  # noqa: N801, RecBole's name
         super().__init__(config, dataset)
         del self.mlp_layers.mlp_layers[-1]
         if not self.direct and config["cin_layer_size"][-1] % 2:  # RecBole warns of the others
-            self.logger.warning(
+            _logger.warning(
                 "cin_layer_size: without direct, half of a layer's units go on, so that the last "
                 f"layer has {self.cin_layer_size[-1]} units, not {config['cin_layer_size'][-1]}."
             )
