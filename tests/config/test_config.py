@@ -88,7 +88,10 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
     ("keys", "message"),
     [
         ({"recipe": {1: 2}}, "recipe: {1: 2} is not one of regularised, by_rows, paper, tuned"),
-        ({"recipe": ["tuned"]}, "recipe: .'tuned'. is not one of regularised, by_rows, paper, tuned"),
+        (
+            {"recipe": ["tuned"]},
+            "recipe: .'tuned'. is not one of regularised, by_rows, paper, tuned",
+        ),
         ({"lr": 0.1}, "'lr' is not a key of RecBole.* asked for. Did you mean 'learning_rate'"),
         ({"batch_size": 8}, "Did you mean 'train_batch_size'"),
         ({"Patience": 8}, "Did you mean 'stopping_step'"),

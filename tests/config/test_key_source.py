@@ -47,7 +47,9 @@ def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, k
 
 
 def test_a_recipe_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="recipe: 'best' is not one of regularised, by_rows, paper, tuned"):
+    with pytest.raises(
+        ValueError, match="recipe: 'best' is not one of regularised, by_rows, paper, tuned"
+    ):
         config(values={"recipe": "best"})
 
 
