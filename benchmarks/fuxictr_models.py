@@ -16,6 +16,7 @@ import torch
 from fuxictr_rows import HISTORY, field_names
 from torch import nn
 
+from recbole_genci.config.kind import per_rows
 from recbole_genci.training.weight_decay import decay_in
 
 #: Where the class of each of our models is in a checkout, and its name.
@@ -92,6 +93,11 @@ def settings(name: str, config: Any, ours: Any, rows: int, folder: Path) -> dict
     if config["weight_decay"] and config["weight_decay_of"] == "vectors":
         raise ValueError(
             "weight_decay_of: FuxiCTR cannot spare first-order weights; set 'embeddings' or ~."
+        )
+    if (by_rows := per_rows(config["weight_decay"])) and by_rows.per_vector:
+        raise ValueError(
+            f"weight_decay: '{config['weight_decay']}' is another number for each of our tables, "
+            "but FuxiCTR has one; set a number or a text such as 200/rows."
         )
     same = {"learner": "adam", "valid_metric": "auc", "eval_step": 1, "precision": "fp32"}
     for key, wanted in (same | {"nproc": 1}).items():

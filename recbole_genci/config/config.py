@@ -322,13 +322,22 @@ class Config(RecBoleConfig):
         self.chosen, self.remedies = settle(self.final_config_dict, written)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
-        if self.final_config_dict["min_patience_steps"] is None:
+        if self._has_default_patience():
             is_set = self._sets_patience()
             self.final_config_dict["min_patience_steps"] = 0 if is_set else _MIN_PATIENCE_STEPS
         if self.final_config_dict["history_source"] is None:
             self.final_config_dict["history_source"] = (
                 "past" if split_is_in_time_order(self.final_config_dict) else "training"
             )
+
+    def _has_default_patience(self) -> bool:
+        """Whether ``min_patience_steps`` is nowhere, or only in a file, as the default that a run's
+        ``config.yaml`` has, while a person sets ``stopping_step`` by hand or a search does.
+        """
+        steps = self.final_config_dict["min_patience_steps"]
+        by_hand = self._by_hand
+        is_default = steps == _MIN_PATIENCE_STEPS and "min_patience_steps" not in by_hand
+        return steps is None or is_default and "stopping_step" in by_hand
 
     def _sets_patience(self) -> bool:
         """Whether a person, or the file of a dataset or model, says how patient training is."""

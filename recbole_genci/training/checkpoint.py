@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from recbole_genci.utils.layout import (
     STATE_FILE,
     WEIGHTS_FILE,
 )
+from recbole_genci.utils.words import counted
 
 if TYPE_CHECKING:
     from recbole.trainer import Trainer
@@ -171,6 +173,7 @@ def _restored_optimizer(tensors: Mapping[str, torch.Tensor], facts: Mapping) -> 
             for name, value in group.items()
         }
         for group in facts["groups"]
+        if group["params"]  # earlier versions have a group without any
     ]
     return {"state": state, "param_groups": groups}
 
@@ -246,6 +249,44 @@ def settle_weights(folder: Path, sha256: str) -> None:
         )
 
 
+def _check_groups(folder: Path, groups: Sequence[Mapping], optimizer: Mapping) -> None:
+    """Refuse a learning rate or a decay that has changed since the groups were saved.
+
+    The optimiser's state would silently restore the old value, or give moments to other weights.
+    """
+    for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
+        before, now = (
+            {number: group[key] for group in each for number in group["params"]}
+            for each in (groups, optimizer["param_groups"])
+        )
+        if before != now:
+            raise ValueError(
+                f"resume: {folder} was trained with {name} {_of_parameters(before)}, its "
+                f"configuration now says {_of_parameters(now)}. Restore the value, or start a new "
+                "run."
+            )
+    sizes, configured = (
+        [len(group["params"]) for group in each if group["params"]]
+        for each in (groups, optimizer["param_groups"])
+    )
+    if sizes != configured:
+        raise ValueError(
+            f"resume: {folder} was trained with another weight_decay_of: its groups have "
+            f"{sizes} parameters, by its configuration now {configured}. Restore the value, or "
+            "start a new run."
+        )
+
+
+def _of_parameters(numbers: Mapping[int, float]) -> str:
+    """``0.1``, or of groups that differ ``0.1 (2 parameters), 0 (7 parameters)``."""
+    counts = Counter(f"{number:g}" for number in numbers.values())
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(
+        f"{number} ({counted(times, 'parameter')})" for number, times in counts.items()
+    )
+
+
 def load_training_state(
     folder: Path, trainer: Trainer, loader: AbstractDataLoader, identity: dict
 ) -> None:
@@ -254,8 +295,8 @@ def load_training_state(
 
     Raises:
         FileNotFoundError: the folder holds no training state.
-        ValueError: a file is damaged, or the rows, semantic IDs, learning rate or weight decay
-            differ from those that the run was trained with.
+        ValueError: a file is damaged, or the rows, semantic IDs, learning rate or weight decay of
+            some weights differ from those that the run was trained with.
     """
     state = read_state(folder)
     facts = state.facts
@@ -266,17 +307,7 @@ def load_training_state(
                 f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration "
                 f"now gives {str(now)[:12]}. Restore the files it read, or start a new run."
             )
-    stored, configured = (
-        groups[0]
-        for groups in (facts["optimizer"]["groups"], trainer.optimizer.state_dict()["param_groups"])
-    )
-    for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
-        # The optimiser's state would silently restore the old value.
-        if stored.get(key) != configured.get(key):
-            raise ValueError(
-                f"resume: {folder} was trained with {name} {stored[key]:g}, its configuration now "
-                f"says {configured[key]:g}. Restore the value, or start a new run."
-            )
+    _check_groups(folder, facts["optimizer"]["groups"], trainer.optimizer.state_dict())
     settle_weights(folder, facts["weights_sha256"])
     trainer.objective.load_state_dict(state.tensors_of(_MODEL))
     trainer.optimizer.load_state_dict(

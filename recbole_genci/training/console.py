@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import DEFAULT_RECIPE, key_table, read_keys, recipe_files
 from recbole_genci.config.kind import per_rows
 from recbole_genci.data.loaders import trains_in_few_steps
-from recbole_genci.training.weight_decay import decay_in, decaying_tables
+from recbole_genci.training.weight_decay import decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
@@ -85,6 +85,7 @@ class Heading:
         rows: int,
         decaying: str | None,
         processes: Processes = ALONE,
+        vectors: Sequence[int] = (),
     ) -> str:
         """The whole line.
 
@@ -94,6 +95,7 @@ class Heading:
             rows: how many rows are trained on in an epoch.
             decaying: the ``weight_decay_of`` under which weights of the model decay.
             processes: those that train the model together.
+            vectors: how many vectors each table has that decays.
         """
         parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
         where = f"{config['device']}, {counted(threads, 'thread')}"
@@ -104,7 +106,7 @@ class Heading:
             settings["weight_decay"] = f"nothing decays ({nothing_decays(config, decaying)})"
         elif per_rows(decay) is not None:
             settings["weight_decay"] = settings["weight_decay"].replace(
-                str(decay), _decay_in_words(config, rows, model), 1
+                str(decay), _decay_in_words(config, rows, vectors), 1
             )
         shown = ", ".join(settings.values())
         return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {shown}"
@@ -132,18 +134,14 @@ def dropout_keys(config: Config) -> list[str]:
     return [key for key in dropouts if key in by_recipe] or dropouts
 
 
-def _decay_in_words(config: Config, rows: int, model: nn.Module | None = None) -> str:
-    """``0.003``, or ``200/rows = 0.0034``; of a model with several tables the range."""
+def _decay_in_words(config: Config, rows: int, vectors: Sequence[int] = ()) -> str:
+    """``0.003``, or ``200/rows = 0.0034``; of several tables the range, of unknown ones the key."""
     decay = config["weight_decay"]
-    text, vectors = per_rows(decay), [1]
-    if text is None:
+    text = per_rows(decay)
+    if text is None or text.per_vector and not vectors:
         return str(decay)
-    if text.per_vector:
-        if model is None:
-            return str(decay)
-        tables = decaying_tables(model, first_order=config["weight_decay_of"] == "embeddings")
-        vectors = [table.num_embeddings for table in tables.values()] or [1]
-    numbers = [f"{decay_in(decay, rows, each):.2g}" for each in (min(vectors), max(vectors))]
+    sizes = (min(vectors), max(vectors)) if text.per_vector else (1,)
+    numbers = [f"{decay_in(decay, rows, each):.2g}" for each in sizes]
     return f"{decay} = {' to '.join(dict.fromkeys(numbers))}"
 
 

@@ -32,7 +32,7 @@ from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
 from recbole_genci.training.trainer import CTRTrainer, measure_latency
-from recbole_genci.training.weight_decay import decaying_kind
+from recbole_genci.training.weight_decay import check_decay, what_decays
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
@@ -106,12 +106,16 @@ def train_and_evaluate(
             inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
-        decaying = config["weight_decay_of"]  # a teacher's weights decay too
-        if teacher is None:
-            decaying = decaying_kind(model, train.dataset[:_ROWS].to(config["device"]), decaying)
-        rows = len(parts[0])
+        kind, rows = config["weight_decay_of"], len(parts[0])
+        some = train.dataset[:_ROWS].to(config["device"])
+        decaying, vectors = what_decays(model, some, kind)
+        if teacher is not None:  # its weights decay too
+            vectors = [*(vectors if decaying == kind else ()), *what_decays(teacher, some, kind)[1]]
+            decaying = kind
+        if decaying == kind:
+            check_decay(config, rows, vectors)
         line = (heading or Heading.of(config)).line
-        _logger.info(line(model, config, rows, decaying, processes))
+        _logger.info(line(model, config, rows, decaying, processes, vectors))
         details().info(model)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)

@@ -341,7 +341,8 @@ def _as_recbole_knows(config: Config, rows: int | None) -> Iterator[None]:
     """
     keys = ("metrics", "log_wandb", "weight_decay")
     metrics, log_wandb, decay = (config[key] for key in keys)
-    config["log_wandb"], config["weight_decay"] = False, decay_in(decay, rows)
+    # The decay of no table: groups have their own (`decay_groups`), or all weights this one.
+    config["log_wandb"], config["weight_decay"] = False, decay_in(decay, rows, vectors=1)
     config["metrics"] = [
         name for name in metrics if str(name).lower() in map(str.lower, RECBOLE_METRICS)
     ]

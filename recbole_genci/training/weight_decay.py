@@ -4,15 +4,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from recbole_genci.config.kind import per_rows
 
+if TYPE_CHECKING:
+    from recbole_genci.config import Config
 
-def decay_in(weight_decay: float | str, rows: int | None, vectors: int = 1) -> float:
+_LARGEST_SHRINKAGE = 2.0  # of a weight in a step
+
+
+def decay_in(weight_decay: float | str, rows: int | None, vectors: int | None = None) -> float:
     """The number that ``weight_decay`` says for a table of so many vectors.
 
     ``N/rows`` is the decay of a Gaussian prior on the weights. The loss of a batch is a mean over
@@ -27,14 +33,21 @@ def decay_in(weight_decay: float | str, rows: int | None, vectors: int = 1) -> f
         vectors: how many vectors the table has.
 
     Raises:
-        ValueError: the value needs the number of rows, and there is none.
+        ValueError: the value needs the number of rows or vectors, and there is none.
     """
     text = per_rows(weight_decay)
     if text is None:
         return float(weight_decay)
     if not rows:
         raise ValueError(f"weight_decay: '{weight_decay}' needs training rows, and there are none.")
-    return text.number / rows * (vectors / rows if text.per_vector else 1)
+    if not text.per_vector:
+        return text.number / rows
+    if vectors is None:
+        raise ValueError(
+            f"weight_decay: '{weight_decay}' is another number for each embedding table; give "
+            "decay_in the vectors of the table too."
+        )
+    return text.number / rows * (vectors / rows)
 
 
 def decaying_tables(model: nn.Module, *, first_order: bool = True) -> dict[int, nn.Embedding]:
@@ -75,16 +88,16 @@ def decay_groups(
     decays: dict[float, list[nn.Parameter]] = {}
     for each in parameters:
         if id(each) in tables:
-            decay = decay_in(weight_decay, rows, tables[id(each)].num_embeddings)
+            decay = decay_in(weight_decay, rows, len(each))
             decays.setdefault(decay, []).append(each)
-    return [
-        *({"params": params, "weight_decay": decay} for decay, params in decays.items()),
-        {"params": [each for each in parameters if id(each) not in tables], "weight_decay": 0.0},
-    ]
+    others = [each for each in parameters if id(each) not in tables]
+    groups = [{"params": params, "weight_decay": decay} for decay, params in decays.items()]
+    return [*groups, {"params": others, "weight_decay": 0.0}] if others else groups
 
 
-def decaying_kind(model: Any, batch: Any, kind: str | None) -> str | None:
-    """The nearest ``weight_decay_of`` under which weights of a model decay: ``kind`` if some do.
+def what_decays(model: Any, batch: Any, kind: str | None) -> tuple[str | None, list[int]]:
+    """The nearest ``weight_decay_of`` under which weights of a model decay, ``kind`` if some do,
+    and how many vectors each table has that then decays.
 
     RecBole gives LR vectors that it never reads: weights without a gradient do not decay. Which
     weights have one is read off the graph of a loss, so that no step is needed. The model and the
@@ -96,15 +109,51 @@ def decaying_kind(model: Any, batch: Any, kind: str | None) -> str | None:
         kind: the key's value.
     """
     if not kind:
-        return None  # all parameters
+        return None, []  # all parameters
     try:
         trained = _trained(model, batch)
     except Exception:  # what is wrong, or insists on training, says so when it is trained
-        return kind
+        trained = None
     for each in ("vectors", "embeddings")[kind == "embeddings" :]:
-        if decaying_tables(model, first_order=each == "embeddings").keys() & trained:
-            return each
-    return None
+        vectors = [
+            len(table.weight)
+            for number, table in decaying_tables(model, first_order=each == "embeddings").items()
+            if (table.weight.requires_grad if trained is None else number in trained)
+        ]
+        if vectors or trained is None:
+            return each, vectors
+    return None, []
+
+
+def decaying_kind(model: Any, batch: Any, kind: str | None) -> str | None:
+    """The first part of ``what_decays``."""
+    return what_decays(model, batch, kind)[0]
+
+
+def check_decay(config: Config, rows: int, vectors: Sequence[int]) -> None:
+    """Refuse a decay that takes more than twice a weight away in a step, so that weights explode.
+
+    Adam, Adagrad and RMSprop divide the decay by its own size.
+
+    Args:
+        config: the run's Config.
+        rows: how many rows are trained on in an epoch.
+        vectors: how many vectors each table has that decays; empty if all weights decay alike.
+
+    Raises:
+        ValueError: names the decay, and what to set.
+    """
+    learner, rate = str(config["learner"]).lower(), config["learning_rate"]
+    decay = decay_in(config["weight_decay"], rows, max(vectors, default=1))
+    if learner in ("sgd", "adamw") and rate * decay > _LARGEST_SHRINKAGE:
+        is_text = per_rows(config["weight_decay"]) is not None
+        of = f" = {decay:.2g} with {rows} training rows" if is_text else ""
+        raise ValueError(
+            f"weight_decay: {config['weight_decay']}{of} is too large for learner {learner} with "
+            f"learning_rate {rate:g}: a step takes {rate * decay:.2g} times a weight away from it, "
+            f"and from {_LARGEST_SHRINKAGE:g} times on weights grow without end. Set weight_decay "
+            f"to a number below {_LARGEST_SHRINKAGE / rate:.2g}, or learner to adam."
+        )
 
 
 def _trained(model: Any, batch: Any) -> set[int]:

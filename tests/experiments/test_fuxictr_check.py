@@ -132,6 +132,7 @@ def test_settings_are_those_of_our_model(scripts, made, tmp_path):
         "attention_activation": "dice",
         "weight_average": 0.5,
         "weight_decay_of": "vectors",
+        "weight_decay": "3/rows/rows_per_vector",
         "learner": "sgd",
         "valid_metric": "LogLoss",
         "precision": "bf16",

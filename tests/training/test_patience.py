@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import stop_after, tiny_rows, write_dataset
 
+from recbole_genci import tune
 from recbole_genci.config import Config
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import resume, run
@@ -76,6 +77,33 @@ def test_the_file_of_a_run_keeps_both(tmp_path):
     file.write_text(config_as_yaml(Config("LR", "ml-100k")))
     again = Config("LR", "ml-100k", [file])
     assert (again["stopping_step"], again["min_patience_steps"]) == (2, 100)
+
+
+@pytest.mark.parametrize(
+    ("in_file", "more", "expected"),
+    [
+        ({}, {}, 100),
+        ({}, {"stopping_step": 5}, 0),
+        ({}, {"stopping_step": 5, "min_patience_steps": 100}, 100),
+        ({"min_patience_steps": 7}, {"stopping_step": 5}, 7),
+        ({"stopping_step": 5}, {}, 0),
+        ({"stopping_step": 5}, {"stopping_step": 4}, 0),
+    ],
+)
+def test_stopping_step_by_hand_counts_alone_beside_the_file_of_a_run(in_file, more, expected):
+    file = Path("config.yaml")
+    file.write_text(config_as_yaml(Config("LR", "ml-100k", config_dict=in_file)))
+    words = [f"--{key}={value}" for key, value in more.items()]
+    assert Config("LR", "ml-100k", [file], more)["min_patience_steps"] == expected
+    assert Config("LR", "ml-100k", [file], argv=words)["min_patience_steps"] == expected
+
+
+def test_a_searched_stopping_step_counts_alone(keys):
+    Path("space.test").write_text("stopping_step choice [0, 2, 4]\n")
+    keys |= {"recipe": "regularised"}
+    trials = tune("DeepFM", "tiny", "space.test", config_dict=keys, algo="exhaustive").trials
+    epochs = trials["epochs trained"] - trials["best epoch"]
+    assert list(epochs) == [step + 1 for step in trials["stopping_step"]]
 
 
 def test_a_resumed_run_waits_as_long(keys, steps, monkeypatch):

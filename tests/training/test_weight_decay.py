@@ -13,8 +13,15 @@ from recbole_genci.data import create_loaders
 from recbole_genci.model.base import ClickModel
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
+from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.trainer import CTRTrainer
-from recbole_genci.training.weight_decay import decay_groups, decay_in, decaying_kind
+from recbole_genci.training.weight_decay import (
+    check_decay,
+    decay_groups,
+    decay_in,
+    decaying_kind,
+    what_decays,
+)
 from recbole_genci.tuning.search import prepare_search
 from recbole_genci.tuning.settings import Settings
 
@@ -196,6 +203,153 @@ def test_decay_by_rows_of_a_vector_is_for_each_table_that_of_its_size():
         assert [found[id(each)] for each in model.parameters()] == pytest.approx(expected)
     groups = decay_groups(model, "30/rows", 10, first_order=False)
     assert [group["weight_decay"] for group in groups] == [3.0, 0.0]
+    with pytest.raises(ValueError, match="weight_decay: '30/rows/rows_per_vector' is another num"):
+        decay_in("30/rows/rows_per_vector", 10)  # as a model of one's own may have it
+    model[0].weight = nn.Parameter(torch.zeros(3, 2))  # of the size of the other table
+    (group,) = decay_groups(model[:2], "30/rows/rows_per_vector", 10)
+    assert group["weight_decay"] == pytest.approx(0.9) and len(group["params"]) == 2
+
+
+def made_trainer(name, keys):
+    """The trainer of a model on the tiny dataset, its loader, and the number of training rows."""
+    plan = prepare([name], "tiny", config_dict=keys | (SMALL_GENCI if name == "GenCI" else {}))
+    config, rows = next(iter(plan.configs.values())), len(plan.parts[0])
+    train = create_loaders(config, plan.parts, plan.semantic_ids)[0]
+    model = config.model_class(config, train.dataset)
+    return CTRTrainer(config, model, Path("run"), rows=rows), train, rows
+
+
+def save_state(trainer, train):
+    Path("run").mkdir(exist_ok=True)
+    trainer.best_valid_result = {}
+    trainer._save_checkpoint(0)
+    save_training_state(Path("run"), trainer, 0, train, {})
+
+
+@pytest.mark.parametrize("learner", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", ["vectors", "embeddings"])
+@pytest.mark.parametrize("name", ["DeepFM", "DIN", "GenCI"])
+def test_a_step_without_gradient_takes_its_share_of_each_table_away(name, kind, learner, keys):
+    more = {"weight_decay": "30/rows/rows_per_vector", "weight_decay_of": kind, "learner": learner}
+    trainer, _, rows = made_trainer(name, keys | more)
+    before = {key: value.detach().clone() for key, value in trainer.model.named_parameters()}
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    tables = {
+        f"{path}.weight"
+        for path, module in trainer.model.named_modules()
+        if isinstance(module, nn.Embedding) and (kind == "embeddings" or module.embedding_dim > 1)
+    }
+    for key, value in trainer.model.named_parameters():
+        decay = 30 * len(value) / rows**2 if key in tables else 0.0
+        torch.testing.assert_close(value, before[key] * (1 - keys["learning_rate"] * decay))
+
+
+class OwnTables(ClickModel):
+    """A model that reads one table of its own, and none of its base class's."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.own = nn.Embedding(7, 4)
+        self.frozen = nn.Embedding.from_pretrained(torch.ones(9, 4))
+
+    def forward(self, interaction):
+        number = 0 * interaction[self.LABEL].long()
+        return (self.own(number) * self.frozen(number)).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "known", "shown"),
+    [
+        (OwnTables, {}, [7], "= {:.2g} of vectors"),
+        (OwnTables, {"weight_decay_of": "embeddings"}, [7], "= {:.2g} of embeddings"),
+        ("LR", {}, [], "nothing decays"),
+        ("LR", {"sr_weight": 1.0}, [], "rows_per_vector = "),  # the teacher's
+    ],
+)
+def test_the_tables_that_are_shown_are_those_that_decay(model, more, known, shown, keys, caplog):
+    del keys["mlp_hidden_size"]
+    more = {"weight_decay": "30/rows/rows_per_vector", "weight_decay_of": "vectors"} | more
+    trainer, train, rows = made_trainer(model, keys | more)
+    kind = trainer.config["weight_decay_of"]
+    decaying, vectors = what_decays(trainer.model, train.dataset[:9], kind)
+    assert (vectors if decaying == kind else []) == known
+    caplog.clear()
+    run(model, "tiny", config_dict=keys | more)
+    (line,) = [message for message in caplog.messages if " parameters, " in message]
+    assert shown.format(30 * 7 / rows**2) in line
+
+
+@pytest.mark.parametrize("decay", ["30/rows/rows_per_vector", "300/rows", 3.0])
+@pytest.mark.parametrize(
+    ("learner", "rate", "refused"),
+    [
+        ("sgd", 0.6, False),
+        ("SGD", 0.7, True),
+        ("adamw", 0.7, True),
+        ("adam", 0.7, False),
+        ("rmsprop", 0.7, False),
+        ("adagrad", 0.7, False),
+    ],
+)
+def test_a_decay_that_makes_weights_grow_is_refused(decay, learner, rate, refused):
+    more = {"learner": learner, "learning_rate": rate, "weight_decay": decay}
+    config = Config("DeepFM", "ml-100k", config_dict=more)
+    if not refused:
+        check_decay(config, 100, [1, 1000])
+        return
+    of = "" if decay == 3.0 else " = 3 with 100 training rows"
+    words = (
+        f"weight_decay: {decay}{of} is too large for learner {learner.lower()} with learning_rate "
+        "0.7: a step takes 2.1 times a weight away from it, and from 2 times on weights grow "
+        "without end. Set weight_decay to a number below 2.9, or learner to adam."
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_decay(config, 100, [1, 1000])
+
+
+def test_a_run_of_few_rows_and_many_values_is_refused_before_it_diverges(keys):
+    more = {"weight_decay": "1e7/rows/rows_per_vector", "weight_decay_of": "vectors"}
+    keys |= more | {"learner": "adamw"}
+    with pytest.raises(ValueError, match=r"weight_decay: 1e7/rows/rows_per_vector = .* too large"):
+        run("DeepFM", "tiny", config_dict=keys)
+    del keys["mlp_hidden_size"]
+    assert run("LR", "tiny", config_dict=keys)[0].test  # of which nothing decays
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (
+            {"weight_decay": "30/rows/rows_per_vector"},
+            {"weight_decay": "31/rows/rows_per_vector"},
+            r"with weight_decay .* \(\d+ parameters?\), 0 \(\d+ parameters\), its conf.* now says ",
+        ),
+        ({}, {"weight_decay_of": "embeddings"}, "was trained with weight_decay 0.1 "),
+        ({}, {"weight_decay_of": None}, "its configuration now says 0.1. Restore"),
+        ({}, {"learning_rate": 0.5}, "with learning_rate 0.01, its configuration now says 0.5. "),
+        ({"weight_decay": 0.0}, {"weight_decay_of": None}, "with another weight_decay_of: its gr"),
+    ],
+)
+def test_a_resumed_run_has_the_decay_of_each_weight_as_before(before, now, words, keys):
+    keys |= {"weight_decay_of": "vectors"} | before
+    trainer, train, _ = made_trainer("DeepFM", keys)
+    save_state(trainer, train)
+    load_training_state(Path("run"), made_trainer("DeepFM", keys)[0], train, {})
+    with pytest.raises(ValueError, match=words):
+        load_training_state(Path("run"), made_trainer("DeepFM", keys | now)[0], train, {})
+
+
+def test_a_state_of_an_earlier_version_with_an_empty_group_is_loaded(keys):
+    trainer, train, _ = made_trainer("DeepFM", keys | {"weight_decay": 0.0})
+    parameters = list(trainer.model.parameters())
+    groups = [{"params": [], "weight_decay": 0.1}, {"params": parameters, "weight_decay": 0.0}]
+    own, trainer.optimizer = trainer.optimizer, torch.optim.Adam(groups, lr=0.01)
+    save_state(trainer, train)
+    trainer.optimizer = own
+    load_training_state(Path("run"), trainer, train, {})
+    assert len(trainer.optimizer.param_groups) == 1
 
 
 @pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM"])
