@@ -173,7 +173,6 @@ def _restored_optimizer(tensors: Mapping[str, torch.Tensor], facts: Mapping) -> 
             for name, value in group.items()
         }
         for group in facts["groups"]
-        if group["params"]  # earlier versions have a group without any
     ]
     return {"state": state, "param_groups": groups}
 
@@ -249,32 +248,35 @@ def settle_weights(folder: Path, sha256: str) -> None:
         )
 
 
-def _check_groups(folder: Path, groups: Sequence[Mapping], optimizer: Mapping) -> None:
+def _check_groups(folder: Path, saved: Sequence[Mapping], configured: Sequence[Mapping]) -> None:
     """Refuse a learning rate or a decay that has changed since the groups were saved.
 
     The optimiser's state would silently restore the old value, or give moments to other weights.
     """
     for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
-        before, now = (
-            {number: group[key] for group in each for number in group["params"]}
-            for each in (groups, optimizer["param_groups"])
-        )
+        before, now = _by_parameter(saved, key), _by_parameter(configured, key)
         if before != now:
             raise ValueError(
                 f"resume: {folder} was trained with {name} {_of_parameters(before)}, its "
                 f"configuration now says {_of_parameters(now)}. Restore the value, or start a new "
                 "run."
             )
-    sizes, configured = (
-        [len(group["params"]) for group in each if group["params"]]
-        for each in (groups, optimizer["param_groups"])
-    )
-    if sizes != configured:
+    sizes, now_sizes = _sizes(saved), _sizes(configured)
+    if sizes != now_sizes:
         raise ValueError(
             f"resume: {folder} was trained with another weight_decay_of: its groups have "
-            f"{sizes} parameters, by its configuration now {configured}. Restore the value, or "
+            f"{sizes} parameters, by its configuration now {now_sizes}. Restore the value, or "
             "start a new run."
         )
+
+
+def _by_parameter(groups: Sequence[Mapping], key: str) -> dict[int, float]:
+    """The groups' value of ``key``, by the numbers of their parameters."""
+    return {number: group[key] for group in groups for number in group["params"]}
+
+
+def _sizes(groups: Sequence[Mapping]) -> list[int]:
+    return [len(group["params"]) for group in groups]
 
 
 def _of_parameters(numbers: Mapping[int, float]) -> str:
@@ -307,11 +309,13 @@ def load_training_state(
                 f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration "
                 f"now gives {str(now)[:12]}. Restore the files it read, or start a new run."
             )
-    _check_groups(folder, facts["optimizer"]["groups"], trainer.optimizer.state_dict())
+    # Earlier versions have a group without any parameter.
+    groups = [group for group in facts["optimizer"]["groups"] if group["params"]]
+    _check_groups(folder, groups, trainer.optimizer.state_dict()["param_groups"])
     settle_weights(folder, facts["weights_sha256"])
     trainer.objective.load_state_dict(state.tensors_of(_MODEL))
     trainer.optimizer.load_state_dict(
-        _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"])
+        _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"] | {"groups": groups})
     )
     if trainer.average:
         trainer.average.load(state.tensors_of(_AVERAGE), facts["average_steps"])
