@@ -32,6 +32,7 @@ from recbole_genci.config.keys import (
     recipe_files,
 )
 from recbole_genci.config.metric_names import RECBOLE_METRICS, Metric, written
+from recbole_genci.config.patience import settled_patience
 from recbole_genci.config.protocol import check, check_evaluation, split_is_in_time_order
 from recbole_genci.config.row_fields import check_row_fields, settle
 from recbole_genci.config.unknown_keys import not_keys, own_keys
@@ -50,7 +51,6 @@ from recbole_genci.utils.files import what_it_is
 from recbole_genci.utils.layout import CONFIG_FILE
 
 TRUST = "trust_code"  # allows the import of code that files name
-_MIN_PATIENCE_STEPS = 100  # on small sets vectors need as many to grow (docs/tuning.md)
 
 
 def _merged_eval_args(*dicts: dict) -> dict:
@@ -322,28 +322,16 @@ class Config(RecBoleConfig):
         self.chosen, self.remedies = settle(self.final_config_dict, written)
         if self.final_config_dict["show_progress"] is None:
             self.final_config_dict["show_progress"] = sys.stderr.isatty()
-        if self._has_default_patience():
-            is_set = self._sets_patience()
-            self.final_config_dict["min_patience_steps"] = 0 if is_set else _MIN_PATIENCE_STEPS
+        self.final_config_dict["min_patience_steps"] = settled_patience(
+            self.final_config_dict["min_patience_steps"],
+            self._by_hand,
+            self.external_config_dict,
+            self._properties,
+        )
         if self.final_config_dict["history_source"] is None:
             self.final_config_dict["history_source"] = (
                 "past" if split_is_in_time_order(self.final_config_dict) else "training"
             )
-
-    def _has_default_patience(self) -> bool:
-        """Whether ``min_patience_steps`` is nowhere, or only in a file, as the default that a run's
-        ``config.yaml`` has, while a person sets ``stopping_step`` by hand or a search does.
-        """
-        steps = self.final_config_dict["min_patience_steps"]
-        by_hand = self._by_hand
-        is_default = steps == _MIN_PATIENCE_STEPS and "min_patience_steps" not in by_hand
-        return steps is None or is_default and "stopping_step" in by_hand
-
-    def _sets_patience(self) -> bool:
-        """Whether a person, or the file of a dataset or model, says how patient training is."""
-        files = [file for file, content in self._properties if "stopping_step" in content]
-        default = str(properties_folder() / "overall.yaml")
-        return "stopping_step" in self.external_config_dict or str(files[-1]) != default
 
     def _set_metrics(
         self, metrics: Sequence[Metric], set_default_parameters: Callable[[], None]
