@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_genci.config import Config, known_keys
 from recbole_genci.config.metric_names import metrics_named
+from recbole_genci.config.protocol import world_size
 from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
@@ -76,7 +77,13 @@ def _keys_that_matter(model: str, dataset: str) -> list[str]:
     return sorted(known_keys([model], dataset) - _NOT_RESULTS)
 
 
-def run_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | None) -> str:
+def run_hash(
+    config: Config,
+    seed: int,
+    rows: str,
+    semantic_ids: SemanticIDs | None,
+    training_rows: int | None = None,
+) -> str:
     """The SHA-256 that identifies a run.
 
     Args:
@@ -85,13 +92,18 @@ def run_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | N
         rows: as ``recbole_genci.data.fingerprint.rows_fingerprint`` returns it.
         semantic_ids: those that the model reads; None if it reads none, or if they could not be
             made. In that case the settings for making them count.
+        training_rows: how many there are; None if that is not known. A patience in steps that they
+            always exceed does not count.
     """
     ids: list | dict[str, Any] | None = None
     if semantic_ids:
         ids = [semantic_ids.digest, list(semantic_ids.level_sizes)]
     elif config.model_class.reads_semantic_ids:
         ids = {key: _plain(config[key]) for key in sorted(TOKENIZER_KEYS | {"semantic_id_path"})}
-    facts = [resolve(config["model"])[0], effective_keys(config), seed, rows, ids]
+    keys = effective_keys(config)
+    if training_rows is not None and _waits_anyway(config, training_rows):
+        keys.pop("min_patience_steps", None)
+    facts = [resolve(config["model"])[0], keys, seed, rows, ids]
     # Revision 1 is left out, so that models that never changed keep the hash of earlier records.
     if config.model_class.revision > 1:
         facts.append(config.model_class.revision)
@@ -103,6 +115,14 @@ def run_hash(config: Config, seed: int, rows: str, semantic_ids: SemanticIDs | N
     if sources := [digest for digest in map(source_digest, own) if digest]:
         facts.append(sources)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _waits_anyway(config: Config, training_rows: int) -> bool:
+    """Whether ``stopping_step`` alone waits ``min_patience_steps`` steps, however rows are batched
+    and shared out."""
+    fewest = training_rows // (config["train_batch_size"] * world_size(config))
+    evaluations = config["stopping_step"] + 1
+    return fewest * max(config["eval_step"], 1) * evaluations >= config["min_patience_steps"]
 
 
 def _plain(value: Any) -> Any:

@@ -127,7 +127,11 @@ class Runner:
             for variant in self.request.variants:
                 ids, error = prepared[variant.name]
                 config_hash = run_hash(
-                    self.request.configs[variant.name], seed, self.rows_fingerprint, ids
+                    self.request.configs[variant.name],
+                    seed,
+                    self.rows_fingerprint,
+                    ids,
+                    len(self.parts[0]),
                 )
                 planned.append(PlannedRun(variant, seed, config_hash, ids, error))
         return planned

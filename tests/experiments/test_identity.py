@@ -61,3 +61,26 @@ def test_runs_that_are_published_keep_their_hash(recipe, known):
     rows = "e7a93ddaecb93c3259d5ca4b6c9f8b623dab4cd39fef91a2b12b14fe25a02190"
     config = Config("DeepFM", "ml-100k", config_dict={"recipe": recipe})
     assert run_hash(config, 2020, rows, None) == known
+
+
+def test_a_patience_in_steps_counts_only_where_it_can_act():
+    """Four epochs' evaluations (stopping_step 3) of 80,000 rows are 312 steps; of 20,000, 76."""
+
+    def of(rows, **keys):
+        keys = {"stopping_step": 3, "train_batch_size": 1024, "eval_step": 1, **keys}
+        config = Config("DeepFM", "ml-100k", config_dict={"gpu_id": "", **keys})
+        return run_hash(config, 2020, "rows", None, rows)
+
+    for rows, steps, acts in [
+        (80_000, 312, False),
+        (80_000, 313, True),
+        (20_000, 76, False),
+        (20_000, 77, True),
+    ]:
+        changes = of(rows, min_patience_steps=steps) != of(rows, min_patience_steps=0)
+        assert changes == acts, (rows, steps)
+    # Two processes share the rows out: half as many steps, 39 an epoch.
+    shared = {"nproc": 2, "min_patience_steps": 157}
+    assert of(80_000, **shared) != of(80_000, **shared | {"min_patience_steps": 0})
+    shared["min_patience_steps"] = 156
+    assert of(80_000, **shared) == of(80_000, **shared | {"min_patience_steps": 0})
