@@ -42,15 +42,19 @@ from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
-_ARGUMENTS = ("experiment", "dataset", "models", "seeds", "config_files", "pack")
+_ARGUMENTS = ("experiment", "dataset", "models", "against", "seeds", "config_files", "pack")
 USAGE = """\
 usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
-                                   [--models=NAME,NAME...] [--pack=all|shown] [--key=value ...]
+                                   [--models=NAME,NAME...] [--against=NAME,NAME...]
+                                   [--pack=all|shown] [--key=value ...]
 
 Makes a table or figure of the paper: trains what it needs, and writes results/NAME-DATASET/:
 report.html for a browser, table.md, table.csv, table.tex, pictures, and runs.jsonl with one line
 for every run. Finished runs are kept: after a stop, the same command continues. If two experiments
 in one results folder need the same run, it is trained once. --experiment=all runs all experiments.
+
+--against=MyNet compares the line MyNet with every other, by paired differences with intervals, in
+place of GenCI (compare, volatility).
 
 --pack=all then puts the test scores of all runs of the folder into one small file, from which the
 command makes its tables again without training. --pack=shown also drops the records of runs that
@@ -71,6 +75,7 @@ def experiment(
     config_dict: dict | None = None,
     argv: Sequence[str] = (),
     pack: str | None = None,
+    against: str | type | Sequence[str | type] | None = None,
 ) -> list[ExperimentResult]:
     """Run an experiment of ``properties/experiment/``, or ``all``, into ``results/NAME-DATASET/``.
 
@@ -83,6 +88,8 @@ def experiment(
         config_files, config_dict, argv: as for ``recbole_genci.run``. They apply to every variant
             of the experiment; keys that a variant sets itself win.
         pack: ``all`` or ``shown``, see ``--help --experiment=all``.
+        against: the lines that are compared with every other, by paired differences with intervals;
+            GenCI by default. For experiments that compare models.
 
     Returns:
         list of ExperimentResult: one of each experiment, see ``recbole_genci.results``. Failed runs
@@ -97,20 +104,37 @@ def experiment(
         >>> result.table                               # as results/ablation-ml-100k/table.csv
         >>> result.variants["w/o SR"][0].test["auc"]   # of its first seed
     """
-    if isinstance(models, str):
-        models = [model.strip() for model in models.split(",")]
-    elif isinstance(models, type):
-        models = [models]
     if config_dict is not None:
         check_dict(config_dict)
-    names = [reference_of(model) for model in models] if models else None
+    names, ones = _references(models), _references(against)
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
-    command = _command(name, dataset, names, seeds, config_files, words)
+    command = _command(name, dataset, names, ones, seeds, config_files, words)
     arguments = ExperimentArguments(
-        dataset, names, parse_seeds(seeds), config_files, config_dict, argv, command, _pack(pack)
+        dataset,
+        names,
+        parse_seeds(seeds),
+        config_files,
+        config_dict,
+        argv,
+        command,
+        _pack(pack),
+        ones,
     )
     work = prepare(chosen(name), arguments)
     return [execute(request, cache).result() for request, cache in work]
+
+
+def _references(models: str | type | Sequence[str | type] | None) -> list[str] | None:
+    """Models by name or reference; None if there are none."""
+    if isinstance(models, str):
+        models = _split(models)
+    elif isinstance(models, type):
+        models = [models]
+    return [reference_of(model) for model in models] if models else None
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
 
 
 def prepare(
@@ -212,12 +236,14 @@ def _command(
     name: str,
     dataset: str,
     models: Sequence[str] | None,
+    against: Sequence[str] | None,
     seeds: object,
     config_files: Sequence[str] | None,
     argv: Sequence[str],
 ) -> str:
     words = [f"--experiment={name}", f"--dataset={dataset}"]
     words += [f"--models={','.join(models)}"] if models else []
+    words += [f"--against={','.join(against)}"] if against else []
     words += [f"--seeds={seeds}"] if seeds is not None else []
     words += config_files_words(config_files)
     return shlex.join(["python", "run_recbole_genci.py", *words, *argv])
@@ -280,10 +306,13 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
             "models: it is empty. Name models, for example --models=LR,DeepFM, or leave --models "
             "out for all lines of the table."
         )
-    models = (
-        [model.strip() for model in str(words["models"]).split(",")]
-        if words.get("models")
-        else None
+    if words.get("against") == "":
+        raise ValueError(
+            "against: it is empty. Name lines of the table, for example --against=DeepFM, or leave "
+            "--against out."
+        )
+    models, against = (
+        _split(str(words[key])) if words.get(key) else None for key in ("models", "against")
     )
     files = str(words["config_files"]).split() if words.get("config_files") else None
     keys = [word for word in argv if word[2:].partition("=")[0] not in _ARGUMENTS]
@@ -295,8 +324,9 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
         files,
         None,
         keys,
-        _command(name, words["dataset"], models, seeds, files, keys),
+        _command(name, words["dataset"], models, against, seeds, files, keys),
         _pack(words.get("pack")),
+        against,
     )
 
 

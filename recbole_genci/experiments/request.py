@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from recbole_genci.config.values import check_no_list
 from recbole_genci.data.download import check_dataset
 from recbole_genci.experiments.definition import Definition, Variant
 from recbole_genci.experiments.identity import effective_keys
-from recbole_genci.model.registry import resolve
+from recbole_genci.model.registry import entry_of, resolve
 from recbole_genci.plan import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
 from recbole_genci.training.own_checks import check_settings
 from recbole_genci.utils.figures import INSTALL, can_draw
 from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.own_code import is_reference
 
 _SEEDS = Kind.of("int >= 1 or ~")
 _ROWS_MODEL = "LR"  # its configuration reads the rows if nothing is trained
@@ -76,6 +78,7 @@ class ExperimentArguments:
     argv: Sequence[str] = ()
     command: str = ""
     pack: str | None = None
+    against: Sequence[str] | None = None
 
 
 def check_request(
@@ -98,6 +101,9 @@ def check_request(
     variants = definition.variants
     if arguments.models and takes_models:
         variants = definition.with_models(arguments.models)
+    if arguments.against and (alone or definition.open_models):
+        against = _compared_with_all(definition, variants, arguments.against)
+        definition = dataclasses.replace(definition, against=against)
     keys = set(arguments.config_dict or {}) | set(parse_argv(arguments.argv))
     if alone and (fixed := sorted(keys & definition.own_keys())):
         raise ValueError(
@@ -152,6 +158,24 @@ def check_request(
         )
     seeds = tuple(range(first["seed"], first["seed"] + number))
     return Request(definition, tuple(variants), configs, seeds, arguments.command, arguments.pack)
+
+
+def _compared_with_all(
+    definition: Definition, variants: Sequence[Variant], asked: Sequence[str]
+) -> tuple[str, ...]:
+    """The names of the lines that ``--against`` asks for."""
+    if not definition.open_models:
+        raise ValueError(
+            f"against: experiment '{definition.name}' compares no models; leave --against out."
+        )
+    names = [variant.name for variant in variants]
+    found = [entry_of(name).name if is_reference(name) else name for name in asked]
+    for name, line in zip(asked, found, strict=True):
+        if line not in names:
+            raise ValueError(
+                f"against: '{name}' is no line of this table. Its lines are {', '.join(names)}."
+            )
+    return tuple(found)
 
 
 def _config(

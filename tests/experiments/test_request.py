@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 
 import pytest
 import yaml
@@ -337,3 +338,39 @@ def test_models_may_name_a_line_of_the_experiment():
         check_request(
             read("compare"), ExperimentArguments("ml-100k", models=["SR alone", "SR alone"])
         )
+
+
+def test_against_names_the_lines_that_all_others_are_compared_with():
+    def asked(name, models, *ones):
+        return check_request(read(name), ExperimentArguments("ml-100k", models, against=ones))
+
+    models = ["LR", "SR alone", "GenCI"]
+    assert asked("compare", models).definition.against == ("GenCI",)
+    found = asked("compare", models, "LR", "SR alone").definition
+    assert found.against == ("LR", "SR alone") and read("compare").against == ("GenCI",)
+    assert asked("volatility", None, "DIN").definition.against == ("DIN",)
+    with pytest.raises(
+        ValueError, match="^against: 'DIN' is no line of this table. Its lines are LR,"
+    ):
+        asked("compare", models, "DIN")
+    with pytest.raises(ValueError, match="^against: experiment 'mu' compares no models; leave"):
+        asked("mu", None, "GenCI")
+    # With other experiments it is about those that compare models.
+    arguments = ExperimentArguments("ml-100k", against=["DIN"])
+    request = check_request(read("ablation"), arguments, [read("compare")])
+    assert request.definition.against == ("GenCI", "SR alone")
+
+
+def test_against_is_part_of_the_command(monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "prepare", lambda name, arguments: asked.append(arguments) or [])
+    assert experiment("compare", "ml-100k", "LR,DIN", against="DIN, LR") == []
+    assert asked[0].against == ["DIN", "LR"] and "--against=DIN,LR" in asked[0].command
+    words = shlex.split(asked[0].command)[2:]
+    command.main(words)
+    assert asked[1].against == ["DIN", "LR"] and asked[1].command == asked[0].command
+
+
+def test_an_empty_against_is_refused(capsys):
+    assert command.main(["--experiment=compare", "--dataset=ml-100k", "--against="]) == 2
+    assert "against: it is empty. Name lines of the table" in capsys.readouterr().err

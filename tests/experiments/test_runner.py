@@ -686,6 +686,24 @@ def test_two_processes_never_share_a_folder(data, tmp_path, capsys):
         pass
 
 
+def test_lines_of_a_persons_choice_are_compared_with_all_others(data, trained):
+    models = ["LR", "DeepFM", "FM"]
+    experiment("compare", "tiny", models, 1, config_dict=data, against=["FM", "LR"])
+    rows = list(csv.DictReader(Path("results/compare-tiny/differences.csv").open()))
+    pairs = [(row["line"], row["minus"]) for row in rows]
+    assert pairs == [("LR", "DeepFM"), ("LR", "FM"), ("FM", "DeepFM")]  # a pair once
+    auc = {run["model"]: run["test"]["auc"] for run in read_runs(Path("results/compare-tiny"))}
+    for one, other in pairs:
+        row = rows[pairs.index((one, other))]
+        assert float(row["AUC difference"]) == pytest.approx(auc[one] - auc[other], abs=1e-6)
+    table = Path("results/compare-tiny/table.md").read_text()
+    assert "Differences are those of LR, FM, the lines that the experiment is about." in table
+    # Another choice trains nothing.
+    experiment("compare", "tiny", models, 1, config_dict=data, against="DeepFM")
+    rows = list(csv.DictReader(Path("results/compare-tiny/differences.csv").open()))
+    assert [row["line"] for row in rows] == ["DeepFM"] * 2 and len(trained) == 3
+
+
 def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, trained):
     experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
     folder = Path("results/compare-tiny")

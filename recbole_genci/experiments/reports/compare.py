@@ -65,12 +65,15 @@ def report(outcome: Outcome, folder: Path) -> Report:
     if len(outcome.request.seeds) > 1:
         remarks.append(AVERAGED_DEFINITION)
     about = "All models on the same rows."
-    if found := reference(outcome):
-        one, why = found
-        about = f"{about[:-1]}, with the paired difference of {one.name} to every other."
-        others = [variant for variant in outcome.complete_variants() if variant != one]
-        tables["differences"] = differences.table(differences.of_one(outcome, one, others))
-        remarks += [f"Differences are those of {one.name}, {why}.", differences.reading(outcome)]
+    ones, why = references(outcome)
+    if ones:
+        names_of_ones = ", ".join(one.name for one in ones)
+        about = f"{about[:-1]}, with the paired difference of {names_of_ones} to every other."
+        tables["differences"] = differences.table(differences.of_each(outcome, ones))
+        remarks += [
+            f"Differences are those of {names_of_ones}, {why}.",
+            differences.reading(outcome),
+        ]
     else:
         remarks.append("No differences: fewer than two lines have finished with all their seeds.")
     if len(np.unique(outcome.test_labels)) < 2:
@@ -141,17 +144,19 @@ def _row(outcome: Outcome, variant: Variant, base: float | None, dataset: str) -
     ]
 
 
-def reference(outcome: Outcome) -> tuple[Variant, str] | None:
-    """The line that is compared with all others, and why it is that one; None without another.
+def references(outcome: Outcome) -> tuple[list[Variant], str]:
+    """The lines that are compared with all others, and why it is these; none without another line.
 
-    It is the definition's. Where that has not finished, the best by validation AUC, as the best by
-    test AUC would look better than it is on these very rows.
+    They are the definition's, or those of ``--against``. Where none has finished, the best by
+    validation AUC, as the best by test AUC would look better than it is on these very rows.
     """
     complete = outcome.complete_variants()
     if len(complete) < 2:
-        return None
-    for variant in complete:
-        if variant.name in outcome.request.definition.against:
-            return variant, "the line that the experiment is about"
+        return [], ""
+    about = outcome.request.definition.against
+    if ones := [variant for variant in complete if variant.name in about]:
+        what = "line that the experiment is" if len(ones) == 1 else "lines that the experiment is"
+        return ones, f"the {what} about"
     aucs = {variant.name: outcome.valid_auc(variant) or 0.0 for variant in complete}
-    return max(complete, key=lambda variant: aucs[variant.name]), "the best by validation AUC"
+    best = max(complete, key=lambda variant: aucs[variant.name])
+    return [best], "the best by validation AUC"

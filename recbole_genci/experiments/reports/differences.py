@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -67,11 +67,25 @@ def against_each(outcome: Outcome, names: Sequence[str]) -> list[list]:
     """Every line minus each of those that ``names`` has, a pair once; as ``against``."""
     complete = outcome.complete_variants()
     controls = [variant for variant in complete if variant.name in names]
-    rows = []
-    for place, control in enumerate(controls):
-        before = controls[: place + 1]
-        rows += against(outcome, control, [each for each in complete if each not in before])
-    return rows
+    return [
+        row for one, others in _pairs(controls, complete) for row in against(outcome, one, others)
+    ]
+
+
+def of_each(
+    outcome: Outcome, ones: Sequence[Variant], rows: np.ndarray | None = None
+) -> list[list]:
+    """Each of ``ones`` minus every other line, a pair once; as ``of_one``."""
+    pairs = _pairs(ones, outcome.complete_variants())
+    return [row for one, others in pairs for row in of_one(outcome, one, others, rows)]
+
+
+def _pairs(
+    ones: Sequence[Variant], complete: Sequence[Variant]
+) -> Iterator[tuple[Variant, list[Variant]]]:
+    """Each of ``ones`` with all lines but itself and those of ``ones`` before it."""
+    for place, one in enumerate(ones, start=1):
+        yield one, [each for each in complete if each not in ones[:place]]
 
 
 def table(rows: Sequence[list], first: Sequence[Column] = ()) -> Table:

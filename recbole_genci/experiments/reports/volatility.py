@@ -17,7 +17,7 @@ from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.plots import PAPER, Panel, Series, dot_plot
 from recbole_genci.experiments.reports import differences
-from recbole_genci.experiments.reports.compare import reference
+from recbole_genci.experiments.reports.compare import references
 from recbole_genci.experiments.request import Request
 from recbole_genci.experiments.tables import Column, Estimate, Table
 from recbole_genci.utils.words import counted
@@ -69,20 +69,21 @@ def report(outcome: Outcome, folder: Path) -> Report:
     dot_plot(folder / PICTURE, title, names, panels, about, ranked=True)
     remarks = [DEFINITION, _sizes(outcome, of_rows), paper.remark(_PAPER_TABLE, dataset)]
     tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
-    if found := reference(outcome):
-        tables["differences"] = _differences(outcome, found[0], of_rows)
-        why = f"Differences within a group are those of {found[0].name}, {found[1]}."
-        remarks += [why, differences.READING]
+    ones, why = references(outcome)
+    if ones:
+        tables["differences"] = _differences(outcome, ones, of_rows)
+        names_of_ones = ", ".join(one.name for one in ones)
+        remarks.append(f"Differences within a group are those of {names_of_ones}, {why}.")
+        remarks.append(differences.READING)
     return Report(tables, remarks, [PICTURE])
 
 
-def _differences(outcome: Outcome, one: Variant, of_rows: np.ndarray) -> Table:
-    """``one`` minus every other line, on the rows of each group of users."""
-    others = [variant for variant in outcome.complete_variants() if variant != one]
+def _differences(outcome: Outcome, ones: Sequence[Variant], of_rows: np.ndarray) -> Table:
+    """Each of ``ones`` minus every other line, on the rows of each group of users."""
     rows = [
         [f"{group}-changing", *entries]
         for group in GROUPS
-        for entries in differences.of_one(outcome, one, others, of_rows == group)
+        for entries in differences.of_each(outcome, ones, of_rows == group)
     ]
     return differences.table(rows, [Column("users")]).without_empty_columns()
 
