@@ -97,7 +97,7 @@ def score_codes(intent, encoded, history_index, codes, trie=None):
     total = hidden.new_zeros(len(codes))
     states, legal = codes.new_zeros(len(codes)), torch.ones(len(codes), dtype=torch.bool)
     for level in range(len(intent.level_sizes)):
-        logits, code = intent._logits(hidden[:, level], level), codes[:, level : level + 1]
+        logits, code = intent.logits(hidden[:, level], level), codes[:, level : level + 1]
         if trie is None:
             log_probs = logits.log_softmax(-1)
         else:

@@ -19,6 +19,7 @@ from recbole_genci.evaluation.diagnostics import (
     popularity,
     teacher_agreement,
 )
+from recbole_genci.model.genci.generation import generate
 from recbole_genci.quick_start import run
 
 
@@ -96,7 +97,7 @@ def test_diagnosis_equals_one_row_at_a_time(tiny_parts, keys):
             encoded, index = model.encode_histories(row)
             codes = [
                 tuple(c)
-                for c in model.intent.generate(encoded, model.trie, beams).codes[0].tolist()
+                for c in generate(model.intent, encoded, model.trie, beams).codes[0].tolist()
                 if c[0] >= 0
             ]
             valid.append(len(codes) / beams)

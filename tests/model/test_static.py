@@ -96,7 +96,13 @@ def test_no_operation_of_any_model_looks_at_values(parts_and_keys):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_genci_waits_for_nothing_on_a_gpu(form, parts_and_keys, monkeypatch):
-    for place in ("genci.genci", "genci.intent", "genci.memory", "genci.numerics"):
+    for place in (
+        "genci.genci",
+        "genci.generation",
+        "genci.intent",
+        "genci.memory",
+        "genci.numerics",
+    ):
         monkeypatch.setattr(f"recbole_genci.model.{place}.on_cpu", lambda x: False)
     assert waits(*model_and_batch("GenCI", parts_and_keys, **FORMS[form])) == []
 

@@ -96,7 +96,13 @@ def test_recurrent_states_are_float32_whatever_their_input():
 
 
 def test_so_is_a_step_that_computes_as_on_a_gpu(parts_and_keys, monkeypatch):
-    for place in ("genci.genci", "genci.intent", "genci.memory", "genci.numerics"):
+    for place in (
+        "genci.genci",
+        "genci.generation",
+        "genci.intent",
+        "genci.memory",
+        "genci.numerics",
+    ):
         monkeypatch.setattr(f"recbole_genci.model.{place}.on_cpu", lambda x: False)
     assert assert_near_float32("GenCI", parts_and_keys)
 

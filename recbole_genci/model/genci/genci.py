@@ -27,6 +27,7 @@ from recbole_genci.model.batch_columns import (
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
+from recbole_genci.model.genci.generation import generate
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
 from recbole_genci.model.genci.prefixes import prefix_codes
 from recbole_genci.model.layers.device import on_cpu
@@ -290,13 +291,13 @@ class GenCI(ClickModel):
         """The beams of ``encoded``, of as many histories at a time as ``MAX_BEAM_CELLS`` allows."""
         assert self.intent is not None and self.trie is not None
         if is_static():  # the number of histories would decide about the number of parts
-            yield self.intent.generate(encoded, self.trie, num_beams)
+            yield generate(self.intent, encoded, self.trie, num_beams)
             return
         chunk = max(1, MAX_BEAM_CELLS // (num_beams * max(self.intent.level_sizes)))
         histories = torch.arange(len(encoded.mask), device=encoded.mask.device)
         for part in histories.split(chunk):
             some = encoded if len(part) == len(histories) else encoded.rows(part)
-            yield self.intent.generate(some, self.trie, num_beams)
+            yield generate(self.intent, some, self.trie, num_beams)
 
     def short_term_intent(
         self,

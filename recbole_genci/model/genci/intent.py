@@ -1,4 +1,4 @@
-"""The generative side of GenCI: a T5 over semantic IDs (Eq. 2, 4-6).
+"""The generative side of GenCI: a T5 over semantic IDs (Eq. 2, 4, 5).
 
 Symbols: U distinct histories, H history items, N levels, K_n codes at level n, m width, P target
 rows, k beams. Codes are 0-based int64, -1 is padding. In a history the most recent item is last;
@@ -15,21 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_genci.model.genci.decoding import (
-    Beams,
-    Trie,
-    beam_search,
-    decoded_levels,
-    evaluation_mode,
-)
+from recbole_genci.model.genci.decoding import decoded_levels
 from recbole_genci.model.genci.memory import Memory
-from recbole_genci.model.genci.t5 import Past, T5Decoder, T5Encoder
+from recbole_genci.model.genci.t5 import T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.precision import in_float32, widened
 from recbole_genci.utils.static import is_static
-
-# Each undecided beam reads a copy of its history's states, which pays below this share of them.
-MOST_UNDECIDED = 0.75
 
 
 class EncodedHistory(NamedTuple):
@@ -56,7 +47,7 @@ class EncodedHistory(NamedTuple):
 
 
 class IntentGenerator(nn.Module):
-    """Encodes a click history and generates the next item's semantic ID.
+    """Encodes a click history, and predicts the next item's semantic ID code by code.
 
     Token 0 is padding, code c of level n is token ``1 + offset[n] + c``, and two learned tokens
     follow: the only token of an empty history, and the start of decoding. The output layer is tied
@@ -333,7 +324,7 @@ class IntentGenerator(nn.Module):
         hidden, codes, order = self._teacher_forced(encoded, history_index, target_codes)
         # A level that is not decoded has one code, so that its score does not matter.
         certain = hidden.new_zeros(codes.shape[0], 1)
-        scores = [self._logits(each, n) for n, each in enumerate(hidden.unbind(1))]
+        scores = [self.logits(each, n) for n, each in enumerate(hidden.unbind(1))]
         scores += [certain] * (len(levels) - len(scores))
         by_level = [F.cross_entropy(scores[n], codes[:, n], reduction=reduction) for n in levels]
         losses = torch.stack(by_level, -1)
@@ -371,13 +362,14 @@ class IntentGenerator(nn.Module):
         read = decoded_levels(self.level_sizes) - 1
         start = codes.new_full((codes.shape[0], 1), self.start_token)
         tokens = torch.cat([start, codes[:, :read] + self.offsets[:read]], 1)
-        hidden, _ = self.decoder(self._embed(tokens), memory)
+        hidden, _ = self.decoder(self.embed(tokens), memory)
         return hidden, codes, order
 
-    def _embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
+        """What the decoder reads of tokens ``[...]``: ``[..., m]``."""
         return F.embedding(tokens, self.token_embedding.weight) * math.sqrt(self.width)
 
-    def _logits(self, hidden: Tensor, level: int) -> Tensor:
+    def logits(self, hidden: Tensor, level: int) -> Tensor:
         """Scores ``[..., K_level]`` of ``hidden [..., m]`` over one level's codes (tied
         embeddings); float32 in mixed precision too, as their differences are log-probabilities.
         """
@@ -385,83 +377,3 @@ class IntentGenerator(nn.Module):
         codes = self.token_embedding.weight[start : start + self.level_sizes[level]]
         with in_float32(hidden.device):
             return F.linear(widened(hidden), codes)
-
-    @torch.no_grad()
-    def generate(self, encoded: EncodedHistory, trie: Trie, num_beams: int) -> Beams:
-        """The ``num_beams`` most probable items of each history (Eq. 6), without teacher forcing,
-        gradient or dropout.
-
-        Each step decodes one position per beam; the module's training mode is restored. ``encoded``
-        is used as it is: from training mode it carries that pass's dropout.
-
-        Raises:
-            ValueError: a trie of other level sizes, or ``num_beams`` < 1.
-        """
-        if trie.level_sizes != self.level_sizes:
-            raise ValueError(
-                f"the trie has level sizes {trie.level_sizes}, the generator {self.level_sizes}"
-            )
-        steps = _Steps(self, encoded)
-        with evaluation_mode(self.decoder):
-            return beam_search(
-                steps.logits, trie, encoded.mask.shape[0], num_beams, encoded.states.device
-            )
-
-
-class _Steps:
-    """The decoder's steps of one search.
-
-    On a CPU decided beams are left out where they are many. A GPU would have to be waited for, and
-    does not gain.
-    """
-
-    def __init__(self, generator: IntentGenerator, encoded: EncodedHistory) -> None:
-        self.generator, self.encoded, self.memory = generator, encoded, encoded.memory()
-        self.past: Past | None = None
-        self.width = 1  # k' of the last step
-        self.place: Tensor | None = None  # [U * k'] of the last step's beams in `past`; None: all
-
-    def logits(
-        self, level: int, prefix: Tensor, parent: Tensor | None, undecided: Tensor
-    ) -> Tensor:
-        """Scores ``[U, k', K_level]`` as :func:`beam_search` asks for them."""
-        model = self.generator
-        rows, width = undecided.shape
-        if parent is None:
-            tokens = prefix.new_full((rows, 1), model.start_token)
-        else:
-            tokens = prefix[:, :, -1].reshape(-1, 1) + model.offsets[level - 1]
-            first = self.width * torch.arange(rows, device=parent.device).unsqueeze(1)
-            beam = (parent + first).flatten()  # of the last step, that each beam extends
-            self.width = width
-            if on_cpu(undecided) and (
-                self.place is not None or undecided.sum() < MOST_UNDECIDED * undecided.numel()
-            ):
-                return self._undecided_logits(level, tokens, beam, undecided)
-            assert self.past is not None
-            if width > 1 or parent.shape[1] > 1:
-                self.past = self.past.of_rows(beam)
-        hidden, self.past = model.decoder(model._embed(tokens), self.memory, self.past)
-        return model._logits(hidden.view(rows, width, model.width), level)
-
-    def _undecided_logits(
-        self, level: int, tokens: Tensor, beam: Tensor, undecided: Tensor
-    ) -> Tensor:
-        """The same with a step for the undecided beams only; 0 for the others."""
-        assert self.past is not None
-        model = self.generator
-        chosen = undecided.flatten().nonzero().squeeze(1)
-        logits = self.encoded.states.new_zeros(undecided.numel(), model.level_sizes[level])
-        if len(chosen) == 0:
-            return logits.view(*undecided.shape, -1)
-        history = chosen // undecided.shape[1]
-        source = beam[chosen] if self.place is None else self.place[beam[chosen]]
-        hidden, self.past = model.decoder(
-            model._embed(tokens[chosen]),
-            self.encoded.rows(history).memory(),
-            self.past.of_rows(source),
-        )
-        self.place = torch.empty_like(beam)  # never read where a beam is decided
-        self.place[chosen] = torch.arange(len(chosen))
-        logits[chosen] = model._logits(hidden.squeeze(1), level)
-        return logits.view(*undecided.shape, -1)

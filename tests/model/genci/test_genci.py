@@ -8,11 +8,13 @@ from conftest import item_codes, make_model, tiny_rows, write_dataset
 from recbole.model.context_aware_recommender.deepfm import DeepFM
 from references import attend, embedded, linear, perceptron, randomise, score_codes, softmax, unit
 
+import recbole_genci.model.genci.genci
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.batches import clicked_items
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.genci import GenCI
+from recbole_genci.model.genci.generation import generate
 from recbole_genci.model.genci.intent import IntentGenerator
 from recbole_genci.model.genci.t5 import T5Decoder
 
@@ -368,7 +370,7 @@ def test_next_item_prediction_reads_positive_rows_only(tiny_parts):
 
 
 SHORT_TERM = [
-    (IntentGenerator, "generate"),
+    (recbole_genci.model.genci.genci, "generate"),
     (CohortTable, "forward"),
     (CohortTable, "of_codes"),
     (CohortTable, "gather"),
@@ -517,7 +519,7 @@ def test_generated_codes_are_those_of_items(tiny_parts):
     model, (_, _, test) = make_model("GenCI", parts, base | {"num_beams": 6})
     with torch.no_grad():
         encoded, _ = model.encode_histories(test[np.arange(len(test))])
-        beams = model.intent.generate(encoded, model.trie, 6)
+        beams = generate(model.intent, encoded, model.trie, 6)
     real = {tuple(code) for code in item_codes(parts[0].item_num)[1:].tolist()}
     assert beams.valid.all() and all(
         tuple(code) in real for code in beams.codes.flatten(0, 1).tolist()

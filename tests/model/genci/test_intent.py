@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from references import score_codes
 
 from recbole_genci.model.genci.decoding import Trie
+from recbole_genci.model.genci.generation import generate
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
 from recbole_genci.model.genci.memory import Memory
 
@@ -233,7 +234,7 @@ def test_wide_beam_search_equals_exact_scoring_of_every_item(history_tokens, siz
     index = torch.arange(rows).repeat_interleave(count)
     exact = score_codes(model, encoded, index, items.repeat(rows, 1), trie).view(rows, count)
     torch.testing.assert_close(exact.detach().exp().sum(1), torch.ones(rows))
-    beams = model.generate(encoded, trie, count + 3)
+    beams = generate(model, encoded, trie, count + 3)
     assert beams.valid.sum(1).tolist() == [count] * rows
     ranked = exact.detach().sort(dim=1, descending=True, stable=True)
     torch.testing.assert_close(beams.log_probs[:, :count], ranked.values, atol=1e-4, rtol=1e-5)
@@ -250,7 +251,7 @@ def test_one_beam_is_greedy_decoding():
     model = generator().eval()
     items = random_items(40)
     encoded = model.encode(*random_histories(8))
-    beams = model.generate(encoded, Trie(items, SIZES), 1)
+    beams = generate(model, encoded, Trie(items, SIZES), 1)
     rows = [tuple(row) for row in items.tolist()]
     for row in range(8):
         prefix = ()
@@ -292,11 +293,11 @@ def test_generation_has_no_gradient_and_no_dropout_and_restores_every_mode():
     encoded = model.encode(codes, length)
     model.decoder.layers[0].eval()
     modes = [module.training for module in model.modules()]
-    first, second = model.generate(encoded, trie, 5), model.generate(encoded, trie, 5)
+    first, second = generate(model, encoded, trie, 5), generate(model, encoded, trie, 5)
     assert torch.equal(first.log_probs, second.log_probs) and not first.log_probs.requires_grad
     assert [module.training for module in model.modules()] == modes
     with pytest.raises(ValueError, match="num_beams"):
-        model.generate(encoded, trie, 0)
+        generate(model, encoded, trie, 0)
     assert [module.training for module in model.modules()] == modes
     encoded.states.sum().backward()  # the shared encoder pass is still differentiable
 
@@ -330,7 +331,7 @@ def test_generator_overfits_distinct_targets_to_perfect_greedy_recall(history_to
     model.eval()
     encoded = model.encode(codes, length)
     assert model.ntp_loss(encoded, torch.arange(32), targets).mean() < 0.05
-    assert model.generate(encoded, trie, 1).items[:, 0].tolist() == list(range(32))
+    assert generate(model, encoded, trie, 1).items[:, 0].tolist() == list(range(32))
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def test_impossible_batches_are_refused():
     with pytest.raises(ValueError, match="expected history_index"):
         model.ntp_loss(encoded, torch.tensor([0, 1]), torch.tensor([[0, 0, 0]]))
     with pytest.raises(ValueError, match="level sizes"):
-        model.generate(encoded, Trie(torch.tensor([[0, 0]])), 1)
+        generate(model, encoded, Trie(torch.tensor([[0, 0]])), 1)
 
 
 def test_initial_loss_is_that_of_a_nearly_uniform_guess():
@@ -390,13 +391,13 @@ def test_beams_with_one_item_left_need_no_decoder(monkeypatch, sizes, count):
     trie = Trie(random_items(count, sizes), sizes)
     encoded = model.encode(*random_histories(9, sizes=sizes))
     for num_beams in (1, 3, count + 2):
-        monkeypatch.setattr("recbole_genci.model.genci.intent.on_cpu", lambda x: False)
-        every = model.generate(encoded, trie, num_beams)
-        monkeypatch.setattr("recbole_genci.model.genci.intent.on_cpu", lambda x: True)
-        monkeypatch.setattr("recbole_genci.model.genci.intent.MOST_UNDECIDED", 1.0)
+        monkeypatch.setattr("recbole_genci.model.genci.generation.on_cpu", lambda x: False)
+        every = generate(model, encoded, trie, num_beams)
+        monkeypatch.setattr("recbole_genci.model.genci.generation.on_cpu", lambda x: True)
+        monkeypatch.setattr("recbole_genci.model.genci.generation.MOST_UNDECIDED", 1.0)
         positions = []
         with watched(model.decoder, positions):
-            some = model.generate(encoded, trie, num_beams)
+            some = generate(model, encoded, trie, num_beams)
         assert torch.equal(every.codes, some.codes) and torch.equal(every.items, some.items)
         assert torch.equal(every.valid, some.valid)
         torch.testing.assert_close(every.log_probs, some.log_probs, atol=1e-5, rtol=1e-5)
@@ -421,8 +422,8 @@ def test_last_levels_of_one_code_are_not_decoded_and_lose_nothing():
     start = torch.full((3, 1), model.start_token)
     tokens = torch.cat([start, targets[:, :3] + model.offsets[:3]], 1)
     memory = encoded.states[index], encoded.mask[index]
-    hidden, _ = model.decoder(model._embed(tokens), Memory.of(*memory))
-    whole = [F.cross_entropy(model._logits(hidden[:, n], n), targets[:, n]) for n in range(4)]
+    hidden, _ = model.decoder(model.embed(tokens), Memory.of(*memory))
+    whole = [F.cross_entropy(model.logits(hidden[:, n], n), targets[:, n]) for n in range(4)]
     model.decoder.register_forward_pre_hook(lambda _, given: positions.append(given[0].shape[1]))
     losses = model.ntp_loss(encoded, index, targets)
     assert positions == [2]
@@ -431,5 +432,5 @@ def test_last_levels_of_one_code_are_not_decoded_and_lose_nothing():
     with pytest.raises(IndexError):
         model.ntp_loss(encoded, index[:1], torch.tensor([[0, 0, 0, 1]]))
     positions.clear()
-    model.generate(encoded, Trie(random_items(20, [5, 7, 1, 1]), [5, 7, 1, 1]), 3)
+    generate(model, encoded, Trie(random_items(20, [5, 7, 1, 1]), [5, 7, 1, 1]), 3)
     assert positions == [1, 1]
