@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model.genci import genci, intent, memory, numerics
+from recbole_genci.model.genci import generation, genci, intent, memory, numerics
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
@@ -108,14 +108,12 @@ def operations(case: TimedCase) -> dict[str, int]:
     """How many operations a training step (optimiser apart) and the prediction of a batch are.
 
     Where each is small, a GPU waits for them to be launched. Counted along the paths that GenCI
-    takes on a GPU, whatever the
-    device: all histories encoded at once, torch's dropout and norm. Where a GPU has one kernel for
-        these and a CPU a few
-    operations, the CPU's are counted.
+    takes on a GPU, whatever the device: all histories encoded at once, torch's dropout and norm.
+    Where a GPU has one kernel for these and a CPU a few operations, the CPU's are counted.
     """
     batch, found = next(iter(case.train)).to(case.device), {}
     with contextlib.ExitStack() as stack:
-        for module in (genci, intent, memory, numerics):
+        for module in (generation, genci, intent, memory, numerics):
             stack.enter_context(patch.object(module, "on_cpu", lambda x: False))
         case.model.train()
         with _Counter() as counter:
