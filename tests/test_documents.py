@@ -314,16 +314,6 @@ def test_the_table_of_rooms_is_that_of_the_imports():
     assert ["" if room == "__init__" else room for room in reversed(rooms)] == list(ROOMS)
 
 
-def test_the_changelog_names_modules_as_they_are_now():
-    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w.]+)`[^|]* \| `([\w.]+)`[^|]* \|$", text, re.M)
-    modules = modules_of(PACKAGE)
-    assert len(rows) > 60
-    for before, now in rows:
-        assert f"recbole_genci.{now}" in modules or now in definitions(), now
-        assert not (PACKAGE / f"{before.replace('.', '/')}.py").exists(), f"{before} is still there"
-
-
 @pytest.mark.parametrize("document", ["README.md", "docs/add-a-model.md"])
 def test_the_model_of_a_document_trains_and_loads(document, tmp_path):
     text = (ROOT / document).read_text(encoding="utf-8")
