@@ -166,7 +166,8 @@ def _compared_with_all(
     """The names of the lines that ``--against`` asks for."""
     if not definition.open_models:
         raise ValueError(
-            f"against: experiment '{definition.name}' compares no models; leave --against out."
+            f"against: experiment '{definition.name}' compares no models, as compare and "
+            "volatility do; leave --against out."
         )
     names = [variant.name for variant in variants]
     found = [entry_of(name).name if is_reference(name) else name for name in asked]

@@ -353,7 +353,9 @@ def test_against_names_the_lines_that_all_others_are_compared_with():
         ValueError, match="^against: 'DIN' is no line of this table. Its lines are LR,"
     ):
         asked("compare", models, "DIN")
-    with pytest.raises(ValueError, match="^against: experiment 'mu' compares no models; leave"):
+    with pytest.raises(
+        ValueError, match="^against: experiment 'mu' compares no models, as compare and"
+    ):
         asked("mu", None, "GenCI")
     # With other experiments it is about those that compare models.
     arguments = ExperimentArguments("ml-100k", against=["DIN"])

@@ -22,6 +22,7 @@ from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.records import read_runs
 from recbole_genci.experiments.reports import compare, sweep
 from recbole_genci.experiments.runner import Runner
+from recbole_genci.experiments.significance import holm
 from recbole_genci.training import resuming
 from recbole_genci.training import run as training
 from recbole_genci.utils.lock import LOCK_FILE, only_process
@@ -691,13 +692,17 @@ def test_lines_of_a_persons_choice_are_compared_with_all_others(data, trained):
     experiment("compare", "tiny", models, 1, config_dict=data, against=["FM", "LR"])
     rows = list(csv.DictReader(Path("results/compare-tiny/differences.csv").open()))
     pairs = [(row["line"], row["minus"]) for row in rows]
-    assert pairs == [("LR", "DeepFM"), ("LR", "FM"), ("FM", "DeepFM")]  # a pair once
+    assert pairs == [("FM", "LR"), ("FM", "DeepFM"), ("LR", "DeepFM")]  # a pair once
+    p_values = [float(row["AUC p"]) for row in rows]
+    corrected = [float(row["AUC p, Holm"]) for row in rows]
+    assert corrected == pytest.approx(holm(p_values))  # of all three pairs
+    assert corrected[p_values.index(min(p_values))] == pytest.approx(min(1, 3 * min(p_values)))
     auc = {run["model"]: run["test"]["auc"] for run in read_runs(Path("results/compare-tiny"))}
     for one, other in pairs:
         row = rows[pairs.index((one, other))]
         assert float(row["AUC difference"]) == pytest.approx(auc[one] - auc[other], abs=1e-6)
     table = Path("results/compare-tiny/table.md").read_text()
-    assert "Differences are those of LR, FM, the lines that the experiment is about." in table
+    assert "Differences are those of FM, LR, the lines that the experiment is about." in table
     # Another choice trains nothing.
     experiment("compare", "tiny", models, 1, config_dict=data, against="DeepFM")
     rows = list(csv.DictReader(Path("results/compare-tiny/differences.csv").open()))

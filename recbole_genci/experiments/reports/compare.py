@@ -153,8 +153,8 @@ def references(outcome: Outcome) -> tuple[list[Variant], str]:
     complete = outcome.complete_variants()
     if len(complete) < 2:
         return [], ""
-    about = outcome.request.definition.against
-    if ones := [variant for variant in complete if variant.name in about]:
+    by_name = {variant.name: variant for variant in complete}
+    if ones := [by_name[name] for name in outcome.request.definition.against if name in by_name]:
         what = "line that the experiment is" if len(ones) == 1 else "lines that the experiment is"
         return ones, f"the {what} about"
     aucs = {variant.name: outcome.valid_auc(variant) or 0.0 for variant in complete}

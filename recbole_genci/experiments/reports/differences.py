@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.significance import (
     METRICS,
-    Difference,
     UserBootstrap,
     holm,
     paired_t_test,
@@ -28,11 +27,12 @@ COLUMNS = (
     Column("AUC t-test over seeds, p", ".3g"),
     Column("draws", ",d"),
 )
+_P, _P_HOLM = ([column.name for column in COLUMNS].index(f"AUC p{end}") for end in ("", ", Holm"))
 READING = (
     "Differences are paired: of the means over the seeds, on the same rows. Intervals are 95 % "
     "percentile intervals of a bootstrap that draws whole users, the same for both lines and all "
     "seeds, and ask whether other users would show the difference. 'AUC p' is of the same draws; "
-    "'Holm' corrects it for the number of lines that one line is compared with. The t-test pairs "
+    "'Holm' corrects it for the number of pairs that are compared here. The t-test pairs "
     "the seeds and asks whether training both again would show the difference again; it needs 3 "
     "seeds, and so few find only large differences."
 )
@@ -45,52 +45,40 @@ def reading(outcome: Outcome) -> str:
     return f"{READING} Rows have no user here, so that single rows are drawn."
 
 
-def of_one(
-    outcome: Outcome, one: Variant, others: Sequence[Variant], rows: np.ndarray | None = None
-) -> list[list]:
-    """``one`` minus each of the others: entries of ``COLUMNS``, a list for each.
-
-    Args:
-        one: a line whose seeds have all finished, as all others' have.
-        rows: ``[R]`` bool, which test rows count; all by default. There is no t-test for a part of
-            them.
-    """
-    return _entries(outcome, one, others, rows, turned=False)
-
-
-def against(outcome: Outcome, control: Variant, others: Sequence[Variant]) -> list[list]:
-    """Each of the others minus ``control``; otherwise as ``of_one``."""
-    return _entries(outcome, control, others, None, turned=True)
-
-
-def against_each(outcome: Outcome, names: Sequence[str]) -> list[list]:
-    """Every line minus each of those that ``names`` has, a pair once; as ``against``."""
-    complete = outcome.complete_variants()
-    controls = [variant for variant in complete if variant.name in names]
-    return [
-        row for one, others in _pairs(controls, complete) for row in against(outcome, one, others)
-    ]
-
-
 def of_each(
     outcome: Outcome, ones: Sequence[Variant], rows: np.ndarray | None = None
 ) -> list[list]:
-    """Each of ``ones`` minus every other line, a pair once; as ``of_one``."""
-    pairs = _pairs(ones, outcome.complete_variants())
-    return [row for one, others in pairs for row in of_one(outcome, one, others, rows)]
+    """Each of ``ones`` minus every other line, a pair once: entries of ``COLUMNS``, a list a pair.
+
+    Args:
+        ones: lines whose seeds have all finished.
+        rows: ``[R]`` bool, which test rows count; all by default. There is no t-test for a part of
+            them.
+    """
+    return _pairs(outcome, ones, rows, turned=False)
 
 
-def _pairs(
-    ones: Sequence[Variant], complete: Sequence[Variant]
-) -> Iterator[tuple[Variant, list[Variant]]]:
-    """Each of ``ones`` with all lines but itself and those of ``ones`` before it."""
-    for place, one in enumerate(ones, start=1):
-        yield one, [each for each in complete if each not in ones[:place]]
+def against_each(outcome: Outcome, names: Sequence[str]) -> list[list]:
+    """Every line minus each of those that ``names`` has, a pair once; otherwise as ``of_each``."""
+    controls = [variant for variant in outcome.complete_variants() if variant.name in names]
+    return _pairs(outcome, controls, None, turned=True)
 
 
 def table(rows: Sequence[list], first: Sequence[Column] = ()) -> Table:
     """The table of such rows, with further columns in front."""
     return Table((*first, *COLUMNS), list(rows))
+
+
+def _pairs(
+    outcome: Outcome, ones: Sequence[Variant], rows: np.ndarray | None, turned: bool
+) -> list[list]:
+    complete, entries = outcome.complete_variants(), []
+    for place, one in enumerate(ones, start=1):
+        others = [each for each in complete if each not in ones[:place]]
+        entries += _entries(outcome, one, others, rows, turned)
+    for entry, corrected in zip(entries, holm([entry[_P] for entry in entries]), strict=True):
+        entry[_P_HOLM] = corrected  # of all pairs: whoever asks for more has to pay for it
+    return entries
 
 
 def _entries(
@@ -100,15 +88,15 @@ def _entries(
     rows: np.ndarray | None,
     turned: bool,
 ) -> list[list]:
+    """``one`` minus each of the others, or turned; without Holm's p-values."""
     outcome.controls.add(one.name)
     chosen = slice(None) if rows is None else rows
     bootstrap = UserBootstrap(
         outcome.test_users[chosen], outcome.test_labels[chosen], outcome.scores(one)[:, chosen]
     )
-    measured = [bootstrap.differences(outcome.scores(other)[:, chosen]) for other in others]
-    corrected = holm([_p_value(each["auc"]) for each in measured])
     entries = []
-    for other, by_metric, p_holm in zip(others, measured, corrected):
+    for other in others:
+        by_metric = bootstrap.differences(outcome.scores(other)[:, chosen])
         found = [by_metric[name] for name in METRICS]
         if turned:
             found = [each and each.negated() for each in found]
@@ -120,10 +108,6 @@ def _entries(
         )
         names = [other.name, one.name] if turned else [one.name, other.name]
         numbers = [each and Interval(each.value, each.low, each.high) for each in found]
-        end = [auc.standard_error if auc else None, _p_value(auc), p_holm, t_test]
-        entries.append([*names, *numbers, *end, auc.draws if auc else None])
+        of_auc = [auc.standard_error, auc.p_value] if auc else [None, None]
+        entries.append([*names, *numbers, *of_auc, None, t_test, auc.draws if auc else None])
     return entries
-
-
-def _p_value(difference: Difference | None) -> float | None:
-    return difference.p_value if difference else None
