@@ -16,6 +16,7 @@ from recbole_genci.serving.cells import (
     entries_of,
     naming_rows,
     numbers_of,
+    untyped_hint,
 )
 from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
 from recbole_genci.serving.scorer import Rows, Scorer
@@ -60,7 +61,7 @@ class RowReader:
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
                 f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "
-                f"{', '.join(there) or 'none'}."
+                f"{', '.join(there) or 'none'}.{untyped_hint(there)}"
             )
 
     def lacks_times(self, columns: Iterable[str]) -> bool:

@@ -414,6 +414,11 @@ def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
         Ranker(folders["DIN"]).score_rows(own, features)
     cases = [
         (own.drop(columns="item_id"), "there is no column 'item_id'"),
+        (
+            own.add_suffix(":token"),
+            "Columns of a DataFrame, a .csv or a .parquet file have no types: name them user_id, "
+            "item_id, label, ...",
+        ),
         (own.drop(columns="tags"), "there is no column 'tags', which the run's rows have"),
         (
             late,
