@@ -23,9 +23,11 @@ also prints the run's metrics for them. Memory does not grow with the number of 
                   .inter file. Needed: every feature of rows; user and item, if the run has them.
                   Optional: time, and label (or the column that threshold makes labels of). A row's
                   history is its cell in item_id_list, else its user's clicks in the run before its
-                  time or, without a time, all of them
+                  time or, without a time, all of them, later ones and its own included: a warning
+                  says so, and no metrics are printed. Other columns are not read, and named
   --output        .parquet or .csv: user, item, time and label, as far as the input has them, score
-  --items         new items: a .item, .csv or .parquet file, as for Ranker.with_items
+  --items         new items: a .item, .csv or .parquet file, as for Ranker.with_items; without it
+                  an unknown item ends the command
   --users         features of users: a .user, .csv or .parquet file; it may hold users that the run
                   does not know
   --unseen        embedding of users that the run does not know: mean (default) or padding

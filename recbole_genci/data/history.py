@@ -6,6 +6,7 @@ batch are gathered by index.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,12 @@ class History:
         """The first entry ``[R]`` of all that each of ``users`` ``[R]`` has, or would have."""
         first_keys = np.arange(int(users.max(initial=0)) + 1) * (self.num_ranks + 1)
         return np.searchsorted(self.keys, first_keys, side="left")[users]
+
+    def num_tied(self) -> int:
+        """How many entries share their time with another entry of their user."""
+        same = self.keys[1:] == self.keys[:-1]
+        groups = np.count_nonzero(same[1:] > same[:-1]) + np.count_nonzero(same[:1])
+        return int(np.count_nonzero(same) + groups)
 
     def gather(
         self, start: torch.Tensor, end: torch.Tensor, width: int, negatives: bool = False
@@ -126,6 +133,26 @@ def build_history(
     negatives = (items - 1 + step) % max(real, 1) + 1
     narrow = [torch.from_numpy(column.astype(np.int32)) for column in (items, negatives)]
     return History(narrow[0], narrow[1], keys, num_ranks)
+
+
+def rounding_of(times: np.ndarray) -> str | None:
+    """What times ``[T]``, distinct and sorted, seem to be rounded to; None if to nothing.
+
+    Times in minutes, hours or days since 1970, in any unit, have more digits than this finds.
+    """
+    if not len(times) or times[-1] < 1e8:
+        return None
+    seventh = 10.0 ** (math.floor(math.log10(times[-1])) - 6)  # the place of the seventh digit
+
+    def found(times: np.ndarray) -> str | None:
+        if not (times % seventh).any():
+            return "7 digits"
+        is_single = (times == times.astype(np.float32)).all()
+        # Days, in any time zone, are numbers of float32 too, and a few times may be by chance.
+        return "32 bits" if is_single and len(times) >= 10 and (times % 900).any() else None
+
+    # Some times are enough to see that there is no rounding.
+    return found(times[:: len(times) // 1000 + 1]) and found(times)
 
 
 def time_ranks(times: np.ndarray) -> np.ndarray:

@@ -17,8 +17,9 @@ from recbole.data.utils import get_dataloader
 
 from recbole_genci import compat
 from recbole_genci.config import Config
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
+from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START, TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
+from recbole_genci.data.history import rounding_of
 from recbole_genci.data.shuffling import ShuffledRows
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.words import are, counted
@@ -29,6 +30,7 @@ compat.tell_datasets_from_rows()
 
 PARTS = ("train", "valid", "test")
 _NO_OTHERS = 'docs/faq.md, "All rows are clicks",'
+_NEARLY_ALL = 0.95  # of rows or clicks: so many equal times are no chance
 _FEW_STEPS = 10  # of an epoch; with fewer, early stopping ends a run that has hardly begun
 
 
@@ -315,7 +317,8 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
                 f"only{': its AUC is undefined' if name == 'test' else ''}."
             )
         if name != "train":
-            _warn_of_new(whole, part, name)
+            _warn_of_new(parts, part, name)
+    _warn_of_rounded_times(whole)
     _warn_of_few_steps(whole.config, len(whole))
 
 
@@ -370,8 +373,9 @@ def _rows_of_ratio(shares: Sequence[float]) -> str:
     return f"{math.ceil(total / smallest - 1e-9)} for {ratio}"
 
 
-def _warn_of_new(whole: CTRDataset, part: CTRDataset, name: str) -> None:
+def _warn_of_new(parts: Sequence[CTRDataset], part: CTRDataset, name: str) -> None:
     """Warn of items that training has not seen, and of rows none of which has a history."""
+    whole = parts[0]
     if whole.iid_field is not None:
         new = ~_seen(whole, whole.iid_field)[part.inter_feat[whole.iid_field].numpy()]
         if new.any():
@@ -382,5 +386,42 @@ def _warn_of_new(whole: CTRDataset, part: CTRDataset, name: str) -> None:
     without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
     if whole.has_histories and without.all():
         _logger.warning(
-            f"No {name} row has a history: models that read histories have nothing to read."
+            f"No {name} row has a history: models that read histories have nothing to read"
+            f"{_why_no_history(parts)}"
+        )
+
+
+def _why_no_history(parts: Sequence[CTRDataset]) -> str:
+    """The rest of the sentence which says if equal times are why rows have no history."""
+    whole = parts[0]
+    ranks = np.concatenate([part.inter_feat[TIME_RANK].numpy() for part in parts])
+    same, clicks, tied = np.bincount(ranks).max(), len(whole.history.keys), whole.history.num_tied()
+    if same >= _NEARLY_ALL * len(ranks):
+        share = "all" if same == len(ranks) else f"{same:,} of"
+        what = f"{share} {counted(len(ranks), 'row')} have the same '{whole.time_field}'"
+    elif clicks and tied >= _NEARLY_ALL * clicks:
+        share = "all" if tied == clicks else f"{tied:,} of"
+        what = (
+            f"{share} {counted(clicks, 'click')} share their '{whole.time_field}' with another "
+            "click of their user"
+        )
+    else:
+        return "."
+    return f", as {what}; is it the right column (TIME_FIELD)?"
+
+
+def _warn_of_rounded_times(whole: CTRDataset) -> None:
+    """Warn if times are rounded so that most clicks are of the same time as another of their user.
+
+    Ties alone are no fault: two of three clicks of MovieLens have one, and times may be days.
+    """
+    rounding = None if whole.rank_times is None else rounding_of(whole.rank_times)
+    if rounding is None or not whole.has_histories:
+        return
+    clicks, tied = len(whole.history.keys), whole.history.num_tied()
+    if tied > clicks / 2:
+        _logger.warning(
+            f"'{whole.time_field}' seems to be rounded to {rounding}: {tied:,} of "
+            f"{counted(clicks, 'click')} share their time with another click of their user, and "
+            "neither is in the other's history. Write times with all their digits."
         )

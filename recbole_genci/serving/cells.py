@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from recbole.utils import FeatureType
 
 from recbole_genci.utils.atomic_files import split_sequences
 from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
 from recbole_genci.utils.validation import shortened
+
+_TYPES = {kind.value for kind in FeatureType}
 
 
 class CellError(ValueError):
@@ -36,6 +39,16 @@ def listed(names: Iterable, field: str) -> list:
             "would be."
         )
     return list(names)
+
+
+def untyped_hint(columns: Iterable, most: int = 3) -> str:
+    """`` Columns of ... have no types ...`` if some are named as in atomic files; else ""."""
+    parts = [name.rpartition(":") for name in columns if isinstance(name, str)]
+    names = [name for name, _, kind in parts if name and kind in _TYPES]
+    if not names:
+        return ""
+    told = ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+    return f" Columns of a DataFrame, a .csv or a .parquet file have no types: name them {told}."
 
 
 def is_missing(cells: pd.Series) -> np.ndarray:

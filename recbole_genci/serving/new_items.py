@@ -17,7 +17,7 @@ from torch import Tensor
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.data.table import Table, joined
-from recbole_genci.serving.cells import as_names, check_distinct, is_missing
+from recbole_genci.serving.cells import as_names, check_distinct, is_missing, untyped_hint
 from recbole_genci.serving.features import FeatureReader
 from recbole_genci.serving.requests import rows_of_table
 from recbole_genci.serving.saved_run import SavedRun
@@ -100,7 +100,9 @@ def _new_items(run: SavedRun, frame: pd.DataFrame) -> pd.DataFrame:
     field = run.parts[0].iid_field
     check_distinct(list(frame), "items")
     if field not in frame:
-        raise ValueError(f"items: there is no column '{field}'; there are {list(frame)}.")
+        raise ValueError(
+            f"items: there is no column '{field}'; there are {list(frame)}.{untyped_hint(frame)}"
+        )
     names = as_names(frame[field], field)
     bad = [name for name in names if not name or name == PAD_TOKEN or "\n" in name]
     if bad:
@@ -130,7 +132,7 @@ def _coded(run: SavedRun, frame: pd.DataFrame) -> Artifact:
     if lacking := [field for field in fields if field not in frame]:
         raise ValueError(
             f"items: there is no column '{lacking[0]}'. Semantic IDs of this run are made of the "
-            f"texts in {', '.join(fields)}."
+            f"texts in {', '.join(fields)}.{untyped_hint(frame)}"
         )
     tokens = frame[run.parts[0].iid_field].tolist()
     texts = item_table(frame, run).texts(fields, tokens)
@@ -200,7 +202,10 @@ def _item_features(run: SavedRun, frame: pd.DataFrame) -> Table | None:
     fields = [name for name in table.interaction if name != whole.iid_field]
     given = {name: frame[name] for name in fields if name in frame}
     if lacking := [name for name in fields if name not in given]:
-        _logger.warning(f"items: there is no column '{lacking[0]}'; the feature counts as missing.")
+        _logger.warning(
+            f"items: there is no column '{lacking[0]}'; the feature counts as missing."
+            f"{untyped_hint(frame)}"
+        )
     more = reader.table(base, given, "items", frame[whole.iid_field].tolist())
     reader.warn_of_unknown()
     more.interaction[whole.iid_field] = torch.arange(len(frame)) + whole.item_num

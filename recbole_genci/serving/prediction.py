@@ -17,6 +17,8 @@ from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, place_of_row, 
 
 _logger = logging.getLogger(__name__)
 
+_LEFT_OUT = "metrics would be too high by this leak, and are left out"
+
 
 def check_rows(
     ranker: Ranker,
@@ -66,7 +68,9 @@ def predict_file(
         rows_at_once: rows in memory.
 
     Returns:
-        dict: the run's metrics, if the file has labels; else empty.
+        dict: the run's metrics, if the file has labels; else empty. Also empty, with a warning, if
+            the model reads histories and the file gives neither times nor histories: each row's
+            history is then all clicks of its user, its own included.
 
     Raises:
         ValueError: a column is missing, an item is unknown, or a value is wrong.
@@ -74,9 +78,13 @@ def predict_file(
         ImportError: pyarrow, for Parquet, is not installed.
     """
     reader, whole = ranker.row_reader(user_features), ranker.run.parts[0]
-    known, measured = _Users(), []
+    known, measured, is_first, leaks = _Users(), [], True, False
     with written_table(output) as writer:
         for chunk in chunks_of(file, ranker.run.config, rows_at_once):
+            if is_first:
+                reader.tell_unread(chunk)
+                reader.warn_of_times(chunk, _LEFT_OUT)
+                leaks, is_first = reader.lacks_times(chunk), False
             scores = reader.score(chunk)
             columns: dict[str, Any] = {
                 noun: chunk[field] for noun, field in whole.id_fields.items()
@@ -93,8 +101,9 @@ def predict_file(
                 measured.append([each[counted] for each in of_rows])
                 columns["label"] = columns["label"].astype(np.int8)
             writer.write(pd.DataFrame(columns))
+    leaks |= reader.sees_too_late
     reader.report()
-    if not measured:
+    if not measured or leaks:
         return {}
     scores, labels, users = (np.concatenate(each) for each in zip(*measured))
     if not len(scores):

@@ -282,7 +282,8 @@ class Ranker:
         A row's history is its cell in the column ``item_id_list`` (the item column's name and
         ``LIST_SUFFIX``), a list or a text with ``seq_separator`` between items, oldest first; else
         the clicks of its user in the run's rows that are strictly earlier than its time; else, in
-        a table without times, all of them. A row of the run has the score of the run.
+        a table without times, all of them, later ones and the row's own included: measure no
+        metric of these. A row of the run has the score of the run.
 
         Users that the run does not know are scored as ``unseen`` says, tokens that it does not
         know count as missing, and so do unknown items of a history; a warning gives their numbers.
@@ -301,6 +302,8 @@ class Ranker:
             scores = reader.score(rows)
         except CellError as error:
             raise ValueError(f"{error} (Row {error.cell + 1}.)") from error
+        if reader.has_labels(rows):  # else they may be rows of now, which need no time
+            reader.warn_of_times(rows, "a metric of these scores would be too high by this leak")
         reader.report()
         return scores
 

@@ -15,7 +15,13 @@ from recbole.utils import FeatureType
 
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Table, rows_of
-from recbole_genci.serving.cells import as_names, check_distinct, listed, no_number_words
+from recbole_genci.serving.cells import (
+    as_names,
+    check_distinct,
+    listed,
+    no_number_words,
+    untyped_hint,
+)
 from recbole_genci.serving.features import FeatureReader
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
 from recbole_genci.utils.validation import shortened
@@ -97,7 +103,10 @@ class RequestReader:
         described = set(clicks) | (set() if frame is None else set(frame.index))
         strangers = [n for n in unknown if not isinstance(n, str) or n not in described]
         if strangers:
-            hint = " For a user who is new, give a history by histories=, or user_features=."
+            hint = (
+                " For a user who is new, give a history by histories=, [] if there is no click, "
+                "or user_features=."
+            )
             raise ValueError(self.features.unknown_words(uid, users, strangers, hint))
         for name, given in (("histories", clicks), ("user_features", user_features)):
             asked = given if isinstance(given, Mapping) else ()
@@ -149,7 +158,9 @@ class RequestReader:
             return pd.DataFrame(columns, index=pd.RangeIndex(len(rows))).set_axis(list(given))
         check_distinct(list(given), "user_features")
         if uid not in given:
-            raise ValueError(f"user_features: the frame has no column '{uid}'.")
+            raise ValueError(
+                f"user_features: the frame has no column '{uid}'.{untyped_hint(given)}"
+            )
         frame = given[[field for field in given if field in known]]
         frame.index = pd.Index(as_names(given[uid], uid), dtype=object)
         if frame.index.has_duplicates:

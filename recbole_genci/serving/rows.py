@@ -16,19 +16,24 @@ from recbole_genci.serving.cells import (
     entries_of,
     naming_rows,
     numbers_of,
+    untyped_hint,
 )
 from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
 from recbole_genci.serving.scorer import Rows, Scorer
-from recbole_genci.utils.validation import shortened
-from recbole_genci.utils.words import are, counted
+from recbole_genci.utils.validation import closest, shortened
+from recbole_genci.utils.words import are, counted, listed
 
 _logger = logging.getLogger(__name__)
+
+_MOST_NAMES = 5  # of columns that are not read
+#: Times of today's seconds or finer units; so many times later than the run's is another unit.
+_LEAST_STAMP, _OTHER_UNIT = 1e8, 50
 
 
 class RowReader:
     """Reads tables of rows for ``Ranker.score_rows`` and ``recbole_genci.predict``.
 
-    ``report`` logs what was unknown since the last report.
+    ``report`` logs what was unknown, or in another unit, since the last report.
 
     Args:
         scorer: scores what is read.
@@ -46,7 +51,7 @@ class RowReader:
         self._whole, self._config = scorer.whole, scorer.run.config
         self._user_frame = requests.user_frame(user_features)
         self.history_field = f"{self._whole.iid_field}{self._config['LIST_SUFFIX']}"
-        self._unknown_users = self._unknown_clicks = self._left_out = 0
+        self._unknown_users = self._unknown_clicks = self._left_out = self._far_later = 0
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """Raise ValueError if a table with these columns lacks one that is needed."""
@@ -56,7 +61,57 @@ class RowReader:
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
                 f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "
-                f"{', '.join(there) or 'none'}."
+                f"{', '.join(there) or 'none'}.{untyped_hint(there)}"
+            )
+
+    def lacks_times(self, columns: Iterable[str]) -> bool:
+        """Whether rows need times to have their own histories, and columns neither give times nor
+        histories: each row's history is then all clicks of its user, its own included.
+        """
+        gives = (self._whole.time_field, self.history_field)
+        return (
+            self._scorer.reads_history
+            and self._whole.has_histories
+            and not any(name in gives for name in columns)
+        )
+
+    def has_labels(self, columns: Iterable[str]) -> bool:
+        """Whether columns give labels, as `labels` reads them."""
+        return any(name in (self._whole.label_field, self._label_maker) for name in columns)
+
+    @property
+    def sees_too_late(self) -> bool:
+        """Whether times were in another unit, so late that a history may hold its own row."""
+        return self._far_later > 0
+
+    def warn_of_times(self, columns: Iterable[str], of_labels: str) -> None:
+        """Warn if columns lack times; ``of_labels`` says what then becomes of metrics."""
+        there = list(columns)
+        if self.lacks_times(there):
+            _logger.warning(
+                f"rows: there is no column '{self._whole.time_field}', so that each row's history "
+                "is all clicks of its user, later ones and its own included"
+                f"{f'; {of_labels}' if self.has_labels(there) else ''}."
+            )
+
+    def tell_unread(self, columns: Iterable[str]) -> None:
+        """Log which columns are not read, first those whose name is close to one that is."""
+        there = list(columns)
+        read = {*self._whole.id_fields.values(), *self._features.row_fields}
+        read |= {self._whole.label_field, self._whole.time_field, self._label_maker}
+        read |= {*(self._config["val_interval"] or ())}
+        if self._scorer.reads_history:
+            read.add(self.history_field)
+        lacking = sorted(name for name in read - {None} if name not in there)
+        meant = {name: closest(name, lacking) for name in there if name not in read}
+        if meant:
+            words = [
+                shortened(name) + (f" (did you mean '{meant[name]}'?)" if meant[name] else "")
+                for name in sorted(meant, key=lambda name: meant[name] is None)
+            ]
+            _logger.log(
+                logging.WARNING if any(meant.values()) else logging.INFO,
+                f"rows: not read: {listed(words, _MOST_NAMES)}.",
             )
 
     def read(self, frame: pd.DataFrame) -> Rows:
@@ -100,10 +155,11 @@ class RowReader:
         if name in frame:
             labels = numbers_of(frame[name], f"rows: the label in column '{name}'")
         else:
-            name, least = next(iter((self._config["threshold"] or {}).items()), (None, None))
+            name = self._label_maker
             if name not in frame:
                 return None
             labels = numbers_of(frame[name], f"rows: '{name}', which makes the label,")
+            least = self._config["threshold"][name]
             labels = np.where(np.isnan(labels), np.nan, labels >= least)
         bad = ~np.isin(labels, (0, 1))
         if bad.any():
@@ -115,6 +171,11 @@ class RowReader:
                 bad.argmax(),
             )
         return labels.astype(np.float32)
+
+    @property
+    def _label_maker(self) -> str | None:
+        """The column of the run's ``threshold``; None if it has none."""
+        return next(iter(self._config["threshold"] or ()), None)
 
     def counted(self, frame: pd.DataFrame) -> np.ndarray:
         """Which rows ``[R]`` the run's ``val_interval`` keeps, as far as the table has its columns.
@@ -142,7 +203,7 @@ class RowReader:
         return numbers_of(frame[field], f"rows: '{field}'")
 
     def report(self) -> None:
-        """Log how many users and values were unknown."""
+        """Log how many users and values were unknown, and times in another unit."""
         self._features.warn_of_unknown()
         if self._unknown_users:
             _logger.warning(
@@ -161,7 +222,15 @@ class RowReader:
                 "val_interval, by which its own rows were chosen: scored, and left out of the "
                 "metrics."
             )
-        self._unknown_users = self._unknown_clicks = self._left_out = 0
+        if self._far_later:
+            last = self._whole.rank_times[-1]
+            _logger.warning(
+                f"rows: '{self._whole.time_field}' of {counted(self._far_later, 'row')} is far "
+                f"later than the run's last, {last:.0f}, so that each row's history is all clicks "
+                "of its user and no metric is given: write times in the unit of the run's .inter "
+                "file."
+            )
+        self._unknown_users = self._unknown_clicks = self._left_out = self._far_later = 0
 
     def _users(self, frame: pd.DataFrame) -> np.ndarray:
         """User ids ``[R]``, 0 for those that the run does not know, and without users."""
@@ -222,8 +291,10 @@ class RowReader:
             raise ValueError(
                 f"rows: this run of an earlier version does not hold exact times, with which "
                 f"'{field}' could be compared. Leave the column out, so that all clicks of a user "
-                f"count, give '{self.history_field}', or train the run anew."
+                f"count and no metric is given, give '{self.history_field}', or train the run anew."
             )
+        if len(known) and known[-1] >= _LEAST_STAMP:
+            self._far_later += int((times > _OTHER_UNIT * known[-1]).sum())
         # Files of other kinds may round a fraction of a second to another last bit.
         is_whole = times == np.floor(times)
         slack = np.where(is_whole, 0, 4 * np.spacing(np.abs(times)))

@@ -1,11 +1,13 @@
 """Histories against a loop over all rows."""
 
 import numpy as np
+import pandas as pd
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_genci.data.history import build_history, time_ranks
+from recbole_genci.data.history import build_history, rounding_of, time_ranks
 
 
 def loop_history(rows, user, time, width):
@@ -64,3 +66,44 @@ def test_time_ranks_keep_seconds_apart_that_float32_merges():
     times = np.array([1_700_000_001, 1_700_000_000, 1_700_000_001, 1_700_000_060], dtype=np.float64)
     assert np.unique(times.astype(np.float32)).size < 3
     assert time_ranks(times).tolist() == [1, 0, 1, 2]
+
+
+def day(unit):
+    return 1.6e9 // 86400 * 86400 * unit + np.arange(50.0) * 86400 * unit
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        ([f"{1.7e12 + 3.7e6 * n:g}" for n in range(50)], "7 digits"),
+        ([f"{1.7e9 + 777 * n:.5e}" for n in range(50)], "7 digits"),
+        (["1.7e+12"], "7 digits"),
+        (np.float32(1.7e9 + 777 * np.arange(50.0)), "32 bits"),
+        (np.float32(1.7e12 + 777e3 * np.arange(50.0)), "32 bits"),
+        (1.7e9 + 777 * np.arange(50.0), None),
+        (1.7e9 + np.arange(5000.0), None),
+        ([1.7e9, 1700000001], None),
+        ([1700000128.0], None),
+        (np.arange(50.0), None),  # steps, or numbers of days
+        (20240101.0 + np.arange(30.0), None),
+        (day(1), None),
+        (day(1e3), None),
+        (day(1e9), None),
+        (day(1) + 5.5 * 3600, None),
+        (day(1)[:2], None),
+        ([0.0], None),
+        ([-3.0, -1.0], None),
+        ([], None),
+    ],
+)
+def test_rounded_times_are_found_and_days_are_none(times, found):
+    assert rounding_of(np.unique(np.array(times, dtype=np.float64))) == found
+
+
+def test_tied_clicks_are_those_of_one_user_and_time():
+    generator = np.random.default_rng(3)
+    for rows in (0, 1, 2, 40):
+        users, ranks = generator.integers(1, 5, rows), generator.integers(0, 6, rows)
+        history = build_history(users, np.ones(rows, dtype=np.int64), ranks, 3, 6, 0)
+        pairs = pd.DataFrame({"user": users, "rank": ranks})
+        assert history.num_tied() == pairs.duplicated(keep=False).sum()

@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import tiny_rows, write_dataset
@@ -507,6 +508,78 @@ def test_times_beyond_exact_numbers_are_pointed_out(tmp_path, caplog):
         "'timestamp' reaches 1.7e+18, where a number of 64 bits is no longer exact: rows less than "
         "256 apart" in caplog.text
     )
+
+
+def with_times(change):
+    """A damage that makes other times of those of tiny.inter, ``[R]``, and of all its columns."""
+
+    def damage(folder):
+        file = folder / "tiny.inter"
+        rows = pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
+        times = rows["timestamp:float"].astype(float).to_numpy()
+        rows["timestamp:float"] = change(times, rows)
+        rows.to_csv(file, sep="\t", index=False)
+
+    return damage
+
+
+def first_without_click(rows, number):
+    """Which rows ``[R]`` are the first ``number`` without a click."""
+    is_none = rows["label:float"] == "0"
+    return is_none & (is_none.cumsum() <= number)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda times, rows: "7", "all 300 rows have the same 'timestamp'"),
+        (
+            lambda times, rows: np.where(first_without_click(rows, 3), "6", "7"),
+            "297 of 300 rows have the same 'timestamp'",
+        ),
+        (
+            lambda times, rows: rows["user_id:token"].str.removeprefix("u"),
+            "all {clicks} clicks share their 'timestamp' with another click of their user",
+        ),
+    ],
+)
+def test_equal_times_are_named_where_no_row_has_a_history(tmp_path, caplog, change, why):
+    parts = build(tmp_path, with_times(change))
+    log_summary(parts)
+    why = why.format(clicks=len(parts[0].history.keys))
+    (said,) = [line for line in caplog.messages if line.startswith("No test row has a history")]
+    assert said == (
+        "No test row has a history: models that read histories have nothing to read, as "
+        f"{why}; is it the right column (TIME_FIELD)?"
+    )
+
+
+def test_rows_without_a_history_are_not_blamed_on_different_times(tmp_path, caplog):
+    parts = build(tmp_path)
+    for part in parts:
+        part.inter_feat[":history_start"] = part.inter_feat[":history_end"]
+    log_summary(parts)
+    assert "have nothing to read." in caplog.text and "TIME_FIELD" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("write", "rounding"),
+    [("{:.5e}".format, "7 digits"), (lambda time: f"{np.float32(time):.0f}", "32 bits")],
+)
+def test_times_that_are_rounded_are_warned_of(tmp_path, caplog, write, rounding):
+    exact = build(tmp_path / "exact")
+    log_summary(exact)
+    assert "rounded" not in caplog.text
+    log_summary(
+        build(tmp_path / "days", with_times(lambda times, _: (times - 1_699_980_000) * 86400))
+    )
+    assert "rounded" not in caplog.text
+    step = 4000 if rounding == "7 digits" else 40
+    low = exact[0].rank_times[0]
+    times = with_times(lambda times, _: [write(1.7e9 + (each - low) * step) for each in times])
+    log_summary(build(tmp_path / "rounded", times))
+    assert f"'timestamp' seems to be rounded to {rounding}: " in caplog.text
+    assert "and neither is in the other's history. Write times with" in caplog.text
 
 
 def test_labels_of_one_kind_are_said_to_be_so(tmp_path):

@@ -199,6 +199,14 @@ def test_what_cannot_be_added_is_refused_in_a_sentence(folders, tmp_path):
         (NEW.assign(item_id=["a", "", "c"]), "items: '' in column 'item_id' is no name"),
         (NEW.assign(item_id=["a", "[PAD]", "c"]), "is no name of an item"),
         (NEW.assign(item_id=["i1", "i2", "i3"]), "has all of the 3 items already"),
+        (
+            NEW.add_suffix(":token"),
+            r"there is no column 'item_id'; .*no types: name them item_id, title, year, \.\.\.",
+        ),
+        (
+            NEW.rename(columns={"genre": "genre:token_seq"}),
+            "there is no column 'genre'.*have no types: name them genre",
+        ),
         (NEW.drop(columns="genre"), "items: there is no column 'genre'. Semantic IDs of this run"),
         ({"item_id": ["a"]}, "is neither a DataFrame nor a file"),
         (

@@ -175,9 +175,11 @@ def test_a_model_without_histories_says_so_once(folders, caplog):
 def test_what_cannot_be_served_is_refused_by_name(folders):
     ranker = Ranker(folders["GenCI"])
     with pytest.raises(
-        ValueError, match="user_id: 1 of 2 are unknown .* 'new'.*give a history by histories="
+        ValueError,
+        match=r"user_id: 1 of 2 are unknown .* 'new'.*give a history by histories=, \[\] if there",
     ):
         ranker.score(["u1", "new"])
+    assert np.isfinite(ranker.score(["u1", "new"], histories={"new": []})).all()
     with pytest.raises(ValueError, match="'u99' is not one of the users asked for"):
         ranker.score(["u1"], user_features={"u99": {"age": "20"}})
     with pytest.raises(
@@ -189,6 +191,8 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
             ranker.score(["n"], user_features=wrong)
     with pytest.raises(ValueError, match="user_features: the frame has no column 'user_id'"):
         ranker.score(["n"], user_features=pd.DataFrame({"age": ["20"]}))
+    with pytest.raises(ValueError, match="no types: name them user_id, age"):
+        ranker.score(["n"], user_features=pd.DataFrame({"user_id:token": ["n"], "age:token": [2]}))
     with pytest.raises(ValueError, match="user_features: user 'n' stands there twice"):
         ranker.score(["n"], user_features=pd.DataFrame({"user_id": ["n", "n"], "age": ["1", "2"]}))
     with pytest.raises(ValueError, match=r"age: \['20'\] is no name"):

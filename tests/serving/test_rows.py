@@ -185,6 +185,88 @@ def test_a_file_is_scored_in_chunks_as_at_once(made, tmp_path, capsys, kind):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
+def written(frame, file):
+    """A table as an atomic, CSV or Parquet file."""
+    if file.suffix == ".inter":
+        kinds = {"label": "float", "price": "float", "tags": "token_seq"}
+        typed = {name: f"{name}:{kinds.get(name, 'token')}" for name in frame}
+        frame.rename(columns=typed).to_csv(file, sep="\t", index=False)
+    elif file.suffix == ".csv":
+        frame.to_csv(file, index=False)
+    else:
+        frame.to_parquet(file)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["inter", "csv", "parquet"])
+@pytest.mark.parametrize("name", [*MODELS.split(","), "causal"])
+def test_without_times_histories_leak_and_so_labels_give_no_metrics(
+    made, tmp_path, capsys, caplog, name, kind
+):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    folders, rows, _ = made
+    own = of_part(load(folders[name]), rows, 2)[:12].astype({"label": int})
+    own = own.assign(price="1").rename(columns={"timestamp": "time"}).assign(note="n")
+    for frame, told in ((own, True), (own.drop(columns=["time", "label"]), False)):
+        caplog.clear()
+        file = written(frame, tmp_path / f"rows.{kind}")
+        assert command(folders, name, tmp_path, file, "out.csv", "--batch_rows=5") == 0
+        printed = capsys.readouterr().out
+        said = [record.getMessage() for record in caplog.records]
+        if name == "DeepFM":  # which reads no history
+            assert '"auc"' in printed or not told
+            assert not any("history" in words for words in said)
+        else:
+            assert "auc" not in printed and "auc" not in (tmp_path / "out.csv").read_text()
+            (words,) = [words for words in said if "history" in words]
+            assert words == (
+                "rows: there is no column 'timestamp', so that each row's history is all clicks "
+                "of its user, later ones and its own included"
+                + ("; metrics would be too high by this leak, and are left out." * told or ".")
+            )
+        unread = "'time' (did you mean 'timestamp'?) and 'note'" if told else "'note'"
+        assert said.count(f"rows: not read: {unread}.") == 1
+
+
+def test_times_or_histories_keep_labels_without_a_leak(made, tmp_path, capsys, caplog):
+    folders, rows, _ = made
+    own = of_part(load(folders["DIN"]), rows, 2)
+    for frame in (own, own.drop(columns="timestamp").assign(item_id_list="i1 i2")):
+        frame.to_csv(tmp_path / "rows.csv", index=False)
+        assert command(folders, "DIN", tmp_path, tmp_path / "rows.csv", "out.csv") == 0
+        assert '"auc"' in capsys.readouterr().out
+    assert "rows:" not in caplog.text
+
+
+def test_times_in_another_unit_leak_as_none_do(made, tmp_path, capsys, caplog):
+    folders, rows, _ = made
+    own = of_part(load(folders["DIN"]), rows, 2)
+    own.assign(timestamp=own["timestamp"] + "000").to_csv(tmp_path / "rows.csv", index=False)
+    assert command(folders, "DIN", tmp_path, tmp_path / "rows.csv", "out.csv") == 0
+    assert "auc" not in capsys.readouterr().out
+    assert f"rows: 'timestamp' of {len(own)} rows is far later than the run's last" in caplog.text
+    assert "and no metric is given: write times in the unit" in caplog.text
+
+
+def test_a_table_with_labels_and_without_times_is_warned_of(made, caplog):
+    ranker = Ranker(made[0]["DIN"])
+    ranker.score_rows(pd.DataFrame(ONE))
+    assert not caplog.records
+    ranker.score_rows(pd.DataFrame(ONE | {"label": [1]}))
+    assert "its own included; a metric of these scores would be too high" in caplog.text
+
+
+def test_many_unread_columns_are_one_line(made, caplog):
+    frame = pd.DataFrame(columns=[*ONE, "label", "timestamps", *(f"x{n}" for n in range(50))])
+    Ranker(made[0]["DIN"]).row_reader().tell_unread(frame)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "rows: not read: 'timestamps' (did you mean 'timestamp'?), 'x0', 'x1', 'x2', 'x3' and 46 "
+        "others."
+    )
+
+
 def test_labels_are_optional_and_new_users_and_items_may_stand_in_a_file(made, tmp_path, capsys):
     folders, rows, _ = made
     ranker = Ranker(folders["GenCI"])
@@ -332,6 +414,11 @@ def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
         Ranker(folders["DIN"]).score_rows(own, features)
     cases = [
         (own.drop(columns="item_id"), "there is no column 'item_id'"),
+        (
+            own.add_suffix(":token"),
+            "Columns of a DataFrame, a .csv or a .parquet file have no types: name them user_id, "
+            "item_id, label, ...",
+        ),
         (own.drop(columns="tags"), "there is no column 'tags', which the run's rows have"),
         (
             late,

@@ -22,6 +22,11 @@ from recbole_genci.utils.words import counted
 
 _RATING = "rating"
 _RATING_HINT = "# threshold: {rating: 4}   # the least rating that is a click\n"
+_LEAK_HINT = """\
+# A column known only after the row was shown (seconds watched, a purchase, the rating itself)
+# is no feature: leave it out of load_col and numerical_features. (load_col must name it only
+# if threshold makes the label of it.)
+"""
 
 
 def prepare_table(words: Mapping[str, Any], folder: Path) -> str:
@@ -207,7 +212,12 @@ def keys_of(schema: Schema) -> str:
         keys["item_text_fields"] = texts
     head = "# Keys of this dataset, written by python -m recbole_genci.data.prepare; change them.\n"
     hint = _RATING_HINT if _RATING in rows and LABEL not in rows else ""
-    return head + hint + yaml.safe_dump(keys, sort_keys=False, default_flow_style=None, width=100)
+    return (
+        head
+        + _LEAK_HINT
+        + hint
+        + yaml.safe_dump(keys, sort_keys=False, default_flow_style=None, width=100)
+    )
 
 
 def _report(provenance: dict, folder: Path) -> str:

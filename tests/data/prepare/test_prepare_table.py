@@ -81,6 +81,8 @@ def test_a_csv_file_with_quotes_times_and_sequences(made, capsys):
     keys = yaml.safe_load(Path("dataset/mine/mine.yaml").read_text())
     assert keys["load_col"] == {"inter": list(SCHEMA["rows"])}
     assert keys["numerical_features"] == ["watch"] and keys["transforms"] == {"*": "minmax"}
+    comment = Path("dataset/mine/mine.yaml").read_text().partition("load_col:\n")[0]
+    assert "# A column known only after the row was shown (seconds watched, " in comment
     (source,) = json.loads(Path("dataset/mine/provenance.json").read_text())["sources"]
     assert source["lines"] == 3 and source["bytes"] == len(ROWS)
 
