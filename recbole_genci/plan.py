@@ -257,11 +257,6 @@ def prepare_resumed(
             "saved/<model>-<dataset>-<time>."
         )
     saved = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
-    if (saved.get("nproc") or 1) > 1 or (saved.get("world_size") or 1) > 1:
-        raise ValueError(
-            f"resume: {folder} was trained by several processes (nproc), and such a run keeps no "
-            "state to resume from. Start it anew."
-        )
     training_state_file(folder)
     with only_process(folder):  # refuses a run that another process is still training
         pass

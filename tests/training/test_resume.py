@@ -1,5 +1,6 @@
 """A run that was stopped goes on as if it had not been."""
 
+import functools
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from recbole_genci import load
 from recbole_genci.cli import main
+from recbole_genci.hub.contents import contents_of
 from recbole_genci.quick_start import resume, run
 from recbole_genci.training import checkpoint, trainer
 from recbole_genci.utils.files import write_atomically
@@ -158,6 +160,36 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
     file.write_text(file.read_text() + "u1\ti1\t1\t1800000000\n")
     with pytest.raises(ValueError, match="was trained on rows .* but its configuration now gives"):
         resume(folder)
+
+
+WITHOUT_METRICS = {
+    "stopped": ("training.safetensors", {}, "has not finished. Resume it by --resume=stopped."),
+    "finished": (
+        "model.safetensors",
+        {},
+        "although the run had finished: .* Take metrics.json from a copy of the folder, or train",
+    ),
+    "before an epoch": ("run.log", {}, "stopped before its first epoch ended. Start it anew."),
+    "processes": ("model.safetensors", {"nproc": 2}, "keeps no state .* Start it anew."),
+    "an earlier version": ("training.pt", {}, "is a state of an earlier version"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_METRICS)
+def test_all_who_miss_metrics_give_the_same_reason(case):
+    file, keys, said = WITHOUT_METRICS[case]
+    folder = Path("stopped")
+    folder.mkdir()
+    (folder / file).write_text("")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": "LR", "dataset": "tiny"} | keys))
+    reasons = set()
+    for read in (load, resume, functools.partial(contents_of, with_data=False)):
+        with pytest.raises((FileNotFoundError, ValueError)) as error:
+            read(folder)
+        reason = str(error.value).removeprefix("resume: ").removeprefix("push: ")
+        if case != "stopped" or read is not resume:  # which has a state to read
+            reasons.add(reason)
+    assert len(reasons) == 1 and re.search(said, reasons.pop())
 
 
 def flipped(content, byte, bit=0):
