@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from recbole_genci.training.saved_files import COPY_OR_ANEW
 from recbole_genci.utils.digests import tensors_digest
-from recbole_genci.utils.files import read_mapping, sha256_of, write_atomically
+from recbole_genci.utils.files import newest_below, read_mapping, sha256_of, write_atomically
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -226,6 +226,8 @@ def why_not_finished(folder: Path) -> str:
             f"there, and {STATE_FILE} is not. Take {METRICS_FILE} from a copy of the folder, or "
             "train the run anew."
         )
+    if below := newest_below("run", folder, CONFIG_FILE):  # of a search, which has a config.yaml
+        return f"{folder} is not the folder of a run: it has no {METRICS_FILE}.{below}"
     return (
         f"{folder} has no {METRICS_FILE} and no {STATE_FILE}: the run stopped before its first "
         "epoch ended. Start it anew."

@@ -1,6 +1,7 @@
 """A run that was stopped goes on as if it had not been."""
 
 import functools
+import os
 import re
 import shutil
 from pathlib import Path
@@ -192,6 +193,17 @@ def test_all_who_miss_metrics_give_the_same_reason(case):
     assert len(reasons) == 1 and re.search(said, reasons.pop())
 
 
+def test_a_search_is_not_taken_for_a_run_that_stopped():
+    for folder, log in (("search", "search.log"), ("search/trials/0001/LR-1", "run.log")):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "config.yaml").write_text("{model: LR, dataset: tiny}")
+        Path(folder, log).touch()
+    said = "no metrics.json. The newest run below it is search/trials/0001/LR-1.$"
+    for read in (load, resume):
+        with pytest.raises(FileNotFoundError, match=said):
+            read("search")
+
+
 def flipped(content, byte, bit=0):
     content = bytearray(content)
     content[byte] ^= 1 << bit
@@ -211,13 +223,21 @@ def stopped_run(keys, monkeypatch, epoch=1):
     [
         ("README.md", "it is a file, not a folder."),
         ("saved/nowhere", "it does not exist."),
-        ("saved", "it has no config.yaml."),
+        ("saved", "it has no config.yaml. The newest run below it is saved/LR-1."),
+        ("results", "it has no config.yaml. The newest run below it is results/runs/1/LR-2."),
+        (".", "it has no config.yaml. The newest run below it is saved/LR-1."),
+        ("elsewhere", "it has no config.yaml."),
         ("saved/LR-1/run.log", "it is a file, not a folder (its folder is saved/LR-1)."),
     ],
 )
 def test_what_is_no_folder_of_a_run_is_said_to_be_what_it_is(given, reason, capsys):
-    Path("saved/LR-1").mkdir(parents=True)
-    for file in ("README.md", "saved/LR-1/config.yaml", "saved/LR-1/run.log"):
+    for number, folder in enumerate(("saved/LR-2", "saved/LR-1", "results/runs/1/LR-2")):
+        Path(folder).mkdir(parents=True)
+        for file in ("run.log", "config.yaml"):
+            Path(folder, file).touch()
+            os.utime(Path(folder, file), (number, number))
+    for file in ("README.md", "elsewhere/other/config.yaml"):  # of another program
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
     said = f"{given} is not the folder of a run: {reason}"
     assert main([f"--resume={given}"]) == 2
