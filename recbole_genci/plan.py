@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import shlex
@@ -119,9 +118,7 @@ def prepare(
         check_writable(Path(first[folder]), folder)
     reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
     if reader:
-        no_texts = reader["item_text_fields"] is None
-        with reader.pointing_to_keys() if no_texts else contextlib.nullcontext():
-            check_source(reader)
+        check_source(reader)
 
     parts = prepare_rows(first)
     _say_what_is_unread(configs, parts[0])
@@ -219,8 +216,12 @@ def prepare_rows(config: Config) -> list:
     # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
     for key, words in config.chosen.items():
+        if key not in config.remedies:
+            _logger.info(words)
+            continue
         # A file may have a column of times that is not read.
-        _logger.log(logging.WARNING if key in config.remedies else logging.INFO, words)
+        forgotten = config.forgotten_keys()
+        _logger.warning(f"{words} {forgotten}" if forgotten else words)
     parts = prepare_parts(config)
     log_summary(parts)
     return parts
@@ -257,11 +258,6 @@ def prepare_resumed(
             "saved/<model>-<dataset>-<time>."
         )
     saved = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
-    if (saved.get("nproc") or 1) > 1 or (saved.get("world_size") or 1) > 1:
-        raise ValueError(
-            f"resume: {folder} was trained by several processes (nproc), and such a run keeps no "
-            "state to resume from. Start it anew."
-        )
     training_state_file(folder)
     with only_process(folder):  # refuses a run that another process is still training
         pass

@@ -17,7 +17,7 @@ from recbole_genci.results import Results, RunResult
 from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.training import stopped
 from recbole_genci.training.callbacks import Callback, check_callbacks
-from recbole_genci.training.console import Heading, legend
+from recbole_genci.training.console import Heading, legend, sources_of
 from recbole_genci.training.launch import train_together
 from recbole_genci.training.run import (
     config_as_yaml,
@@ -25,6 +25,7 @@ from recbole_genci.training.run import (
     new_run_folder,
     train_and_evaluate,
 )
+from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.webpage.cohorts import cohort_browser
 
 _logger = logging.getLogger(__name__)
@@ -170,15 +171,21 @@ def resume(
 def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     """Train the remaining epochs, and save the table that ``execute`` saves."""
     (config,) = plan.configs.values()
+    folder = Path(folder)
     _logger.info(legend(config))
+    heading = Heading.of(
+        config, sources=sources_of(config, folder / CONFIG_FILE, "the run's config.yaml")
+    )
     try:
-        run = train_and_evaluate(config, plan.parts, plan.semantic_ids, resume_folder=Path(folder))
+        run = train_and_evaluate(
+            config, plan.parts, plan.semantic_ids, resume_folder=folder, heading=heading
+        )
     except (KeyboardInterrupt, Exception) as stop:
         name = config["model"]
         references = {name: config.model_reference}
         planned = [(name, config["seed"])]
         error = None if isinstance(stop, KeyboardInterrupt) else stop
-        advice = stopped.of_runs(planned, [], Path(folder), references=references, error=error)
+        advice = stopped.of_runs(planned, [], folder, references=references, error=error)
         stop.add_note(advice)
         raise
     _save_table([run], config, plan)

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from recbole_genci.webpage.charts import looks_of
 from recbole_genci.webpage.learning_curves import learning_curves
 from recbole_genci.webpage.page import Section, absent, page, paragraph, text
 from recbole_genci.webpage.table import Cell, sortable_table
-
-_logger = logging.getLogger(__name__)
 
 BASE_MODEL = "LR"
 _HIGHLIGHTED = ("GenCI",)  # stands out on the page
@@ -133,6 +131,36 @@ def missing_rela_impr(table: pd.DataFrame) -> str | None:
     if BASE_MODEL not in table.index or len(table) == 1:
         return None
     return why_no_rela_impr(BASE_MODEL, table.loc[BASE_MODEL, "AUC"])
+
+
+def notes(runs: Sequence[Mapping], table: pd.DataFrame) -> list[str]:
+    """Sentences that a reader of the comparison needs beside it.
+
+    Args:
+        runs: the contents of their ``metrics.json``.
+        table: what ``comparison_table`` makes of them.
+    """
+    why = missing_rela_impr(table)
+    return [*([why] if why else []), *_not_ended(runs)]
+
+
+def _not_ended(runs: Sequence[Mapping]) -> list[str]:
+    """Which models had their best epoch last, so that further ones may be better still."""
+    last: dict[int, Counter[str]] = {}
+    for run in runs:
+        asked = (run.get("config") or {}).get("epochs")  # early versions did not save it
+        if asked is not None and run["best_epoch"] == asked:
+            last.setdefault(asked, Counter())[run["model"]] += 1
+    all_runs = Counter(run["model"] for run in runs)
+    return [
+        ", ".join(
+            model if count == all_runs[model] else f"{model} ({count} of {all_runs[model]} seeds)"
+            for model, count in counts.items()
+        )
+        + f": the last epoch ({epochs}) was the best, so training may not have ended; set more "
+        "--epochs."
+        for epochs, counts in last.items()
+    ]
 
 
 def _title(metric: str) -> str:
@@ -246,7 +274,7 @@ def save_comparison(
     runs: list[dict], folder: Path, command: str, cohorts: Section | None = None
 ) -> str:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``report.html`` and ``runs.json``; return
-    the Markdown table.
+    the Markdown table with its notes.
 
     Args:
         runs: the contents of their ``metrics.json``.
@@ -264,16 +292,15 @@ def save_comparison(
         f"{counted(first['machine']['threads'], 'thread')}, "
         f"GPU {first['machine']['gpu']}; revision {first['git_revision']}.\n"
     )
-    if why := missing_rela_impr(table):
-        _logger.info(why)
-        note += f"{why}\n"
+    beside = notes(runs, table)
+    note += "".join(f"{each}\n" for each in beside)
     note += f"Command: `{command}`"
     write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
     write_text(folder / "table.csv", table.to_csv())
     write_text(folder / "table.tex", latex_table(*_entries(as_text(table))))
     write_text(folder / PAGE, _page(runs, table, note, command, cohorts))
     write_json(folder / "runs.json", runs)
-    return markdown
+    return "\n\n".join([markdown, *beside])
 
 
 def _page(
@@ -293,8 +320,7 @@ def _page(
     results = sortable_table(heads, cells, _HIGHLIGHTED, "AUC")
     if "GAUC" in table and table["GAUC"].isna().any():
         results += paragraph("GAUC is undefined: no user has test rows of both classes.")
-    if why := missing_rela_impr(table):
-        results += paragraph(why)
+    results += "".join(map(paragraph, notes(runs, table)))
     sections = [
         Section("results", "Results", results),
         absent("pairs", "All pairs of models", scores),
@@ -380,8 +406,8 @@ def main(files: Sequence[str]) -> Work:
     for file in given:
         shown = with_published(shown, published_scores(Path(file)))
     print(markdown_table(*_entries(shown)))
-    if why := missing_rela_impr(table):
-        print(f"\n{why}")
+    for each in notes(runs, table):
+        print(f"\n{each}")
     return lambda: 0
 
 

@@ -23,7 +23,7 @@ from typing import Any, overload
 import pandas as pd
 
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER
-from recbole_genci.report import aligned, as_markdown, comparison_table, markdown_table
+from recbole_genci.report import aligned, as_markdown, comparison_table, markdown_table, notes
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.validation import nearest
 from recbole_genci.utils.words import counted
@@ -202,7 +202,10 @@ class Results(Sequence):
 
     def __str__(self) -> str:
         # Without a folder this is not the first of several machines, which alone knows the figures.
-        return repr(self) if self.folder is None else aligned(as_markdown(self.table))
+        if self.folder is None:
+            return repr(self)
+        table = self.table
+        return aligned("\n\n".join([as_markdown(table), *notes(list(self.runs), table)]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -135,20 +135,32 @@ class Config(RecBoleConfig):
 
     @contextlib.contextmanager
     def pointing_to_keys(self) -> Iterator[None]:
-        """Add to an error about columns, inside the block, which file has the dataset's keys.
-
-        It is ``<dataset>.yaml`` in the dataset's folder, which ``data.prepare`` writes, if it was
-        not given.
-        """
+        """Add `forgotten_keys` to an error about columns or their keys inside the block."""
         try:
             yield
         except (ValueError, FileNotFoundError) as error:
-            file = Path(self["data_path"]) / f"{self['dataset']}.yaml"
-            given = {Path(each).resolve() for each, _ in self._files}
-            if file.is_file() and file.resolve() not in given:
-                words = shlex.join(config_files_words([file, *(each for each, _ in self._files)]))
-                error.add_note(f"{file} has keys of this dataset: give {words}.")
+            words = self.forgotten_keys()
+            if words and words not in getattr(error, "__notes__", ()):  # of a block inside this one
+                error.add_note(words)
             raise
+
+    def forgotten_keys(self) -> str | None:
+        """Which file has the dataset's keys, if it was not given; None if there is none.
+
+        It is ``<dataset>.yaml`` in the dataset's folder, which ``data.prepare`` writes. If nothing
+        at all says what the dataset is, it may also be in the current folder.
+        """
+        given = [each for each, _ in self._files]
+        name = f"{self['dataset']}.yaml"
+        file = Path(self["data_path"]) / name
+        if file.is_file() and file.resolve() not in {Path(each).resolve() for each in given}:
+            words = shlex.join(config_files_words([file, *given]))
+            return f"{file} has keys of this dataset: give {words}."
+        is_known = (properties_folder() / "dataset" / name).is_file()
+        if not given and not is_known and Path(name).is_file():
+            words = shlex.join(config_files_words([name]))
+            return f"No --config_files was given, and {name} is there: give {words}."
+        return None
 
     def compatibility_settings(self) -> None:
         compat.add_numpy_aliases()

@@ -36,6 +36,22 @@ _SYNONYMS = {
     "state": "log_level verbose",
 }
 _MEANT = {word: key for key, words in _SYNONYMS.items() for word in words.split()}
+#: Words of a command line that are no keys, by whose they are.
+WORDS_OF = {
+    "--experiment, for example --experiment=compare": ("models", "against", "pack"),
+    "run_hyper.py": (
+        "params_file",
+        "resume_search",
+        "algo",
+        "max_evals",
+        "early_stop",
+        "tool",
+        "ray_address",
+        "cpus_per_trial",
+        "gpus_per_trial",
+        "grace_epochs",
+    ),
+}
 _SHOWN = 4  # models of which a sentence names at most one more
 
 
@@ -77,6 +93,8 @@ def check_words(
 def _instead_of(key: str, known: set[str]) -> str:
     if models := models_with(key):
         return f" It is a key of {listed(models, _SHOWN)}."
+    if owner := next((owner for owner, words in WORDS_OF.items() if key in words), None):
+        return f" It belongs to {owner}."
     meant = _MEANT.get(key.lower().replace("-", "_"))
     if meant in known:
         return f" Did you mean '{meant}'?"

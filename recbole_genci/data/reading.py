@@ -28,6 +28,7 @@ from recbole_genci.data.validation import (
     check_files,
     check_header,
     check_label,
+    check_label_values,
     check_loaded,
     check_read_once,
     warn_of_large_numbers,
@@ -154,14 +155,7 @@ class AtomicDataset(Dataset):
     def _data_processing(self) -> None:
         with compat.series_agg_len_by_row():
             super()._data_processing()
-        label = self.inter_feat[self.label_field]
-        if not label.isin([0, 1]).all():
-            bad = label[~label.isin([0, 1])].iloc[0]
-            raise ValueError(
-                f"LABEL_FIELD: column '{self.label_field}' holds {bad:g}; labels must be 0 or 1. "
-                "Change the file; or make labels of this column by "
-                f"threshold: {{{self.label_field}: ...}}, and give LABEL_FIELD a new name."
-            )
+        check_label_values(self)
 
     def _remap(self, remap_list: list) -> None:
         # RecBole's factorizes the text of every row, and cuts sequences apart in Python

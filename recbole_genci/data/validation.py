@@ -412,6 +412,19 @@ def check_label(dataset: Dataset) -> None:
             )
 
 
+@points_to_keys
+def check_label_values(dataset: Dataset) -> None:
+    """Refuse labels other than 0 and 1, once ``threshold`` has made them."""
+    label, field = dataset.inter_feat[dataset.label_field], dataset.label_field
+    if not label.isin([0, 1]).all():
+        bad = label[~label.isin([0, 1])].iloc[0]
+        raise ValueError(
+            f"LABEL_FIELD: column '{field}' holds {bad:g}; labels must be 0 or 1. Change the file; "
+            f"or make labels of this column by threshold: {{{field}: ...}}, and give LABEL_FIELD a "
+            "new name."
+        )
+
+
 def _how(dataset: Dataset, field: str) -> str:
     """Which columns the file of rows has, and how one that is not read is."""
     return how_to_read(dataset.config.final_config_dict, field)

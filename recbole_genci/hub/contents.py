@@ -14,7 +14,14 @@ from typing import Any
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import MANIFEST, TEXTS
 from recbole_genci.tokenizer.artifact.published import without_texts
-from recbole_genci.training.saved_files import check_config, check_files, read_metrics
+from recbole_genci.training.checkpoint import why_not_finished
+from recbole_genci.training.saved_files import (
+    COPY_OR_ANEW,
+    check_config,
+    check_files,
+    check_there,
+    read_metrics,
+)
 from recbole_genci.utils.files import read_mapping
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
@@ -25,8 +32,6 @@ from recbole_genci.utils.layout import (
     STATE_FILE,
     WEIGHTS_FILE,
 )
-
-_REMEDY = "Take it from a copy of the folder, or train the run anew."
 
 
 @dataclass(frozen=True)
@@ -81,23 +86,18 @@ def contents_of(folder: Path, with_data: bool) -> Contents:
 
 def _run(folder: Path, with_data: bool) -> Contents:
     if not (folder / METRICS_FILE).is_file():
-        raise FileNotFoundError(
-            f"push: {folder} has no {METRICS_FILE}: the run has not finished. Resume it by "
-            f"--resume={folder}."
-        )
+        raise FileNotFoundError(f"push: {why_not_finished(folder)}")
     needed = (CONFIG_FILE, WEIGHTS_FILE, DATA_FILE) if with_data else (CONFIG_FILE, WEIGHTS_FILE)
-    for name in needed:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"push: {folder} has no {name}. {_REMEDY}")
-    metrics, is_sealed = read_metrics(folder / METRICS_FILE, _REMEDY)
+    check_there(folder, needed, "push")
+    metrics, is_sealed = read_metrics(folder / METRICS_FILE, COPY_OR_ANEW)
     if not is_sealed:
         raise ValueError(
             f"push: {folder} is a run of an earlier version, without digests of its files, so "
             "that nobody could check them. Train it anew."
         )
-    saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY)
+    saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], COPY_OR_ANEW)
     check_config(folder / CONFIG_FILE, saved, metrics["config"])
-    check_files(folder, metrics, _REMEDY)
+    check_files(folder, metrics, COPY_OR_ANEW)
     names = [CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE]
     names += [DIAGNOSTICS_FILE] if (folder / DIAGNOSTICS_FILE).is_file() else []
     left_out = {}
@@ -112,7 +112,7 @@ def _run(folder: Path, with_data: bool) -> Contents:
         if manifest["digest"] != metrics["semantic_ids"]:
             raise ValueError(
                 f"push: {folder / SEMANTIC_ID_FOLDER} holds the semantic IDs of another run. "
-                f"{_REMEDY}"
+                f"{COPY_OR_ANEW}"
             )
         files |= {f"{SEMANTIC_ID_FOLDER}/{name}": file for name, file in ids.items()}
         left_out |= {f"{SEMANTIC_ID_FOLDER}/{name}": size for name, size in more_left_out.items()}

@@ -26,7 +26,14 @@ from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import read_tokenizer
 from recbole_genci.tokenizer.artifact.frozen import Artifact, read_frozen
 from recbole_genci.tokenizer.artifact.published import PUBLISHED
-from recbole_genci.training.saved_files import check_config, check_files, read_metrics
+from recbole_genci.training.checkpoint import why_not_finished
+from recbole_genci.training.saved_files import (
+    COPY_OR_ANEW,
+    check_config,
+    check_files,
+    check_there,
+    read_metrics,
+)
 from recbole_genci.utils.files import no_folder_of, read_mapping
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
@@ -187,7 +194,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             and modules that you trust.
 
     Raises:
-        FileNotFoundError: the folder does not exist, or its run has not finished.
+        FileNotFoundError: the folder or a file in it does not exist, or its run has not finished.
         HubError: the hub does not give the folder.
         ValueError: a file is damaged, files belong to different runs, the model has changed since,
             or the folder names code that was neither given nor allowed.
@@ -198,13 +205,12 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(no_folder_of("run", folder, CONFIG_FILE))
     if not (folder / METRICS_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder} has no metrics.json: the run has not finished. Resume it by "
-            f"--resume={folder}."
-        )
-    remedy = "Take it from a copy of the folder, or train the run anew."
+        raise FileNotFoundError(why_not_finished(folder))
+    remedy = COPY_OR_ANEW
     metrics, is_sealed = read_metrics(folder / METRICS_FILE, remedy)
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
+    ids = [SEMANTIC_ID_FOLDER] if metrics["semantic_ids"] else []
+    check_there(folder, [DATA_FILE, WEIGHTS_FILE, *ids])
     # One process serves a run, however many have trained it.
     one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None, TRUST: True}
     reference = permitted_model(saved, folder, model, trust_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import logging
@@ -100,9 +101,11 @@ def check_source(config: Config, published: bool = True) -> None:
                 "file of IDs, or leave the key out to have semantic IDs made."
             )
         return
-    if needs_no_settings(config, published):
-        return
-    settings = tokenizer_settings(config)
+    no_texts = config["item_text_fields"] is None
+    with config.pointing_to_keys() if no_texts else contextlib.nullcontext():
+        if needs_no_settings(config, published):
+            return
+        settings = tokenizer_settings(config)
     is_cached = _is_cached(config, settings)
     if not is_cached:  # a cache that has them may be read-only
         check_writable(Path(config["semantic_id_dir"]), "semantic_id_dir")

@@ -25,9 +25,11 @@ from recbole.data.dataloader import AbstractDataLoader
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from recbole_genci.training.saved_files import COPY_OR_ANEW
 from recbole_genci.utils.digests import tensors_digest
-from recbole_genci.utils.files import sha256_of, write_atomically
+from recbole_genci.utils.files import newest_below, read_mapping, sha256_of, write_atomically
 from recbole_genci.utils.layout import (
+    CONFIG_FILE,
     METRICS_FILE,
     NEXT_WEIGHTS_FILE,
     OLD_STATE_FILE,
@@ -181,9 +183,9 @@ def training_state_file(folder: Path) -> Path:
     """The file that ``save_training_state`` wrote.
 
     Raises:
-        FileNotFoundError: it does not exist, because the run stopped before its first epoch ended,
-            or because it has finished.
-        ValueError: an earlier version wrote the state.
+        FileNotFoundError: it does not exist, because the run has finished, has lost its figures, or
+            stopped before its first epoch ended.
+        ValueError: the run keeps no state, or an earlier version wrote it.
     """
     file = folder / STATE_FILE
     if not file.is_file():
@@ -192,17 +194,54 @@ def training_state_file(folder: Path) -> Path:
                 f"resume: the run in {folder} has finished. Its figures are in metrics.json, and "
                 "recbole_genci.load reads its model."
             )
-        if (folder / OLD_STATE_FILE).is_file():
-            raise ValueError(
-                f"resume: {folder / OLD_STATE_FILE} is a state of an earlier version. It has no "
-                "digest, so that damage to it could not be seen. Resume the run with the version "
-                "of recbole_genci that began it, or start it anew."
-            )
-        raise FileNotFoundError(
-            f"resume: {file} does not exist. The run stopped before its first epoch ended; start "
+        keeps_none = _had_several_processes(folder) or (folder / OLD_STATE_FILE).is_file()
+        kind = ValueError if keeps_none else FileNotFoundError
+        raise kind(f"resume: {why_not_finished(folder)}")
+    return file
+
+
+def why_not_finished(folder: Path) -> str:
+    """Sentences on the folder of a run without ``metrics.json``: why, and what to do."""
+    if (folder / STATE_FILE).is_file():
+        return (
+            f"{folder} has no {METRICS_FILE}: the run has not finished. Resume it by "
+            f"--resume={folder}."
+        )
+    if _had_several_processes(folder):
+        return (
+            f"{folder} was trained by several processes (nproc) and has no {METRICS_FILE}: it has "
+            "not finished, or lost the file, and such a run keeps no state to resume from. Start "
             "it anew."
         )
-    return file
+    if (folder / OLD_STATE_FILE).is_file():
+        return (
+            f"{folder / OLD_STATE_FILE} is a state of an earlier version. It has no digest, so "
+            "that damage to it could not be seen. Resume the run with the version of recbole_genci "
+            "that began it, or start it anew."
+        )
+    # The state is removed once the figures are there, and there are no weights before the state.
+    if (folder / WEIGHTS_FILE).is_file():
+        return (
+            f"{folder} has no {METRICS_FILE} although the run had finished: {WEIGHTS_FILE} is "
+            f"there, and {STATE_FILE} is not. Take {METRICS_FILE} from a copy of the folder, or "
+            "train the run anew."
+        )
+    if below := newest_below("run", folder, CONFIG_FILE):  # of a search, which has a config.yaml
+        return f"{folder} is not the folder of a run: it has no {METRICS_FILE}.{below}"
+    return (
+        f"{folder} has no {METRICS_FILE} and no {STATE_FILE}: the run stopped before its first "
+        "epoch ended. Start it anew."
+    )
+
+
+def _had_several_processes(folder: Path) -> bool:
+    """Whether a run's ``config.yaml`` says so."""
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        return False
+    saved = read_mapping(file, ["model", "dataset"], COPY_OR_ANEW)
+    numbers = [saved.get(key) for key in ("nproc", "world_size")]
+    return any(isinstance(number, int) and number > 1 for number in numbers)
 
 
 def read_state(folder: Path) -> TrainingState:

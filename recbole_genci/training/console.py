@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -110,6 +111,18 @@ class Heading:
             )
         shown = ", ".join(settings.values())
         return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {shown}"
+
+
+def sources_of(config: Config, file: Path, words: str) -> dict[str, str]:
+    """The sources of the keys that a heading may show.
+
+    Args:
+        config: the run's Config.
+        file: the ``config.yaml`` of what is resumed, whose path would be repeated for every key.
+        words: what it is called.
+    """
+    sources = {key: config.source_of(key) for key in headed_keys(config)}
+    return {key: words if each.file == file else str(each) for key, each in sources.items()}
 
 
 def headed_keys(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ of rows and weights, and seals itself. Semantic IDs have a manifest of their own
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ PLACE_KEYS = frozenset(
     }
 )
 _SHOWN = 3  # so many edited keys are named
+#: What to do about a file of a finished run that is damaged or missing.
+COPY_OR_ANEW = "Take it from a copy of the folder, or train the run anew."
 
 
 #: Digests in ``metrics.json``, each with its file.
@@ -67,6 +69,18 @@ def read_metrics(
         ValueError: the file is damaged or was edited.
     """
     return read_sealed(file, needed, remedy, _SEALED)
+
+
+def check_there(folder: Path, names: Iterable[str], key: str = "") -> None:
+    """Check that files of a finished run are there; ``key`` begins the error.
+
+    Raises:
+        FileNotFoundError: names the first that is missing, and says what to do.
+    """
+    for name in names:
+        if not (folder / name).exists():
+            where = f"{key}: {folder}" if key else str(folder)
+            raise FileNotFoundError(f"{where} has no {name}. {COPY_OR_ANEW}")
 
 
 def check_files(folder: Path, metrics: Mapping, remedy: str) -> None:

@@ -20,7 +20,7 @@ from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
 from recbole_genci.results import RunResult, SearchResult
 from recbole_genci.training import stopped
-from recbole_genci.training.console import headed_keys, legend
+from recbole_genci.training.console import legend, sources_of
 from recbole_genci.training.own_checks import check_importable, why_nothing_decays
 from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
@@ -356,7 +356,7 @@ def _execute(search: Search) -> SearchResult:
     metric, bigger = str(config["valid_metric"]), config["valid_metric_bigger"]
     with only_process(folder), log_file(folder / "search.log"):
         search.save_settings()
-        sources = {key: str(config.source_of(key)) for key in headed_keys(config)}
+        sources = sources_of(config, folder / CONFIG_FILE, "the search's config.yaml")
         plan = search.plan
         shared = Shared(folder / CONFIG_FILE, plan.parts, plan.semantic_ids, sources=sources)
         store_parts(search.plan.parts, folder / DATA_FILE)  # trials only link to it

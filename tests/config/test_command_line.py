@@ -10,16 +10,20 @@ from hypothesis import strategies as st
 
 import recbole_genci
 from recbole_genci.cli import main
-from recbole_genci.config import parse_argv
+from recbole_genci.config import known_keys, parse_argv
 from recbole_genci.config.command_line import as_started, key_value_words
+from recbole_genci.config.unknown_keys import WORDS_OF
 from recbole_genci.data.prepare.__main__ import main as prepare
 from recbole_genci.data.prepare.__main__ import read_arguments
+from recbole_genci.experiments.command import _ARGUMENTS
 from recbole_genci.experiments.command import main as run_experiments
 from recbole_genci.export import main as export
 from recbole_genci.hub.command import main as push_or_pull
+from recbole_genci.model.registry import known_models
 from recbole_genci.predict import main as predict
 from recbole_genci.report import main as report
 from recbole_genci.tokenizer.command import main as tokenize
+from recbole_genci.tuning.command import _OPTIONS, _SETTINGS
 from recbole_genci.tuning.command import main as tune
 
 KEYS = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,12}", fullmatch=True).filter(
@@ -169,6 +173,13 @@ def test_what_is_misspelt_beside_help_is_refused_by_every_command(asked, capsys)
     assert run_experiments(["--help", "--experiment=mu", "--models=LR,GenCI", "--mu=1"]) == 0
     assert run_experiments(["--help", "--experiment=mu", "--sedes=1"]) == 2
     assert "Did you mean 'seeds'?" in capsys.readouterr().err
+
+
+def test_a_word_of_another_command_is_said_to_be_its():
+    experiment, search = map(set, WORDS_OF.values())
+    known = known_keys(known_models(), None) | {"experiment", "trust_code"}
+    assert experiment == set(_ARGUMENTS) - known
+    assert search == {*_SETTINGS, *_OPTIONS} - known
 
 
 def test_a_command_in_recboles_habits_records_the_one_form(tmp_path):

@@ -92,6 +92,8 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
             {"recipe": ["tuned"]},
             "recipe: .'tuned'. is not one of regularised, by_rows, paper, tuned",
         ),
+        ({"pack": "all"}, "'pack' is not a key.* It belongs to --experiment, for example --exper"),
+        ({"tool": "Ray"}, "'tool' is not a key of RecBole.* It belongs to run_hyper.py. --help"),
         ({"lr": 0.1}, "'lr' is not a key of RecBole.* asked for. Did you mean 'learning_rate'"),
         ({"batch_size": 8}, "Did you mean 'train_batch_size'"),
         ({"Patience": 8}, "Did you mean 'stopping_step'"),

@@ -7,7 +7,7 @@ import yaml
 
 from recbole_genci.config import Config
 from recbole_genci.config.keys import DEFAULT_RECIPE, properties_folder
-from recbole_genci.training.console import Heading
+from recbole_genci.training.console import Heading, sources_of
 
 OURS = {"learning_rate": 0.25}
 
@@ -44,6 +44,13 @@ def test_the_strongest_source_is_named_and_is_the_one_whose_value_counts(made, k
     made = config(**made)
     source = made.source_of("learning_rate")
     assert (source.kind, str(source), made["learning_rate"]) == (kind, shown, value)
+
+
+def test_of_a_resumed_run_or_search_only_its_own_file_has_another_name():
+    found = config(files=[{"learning_rate": 0.1}, {"weight_decay": 0.1}])
+    found = sources_of(found, Path("1.yaml"), "the search's config.yaml")
+    assert found["learning_rate"] == "0.yaml"
+    assert found["weight_decay"] == "the search's config.yaml"
 
 
 def test_a_recipe_that_is_not_there_is_refused():

@@ -1,6 +1,7 @@
 """What bad input gets: a sentence that names it, or a stated rule; never half a result."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.copies import count_copies
+from recbole_genci.data.download import check_dataset
 from recbole_genci.data.loaders import log_summary
+from recbole_genci.plan import prepare_rows
 
 
 def build(folder, damage=lambda folder: None, rows=None, **more):
@@ -838,7 +841,7 @@ FORGOTTEN = {
 
 
 @pytest.mark.parametrize("keys", FORGOTTEN.values(), ids=FORGOTTEN)
-def test_a_forgotten_file_of_keys_is_named(tmp_path, keys):
+def test_a_forgotten_file_of_keys_is_named(tmp_path, keys, monkeypatch):
     file = tmp_path / "tiny/tiny.yaml"
     words = f"{file} has keys of this dataset: give --config_files={file}."
     with pytest.raises((ValueError, FileNotFoundError)) as error:
@@ -848,10 +851,36 @@ def test_a_forgotten_file_of_keys_is_named(tmp_path, keys):
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         build(tmp_path, **keys)
     assert error.value.__notes__ == [words]
+    monkeypatch.chdir(tmp_path)
+    file.rename("tiny.yaml")
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        build(tmp_path, **keys)
+    here = "No --config_files was given, and tiny.yaml is there: give --config_files=tiny.yaml."
+    assert error.value.__notes__ == [here]
     written = write_dataset(tmp_path, tiny_rows()) | keys
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        create_dataset(Config("DIN", "tiny", [str(file)], config_dict=written))
+        create_dataset(Config("DIN", "tiny", ["tiny.yaml"], config_dict=written))
     assert not hasattr(error.value, "__notes__")  # it was given
+
+
+def test_a_forgotten_file_of_keys_is_named_where_it_is_no_error_of_columns(tmp_path, caplog):
+    words = "No --config_files was given, and {0}.yaml is there: give --config_files={0}.yaml."
+    for name in ("tiny", "ml-100k"):
+        Path(f"{name}.yaml").write_text("data_path: elsewhere\n")
+    with pytest.raises(ValueError, match="there is no folder") as error:
+        check_dataset(Config("DIN", "tiny", config_dict={"data_path": str(tmp_path)}))
+    assert error.value.__notes__ == [words.format("tiny")]
+    with pytest.raises(ValueError, match="holds 3; labels must be 0 or 1") as error:
+        build(tmp_path, append("tiny.inter", "u1\ti1\t3\t1800000000"))  # without its threshold
+    assert error.value.__notes__ == [words.format("tiny")]
+    # This package has keys of ml-100k, so its file may be about something else.
+    assert Config("LR", "ml-100k").forgotten_keys() is None
+    keys = write_dataset(tmp_path, tiny_rows()) | {
+        "load_col": {"inter": ["user_id", "item_id", "label"]}
+    }
+    prepare_rows(Config("DeepFM", "tiny", config_dict=keys))
+    (said,) = [each for each in caplog.messages if "rows have no time" in each]
+    assert said.endswith(words.format("tiny"))
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def spoilt(name):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without("metrics.json"), "has no metrics.json: the run has not finished. Resume it"),
+        (without("metrics.json"), "has no metrics.json although the run had finished"),
         (without("model.safetensors"), "has no model.safetensors"),
         (spoilt("model.safetensors"), "model.safetensors is damaged or of another run"),
         (spoilt(ROWS), "data.safetensors is damaged or of another run"),

@@ -111,18 +111,18 @@ def test_the_models_of_one_comparison_share_their_data_on_the_disk(keys):
         (
             lambda f: (f / "data.safetensors").unlink(),
             FileNotFoundError,
-            "data.safetensors does not exist",
+            "has no data.safetensors. Take it from a copy of the folder, or train the run anew.",
         ),
         (
             lambda f: (f / "metrics.json").unlink(),
             FileNotFoundError,
-            "has not finished. Resume it by --resume",
+            "has no metrics.json although the run had finished",
         ),
         (lambda f: (f / "config.yaml").unlink(), FileNotFoundError, "is not the folder of a run"),
         (
             lambda f: (f / "model.safetensors").unlink(),
             FileNotFoundError,
-            "model.safetensors does not exist",
+            "has no model.safetensors. Take it from a copy of the folder, or train the run anew.",
         ),
         (lambda f: truncate(f / "model.safetensors"), ValueError, "model.safetensors is damaged"),
         (

@@ -258,6 +258,9 @@ def test_a_resumed_run_counts_on_from_its_last_epoch(keys, console, monkeypatch,
     resume(folder)
     assert f"Resuming {folder} after epoch 2." in console()
     assert [line.split("  ")[0] for line in epochs_of(console())] == ["epoch 3"]
+    said = "\n".join(console())
+    assert "learning_rate 0.005 (the run's config.yaml)" in said
+    assert f"{folder}/config.yaml" not in said
 
 
 def lines_of(monkeypatch, console, scores, epochs, stopping_step, eval_step=1, seconds=10.0):

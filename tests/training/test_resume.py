@@ -1,5 +1,7 @@
 """A run that was stopped goes on as if it had not been."""
 
+import functools
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from recbole_genci import load
 from recbole_genci.cli import main
+from recbole_genci.hub.contents import contents_of
 from recbole_genci.quick_start import resume, run
 from recbole_genci.training import checkpoint, trainer
 from recbole_genci.utils.files import write_atomically
@@ -160,6 +163,47 @@ def test_what_cannot_be_resumed_is_refused_with_the_reason(keys, monkeypatch, ca
         resume(folder)
 
 
+WITHOUT_METRICS = {
+    "stopped": ("training.safetensors", {}, "has not finished. Resume it by --resume=stopped."),
+    "finished": (
+        "model.safetensors",
+        {},
+        "although the run had finished: .* Take metrics.json from a copy of the folder, or train",
+    ),
+    "before an epoch": ("run.log", {}, "stopped before its first epoch ended. Start it anew."),
+    "processes": ("model.safetensors", {"nproc": 2}, "keeps no state .* Start it anew."),
+    "an earlier version": ("training.pt", {}, "is a state of an earlier version"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_METRICS)
+def test_all_who_miss_metrics_give_the_same_reason(case):
+    file, keys, said = WITHOUT_METRICS[case]
+    folder = Path("stopped")
+    folder.mkdir()
+    (folder / file).write_text("")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": "LR", "dataset": "tiny"} | keys))
+    reasons = set()
+    for read in (load, resume, functools.partial(contents_of, with_data=False)):
+        with pytest.raises((FileNotFoundError, ValueError)) as error:
+            read(folder)
+        reason = str(error.value).removeprefix("resume: ").removeprefix("push: ")
+        if case != "stopped" or read is not resume:  # which has a state to read
+            reasons.add(reason)
+    assert len(reasons) == 1 and re.search(said, reasons.pop())
+
+
+def test_a_search_is_not_taken_for_a_run_that_stopped():
+    for folder, log in (("search", "search.log"), ("search/trials/0001/LR-1", "run.log")):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "config.yaml").write_text("{model: LR, dataset: tiny}")
+        Path(folder, log).touch()
+    said = "no metrics.json. The newest run below it is search/trials/0001/LR-1.$"
+    for read in (load, resume):
+        with pytest.raises(FileNotFoundError, match=said):
+            read("search")
+
+
 def flipped(content, byte, bit=0):
     content = bytearray(content)
     content[byte] ^= 1 << bit
@@ -179,13 +223,21 @@ def stopped_run(keys, monkeypatch, epoch=1):
     [
         ("README.md", "it is a file, not a folder."),
         ("saved/nowhere", "it does not exist."),
-        ("saved", "it has no config.yaml."),
+        ("saved", "it has no config.yaml. The newest run below it is saved/LR-1."),
+        ("results", "it has no config.yaml. The newest run below it is results/runs/1/LR-2."),
+        (".", "it has no config.yaml. The newest run below it is saved/LR-1."),
+        ("elsewhere", "it has no config.yaml."),
         ("saved/LR-1/run.log", "it is a file, not a folder (its folder is saved/LR-1)."),
     ],
 )
 def test_what_is_no_folder_of_a_run_is_said_to_be_what_it_is(given, reason, capsys):
-    Path("saved/LR-1").mkdir(parents=True)
-    for file in ("README.md", "saved/LR-1/config.yaml", "saved/LR-1/run.log"):
+    for number, folder in enumerate(("saved/LR-2", "saved/LR-1", "results/runs/1/LR-2")):
+        Path(folder).mkdir(parents=True)
+        for file in ("run.log", "config.yaml"):
+            Path(folder, file).touch()
+            os.utime(Path(folder, file), (number, number))
+    for file in ("README.md", "elsewhere/other/config.yaml"):  # of another program
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
     said = f"{given} is not the folder of a run: {reason}"
     assert main([f"--resume={given}"]) == 2

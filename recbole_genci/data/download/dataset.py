@@ -44,6 +44,12 @@ def check_dataset(config: Config) -> None:
     folder, name = Path(config["data_path"]), config["dataset"]
     if folder.is_dir():
         return
+    with config.pointing_to_keys():  # they may say where the dataset is
+        _check_is_known(folder, name)
+
+
+def _check_is_known(folder: Path, name: str) -> None:
+    """Refuse a folder that is not there, if the dataset cannot be downloaded into it."""
     _check_data_path(folder.parent, name)
     if name in known_downloads():
         return
