@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from recbole_genci.data import create_loaders
-from recbole_genci.model.genci import generation, genci, intent, memory, numerics
+from recbole_genci.model.genci import genci, generation, intent, memory, numerics
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
