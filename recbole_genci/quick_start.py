@@ -127,8 +127,10 @@ def _save_table(runs: list[dict], config: Config, plan: Plan) -> Path:
     if plan.semantic_ids is not None:
         texts = item_texts(config, plan.semantic_ids, plan.parts[0].item_file)
         cohorts = cohort_browser(plan.semantic_ids, texts)
-    table = save_comparison(runs, folder, plan.command, cohorts)
+    table, beside = save_comparison(runs, folder, plan.command, cohorts)
     _logger.info(f"Test results, also in {folder}/:\n{aligned(table)}")
+    for note in beside:
+        _logger.info(note)
     return folder
 
 

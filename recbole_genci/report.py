@@ -272,9 +272,9 @@ def _padded(table: list[str]) -> list[str]:
 
 def save_comparison(
     runs: list[dict], folder: Path, command: str, cohorts: Section | None = None
-) -> str:
+) -> tuple[str, list[str]]:
     """Write ``table.md``, ``table.csv``, ``table.tex``, ``report.html`` and ``runs.json``; return
-    the Markdown table with its notes.
+    the Markdown table and its notes.
 
     Args:
         runs: the contents of their ``metrics.json``.
@@ -300,7 +300,7 @@ def save_comparison(
     write_text(folder / "table.tex", latex_table(*_entries(as_text(table))))
     write_text(folder / PAGE, _page(runs, table, note, command, cohorts))
     write_json(folder / "runs.json", runs)
-    return "\n\n".join([markdown, *beside])
+    return markdown, beside
 
 
 def _page(

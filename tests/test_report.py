@@ -81,7 +81,7 @@ def test_there_is_no_rela_impr_over_a_base_near_a_guess_and_it_says_so(
     assert ("RelaImpr [%]" in comparison_table(runs)) == shown
     assert not missing_rela_impr(comparison_table(runs[1:]))  # where no base is, none is missed
     assert not missing_rela_impr(comparison_table(runs[:1]))
-    shown_table = save_comparison(runs, tmp_path, "command")
+    shown_table = "\n".join([*map(str, save_comparison(runs, tmp_path, "command"))])
     said = f"No RelaImpr: the AUC of LR, its base, is {base:.4f}. Up to 0.55 it is too near 0.5"
     files = []
     for run in runs:
@@ -112,7 +112,7 @@ def test_models_whose_last_epoch_was_the_best_are_named(tmp_path, capsys):
         "LR, FM (1 of 2 seeds): the last epoch (2) was the best, so training may not have ended; "
         "set more --epochs."
     )
-    shown = save_comparison(runs, tmp_path, "command")
+    _, (shown,) = save_comparison(runs, tmp_path, "command")
     files = []
     for number, each in enumerate(runs):
         files.append(str(tmp_path / f"{number}.json"))

@@ -58,7 +58,9 @@ def test_runs_are_typed_results_and_the_mappings_that_they_were(keys):
     assert last.load().evaluate() == last["test"] == load(last["folder"]).evaluate()
     assert f"{last.test['auc']:.4f}" in repr(last) and str(last.folder) in repr(results)
     text, lines = printed(results)
-    assert lines[0] == "model" and lines[2:] == ["LR", "DeepFM"] and text.count("\n") == 3
+    table, *beside = text.split("\n\n")
+    assert lines[0] == "model" and lines[2:] == ["LR", "DeepFM"] and table.count("\n") == 3
+    assert beside[-1].startswith("LR, DeepFM: the last epoch (1) was the best")
     assert printed(last)[1][2:] == ["DeepFM"] and "±" in text
 
     table = pd.read_csv(results.folder / "table.csv").set_index("model")
