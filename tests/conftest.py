@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import signal
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import settings
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
+from recbole_genci.model import genci
 
 torch.set_num_threads(1)
 
@@ -59,6 +62,15 @@ TINY = {
     "metrics": ["AUC", "LogLoss"],
     "gpu_id": "",
 }
+
+
+def compute_as_on_a_gpu(monkeypatch):
+    """GenCI takes the paths of a GPU, in every module of it that has a path of the CPU's own."""
+    names = [f"{genci.__name__}.{each.name}" for each in pkgutil.iter_modules(genci.__path__)]
+    modules = [each for each in map(importlib.import_module, names) if hasattr(each, "on_cpu")]
+    assert len(modules) >= 5
+    for module in modules:
+        monkeypatch.setattr(module, "on_cpu", lambda x: False)
 
 
 def tiny_rows(num_users=12, num_items=20, rows_per_user=25, seed=0):

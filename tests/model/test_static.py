@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 import torch
-from conftest import SMALL, make_model
+from conftest import SMALL, compute_as_on_a_gpu, make_model
 from recbole.data.interaction import Interaction
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -96,14 +96,7 @@ def test_no_operation_of_any_model_looks_at_values(parts_and_keys):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_genci_waits_for_nothing_on_a_gpu(form, parts_and_keys, monkeypatch):
-    for place in (
-        "genci.genci",
-        "genci.generation",
-        "genci.intent",
-        "genci.memory",
-        "genci.numerics",
-    ):
-        monkeypatch.setattr(f"recbole_genci.model.{place}.on_cpu", lambda x: False)
+    compute_as_on_a_gpu(monkeypatch)
     assert waits(*model_and_batch("GenCI", parts_and_keys, **FORMS[form])) == []
 
 

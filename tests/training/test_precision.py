@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SMALL, make_model, tiny_rows, write_dataset
+from conftest import SMALL, compute_as_on_a_gpu, make_model, tiny_rows, write_dataset
 from safetensors.torch import load_file
 from torch import nn
 
@@ -96,14 +96,7 @@ def test_recurrent_states_are_float32_whatever_their_input():
 
 
 def test_so_is_a_step_that_computes_as_on_a_gpu(parts_and_keys, monkeypatch):
-    for place in (
-        "genci.genci",
-        "genci.generation",
-        "genci.intent",
-        "genci.memory",
-        "genci.numerics",
-    ):
-        monkeypatch.setattr(f"recbole_genci.model.{place}.on_cpu", lambda x: False)
+    compute_as_on_a_gpu(monkeypatch)
     assert assert_near_float32("GenCI", parts_and_keys)
 
 
