@@ -298,7 +298,7 @@ def save_comparison(
     write_text(folder / "table.md", f"{markdown}\n\n{note}\n")
     write_text(folder / "table.csv", table.to_csv())
     write_text(folder / "table.tex", latex_table(*_entries(as_text(table))))
-    write_text(folder / PAGE, _page(runs, table, note, command, cohorts))
+    write_text(folder / PAGE, _page(runs, table, note, beside, command, cohorts))
     write_json(folder / "runs.json", runs)
     return markdown, beside
 
@@ -307,6 +307,7 @@ def _page(
     runs: Sequence[Mapping],
     table: pd.DataFrame,
     note: str,
+    beside: Sequence[str],
     command: str,
     cohorts: Section | None,
 ) -> str:
@@ -320,7 +321,7 @@ def _page(
     results = sortable_table(heads, cells, _HIGHLIGHTED, "AUC")
     if "GAUC" in table and table["GAUC"].isna().any():
         results += paragraph("GAUC is undefined: no user has test rows of both classes.")
-    results += "".join(map(paragraph, notes(runs, table)))
+    results += "".join(map(paragraph, beside))
     sections = [
         Section("results", "Results", results),
         absent("pairs", "All pairs of models", scores),

@@ -139,14 +139,14 @@ def test_the_best_epoch_of_one_seed_is_a_whole_number_and_of_several_a_mean():
 
 def test_the_page_marks_genci_and_starts_with_the_best():
     runs = [result("LR", 1, 0.9), result("GenCI", 1, 0.8), result("DIN", 1, 0.85)]
-    text = _page(runs, comparison_table(runs), "about\nmore", "command", None)
+    text = _page(runs, comparison_table(runs), "about\nmore", [], "command", None)
     rows = text.split("<tbody>")[1].split("</tbody>")[0].split("<tr")[1:]
     assert [row.split('"text">')[1].split("<")[0] for row in rows] == ["LR", "DIN", "GenCI"]
     assert [row.startswith(" class=highlighted") for row in rows] == [False, False, True]
     assert "GAUC" not in text
     for run in runs:
         run["test"]["gauc"] = None
-    text = _page(runs, comparison_table(runs), "about", "command", None)
+    text = _page(runs, comparison_table(runs), "about", [], "command", None)
     assert "GAUC is undefined: no user has test rows of both classes." in text
 
 

@@ -1,4 +1,4 @@
-"""How many steps early stopping waits for an improvement, where nobody says it."""
+"""How long early stopping waits for an improvement."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genci.config.keys import properties_folder
+from recbole_genci.utils.config_like import ConfigLike
 
 _STEPS = 100  # on small sets vectors need as many to grow (docs/tuning.md)
 
@@ -33,3 +34,13 @@ def settled_patience(
     file = [str(file) for file, keys in properties if "stopping_step" in keys][-1]
     is_set = "stopping_step" in external or file != str(properties_folder() / "overall.yaml")
     return 0 if is_set else _STEPS
+
+
+def evaluations_in_a_row(config: ConfigLike, between: int) -> int:
+    """So many evaluations without an improvement end a training.
+
+    Args:
+        config: for ``stopping_step`` and ``min_patience_steps``.
+        between: steps from one evaluation to the next, at least 1.
+    """
+    return max(config["stopping_step"] + 1, -(-config["min_patience_steps"] // between))

@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_genci.config import Config, known_keys
 from recbole_genci.config.metric_names import metrics_named
+from recbole_genci.config.patience import evaluations_in_a_row
 from recbole_genci.config.protocol import world_size
 from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
@@ -121,8 +122,8 @@ def _waits_anyway(config: Config, training_rows: int) -> bool:
     """Whether ``stopping_step`` alone waits ``min_patience_steps`` steps, however rows are batched
     and shared out."""
     fewest = training_rows // (config["train_batch_size"] * world_size(config))
-    evaluations = config["stopping_step"] + 1
-    return fewest * max(config["eval_step"], 1) * evaluations >= config["min_patience_steps"]
+    between = fewest * max(config["eval_step"], 1)
+    return between > 0 and evaluations_in_a_row(config, between) == config["stopping_step"] + 1
 
 
 def _plain(value: Any) -> Any:

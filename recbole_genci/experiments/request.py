@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recbole_genci.config import Config, parse_argv, parse_value
@@ -103,7 +102,7 @@ def check_request(
         variants = definition.with_models(arguments.models)
     if arguments.against and (alone or definition.open_models):
         against = _compared_with_all(definition, variants, arguments.against)
-        definition = dataclasses.replace(definition, against=against)
+        definition = replace(definition, against=against)
     keys = set(arguments.config_dict or {}) | set(parse_argv(arguments.argv))
     if alone and (fixed := sorted(keys & definition.own_keys())):
         raise ValueError(

@@ -20,6 +20,7 @@ from torch import nn
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.metric_names import RECBOLE_METRICS
+from recbole_genci.config.patience import evaluations_in_a_row
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
@@ -125,8 +126,7 @@ class CTRTrainer(Trainer):
     def _count_steps(self, batches: int) -> None:
         """Set what depends on the steps of an epoch: patience, and the average of the weights."""
         between = batches * max(self.eval_step, 1)
-        evaluations = -(-self.config["min_patience_steps"] // between)
-        self.stopping_step = max(self.config["stopping_step"], evaluations - 1)
+        self.stopping_step = evaluations_in_a_row(self.config, between) - 1
         self.start_average(batches)
 
     def start_average(self, batches: int) -> None:
