@@ -71,6 +71,13 @@ CASES = {
     "GenCI, code tokens": ("GenCI", None, CODE),
     "GenCI, code tokens, causal": ("GenCI", None, CODE | CAUSAL),
 }
+GRAPHS = {"cuda_graphs": True}
+ON_A_GPU = {
+    "DeepFM, graphs": ("DeepFM", None, GRAPHS),
+    "GenCI, graphs": ("GenCI", None, GRAPHS),
+    "GenCI, causal, graphs": ("GenCI", None, GRAPHS | CAUSAL),
+    "GenCI, code tokens, graphs": ("GenCI", None, GRAPHS | {"history_tokens": "code"}),
+}
 
 
 def measure_models(
@@ -79,9 +86,10 @@ def measure_models(
     """Median seconds of each case and how many operations they are; and, of a CPU, where GenCI's
     training steps spend it.
     """
+    on_gpu = next(iter(plan.configs.values()))["device"].type == "cuda"
     cases = {
         label: TimedCase(Config(name, dataset, config_dict=keys, argv=argv), model_class, plan)
-        for label, (name, model_class, keys) in CASES.items()
+        for label, (name, model_class, keys) in (CASES | (ON_A_GPU if on_gpu else {})).items()
     }
     counts = pd.DataFrame({label: operations(case) for label, case in cases.items()}).T
     seconds = medians(cases, rounds, steps).join(counts.add_suffix(", operations"))

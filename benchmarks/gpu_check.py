@@ -7,7 +7,8 @@ It may be called again with the same folder: what is done is not repeated, and t
 they stopped. Without a GPU everything runs on the CPU, as a rehearsal: give it `--dataset=ml-100k`.
 
 - ``parity.json``: batches looked up on the device, bit for bit; predictions, and the losses of 50
-  training steps without dropout, on the device and on the CPU.
+  training steps without dropout, on the device and on the CPU. On a GPU also what CUDA graphs
+  (``cuda_graphs``) change, dropout included: nothing, if they are right.
 - ``speed.txt``: ``benchmarks/genci_speed.py``, alone on the card.
 - ``runs/``: trainings side by side, as many as fit; ``runs.json`` has the metrics of those that
   ended. What comes first in ``TRAININGS`` is trained first.
@@ -31,6 +32,8 @@ from recbole.utils import init_seed
 from recbole_genci.cli import prepare_from_argv
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
+from recbole_genci.model import graphs
+from recbole_genci.model.graphs import FIRST_CAPTURED, Replayed
 
 ROOT = Path(__file__).parents[1]
 CAUSAL = {"history_attention": "causal"}
@@ -41,9 +44,21 @@ PARITY: dict[str, tuple[str, dict[str, Any]]] = {
     "GenCI, code": ("GenCI", {"history_tokens": "code"}),
     "GenCI, causal": ("GenCI", CAUSAL),
 }
+REPLAYED: dict[str, dict[str, Any]] = {
+    "GenCI, graphs": {},
+    "GenCI, code, graphs": {"history_tokens": "code"},
+    "GenCI, causal, graphs": CAUSAL,
+}
 WITHOUT_DROPOUT = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0}
+REPLAYS = {"cuda_graphs": True}
 TRAININGS: list[tuple[str, dict[str, Any]]] = [
-    *(("GenCI", {"seed": seed} | keys) for seed in (2020, 2021, 2022) for keys in ({}, CAUSAL)),
+    *(("GenCI", {"seed": 2020} | keys) for keys in (REPLAYS, {})),
+    *(
+        ("GenCI", {"seed": seed} | keys)
+        for seed in (2020, 2021, 2022)
+        for keys in (REPLAYS, REPLAYS | CAUSAL)
+        if (seed, keys) != (2020, REPLAYS)
+    ),
     *((model, {"seed": seed}) for seed in (2020, 2021, 2022) for model in ("DeepFM", "MIRRN")),
 ]
 STEPS, ROWS = 50, 1024
@@ -65,12 +80,34 @@ def parity(rest: list[str], dataset: str) -> dict[str, dict[str, float]]:
         for column in batch.columns:
             if not torch.equal(batch[column], moved[column].cpu()):
                 raise AssertionError(f"{label}: column {column} differs on {device}.")
-        relative = ((here_losses - losses).abs() / here_losses.abs()).max()
-        found[label] = {
-            "largest difference of a probability": float((here - there).abs().max()),
-            f"largest relative difference of {STEPS} losses": float(relative),
-        }
+        found[label] = _differences(here, there, here_losses, losses)
+    if plan.configs["GenCI"]["device"].type == "cuda":
+        for label, keys in REPLAYED.items():
+            config = Config("GenCI", dataset, config_dict=keys | {"cuda_graphs": True}, argv=rest)
+            found[label] = _differences_of_graphs(config, plan)
     return found
+
+
+def _differences_of_graphs(config: Config, plan: Any) -> dict[str, float]:
+    """The same, between calls that are replayed as graphs and calls that are not."""
+    most, device = graphs.MOST_SHAPES, config["device"]
+    replayed, replayed_losses, _ = _side(config, plan, device)
+    graphs.MOST_SHAPES = 0
+    try:
+        scores, losses, _ = _side(config, plan, device)
+    finally:
+        graphs.MOST_SHAPES = most
+    return _differences(replayed, scores, replayed_losses, losses)
+
+
+def _differences(
+    here: torch.Tensor, there: torch.Tensor, here_losses: torch.Tensor, losses: torch.Tensor
+) -> dict[str, float]:
+    relative = ((here_losses - losses).abs() / here_losses.abs()).max()
+    return {
+        "largest difference of a probability": float((here - there).abs().max()),
+        f"largest relative difference of {STEPS} losses": float(relative),
+    }
 
 
 def _side(config: Config, plan: Any, device: torch.device) -> tuple:
@@ -79,15 +116,18 @@ def _side(config: Config, plan: Any, device: torch.device) -> tuple:
     train, _, test = create_loaders(config, plan.parts, plan.semantic_ids)
     model = config.model_class(config, train.dataset).to(device)
     batch = test.dataset[:ROWS].to(device)
+    loss_of, predict = model.calculate_loss, model.predict
+    if config["cuda_graphs"]:
+        loss_of, predict = (Replayed(each, model, device) for each in (loss_of, predict))
     model.eval()
     with torch.no_grad():
-        scores = model.predict(batch).cpu()
+        scores = [predict(batch).cpu() for _ in range(FIRST_CAPTURED + 1)][-1]
     optimizer = torch.optim.Adam(model.parameters(), lr=config["learning_rate"])
     losses = []
     model.train()
     rows = torch.randperm(len(train.dataset), generator=torch.Generator().manual_seed(0))
     for part in rows.split(128)[:STEPS]:
-        loss = model.calculate_loss(train.dataset[part].to(device))
+        loss = loss_of(train.dataset[part].to(device))
         loss = sum(loss) if isinstance(loss, tuple) else loss
         optimizer.zero_grad()
         loss.backward()

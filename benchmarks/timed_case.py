@@ -20,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 
 from recbole_genci.data import create_loaders
 from recbole_genci.model.genci import genci, generation, intent, memory, numerics
+from recbole_genci.model.graphs import FIRST_CAPTURED, Replayed, uses_graphs
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 
@@ -44,8 +45,23 @@ class TimedCase:
         init_seed(config["seed"], config["reproducibility"])
         self.train, _, self.test = create_loaders(config, plan.parts, plan.semantic_ids)
         self.model = (model_class or config.model_class)(config, self.train.dataset).to(self.device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config["learning_rate"])
+        self.loss, self.predict = self.model.calculate_loss, self.model.predict
+        self.replays = uses_graphs(config)
+        if self.replays:
+            self.loss, self.predict = (
+                Replayed(each, self.model, self.device) for each in (self.loss, self.predict)
+            )
+        # Fused as the trainer's.
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config["learning_rate"], fused=self.replays or None
+        )
         self.batches = iter(self.train)
+
+    def warm_up(self) -> None:
+        """Do what happens once: allocations, and graphs of the shapes that batches have."""
+        self.training(20 if self.replays else 2)
+        for _ in range(FIRST_CAPTURED if self.replays else 1):
+            self.inference()
 
     def training(self, steps: int) -> float:
         """Seconds of a training step, batch assembly included."""
@@ -56,7 +72,7 @@ class TimedCase:
             if batch is None:
                 self.batches = iter(self.train)
                 batch = next(self.batches)
-            losses = self.model.calculate_loss(batch.to(self.device))
+            losses = self.loss(batch.to(self.device))
             self.optimizer.zero_grad()
             (sum(losses) if isinstance(losses, tuple) else losses).backward()
             self.optimizer.step()
@@ -69,7 +85,7 @@ class TimedCase:
         start = time.perf_counter()
         with torch.inference_mode():
             for batch, *_ in self.test:
-                self.model.predict(batch.to(self.device))
+                self.predict(batch.to(self.device))
         synchronize(self.device)
         return time.perf_counter() - start
 
@@ -190,8 +206,7 @@ def shares(case: TimedCase, steps: int) -> pd.Series:
 def medians(cases: Mapping[str, TimedCase], rounds: int, steps: int) -> pd.DataFrame:
     """Median seconds over the rounds, a line for every case; each round runs every case once."""
     for case in cases.values():
-        case.training(2)
-        case.inference()
+        case.warm_up()
     times = {label: {TRAINING: [], INFERENCE: []} for label in cases}
     for number in range(rounds):
         for label, case in cases.items():

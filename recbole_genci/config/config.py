@@ -398,7 +398,9 @@ class Config(RecBoleConfig):
         """
         keys = [self._key_table[key] for key in self.external_config_dict if key in self._key_table]
         found = {key.name: key.meaning for key in keys if key.kind and not key.kind.has_effect}
-        switched_off = self.model_class.switched_off(self)
+        switched_off = dict(self.model_class.switched_off(self))
+        if self["device"].type != "cuda":
+            switched_off["cuda_graphs"] = "The device is no GPU."
         own = (key.name for key in keys if self[key.name] != key.default)
         return found | {name: switched_off[name] for name in own if name in switched_off}
 

@@ -194,6 +194,11 @@ def _check_processes(config: ConfigLike) -> None:
             "port: several machines meet at the ip and port of the machine with offset 0. Give "
             "both keys."
         )
+    if config["cuda_graphs"] and world_size(config) > 1:
+        raise ValueError(
+            f"cuda_graphs: {world_size(config)} processes (nproc, world_size) exchange gradients, "
+            "which no graph can hold. Give one process, or leave out cuda_graphs."
+        )
     if config["shard_rows"] and config["train_batch_size"] < world_size(config):
         raise ValueError(
             f"train_batch_size: {config['train_batch_size']} is less than the {world_size(config)} "

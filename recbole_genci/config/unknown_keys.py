@@ -27,6 +27,7 @@ _SYNONYMS = {
     "seeds": "num_seeds n_seeds",
     "metrics": "metric",
     "precision": "amp fp16 bf16 mixed_precision",
+    "cuda_graphs": "compile torch_compile cudagraphs graphs",
     "checkpoint_dir": "output_dir save_dir saved",
     "data_path": "data_dir data_root root",
     "config_files": "config configs",

@@ -13,6 +13,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -40,6 +41,8 @@ from recbole_genci.utils.ragged import Ragged
 _APART = (HISTORY_SEGMENT, HISTORY_LENGTH, SEGMENTS, SEGMENT_LENGTH)
 # A GPU keeps what its rows are made of up to this size; what is larger is copied batch by batch.
 _MOST_RESIDENT = 4 * 2**30
+# Where batches have few shapes, they have a multiple of so many distinct histories.
+_HISTORIES = 128
 _ROWS, _START, _END, _SEGMENT_START, _LIST = "rows", "start", "end", "segment start", "list"
 
 
@@ -52,6 +55,7 @@ class Part(Protocol):
         least_width: least number of columns of a padded history.
         segment_clicks: clicks of a segment (``data.history.clicks_read``); 1: each distinct history
             is read by itself.
+        few_shapes: whether distinct histories are padded, so that batches have few shapes.
     """
 
     inter_feat: Any
@@ -65,6 +69,7 @@ class Part(Protocol):
     attached: frozenset[str]
     least_width: int
     segment_clicks: int
+    few_shapes: bool
 
 
 class Batch(Table):
@@ -284,8 +289,10 @@ def _numbers(part: Part, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, int
         widths[_LIST] = max(part.least_width, longest) if len(rows) else 0
     if "distinct" in part.attached:
         found = _distinct(start.numpy(), end.numpy(), part.segment_clicks > 1)
-        numbers |= found
         widths[SEGMENTS] = int(found[SEGMENT_LENGTH].max()) if len(rows) else 0
+        if part.few_shapes and len(rows):
+            found, widths[SEGMENTS] = _padded(found), part.least_width
+        numbers |= found
     return numbers, widths
 
 
@@ -320,6 +327,16 @@ def _distinct(start: np.ndarray, end: np.ndarray, shared: bool) -> dict[str, Ten
         SEGMENT_LENGTH: longest,
     }
     return {name: torch.from_numpy(each.reshape(-1)) for name, each in found.items()}
+
+
+def _padded(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What ``_distinct`` has found, filled up with empty histories that no row has."""
+    padded = {
+        name: F.pad(each, (0, -len(each) % _HISTORIES))
+        for name, each in found.items()
+        if name != HISTORY_INDEX
+    }
+    return {HISTORY_INDEX: found[HISTORY_INDEX], **padded}
 
 
 def _history_columns(

@@ -29,6 +29,7 @@ from recbole_genci.data.fitting import FittedDataset
 from recbole_genci.data.history import build_history
 from recbole_genci.data.table import Table
 from recbole_genci.model.base import flattens_history
+from recbole_genci.model.graphs import uses_graphs
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class CTRDataset(FittedDataset):
     def __init__(self, config: Config) -> None:
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
-        self.least_width, self.segment_clicks = 0, 1
+        self.least_width, self.segment_clicks, self.few_shapes = 0, 1, False
         super().__init__(config)
 
     def build(self) -> list[CTRDataset]:
@@ -145,7 +146,9 @@ class CTRDataset(FittedDataset):
         }
         part.attached = frozenset(name for name, is_read in reads.items() if is_read)
         cap = config["MAX_ITEM_LIST_LENGTH"]
-        part.least_width = cap if model.fixed_history_width else min(2, cap)
+        part.few_shapes = uses_graphs(config)
+        fixed = model.fixed_history_width or part.few_shapes
+        part.least_width = cap if fixed else min(2, cap)
         part.semantic_ids = torch.as_tensor(semantic_ids) if model.reads_semantic_ids else None
         part.segment_clicks = model.segment_clicks(config) if distinct else 1
         if part.segment_clicks > 1 and HISTORY_FIRST not in part.inter_feat:

@@ -45,8 +45,8 @@ WITHOUT_EFFECT = frozenset(
     "latency_repeats diagnostic_rows volatility_field seeds prepared_rows_dir "
     # Training and evaluation
     "shuffle group_rows_by_history epochs train_batch_size learner recipe learning_rate "
-    "train_neg_sample_args precision eval_step stopping_step min_patience_steps clip_grad_norm "
-    "weight_decay weight_decay_of weight_average weight_average_per "
+    "train_neg_sample_args precision cuda_graphs eval_step stopping_step min_patience_steps "
+    "clip_grad_norm weight_decay weight_decay_of weight_average weight_average_per "
     "sr_weight sr_teacher sr_teacher_dropout_prob flatten_history loss_decimal_place enable_amp "
     "enable_scaler reg_weight double_tower embedding_size repeatable metrics valid_metric "
     "eval_batch_size metric_decimal_place "

@@ -39,12 +39,16 @@ def score_rows(
     device: torch.device,
     show_progress: bool = False,
     processes: Processes = ALONE,
+    predict: Callable | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predict every row of a loader.
 
     RecBole's collector joins the scores after every batch (collector.py:44), so that its time grows
     with the square of the rows; here they are joined once. Several processes score whole
     batches and exchange the scores: each row is scored once, as by a single process.
+
+    Args:
+        predict: instead of the model's own, which gives the same.
 
     Returns:
         click probabilities ``[R]`` and labels ``[R]``, in the loader's order, on the CPU.
@@ -54,6 +58,7 @@ def score_rows(
         ValueError: the model does not predict one probability per row.
     """
     model.eval()
+    predict = predict or model.predict
     batches = []
     label_field = loader.config["LABEL_FIELD"]
     shown = tqdm(
@@ -65,7 +70,7 @@ def score_rows(
         disable=not show_progress,
     )
     for interaction, *_ in shown:
-        scores = model.predict(interaction.to(device))
+        scores = predict(interaction.to(device))
         check_tensor(model, scores)
         if scores.dim() == 0:  # RecBole's DSSM drops the dimension of a single row
             scores = scores.unsqueeze(0)

@@ -61,6 +61,7 @@ _ADDED = {
     "history_attention": "bidirectional",
     "segment_clicks": 16,
     "precision": "fp32",
+    "cuda_graphs": False,
     "shard_rows": False,
     "min_patience_steps": 0,
 }

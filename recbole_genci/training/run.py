@@ -299,7 +299,11 @@ def _tested(trainer: CTRTrainer, test_loader: AbstractDataLoader, processes: Pro
     tested = {"test": _without_nan(metrics)}
     if processes.is_first:
         tested |= measure_latency(
-            trainer.model, test_loader, config["device"], config["latency_repeats"]
+            trainer.model,
+            test_loader,
+            config["device"],
+            config["latency_repeats"],
+            trainer.predict,
         )
     return tested
 

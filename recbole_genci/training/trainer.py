@@ -24,12 +24,14 @@ from recbole_genci.config.patience import evaluations_in_a_row
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
+from recbole_genci.model.graphs import Replayed, uses_graphs
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.console import EpochLines, loss_names, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite
 from recbole_genci.training.precision import in_training_precision
 from recbole_genci.training.regularisation import Regularised
 from recbole_genci.training.tracking.tracked_run import TrackedRun
+from recbole_genci.training.unread_loss import Unread, unread
 from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.training.weight_decay import decay_groups, decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -107,6 +109,10 @@ class CTRTrainer(Trainer):
         self.lines: EpochLines | None = None
         self._valid_result: dict[str, float] = {}
         self._explained = False
+        self._replayed_loss: Replayed | None = None
+        self.predict: Callable = model.predict
+        if uses_graphs(config):
+            self.predict = Replayed(model.predict, model, self.device)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """RecBole's optimiser; ``weight_decay_of`` says what decays (see ``decay_groups``)."""
@@ -118,7 +124,8 @@ class CTRTrainer(Trainer):
                 else list(self.objective.parameters())
             )
         optimizer = super()._build_optimizer(**kwargs)
-        if isinstance(optimizer, torch.optim.Adam) and has_large_table(self.objective):
+        fused = has_large_table(self.objective) or uses_graphs(self.config)
+        if isinstance(optimizer, torch.optim.Adam) and fused:
             for group in optimizer.param_groups:
                 group["fused"] = True
         return optimizer
@@ -249,21 +256,12 @@ class CTRTrainer(Trainer):
                 with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device),
                 False,
             )
+        loss_func = self._loss_of_batches(loss_func)
+        total: Any = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        total = self._read(total)
         if self.processes.size > 1:
-            if self.shared_loss is None:
-                self.shared_loss = self.processes.shared_loss(self.objective)
-            loss_func = in_training_precision(self.shared_loss, self.config)
-            total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
             parts = self.processes.mean(total if isinstance(total, tuple) else (total,))
             total = parts if isinstance(total, tuple) else parts[0]
-        else:
-            loss_func = (
-                loss_func
-                or checked_loss(self.model, self.objective, self.config)
-                or self.objective.calculate_loss
-            )
-            loss_func = in_training_precision(loss_func, self.config)
-            total = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
         self.epochs_trained = epoch_idx + 1
         self._losses.append((sum(total) if isinstance(total, tuple) else total) / batches)
         if not self._warned:
@@ -273,6 +271,33 @@ class CTRTrainer(Trainer):
         parts = tuple(part / batches for part in (total if isinstance(total, tuple) else (total,)))
         named = dict(zip(loss_names(self, len(parts)), parts)) if len(parts) > 1 else {}
         self.tracked.log("train", {"train_loss": self._losses[-1], **named}, epoch_idx + 1)
+        return parts if isinstance(total, tuple) else parts[0]
+
+    def _loss_of_batches(self, loss_func: Callable | None) -> Callable:
+        """The loss that an epoch minimises, as the keys say how to compute it."""
+        if self.processes.size > 1:
+            if self.shared_loss is None:
+                self.shared_loss = self.processes.shared_loss(self.objective)
+            loss_func = in_training_precision(self.shared_loss, self.config)
+        else:
+            loss_func = (
+                loss_func
+                or checked_loss(self.model, self.objective, self.config)
+                or self.objective.calculate_loss
+            )
+            loss_func = in_training_precision(loss_func, self.config)
+            if uses_graphs(self.config):
+                if self._replayed_loss is None:
+                    self._replayed_loss = Replayed(loss_func, self.objective, self.device)
+                loss_func = self._replayed_loss
+        return unread(loss_func) if self.device.type == "cuda" else loss_func
+
+    def _read(self, total: Any) -> float | tuple[float, ...]:
+        """The sums of an epoch's losses, as numbers, that ``unread`` has left on a GPU."""
+        parts = total if isinstance(total, tuple) else (total,)
+        if isinstance(parts[0], torch.Tensor):
+            parts = tuple(torch.stack(parts).tolist())
+            self._check_nan(torch.tensor(sum(parts)))
         return parts if isinstance(total, tuple) else parts[0]
 
     def _valid_epoch(
@@ -301,7 +326,8 @@ class CTRTrainer(Trainer):
             _logger.warning(words)
 
     def _check_nan(self, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
+        # One that is unread is checked as part of the epoch's sum.
+        if not isinstance(loss, Unread) and not torch.isfinite(loss):
             raise FloatingPointError(not_finite(self.config, loss, self._epoch, self._rows))
 
     def _generate_train_loss_output(
@@ -320,7 +346,7 @@ class CTRTrainer(Trainer):
         if load_best_model:
             self.load_weights(model_file or self.saved_model_file)
         scores, labels = score_rows(
-            self.model, eval_data, self.device, show_progress, self.processes
+            self.model, eval_data, self.device, show_progress, self.processes, self.predict
         )
         result = metrics_of(self.config, scores, labels, users_of(eval_data))
         # Said once during training, and of the figures that are reported.
@@ -382,9 +408,16 @@ def _without_shared_memory(tensors: dict) -> dict:
 
 
 def measure_latency(
-    model: AbstractRecommender, loader: AbstractDataLoader, device: torch.device, repeats: int
+    model: AbstractRecommender,
+    loader: AbstractDataLoader,
+    device: torch.device,
+    repeats: int,
+    predict: Callable | None = None,
 ) -> dict:
     """Measure the time of whole passes over a split: assembling batches and predicting.
+
+    Args:
+        predict: instead of the model's own.
 
     Returns:
         dict: ``latency_s``, the median of ``repeats`` passes after one warm-up, and ``rows_per_s``,
@@ -393,12 +426,13 @@ def measure_latency(
     from time import perf_counter
 
     model.eval()
+    predict = predict or model.predict
     passes = []
     with torch.inference_mode():
         for _ in range(repeats + 1):
             start = perf_counter()
             for interaction, *_ in loader:
-                model.predict(interaction.to(device))
+                predict(interaction.to(device))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             passes.append(perf_counter() - start)

@@ -1,0 +1,136 @@
+"""CUDA graphs: the many small operations of a batch are launched as one (``cuda_graphs: True``).
+
+A GPU runs GenCI's operations faster than Python launches them. A graph holds all operations of a
+batch of one shape, of a loss and its gradients or of a prediction, and replays them on the numbers
+of the next such batch. The operations and their random numbers are those of a call without a graph,
+and so are the results. Two things make it possible: `data.batches` gives batches few shapes, and
+no model looks at values within ``static_shapes()`` (tests/model/test_static.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_genci.utils.config_like import ConfigLike
+from recbole_genci.utils.static import static_shapes
+
+_logger = logging.getLogger(__name__)
+
+#: A shape is captured when it comes for this time. The last batch of an epoch comes once.
+FIRST_CAPTURED = 3
+#: Shapes that are captured, of losses and of predictions each; a GPU keeps the results of all.
+MOST_SHAPES = 16
+
+
+def uses_graphs(config: ConfigLike) -> bool:
+    """Whether a run replays CUDA graphs, and its batches have few shapes."""
+    return bool(config["cuda_graphs"]) and config["device"].type == "cuda"
+
+
+class Replayed:
+    """``function(batch)``, replayed as a CUDA graph for each shape of batches that comes again.
+
+    Called with gradients enabled, the results have gradients with respect to the weights of
+    ``module``, whose backward pass is a graph too; it must come before the next call. Without
+    gradients the results are copies, which later calls leave alone.
+
+    Args:
+        function: gives a tensor, or a tuple of tensors.
+        module: has all weights that ``function`` reads.
+        device: of the weights and the batches.
+
+    Raises:
+        ValueError: an operation waits for the GPU, so that it cannot be captured.
+    """
+
+    def __init__(
+        self, function: Callable[[Interaction], Any], module: nn.Module, device: torch.device
+    ) -> None:
+        self.function, self.module, self.device = function, module, device
+        self._times: Counter[tuple] = Counter()
+        self._graphs: dict[tuple, Callable] = {}
+        self._pool: Any = None
+        self._has_memory = True
+
+    def __call__(self, batch: Interaction) -> Any:
+        columns = batch.interaction
+        shape = (
+            torch.is_grad_enabled(),
+            self.module.training,
+            *((name, each.shape, each.dtype) for name, each in columns.items()),
+        )
+        if shape not in self._graphs:
+            self._times[shape] += 1
+            if self._times[shape] >= FIRST_CAPTURED and len(self._graphs) < MOST_SHAPES:
+                self._capture(shape, batch)
+        if shape not in self._graphs:
+            with static_shapes():  # the same operations as in a graph
+                return self.function(batch)
+        result = self._graphs[shape](*columns.values())
+        if torch.is_grad_enabled():
+            return result
+        return tuple(map(torch.clone, result)) if isinstance(result, tuple) else result.clone()
+
+    def _capture(self, shape: tuple, batch: Interaction) -> None:
+        """Capture the function for batches of this shape, unless the GPU's memory is full."""
+        if not self._has_memory:
+            return
+        call = _Call(self.function, self.module, list(batch.interaction), type(batch))
+        # A capture computes a few times, which must leave no trace: not in running statistics, nor
+        # in the sequence of random numbers.
+        statistics = [(each, each.clone()) for each in self.module.buffers()]
+        devices = [self.device] if self.device.type == "cuda" else []
+        self._pool = self._pool or new_pool()
+        try:
+            with torch.random.fork_rng(devices), static_shapes():
+                self._graphs[shape] = capture(call, list(batch.interaction.values()), self._pool)
+        except torch.OutOfMemoryError:
+            self._has_memory = False
+            _logger.warning(
+                "cuda_graphs: the GPU's memory has no room for another graph; batches of shapes "
+                "that have none run without."
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"cuda_graphs: {type(self.module).__name__} does what cannot be captured, most "
+                f"often an operation that waits for the GPU. Leave the key out. torch says: {error}"
+            ) from error
+        finally:
+            with torch.no_grad():
+                for each, before in statistics:
+                    each.copy_(before)
+
+
+class _Call(nn.Module):
+    """``function`` of the columns of a batch, as torch captures it: with weights, by tensors."""
+
+    def __init__(
+        self, function: Callable, module: nn.Module, names: list[str], batch_class: type
+    ) -> None:
+        super().__init__()
+        self.module, self.function = module, function
+        self.names, self.batch_class = names, batch_class
+
+    def forward(self, *columns: Tensor) -> Any:
+        return self.function(self.batch_class(dict(zip(self.names, columns, strict=True))))
+
+
+def new_pool() -> Any:
+    """The memory that the graphs of one function share: they never run at the same time."""
+    return torch.cuda.graph_pool_handle()
+
+
+def capture(call: nn.Module, columns: list[Tensor], pool: Any) -> Callable:
+    """``call`` as a graph with a copy of ``columns``, into which each replay copies its batch's."""
+    learns = torch.is_grad_enabled()
+    # Tensors of inference mode could not be written to outside it.
+    with torch.inference_mode(False), torch.set_grad_enabled(learns):
+        own = tuple(each.clone() for each in columns)
+        return torch.cuda.make_graphed_callables(call, own, allow_unused_input=True, pool=pool)
