@@ -145,17 +145,26 @@ def notes(runs: Sequence[Mapping], table: pd.DataFrame) -> list[str]:
 
 
 def _not_ended(runs: Sequence[Mapping]) -> list[str]:
-    """Which models had their best epoch last, so that further ones may be better still."""
+    # Early versions did not save which number was asked for.
+    asked = [(run, (run.get("config") or {}).get("epochs")) for run in runs]
+    return not_ended([(run["model"], run["best_epoch"], epochs) for run, epochs in asked])
+
+
+def not_ended(runs: Sequence[tuple[str, int, int | None]]) -> list[str]:
+    """Which models or lines had their best epoch last, so that further ones may be better still.
+
+    Args:
+        runs: of each its name, its best epoch, and after which one it would have ended.
+    """
     last: dict[int, Counter[str]] = {}
-    for run in runs:
-        asked = (run.get("config") or {}).get("epochs")  # early versions did not save it
-        if asked is not None and run["best_epoch"] == asked:
-            last.setdefault(asked, Counter())[run["model"]] += 1
-    all_runs = Counter(run["model"] for run in runs)
+    for name, best, epochs in runs:
+        if epochs is not None and best == epochs:
+            last.setdefault(epochs, Counter())[name] += 1
+    all_runs = Counter(name for name, *_ in runs)
     return [
         ", ".join(
-            model if count == all_runs[model] else f"{model} ({count} of {all_runs[model]} seeds)"
-            for model, count in counts.items()
+            name if count == all_runs[name] else f"{name} ({count} of {all_runs[name]} seeds)"
+            for name, count in counts.items()
         )
         + f": the last epoch ({epochs}) was the best, so training may not have ended; set more "
         "--epochs."

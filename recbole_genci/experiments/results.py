@@ -15,6 +15,7 @@ from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.html_report import html_report
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
+from recbole_genci.report import not_ended
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted
@@ -90,7 +91,12 @@ def remarks(outcome: Outcome, made: Report) -> list[str]:
         if (note.line is None or note.line in lines)
         and (note.paper is None or paper.has(note.paper, dataset))
     ]
-    return notes + made.remarks
+    ends = [
+        (variant.name, run["best_epoch"], run.get("epochs"))
+        for variant in outcome.request.variants
+        for run in outcome.of_variant(variant)
+    ]
+    return notes + made.remarks + not_ended(ends)
 
 
 def _about(outcome: Outcome, made: Report) -> str:
