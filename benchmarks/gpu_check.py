@@ -8,7 +8,7 @@ they stopped. Without a GPU everything runs on the CPU, as a rehearsal: give it 
 
 - ``parity.json``: batches looked up on the device, bit for bit; predictions, and the losses of 50
   training steps without dropout, on the device and on the CPU. On a GPU also what CUDA graphs
-  (``cuda_graphs``) change, dropout included: nothing, if they are right.
+  (``cuda_graphs``) change, dropout included: only what sums in no fixed order change.
 - ``speed.txt``: ``benchmarks/genci_speed.py``, alone on the card.
 - ``runs/``: trainings side by side, as many as fit; ``runs.json`` has the metrics of those that
   ended. What comes first in ``TRAININGS`` is trained first.

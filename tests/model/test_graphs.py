@@ -19,6 +19,7 @@ from recbole_genci.model import graphs
 from recbole_genci.model.batch_columns import HISTORY_LENGTH, SEGMENT_LENGTH, SEGMENTS
 from recbole_genci.quick_start import run
 from recbole_genci.training import trainer, unread_loss
+from recbole_genci.training.own_checks import check_settings
 
 GRAPHS = {"cuda_graphs": True, "gpu_id": ""}
 
@@ -88,6 +89,7 @@ FORMS = {
     "GenCI, code, bf16": SMALL_GENCI | {"history_tokens": "code", "precision": "bf16"},
     "DeepFM": {},
     "DIN": {},
+    "DIEN": {},
     "DCNV2": {},  # batch normalisation
     "DeepFM, a history and a teacher": {"flatten_history": True, "sr_weight": 1.0},
 }
@@ -262,6 +264,13 @@ def test_the_key_needs_a_gpu_and_one_process(keys, caplog):
     assert config.without_effect == {"cuda_graphs": "The device is no GPU."}
     assert not graphs.uses_graphs(config)
     assert "cuda_graphs" not in Config("GenCI", "tiny", config_dict=keys).without_effect
+
+
+@pytest.mark.parametrize("name", ["DIN", "DIEN"])
+def test_dice_in_an_attention_is_refused_before_data_are_read(name, keys):
+    config = Config(name, "tiny", config_dict=keys | GRAPHS | {"attention_activation": "dice"})
+    with pytest.raises(ValueError, match="^cuda_graphs: Dice in the attention .* one of both"):
+        check_settings(config)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -12,6 +12,7 @@ from conftest import SMALL, compute_as_on_a_gpu, make_model
 from recbole.data.interaction import Interaction
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recbole_genci.config.keys import known_keys
 from recbole_genci.model.batch_columns import SEGMENT_LENGTH, SEGMENTS
 from recbole_genci.model.registry import known_models
 from recbole_genci.utils.static import is_static, static_shapes
@@ -133,6 +134,41 @@ def test_static_losses_gradients_and_predictions_are_the_dynamic_ones(form, part
         found.append((losses.detach(), torch.cat([each.flatten() for each in gradient]), scores))
     for dynamic, static in zip(*found, strict=True):
         torch.testing.assert_close(static, dynamic, atol=1e-6, rtol=1e-5)
+
+
+NO_DROPOUT = dict.fromkeys(
+    ("dropout_prob", "intent_dropout", "sr_dropout_prob", "dropout", "attn_dropout"), 0.0
+)
+OTHER_FORMS = {
+    "DIN": [{"attention_mlp_hidden_size": [4]}],
+    "DIEN": [{"gru_type": each} for each in ("GRU", "AIGRU", "AGRU")],
+    "DeepFM": [{"flatten_history": True}],
+}
+
+
+def test_static_training_of_every_model_is_the_dynamic_one(parts_and_keys):
+    """By it CUDA graphs train (`cuda_graphs`): losses, gradients and running statistics."""
+    differ = {}
+    for name in known_models():
+        for form in ({}, *OTHER_FORMS.get(name, [])):
+            known = known_keys([name], "tiny")
+            keys = form | {key: value for key, value in NO_DROPOUT.items() if key in known}
+            found = []
+            for block in (contextlib.nullcontext(), static_shapes()):
+                model, batch = model_and_batch(name, parts_and_keys, **keys)
+                with block:
+                    losses = losses_of(model.train(), batch)
+                    losses.sum().backward()
+                parts = [losses, *(each.grad for each in model.parameters()), *model.buffers()]
+                found.append([None if each is None else each.detach() for each in parts])
+            for dynamic, static in zip(*found, strict=True):
+                if dynamic is None or static is None:
+                    same = dynamic is static or not (static if dynamic is None else dynamic).any()
+                else:
+                    same = torch.allclose(static.double(), dynamic.double(), atol=1e-6, rtol=1e-4)
+                if not same:
+                    differ.setdefault((name, *form.items()), []).append((dynamic, static))
+    assert not differ
 
 
 @pytest.mark.parametrize("form", ["item", "causal"])

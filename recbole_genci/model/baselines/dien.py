@@ -12,10 +12,10 @@ from recbole.model.sequential_recommender.dien import (
     InterestExtractorNetwork,
 )
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from recbole_genci.model.base import ModelContract
-from recbole_genci.model.layers.click_attention import ClickAttention
+from recbole_genci.model.layers.click_attention import ClickAttention, check_graphs
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
 from recbole_genci.model.layers.mended import Mended
 from recbole_genci.model.layers.packed_gru import (
@@ -42,6 +42,11 @@ class DIEN(ModelContract, RecBoleDIEN):
     embedding_layer: HistoryFeatureEmbedding
     interset_extractor: InterestExtractor
     interest_evolution: InterestEvolution
+
+    @classmethod
+    def check_settings(cls, config: ConfigLike) -> None:
+        """Refuse ``cuda_graphs`` beside Dice in the attention."""
+        check_graphs(config)
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -82,9 +87,14 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
         neg_keys: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """States ``[B, H, E]`` after the clicks ``[B, H, E]``, and the auxiliary loss."""
-        if is_static():  # RecBole packs the sequences
-            return padded_states(self.gru, keys, keys_length), keys.new_zeros(())
-        return super().forward(keys, keys_length, neg_keys)
+        if not is_static():
+            return super().forward(keys, keys_length, neg_keys)
+        # RecBole packs the sequences, for which it looks at their lengths.
+        states = padded_states(self.gru, keys, keys_length)
+        if neg_keys is None:
+            return states, keys.new_zeros(())
+        loss = self.auxiliary_loss(states[:, :-1], keys[:, 1:], neg_keys[:, 1:], keys_length - 1)
+        return states, loss
 
     def auxiliary_loss(
         self,
@@ -112,9 +122,11 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
             1
         )  # [B, H - 1]
         state = h_states @ of_state + bias
-        clicked, other = (
-            (state + items @ of_item)[follows] for items in (click_seq, noclick_seq)
-        )  # [clicks]
+        clicked, other = (state + items @ of_item for items in (click_seq, noclick_seq))
+        if is_static():  # the number of clicks would decide about shapes
+            losses = (softplus(-clicked) + softplus(other)) * follows
+            return losses.sum() / (2 * follows.sum()).clamp(min=1)
+        clicked, other = clicked[follows], other[follows]  # [clicks]
         logits, target = (
             torch.cat([clicked, other]),
             torch.cat([torch.ones_like(clicked), torch.zeros_like(other)]),

@@ -8,7 +8,7 @@ from recbole.model.layers import MLPLayers
 from recbole.model.sequential_recommender.din import DIN as RecBoleDIN
 
 from recbole_genci.model.base import ModelContract
-from recbole_genci.model.layers.click_attention import ClickAttention
+from recbole_genci.model.layers.click_attention import ClickAttention, check_graphs
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
 from recbole_genci.utils.config_like import ConfigLike
 
@@ -28,6 +28,11 @@ class DIN(ModelContract, RecBoleDIN):
     reads_row_features = False
     embedding_layer: HistoryFeatureEmbedding
     attention: ClickAttention
+
+    @classmethod
+    def check_settings(cls, config: ConfigLike) -> None:
+        """Refuse ``cuda_graphs`` beside Dice in the attention."""
+        check_graphs(config)
 
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)

@@ -13,7 +13,22 @@ from torch import nn
 from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.layers.dice import Dice
 from recbole_genci.model.layers.mended import Mended
+from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.static import is_static
+
+
+def check_graphs(config: ConfigLike) -> None:
+    """Refuse ``cuda_graphs`` for an attention whose Dice is normalised over the clicks of a batch.
+
+    Raises:
+        ValueError: names both keys.
+    """
+    if config["cuda_graphs"] and config["attention_activation"] == "dice":
+        raise ValueError(
+            "cuda_graphs: Dice in the attention (attention_activation: dice) is normalised over "
+            "the clicks of a batch, whose number a graph cannot follow. Leave out one of both."
+        )
+
 
 #: Clicks that pass the MLP at a time on a CPU, so that its hidden layers stay in the caches.
 GROUP = 4096
