@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_genci.config.keys import known_keys
 from recbole_genci.model.batch_columns import SEGMENT_LENGTH, SEGMENTS
+from recbole_genci.model.genci import cohort
 from recbole_genci.model.registry import known_models
 from recbole_genci.utils.static import is_static, static_shapes
 
@@ -99,6 +100,14 @@ def test_no_operation_of_any_model_looks_at_values(parts_and_keys):
 def test_genci_waits_for_nothing_on_a_gpu(form, parts_and_keys, monkeypatch):
     compute_as_on_a_gpu(monkeypatch)
     assert waits(*model_and_batch("GenCI", parts_and_keys, **FORMS[form])) == []
+
+
+def test_no_operation_looks_at_values_with_many_items(parts_and_keys, monkeypatch):
+    monkeypatch.setattr(cohort, "_FEW_ITEMS", 0)
+    model, batch = model_and_batch("GenCI", parts_and_keys)
+    assert "_unique2" in waits(model, batch)
+    with static_shapes():
+        assert waits(model, batch) == []
 
 
 def test_what_waits_is_noticed():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.numerics import EPS, rms_normalize
 from recbole_genci.model.genci.numerics import dropout as drop
+from recbole_genci.utils.static import is_static
 
 VARIANTS = ("hierarchical", "mean", "target", "literal")
 # Up to so many items, the means of all cohorts cost less than finding those that are needed.
@@ -144,7 +145,7 @@ class CohortTable(nn.Module):
         """
         if self.means is not None:
             return self.gather(self.means, codes)
-        if self.num_items > _FEW_ITEMS:
+        if self.num_items > _FEW_ITEMS and not is_static():
             index = codes[..., :-1] + self.offsets
             chosen = index[codes[..., :-1] >= 0].unique()
             count = self.counts[chosen]
