@@ -11,8 +11,11 @@ import torch
 from conftest import SMALL, compute_as_on_a_gpu, make_model
 from recbole.data.interaction import Interaction
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from recbole_genci.config.keys import known_keys
+from recbole_genci.data.batches import Batch
+from recbole_genci.data.table import Table
 from recbole_genci.model.batch_columns import SEGMENT_LENGTH, SEGMENTS
 from recbole_genci.model.genci import cohort
 from recbole_genci.model.registry import known_models
@@ -94,6 +97,54 @@ def test_no_operation_of_any_model_looks_at_values(parts_and_keys):
     copies = {name for name, each in found.items() if set(each) == {"lift_fresh"}}
     assert copies == {"AFM", "FFM", "FiGNN", "PNN"}
     assert {name for name, each in found.items() if each} == copies
+
+
+def test_no_operation_of_many_items_looks_at_values(parts_and_keys, monkeypatch):
+    monkeypatch.setattr(cohort, "_FEW_ITEMS", 0)
+    with static_shapes():
+        assert waits(*model_and_batch("GenCI", parts_and_keys)) == []
+
+
+class OfTheHost(TorchDispatchMode):
+    """Notes each operation that reads or makes a tensor in the host's memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        tensors = [e for e in tree_leaves((args, kwargs, results)) if isinstance(e, torch.Tensor)]
+        if any(each.device.type == "cpu" for each in tensors):
+            self.found.append(func._schema.name)
+        return results
+
+
+def on_another_device(model):
+    """The model, and what RecBole keeps beside its parameters, on a device without numbers."""
+    for module in model.to("meta").modules():
+        for name, each in list(vars(module).items()):
+            if isinstance(each, (torch.Tensor, Interaction, Table)):
+                setattr(module, name, each.to("meta"))
+            elif isinstance(each, torch.device):
+                setattr(module, name, torch.device("meta"))
+    return model
+
+
+def test_no_operation_of_any_model_reads_the_hosts_memory(parts_and_keys):
+    """A CUDA graph can hold no copy from there, and a GPU waits for it."""
+    found = {}
+    for name in set(known_models()) - {"FFM", "FiGNN"}:  # which index by lists, see above
+        model, batch = model_and_batch(name, parts_and_keys)
+        model, batch = on_another_device(model), Batch(batch.interaction).to("meta")
+        with torch.autograd.set_detect_anomaly(False), static_shapes():
+            losses_of(model.train(), batch)  # constants are copied once
+            with OfTheHost() as training:
+                losses_of(model, batch).sum().backward()
+            with torch.no_grad(), OfTheHost() as predicting:
+                model.eval().predict(batch)
+        found |= {name: each} if (each := training.found + predicting.found) else {}
+    assert found == {}
 
 
 @pytest.mark.parametrize("form", FORMS)
