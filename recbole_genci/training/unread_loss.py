@@ -16,8 +16,11 @@ class Unread(torch.Tensor):
     """
 
     def item(self) -> Any:
-        """The loss in float64, in which RecBole sums numbers too."""
-        return self.detach().as_subclass(torch.Tensor).double().reshape(())
+        """A copy of the loss in float64, in which RecBole sums numbers too; a graph's loss changes
+        with the next batch.
+        """
+        loss = self.detach().as_subclass(torch.Tensor)
+        return loss.to(torch.float64, copy=True).reshape(())
 
 
 def unread(calculate_loss: Callable) -> Callable:
