@@ -53,7 +53,8 @@ class ModelContract:
             ``history_segment`` and ``history_length`` ``[U]``: a history is the first
             ``history_length`` clicks of a segment; ``segments`` ``[G, L]``, item ids padded with 0,
             and ``segment_length`` ``[G]``. Both are sorted by length. The empty history has length
-            0. See ``segment_clicks``. Read by ``CTRDataset.view``.
+            0. With ``cuda_graphs`` on a GPU, empty ones that no row has follow, up to multiples of
+            128. See ``segment_clicks``. Read by ``CTRDataset.view``.
         reads_row_features: whether it reads features that belong to a row, not to its user or item.
             ``plan.prepare`` tells whoever loads some.
         fixed_history_width: whether H is ``MAX_ITEM_LIST_LENGTH`` for every batch, for models that

@@ -9,15 +9,20 @@ no model looks at values within ``static_shapes()`` (tests/model/test_static.py)
 
 from __future__ import annotations
 
+import gc
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_genci.utils.answers import is_out_of_memory
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.static import static_shapes
 
@@ -87,25 +92,38 @@ class Replayed:
         # in the sequence of random numbers.
         statistics = [(each, each.clone()) for each in self.module.buffers()]
         devices = [self.device] if self.device.type == "cuda" else []
-        self._pool = self._pool or new_pool()
+        if self._pool is None:
+            # Graphs of earlier runs refer to themselves (torch makes a class for each), and would
+            # keep the GPU's memory until Python looks for such circles.
+            gc.collect()
+            self._pool = new_pool()
         try:
             with torch.random.fork_rng(devices), static_shapes():
                 self._graphs[shape] = capture(call, list(batch.interaction.values()), self._pool)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            first = _first(error)
+            if not (is_out_of_memory(first) or is_out_of_memory(error)):
+                raise ValueError(
+                    f"cuda_graphs: {type(self.module).__name__} does what cannot be captured, most "
+                    "often an operation that waits for the GPU. Leave the key out. torch says"
+                    f"{_place(first)}: {first}"
+                ) from error
             self._has_memory = False
             _logger.warning(
                 "cuda_graphs: the GPU's memory has no room for another graph; batches of shapes "
                 "that have none run without."
             )
-        except RuntimeError as error:
-            raise ValueError(
-                f"cuda_graphs: {type(self.module).__name__} does what cannot be captured, most "
-                f"often an operation that waits for the GPU. Leave the key out. torch says: {error}"
-            ) from error
         finally:
+            now = list(self.module.buffers())
             with torch.no_grad():
                 for each, before in statistics:
                     each.copy_(before)
+        if [*map(id, now)] != [id(each) for each, _ in statistics]:
+            raise ValueError(
+                f"cuda_graphs: {type(self.module).__name__} puts another tensor in the place of a "
+                "buffer in each call, which no replay would. Change the buffer in place (copy_, "
+                "add_), or leave the key out."
+            )
 
 
 class _Call(nn.Module):
@@ -117,9 +135,12 @@ class _Call(nn.Module):
         super().__init__()
         self.module, self.function = module, function
         self.names, self.batch_class = names, batch_class
+        self.result: Any = None  # of the last call
 
     def forward(self, *columns: Tensor) -> Any:
-        return self.function(self.batch_class(dict(zip(self.names, columns, strict=True))))
+        batch = self.batch_class(dict(zip(self.names, columns, strict=True)))
+        self.result = self.function(batch)
+        return self.result
 
 
 def new_pool() -> Any:
@@ -127,10 +148,56 @@ def new_pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
-def capture(call: nn.Module, columns: list[Tensor], pool: Any) -> Callable:
-    """``call`` as a graph with a copy of ``columns``, into which each replay copies its batch's."""
+def capture(call: _Call, columns: list[Tensor], pool: Any) -> Callable:
+    """``call`` as a graph with a copy of ``columns``, into which each replay copies its batch's.
+
+    Raises:
+        RuntimeError: it cannot be captured.
+    """
     learns = torch.is_grad_enabled()
     # Tensors of inference mode could not be written to outside it.
     with torch.inference_mode(False), torch.set_grad_enabled(learns):
         own = tuple(each.clone() for each in columns)
-        return torch.cuda.make_graphed_callables(call, own, allow_unused_input=True, pool=pool)
+        _refuse_waits(call, own)
+        torch.cuda.make_graphed_callables(call, own, allow_unused_input=True, pool=pool)
+    # The results hold the operations that autograd has noted, whose nodes at the weights belong to
+    # the stream of the capture: each step would wait for it at every weight, and torch warns.
+    for each in call.result if isinstance(call.result, tuple) else (call.result,):
+        if not each._is_view():
+            each.detach_()
+    call.result = None
+    return call
+
+
+def _refuse_waits(call: _Call, columns: tuple[Tensor, ...]) -> None:
+    """Let ``call`` and its gradients be computed once, where an operation that waits is an error.
+
+    In a capture it is one too, after which no random number can be drawn in the process any more
+    and no other run could follow.
+    """
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():  # that torch's mode is a prototype
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        result = call(*columns)
+        parts = result if isinstance(result, tuple) else (result,)
+        if learning := [part.sum() for part in parts if part.requires_grad]:
+            weights = [each for each in call.parameters() if each.requires_grad]
+            torch.autograd.grad(learning, weights, allow_unused=True)
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that others followed: to end a capture that has failed fails too."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
+
+
+def _place(error: BaseException) -> str:
+    """`` of file.py, line 12``: the last line before torch's own; nothing for its own threads."""
+    own = (str(Path(torch.__file__).parent), __file__)
+    frames = [each for each in extract_tb(error.__traceback__) if not each.filename.startswith(own)]
+    return f" of {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""

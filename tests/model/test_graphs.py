@@ -4,13 +4,18 @@ The tracer, too, keeps the operations of one call, with all that the host decide
 them on later numbers. It draws random numbers as the calls do.
 """
 
+import contextlib
+import gc
 import itertools
 import logging
+import weakref
 
 import pytest
 import torch
 from conftest import SMALL, SMALL_GENCI, tiny_rows, write_dataset
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from recbole_genci import load
 from recbole_genci.config import Config
@@ -185,9 +190,14 @@ def test_at_most_so_many_shapes_are_captured(replayed, monkeypatch):
     assert len(captured) == 2
 
 
-def test_without_memory_batches_run_without_graphs(replayed, monkeypatch, caplog):
+@pytest.mark.parametrize("follows", [False, True])
+def test_without_memory_batches_run_without_graphs(follows, replayed, monkeypatch, caplog):
     def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+        try:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        finally:
+            if follows:
+                raise RuntimeError("CUDA error: operation failed")
 
     monkeypatch.setattr(graphs, "capture", full)
     with torch.no_grad(), caplog.at_level(logging.WARNING):
@@ -213,23 +223,164 @@ def test_what_cannot_be_captured_is_refused_by_name(replayed, monkeypatch):
     assert replayed.module.calls == 2
 
 
+class Recorded:
+    """In the place of `torch.cuda.CUDAGraph`: operations, which a replay does again in place."""
+
+    def __init__(self):
+        self.operations = []
+        graphs_made.append(weakref.ref(self))
+
+    def replay(self):
+        with torch.no_grad():
+            for func, args, kwargs, results in self.operations:
+                again = tree_leaves(func(*args, **kwargs))
+                for kept, new in zip(results, again, strict=bool(results)):
+                    kept.copy_(new)
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self, graph, pool):
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        found = func(*args, **kwargs)
+        results = [each.detach() for each in tree_leaves(found) if isinstance(each, torch.Tensor)]
+        in_place = any(
+            each.alias_info and each.alias_info.is_write for each in func._schema.arguments
+        )
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        memory = {each.untyped_storage().data_ptr() for each in given}
+        shares = any(each.untyped_storage().data_ptr() in memory for each in results)
+        if torch.Tag.inplace_view not in func.tags and (in_place or not shares):
+            self.graph.operations.append((func, args, kwargs, [] if in_place else results))
+        return found
+
+
+graphs_made = []
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """As `as_on_a_gpu`, by torch's own `make_graphed_callables`."""
+    modes = []
+    for name, each in {
+        "CUDAGraph": Recorded,
+        "graph": Recorder,
+        "Stream": object,
+        "stream": lambda stream: contextlib.nullcontext(),
+        "synchronize": lambda: None,
+        "get_sync_debug_mode": lambda: 0,
+        "set_sync_debug_mode": modes.append,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, each)
+    monkeypatch.setattr(graphs, "new_pool", object)
+    for module in (graphs, trainer, dataset):
+        monkeypatch.setattr(module, "uses_graphs", lambda config: config["cuda_graphs"])
+    graphs_made.clear()
+    return modes
+
+
+@pytest.mark.parametrize("form", ["DCNV2", "DIN, a teacher"])
+def test_torchs_own_graphs_train_and_predict_the_same(form, keys, recorded, monkeypatch):
+    per_batch = trainer.CTRTrainer._loss_of_batches
+    monkeypatch.setattr(
+        trainer.CTRTrainer,
+        "_loss_of_batches",
+        lambda *given: unread_loss.unread(per_batch(*given)),
+    )
+    name = form.partition(",")[0]
+    keys |= GRAPHS | {"clip_grad_norm": {"max_norm": 0.5}, "sr_weight": float(name == "DIN")}
+    by_graphs = run(name, "tiny", config_dict=keys)[0]
+    assert len(graphs_made) >= 4  # of a loss and a prediction, each forwards and backwards
+    monkeypatch.setattr(graphs, "MOST_SHAPES", 0)
+    without = run(name, "tiny", config_dict=keys)[0]
+    assert by_graphs["test"] == without["test"]
+    mine, theirs = (load(each.folder).model.state_dict() for each in (by_graphs, without))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def replayed_three_times(model):
+    replayed = graphs.Replayed(model, model, torch.device("cpu"))
+    for number in range(3):
+        doubled(replayed, float(number), 1.0).sum().backward()
+    return replayed
+
+
+def test_graphs_of_an_earlier_run_are_gone_before_the_next_has_any(recorded):
+    gc.disable()
+    try:
+        replayed_three_times(Doubling())
+        assert [each() is not None for each in graphs_made] == [True, True]
+        replayed_three_times(Doubling())
+        assert [each() is not None for each in graphs_made] == [False, False, True, True]
+    finally:
+        gc.enable()
+
+
+def test_a_graph_keeps_no_node_of_autograd_at_the_weights(recorded):
+    """Its stream would be the capture's, for which each step would wait at each weight."""
+
+    class Marking(Doubling):
+        def forward(self, batch):
+            torch.autograd.graph.get_gradient_edge(self.weight).node.metadata["old"] = True
+            return super().forward(batch)
+
+    model = Marking()
+    replayed = replayed_three_times(model)
+    assert "old" not in torch.autograd.graph.get_gradient_edge(model.weight).node.metadata
+    assert replayed.module is model
+
+
 @pytest.mark.parametrize("learns", [True, False])
-def test_torch_captures_copies_that_can_be_written_to_in_any_mode(learns, monkeypatch):
-    given = {}
-
-    def make_graphed_callables(call, columns, allow_unused_input, pool):
-        given.update(columns=columns, pool=pool, unused=allow_unused_input)
-        given["learns"] = torch.is_grad_enabled()
-        return call
-
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
+def test_a_graph_has_copies_that_can_be_written_to_in_any_mode(learns, recorded):
+    model = Doubling()
+    replayed = graphs.Replayed(model, model, torch.device("cpu"))
     with torch.inference_mode(not learns):
-        column = torch.ones(2)
-        call = graphs.capture(torch.nn.Identity(), [column], "pool")
-    assert isinstance(call, torch.nn.Identity)
-    assert given["learns"] == learns and given["pool"] == "pool" and given["unused"]
-    (own,) = given["columns"]
-    assert own.data_ptr() != column.data_ptr() and not own.is_inference()
+        found = [doubled(replayed, float(number)) for number in range(5)]
+    assert len(graphs_made) == 2
+    assert found[-1] == 8 and found[-1].requires_grad == learns
+    if not learns:
+        assert torch.cat(found).tolist() == [0, 2, 4, 6, 8]
+
+
+def test_what_waits_is_refused_before_a_capture_by_its_place(recorded):
+    class Waiting(Doubling):
+        def forward(self, batch):
+            if recorded and recorded[-1] == "error":
+                raise RuntimeError("called a synchronizing CUDA operation")
+            return super().forward(batch)
+
+    with pytest.raises(
+        ValueError,
+        match=r"^cuda_graphs: Waiting .* torch says of test_graphs.py, line \d+: called a sync",
+    ):
+        replayed_three_times(Waiting())
+    assert recorded == ["error", 0]
+    assert not graphs_made
+
+
+def test_a_failed_capture_is_told_by_its_first_error(replayed, monkeypatch):
+    def fails(*_):
+        try:
+            raise RuntimeError("not permitted when stream is capturing")
+        finally:
+            raise RuntimeError("failed due to a previous error during capture")
+
+    monkeypatch.setattr(graphs, "capture", fails)
+    with pytest.raises(ValueError, match=r"torch says of test_graphs.py, line \d+: not permitted"):
+        [doubled(replayed, 1.0) for _ in range(3)]
+
+
+def test_a_buffer_that_each_call_replaces_is_refused(recorded):
+    class Replacing(Doubling):
+        def forward(self, batch):
+            self.calls = self.calls + 1
+            return self.weight * batch.interaction["x"]
+
+    with pytest.raises(ValueError, match="^cuda_graphs: Replacing puts another tensor .* in place"):
+        replayed_three_times(Replacing())
 
 
 @pytest.mark.parametrize("form", [{}, {"history_attention": "causal", "segment_clicks": 2}])
@@ -271,6 +422,13 @@ def test_dice_in_an_attention_is_refused_before_data_are_read(name, keys):
     config = Config(name, "tiny", config_dict=keys | GRAPHS | {"attention_activation": "dice"})
     with pytest.raises(ValueError, match="^cuda_graphs: Dice in the attention .* one of both"):
         check_settings(config)
+
+
+def test_an_unread_loss_does_not_change_with_that_of_a_graph():
+    loss = torch.ones((), dtype=torch.float64)
+    number = loss.as_subclass(unread_loss.Unread).item()
+    loss += 1
+    assert number == 1
 
 
 @pytest.mark.parametrize("parts", [1, 2])
