@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -77,10 +78,11 @@ class Replayed:
                 self._capture(shape, batch)
         if shape not in self._graphs:
             with static_shapes():  # the same operations as in a graph
-                return self.function(batch)
+                result = self.function(batch)
+            return _forgetting(result) if torch.is_grad_enabled() else result
         result = self._graphs[shape](*columns.values())
         if torch.is_grad_enabled():
-            return result
+            return _forgetting(result)
         return tuple(map(torch.clone, result)) if isinstance(result, tuple) else result.clone()
 
     def _capture(self, shape: tuple, batch: Interaction) -> None:
@@ -124,6 +126,35 @@ class Replayed:
                 "buffer in each call, which no replay would. Change the buffer in place (copy_, "
                 "add_), or leave the key out."
             )
+
+
+class _Forgetting(torch.autograd.Function):
+    """The same numbers; their gradients pass once, and what led to them is then forgotten.
+
+    A trainer still has the loss of a batch when it computes the next one's. Through it autograd
+    would keep its nodes at the weights, of the stream of that batch, which a capture would have to
+    wait for, and cannot.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, parts: list[Tensor]) -> tuple[Tensor, ...]:
+        ctx.parts = parts
+        return tuple(each.detach() for each in parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
+        parts, ctx.parts = ctx.parts, None
+        learns = [each.requires_grad for each in parts]
+        torch.autograd.backward(list(compress(parts, learns)), list(compress(gradients, learns)))
+        return None, None
+
+
+def _forgetting(result: Any) -> Any:
+    parts = list(result) if isinstance(result, tuple) else [result]
+    if not any(each.requires_grad for each in parts):
+        return result
+    found = _Forgetting.apply(torch.empty(0, requires_grad=True), parts)
+    return found if isinstance(result, tuple) else found[0]
 
 
 class _Call(nn.Module):
@@ -187,6 +218,7 @@ def _refuse_waits(call: _Call, columns: tuple[Tensor, ...]) -> None:
             torch.autograd.grad(learning, weights, allow_unused=True)
     finally:
         torch.cuda.set_sync_debug_mode(mode)
+        call.result = None
 
 
 def _first(error: BaseException) -> BaseException:

@@ -319,18 +319,30 @@ def test_graphs_of_an_earlier_run_are_gone_before_the_next_has_any(recorded):
         gc.enable()
 
 
-def test_a_graph_keeps_no_node_of_autograd_at_the_weights(recorded):
-    """Its stream would be the capture's, for which each step would wait at each weight."""
+def test_no_node_of_autograd_at_the_weights_outlives_its_batch(recorded):
+    """Its stream is another one, for which a capture cannot wait, and a step should not."""
+    fresh = []
 
     class Marking(Doubling):
         def forward(self, batch):
-            torch.autograd.graph.get_gradient_edge(self.weight).node.metadata["old"] = True
+            node = torch.autograd.graph.get_gradient_edge(self.weight).node
+            fresh.append("old" not in node.metadata)
+            node.metadata["old"] = True
             return super().forward(batch)
 
     model = Marking()
-    replayed = replayed_three_times(model)
+    replayed, losses = graphs.Replayed(model, model, torch.device("cpu")), None
+    for numbers in [(1.0,)] * 5 + [(1.0, 2.0)] * 4:
+        losses = doubled(replayed, *numbers)
+        fresh.append("new batch")
+        loss = losses.sum()  # which the next batch finds, as in RecBole's loop
+        loss.backward()
+    eager, checked, warm_up, capture = [True], [True], [True, False, False], [False]
+    batch = ["new batch"]
+    once = eager + batch + eager + batch + checked + warm_up + capture + batch
+    assert fresh == once + batch * 2 + once + batch
     assert "old" not in torch.autograd.graph.get_gradient_edge(model.weight).node.metadata
-    assert replayed.module is model
+    assert model.weight.grad == 5 + 4 * 3
 
 
 @pytest.mark.parametrize("learns", [True, False])
