@@ -37,6 +37,7 @@ from recbole_genci.model.graphs import FIRST_CAPTURED, Replayed
 
 ROOT = Path(__file__).parents[1]
 CAUSAL = {"history_attention": "causal"}
+REPLAYS = {"cuda_graphs": True}
 PARITY: dict[str, tuple[str, dict[str, Any]]] = {
     "DeepFM": ("DeepFM", {}),
     "DIN": ("DIN", {}),
@@ -44,13 +45,15 @@ PARITY: dict[str, tuple[str, dict[str, Any]]] = {
     "GenCI, code": ("GenCI", {"history_tokens": "code"}),
     "GenCI, causal": ("GenCI", CAUSAL),
 }
-REPLAYED: dict[str, dict[str, Any]] = {
-    "GenCI, graphs": {},
-    "GenCI, code, graphs": {"history_tokens": "code"},
-    "GenCI, causal, graphs": CAUSAL,
+REPLAYED: dict[str, tuple[str, dict[str, Any]]] = {
+    "GenCI, graphs": ("GenCI", {}),
+    "GenCI, code, graphs": ("GenCI", {"history_tokens": "code"}),
+    "GenCI, causal, graphs": ("GenCI", CAUSAL),
+    "DeepFM, graphs": ("DeepFM", {}),
+    "DIN, graphs": ("DIN", {}),
+    "DIEN, graphs": ("DIEN", {}),
 }
 WITHOUT_DROPOUT = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0}
-REPLAYS = {"cuda_graphs": True}
 TRAININGS: list[tuple[str, dict[str, Any]]] = [
     *(("GenCI", {"seed": 2020} | keys) for keys in (REPLAYS, {})),
     *(
@@ -70,7 +73,7 @@ CLOSING = 20
 def parity(rest: list[str], dataset: str) -> dict[str, dict[str, float]]:
     """Largest differences between the device and the CPU, by case."""
     found = {}
-    plan = prepare_from_argv(["--model=DeepFM,DIN,GenCI", f"--dataset={dataset}", *rest])
+    plan = prepare_from_argv(["--model=DeepFM,DIN,DIEN,GenCI", f"--dataset={dataset}", *rest])
     for label, (name, keys) in PARITY.items():
         own = keys | (WITHOUT_DROPOUT if name == "GenCI" else {"dropout_prob": 0.0})
         config = Config(name, dataset, config_dict=own, argv=rest)
@@ -82,8 +85,8 @@ def parity(rest: list[str], dataset: str) -> dict[str, dict[str, float]]:
                 raise AssertionError(f"{label}: column {column} differs on {device}.")
         found[label] = _differences(here, there, here_losses, losses)
     if plan.configs["GenCI"]["device"].type == "cuda":
-        for label, keys in REPLAYED.items():
-            config = Config("GenCI", dataset, config_dict=keys | {"cuda_graphs": True}, argv=rest)
+        for label, (name, keys) in REPLAYED.items():
+            config = Config(name, dataset, config_dict=keys | REPLAYS, argv=rest)
             found[label] = _differences_of_graphs(config, plan)
     return found
 

@@ -8,6 +8,7 @@ a row in one copy: which rows it has, and where the histories are that they read
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, overload
 
@@ -36,6 +37,7 @@ from recbole_genci.model.batch_columns import (
     SEMANTIC_IDS,
 )
 from recbole_genci.utils.ragged import Ragged
+from recbole_genci.utils.static import static_shapes
 
 # Columns that do not have an entry for each row.
 _APART = (HISTORY_SEGMENT, HISTORY_LENGTH, SEGMENTS, SEGMENT_LENGTH)
@@ -144,6 +146,11 @@ class RowBatch(Batch):
         numbers = self._numbers if device.type == "cpu" else _moved(self._numbers, device)
         tables = Tables.of(self._part)
         tables = tables if device.type == "cpu" else tables.to(device)
+        # Then sequences are as wide as the longest of all rows, not of these.
+        with static_shapes() if self._part.few_shapes else nullcontext():
+            return self._columns_of(tables, numbers)
+
+    def _columns_of(self, tables: Tables, numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         columns = _rows_of(tables.rows, numbers[_ROWS])
         if self._with_features:
             for table, field in (

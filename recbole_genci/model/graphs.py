@@ -29,7 +29,7 @@ from recbole_genci.utils.static import static_shapes
 
 _logger = logging.getLogger(__name__)
 
-#: A shape is captured when it comes for this time. The last batch of an epoch comes once.
+#: A shape is captured when it comes for this time: some never come again.
 FIRST_CAPTURED = 3
 #: Shapes that are captured, of losses and of predictions each; a GPU keeps the results of all.
 MOST_SHAPES = 16

@@ -297,7 +297,7 @@ class CTRTrainer(Trainer):
         parts = total if isinstance(total, tuple) else (total,)
         if isinstance(parts[0], torch.Tensor):
             parts = tuple(torch.stack(parts).tolist())
-            self._check_nan(torch.tensor(sum(parts)))
+            self._check_nan(torch.tensor(sum(parts), dtype=torch.float64))
         return parts if isinstance(total, tuple) else parts[0]
 
     def _valid_epoch(

@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 import torch
-from conftest import SMALL, SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL, SMALL_GENCI, tiny_rows, with_features, write_dataset
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -25,6 +25,7 @@ from recbole_genci.model.batch_columns import HISTORY_LENGTH, SEGMENT_LENGTH, SE
 from recbole_genci.quick_start import run
 from recbole_genci.training import trainer, unread_loss
 from recbole_genci.training.own_checks import check_settings
+from recbole_genci.utils import ragged
 
 GRAPHS = {"cuda_graphs": True, "gpu_id": ""}
 
@@ -70,6 +71,13 @@ def traced(call, columns, pool):
     call.gives_parts = isinstance(call(*own), tuple)
     captured.append(call)
     return replay
+
+
+@pytest.fixture(autouse=True)
+def without_anomaly_detection():
+    """RecBole's SINE (sine.py:25), once imported, has each backward pass looked at for NaN."""
+    with torch.autograd.set_detect_anomaly(False):
+        yield
 
 
 @pytest.fixture
@@ -418,6 +426,19 @@ def test_batches_have_few_shapes_and_what_is_added_is_read_by_no_row(
         assert len(batch[SEGMENT_LENGTH]) == 128
         assert batch[SEGMENTS].shape[1] == config["MAX_ITEM_LIST_LENGTH"]
     assert len(shapes) == 1
+
+
+def test_wide_sequences_of_features_have_one_width_too(tmp_path, as_on_a_gpu, monkeypatch):
+    monkeypatch.setattr(ragged, "NARROW", 0)
+    keys = with_features(tmp_path, write_dataset(tmp_path, tiny_rows()))
+    part = dataset.create_dataset(Config("DeepFM", "tiny", config_dict=keys)).build()[0]
+
+    def widths(more):
+        view = part.view(Config("DeepFM", "tiny", config_dict=keys | more))
+        return {view[[row]].to("cpu")["tags"].shape[1] for row in range(40)}
+
+    assert widths({}) == {1, 2, 3}
+    assert widths(GRAPHS) == {3}
 
 
 def test_the_key_needs_a_gpu_and_one_process(keys, caplog):
