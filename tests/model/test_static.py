@@ -32,6 +32,7 @@ FORMS = {
         "share_item_embeddings": True,
         "cohorts": "prefix",
         "cohort_fusion": "concat",
+        "cohort_scale": 0.3,
         "sr_loss": "mse",
     },
 }

@@ -261,6 +261,7 @@ class CohortAttention(nn.Module):
         history: Memory,
         target: Tensor,
         history_index: Tensor,
+        factor: Tensor | None = None,
     ) -> Tensor:
         """H_STI of every row.
 
@@ -271,13 +272,17 @@ class CohortAttention(nn.Module):
             history: H_enc of the U histories.
             target: ``[B, d]`` embeddings of the target items.
             history_index: ``[B]`` int64, the history of each row.
+            factor: ``[]``, by which cohorts and target are multiplied instead of being normalised
+                (``item_factor``).
         Returns:
             ``[B, d]``, or ``[B, (N-1) d]`` by level; zeros for a row whose history has no valid
             beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
         levels = cohorts.shape[2]
-        if self.normalises:
+        if self.normalises and factor is not None:
+            cohorts, target = cohorts * factor, target * factor
+        elif self.normalises:
             cohorts, target = rms_normalize(cohorts, self.eps), rms_normalize(target, self.eps)
         if self.variant == "mean":
             mean = cohorts.flatten(2) if self.by_level else cohorts.mean(2)
@@ -364,6 +369,16 @@ class CohortAttention(nn.Module):
         scores = torch.bmm(key.transpose(0, 1), query) + weight[:, None]  # [h, C, B]
         intent = torch.bmm(value.permute(1, 2, 0), scores.softmax(1))  # [h, d/h, B]
         return intent.permute(2, 0, 1).flatten(1) * known
+
+
+def item_factor(items: Tensor, scale: float) -> Tensor:
+    """What makes the root mean square of item embeddings ``[V, d]`` that of ``scale``; ``[]``.
+
+    It is one factor for all. To normalise each vector by itself would magnify those that few rows
+    have trained, which weight decay keeps small. Row 0 is padding. Gradients take it as a constant.
+    """
+    square = items.detach()[1:].square().mean()
+    return scale * square.clamp(min=torch.finfo(items.dtype).tiny).rsqrt()
 
 
 def _beam_log_weights(log_probs: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:

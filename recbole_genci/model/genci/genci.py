@@ -24,7 +24,7 @@ from recbole_genci.model.batch_columns import (
     SEGMENT_LENGTH,
     SEGMENTS,
 )
-from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
+from recbole_genci.model.genci.cohort import CohortAttention, CohortTable, item_factor
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
 from recbole_genci.model.genci.generation import generate
@@ -82,6 +82,7 @@ class GenCI(ClickModel):
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
         long_size = short_size = candidate_size = 0
+        self.cohort_scale = config["cohort_scale"]
         self.candidate_log_probs = config["candidate_log_probs"]
         self.intent: IntentGenerator | None = None
         self.trie: Trie | None = None
@@ -187,6 +188,8 @@ class GenCI(ClickModel):
         if not config["eta"]:
             why = "It is of the self-supervised regularisation, which eta: 0 leaves out."
             found |= dict.fromkeys(("sr_teacher", "sr_base", "sr_loss", "sr_dropout_prob"), why)
+        if config["intent_extraction"] == "literal":
+            found["cohort_scale"] = "intent_extraction: literal takes cohorts as they are."
         if config["intent_extraction"] != "hierarchical":
             found["cohort_residual"] = "It is of intent_extraction: hierarchical."
         return found
@@ -322,6 +325,7 @@ class GenCI(ClickModel):
             encoded.memory(),
             items[interaction[self.item_field]],
             history_index,
+            item_factor(items, self.cohort_scale) if self.cohort_scale else None,
         )  # Eq. 8, 9
 
     def item_embeddings(self) -> torch.Tensor:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import attend, softmax, unit
 
-from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
+from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable, item_factor
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.numerics import EPS, rms_normalize
 
@@ -155,8 +155,10 @@ def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=T
     return CohortAttention(d, m, heads, dropout, variant, residual).double()
 
 
-def by_definition(model, inputs, heads, residual):
-    normal = (lambda vector: vector) if model.variant == "literal" else unit
+def by_definition(model, inputs, heads, residual, factor=None):
+    normal = unit if factor is None else lambda vector: vector * factor
+    if model.variant == "literal":
+        normal = lambda vector: vector  # noqa: E731
     values = {name: value.numpy() for name, value in inputs.items()}
     rows = []
     for target, u in zip(values["target"], values["history_index"], strict=True):
@@ -197,6 +199,25 @@ def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams,
     torch.testing.assert_close(
         attended(model, **inputs).detach(), by_definition(model, inputs, heads, residual)
     )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_factor_for_all_stands_in_the_place_of_normalisation(variant):
+    model, inputs = attention(variant), batch(beams=3)
+    factor = torch.tensor(2.5, dtype=torch.float64)
+    torch.testing.assert_close(
+        attended(model, **inputs, factor=factor).detach(),
+        by_definition(model, inputs, 2, True, factor.item()),
+    )
+
+
+def test_the_factor_is_of_all_items_but_the_padding_and_a_constant():
+    items = torch.randn(50, 8, dtype=torch.float64, requires_grad=True)
+    factor = item_factor(items, 0.3)
+    assert not factor.requires_grad
+    found = (items[1:] * factor).square().mean().sqrt()
+    torch.testing.assert_close(found.item(), 0.3)
+    assert torch.isfinite(item_factor(torch.zeros(5, 4), 0.3))  # with cohorts of zeros: zeros
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -31,6 +31,7 @@ VARIANTS = [
     {"cohort_fusion": "concat", "cohorts": "prefix", "intent_norm": True},
     {"cohort_fusion": "concat", "intent_extraction": "mean"},
     {"share_item_embeddings": True},
+    {"cohort_scale": 0.5, "cohorts": "prefix"},
     {"share_item_embeddings": True, "history_tokens": "code", "history_attention": "causal"}
     | {"segment_clicks": 2},
     {"candidate_log_probs": "joint", "cohorts": "prefix", "history_attention": "causal"}
@@ -147,6 +148,7 @@ WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring eve
         WIDE | {"intent_norm": True, "candidate_log_probs": "joint"},
         WIDE | {"candidate_log_probs": "detached", "intent_scale": 0.3},
         WIDE | {"cohort_fusion": "concat"},
+        WIDE | {"cohort_scale": 0.5},
         WIDE | {"share_item_embeddings": True},
         WIDE | {"share_item_embeddings": True, "history_tokens": "code"},
         WIDE | {"cohorts": "prefix"},
@@ -168,6 +170,9 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     lengths = lengths_of(batch)
     assert len(item_of) == 20 and model.cohort_attention.eps == 1e-6
     normal = (lambda vector: vector) if keys.get("intent_extraction") == "literal" else unit
+    if "cohort_scale" in keys:
+        size = np.sqrt(np.mean(np.square(list(item_of.values()))))
+        normal = lambda vector: keys["cohort_scale"] * vector / size  # noqa: E731
     with torch.no_grad():
         logits = model(batch)
     expected = []
