@@ -29,7 +29,8 @@ from recbole_genci.utils.static import is_static, static_shapes
 GENCI = {
     "GenCI": {},
     "causal": {"history_attention": "causal", "segment_clicks": 3},
-    "codes": {"history_tokens": "code", "candidate_log_probs": "joint", "intent_norm": True},
+    "codes": {"history_tokens": "code", "candidate_log_probs": "joint", "intent_norm": True}
+    | {"cohort_scale": 0.3},
 }
 GRUS = {"DIEN-GRU": "GRU", "DIEN-AIGRU": "AIGRU"}
 OTHERS = ("LR", "DeepFM", "DCNV2", "DIN", "DIEN", "MIRRN")
