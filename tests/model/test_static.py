@@ -100,12 +100,6 @@ def test_no_operation_of_any_model_looks_at_values(parts_and_keys):
     assert {name for name, each in found.items() if each} == copies
 
 
-def test_no_operation_of_many_items_looks_at_values(parts_and_keys, monkeypatch):
-    monkeypatch.setattr(cohort, "_FEW_ITEMS", 0)
-    with static_shapes():
-        assert waits(*model_and_batch("GenCI", parts_and_keys)) == []
-
-
 class OfTheHost(TorchDispatchMode):
     """Notes each operation that reads or makes a tensor in the host's memory."""
 
