@@ -22,6 +22,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.storage import store_parts
 from recbole_genci.evaluation.diagnostics import save_diagnostics
+from recbole_genci.evaluation.latency import measure_latency
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.tokenizer.source import item_texts, uses_published
@@ -31,7 +32,7 @@ from recbole_genci.training.console import Heading, early_best_hint, last_line
 from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
-from recbole_genci.training.trainer import CTRTrainer, measure_latency
+from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.training.weight_decay import check_decay, what_decays
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
