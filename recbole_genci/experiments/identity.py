@@ -58,6 +58,7 @@ _ADDED = {
     "cohort_fusion": "attention",
     "share_item_embeddings": False,
     "cohorts": "code",
+    "cohort_scale": 1.0,
     "history_attention": "bidirectional",
     "segment_clicks": 16,
     "precision": "fp32",

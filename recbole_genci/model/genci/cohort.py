@@ -209,6 +209,8 @@ class CohortAttention(nn.Module):
             (``CohortTable.epsilon``).
         by_level: one intent for each level, from the beams' cohorts of that level alone, instead of
             one over all levels. H_STI is then their concatenation, ``[B, (N-1) d]``.
+        scale: root mean square of normalised cohorts and targets. With less, the attentions of
+            Eq. 8 and 9 are flatter, and what cohorts pass on is smaller.
     Raises:
         ValueError: an argument outside its range.
     """
@@ -223,6 +225,7 @@ class CohortAttention(nn.Module):
         residual: bool = True,
         eps: float = EPS,
         by_level: bool = False,
+        scale: float = 1.0,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -234,7 +237,10 @@ class CohortAttention(nn.Module):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be above 0 and finite, got {scale}")
         self.num_heads, self.p, self.variant, self.eps = num_heads, dropout, variant, eps
+        self.scale = scale
         self.residual, self.by_level = residual and variant == "hierarchical", by_level
         self.refines, self.normalises = variant in ("hierarchical", "literal"), variant != "literal"
         d = item_size
@@ -261,7 +267,6 @@ class CohortAttention(nn.Module):
         history: Memory,
         target: Tensor,
         history_index: Tensor,
-        factor: Tensor | None = None,
     ) -> Tensor:
         """H_STI of every row.
 
@@ -272,18 +277,14 @@ class CohortAttention(nn.Module):
             history: H_enc of the U histories.
             target: ``[B, d]`` embeddings of the target items.
             history_index: ``[B]`` int64, the history of each row.
-            factor: ``[]``, by which cohorts and target are multiplied instead of being normalised
-                (``item_factor``).
         Returns:
             ``[B, d]``, or ``[B, (N-1) d]`` by level; zeros for a row whose history has no valid
             beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
         levels = cohorts.shape[2]
-        if self.normalises and factor is not None:
-            cohorts, target = cohorts * factor, target * factor
-        elif self.normalises:
-            cohorts, target = rms_normalize(cohorts, self.eps), rms_normalize(target, self.eps)
+        if self.normalises:
+            cohorts, target = self._normalized(cohorts), self._normalized(target)
         if self.variant == "mean":
             mean = cohorts.flatten(2) if self.by_level else cohorts.mean(2)
             intent = torch.einsum("uk,ukd->ud", weight.exp(), mean)
@@ -301,6 +302,10 @@ class CohortAttention(nn.Module):
             history_index,
             groups,
         )
+
+    def _normalized(self, x: Tensor) -> Tensor:
+        x = rms_normalize(x, self.eps)
+        return x if self.scale == 1 else x * self.scale
 
     def refine(self, cohorts: Tensor, history: Memory) -> Tensor:
         """Attention of Eq. 8, once per distinct history: ``[U, C, d]`` cohorts attend to H_enc of
@@ -369,16 +374,6 @@ class CohortAttention(nn.Module):
         scores = torch.bmm(key.transpose(0, 1), query) + weight[:, None]  # [h, C, B]
         intent = torch.bmm(value.permute(1, 2, 0), scores.softmax(1))  # [h, d/h, B]
         return intent.permute(2, 0, 1).flatten(1) * known
-
-
-def item_factor(items: Tensor, scale: float) -> Tensor:
-    """What makes the root mean square of item embeddings ``[V, d]`` that of ``scale``; ``[]``.
-
-    It is one factor for all. To normalise each vector by itself would magnify those that few rows
-    have trained, which weight decay keeps small. Row 0 is padding. Gradients take it as a constant.
-    """
-    square = items.detach()[1:].square().mean()
-    return scale * square.clamp(min=torch.finfo(items.dtype).tiny).rsqrt()
 
 
 def _beam_log_weights(log_probs: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:

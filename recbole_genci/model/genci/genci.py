@@ -24,7 +24,7 @@ from recbole_genci.model.batch_columns import (
     SEGMENT_LENGTH,
     SEGMENTS,
 )
-from recbole_genci.model.genci.cohort import CohortAttention, CohortTable, item_factor
+from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
 from recbole_genci.model.genci.generation import generate
@@ -60,7 +60,6 @@ class GenCI(ClickModel):
 
     codes: torch.Tensor
     item_prefixes: torch.Tensor | None
-    fixed_factor: torch.Tensor | None
 
     reads_semantic_ids = reads_distinct_histories = generates_items = has_intents = True
     regularises_itself = True
@@ -83,9 +82,6 @@ class GenCI(ClickModel):
         level_sizes = (codes.max(dim=0).values + 1).tolist()
         fields_size = self.num_feature_field * self.embedding_size
         long_size = short_size = candidate_size = 0
-        self.cohort_scale = config["cohort_scale"]
-        self._factor: torch.Tensor | None = None
-        self.register_buffer("fixed_factor", None, persistent=False)
         self.candidate_log_probs = config["candidate_log_probs"]
         self.intent: IntentGenerator | None = None
         self.trie: Trie | None = None
@@ -128,6 +124,7 @@ class GenCI(ClickModel):
                 residual=config["cohort_residual"],
                 eps=self.cohort_table.epsilon(xavier_variance),
                 by_level=by_level,
+                scale=config["cohort_scale"],
             )
         if self.candidate_log_probs:
             candidate_size = len(level_sizes)
@@ -328,24 +325,7 @@ class GenCI(ClickModel):
             encoded.memory(),
             items[interaction[self.item_field]],
             history_index,
-            self._cohort_factor(),
         )  # Eq. 8, 9
-
-    def _cohort_factor(self) -> torch.Tensor | None:
-        """``item_factor`` of ``cohort_scale``; computed once for the predictions after ``eval``."""
-        if self.cohort_scale is None or self.fixed_factor is not None:
-            return self.fixed_factor
-        if self.training or is_static():
-            return item_factor(self.item_embeddings(), self.cohort_scale)
-        if self._factor is None:
-            with torch.inference_mode(False):  # a later call may want gradients
-                self._factor = item_factor(self.item_embeddings(), self.cohort_scale)
-        return self._factor
-
-    def train(self, mode: bool = True) -> Self:
-        """As torch's. Before predictions the weights may have changed."""
-        self._factor = None
-        return super().train(mode)
 
     def item_embeddings(self) -> torch.Tensor:
         """ID embeddings of all items ``[num_items, d]``, a slice of RecBole's one table for all
@@ -430,10 +410,9 @@ class GenCI(ClickModel):
             weights[name] = trained.intent.embeddings_for(self.intent.level_sizes)
 
     def precompute(self) -> None:
-        """The means of all cohorts (Eq. 7), and the factor of ``cohort_scale``."""
+        """The means of all cohorts (Eq. 7)."""
         if self.cohort_table is not None:
             self.cohort_table.precompute(self.item_embeddings())
-            self.fixed_factor = self._cohort_factor()
 
     def freeze_teacher(self) -> None:
         """Stop training the base model of Eq. 11, once it has been pretrained."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import attend, softmax, unit
 
-from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable, item_factor
+from recbole_genci.model.genci.cohort import VARIANTS, CohortAttention, CohortTable
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.numerics import EPS, rms_normalize
 
@@ -150,13 +150,13 @@ def attended(model, history_states, history_mask, **inputs):
     return model(history=Memory.of(history_states, history_mask), **inputs)
 
 
-def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=True):
+def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=True, scale=1.0):
     torch.manual_seed(3)
-    return CohortAttention(d, m, heads, dropout, variant, residual).double()
+    return CohortAttention(d, m, heads, dropout, variant, residual, scale=scale).double()
 
 
-def by_definition(model, inputs, heads, residual, factor=None):
-    normal = unit if factor is None else lambda vector: vector * factor
+def by_definition(model, inputs, heads, residual, scale=1.0):
+    normal = lambda vector: scale * unit(vector)  # noqa: E731
     if model.variant == "literal":
         normal = lambda vector: vector  # noqa: E731
     values = {name: value.numpy() for name, value in inputs.items()}
@@ -202,22 +202,11 @@ def test_intent_equals_the_equations_written_out_in_numpy(variant, heads, beams,
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_one_factor_for_all_stands_in_the_place_of_normalisation(variant):
-    model, inputs = attention(variant), batch(beams=3)
-    factor = torch.tensor(2.5, dtype=torch.float64)
+def test_cohorts_and_target_are_normalised_to_the_scale(variant):
+    model, inputs = attention(variant, scale=0.3), batch(beams=3)
     torch.testing.assert_close(
-        attended(model, **inputs, factor=factor).detach(),
-        by_definition(model, inputs, 2, True, factor.item()),
+        attended(model, **inputs).detach(), by_definition(model, inputs, 2, True, 0.3)
     )
-
-
-def test_the_factor_is_of_all_items_but_the_padding_and_a_constant():
-    items = torch.randn(50, 8, dtype=torch.float64, requires_grad=True)
-    factor = item_factor(items, 0.3)
-    assert not factor.requires_grad
-    found = (items[1:] * factor).square().mean().sqrt()
-    torch.testing.assert_close(found.item(), 0.3)
-    assert torch.isfinite(item_factor(torch.zeros(5, 4), 0.3))  # with cohorts of zeros: zeros
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -376,6 +365,7 @@ def test_dropout_acts_on_attention_weights_in_training_only():
         ({"variant": "max"}, "variant must be one of"),
         ({"heads": 3}, "num_heads=3"),
         ({"dropout": 1.0}, "dropout"),
+        ({"scale": 0.0}, "scale must be above 0"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):

@@ -12,7 +12,7 @@ import recbole_genci.model.genci.genci
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.batches import clicked_items
-from recbole_genci.model.genci.cohort import CohortAttention, CohortTable, item_factor
+from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.genci import GenCI
 from recbole_genci.model.genci.generation import generate
 from recbole_genci.model.genci.intent import IntentGenerator
@@ -171,8 +171,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
     assert len(item_of) == 20 and model.cohort_attention.eps == 1e-6
     normal = (lambda vector: vector) if keys.get("intent_extraction") == "literal" else unit
     if "cohort_scale" in keys:
-        size = np.sqrt(np.mean(np.square(list(item_of.values()))))
-        normal = lambda vector: keys["cohort_scale"] * vector / size  # noqa: E731
+        normal = lambda vector: keys["cohort_scale"] * unit(vector)  # noqa: E731
     with torch.no_grad():
         logits = model(batch)
     expected = []
@@ -232,30 +231,6 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
         expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
     np.testing.assert_allclose(logits.numpy(), expected, atol=2e-4, rtol=2e-4)
     assert np.std(expected) > 0.1 and (lengths > 1).any()
-
-
-def test_the_factor_of_cohorts_is_kept_until_the_model_changes_its_mode(tiny_parts, monkeypatch):
-    parts, base = tiny_parts
-    model, (train, *_) = make_model("GenCI", parts, base | {"cohort_scale": 0.3})
-    computed = []
-
-    def counted(items, scale):
-        computed.append(scale)
-        return item_factor(items, scale)
-
-    monkeypatch.setattr(recbole_genci.model.genci.genci, "item_factor", counted)
-    batch = train[:8]
-    with torch.inference_mode():
-        first = model.predict(train[:8])
-        assert torch.equal(model.predict(train[:8]), first) and len(computed) == 1
-    model.predict(batch).sum().backward()
-    torch.stack(model.train().calculate_loss(batch)).sum().backward()
-    model.train().calculate_loss(batch)
-    assert len(computed) == 3
-    with torch.no_grad():
-        model.token_embedding_table.embedding.weight *= 2
-        scores = model.eval().predict(batch)
-    assert len(computed) == 4 and not torch.equal(scores, first)
 
 
 def as_on_a_gpu(monkeypatch):
