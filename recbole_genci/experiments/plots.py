@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recbole_genci.experiments.tables import Estimate
+from recbole_genci.experiments.tables import Estimate, Interval
 from recbole_genci.utils.figures import row_of_axes, save
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 HIGHLIGHT = "#FDF0D5"
 #: Words in a picture.
 MEASURED, PAPER, ABSENT = "measured here", "printed in the paper", "not available"
+APART, TOGETHER = "interval without 0 (not corrected for many lines)", "interval with 0"
 _WIDEST_NAME = 32
 _MARKERS = ("o", "s", "^", "v")
 
@@ -138,31 +140,92 @@ def dot_plot(
             axis.errorbar(
                 values, places + shift, xerr=errors, **_look(number, series), linestyle="none"
             )
-        axis.set(
-            xlabel=panel.label_of(horizontal=True),
-            yticks=places,
-            yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
-            ylim=(len(names) - 0.4, -0.6),
-        )
-        axis.ticklabel_format(axis="x", useOffset=False)
-        axis.grid(axis="x", color="0.85", linewidth=0.6)
-        axis.tick_params(axis="x", labelrotation=30)
+        _name_lines(axis, names, panel.label_of(horizontal=True))
         for place in panel.absent():
-            axis.text(
-                0.5,
-                place,
-                ABSENT,
-                transform=axis.get_yaxis_transform(),
-                ha="center",
-                va="center",
-                color="0.45",
-                style="italic",
-            )
+            _say_absent(axis, place)
         for place in (place for place, name in enumerate(names) if name in highlighted):
             axis.axhspan(place - 0.45, place + 0.45, color=HIGHLIGHT, zorder=0)
     for name, tick in zip(names, axes[0].get_yticklabels()):
         tick.set_fontweight("bold" if name in highlighted else "normal")
     _finish(figure, axes, title, file)
+
+
+def interval_plot(
+    file: Path,
+    title: str,
+    names: Sequence[str],
+    panels: Sequence[tuple[str, Sequence[Interval | None]]],
+) -> None:
+    """Draw the interval of a difference for each name, from top to bottom, beside a line at 0.
+
+    An interval that holds 0 is hollow and grey. A difference without an interval is a dot alone.
+
+    Args:
+        file: the file, a PNG.
+        title: above everything.
+        names: of the lines.
+        panels: a column each: its label, and an interval for each line, or None.
+    """
+    figure, axes = row_of_axes(
+        len(panels), 4.2 * len(panels) + 1.4, 1.8 + 0.34 * len(names), sharey=True
+    )
+    for axis, (label, intervals) in zip(axes, panels):
+        axis.axvline(0, color="0.3", linewidth=1)
+        for place, interval in enumerate(intervals):
+            if interval is None:
+                _say_absent(axis, place)
+            else:
+                _draw_interval(axis, place, interval)
+        _name_lines(axis, names, label)
+    _finish(figure, axes, title, file)
+
+
+def _draw_interval(axis: Axes, place: int, interval: Interval) -> None:
+    value, low, high = interval.value, interval.low, interval.high
+    ends, apart, label = None, False, None
+    if low is not None and high is not None:
+        apart = not low <= 0 <= high
+        ends, label = [[value - low], [high - value]], APART if apart else TOGETHER
+    colour = COLOURS[0] if apart else "0.45"
+    axis.errorbar(
+        [value],
+        [place],
+        xerr=ends,
+        color=colour,
+        marker="o",
+        markersize=5.5,
+        markerfacecolor=colour if apart else "none",
+        capsize=3,
+        linewidth=1.2,
+        linestyle="none",
+        label=label,
+    )
+
+
+def _name_lines(axis: Axes, names: Sequence[str], label: str) -> None:
+    """Names beside the lines, the first on top, and what the numbers are below them."""
+    axis.set(
+        xlabel=label,
+        yticks=np.arange(len(names)),
+        yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
+        ylim=(len(names) - 0.4, -0.6),
+    )
+    axis.ticklabel_format(axis="x", useOffset=False)
+    axis.grid(axis="x", color="0.85", linewidth=0.6)
+    axis.tick_params(axis="x", labelrotation=30)
+
+
+def _say_absent(axis: Axes, place: int) -> None:
+    axis.text(
+        0.5,
+        place,
+        ABSENT,
+        transform=axis.get_yaxis_transform(),
+        ha="center",
+        va="center",
+        color="0.45",
+        style="italic",
+    )
 
 
 def curve(file: Path, title: str, key: str, values: Sequence, panels: Sequence[Panel]) -> None:
@@ -231,4 +294,4 @@ def _finish(figure: Figure, axes: np.ndarray, title: str, file: Path) -> None:
             frameon=False,
         )
     figure.suptitle(title, fontsize=11)
-    save(figure, file)
+    save(figure, file, colours=32)

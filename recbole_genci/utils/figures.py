@@ -36,11 +36,14 @@ def row_of_axes(
     return figure, figure.subplots(1, columns, squeeze=False, **options)[0]
 
 
-def save(figure: Figure, file: str | Path, dpi: int = 150) -> None:
-    """Write a figure as PNG of at most 256 colours; the same figure gives the same bytes."""
+def save(figure: Figure, file: str | Path, dpi: int = 150, colours: int = 256) -> None:
+    """Write a figure as PNG of at most ``colours`` colours; the same figure gives the same bytes.
+
+    Shades at the edges of letters and lines count, so that 32 are enough for four colours of dots.
+    """
     from PIL import Image  # matplotlib requires it
 
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
-    colours = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    write_atomically(Path(file), lambda path: colours.save(path, format="PNG", optimize=True))
+    image = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    write_atomically(Path(file), lambda path: image.save(path, format="PNG", optimize=True))

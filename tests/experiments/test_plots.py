@@ -8,8 +8,17 @@ pytest.importorskip("matplotlib")
 from matplotlib.colors import to_hex
 
 from recbole_genci.experiments import plots
-from recbole_genci.experiments.plots import Panel, Series, curve, dot_plot
-from recbole_genci.experiments.tables import Estimate
+from recbole_genci.experiments.plots import (
+    APART,
+    TOGETHER,
+    Panel,
+    Series,
+    curve,
+    dot_plot,
+    interval_plot,
+)
+from recbole_genci.experiments.reports import differences
+from recbole_genci.experiments.tables import Estimate, Interval
 
 OKABE_ITO = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000"}
 OURS = [Estimate(0.81, 0.01), Estimate(0.83, 0.02), None, Estimate(0.82)]
@@ -30,7 +39,7 @@ PANELS = [
 @pytest.fixture
 def figures(monkeypatch, tmp_path):
     drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, file: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, file, colours: drawn.append(figure))
     return drawn
 
 
@@ -102,3 +111,85 @@ def test_the_papers_outline_of_a_series_has_its_colour_and_marker(figures, tmp_p
     _, slow, papers = [line for _, line, _ in bars(figures[0].axes[0])]
     assert papers.get_color() == slow.get_color() and papers.get_marker() == slow.get_marker()
     assert papers.get_markerfacecolor() == "none" != slow.get_markerfacecolor()
+
+
+def test_an_interval_that_holds_0_is_hollow_and_grey(figures, tmp_path):
+    intervals = [
+        Interval(0.01, 0.002, 0.03),
+        Interval(-0.01, -0.03, -0.002),
+        Interval(0.01, -0.001, 0.02),
+        Interval(0.01, 0.0, 0.02),
+        Interval(0.02, None, None),
+        None,
+    ]
+    interval_plot(tmp_path / "x.png", "a title", list("abcdef"), [("AUC", intervals)])
+    (figure,) = figures
+    (axis,) = figure.axes
+    drawn = list(axis.containers)
+    assert len(drawn) == 5 and [text.get_text() for text in axis.texts] == ["not available"]
+    ends = [bar.get_segments() for _, _, bars in drawn[:4] for bar in bars]
+    np.testing.assert_allclose(
+        [segment[:, 0] for (segment,) in ends], [[one.low, one.high] for one in intervals[:4]]
+    )
+    assert [segment[0, 1] for (segment,) in ends] == [0, 1, 2, 3]
+    assert drawn[4].lines[0].get_xdata() == [0.02] and not drawn[4].has_xerr
+    filled = [each.lines[0].get_markerfacecolor() != "none" for each in drawn]
+    assert filled == [True, True, False, False, False]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [APART, TOGETHER]
+    assert [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2][0] == [0, 0]
+
+
+def entry(line, minus, auc, logloss):
+    """A row of the table of differences, as far as a picture reads it."""
+    of_auc = None if auc is None else Interval(auc, None, None)
+    return [line, minus, of_auc, Interval(logloss, None, None)]
+
+
+@pytest.mark.parametrize(
+    "rows, ranked, names, title, left, right",
+    [
+        (
+            [entry("GenCI", "LR", 0.2, -0.1), entry("GenCI", "DIN", -0.1, 0.0)],
+            True,
+            ["DIN", "LR"],
+            "GenCI minus each line, tiny",
+            "the other is better",
+            "GenCI is better",
+        ),
+        (
+            [entry("no SR", "GenCI", -0.1, 0.1), entry("no NTP", "GenCI", None, 0.0)],
+            False,
+            ["no SR", "no NTP"],
+            "Each line minus GenCI, tiny",
+            "GenCI is better",
+            "the line is better",
+        ),
+        (
+            [
+                entry("FM", "LR", 0.1, 0.1),
+                entry("FM", "DIN", 0.0, 0.0),
+                entry("LR", "DIN", 0.0, 0.0),
+            ],
+            False,
+            ["FM minus LR", "FM minus DIN", "LR minus DIN"],
+            "Differences, tiny",
+            "the second is better",
+            "the first is better",
+        ),
+    ],
+)
+def test_differences_say_which_side_is_better(
+    figures, tmp_path, rows, ranked, names, title, left, right
+):
+    assert differences.draw(tmp_path, "tiny", rows, ranked) == "differences.png"
+    (figure,) = figures
+    auc, logloss = figure.axes
+    assert [label.get_text() for label in auc.get_yticklabels()] == names
+    assert figure.get_suptitle() == title
+    for axis, sides in ((auc, (left, right)), (logloss, (right, left))):
+        words = axis.get_xlabel().split("\n")[1]
+        assert words.startswith(f"\u2190 {sides[0]}") and words.endswith(f"{sides[1]} \u2192")
+    values = [row[2] and row[2].value for row in rows]
+    shown = [each.lines[0].get_xdata()[0] for each in auc.containers]
+    assert shown == [value for value in (sorted(values) if ranked else values) if value is not None]

@@ -120,6 +120,7 @@ def test_a_table_says_what_the_runs_say(data):
         "differences.tex",
         "report.html",
         "compare.png",
+        "differences.png",
         "runs.jsonl",
         "runs",
         "experiment.log",
@@ -717,11 +718,11 @@ def test_lines_of_a_persons_choice_are_compared_with_all_others(data, trained):
 def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, trained):
     experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
     folder = Path("results/compare-tiny")
-    assert (folder / "differences.csv").is_file()
+    assert (folder / "differences.csv").is_file() and (folder / "differences.png").is_file()
     one = next(csv.DictReader((folder / "differences.csv").open()))["line"]
     about = f"All models on the same rows, with the paired difference of {one} to every other."
     text = (folder / "table.md").read_text()
     assert f"\n\n{about} Test split" in text and f"![{about}](compare.png)" in text
     assert about in (folder / "report.html").read_text() and "GenCI" not in text
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
-    assert not (folder / "differences.csv").exists() and len(trained) == len(read_runs(folder)) == 2
+    assert not list(folder.glob("differences.*")) and len(trained) == len(read_runs(folder)) == 2

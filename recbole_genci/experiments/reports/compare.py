@@ -59,6 +59,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         *_COLUMNS[4:],
     )
     tables = {"table": Table(columns, rows).without_empty_columns()}
+    pictures = [PICTURE]
     remarks = [DEFINITION, paper.remark(_PAPER_TABLE, dataset)]
     complete = outcome.complete_variants()
     remarks.append(why_none or f"RelaImpr (Eq. 13) is taken over {BASE_MODEL}'s mean AUC.")
@@ -69,7 +70,9 @@ def report(outcome: Outcome, folder: Path) -> Report:
     if ones:
         names_of_ones = ", ".join(one.name for one in ones)
         about = f"{about[:-1]}, with the paired difference of {names_of_ones} to every other."
-        tables["differences"] = differences.table(differences.of_each(outcome, ones))
+        found = differences.of_each(outcome, ones)
+        tables["differences"] = differences.table(found)
+        pictures.append(differences.draw(folder, dataset, found, ranked=len(ones) == 1))
         remarks += [
             f"Differences are those of {names_of_ones}, {why}.",
             differences.reading(outcome),
@@ -102,7 +105,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     marked = outcome.request.definition.against
     dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, marked, ranked=True)
-    return Report(tables, remarks, [PICTURE], about=about)
+    return Report(tables, remarks, pictures, about=about)
 
 
 def _further_metrics(outcome: Outcome) -> list[Metric]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome
+from recbole_genci.experiments.plots import interval_plot
 from recbole_genci.experiments.significance import (
     METRICS,
     UserBootstrap,
@@ -16,6 +19,7 @@ from recbole_genci.experiments.significance import (
 )
 from recbole_genci.experiments.tables import Column, Interval, Table
 
+PICTURE = "differences.png"
 _TITLES = {"auc": "AUC", "logloss": "LogLoss", "gauc": "GAUC"}
 COLUMNS = (
     Column("line"),
@@ -67,6 +71,38 @@ def against_each(outcome: Outcome, names: Sequence[str]) -> list[list]:
 def table(rows: Sequence[list], first: Sequence[Column] = ()) -> Table:
     """The table of such rows, with further columns in front."""
     return Table((*first, *COLUMNS), list(rows))
+
+
+def draw(folder: Path, dataset: str, rows: Sequence[list], ranked: bool = False) -> str:
+    """Draw AUC and LogLoss of such rows, and return the picture's name.
+
+    Args:
+        ranked: whether the lowest difference of AUC comes first, which of one line to many is the
+            best of the many, instead of the first row.
+    """
+    if ranked:
+        aucs = [row[2].value if row[2] else np.inf for row in rows]
+        rows = [rows[i] for i in np.argsort(aucs, kind="stable")]
+    first, second = ({row[i] for row in rows} for i in (0, 1))
+    if len(first) == 1 < len(second):
+        names, one, other = [row[1] for row in rows], *first, "the other"
+        title = f"{one} minus each line, {dataset}"
+    elif len(second) == 1:
+        names, one, other = [row[0] for row in rows], "the line", *second
+        title = f"Each line minus {other}, {dataset}"
+    else:
+        names, one, other = [f"{row[0]} minus {row[1]}" for row in rows], "the first", "the second"
+        title = f"Differences, {dataset}"
+    panels = []
+    for place, metric in enumerate(METRICS[:2], start=2):
+        left, right = (one, other) if metric in SMALLER_IS_BETTER else (other, one)
+        label = (
+            f"difference of test {_TITLES[metric]} (95 % over users)\n"
+            f"\u2190 {left} is better      {right} is better \u2192"
+        )
+        panels.append((label, [row[place] for row in rows]))
+    interval_plot(folder / PICTURE, title, names, panels)
+    return PICTURE
 
 
 def _pairs(

@@ -52,11 +52,12 @@ def report(outcome: Outcome, folder: Path) -> Report:
     if len(request.seeds) > 1:
         remarks.insert(1, AVERAGED_DEFINITION)
     tables = {"table": Table(_COLUMNS, rows).without_empty_columns()}
+    pictures = [f"{request.definition.name}.png"]
     controls = request.definition.against or (full.name,)
     if found := differences.against_each(outcome, controls):
         tables["differences"] = differences.table(found)
+        pictures.append(differences.draw(folder, dataset, found))
         remarks.append(differences.reading(outcome))
-    picture = f"{request.definition.name}.png"
     panels = [
         Panel(
             outcome.axis(label),
@@ -74,8 +75,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     title = f"{full.model} on {dataset}: {request.definition.name}"
     names = [variant.name for variant in request.variants]
-    dot_plot(folder / picture, title, names, panels, highlighted=[full.name])
-    return Report(tables, remarks, [picture])
+    dot_plot(folder / pictures[0], title, names, panels, highlighted=[full.name])
+    return Report(tables, remarks, pictures)
 
 
 def _row(outcome: Outcome, variant: Variant, full: Variant, dataset: str) -> list:
