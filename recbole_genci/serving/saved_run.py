@@ -211,8 +211,10 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
     ids = [SEMANTIC_ID_FOLDER] if metrics["semantic_ids"] else []
     check_there(folder, [DATA_FILE, WEIGHTS_FILE, *ids])
-    # One process serves a run, however many have trained it.
-    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None, TRUST: True}
+    # One process serves a run, however many have trained it. Requests have many shapes, and CUDA
+    # graphs would pad each to 128 histories.
+    served = {"nproc": 1, "world_size": -1, "offset": 0, "port": None, TRUST: True}
+    served["cuda_graphs"] = False
     reference = permitted_model(saved, folder, model, trust_code)
     if is_sealed:
         check_config(folder / CONFIG_FILE, saved, metrics["config"])
@@ -222,7 +224,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             f"{folder} is a run of an earlier version, without digests of its "
             "config.yaml and its figures: damage to them could not be seen."
         )
-    config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], one_process)
+    config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], served)
     trained, now = metrics.get("model_revision", 1), config.model_class.revision
     if trained != now:
         raise ValueError(
