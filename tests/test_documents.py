@@ -1,6 +1,7 @@
 """The documents: links lead somewhere, and what they name of the code is there."""
 
 import ast
+import json
 import re
 import runpy
 from functools import cache
@@ -259,6 +260,9 @@ def records_of(dataset: str) -> list[dict[str, tuple[str, ...]]]:
     return [records, shown] if dataset == "ml-1m" else [records]
 
 
+FIGURES = ("best_valid", "test")
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
 @pytest.mark.parametrize("dataset, base", [("ml-100k", "0.8382"), ("ml-1m", "0.8661")])
 def test_the_tables_of_results_are_those_of_the_records(document, dataset, base):
@@ -268,14 +272,48 @@ def test_the_tables_of_results_are_those_of_the_records(document, dataset, base)
         shown = rows_of(f"{part}\n", "AUC", "LogLoss")
         if not shown.get("LR", ("",))[0].startswith(base):
             continue
-        if dataset == "ml-1m":
-            shown.pop("DIN", None)  # of a GPU: benchmarks/results/
         assert len(shown) >= 5
         assert shown in [
             {line: records.get(line) for line in shown} for records in records_of(dataset)
         ]
         found += 1
-    assert found == (2 if (dataset, document) == ("ml-1m", "docs/results.md") else 1)
+    assert found == 1
+
+
+def test_the_table_of_ml_1m_by_the_papers_settings_is_that_of_the_records():
+    of_gpu = ROOT / "benchmarks/results/ml-1m-h100/user-features/DIN-2020.json"
+    records = [json.loads(of_gpu.read_text())]
+    file = ROOT / "benchmarks/experiments/compare-ml-1m/runs.jsonl"
+    records += map(json.loads, file.read_text().splitlines())
+    expected = {
+        one["model"]: [f"{one[key]['auc']:.4f}, {one[key]['logloss']:.4f}" for key in FIGURES]
+        for one in records
+    }
+    text = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    lines = text.partition("| ml-1m, seed 2020 |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [line.strip("| ").split(" | ") for line in lines]
+    shown = {name.partition(" (")[0]: [valid, test] for name, valid, _, test in cells}
+    assert len(shown) == 16 and shown == {name: expected[name] for name in shown}
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
+def test_the_leads_in_tables_are_those_of_the_picture_of_leads(document):
+    pytest.importorskip("matplotlib")
+    made = script("figures/leads.py")
+    recorded = [
+        {
+            line: f"{lead.value:+.4f} ({lead.low:+.4f} to {lead.high:+.4f})"
+            for line, lead in made["leads"](folder).items()
+        }
+        for folder in made["SETS"].values()
+    ]
+    assert len(recorded) == 4 and all("SR alone" in leads for leads in recorded)
+    text = (ROOT / document).read_text(encoding="utf-8")
+    tables = [rows_of(f"{part}\n", "GenCI's lead in AUC") for part in text.split("\n\n")]
+    shown = [{line: lead for line, (lead,) in table.items() if lead} for table in tables if table]
+    assert len(shown) == (2 if document == "README.md" else 1)
+    for leads in shown:
+        assert leads in [{line: one.get(line) for line in leads} for one in recorded]
 
 
 @pytest.mark.parametrize("document", GUIDES, ids=identified)
