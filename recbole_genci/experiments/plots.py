@@ -294,4 +294,4 @@ def _finish(figure: Figure, axes: np.ndarray, title: str, file: Path) -> None:
             frameon=False,
         )
     figure.suptitle(title, fontsize=11)
-    save(figure, file, colours=32)
+    save(figure, file, dpi=120, colours=32)

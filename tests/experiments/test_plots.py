@@ -39,7 +39,7 @@ PANELS = [
 @pytest.fixture
 def figures(monkeypatch, tmp_path):
     drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, file, colours: drawn.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, file, dpi, colours: drawn.append(figure))
     return drawn
 
 
