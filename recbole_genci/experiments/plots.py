@@ -26,7 +26,8 @@ HIGHLIGHT = "#FDF0D5"
 #: Words in a picture.
 MEASURED, PAPER, ABSENT = "measured here", "printed in the paper", "not available"
 APART, TOGETHER = "interval without 0 (not corrected for many lines)", "interval with 0"
-_WIDEST_NAME = 32
+_WIDEST_NAME = 32  # characters; a longer one is broken
+_LINE_HEIGHT = 0.17  # inches of a row of text
 _MARKERS = ("o", "s", "^", "v")
 
 
@@ -130,7 +131,7 @@ def dot_plot(
         names = [names[i] for i in order]
         panels = [panel.in_order(order) for panel in panels]
     figure, axes = row_of_axes(
-        len(panels), 4.2 * len(panels) + 1.4, 1.6 + 0.34 * len(names), sharey=True
+        len(panels), 4.2 * len(panels) + 1.4, 1.6 + _height(names), sharey=True
     )
     places = np.arange(len(names))
     for axis, panel in zip(axes, panels):
@@ -167,7 +168,7 @@ def interval_plot(
         panels: a column each: its label, and an interval for each line, or None.
     """
     figure, axes = row_of_axes(
-        len(panels), 4.2 * len(panels) + 1.4, 1.8 + 0.34 * len(names), sharey=True
+        len(panels), 4.2 * len(panels) + 1.4, 1.8 + _height(names), sharey=True
     )
     for axis, (label, intervals) in zip(axes, panels):
         axis.axvline(0, color="0.3", linewidth=1)
@@ -177,20 +178,20 @@ def interval_plot(
             else:
                 _draw_interval(axis, place, interval)
         _name_lines(axis, names, label)
-    _finish(figure, axes, title, file)
+    _finish(figure, axes, title, file, fewest=1)
 
 
 def _draw_interval(axis: Axes, place: int, interval: Interval) -> None:
     value, low, high = interval.value, interval.low, interval.high
-    ends, apart, label = None, False, None
+    middle, half, apart, label = value, None, False, None
     if low is not None and high is not None:
-        apart = not low <= 0 <= high
-        ends, label = [[value - low], [high - value]], APART if apart else TOGETHER
+        middle, half, apart = (low + high) / 2, (high - low) / 2, not low <= 0 <= high
+        label = APART if apart else TOGETHER
     colour = COLOURS[0] if apart else "0.45"
-    axis.errorbar(
-        [value],
+    drawn = axis.errorbar(
+        [middle],
         [place],
-        xerr=ends,
+        xerr=half,
         color=colour,
         marker="o",
         markersize=5.5,
@@ -200,6 +201,19 @@ def _draw_interval(axis: Axes, place: int, interval: Interval) -> None:
         linestyle="none",
         label=label,
     )
+    # The dot may lie outside: few users drawn anew can be far from the rows themselves.
+    drawn.lines[0].set_xdata([value])
+    axis.update_datalim([(value, place)])
+
+
+def _broken(names: Sequence[str]) -> list[str]:
+    return [textwrap.fill(name, _WIDEST_NAME) for name in names]
+
+
+def _height(names: Sequence[str]) -> float:
+    """Inches for all lines, at least two rows of text each."""
+    rows = max([2, *(name.count("\n") + 1 for name in _broken(names))])
+    return len(names) * rows * _LINE_HEIGHT
 
 
 def _name_lines(axis: Axes, names: Sequence[str], label: str) -> None:
@@ -207,7 +221,7 @@ def _name_lines(axis: Axes, names: Sequence[str], label: str) -> None:
     axis.set(
         xlabel=label,
         yticks=np.arange(len(names)),
-        yticklabels=[textwrap.fill(name, _WIDEST_NAME) for name in names],
+        yticklabels=_broken(names),
         ylim=(len(names) - 0.4, -0.6),
     )
     axis.ticklabel_format(axis="x", useOffset=False)
@@ -279,13 +293,14 @@ def _look(number: int, series: Series) -> dict:
     }
 
 
-def _finish(figure: Figure, axes: np.ndarray, title: str, file: Path) -> None:
+def _finish(figure: Figure, axes: np.ndarray, title: str, file: Path, fewest: int = 2) -> None:
+    """The legend, if it has at least the ``fewest`` entries, and the title; then the file."""
     handles = {
         label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())
     }
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    if len(handles) > 1:
+    if len(handles) >= fewest:
         figure.legend(
             handles.values(),
             handles.keys(),

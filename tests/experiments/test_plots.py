@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from recbole_genci.experiments import plots
 from recbole_genci.experiments.plots import (
@@ -18,6 +19,7 @@ from recbole_genci.experiments.plots import (
     interval_plot,
 )
 from recbole_genci.experiments.reports import differences
+from recbole_genci.experiments.significance import UserBootstrap
 from recbole_genci.experiments.tables import Estimate, Interval
 
 OKABE_ITO = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000"}
@@ -138,6 +140,51 @@ def test_an_interval_that_holds_0_is_hollow_and_grey(figures, tmp_path):
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [APART, TOGETHER]
     assert [line.get_xdata() for line in axis.lines if len(line.get_xdata()) == 2][0] == [0, 0]
+
+
+@pytest.mark.parametrize("low, high", [(0.02, 0.03), (0.004, 0.008)])
+def test_a_difference_may_lie_outside_its_interval(figures, tmp_path, low, high):
+    """A percentile interval of few users need not hold it (the next test has some)."""
+    interval_plot(tmp_path / "x.png", "a title", ["a"], [("AUC", [Interval(0.01, low, high)])])
+    (figure,) = figures
+    (axis,) = figure.axes
+    (_, dot, (ends,)) = next(bars(axis))
+    np.testing.assert_allclose(ends[:, 0], [low, high])
+    assert dot.get_xdata() == [0.01]
+    left, right = axis.get_xlim()
+    assert left < min(low, 0.01) and max(high, 0.01) < right
+    # One kind alone is explained too.
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [APART]
+
+
+def test_a_bootstrap_of_few_users_can_leave_out_the_difference_itself():
+    """Each user's click is scored below his other row, and a draw repeats users."""
+    users, labels = np.repeat(np.arange(12), 2), np.tile([1, 0], 12)
+    bootstrap = UserBootstrap(users, labels, np.linspace(0.1, 0.9, 24)[None], draws=300)
+    found = bootstrap.differences(np.full((1, 24), 0.5))["auc"]
+    assert found.low < found.high < found.value
+
+
+@pytest.mark.parametrize("draw", [dot_plot, interval_plot])
+def test_long_names_have_room(figures, tmp_path, draw):
+    panels = {dot_plot: [PANELS[1]], interval_plot: [("AUC", [Interval(0.1, None, None)] * 4)]}
+    heights = []
+    for words in (2, 7, 20):
+        draw(tmp_path / "x.png", "a title", [" ".join(["lengthy"] * words)] * 4, panels[draw])
+        rows = figures[-1].axes[0].get_yticklabels()[0].get_text().count("\n") + 1
+        heights.append((rows, figures[-1].get_figheight()))
+    assert [rows for rows, _ in heights] == [1, 2, 5]
+    assert heights[0][1] == heights[1][1] == pytest.approx(heights[2][1] - 4 * 3 * 0.17)
+
+
+def test_the_colours_of_a_picture_are_kept(tmp_path):
+    four = [Series(str(i), [0.8 + i / 9, Estimate(0.9 + i / 9, 0.02)]) for i in range(4)]
+    four.append(Series("paper", [0.7, 0.6], hollow=True))
+    dot_plot(tmp_path / "x.png", "t", ["a", "b"], [Panel("AUC", four)], highlighted=["a"])
+    palette = Image.open(tmp_path / "x.png").convert("RGB").getcolors()
+    assert len(palette) <= 32
+    there = {to_hex(np.array(colour) / 255) for _, colour in palette}
+    assert there >= {colour.lower() for colour in (*plots.COLOURS, plots.HIGHLIGHT, "#000000")}
 
 
 def entry(line, minus, auc, logloss):
