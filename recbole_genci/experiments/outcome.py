@@ -42,6 +42,7 @@ class Report:
         tables: each table by the name of its CSV file; the first is ``table``.
         remarks: sentences for ``table.md`` that depend on the results.
         pictures: names of the PNG files.
+        captions: what a picture shows, by its name; ``about`` by default.
         split: which rows the tables are about, at the start of a sentence.
         about: a sentence about the experiment that depends on the results; empty stands for the
             definition's.
@@ -50,6 +51,7 @@ class Report:
     tables: dict[str, Table]
     remarks: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
+    captions: dict[str, str] = field(default_factory=dict)
     split: str = "Test split"
     about: str = ""
 

@@ -70,8 +70,8 @@ def _text(outcome: Outcome, made: Report) -> str:
     parts += [
         f"## {name}\n\n{table.markdown()}" for name, table in made.tables.items() if name != "table"
     ]
-    caption = made.about or definition.about
-    parts += [f"![{caption}]({picture})" for picture in made.pictures]
+    about = made.about or definition.about
+    parts += [f"![{made.captions.get(name, about)}]({name})" for name in made.pictures]
     parts.append("\n".join(f"- {remark}" for remark in remarks(outcome, made)))
     data, *others = _origin(outcome)
     origin = [data, f"Command: `{request.command}`", *others]

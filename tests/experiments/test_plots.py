@@ -1,5 +1,7 @@
 """Pictures before they are files: what matplotlib has on the axes, in which colours."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -193,6 +195,12 @@ def entry(line, minus, auc, logloss):
     return [line, minus, of_auc, Interval(logloss, None, None)]
 
 
+def outcome(has_users=True):
+    """As far as a picture of differences reads it."""
+    request = SimpleNamespace(config={"dataset": "tiny"})
+    return SimpleNamespace(request=request, has_users=has_users)
+
+
 @pytest.mark.parametrize(
     "rows, ranked, names, title, left, right",
     [
@@ -229,7 +237,7 @@ def entry(line, minus, auc, logloss):
 def test_differences_say_which_side_is_better(
     figures, tmp_path, rows, ranked, names, title, left, right
 ):
-    assert differences.draw(tmp_path, "tiny", rows, ranked) == "differences.png"
+    assert differences.draw(tmp_path, outcome(), rows, ranked) == "differences.png"
     (figure,) = figures
     auc, logloss = figure.axes
     assert [label.get_text() for label in auc.get_yticklabels()] == names
@@ -240,3 +248,22 @@ def test_differences_say_which_side_is_better(
     values = [row[2] and row[2].value for row in rows]
     shown = [each.lines[0].get_xdata()[0] for each in auc.containers]
     assert shown == [value for value in (sorted(values) if ranked else values) if value is not None]
+
+
+@pytest.mark.parametrize("has_users, drawn", [(True, "users"), (False, "rows")])
+def test_differences_say_what_was_drawn(figures, tmp_path, has_users, drawn):
+    differences.draw(tmp_path, outcome(has_users), [entry("GenCI", "LR", 0.2, -0.1)])
+    for axis, metric in zip(figures[0].axes, ("AUC", "LogLoss")):
+        first = axis.get_xlabel().split("\n")[0]
+        assert first == f"difference of test {metric} (95 % over {drawn})"
+    assert differences.caption(outcome(has_users)).endswith(f"95 % intervals over {drawn}.")
+
+
+def test_a_long_name_below_a_picture_has_a_row_of_its_own(figures, tmp_path):
+    name = "cohort_scale 0.1 and 200/rows of decay"
+    rows = [entry(name, minus, 0.2, -0.1) for minus in ("LR", "DIN")]
+    differences.draw(tmp_path, outcome(), rows)
+    assert [axis.get_xlabel().split("\n")[1:] for axis in figures[0].axes] == [
+        ["\u2190 the other is better", f"{name} is better \u2192"],
+        [f"\u2190 {name} is better", "the other is better \u2192"],
+    ]

@@ -723,6 +723,8 @@ def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, t
     about = f"All models on the same rows, with the paired difference of {one} to every other."
     text = (folder / "table.md").read_text()
     assert f"\n\n{about} Test split" in text and f"![{about}](compare.png)" in text
+    drawn = "Paired differences of test AUC and LogLoss, with 95 % intervals over users."
+    assert f"![{drawn}](differences.png)" in text
     assert about in (folder / "report.html").read_text() and "GenCI" not in text
     experiment("compare", "tiny", ["LR"], 1, config_dict=data)
     assert not list(folder.glob("differences.*")) and len(trained) == len(read_runs(folder)) == 2

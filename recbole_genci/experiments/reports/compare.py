@@ -72,7 +72,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
         about = f"{about[:-1]}, with the paired difference of {names_of_ones} to every other."
         found = differences.of_each(outcome, ones)
         tables["differences"] = differences.table(found)
-        pictures.append(differences.draw(folder, dataset, found, ranked=len(ones) == 1))
+        pictures.append(differences.draw(folder, outcome, found, ranked=len(ones) == 1))
         remarks += [
             f"Differences are those of {names_of_ones}, {why}.",
             differences.reading(outcome),
@@ -105,7 +105,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     ]
     marked = outcome.request.definition.against
     dot_plot(folder / PICTURE, f"Models on {dataset}", names, panels, marked, ranked=True)
-    return Report(tables, remarks, pictures, about=about)
+    captions = {differences.PICTURE: differences.caption(outcome)}
+    return Report(tables, remarks, pictures, captions, about=about)
 
 
 def _further_metrics(outcome: Outcome) -> list[Metric]:

@@ -20,6 +20,7 @@ from recbole_genci.experiments.significance import (
 from recbole_genci.experiments.tables import Column, Interval, Table
 
 PICTURE = "differences.png"
+_WIDEST = 56  # characters below a panel
 _TITLES = {"auc": "AUC", "logloss": "LogLoss", "gauc": "GAUC"}
 COLUMNS = (
     Column("line"),
@@ -73,13 +74,15 @@ def table(rows: Sequence[list], first: Sequence[Column] = ()) -> Table:
     return Table((*first, *COLUMNS), list(rows))
 
 
-def draw(folder: Path, dataset: str, rows: Sequence[list], ranked: bool = False) -> str:
+def draw(folder: Path, outcome: Outcome, rows: Sequence[list], ranked: bool = False) -> str:
     """Draw AUC and LogLoss of such rows, and return the picture's name.
 
     Args:
+        rows: at least one, as ``of_each`` and ``against_each`` return them.
         ranked: whether the lowest difference of AUC comes first, which of one line to many is the
             best of the many, instead of the first row.
     """
+    dataset = outcome.request.config["dataset"]
     if ranked:
         aucs = [row[2].value if row[2] else np.inf for row in rows]
         rows = [rows[i] for i in np.argsort(aucs, kind="stable")]
@@ -96,13 +99,24 @@ def draw(folder: Path, dataset: str, rows: Sequence[list], ranked: bool = False)
     panels = []
     for place, metric in enumerate(METRICS[:2], start=2):
         left, right = (one, other) if metric in SMALLER_IS_BETTER else (other, one)
-        label = (
-            f"difference of test {_TITLES[metric]} (95 % over users)\n"
-            f"\u2190 {left} is better      {right} is better \u2192"
-        )
+        sides = f"\u2190 {left} is better", f"{right} is better \u2192"
+        below = (" " * 6).join(sides)
+        what = f"difference of test {_TITLES[metric]} (95 % over {_drawn(outcome)})"
+        label = "\n".join([what, below] if len(below) <= _WIDEST else [what, *sides])
         panels.append((label, [row[place] for row in rows]))
     interval_plot(folder / PICTURE, title, names, panels)
     return PICTURE
+
+
+def caption(outcome: Outcome) -> str:
+    """What the picture shows."""
+    return (
+        f"Paired differences of test AUC and LogLoss, with 95 % intervals over {_drawn(outcome)}."
+    )
+
+
+def _drawn(outcome: Outcome) -> str:
+    return "users" if outcome.has_users else "rows"
 
 
 def _pairs(

@@ -56,7 +56,7 @@ def report(outcome: Outcome, folder: Path) -> Report:
     controls = request.definition.against or (full.name,)
     if found := differences.against_each(outcome, controls):
         tables["differences"] = differences.table(found)
-        pictures.append(differences.draw(folder, dataset, found))
+        pictures.append(differences.draw(folder, outcome, found))
         remarks.append(differences.reading(outcome))
     panels = [
         Panel(
@@ -76,7 +76,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
     title = f"{full.model} on {dataset}: {request.definition.name}"
     names = [variant.name for variant in request.variants]
     dot_plot(folder / pictures[0], title, names, panels, highlighted=[full.name])
-    return Report(tables, remarks, pictures)
+    captions = {differences.PICTURE: differences.caption(outcome)}
+    return Report(tables, remarks, pictures, captions)
 
 
 def _row(outcome: Outcome, variant: Variant, full: Variant, dataset: str) -> list:
