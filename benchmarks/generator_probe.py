@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from recbole_genci import load
+from recbole_genci.evaluation.calibration import logits_of
 from recbole_genci.experiments.significance import UserBootstrap
 from recbole_genci.model.genci.fusion import candidate_log_probs
 from recbole_genci.serving.saved_run import SavedRun
@@ -39,11 +40,11 @@ def item_log_probs(run: SavedRun, part: str) -> np.ndarray:
     numbers of codes.
 
     Raises:
-        ValueError: a run without a generator.
+        ValueError: a run without a generator, or whose generator did not learn the next item.
     """
     model = run.model
-    if getattr(model, "intent", None) is None:
-        raise ValueError(f"{run.folder} is no run of a model with a generator; give GenCI's.")
+    if not getattr(model, "mu", 0):
+        raise ValueError(f"{run.folder} has no generator of next items; give GenCI's, with mu > 0.")
     found = []
     with torch.inference_mode():
         for batch, *_ in run.loader(part):
@@ -61,15 +62,16 @@ def rows(run: SavedRun, other: SavedRun, part: str) -> Rows:
         ValueError: runs of different rows.
     """
     if run.metrics["data_fingerprint"] != other.metrics["data_fingerprint"]:
-        raise ValueError(f"{run.folder} and {other.folder} are of different rows; give two of one.")
+        raise ValueError(
+            f"{run.folder} and {other.folder} have different rows; give runs of the same."
+        )
     config, table = run.config, run.parts[("train", "valid", "test").index(part)].inter_feat
     trained = run.parts[0].inter_feat
     label, item = config["LABEL_FIELD"], config["ITEM_ID_FIELD"]
     clicked = trained[item].numpy()[trained[label].numpy() > 0]
     clicks = np.bincount(clicked, minlength=int(table[item].max()) + 1)[table[item].numpy()]
-    probability = other.predict(part)[0].double().numpy()
     columns = {
-        "model": logit(probability)[:, None],
+        "model": logits_of(other.predict(part)[0].numpy())[:, None],
         "generator": item_log_probs(run, part),
         "clicks": np.log1p(clicks)[:, None],
     }

@@ -1,6 +1,7 @@
 """Whether the generator tells more about a label than another model: the probe's columns."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ def probe(monkeypatch):
 
     yield generator_probe
     sys.modules.pop("generator_probe", None)
+
+
+class Sure(torch.nn.Module):
+    def predict(self, batch):
+        return (batch["label"] > 0).float()
 
 
 def test_the_generator_and_the_clicks_stand_beside_a_model(probe, tmp_path, capsys):
@@ -44,6 +50,8 @@ def test_the_generator_and_the_clicks_stand_beside_a_model(probe, tmp_path, caps
     np.testing.assert_allclose(np.expm1(found.columns["clicks"][:, 0]), clicks, rtol=1e-6)
     probability = load(other).predict("test")[0].numpy()
     np.testing.assert_allclose(1 / (1 + np.exp(-found.columns["model"][:, 0])), probability)
+    sure = replace(one, model=Sure())  # single precision makes 1 of a high probability
+    assert np.isfinite(probe.rows(one, sure, "test").columns["model"]).all()
     capsys.readouterr()
     probe.main(genci, other)
     lines = capsys.readouterr().out.splitlines()
@@ -55,8 +63,11 @@ def test_the_generator_and_the_clicks_stand_beside_a_model(probe, tmp_path, caps
         "| the model and the generator",
         "| all three",
     ]
-    with pytest.raises(ValueError, match="is no run of a model with a generator; give GenCI's"):
+    with pytest.raises(ValueError, match="has no generator of next items; give GenCI's"):
         probe.main(other, genci)
+    one.model.mu = 0  # its generator then knows nothing
+    with pytest.raises(ValueError, match="give GenCI's, with mu > 0"):
+        probe.item_log_probs(one, "test")
     fewer = keys | {"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}}}
-    with pytest.raises(ValueError, match="are of different rows; give two of one"):
+    with pytest.raises(ValueError, match="have different rows; give runs of the same"):
         probe.main(genci, run("DeepFM", "tiny", config_dict=fewer)[0].folder)
