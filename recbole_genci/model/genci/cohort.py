@@ -182,9 +182,10 @@ class CohortAttention(nn.Module):
     cohorts.
 
     The paper gives only the attention; two things are added here, as in a T5 block. **Cohorts and
-    target are normalised** to unit root mean square first. After Xavier's initialisation an item
-    embedding is a fortieth of the history states that it is compared with, and the mean over a
-    cohort is smaller still, so that the softmax of Eq. 8 would be almost uniform for any cohorts.
+    target are normalised** first, to the root mean square ``scale``. After Xavier's initialisation
+    an item embedding is a fortieth of the history states that it is compared with, and the mean
+    over a cohort is smaller still, so that the softmax of Eq. 8 would be almost uniform for any
+    cohorts.
     **A cohort keeps its own embedding** beside what it reads (``residual``). By Eq. 8 alone a
     refined cohort consists of history states, which are nearly the same for all cohorts of a
     history, so that the target of Eq. 9 has nothing to choose from. Only with both does the

@@ -366,6 +366,7 @@ def test_dropout_acts_on_attention_weights_in_training_only():
         ({"heads": 3}, "num_heads=3"),
         ({"dropout": 1.0}, "dropout"),
         ({"scale": 0.0}, "scale must be above 0"),
+        ({"scale": float("inf")}, "scale must be above 0 and finite"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):
