@@ -23,7 +23,7 @@ DIFFERENCE = "AUC difference"
 
 def leads(folder: str) -> dict[str, Interval]:
     """GenCI's difference of test AUC to each other line."""
-    with (ROOT / folder / "differences.csv").open() as file:
+    with (ROOT / folder / "differences.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["line"] == "GenCI"]
     ends = (f"{DIFFERENCE} 95 % from", f"{DIFFERENCE} 95 % to")
     return {
