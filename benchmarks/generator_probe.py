@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from recbole_genci import load
+from recbole_genci.data.loaders import PARTS
 from recbole_genci.evaluation.calibration import logits_of
 from recbole_genci.experiments.significance import UserBootstrap
 from recbole_genci.model.genci.fusion import candidate_log_probs
@@ -65,7 +66,7 @@ def rows(run: SavedRun, other: SavedRun, part: str) -> Rows:
         raise ValueError(
             f"{run.folder} and {other.folder} have different rows; give runs of the same."
         )
-    config, table = run.config, run.parts[("train", "valid", "test").index(part)].inter_feat
+    config, table = run.config, run.parts[PARTS.index(part)].inter_feat
     trained = run.parts[0].inter_feat
     label, item = config["LABEL_FIELD"], config["ITEM_ID_FIELD"]
     clicked = trained[item].numpy()[trained[label].numpy() > 0]

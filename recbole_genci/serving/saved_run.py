@@ -213,8 +213,8 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
     check_there(folder, [DATA_FILE, WEIGHTS_FILE, *ids])
     # One process serves a run, however many have trained it. Requests have many shapes, and CUDA
     # graphs would pad each to 128 histories.
-    served = {"nproc": 1, "world_size": -1, "offset": 0, "port": None, TRUST: True}
-    served["cuda_graphs"] = False
+    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
+    served = one_process | {"cuda_graphs": False, TRUST: True}
     reference = permitted_model(saved, folder, model, trust_code)
     if is_sealed:
         check_config(folder / CONFIG_FILE, saved, metrics["config"])

@@ -108,6 +108,15 @@ FORMS = {
 }
 
 
+def assert_loaded_alike(by_graphs, without):
+    """Both runs have the same weights, and the first is served without graphs."""
+    loaded, other = (load(each.folder) for each in (by_graphs, without))
+    # Requests have many shapes.
+    assert not loaded.config["cuda_graphs"] and not loaded.loader("test").dataset.few_shapes
+    mine, theirs = (each.model.state_dict() for each in (loaded, other))
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_run_by_graphs_is_the_run_without_to_the_last_bit(form, keys, as_on_a_gpu, monkeypatch):
     more = FORMS[form] | {"latency_repeats": 1} | GRAPHS
@@ -120,11 +129,7 @@ def test_a_run_by_graphs_is_the_run_without_to_the_last_bit(form, keys, as_on_a_
     assert not captured
     assert by_graphs["best_valid"] == without["best_valid"]
     assert by_graphs["test"] == without["test"]
-    loaded, other = (load(each.folder) for each in (by_graphs, without))
-    # Requests have many shapes.
-    assert not loaded.config["cuda_graphs"] and not loaded.loader("test").dataset.few_shapes
-    mine, theirs = (each.model.state_dict() for each in (loaded, other))
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert_loaded_alike(by_graphs, without)
 
 
 class Doubling(torch.nn.Module):
@@ -308,11 +313,7 @@ def test_torchs_own_graphs_train_and_predict_the_same(form, keys, recorded, monk
     monkeypatch.setattr(graphs, "MOST_SHAPES", 0)
     without = run(name, "tiny", config_dict=keys)[0]
     assert by_graphs["test"] == without["test"]
-    loaded, other = (load(each.folder) for each in (by_graphs, without))
-    # Requests have many shapes.
-    assert not loaded.config["cuda_graphs"] and not loaded.loader("test").dataset.few_shapes
-    mine, theirs = (each.model.state_dict() for each in (loaded, other))
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert_loaded_alike(by_graphs, without)
 
 
 def replayed_three_times(model):
