@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from recbole_genci.config import Config, config_files_words
+from recbole_genci.config.added_keys import keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
@@ -264,6 +265,7 @@ def prepare_resumed(
     reference = permitted_model(saved, folder, model, trust_code, "--resume")
     check_config(file, saved, read_state(folder).facts["config"], "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
+    keys = {TRUST: True} | keys_before(saved, reference)
     return dataclasses.replace(
-        prepare([reference], saved["dataset"], [str(file)], {TRUST: True}, moved), command=command
+        prepare([reference], saved["dataset"], [str(file)], keys, moved), command=command
     )

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from recbole_genci.config import Config, known_keys
+from recbole_genci.config.added_keys import ADDED_KEYS
 from recbole_genci.config.metric_names import metrics_named
 from recbole_genci.config.patience import evaluations_in_a_row
 from recbole_genci.config.protocol import world_size
@@ -43,36 +44,13 @@ _NOT_RESULTS = (
     }
 )
 
-#: Keys that earlier records do not have, with the value that changes nothing: with it a run keeps
-#: the hash that it had before there was the key.
-_ADDED = {
-    "weight_average": 0,
-    "weight_average_per": "epoch",
-    "flatten_history": False,
-    "sr_weight": 0,
-    "sr_teacher": "DeepFM",
-    "sr_teacher_dropout_prob": 0.2,
-    "attention_activation": "sigmoid",
-    "interest_product": True,
-    "intent_norm": False,
-    "cohort_fusion": "attention",
-    "share_item_embeddings": False,
-    "cohorts": "code",
-    "cohort_scale": 1.0,
-    "history_attention": "bidirectional",
-    "segment_clicks": 16,
-    "precision": "fp32",
-    "cuda_graphs": False,
-    "shard_rows": False,
-    "min_patience_steps": 0,
-}
-
 
 def effective_keys(config: Config) -> dict:
     """The keys that decide what a model learns from given rows and semantic IDs, as JSON values."""
     keys = _keys_that_matter(config.model_reference, config["dataset"])
     values = {key: _plain(config[key]) for key in keys if config[key] is not None}
-    return {key: value for key, value in values.items() if _ADDED.get(key, ...) != value}
+    # A run keeps the hash that it had before there was a key.
+    return {key: value for key, value in values.items() if ADDED_KEYS.get(key, ...) != value}
 
 
 @functools.cache

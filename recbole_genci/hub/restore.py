@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recbole_genci.config import Config
+from recbole_genci.config.added_keys import keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.dataset import create_dataset
 from recbole_genci.data.download import check_dataset
@@ -52,6 +53,7 @@ def restore_data(
     reference = permitted_model(saved, Path(name), model, trust_code)
     here: dict[str, Any] = {"data_path": str(data_path), "prepared_rows_dir": None, TRUST: True}
     here |= {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
+    here |= keys_before(saved, reference)
     config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], here)
     check_dataset(config)
     parts = create_dataset(config).build()

@@ -15,6 +15,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
 
 from recbole_genci.config import Config
+from recbole_genci.config.added_keys import keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
@@ -224,6 +225,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             f"{folder} is a run of an earlier version, without digests of its "
             "config.yaml and its figures: damage to them could not be seen."
         )
+    served |= keys_before(saved, reference)
     config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], served)
     trained, now = metrics.get("model_revision", 1), config.model_class.revision
     if trained != now:

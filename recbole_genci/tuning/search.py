@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genci.config import Config, config_files_words, parse_argv
+from recbole_genci.config.added_keys import keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
@@ -259,7 +260,8 @@ def prepare_resumed_search(
     reference = permitted_model(keys, folder, model, trust_code, "--resume_search")
     if "config" in saved:  # earlier versions did not write it
         then = saved["config"] | {"model": keys["model"]}  # permitted_model compares it
-        check_config(folder / CONFIG_FILE, keys, then, "resume_search")
+        now, then = (each | keys_before(each, reference) for each in (keys, then))
+        check_config(folder / CONFIG_FILE, now, then, "resume_search")
     settings = Settings(**saved["settings"] | changes)
     if "params_sha256" in saved:  # earlier versions did not write it
         check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)
@@ -272,7 +274,9 @@ def prepare_resumed_search(
                 f"{', '.join(record['params']) or 'no key'}, but {PARAMS_FILE} searches "
                 f"{', '.join(space)}. {_REMEDY}"
             )
-    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)], {TRUST: True})
+    before = keys_before(keys, reference)
+    values = {TRUST: True} | before
+    plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)], values)
     search = Search(folder, plan, space, settings, saved["command"])
     for name, now in search.identity().items():
         if saved.get(name) != now:
@@ -281,8 +285,8 @@ def prepare_resumed_search(
                 f"{str(saved.get(name))[:12]}, but the files now give {str(now)[:12]}. Restore the "
                 "files, or start a new search."
             )
-    if reference != keys["model"]:  # trials import the model that config.yaml names
-        write_text(folder / CONFIG_FILE, config_as_yaml(search.config))
+    if before or reference != keys["model"]:  # trials read config.yaml
+        write_text(folder / CONFIG_FILE, config_as_yaml(search.config, plan.semantic_ids))
     return search
 
 

@@ -1,5 +1,6 @@
 """A run that was stopped goes on as if it had not been."""
 
+import contextlib
 import functools
 import os
 import re
@@ -14,9 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from recbole_genci import load
 from recbole_genci.cli import main
+from recbole_genci.config import Config
+from recbole_genci.config.added_keys import ADDED_KEYS
 from recbole_genci.hub.contents import contents_of
 from recbole_genci.quick_start import resume, run
 from recbole_genci.training import checkpoint, trainer
+from recbole_genci.training import run as training
 from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.lock import LOCK_FILE, only_process
 
@@ -310,6 +314,42 @@ def test_lost_rows_and_semantic_ids_are_written_again(keys, monkeypatch, caplog)
     assert resume(folder)["test"] == whole["test"]
     assert "written again" in caplog.text
     assert load(folder).evaluate() == whole["test"]
+
+
+def test_a_key_that_is_younger_than_a_run_changes_nothing_in_it(keys, monkeypatch, run_without):
+    keys |= SMALL_GENCI | {"epochs": 3}
+    key, before = "intent_scale", 0.3
+    monkeypatch.setitem(ADDED_KEYS, key, before)
+    assert Config("GenCI", "tiny", config_dict=keys)[key] != before
+    whole = run("GenCI", "tiny", config_dict=keys | {key: before})[0]
+    with run_without(key):
+        earlier = run("GenCI", "tiny", config_dict=keys | {key: before})[0]
+        with monkeypatch.context() as patched:
+            stop_after(1, patched)
+            with pytest.raises(KeyboardInterrupt):
+                run("GenCI", "tiny", config_dict=keys | {key: before})
+    assert key not in yaml.safe_load((Path(earlier["folder"]) / "config.yaml").read_text())
+    assert load(earlier["folder"]).evaluate() == whole["test"] == earlier["test"]
+    folder = next(file.parent for file in Path("saved").glob("*/training.safetensors"))
+    assert resume(folder)["test"] == whole["test"] == load(folder).evaluate()
+
+
+@pytest.fixture
+def run_without(monkeypatch):
+    """``with run_without(key)``: runs are saved as by a version that had no such key."""
+
+    @contextlib.contextmanager
+    def patched(key):
+        now = training.config_as_yaml
+        with monkeypatch.context() as context:
+            context.setattr(
+                training,
+                "config_as_yaml",
+                lambda *args: re.sub(rf"(?m)^{key}: .*\n", "", now(*args)),
+            )
+            yield
+
+    return patched
 
 
 def test_a_state_of_an_earlier_version_is_refused_with_what_to_do(keys, monkeypatch):

@@ -15,9 +15,11 @@ from conftest import SMALL_GENCI, tiny_rows, write_dataset
 from safetensors import SafetensorError
 
 from recbole_genci import load, plan, quick_start
+from recbole_genci.config.added_keys import ADDED_KEYS
 from recbole_genci.data import prepared as prepared_rows
 from recbole_genci.training import run as training
 from recbole_genci.tuning import bayes, study, trial
+from recbole_genci.tuning import search as search_module
 from recbole_genci.tuning.command import main
 from recbole_genci.tuning.search import (
     NoTrialFinished,
@@ -171,6 +173,27 @@ def test_a_trial_stopped_in_the_middle_goes_on_from_its_last_epoch(data, monkeyp
     resumed = resume_search(folders()[-1])
     assert without_times(resumed) == without_times(whole)
     assert states[:4] == [0, 0, 2, 0]  # the second trial was stopped after its epochs 0 and 1
+
+
+def test_a_resumed_search_of_an_earlier_version_trains_as_that_did(data, monkeypatch):
+    """Its ``config.yaml`` lacks a key, whose default is another today."""
+    data |= SMALL_GENCI | {"intent_scale": 0.3}
+    monkeypatch.setitem(ADDED_KEYS, "intent_scale", 0.3)
+    Path("rates.test").write_text("learning_rate choice [0.001, 0.01]\n")
+    whole = tune("GenCI", "tiny", "rates.test", config_dict=data)
+    now = search_module.config_as_yaml
+    with monkeypatch.context() as patched:
+        shorter = lambda *args: now(*args).replace("\nintent_scale: 0.3\n", "\n")  # noqa: E731
+        patched.setattr(search_module, "config_as_yaml", shorter)
+        stop_after(1, patched)
+        with pytest.raises(KeyboardInterrupt):
+            tune("GenCI", "tiny", "rates.test", config_dict=data)
+    folder = folders()[-1]
+    assert "intent_scale" not in (folder / "config.yaml").read_text()
+    # The first read that file with the default of today, as no earlier version would have.
+    (first, second), expected = resume_search(folder)["trials"], whole["trials"]
+    assert second["valid"] == expected[1]["valid"] and first["valid"] != expected[0]["valid"]
+    assert resume_search(folder)["trials"] == [first, second]
 
 
 def test_more_trials_can_be_added_and_the_search_can_end_early(data):
