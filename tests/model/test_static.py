@@ -33,6 +33,7 @@ FORMS = {
         "cohorts": "prefix",
         "cohort_fusion": "concat",
         "cohort_scale": 0.3,
+        "cohort_values": "own",
         "sr_loss": "mse",
     },
 }

@@ -125,6 +125,7 @@ class GenCI(ClickModel):
                 eps=self.cohort_table.epsilon(xavier_variance),
                 by_level=by_level,
                 scale=config["cohort_scale"],
+                own_values=config["cohort_values"] == "own",
             )
         if self.candidate_log_probs:
             candidate_size = len(level_sizes)
@@ -132,10 +133,13 @@ class GenCI(ClickModel):
         # Transformer states have a standard deviation of 1, and initial field embeddings one of
         # 1/40: without a scale the intents would dominate the first layer. The scale is not
         # learned, as two steps of Adam could change the sign of 0.01.
-        self.intent_scale = config["intent_scale"]
+        # Cohorts' own values are embeddings already.
+        self.intent_scale, normalises = config["intent_scale"], config["intent_norm"]
+        of_embeddings = config["cohort_values"] == "own" and not normalises
+        short_scale = 1.0 if of_embeddings else self.intent_scale
         self.scale_long_term, self.scale_short_term = (
-            IntentScale(size, self.intent_scale, bool(size) and config["intent_norm"])
-            for size in (long_size, short_size)
+            IntentScale(size, scale, bool(size) and normalises)
+            for size, scale in ((long_size, self.intent_scale), (short_size, short_scale))
         )
         self.mlp = MLPLayers(
             [long_size + short_size + candidate_size + fields_size, *config["mlp_hidden_size"]],

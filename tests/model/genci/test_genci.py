@@ -32,6 +32,7 @@ VARIANTS = [
     {"cohort_fusion": "concat", "intent_extraction": "mean"},
     {"share_item_embeddings": True},
     {"cohort_scale": 0.5, "cohorts": "prefix"},
+    {"cohort_values": "own"},
     {"share_item_embeddings": True, "history_tokens": "code", "history_attention": "causal"}
     | {"segment_clicks": 2},
     {"candidate_log_probs": "joint", "cohorts": "prefix", "history_attention": "causal"}
@@ -149,6 +150,8 @@ WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring eve
         WIDE | {"candidate_log_probs": "detached", "intent_scale": 0.3},
         WIDE | {"cohort_fusion": "concat"},
         WIDE | {"cohort_scale": 0.5},
+        WIDE | {"cohort_values": "own"},
+        WIDE | {"cohort_values": "own", "cohort_fusion": "concat", "intent_norm": True},
         WIDE | {"share_item_embeddings": True},
         WIDE | {"share_item_embeddings": True, "history_tokens": "code"},
         WIDE | {"cohorts": "prefix"},
@@ -184,7 +187,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
             zeros = torch.zeros(20, dtype=torch.int64)
             log_probs = score_codes(model.intent, encoded, zeros, codes[1:], model.trie)  # Eq. 6
         history, chance = encoded.states[0].double().numpy(), softmax(log_probs.double().numpy())
-        refined, extra = [], []
+        refined, values, extra = [], [], []
         for code, weight in zip(codes[1:], chance, strict=True):
             for level in range(3):
                 shared = slice(0 if keys.get("cohorts") == "prefix" else level, level + 1)
@@ -196,6 +199,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
                     ],
                     axis=0,
                 )  # Eq. 7
+                values.append(cohort)
                 attention, cohort = model.cohort_attention, normal(cohort)
                 projections = attention.refine_query, attention.refine_key, attention.refine_value
                 kept = (
@@ -210,10 +214,14 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
         projections = attention.target_query, attention.target_key, attention.target_value
         target = normal(item_of[int(batch["item_id"][row])])
         refined, extra = np.array(refined), np.array(extra)
+        owns = keys.get("cohort_values") == "own"
+        read = np.array(values) if owns else refined
         apart = [slice(level, None, 3) for level in range(3)]
         short_term = np.concatenate(
             [
-                attend(target, refined[part], projections, attention.num_heads, extra[part])
+                attend(
+                    target, refined[part], projections, attention.num_heads, extra[part], read[part]
+                )
                 for part in (apart if keys.get("cohort_fusion") == "concat" else [slice(None)])
             ]
         )  # Eq. 9
@@ -226,7 +234,10 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
             with torch.no_grad():
                 chances = level_log_probs(model.intent, encoded, own)[0].double().numpy()
             intents.append(chances + np.log(model.intent.level_sizes))
-        joined = keys.get("intent_scale", 0.1) * np.concatenate(intents)
+        sizes = [keys.get("intent_scale", 0.1)] * len(intents)
+        if owns and "intent_norm" not in keys:
+            sizes[1] = 1
+        joined = np.concatenate([size * intent for size, intent in zip(sizes, intents)])
         joined = np.concatenate([joined, fields[row].flatten()])
         expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
     np.testing.assert_allclose(logits.numpy(), expected, atol=2e-4, rtol=2e-4)
