@@ -23,7 +23,7 @@ from recbole_genci.serving.saved_run import SavedRun
 
 SHORT_TERM = "short-term intent"
 SEED = 2020  # of the choice of rows, and of the exchange
-KEYS = ("dataset", "seed", "cohort_scale", "cohort_values", "weight_decay")
+KEYS = ("dataset", "seed", "cohort_scale", "cohort_gradient", "weight_decay")
 
 
 def shares(run: SavedRun, rows: int) -> dict[str, object]:

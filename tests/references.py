@@ -39,17 +39,16 @@ def perceptron(module, x):
     return x
 
 
-def attend(query, memory, projections, heads, extra=0.0, values=None):
+def attend(query, memory, projections, heads, extra=0.0):
     """One query over memory rows, head by head, as Eq. 8 and 9 of GenCI are written; ``extra`` is
-    added to the scores. ``values`` are read instead of the memory.
+    added to the scores.
     """
-    values = memory if values is None else values
     w_q, w_k, w_v = (weights(projection)["weight"] for projection in projections)
     size, result = w_q.shape[0] // heads, []
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         scores = (memory @ w_k[part].T) @ (w_q[part] @ query) / np.sqrt(size) + extra
-        result.append(softmax(scores) @ (values @ w_v[part].T))
+        result.append(softmax(scores) @ (memory @ w_v[part].T))
     return np.concatenate(result)
 
 

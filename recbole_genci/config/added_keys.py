@@ -22,7 +22,7 @@ ADDED_KEYS: dict[str, Any] = {
     "share_item_embeddings": False,
     "cohorts": "code",
     "cohort_scale": 1.0,
-    "cohort_values": "refined",
+    "cohort_gradient": True,
     "history_attention": "bidirectional",
     "segment_clicks": 16,
     "precision": "fp32",

@@ -24,14 +24,14 @@ def test_each_run_has_a_line_of_shares(script, tmp_path, capsys, monkeypatch):
     keys = write_dataset(tmp_path, tiny_rows(num_users=30, rows_per_user=20)) | {"epochs": 1}
     folders = [
         run("GenCI", "tiny", config_dict=keys | SMALL_GENCI | more)[0].folder
-        for more in ({}, {"cohort_values": "own"}, {"intent_extraction": "mean"})
+        for more in ({}, {"cohort_gradient": False}, {"intent_extraction": "mean"})
     ]
     file = tmp_path / "shares.csv"
     monkeypatch.setattr(sys, "argv", ["", "--rows=40", f"--output={file}", *map(str, folders)])
     script.main()
     table = pd.read_csv(file)
     assert capsys.readouterr().out.count("\n") == 2 + len(table)
-    assert list(table["cohort_values"]) == ["refined", "own", "refined"]
+    assert list(table["cohort_gradient"]) == [True, False, True]
     for folder, found in zip(folders, table.to_dict("records"), strict=True):
         expected = short_term_sensitivity(load(folder), 40, script.SEED)
         assert {key: found[key] for key in expected} == pytest.approx(expected, abs=6e-5)

@@ -33,7 +33,7 @@ FORMS = {
         "cohorts": "prefix",
         "cohort_fusion": "concat",
         "cohort_scale": 0.3,
-        "cohort_values": "own",
+        "cohort_gradient": False,
         "sr_loss": "mse",
     },
 }

@@ -30,7 +30,7 @@ GENCI = {
     "GenCI": {},
     "causal": {"history_attention": "causal", "segment_clicks": 3},
     "codes": {"history_tokens": "code", "candidate_log_probs": "joint", "intent_norm": True}
-    | {"cohort_scale": 0.3, "cohort_values": "own"},
+    | {"cohort_scale": 0.3},
 }
 GRUS = {"DIEN-GRU": "GRU", "DIEN-AIGRU": "AIGRU"}
 OTHERS = ("LR", "DeepFM", "DCNV2", "DIN", "DIEN", "MIRRN")

@@ -212,11 +212,6 @@ class CohortAttention(nn.Module):
             one over all levels. H_STI is then their concatenation, ``[B, (N-1) d]``.
         scale: root mean square of normalised cohorts and targets. With less, the attentions of
             Eq. 8 and 9 are flatter, and what cohorts pass on is smaller.
-        own_values: what the target reads are the cohorts' own embeddings, neither normalised nor
-            refined; those only decide how much it reads of each. A normalised cohort is as large
-            however small weight decay makes the embeddings behind it, so that the target can read
-            of itself, through it, what the decay should take away.
-
     Raises:
         ValueError: an argument outside its range.
     """
@@ -232,7 +227,6 @@ class CohortAttention(nn.Module):
         eps: float = EPS,
         by_level: bool = False,
         scale: float = 1.0,
-        own_values: bool = False,
     ):
         super().__init__()
         if variant not in VARIANTS:
@@ -247,7 +241,7 @@ class CohortAttention(nn.Module):
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be above 0 and finite, got {scale}")
         self.num_heads, self.p, self.variant, self.eps = num_heads, dropout, variant, eps
-        self.scale, self.own_values = scale, own_values
+        self.scale = scale
         self.residual, self.by_level = residual and variant == "hierarchical", by_level
         self.refines, self.normalises = variant in ("hierarchical", "literal"), variant != "literal"
         d = item_size
@@ -289,12 +283,11 @@ class CohortAttention(nn.Module):
             beam.
         """
         weight = _beam_log_weights(beam_log_probs, beam_valid, cohorts.dtype)  # [U, k]
-        levels, own = cohorts.shape[2], cohorts
+        levels = cohorts.shape[2]
         if self.normalises:
             cohorts, target = self._normalized(cohorts), self._normalized(target)
         if self.variant == "mean":
-            values = own if self.own_values else cohorts
-            mean = values.flatten(2) if self.by_level else values.mean(2)
+            mean = cohorts.flatten(2) if self.by_level else cohorts.mean(2)
             intent = torch.einsum("uk,ukd->ud", weight.exp(), mean)
             return (intent * beam_valid.any(1, keepdim=True)).index_select(0, history_index)
         cohorts = cohorts.flatten(1, 2)  # [U, C, d], C = k (N-1)
@@ -304,7 +297,6 @@ class CohortAttention(nn.Module):
         groups = levels if self.by_level else 1
         return self._extract(
             cohorts,
-            own.flatten(1, 2) if self.own_values else cohorts,
             weight.repeat_interleave(levels, 1),
             beam_valid.any(1),
             target,
@@ -339,7 +331,6 @@ class CohortAttention(nn.Module):
     def _extract(
         self,
         refined: Tensor,
-        values: Tensor,
         weight: Tensor,
         known: Tensor,
         target: Tensor,
@@ -347,18 +338,13 @@ class CohortAttention(nn.Module):
         groups: int,
     ) -> Tensor:
         """H_STI (Eq. 9): ``target [B, d]`` attends to its history's ``refined [U, C, d]``,
-        log-weighted ``[U, C]``, and reads ``values [U, C, d]``; or by itself every ``groups``-th of
-        them, ``[B, groups * d]``.
+        log-weighted ``[U, C]``; or by itself to every ``groups``-th of them, ``[B, groups * d]``.
         """
         rows, count, h = target.shape[0], refined.shape[1], self.num_heads
         if refined.shape[0] == 1 and groups == 1 and not self.training:
-            return self._extract_for_one(refined[0], values[0], weight[0], known[0], target)
-        if values is refined:  # one product for both
-            projections = torch.cat([self.target_key.weight, self.target_value.weight])
-            both = F.linear(refined, projections)  # [U, C, 2d]
-        else:
-            both = torch.cat([self.target_key(refined), self.target_value(values)], dim=-1)
-        both = both.index_select(0, index)
+            return self._extract_for_one(refined[0], weight[0], known[0], target)
+        projections = torch.cat([self.target_key.weight, self.target_value.weight])
+        both = F.linear(refined, projections).index_select(0, index)  # [B, C, 2d]
         key, value = both.view(rows, count, 2, h, -1).unbind(2)  # [B, C, h, d/h]
         query = self.target_query(target).view(rows, 1, h, -1) / math.sqrt(key.shape[-1])
         scores = (query * key).sum(-1) + weight.index_select(0, index).unsqueeze(-1)  # [B, C, h]
@@ -368,10 +354,10 @@ class CohortAttention(nn.Module):
         return intent * known.index_select(0, index).unsqueeze(1)
 
     def _extract_for_one(
-        self, refined: Tensor, values: Tensor, weight: Tensor, known: Tensor, target: Tensor
+        self, refined: Tensor, weight: Tensor, known: Tensor, target: Tensor
     ) -> Tensor:
-        """The same if all rows have one history, as when a user's items are ranked: ``refined`` and
-        ``values``, ``[C, d]``, are then read by matrix products, without a copy for each row.
+        """The same if all rows have one history, as when a user's items are ranked: ``refined
+        [C, d]`` is then read by matrix products, without a copy for each row.
 
         Rows are the last dimension, along which a softmax over few cohorts is 20 times as fast.
         """
@@ -380,7 +366,7 @@ class CohortAttention(nn.Module):
             projection(x).view(len(x), h, -1)
             for projection, x in (
                 (self.target_key, refined),
-                (self.target_value, values),
+                (self.target_value, refined),
                 (self.target_query, target),
             )
         )  # [C or B, h, d/h]

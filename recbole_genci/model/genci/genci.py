@@ -105,6 +105,7 @@ class GenCI(ClickModel):
             self.trie = Trie(codes[1:], level_sizes)
         if self.use_long_term:
             long_size = config["intent_width"]
+        self.cohort_gradient = config["cohort_gradient"]
         if self.use_short_term:
             by_level = config["cohort_fusion"] == "concat"
             short_size = self.embedding_size * (len(level_sizes) - 1 if by_level else 1)
@@ -125,7 +126,6 @@ class GenCI(ClickModel):
                 eps=self.cohort_table.epsilon(xavier_variance),
                 by_level=by_level,
                 scale=config["cohort_scale"],
-                own_values=config["cohort_values"] == "own",
             )
         if self.candidate_log_probs:
             candidate_size = len(level_sizes)
@@ -133,13 +133,10 @@ class GenCI(ClickModel):
         # Transformer states have a standard deviation of 1, and initial field embeddings one of
         # 1/40: without a scale the intents would dominate the first layer. The scale is not
         # learned, as two steps of Adam could change the sign of 0.01.
-        # Cohorts' own values are embeddings already.
-        self.intent_scale, normalises = config["intent_scale"], config["intent_norm"]
-        of_embeddings = config["cohort_values"] == "own" and not normalises
-        short_scale = 1.0 if of_embeddings else self.intent_scale
+        self.intent_scale = config["intent_scale"]
         self.scale_long_term, self.scale_short_term = (
-            IntentScale(size, scale, bool(size) and normalises)
-            for size, scale in ((long_size, self.intent_scale), (short_size, short_scale))
+            IntentScale(size, self.intent_scale, bool(size) and config["intent_norm"])
+            for size in (long_size, short_size)
         )
         self.mlp = MLPLayers(
             [long_size + short_size + candidate_size + fields_size, *config["mlp_hidden_size"]],
@@ -318,6 +315,8 @@ class GenCI(ClickModel):
         """
         assert self.cohort_table is not None and self.cohort_attention is not None
         items = self.item_embeddings()
+        if not self.cohort_gradient:
+            items = items.detach()
         codes = beams.codes
         if self.item_prefixes is not None:
             codes = self.item_prefixes[beams.items + 1]  # item 0, of an invalid beam, has -1

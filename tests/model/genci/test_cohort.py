@@ -150,9 +150,9 @@ def attended(model, history_states, history_mask, **inputs):
     return model(history=Memory.of(history_states, history_mask), **inputs)
 
 
-def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=True, **more):
+def attention(variant="hierarchical", heads=2, dropout=0.0, d=8, m=6, residual=True, scale=1.0):
     torch.manual_seed(3)
-    return CohortAttention(d, m, heads, dropout, variant, residual, **more).double()
+    return CohortAttention(d, m, heads, dropout, variant, residual, scale=scale).double()
 
 
 def by_definition(model, inputs, heads, residual, scale=1.0):
@@ -164,25 +164,25 @@ def by_definition(model, inputs, heads, residual, scale=1.0):
     for target, u in zip(values["target"], values["history_index"], strict=True):
         beams = np.flatnonzero(values["beam_valid"][u])
         history = values["history_states"][u][values["history_mask"][u]]
-        refined, own, extra = [], [], []
+        refined, extra = [], []
         chance = softmax(values["beam_log_probs"][u][beams])
         for beam, weight in zip(beams, chance, strict=True):
-            for raw in values["cohorts"][u, beam]:
-                cohort = normal(raw)
+            for cohort in map(normal, values["cohorts"][u, beam]):
                 if model.variant in ("hierarchical", "literal"):
                     projections = model.refine_query, model.refine_key, model.refine_value
                     kept = cohort if model.variant == "hierarchical" and residual else 0
                     cohort = attend(cohort, history, projections, heads) + kept
                 refined.append(cohort)
-                own.append(raw)
                 extra.append(np.log(weight))
-        read = np.array(own if model.own_values else refined)
         if model.variant == "mean":
-            rows.append((np.exp(extra)[:, None] * read).sum(0) / values["cohorts"].shape[2])
+            rows.append(
+                (np.exp(extra)[:, None] * np.array(refined)).sum(0) / values["cohorts"].shape[2]
+            )
         else:
             projections = model.target_query, model.target_key, model.target_value
-            query, keys = normal(target), np.array(refined)
-            rows.append(attend(query, keys, projections, heads, np.array(extra), read))
+            rows.append(
+                attend(normal(target), np.array(refined), projections, heads, np.array(extra))
+            )
     return torch.tensor(np.array(rows))
 
 
@@ -210,30 +210,13 @@ def test_cohorts_and_target_are_normalised_to_the_scale(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_cohorts_own_values_are_read_as_they_are(variant):
-    """They decide no weight, so that an intent grows as they do."""
-    model, inputs = attention(variant, own_values=True), batch(beams=3)
-    found = attended(model, **inputs).detach()
-    torch.testing.assert_close(found, by_definition(model, inputs, 2, True))
-    if variant != "literal":
-        inputs |= {name: inputs[name] * 1e6 for name in ("cohorts", "target")}  # the epsilon is 0
-        once, twice = (
-            attended(model, **inputs | {"cohorts": inputs["cohorts"] * factor}).detach()
-            for factor in (1, 2)
-        )
-        torch.testing.assert_close(twice, 2 * once)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("own_values", [False, True])
-def test_by_level_each_levels_cohorts_make_an_intent_of_their_own(variant, beams, own_values):
+def test_by_level_each_levels_cohorts_make_an_intent_of_their_own(variant, beams):
     inputs = batch(beams=beams, levels=3)
     inputs["beam_valid"][1] = False
     torch.manual_seed(3)
-    more = {"own_values": own_values}
-    model = CohortAttention(8, 6, 2, 0.0, variant, by_level=True, **more).double()
-    one = attention(variant, **more)
+    model = CohortAttention(8, 6, 2, 0.0, variant, by_level=True).double()
+    one = attention(variant)
     one.load_state_dict(model.state_dict())
     expected = torch.cat(
         [
@@ -249,10 +232,9 @@ def test_by_level_each_levels_cohorts_make_an_intent_of_their_own(variant, beams
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("own_values", [False, True])
-def test_rows_of_one_history_are_read_as_among_others(variant, known, own_values):
+def test_rows_of_one_history_are_read_as_among_others(variant, known):
     """A ranked user's rows alone in a batch take another way to the same intent."""
-    model, inputs = attention(variant, own_values=own_values).eval(), batch(beams=3)
+    model, inputs = attention(variant).eval(), batch(beams=3)
     inputs["beam_valid"][0] = torch.tensor([known, False, known])
     rows = (inputs["history_index"] == 0).nonzero().flatten().repeat(5)
     several = inputs | {name: inputs[name][rows] for name in ("target", "history_index")}

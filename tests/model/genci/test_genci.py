@@ -12,6 +12,7 @@ import recbole_genci.model.genci.genci
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.batches import clicked_items
+from recbole_genci.model.genci.cohort import VARIANTS as EXTRACTIONS
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.genci import GenCI
 from recbole_genci.model.genci.generation import generate
@@ -32,7 +33,7 @@ VARIANTS = [
     {"cohort_fusion": "concat", "intent_extraction": "mean"},
     {"share_item_embeddings": True},
     {"cohort_scale": 0.5, "cohorts": "prefix"},
-    {"cohort_values": "own"},
+    {"cohort_gradient": False},
     {"share_item_embeddings": True, "history_tokens": "code", "history_attention": "causal"}
     | {"segment_clicks": 2},
     {"candidate_log_probs": "joint", "cohorts": "prefix", "history_attention": "causal"}
@@ -150,8 +151,6 @@ WIDE = {"num_beams": 20}  # all items, so that beams can be found by scoring eve
         WIDE | {"candidate_log_probs": "detached", "intent_scale": 0.3},
         WIDE | {"cohort_fusion": "concat"},
         WIDE | {"cohort_scale": 0.5},
-        WIDE | {"cohort_values": "own"},
-        WIDE | {"cohort_values": "own", "cohort_fusion": "concat", "intent_norm": True},
         WIDE | {"share_item_embeddings": True},
         WIDE | {"share_item_embeddings": True, "history_tokens": "code"},
         WIDE | {"cohorts": "prefix"},
@@ -187,7 +186,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
             zeros = torch.zeros(20, dtype=torch.int64)
             log_probs = score_codes(model.intent, encoded, zeros, codes[1:], model.trie)  # Eq. 6
         history, chance = encoded.states[0].double().numpy(), softmax(log_probs.double().numpy())
-        refined, values, extra = [], [], []
+        refined, extra = [], []
         for code, weight in zip(codes[1:], chance, strict=True):
             for level in range(3):
                 shared = slice(0 if keys.get("cohorts") == "prefix" else level, level + 1)
@@ -199,7 +198,6 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
                     ],
                     axis=0,
                 )  # Eq. 7
-                values.append(cohort)
                 attention, cohort = model.cohort_attention, normal(cohort)
                 projections = attention.refine_query, attention.refine_key, attention.refine_value
                 kept = (
@@ -214,14 +212,10 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
         projections = attention.target_query, attention.target_key, attention.target_value
         target = normal(item_of[int(batch["item_id"][row])])
         refined, extra = np.array(refined), np.array(extra)
-        owns = keys.get("cohort_values") == "own"
-        read = np.array(values) if owns else refined
         apart = [slice(level, None, 3) for level in range(3)]
         short_term = np.concatenate(
             [
-                attend(
-                    target, refined[part], projections, attention.num_heads, extra[part], read[part]
-                )
+                attend(target, refined[part], projections, attention.num_heads, extra[part])
                 for part in (apart if keys.get("cohort_fusion") == "concat" else [slice(None)])
             ]
         )  # Eq. 9
@@ -234,10 +228,7 @@ def test_a_rows_logit_equals_the_equations_written_out(tiny_parts, keys):
             with torch.no_grad():
                 chances = level_log_probs(model.intent, encoded, own)[0].double().numpy()
             intents.append(chances + np.log(model.intent.level_sizes))
-        sizes = [keys.get("intent_scale", 0.1)] * len(intents)
-        if owns and "intent_norm" not in keys:
-            sizes[1] = 1
-        joined = np.concatenate([size * intent for size, intent in zip(sizes, intents)])
+        joined = keys.get("intent_scale", 0.1) * np.concatenate(intents)
         joined = np.concatenate([joined, fields[row].flatten()])
         expected.append(linear(model.predict_layer, perceptron(model.mlp, joined))[0])  # Eq. 10
     np.testing.assert_allclose(logits.numpy(), expected, atol=2e-4, rtol=2e-4)
@@ -251,6 +242,24 @@ def as_on_a_gpu(monkeypatch):
 
 
 WITHOUT_DROPOUT = {"dropout_prob": 0.0, "intent_dropout": 0.0, "sr_dropout_prob": 0.0}
+
+
+@pytest.mark.parametrize("extraction", EXTRACTIONS)
+def test_without_gradient_cohorts_and_targets_are_the_same_constants(tiny_parts, extraction):
+    parts, base = tiny_parts
+    intents, gradients = [], []
+    for passes in (True, False):
+        keys = {"intent_extraction": extraction, "cohort_gradient": passes} | WITHOUT_DROPOUT
+        model, (train, _, _) = make_model("GenCI", parts, base | keys)
+        batch = train[np.arange(40)]
+        encoded, index = model.train().encode_histories(batch)
+        intent = model.short_term_intent(batch, encoded, index, model.generate_beams(encoded))
+        if passes or extraction != "mean":  # which has no weights of its own
+            intent.square().sum().backward()
+        intents.append(intent.detach())
+        gradients.append(model.token_embedding_table.embedding.weight.grad)
+    assert torch.equal(*intents) and intents[0].abs().max() > 0
+    assert gradients[0].abs().max() > 0 and gradients[1] is None
 
 
 @pytest.mark.parametrize("keys", VARIANTS, ids=str)
