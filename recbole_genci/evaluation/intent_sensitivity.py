@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
+from torch import Tensor
 
 from recbole_genci.evaluation.intents import LoadedRun, choose_rows
 
@@ -40,23 +41,24 @@ def short_term_sensitivity(saved_run: LoadedRun, rows: int, seed: int) -> dict[s
     other_target = Interaction(
         batch.interaction | {model.item_field: batch[model.item_field].roll(1, 0)}
     )
-    # Histories are sorted by length, user and time, so that the next one would often be of the same
-    # user, one click later.
-    shuffled = torch.from_numpy(np.random.default_rng(seed).permutation(len(encoded.mask))).to(
-        encoded.mask.device
-    )
-    other_history = encoded.rows(shuffled)
-    other_beams = type(beams)(*(each[shuffled] for each in beams))
-    intent = model.short_term_intent(batch, encoded, index, beams).double()
+    # Another row's: histories that many rows share would else go to all of them at once.
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(chosen)))
+    others, each_row = index[order.to(index.device)], torch.arange(len(index), device=index.device)
+
+    def intents(rows_of: Interaction, histories: Tensor, cohorts: Tensor) -> Tensor:
+        generated = type(beams)(*(each[cohorts] for each in beams))
+        history = encoded.rows(histories)
+        return model.short_term_intent(rows_of, history, each_row, generated).double()
+
+    intent = intents(batch, index, index)
     variance = (intent - intent.mean(0)).square().sum(1).mean()
     exchanged = {
-        TARGET_ITEM: (other_target, encoded, beams),
-        COHORTS: (batch, encoded, other_beams),
-        HISTORY: (batch, other_history, beams),
+        TARGET_ITEM: intents(other_target, index, index),
+        COHORTS: intents(batch, index, others),
+        HISTORY: intents(batch, others, index),
     }
     shares = {}
-    for name, (rows_of, history, generated) in exchanged.items():
-        change = model.short_term_intent(rows_of, history, index, generated).double() - intent
-        share = change.square().sum(1).mean() / (2 * variance)
+    for name, other in exchanged.items():
+        share = (other - intent).square().sum(1).mean() / (2 * variance)
         shares[name] = share.item() if variance > 0 else float("nan")
     return shares

@@ -70,6 +70,29 @@ def test_without_a_residual_and_with_a_uniform_softmax_the_intent_is_the_pooled_
     assert mean_share(saved, HISTORY) == pytest.approx(1, abs=0.35)
 
 
+def test_a_history_that_many_rows_share_counts_as_often_in_the_exchange(saved, monkeypatch):
+    """An intent that is 1 where the history is no longer than most, else 0: each row's own input is
+    exchanged for another row's, so that the share of the only input is 1.
+    """
+
+    def short_term_intent(rows_of, encoded, index, beams):
+        return (encoded.mask.sum(1) > 1).double()[index].unsqueeze(1)
+
+    monkeypatch.setattr(saved.model, "short_term_intent", short_term_intent)
+    short, encode = torch.tensor([0, 1]), saved.model.encode_histories
+
+    def shared(batch):
+        """Two histories, of which nine rows of ten have the first."""
+        encoded, index = encode(batch)
+        encoded = encoded.rows(short)
+        encoded.mask[0, 1:], encoded.mask[1, :2] = False, True
+        return encoded, (torch.arange(len(index)) % 10 == 0).long()
+
+    monkeypatch.setattr(saved.model, "encode_histories", shared)
+    assert mean_share(saved, HISTORY) == pytest.approx(1, abs=0.2)
+    assert mean_share(saved, COHORTS) == mean_share(saved, TARGET_ITEM) == 0
+
+
 def test_histories_are_exchanged_at_random_as_the_next_is_often_the_same_users(saved, monkeypatch):
     seen, compute = [], saved.model.short_term_intent
     monkeypatch.setattr(
