@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from recbole_genci.config import Config, config_files_words
-from recbole_genci.config.added_keys import keys_before
+from recbole_genci.config.added_keys import as_resumed, keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
@@ -263,7 +263,8 @@ def prepare_resumed(
     with only_process(folder):  # refuses a run that another process is still training
         pass
     reference = permitted_model(saved, folder, model, trust_code, "--resume")
-    check_config(file, saved, read_state(folder).facts["config"], "resume")
+    began = as_resumed(read_state(folder).facts["config"], saved, reference)
+    check_config(file, saved, began, "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     keys = {TRUST: True} | keys_before(saved, reference)
     return dataclasses.replace(

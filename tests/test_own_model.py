@@ -21,6 +21,7 @@ from recbole_genci.experiments import experiment
 from recbole_genci.model.base import ClickModel
 from recbole_genci.plan import prepare
 from recbole_genci.report import main as report
+from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune
 from recbole_genci.utils import own_code
@@ -509,8 +510,16 @@ def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
     own_code._KNOWN.clear()
     del sys.modules["my_models"]
     Path("my_models.py").write_text(NET)
+    with monkeypatch.context() as patched:  # going on by another way, and stopped at once
+        patched.setattr(CTRTrainer, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            resume(folder, model=f"{model_folder / 'my_models.py'}:MyNet")
     assert main([f"--resume={folder}", "--model=my_models:MyNet"]) == 0
     assert json.loads((folder / "metrics.json").read_text())["test"] == whole["test"]
+
+
+def interrupted(*args, **more):
+    raise KeyboardInterrupt
 
 
 # ---------------------------------------------------------------- a stranger's folder

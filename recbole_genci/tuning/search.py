@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genci.config import Config, config_files_words, parse_argv
-from recbole_genci.config.added_keys import keys_before
+from recbole_genci.config.added_keys import as_resumed, keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
@@ -259,9 +259,8 @@ def prepare_resumed_search(
     keys = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
     reference = permitted_model(keys, folder, model, trust_code, "--resume_search")
     if "config" in saved:  # earlier versions did not write it
-        then = saved["config"] | {"model": keys["model"]}  # permitted_model compares it
-        now, then = (each | keys_before(each, reference) for each in (keys, then))
-        check_config(folder / CONFIG_FILE, now, then, "resume_search")
+        began = as_resumed(saved["config"], keys, reference)
+        check_config(folder / CONFIG_FILE, keys, began, "resume_search")
     settings = Settings(**saved["settings"] | changes)
     if "params_sha256" in saved:  # earlier versions did not write it
         check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)

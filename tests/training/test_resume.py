@@ -334,6 +334,37 @@ def test_a_key_that_is_younger_than_a_run_changes_nothing_in_it(keys, monkeypatc
     assert resume(folder)["test"] == whole["test"] == load(folder).evaluate()
 
 
+@pytest.mark.parametrize(
+    ("key", "before", "more"),
+    [
+        ("weight_average", 0, {}),
+        ("weight_decay_of", None, {"weight_decay": 0.1}),  # all weights, before there was the key
+        ("min_count", None, {}),
+    ],
+)
+def test_a_run_of_an_earlier_version_may_stop_again_before_its_next_state(
+    key, before, more, keys, monkeypatch, run_without
+):
+    """Its ``config.yaml`` has the younger key by then, its state still lacks it."""
+    with run_without(key):
+        folder = stopped_run(keys | {"epochs": 2, key: before} | more, monkeypatch, epoch=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.CTRTrainer, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            resume(folder)
+    text = (folder / "config.yaml").read_text()
+    assert yaml.safe_load(text)[key] == before
+    (folder / "config.yaml").write_text(text.replace(f"\n{key}: ", f"\n{key}: 3 #"))
+    with pytest.raises(ValueError, match=f"edited .*: {key} was {before} and is now 3. Restore"):
+        resume(folder)
+    (folder / "config.yaml").write_text(text)
+    assert resume(folder)["epochs"] == 2
+
+
+def interrupted(*args, **more):
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def run_without(monkeypatch):
     """``with run_without(key)``: runs are saved as by a version that had no such key."""

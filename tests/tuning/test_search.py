@@ -688,6 +688,7 @@ def test_the_command_runs_and_resumes(data, monkeypatch, capsys):
     assert f"Go on by: python run_hyper.py --resume_search={folder}" in capsys.readouterr().err
     for name, before, after, said in (
         ("config.yaml", "\nepochs: ", "\nepochs: 1", "config.yaml was edited .*epochs was "),
+        ("config.yaml", "l: DeepFM", "l: WideDeep", "edited .* model was 'DeepFM' and is now"),
         ("search.json", '"max_evals": 2', '"max_evals": 1', "search.json is damaged or was edited"),
     ):
         text = (folder / name).read_text()
