@@ -17,11 +17,10 @@ import pandas as pd
 
 from recbole_genci import load
 from recbole_genci.evaluation.intent_sensitivity import short_term_sensitivity
-from recbole_genci.evaluation.intents import intent_vectors, spread
+from recbole_genci.evaluation.intents import SHORT_TERM, intent_vectors, spread
 from recbole_genci.report import markdown_table
 from recbole_genci.serving.saved_run import SavedRun
 
-SHORT_TERM = "short-term intent"
 SEED = 2020  # of the choice of rows, and of the exchange
 KEYS = ("dataset", "seed", "cohort_scale", "cohort_gradient", "weight_decay")
 
@@ -32,8 +31,6 @@ def shares(run: SavedRun, rows: int) -> dict[str, object]:
     Raises:
         ValueError: the run is of another model, lacks one of the intents, or has too few rows.
     """
-    if run.config["model"] != "GenCI":
-        raise ValueError(f"{run.folder} is a run of {run.config['model']}; give GenCI's.")
     spreads = spread(intent_vectors(run, rows, SEED))[SHORT_TERM]
     found = {
         "valid AUC": run.evaluate("valid")["auc"],

@@ -262,6 +262,11 @@ def tiny_parts(tmp_path):
     return create_dataset(Config("DIN", "tiny", config_dict=keys)).build(), keys
 
 
+def interrupted(*args, **more):
+    """In the place of a function during which a person presses Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def stop_after(epoch, monkeypatch, error=KeyboardInterrupt):
     """Interrupt training as Ctrl-C would, or by another error, once the state after `epoch`, from
     0, has been written.

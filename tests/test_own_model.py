@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, interrupted, stop_after, tiny_rows, write_dataset
 from recbole.model.abstract_recommender import ContextRecommender
 
 import recbole_genci
@@ -516,10 +516,6 @@ def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
             resume(folder, model=f"{model_folder / 'my_models.py'}:MyNet")
     assert main([f"--resume={folder}", "--model=my_models:MyNet"]) == 0
     assert json.loads((folder / "metrics.json").read_text())["test"] == whole["test"]
-
-
-def interrupted(*args, **more):
-    raise KeyboardInterrupt
 
 
 # ---------------------------------------------------------------- a stranger's folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_genci.config.keys import key_table, known_keys
+from recbole_genci.config.keys import key_table
 from recbole_genci.utils.digests import plain
 from recbole_genci.utils.own_code import name_of
 
@@ -43,7 +43,7 @@ def keys_before(saved: Mapping[str, Any], model: str | type) -> dict[str, Any]:
         saved: the keys of the file.
         model: the model of the run, as for ``Config``.
     """
-    known = known_keys([model], saved["dataset"])
+    known = key_table([model], saved["dataset"])
     return {key: value for key, value in ADDED_KEYS.items() if key in known and key not in saved}
 
 

@@ -43,5 +43,7 @@ def test_each_run_has_a_line_of_shares(script, tmp_path, capsys, monkeypatch):
 def test_a_run_of_another_model_is_refused(script, tmp_path):
     keys = write_dataset(tmp_path, tiny_rows()) | {"epochs": 1}
     folder = run("DeepFM", "tiny", config_dict=keys)[0].folder
-    with pytest.raises(ValueError, match="DeepFM-tiny-.* is a run of DeepFM; give GenCI's"):
+    with pytest.raises(
+        ValueError, match="DeepFM has no long-term and .* give the folder of a GenCI run."
+    ):
         script.shares(load(folder), 40)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SMALL_GENCI, stop_after, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, interrupted, stop_after, tiny_rows, write_dataset
 from safetensors.torch import load_file, save_file
 
 from recbole_genci import load
@@ -359,10 +359,6 @@ def test_a_run_of_an_earlier_version_may_stop_again_before_its_next_state(
         resume(folder)
     (folder / "config.yaml").write_text(text)
     assert resume(folder)["epochs"] == 2
-
-
-def interrupted(*args, **more):
-    raise KeyboardInterrupt
 
 
 @pytest.fixture
