@@ -289,7 +289,7 @@ def test_the_table_of_ml_1m_by_the_papers_settings_is_that_of_the_records():
         one["model"]: [f"{one[key]['auc']:.4f}, {one[key]['logloss']:.4f}" for key in FIGURES]
         for one in records
     }
-    text = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    text = (ROOT / "benchmarks/ml-1m.md").read_text(encoding="utf-8")
     lines = text.partition("| ml-1m, seed 2020 |")[2].partition("\n\n")[0].splitlines()[2:]
     cells = [line.strip("| ").split(" | ") for line in lines]
     shown = {name.partition(" (")[0]: [valid, test] for name, valid, _, test in cells}

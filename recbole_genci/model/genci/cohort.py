@@ -189,7 +189,7 @@ class CohortAttention(nn.Module):
     **A cohort keeps its own embedding** beside what it reads (``residual``). By Eq. 8 alone a
     refined cohort consists of history states, which are nearly the same for all cohorts of a
     history, so that the target of Eq. 9 has nothing to choose from. Only with both does the
-    short-term intent have an effect (benchmarks/README.md, parts of GenCI).
+    short-term intent have an effect (benchmarks/parts.md).
 
     There is no output projection after the heads: H_STI is an input of the prediction MLP (Eq. 10),
     whose first matrix would absorb it. With one head this is Eq. 8 and 9. Several beams are
