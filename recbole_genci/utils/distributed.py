@@ -25,8 +25,8 @@ from recbole_genci.utils.validation import shortened
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and how many train a model together. By default it is alone, and every method
-    returns its argument.
+    """This process and how many train a model together. By default it is alone: nothing is
+    exchanged.
 
     Attributes:
         rank: the number of this process; 0 writes files.
@@ -208,7 +208,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation with the mean and variance over all processes' rows.
 
     Torch's SyncBatchNorm does not run on a CPU. The input is ``[B, C]`` or ``[B, C, L]``, as for
-    the ``nn.BatchNorm1d`` whose parameters and buffers this module takes over.
+    the ``nn.BatchNorm1d`` whose parameters and buffers this module takes over; B may be 0 in some
+    of the processes. A single row of all, which has no variance, is normalised by running ones.
     """
 
     def __init__(self, original: nn.BatchNorm1d, group: dist.ProcessGroup) -> None:
@@ -234,6 +235,10 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
         count = x.new_tensor([x.numel() / x.shape[1]])
         total = _Sum.apply(torch.cat([x.sum(over), count]), self.group)
         rows = total[-1].detach()
+        if rows < 2:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         mean = total[:-1] / rows
         centred = x - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(over), self.group) / rows

@@ -27,6 +27,7 @@ from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation.scoring import score_rows
+from recbole_genci.model.layers.dice import Dice
 from recbole_genci.quick_start import run
 from recbole_genci.training import launch
 from recbole_genci.training.launch import _shared_settings
@@ -68,6 +69,7 @@ def _meet(rank, meeting, work, arguments):
 
 
 SHAPES = [(7, 3), (6, 3, 4)]
+FEW_ROWS = [3, 2, 1]  # two and one, one and one, one and none
 
 
 def norm_of_share(processes, shape):
@@ -83,6 +85,20 @@ def norm_of_share(processes, shape):
     (y * upstream[processes.rank :: processes.size]).sum().backward()
     norm(share)
     return y.detach(), share.grad, norm.weight.grad, norm.bias.grad, norm.state_dict()
+
+
+def dice_of_share(processes, rows):
+    """Dice over a process's share of few rows: what it gives, its gradient and running means."""
+    torch.manual_seed(2)
+    x = torch.randn(rows, 3) * 3 + 5
+    dice = Dice(3)
+    torch.nn.init.constant_(dice.alpha, 0.25)
+    if processes.size == 2:
+        dice.norm = GlobalBatchNorm1d(dice.norm, None)
+    share = x[processes.rank :: processes.size].clone().requires_grad_()
+    y = dice(share)
+    y.square().sum().backward()
+    return y.detach(), share.grad, dice.alpha.grad, dice.norm.running_mean.clone()
 
 
 def scores_and_calls(processes, keys):
@@ -121,7 +137,7 @@ def refused_settings(processes):
 def everything(processes, keys):
     norms = [norm_of_share(processes, shape) for shape in SHAPES]
     return (
-        norms,
+        (norms, [dice_of_share(processes, rows) for rows in FEW_ROWS]),
         scores_and_calls(processes, keys),
         metrics_of_two_runs(processes, keys),
         refused_settings(processes),
@@ -133,7 +149,7 @@ def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
     found = in_two_processes(everything, keys)
     for number, shape in enumerate(SHAPES):
         y, gradient, weight, bias, state = norm_of_share(ALONE, shape)
-        norms = [norms[number] for norms, *_ in found]
+        norms = [norms[number] for (norms, _), *_ in found]
         near = {"rtol": 1e-4, "atol": 1e-5}
         for rank, (share, of_share, *_, same) in enumerate(norms):
             torch.testing.assert_close(share, y[rank::2], **near)
@@ -141,6 +157,14 @@ def test_two_processes_normalise_score_and_repeat_as_one_does(keys):
             torch.testing.assert_close(dict(same), dict(state), **near)
         torch.testing.assert_close(norms[0][2] + norms[1][2], weight, **near)
         torch.testing.assert_close(norms[0][3] + norms[1][3], bias, **near)
+    for number, rows in enumerate(FEW_ROWS):
+        y, gradient, alpha, mean = dice_of_share(ALONE, rows)
+        shares = [dice[number] for (_, dice), *_ in found]
+        for rank, (share, of_share, _, same) in enumerate(shares):
+            torch.testing.assert_close(share, y[rank::2], **near)
+            torch.testing.assert_close(of_share, gradient[rank::2], **near)
+            torch.testing.assert_close(same, mean, **near)
+        torch.testing.assert_close(shares[0][2] + shares[1][2], alpha, **near)
     # Each row is predicted once, and as by one process.
     scores, labels, seen = scores_and_calls(ALONE, keys)
     for _, (others, same, _), *_ in found:

@@ -25,7 +25,8 @@ class Dice(nn.Module):
 
     def forward(self, scores: torch.Tensor) -> torch.Tensor:
         """``[R, W] -> [R, W]``; a single row, without variance, is normalised by running ones."""
-        if self.training and len(scores) < 2:
+        # With several processes another module stands here, which counts the rows of all of them.
+        if self.training and len(scores) < 2 and type(self.norm) is nn.BatchNorm1d:
             norm = self.norm
             normal = F.batch_norm(scores, norm.running_mean, norm.running_var, eps=norm.eps)
         else:
