@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import HELP, key_value_words
 from recbole_genci.config.unknown_keys import check_words
@@ -214,7 +216,7 @@ def execute(request: Request, cache: DataCache) -> Outcome:
     """
     try:
         return _execute(request, cache)
-    except (KeyboardInterrupt, OSError, MemoryError) as stop:
+    except (KeyboardInterrupt, OSError, MemoryError, SafetensorError) as stop:
         _, script, *words = shlex.split(request.command)
         stop.add_note(stopped.go_on(Path(script).name, words))
         raise

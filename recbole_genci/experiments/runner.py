@@ -28,6 +28,7 @@ from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
+from recbole_genci.utils.failures import as_recorded, is_of_the_machine
 from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted
@@ -144,13 +145,13 @@ class Runner:
             ids = self.cache.semantic_ids(config, published)
         except Exception as error:  # the variant fails, for example without its encoder
             _logger.exception(f"{variant.name} has no semantic IDs.")
-            return None, _sentence(error)
+            return None, as_recorded(error)
         if is_reference(config.model_reference):
             try:
                 try_model(config, create_loader(config, self.parts[0], ids, "train").dataset)
             except ValueError as error:
                 _logger.error(f"{variant.name} is not trained. {error}")
-                return ids, _sentence(error)
+                return ids, as_recorded(error)
         return ids, None
 
     def _train(self, planned: PlannedRun, place: str) -> dict:
@@ -186,9 +187,12 @@ class Runner:
                 run = {key: value for key, value in run.items() if key not in (SEAL, "config")}
                 record = run | record | {"status": FINISHED}
                 self._note_time(planned, record)
-            except Exception as error:  # the error goes into the table, and the other runs go on
+            except Exception as error:
+                if is_of_the_machine(error):  # nor could the other runs be trained here
+                    raise
+                # The error goes into the table, and the other runs go on.
                 _logger.exception(f"{variant.name} seed {seed} failed.")
-                record["error"] = _sentence(error)
+                record["error"] = as_recorded(error)
         record |= {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
         if "versions" not in record:  # a failed run has no provenance yet
             record |= provenance()
@@ -219,10 +223,6 @@ class Runner:
             if run.error is None
         }
         return str(self.timer.left(runs.values()))
-
-
-def _sentence(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _result(record: dict) -> str:

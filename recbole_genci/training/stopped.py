@@ -53,7 +53,7 @@ def of_runs(
     if left and folder is not None:
         model, seed = left.pop(0)
         words = model_words((references or {}).get(model, model))
-        if error is not None and not is_of_the_machine(error):
+        if error is not None and not may_go_on(error):
             sentences.append(f"The files of {model} seed {seed} are in {folder}/")
         else:
             sentences.append(_of_run(model, seed, folder, together, words))
@@ -68,10 +68,9 @@ def of_runs(
     return "\n".join(sentences)  # a command at the end of a line is copied as it is
 
 
-def is_of_the_machine(error: BaseException) -> bool:
-    """Whether a signal, the disk, the memory or a process's death stopped a run.
-
-    The run can go on once that is mended. Otherwise its settings or its code are at fault.
+def may_go_on(error: BaseException) -> bool:
+    """Whether a run can go on once what stopped it is mended: a signal, a file, the memory (a
+    GPU's, too), or a process's death. Otherwise its settings or its code are at fault.
     """
     return isinstance(error, (KeyboardInterrupt, OSError, ProcessDied)) or is_out_of_memory(error)
 

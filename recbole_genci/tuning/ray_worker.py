@@ -17,6 +17,7 @@ from recbole_genci.data.storage import load_parts
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.trial import Shared
+from recbole_genci.utils.failures import as_recorded, is_of_the_machine
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.logs import start_console
 from recbole_genci.utils.own_code import add_search_folders
@@ -99,10 +100,10 @@ def run_trial(
                 "training_s": time.perf_counter() - started,
             }
         except Exception as error:  # the outcome of a failed trial; the search goes on
-            if trial.is_machine_error(error):
+            if is_of_the_machine(error):
                 # Without its cause, which may not be pickled.
-                raise trial.MachineFailed(number, trial.described(error)) from None
-            record = {"status": "failed", "error": trial.described(error)}
+                raise trial.MachineFailed(number, as_recorded(error)) from None
+            record = {"status": "failed", "error": as_recorded(error)}
         record |= {"curve": curve, "node": ray.get_runtime_context().get_node_id()}
         return Outcome(record, _files_of(folder, all_of_them=record["status"] == "finished"))
 

@@ -12,6 +12,7 @@ from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
 from recbole_genci.utils.digests import SEAL, has_its_seal, sealed_line, without_seal
+from recbole_genci.utils.failures import as_recorded, is_of_the_machine
 from recbole_genci.utils.files import read_json_lines, write_text
 
 _logger = logging.getLogger(__name__)
@@ -127,11 +128,11 @@ class Study:
                 | {"status": "finished"}
             )
         except Exception as error:  # the outcome of a failed trial; the search goes on
-            if trial.is_machine_error(error):
+            if is_of_the_machine(error):
                 _logger.exception(f"Trial {number} could not be run here.")
-                raise trial.MachineFailed(number, trial.described(error)) from error
+                raise trial.MachineFailed(number, as_recorded(error)) from error
             _logger.exception(f"Trial {number} failed.")
-            return record | {"status": "failed", "error": trial.described(error)}
+            return record | {"status": "failed", "error": as_recorded(error)}
 
     def clean(self) -> None:
         """Remove the weights of all trials but the best."""

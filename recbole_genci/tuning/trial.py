@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from safetensors import SafetensorError
 
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
@@ -25,10 +24,6 @@ _logger = logging.getLogger(__name__)
 
 KEPT = (CONFIG_FILE, LOG_FILE)  # files of trials that are not the best
 
-# A searched value may name a missing file, or make a run save no weights: that is a bad value, not
-# a failure of the machine.
-_CAUSED_BY_VALUES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-
 
 class MachineFailed(RuntimeError):
     """The machine failed during a trial (full disk, no memory), whatever the trial's values."""
@@ -42,20 +37,6 @@ class MachineFailed(RuntimeError):
             f"trial {self.number} could not be run here ({self.reason}). The search has kept the "
             "trials before it. Mend the machine first; going on runs this trial again."
         )
-
-
-def is_machine_error(error: Exception) -> bool:
-    """Whether the machine failed (disk, memory), not the trial's values or model.
-
-    CUDA out of memory, torch's OutOfMemoryError, counts as the values' fault.
-    """
-    is_machine = isinstance(error, (OSError, MemoryError, SafetensorError))
-    return is_machine and not isinstance(error, _CAUSED_BY_VALUES)
-
-
-def described(error: Exception) -> str:
-    """An error in the form of tables and journals."""
-    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)

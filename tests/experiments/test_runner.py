@@ -3,6 +3,7 @@ incomplete.
 """
 
 import csv
+import errno
 import json
 import logging
 import os
@@ -444,13 +445,16 @@ def test_a_run_killed_before_its_record_is_only_read(data, trained, monkeypatch)
     assert record["status"] == "finished" and record["error"] is None and len(trained) == 1
 
 
-def failing(model, seeds, monkeypatch):
+NOT_FINITE = FloatingPointError("its loss is not finite")
+
+
+def failing(model, seeds, monkeypatch, error=NOT_FINITE):
     """Let a model fail with some seeds."""
     original = resuming.train_and_evaluate
 
     def train(config, *args, **kwargs):
         if config["model"] == model and config["seed"] in seeds:
-            raise FloatingPointError("its loss is not finite")
+            raise error
         return original(config, *args, **kwargs)
 
     monkeypatch.setattr(resuming, "train_and_evaluate", train)
@@ -498,6 +502,27 @@ def test_a_failing_model_is_reported_and_the_others_finish(data, monkeypatch, ca
     text = Path("results/compare-tiny/table.md").read_text()
     assert text.count("| 2 seeds |") == 3 and "failed" not in text
     assert len(read_runs(Path("results/compare-tiny"))) == 6
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError("8 GiB")]
+)
+def test_a_failure_of_the_machine_ends_the_experiment_and_is_no_fault_of_a_model(
+    error, data, trained, monkeypatch, capsys, tmp_path
+):
+    file = tmp_path / "keys.yaml"
+    file.write_text(json.dumps(data | {"epochs": 1}))
+    words = ["--experiment=compare", "--dataset=tiny", "--models=LR,DeepFM", "--seeds=2"]
+    words += [f"--config_files={file}"]
+    with monkeypatch.context() as patched:
+        failing("DeepFM", {2020}, patched, error)
+        assert main(words) == 1
+    assert "Go on by: python run_recbole_genci.py --experiment=compare" in capsys.readouterr().err
+    (record,) = read_runs(Path("results/compare-tiny"))
+    assert (record["model"], record["status"]) == ("LR", "finished")
+    trained.clear()
+    assert main(words) == 0
+    assert trained == [("DeepFM", 2020), ("LR", 2021), ("DeepFM", 2021)]
 
 
 @pytest.mark.parametrize("base", [0.56, 0.55, 0.4, float("nan")])

@@ -31,6 +31,7 @@ from recbole_genci.tuning.search import (
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Choice, QUniform
 from recbole_genci.utils.digests import sealed
+from recbole_genci.utils.failures import as_recorded, is_of_the_machine
 from recbole_genci.utils.lock import only_process
 
 SPACE = "learning_rate choice [0.001, 0.01]\nmlp_hidden_size choice [[8], [4, 4]]\n"
@@ -342,7 +343,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
     words = [f"--{key}={value}" for key, value in (data | {"epochs": 1}).items()]
     assert main(["--model=DeepFM", "--dataset=tiny", "--params_file=space.test", *words]) == 1
     assert (
-        f"recbole_genci: trial 2 could not be run here ({trial.described(error)})"
+        f"recbole_genci: trial 2 could not be run here ({as_recorded(error)})"
         in capsys.readouterr().err
     )
     (folder,) = folders()
@@ -355,7 +356,7 @@ def test_a_failure_of_the_machine_ends_the_search_and_its_trial_is_run_again(
     [FileNotFoundError("no such file"), torch.OutOfMemoryError("batch"), RuntimeError("shapes")],
 )
 def test_values_that_name_no_file_or_need_too_much_of_a_gpu_are_failed_trials(error):
-    assert not trial.is_machine_error(error)
+    assert not is_of_the_machine(error)
 
 
 def test_when_every_trial_fails_the_command_says_so(data, capsys):

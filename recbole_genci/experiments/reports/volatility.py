@@ -11,7 +11,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
-from recbole_genci.evaluation.volatility import DEFINITION, groups, set_field, user_volatility
+from recbole_genci.evaluation.volatility import (
+    DEFINITION,
+    FAST,
+    SLOW,
+    groups,
+    set_field,
+    user_volatility,
+)
 from recbole_genci.experiments import paper
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome, Report
@@ -23,7 +30,7 @@ from recbole_genci.experiments.tables import Column, Estimate, Table
 from recbole_genci.utils.words import counted
 
 PICTURE = "volatility.png"
-GROUPS = ("fast", "slow")
+GROUPS = (FAST, SLOW)
 _PAPER_TABLE = 5
 _METRICS = ("AUC", "LogLoss", "GAUC")
 _NAMES = tuple(f"{group} {metric}" for group in GROUPS for metric in _METRICS)
