@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
+from recbole.model.init import xavier_normal_initialization
 from recbole.model.layers import MLPLayers
 from torch import nn
 
@@ -34,13 +35,19 @@ from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.teacher import build_teacher
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.static import is_static
-from recbole_genci.utils.validation import (
-    check_divides,
-)
+from recbole_genci.utils.validation import check_divides
 
 # Beams times codes that are scored at once: 32 MB for each of the search's few arrays.
 MAX_BEAM_CELLS = 2**23
 _MLP_ROWS = 2**10
+_OF_SHORT_TERM = (
+    *("intent_extraction", "attention_heads", "cohort_residual", "cohorts", "cohort_fusion"),
+    *("cohort_scale", "cohort_gradient"),
+)
+_OF_GENERATOR = (
+    *("history_tokens", "intent_width", "intent_layers", "intent_heads", "num_beams"),
+    *("intent_feed_forward_size", "intent_dropout", "share_item_embeddings"),
+)
 
 
 class GenCI(ClickModel):
@@ -132,7 +139,7 @@ class GenCI(ClickModel):
 
         # Transformer states have a standard deviation of 1, and initial field embeddings one of
         # 1/40: without a scale the intents would dominate the first layer. The scale is not
-        # learned, as two steps of Adam could change the sign of 0.01.
+        # learned, as a few steps of Adam could change the sign of a small one.
         self.intent_scale = config["intent_scale"]
         self.scale_long_term, self.scale_short_term = (
             IntentScale(size, self.intent_scale, bool(size) and config["intent_norm"])
@@ -149,7 +156,7 @@ class GenCI(ClickModel):
             self.predict_layer,
             *self._other_embedding_tables(),
         ):
-            own.apply(_xavier)
+            own.apply(xavier_normal_initialization)
 
         self.teacher, self.teacher_is_pretrained = None, False
         if self.eta > 0:
@@ -182,13 +189,25 @@ class GenCI(ClickModel):
 
     @classmethod
     def switched_off(cls, config: ConfigLike) -> dict[str, str]:
-        """Keys of causal attention, of the teacher and of the hierarchy, where there is none."""
-        found = {}
+        """Keys that are not read because another key leaves out what they are about."""
+        found: dict[str, str] = {}
+        if not config["use_short_term"]:
+            why = "It is of the short-term intent, which use_short_term: False leaves out."
+            found |= dict.fromkeys(_OF_SHORT_TERM, why)
+        if not (config["use_short_term"] or config["use_long_term"]):
+            found["intent_norm"] = "Both intents are left out."
+            if not config["candidate_log_probs"]:
+                found["intent_scale"] = "Both intents are left out."
+                if not config["mu"]:
+                    why = "Both intents are left out, and mu: 0 trains no generator."
+                    found |= dict.fromkeys(_OF_GENERATOR, why)
         if config["history_attention"] != "causal":
             found["segment_clicks"] = "It divides histories for history_attention: causal."
         if not config["eta"]:
             why = "It is of the self-supervised regularisation, which eta: 0 leaves out."
             found |= dict.fromkeys(("sr_teacher", "sr_base", "sr_loss", "sr_dropout_prob"), why)
+        if config["intent_extraction"] == "mean":
+            found["attention_heads"] = "intent_extraction: mean has no attention."
         if config["intent_extraction"] == "literal":
             found["cohort_scale"] = "intent_extraction: literal takes cohorts as they are."
         if config["intent_extraction"] != "hierarchical":
@@ -227,9 +246,9 @@ class GenCI(ClickModel):
         """The inputs that Eq. 10 concatenates.
 
         Returns:
-            a dict in the order of Eq. 10: ``long_term`` ``[B, m]``, ``short_term`` ``[B, d]`` and
-            ``candidate`` ``[B, N]``, scaled, if the model uses them, and ``fields``
-            ``[B, F * d]``; the encoded histories and
+            a dict in the order of Eq. 10: ``long_term`` ``[B, m]``, ``short_term`` ``[B, d]`` (or
+            ``[B, (N-1) d]`` with ``cohort_fusion: concat``) and ``candidate`` ``[B, N]``, scaled,
+            if the model uses them, and ``fields`` ``[B, F * d]``; the encoded histories and
             ``history_index`` ``[B]``, or None and None if nothing reads them; the beams of the
             short-term intent, or None.
         """
@@ -272,9 +291,7 @@ class GenCI(ClickModel):
         if self.intent.item_projection is not None:
             shared = F.embedding(items, self.item_embeddings())
         # Codes were checked when they were loaded, and lengths are those of the loader.
-        encoded = self.intent.encode(
-            codes, interaction[SEGMENT_LENGTH], shared, checked=on_cpu(codes)
-        )
+        encoded = self.intent.encode(codes, interaction[SEGMENT_LENGTH], shared, checked=False)
         if self.intent.causal:
             encoded = self.intent.prefixes(
                 encoded, interaction[HISTORY_SEGMENT], interaction[HISTORY_LENGTH]
@@ -310,8 +327,8 @@ class GenCI(ClickModel):
         history_index: torch.Tensor,
         beams: Beams,
     ) -> torch.Tensor:
-        """H_STI ``[B, d]``: look up the cohorts of the generated semantic IDs, and attend (Eq. 7 -
-        9).
+        """H_STI ``[B, d]``, or ``[B, (N-1) d]`` with ``cohort_fusion: concat``: look up the cohorts
+        of the generated semantic IDs, and attend (Eq. 7 - 9).
         """
         assert self.cohort_table is not None and self.cohort_attention is not None
         items = self.item_embeddings()
@@ -534,10 +551,3 @@ class GenCI(ClickModel):
         if "candidate" in shares:
             shares["rest"] += shares.pop("candidate")
         return shares
-
-
-def _xavier(module: nn.Module) -> None:
-    if isinstance(module, (nn.Embedding, nn.Linear)):
-        nn.init.xavier_normal_(module.weight)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
