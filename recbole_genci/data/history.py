@@ -54,8 +54,11 @@ class History:
 
     def first_clicks(self, users: np.ndarray) -> np.ndarray:
         """The first entry ``[R]`` of all that each of ``users`` ``[R]`` has, or would have."""
-        first_keys = np.arange(int(users.max(initial=0)) + 1) * (self.num_ranks + 1)
-        return np.searchsorted(self.keys, first_keys, side="left")[users]
+        num_users = int(users.max(initial=0)) + 1
+        # Each user is looked up once: of a part's many rows, or of a request's few users.
+        wanted = np.arange(num_users) if num_users < len(users) else users.astype(np.int64)
+        first = np.searchsorted(self.keys, wanted * (self.num_ranks + 1), side="left")
+        return first[users] if num_users < len(users) else first
 
     def num_tied(self) -> int:
         """How many entries share their time with another entry of their user."""

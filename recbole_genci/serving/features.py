@@ -29,8 +29,6 @@ from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 
-TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
-
 
 class FeatureReader:
     """Reads the values of features as a run's models read them.

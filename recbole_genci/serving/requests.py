@@ -207,20 +207,14 @@ class RequestReader:
         start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
         if not clicks:
             return history, first, start, end
-        own = {
-            user: history.items[begin:last].numpy() if append else history.items[:0].numpy()
-            for user, begin, last in zip(users, first, end)
-        }
-        sequences = [np.concatenate([own[user], items]) for user, items in clicks.items()]
+        sequences = []
+        for user, begin, last in zip(users, first, end):
+            own = history.items[begin:last].numpy()
+            if user in clicks:
+                own = np.concatenate([own[: len(own) * append], clicks[user]])
+            sequences.append(own)
         lengths = np.array([len(items) for items in sequences])
-        longer, *given = extended(history, np.concatenate(sequences), lengths, limit)
-        pointers = np.array([first, start, end])
-        number = {user: place for place, user in enumerate(clicks)}
-        for place, user in enumerate(users):
-            if user in number:
-                pointers[:, place] = [each[number[user]] for each in given]
-        first, start, end = pointers
-        return longer, first, start, end
+        return of_sequences(history, np.concatenate(sequences), lengths, limit)
 
     # ---------------------------------------------------------------- context
 
@@ -276,26 +270,26 @@ class RequestReader:
         raise ValueError(f"context: '{field}' is a {kind.value}, and cannot be given by its value.")
 
 
-def extended(
-    history: History, more: np.ndarray, lengths: np.ndarray, limit: int
+def of_sequences(
+    history: History, items: np.ndarray, lengths: np.ndarray, limit: int
 ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
-    """A history with further sequences of items behind it.
+    """A history of the given sequences alone, so that a request copies no other clicks of the run.
 
     Args:
-        more: the items of all sequences, one after another.
+        history: the run's, whose users and times the result keeps.
+        items: the items of all sequences, one after another.
         lengths: ``[S]`` number of items of each sequence.
         limit: the largest length of a history.
 
     Returns:
-        the longer history, and pointers ``[S]`` to the first item of each sequence and to its last
+        the history, and pointers ``[S]`` to the first item of each sequence and to its last
         ``limit`` items.
     """
-    end = len(history.items) + np.cumsum(lengths)
-    added = torch.from_numpy(more.astype(np.int32))
+    end = np.cumsum(lengths)
+    clicks = torch.from_numpy(items.astype(np.int32))
     # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
-    items, negatives = torch.cat([history.items, added]), torch.cat([history.negatives, added])
-    longer = History(items, negatives, history.keys, history.num_ranks)
-    return longer, end - lengths, end - np.minimum(lengths, limit), end
+    made = History(clicks, clicks, history.keys, history.num_ranks)
+    return made, end - lengths, end - np.minimum(lengths, limit), end
 
 
 def rows_of_table(table: Table, ids: np.ndarray) -> Table:

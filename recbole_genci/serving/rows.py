@@ -18,7 +18,7 @@ from recbole_genci.serving.cells import (
     numbers_of,
     untyped_hint,
 )
-from recbole_genci.serving.requests import RequestReader, UserFeatures, extended
+from recbole_genci.serving.requests import RequestReader, UserFeatures, of_sequences
 from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.utils.validation import closest, shortened
 from recbole_genci.utils.words import are, counted, listed
@@ -275,8 +275,7 @@ class RowReader:
             row = np.repeat(np.arange(len(lengths)), lengths)[ids > 0]
             self._unknown_clicks += int((ids < 0).sum())
             lengths = np.bincount(row, minlength=len(lengths))
-            empty = History(history.items[:0], history.items[:0], history.keys, history.num_ranks)
-            return extended(empty, ids[ids > 0], lengths, limit)
+            return of_sequences(history, ids[ids > 0], lengths, limit)
         times, ranks = self.times(frame), np.full(len(users), history.num_ranks)
         if times is not None:
             ranks = self._ranks(times)

@@ -52,6 +52,25 @@ def test_histories_equal_a_loop_over_rows_even_with_ties(rows, width):
         assert (negatives[row][: len(expected)] != got[row][: len(expected)]).all()
 
 
+def test_few_users_are_looked_up_alone_and_many_once_each(monkeypatch):
+    rng = np.random.default_rng(0)
+    users = np.sort(rng.integers(1, 10**6, 500))
+    ranks = rng.integers(0, 9, 500)
+    history = build_history(users, rng.integers(1, 7, 500), ranks, 7, 9, seed=1)
+    sought, search = [], np.searchsorted
+    monkeypatch.setattr(
+        np, "searchsorted", lambda *a, **k: sought.append(np.size(a[1])) or search(*a, **k)
+    )
+    some = np.array([users[400], 10**6, users[3], users[400], 0])
+    expected = [np.flatnonzero(users == user).min(initial=500) for user in some]
+    assert history.first_clicks(some)[[0, 2, 3]].tolist() == [expected[each] for each in (0, 2, 3)]
+    assert history.first_clicks(some)[[1, 4]].tolist() == [500, 0]
+    assert sought == [5, 5]
+    few = np.array([2, 1, 2, 0, 1, 1])
+    np.testing.assert_array_equal(history.first_clicks(few), search(users, few))
+    assert sought[2:] == [3]
+
+
 def test_negatives_are_uniform_over_the_other_items():
     items = np.full(60_000, 3)
     history = build_history(

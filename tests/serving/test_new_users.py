@@ -11,6 +11,8 @@ from references import with_rows_changed
 
 from recbole_genci import Ranker, load
 from recbole_genci.quick_start import run
+from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.requests import RequestReader
 
 MODELS = "LR,FFM,DeepFM,DIN,DIEN,MIRRN,GenCI"
 
@@ -110,6 +112,20 @@ def test_a_history_may_follow_the_clicks_of_the_run(folders, model):
     assert not {"i1", *own} & set(table["item"])
     new = ranker.score(["n"], histories={"n": ["i1", "i2"]}, append=True)
     np.testing.assert_array_equal(new, ranker.score(["n"], histories={"n": ["i1", "i2"]}))
+
+
+def test_a_request_copies_the_clicks_of_its_own_users_alone(folders):
+    ranker = Ranker(folders["GenCI"])
+    history = ranker.run.parts[0].history
+    known = ranker.users[2]
+    asked = RequestReader(FeatureReader(ranker.run.parts)).read(["n", known], {"n": ["i1", "i2"]})
+    start, end = history.pointers(asked.users[1:], np.array([history.num_ranks]), 10**6)
+    own = history.items[start[0] : end[0]].tolist()
+    assert 0 < len(own) < len(history.items) / 2
+    assert len(asked.history.items) == 2 + len(own)
+    assert asked.history.items[asked.first[1] : asked.end[1]].tolist() == own
+    found = ranker.score(["n", known], histories={"n": ["i1"]})
+    np.testing.assert_allclose(found[1:], ranker.score([known]), atol=1e-6)
 
 
 def test_recommendations_for_new_users_leave_out_their_history_only(folders):
