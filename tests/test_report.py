@@ -69,6 +69,14 @@ def test_the_table_is_the_mean_and_deviation_over_seeds():
     assert "±" not in as_markdown(comparison_table(runs[:2]))
 
 
+def test_a_metric_that_one_seed_lacks_has_no_mean():
+    runs = [result("LR", seed, 0.7) for seed in (1, 2)]
+    runs[0]["test"]["gauc"], runs[1]["test"]["gauc"] = None, 0.9
+    assert comparison_table(runs)["GAUC"].isna().all()
+    runs[0]["test"]["gauc"] = 0.8
+    assert comparison_table(runs).loc["LR", "GAUC"] == pytest.approx(0.85)
+
+
 @pytest.mark.parametrize(
     ("base", "shown"), [(0.551, True), (0.55, False), (0.5, False), (0.3, False)]
 )

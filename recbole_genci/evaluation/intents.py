@@ -53,11 +53,12 @@ NEGLIGIBLE = 1e-6
 _STYLES = ((LONG_TERM, "#0072B2", "o"), (SHORT_TERM, "#E69F00", "^"), (TARGET, "#000000", "+"))
 
 
+@torch.no_grad()
 def intent_vectors(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, np.ndarray]:
     """``W_L H_LTI``, ``W_S H_STI`` and ``W_v E_v`` (see above) of randomly chosen test rows.
 
     Args:
-        saved_run: a loaded GenCI run (``recbole_genci.load``).
+        saved_run: a loaded run (``recbole_genci.load``) of a model that ``has_intents``, as GenCI.
         rows: number of rows, at most all. No user is chosen twice before every user is chosen once.
         seed: seed of the choice.
 
@@ -90,9 +91,9 @@ def intent_vectors(saved_run: LoadedRun, rows: int, seed: int) -> dict[str, np.n
 
 
 def check_intents(config: Config, rows: int) -> None:
-    """Raise ValueError if GenCI lacks one of the intents, or for fewer than three rows."""
+    """Raise ValueError if GenCI is without one of its intents, or for fewer than three rows."""
     for key in ("use_long_term", "use_short_term"):
-        if not config[key]:
+        if config[key] is False:  # None: a model of one's own, without this key
             raise ValueError(
                 f"{key}: with {key}: False {config['model']} has no such intent to show."
             )

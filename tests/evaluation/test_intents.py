@@ -11,6 +11,7 @@ import torch
 from conftest import SMALL_GENCI, make_model, tiny_rows, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recbole.model.context_aware_recommender import LR
 from recbole.utils import FeatureSource
 from references import randomise
 
@@ -24,6 +25,7 @@ from recbole_genci.evaluation.intents import (
     plot_intents,
     spread,
 )
+from recbole_genci.model.base import ModelContract
 from recbole_genci.quick_start import run
 
 NAMES = [LONG_TERM, SHORT_TERM, TARGET]
@@ -158,6 +160,23 @@ def test_models_without_both_intents_are_refused(keys, model, changes, message):
     )
     with pytest.raises(ValueError, match=message):
         intent_vectors(load(run(model, "tiny", config_dict=own | changes)[0]["folder"]), 10, 0)
+
+
+class WithIntents(ModelContract, LR):
+    """A model of one's own that has intents and none of GenCI's keys."""
+
+    has_intents = True
+
+    def first_layer_shares(self, interaction, item_fields):
+        fields = self.concat_embed_input_fields(interaction).flatten(1)
+        return dict.fromkeys(("long_term", "short_term", "item", "rest"), fields)
+
+
+def test_a_model_of_ones_own_may_have_intents(keys):
+    own = {key: keys[key] for key in keys if key not in SMALL_GENCI | {"mlp_hidden_size": 0}}
+    saved = load(run(WithIntents, "tiny", config_dict=own)[0]["folder"], model=WithIntents)
+    vectors = intent_vectors(saved, 12, seed=1)
+    assert list(vectors) == NAMES and len(vectors[TARGET]) == 12
 
 
 def draw(seed, rows=40, width=6):
