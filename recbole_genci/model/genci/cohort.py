@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.numerics import EPS, rms_normalize
 from recbole_genci.model.genci.numerics import dropout as drop
-from recbole_genci.utils.static import is_static
+from recbole_genci.model.layers.device import on_cpu
 
 VARIANTS = ("hierarchical", "mean", "target", "literal")
 # Up to so many items, the means of all cohorts cost less than finding those that are needed.
@@ -140,12 +140,13 @@ class CohortTable(nn.Module):
     def of_codes(self, item_embeddings: Tensor, codes: Tensor) -> Tensor:
         """E_C of generated codes (Eq. 7): ``[V, d]``, ``[..., N] -> [..., N-1, d]``.
 
-        As `forward` and `gather` together, bit for bit. With many items only the cohorts that the
-        codes name are computed: the few of one user's request, or a batch's.
+        As `forward` and `gather` together, bit for bit. On a CPU with many items only the cohorts
+        that the codes name are computed: the few of one user's request, or a batch's. A GPU would
+        have to be waited for, to count them.
         """
         if self.means is not None:
             return self.gather(self.means, codes)
-        if self.num_items > _FEW_ITEMS and not is_static():
+        if self.num_items > _FEW_ITEMS and on_cpu(codes):
             index = codes[..., :-1] + self.offsets
             chosen = index[codes[..., :-1] >= 0].unique()
             count = self.counts[chosen]
@@ -338,7 +339,10 @@ class CohortAttention(nn.Module):
         groups: int,
     ) -> Tensor:
         """H_STI (Eq. 9): ``target [B, d]`` attends to its history's ``refined [U, C, d]``,
-        log-weighted ``[U, C]``; or by itself to every ``groups``-th of them, ``[B, groups * d]``.
+        log-weighted ``[U, C]``.
+
+        With ``groups`` > 1 cohort c belongs to group c mod ``groups``, its level. The target then
+        attends to each group by itself, and the results stand side by side, ``[B, groups * d]``.
         """
         rows, count, h = target.shape[0], refined.shape[1], self.num_heads
         if refined.shape[0] == 1 and groups == 1 and not self.training:
