@@ -81,7 +81,7 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
     """Train and evaluate the plan's models, seed by seed, and save their table.
 
     Returns:
-        list of dict: as ``run``.
+        Results: as ``run``.
     """
     first = next(iter(plan.configs.values()))
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])

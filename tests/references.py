@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 
 def weights(module):
@@ -136,3 +137,16 @@ def with_rows_changed(saved, kind, change):
                 for table in module.token_embeddings:  # FFM's
                     change(table.weight, first)
     return replace(saved, model=model)
+
+
+def residual_quantize(z, codebooks):
+    """Eq. 3, level by level, by exact distances: codes ``[I, L]``, the sum of the chosen codes
+    ``[I, D]``, and what is left of ``z [I, D]``.
+    """
+    residual, codes = torch.as_tensor(z), []
+    for book in codebooks:
+        book = torch.as_tensor(book).to(residual)
+        distances = (residual.unsqueeze(1) - book).square().sum(-1)
+        codes.append(distances.argmin(1))
+        residual = residual - book[codes[-1]]
+    return torch.stack(codes, 1), torch.as_tensor(z) - residual, residual

@@ -397,7 +397,7 @@ class Config(RecBoleConfig):
         a run's ``config.yaml`` has them all.
         """
         keys = [self._key_table[key] for key in self.external_config_dict if key in self._key_table]
-        found = {key.name: key.meaning for key in keys if key.kind and not key.kind.has_effect}
+        found = {key.name: key.meaning for key in keys if key.does_nothing}
         switched_off = dict(self.model_class.switched_off(self))
         if self["device"].type != "cuda":
             switched_off["cuda_graphs"] = "The device is no GPU."

@@ -97,7 +97,7 @@ def _sections(entries: dict[str, Key]) -> dict[str, dict[str, Key]]:
     ours = {key.section for key in read_keys([properties_folder() / "overall.yaml"]).values()}
     sections: dict[str, dict[str, Key]] = {}
     for key in sorted(entries.values(), key=lambda key: key.section not in ours):
-        if not _does_nothing(key):
+        if not key.does_nothing:
             sections.setdefault(key.section, {})[key.name] = key
     return sections
 
@@ -120,12 +120,8 @@ def _of_model(entry: Entry, dataset: str | None, entries: dict[str, Key]) -> lis
     return text
 
 
-def _does_nothing(key: Key) -> bool:
-    return key.kind is not None and not key.kind.has_effect
-
-
 def _without_effect(entries: dict[str, Key]) -> str:
-    names = [key.name for key in entries.values() if _does_nothing(key)]
+    names = [key.name for key in entries.values() if key.does_nothing]
     return f"Keys of RecBole that do nothing here:\n  {_wrap(', '.join(names), 2)}\n"
 
 

@@ -62,6 +62,11 @@ class Key:
     meaning: str
     section: str
 
+    @property
+    def does_nothing(self) -> bool:
+        """Whether nothing here reads the key."""
+        return self.kind is not None and not self.kind.has_effect
+
     def check(self, value: object) -> None:
         """Refuse a value of another kind.
 
@@ -167,7 +172,7 @@ def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
     for key in read_keys([file]).values():
         if key.name in table:
             before = table[key.name]
-            section = key.section if key.kind and not key.kind.has_effect else before.section
+            section = key.section if key.does_nothing else before.section
             meaning = key.meaning or before.meaning
             table[key.name] = replace(
                 before, kind=key.kind or before.kind, meaning=meaning, section=section

@@ -34,10 +34,12 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class UserVolatility:
-    """Attributes:
-    users: ``[U]`` internal ids of all users with a row in any part, ascending.
-    volatility: ``[U]`` float64 between 0 and 1; nan for users with fewer than two clicks of items
-        with genres.
+    """The interest volatility of each user.
+
+    Attributes:
+        users: ``[U]`` internal ids of all users with a row in any part, ascending.
+        volatility: ``[U]`` float64 between 0 and 1; nan for users with fewer than two clicks of
+            items with genres.
     """
 
     users: np.ndarray

@@ -10,7 +10,7 @@ from pathlib import Path
 from recbole_genci.hub.restore import restore_data
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import MANIFEST
-from recbole_genci.utils.files import check_writable, naming
+from recbole_genci.utils.files import check_writable, give_usual_permissions, naming
 from recbole_genci.utils.hub.name import HubName, is_hub_name
 from recbole_genci.utils.hub.snapshot import fetch
 from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE
@@ -60,10 +60,7 @@ def pull(
             SemanticIDs.load(temporary)
         elif DATA_FILE not in names:
             restore_data(temporary, name, data_path, model, trust_code)
-        # mkdtemp makes folders private; give this one the permissions of any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
+        give_usual_permissions(temporary)
         with naming(target):
             os.rename(temporary, target)
     finally:

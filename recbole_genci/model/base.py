@@ -1,8 +1,8 @@
 """The contract of a model: everything that the package asks a model, with defaults.
 
 A model of your own is a subclass of ``ClickModel`` that defines ``forward`` and declares what it
-reads. A RecBole ``ContextRecommender`` works unchanged: ``contract_of`` adds the defaults. Nothing
-in the package knows a model by its name.
+reads. A RecBole ``ContextRecommender`` works unchanged: ``contract_of`` adds the defaults. Outside
+the registry a model's name is only the default of a command or a table (GenCI, LR).
 
 Sizes: B rows of a batch, H history items, N levels of a semantic ID, k beams.
 """

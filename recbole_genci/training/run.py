@@ -407,7 +407,7 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
         )
     table = key_table([config.model_reference], config["dataset"])
     # Else whoever reads the file again would be warned of keys that nobody had set.
-    internal |= {name for name, key in table.items() if key.kind and not key.kind.has_effect}
+    internal |= {name for name, key in table.items() if key.does_nothing}
     own = (
         known_keys([config.model_reference], config["dataset"]) - internal
     )  # not those of models it was compared with

@@ -96,8 +96,8 @@ def decay_groups(
 
 
 def what_decays(model: Any, batch: Any, kind: str | None) -> tuple[str | None, list[int]]:
-    """The nearest ``weight_decay_of`` under which weights of a model decay, ``kind`` if some do,
-    and how many vectors each table has that then decays.
+    """Which tables ``weight_decay`` shrinks: the first of ``kind`` and the wider kinds of
+    ``weight_decay_of`` that has any, and how many vectors each of its tables has.
 
     RecBole gives LR vectors that it never reads: weights without a gradient do not decay. Which
     weights have one is read off the graph of a loss, so that no step is needed. The model and the
@@ -114,7 +114,7 @@ def what_decays(model: Any, batch: Any, kind: str | None) -> tuple[str | None, l
         trained = _trained(model, batch)
     except Exception:  # what is wrong, or insists on training, says so when it is trained
         trained = None
-    for each in ("vectors", "embeddings")[kind == "embeddings" :]:
+    for each in ("embeddings",) if kind == "embeddings" else ("vectors", "embeddings"):
         vectors = [
             len(table.weight)
             for number, table in decaying_tables(model, first_order=each == "embeddings").items()

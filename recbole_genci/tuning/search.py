@@ -151,7 +151,7 @@ def resume_search(
             ``gpus_per_trial``.
 
     Returns:
-        dict: as ``tune``.
+        SearchResult: as ``tune``.
 
     Raises:
         ValueError, FileNotFoundError, ImportError, NoTrialFinished: as ``tune``.
@@ -341,7 +341,7 @@ def execute(search: Search) -> SearchResult:
     """Run the remaining trials, select one by validation, test it, and write the results.
 
     Returns:
-        dict: as ``tune``.
+        SearchResult: as ``tune``.
     """
     try:
         return _execute(search)

@@ -344,7 +344,7 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
                 f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "
                 "the two."
             )
-        if _does_nothing(table.get(name)):
+        if name in table and table[name].does_nothing:
             raise ValueError(
                 f"{source}: '{name}' cannot be searched: this key does nothing here. "
                 f"{table[name].meaning} Take it out."
@@ -371,10 +371,6 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
                 f"{source}: '{name}' has one choice, {parameter.values[0]!r}, so that the search "
                 "does not vary it."
             )
-
-
-def _does_nothing(key: Key | None) -> bool:
-    return key is not None and key.kind is not None and not key.kind.has_effect
 
 
 def _check_kind(key: Key, parameter: Parameter, source: str) -> None:

@@ -20,6 +20,10 @@ from safetensors import SafetensorError
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
 
+# Read once, as it can only be read by setting it, for all threads.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 _DEPTH = 3  # results/compare-shop holds runs/<hash>/<run>
 
 
@@ -108,14 +112,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             write(Path(temporary))
             with open(temporary, "rb") as written:
                 os.fsync(written.fileno())
-            # mkstemp makes files private; give them the permissions any other file of this user
-            # gets.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
+            give_usual_permissions(Path(temporary))
             os.replace(temporary, path)
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+
+def give_usual_permissions(path: Path) -> None:
+    """Give a file or folder, which ``tempfile`` makes private, what others of this user have."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~_UMASK)
 
 
 def remove_leftovers(folder: Path, names: Sequence[str]) -> None:

@@ -8,8 +8,12 @@ from types import ModuleType
 PARQUET = (".parquet", ".pq")
 
 
-def pyarrow_for(file: Path) -> ModuleType:
+def pyarrow_for(file: Path, others: str = ".csv") -> ModuleType:
     """pyarrow with its Parquet module.
+
+    Args:
+        file: the file that needs it.
+        others: endings of files that do without.
 
     Raises:
         ImportError: it is not installed; names the file.
@@ -19,6 +23,6 @@ def pyarrow_for(file: Path) -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use .csv."
+            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use {others}."
         ) from error
     return pyarrow

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.duplicates import RepeatFinder
+from recbole_genci.utils.files import give_usual_permissions
 
 PROVENANCE_FILE = "provenance.json"
 INTERACTION_FIELDS = {
@@ -76,11 +77,7 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         for file in temporary.iterdir():
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        # mkdtemp makes folders private; give this one the permissions any other folder of this user
-        # gets.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o777 & ~umask)
+        give_usual_permissions(temporary)
         if folder.exists():
             check_target(folder, overwrite)
             os.rename(folder, replaced)

@@ -2,10 +2,9 @@
 2512.14041).
 
 A wrapper that makes an interaction model generative: of the two factors of each product, one is
-    *generated* from all fields.
-There is no reconstruction loss; the click alone supervises. GenCI's paper does not say which model
-it wrapped. Here are DCN V2, the paper's strongest, and DeepFM. The authors' code, which gave the
-published results, decides the following:
+*generated* from all fields. There is no reconstruction loss; the click alone supervises. GenCI's
+paper does not say which model it wrapped. Here are DCN V2, the paper's strongest, and DeepFM. The
+authors' code, which gave the published results, decides the following:
 
 - the generated factor is ``scale * ReLU(W x)`` without bias; ``scale`` is tuned by dataset (0.01 to
   8), not learned;

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recbole_genci.model.genci.decoding import evaluation_mode
 from recbole_genci.model.genci.intent import EncodedHistory, IntentGenerator
-from recbole_genci.model.genci.t5 import rms_normalize
+from recbole_genci.model.genci.numerics import rms_normalize
 
 
 class IntentScale(nn.Module):

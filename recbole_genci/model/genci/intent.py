@@ -29,7 +29,7 @@ class EncodedHistory(NamedTuple):
     states: Tensor  # [G, S, m] H_enc, the final hidden states (Eq. 4) of G sequences
     last: Tensor  # [U, m] H_LTI, the state of the last real position (Eq. 5)
     mask: Tensor  # [U, S] bool, True at real positions; every row has at least one
-    sequence: Tensor | None = None  # [U] which sequence a history begins; None: its own
+    sequence: Tensor | None = None  # [U] the sequence that begins with history u; None: u
 
     def rows(self, index: Tensor) -> EncodedHistory:
         """The histories ``[U']`` at ``index``; sequences that histories share stay as they are."""
@@ -200,7 +200,9 @@ class IntentGenerator(nn.Module):
         return EncodedHistory(all_states, all_last, mask)
 
     def prefixes(self, encoded: EncodedHistory, segment: Tensor, length: Tensor) -> EncodedHistory:
-        """The first items of encoded histories, by a causal encoder, which reads them alike alone.
+        """The first items of encoded histories.
+
+        Only for a causal encoder: its states of a prefix are those of the prefix encoded by itself.
 
         Args:
             segment: ``[U]`` int64, which of the encoded histories.

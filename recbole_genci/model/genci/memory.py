@@ -20,7 +20,7 @@ from recbole_genci.model.layers.device import on_cpu
 
 
 class Memory(NamedTuple):
-    """Made by `of`; attention by `read`."""
+    """Encoded sequences, and what each reader sees of them. Make it by `of`, attend by `read`."""
 
     states: Tensor  # [G, S, m]
     bias: Tensor  # [G, Q, S], for the Q readers that a copy has room for: 0, or the lowest number

@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from safetensors.numpy import save as save_safetensors
 
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.utils.files import check_writable, write_atomically
+from recbole_genci.utils.parquet import pyarrow_for
 from recbole_genci.utils.validation import shortened
 
 JSON, SAFETENSORS, PARQUET = ".json", ".safetensors", ".parquet"
@@ -36,6 +36,7 @@ _INTEGERS = {f"{sign}{bits}" for sign in "IU" for bits in (8, 16, 32, 64)}
 _MOST_CODES = 2**20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle")
+_WITHOUT_PYARROW = f"{JSON} or {SAFETENSORS}"
 _OTHERS = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
@@ -53,14 +54,14 @@ def check_ids_file(file: Path, key: str) -> None:
     if file.is_dir():
         raise ValueError(f"{key}: '{file}' is a folder; name a file.")
     if file.suffix == PARQUET:
-        _pyarrow(file)
+        pyarrow_for(file, _WITHOUT_PYARROW)
     check_writable(file.parent, key)
 
 
 def write_ids(ids: SemanticIDs, file: Path) -> None:
     """Write semantic IDs in the form that the file's suffix says, whole or not at all."""
     if file.suffix == PARQUET:
-        arrow = _pyarrow(file)
+        arrow = pyarrow_for(file, _WITHOUT_PYARROW)
         columns: dict[str, Any] = {"item": list(ids.item_tokens)}
         columns |= {f"code_{level}": codes for level, codes in enumerate(ids.codes.T)}
         table = arrow.table(columns)
@@ -231,7 +232,7 @@ def _from_safetensors(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
 
 
 def _from_parquet(file: Path) -> tuple[list[str], Sequence[np.ndarray]]:
-    arrow = _pyarrow(file)
+    arrow = pyarrow_for(file, _WITHOUT_PYARROW)
     try:
         table = arrow.parquet.read_table(file, page_checksum_verification=True)
     except (arrow.ArrowException, OSError) as error:
@@ -268,16 +269,3 @@ def _check_suffix(file: Path, key: str) -> None:
 def is_ids_file(path: Path) -> bool:
     """Whether a path names a file of semantic IDs rather than an artifact's folder."""
     return not path.is_dir() and path.suffix != ""
-
-
-def _pyarrow(file: Path) -> ModuleType:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        others: Iterable[str] = (JSON, SAFETENSORS)
-        raise ImportError(
-            f"{file} is a Parquet file, which needs pyarrow: pip install pyarrow; or use "
-            f"{' or '.join(others)}."
-        ) from error
-    return pyarrow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -88,48 +87,6 @@ def _nearest_exact(rows: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     found[doubtful] = _nearest(rows[doubtful], codebook, exact=True)[0]
     pairs = _distances(rows.unsqueeze(1), codebook[found].unsqueeze(1), exact=True)
     return found, pairs.flatten()
-
-
-def residual_quantize(
-    z: Tensor | np.ndarray, codebooks: Sequence[Tensor | np.ndarray]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Quantise level by level (Eq. 3): ``z_n = argmin_k ||r_n - c_k||^2``, ``r_{n+1} = r_n -
-    c_{z_n}``.
-
-    Args:
-        z: ``[I, D]`` vectors, the first residual.
-        codebooks: one ``[K_n, D]`` per level.
-
-    Returns:
-        ``(codes [I, L] int64, quantized [I, D], residual [I, D])`` where ``quantized`` is the sum
-        of the chosen codes and ``residual`` what is left of ``z`` after the last level.
-
-    Raises:
-        ValueError: no codebook, an empty one, or one whose width is not that of ``z``.
-    """
-    residual = torch.as_tensor(z)
-    books = [torch.as_tensor(book).to(residual) for book in codebooks]
-    if not books:
-        raise ValueError("residual_quantize needs at least one codebook; it was given none.")
-    for level, book in enumerate(books, start=1):
-        if (
-            book.ndim != 2
-            or len(book) == 0
-            or residual.ndim != 2
-            or book.shape[1] != residual.shape[1]
-        ):
-            raise ValueError(
-                f"The codebook of level {level} has shape {tuple(book.shape)}, the vectors "
-                f"{tuple(residual.shape)}; expected [K, D] with K >= 1 and [I, D] of the same D."
-            )
-    quantized = torch.zeros_like(residual)
-    codes = []
-    for book in books:
-        index, _ = nearest_code(residual, book)
-        quantized = quantized + book[index]
-        residual = residual - book[index]
-        codes.append(index)
-    return torch.stack(codes, dim=1), quantized, residual
 
 
 def cluster_sums(

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from references import residual_quantize
 
 from recbole_genci.tokenizer.quantization import fit_result
 from recbole_genci.tokenizer.quantization.fit_rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
 from recbole_genci.tokenizer.quantization.quality import neighbor_recall
-from recbole_genci.tokenizer.quantization.residual_kmeans import residual_quantize
 
 
 @pytest.fixture(scope="module")

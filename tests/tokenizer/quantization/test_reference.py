@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from references import residual_quantize
 
 from recbole_genci.tokenizer.quantization.codebook import ResidualQuantizer
-from recbole_genci.tokenizer.quantization.residual_kmeans import residual_quantize
 
 reference = pytest.importorskip("vector_quantize_pytorch")
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from references import residual_quantize
 
-from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans, residual_quantize
+from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
 
 
