@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,7 +12,9 @@ from recbole_genci.config.metric_names import KNOWN, Metric, metrics_named, writ
 from recbole_genci.config.trackers import trackers
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.own_code import is_reference, name_of
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.validation import is_number, nearest
+
+_LARGEST_SEED = 2**32 - 1  # that numpy takes
 
 # Without sparse_adam, which takes no dense gradient: all gradients here are dense.
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
@@ -106,7 +109,7 @@ def _check_protocol(config: ConfigLike) -> None:
     ratios = (
         isinstance(value, (list, tuple))
         and len(value) == 3
-        and all(isinstance(v, (int, float)) and v > 0 for v in value)
+        and all(is_number(v) and 0 < v < math.inf for v in value)
     )
     if not (mode in ("RS", "TS") and ratios or mode == "LS" and value == "valid_and_test"):
         raise ValueError(
@@ -139,7 +142,7 @@ def _checked_metrics(names: Sequence[str], valid_metric: str) -> list[Metric]:
     if missing := [name for name in ("AUC", "LogLoss") if name.lower() not in keys]:
         raise ValueError(
             f"metrics: {names} lacks {' and '.join(missing)}, which every comparison table shows. "
-            "Add it."
+            f"Add {'it' if len(missing) == 1 else 'them'}."
         )
     if name_of(valid_metric).lower() not in keys:
         raise ValueError(
@@ -158,11 +161,12 @@ def _how_to_measure(metric: str, names: Sequence[str]) -> str:
 
 
 def _check_numbers(config: ConfigLike) -> None:
-    for key in ("seed", "data_seed"):
-        if config[key] + config["seeds"] > 2**32:
-            raise ValueError(
-                f"{key}: {config[key]} is beyond 2**32 - 1, the largest seed that numpy takes."
-            )
+    last = config["seed"] + config["seeds"] - 1
+    if last > _LARGEST_SEED:
+        raise ValueError(
+            f"seeds: the last of {config['seeds']} seeds from seed {config['seed']} on would be "
+            f"{last}; the largest that numpy takes is {_LARGEST_SEED}. Lower seed or seeds."
+        )
 
 
 def _check_heads(config: ConfigLike) -> None:

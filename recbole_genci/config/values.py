@@ -136,6 +136,12 @@ def _check_names(final: Mapping) -> None:
     if len(set(names)) < len(names):
         first, second, *_ = (key for key in columns if names.count(final[key]) > 1)
         raise ValueError(f"{first}: {final[first]!r} is {second} too. Name another column.")
+    for key in columns:
+        if key != "LABEL_FIELD" and final[key] in (final.get("threshold") or {}):
+            raise ValueError(
+                f"{key}: {final[key]!r} is the column that threshold makes the label of, and then "
+                "leaves out. Name another column."
+            )
     for key, name in attached.items():
         if name in named or not name:
             taken = named.get(name) or "a column of this plugin"
@@ -186,10 +192,10 @@ def _check_parts(final: Mapping) -> None:
             raise ValueError(
                 f"seq_len: {length!r} for '{field}' is not a whole number of at least 1."
             )
-    for key in ("field_separator", "seq_separator"):
+    for key, parts in (("field_separator", "columns"), ("seq_separator", "values of a sequence")):
         if not isinstance(final.get(key), str) or not final[key]:
             raise ValueError(
-                f"{key}: {final.get(key)!r} is not a text that divides {key.partition('_')[0]}s."
+                f"{key}: {final.get(key)!r} is not a text that can stand between {parts}."
             )
     if final.get("threshold") is not None and len(final["threshold"]) != 1:
         raise ValueError(

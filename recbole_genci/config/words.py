@@ -89,10 +89,18 @@ def check_dict(config_dict: object) -> None:
 
 def value_of(key: str, value: Any) -> Any:
     """``parse_value``, except that a name or path stays a text: 2024_01_02 is not 20240102."""
-    if isinstance(value, np.generic):  # no YAML or JSON file of the run could hold it
-        value = value.item()
+    value = _without_numpy(value)
     is_name = key in _NAMES or key.endswith(("_path", "_dir"))
     return value if is_name and str(value).lower() not in _NOTHING else parse_value(value)
+
+
+def _without_numpy(value: Any) -> Any:
+    """numpy's numbers as Python's, within lists and mappings too: a run's files can hold these."""
+    if isinstance(value, Mapping):
+        return {key: _without_numpy(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_numpy(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def listed_files(config_files: str | Path | Sequence[str | Path] | None) -> list:

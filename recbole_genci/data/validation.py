@@ -440,11 +440,13 @@ def check_scaled(dataset: Dataset) -> None:
             "if rows have no time, for models that read no histories."
         )
     known = [name for name, kind in dataset.field2type.items() if kind == FeatureType.FLOAT]
+    features = [each for each in known if each not in (dataset.time_field, dataset.label_field)]
     for field in dataset.config["normalize_field"] or ():
         if field not in known:
             raise ValueError(
                 f"normalize_field: '{field}' is no loaded column of type float; those are "
-                f"{', '.join(known)}.{nearest(field, known)}"
+                f"{', '.join(features) or 'none'}.{nearest(field, known)} A column is loaded by "
+                "load_col."
             )
 
 

@@ -1,5 +1,6 @@
 """Where settings come from, and what is refused before any data is read."""
 
+import math
 import re
 import subprocess
 import sys
@@ -212,7 +213,22 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
             {"load_col": {"inter": "user_id"}},
             "load_col: 'user_id' for 'inter' is not a list of columns",
         ),
-        ({"seq_separator": ""}, "seq_separator: '' is not a text that divides seqs"),
+        (
+            {"seq_separator": ""},
+            "seq_separator: '' is not a text that can stand between values of a sequence",
+        ),
+        (
+            {"seed": 2**32 - 2, "seeds": 3},
+            "seeds: the last of 3 seeds from seed 4294967294 on would be 4294967296; the largest",
+        ),
+        (
+            {"TIME_FIELD": "rating"},
+            "TIME_FIELD: 'rating' is the column that threshold makes the label of",
+        ),
+        (
+            {"eval_args": {"split": {"RS": [math.inf, 0.1, 0.1]}}},
+            "eval_args: split .* gives no training, validation and test part",
+        ),
         (
             {"normalize_field": "[age]"},
             "normalize_field: '.age.' is not a list .*On a command line quote its words",
@@ -608,6 +624,16 @@ def test_numbers_of_numpy_are_numbers():
         "LR", "ml-100k", config_dict={"epochs": np.int64(7), "learning_rate": np.float32(0.5)}
     )
     assert type(config["epochs"]) is int and type(config["learning_rate"]) is float
+    ratios = {"split": {"RS": [np.float64(0.8), 0.1, 0.1]}}
+    within = {"mlp_hidden_size": [np.int64(8)], "eval_args": ratios}
+    config = Config("DeepFM", "ml-100k", config_dict=within)
+    assert config["mlp_hidden_size"] == [8] and type(config["mlp_hidden_size"][0]) is int
+    assert yaml.safe_load(config_as_yaml(config))["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
+
+
+def test_the_last_seed_may_be_the_largest():
+    keys = {"seed": 2**32 - 2, "seeds": 2, "data_seed": 2**32 - 1}
+    assert Config("LR", "ml-100k", config_dict=keys)["seeds"] == 2
 
 
 @pytest.mark.parametrize(

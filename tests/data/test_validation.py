@@ -196,7 +196,13 @@ def test_what_the_label_is_made_of_is_no_feature(tmp_path):
     with pytest.raises(
         ValueError, match="numerical_features: 'timestamp' is the label, or the label is made of it"
     ):
-        build(tmp_path, numerical_features=["timestamp"], threshold={"timestamp": 1_700_000_020})
+        build(
+            tmp_path,
+            numerical_features=["timestamp"],
+            threshold={"timestamp": 1_700_000_020},
+            TIME_FIELD=None,
+            eval_args={"order": "RO"},
+        )
 
 
 def test_large_numbers_are_pointed_out(tmp_path, caplog):
