@@ -18,10 +18,10 @@ from recbole_genci.data.loaders import log_summary
 from recbole_genci.plan import prepare_rows
 
 
-def build(folder, damage=lambda folder: None, rows=None, **more):
+def build(folder, damage=lambda folder: None, rows=None, model="DIN", **more):
     keys = write_dataset(folder, rows or tiny_rows()) | more
     damage(folder / "tiny")
-    return create_dataset(Config("DIN", "tiny", config_dict=keys)).build()
+    return create_dataset(Config(model, "tiny", config_dict=keys)).build()
 
 
 def append(name, line):
@@ -198,6 +198,7 @@ def test_what_the_label_is_made_of_is_no_feature(tmp_path):
     ):
         build(
             tmp_path,
+            model="DeepFM",
             numerical_features=["timestamp"],
             threshold={"timestamp": 1_700_000_020},
             TIME_FIELD=None,
