@@ -41,7 +41,7 @@ COMMANDS = {
     "python -m recbole_genci.predict": predict.main,
     "python -m recbole_genci.export": export.main,
 }
-INSTALLS = ("pip ", "uv ", "python3 -m venv", ". .venv", "python -m pytest")
+INSTALLS = ("pip ", "uv ", "python3.11 -m venv", ". .venv", "python -m pytest")
 #: Defaults of the properties files that make every run take a second or two.
 QUICK = {
     "epochs": 1,

@@ -200,6 +200,15 @@ def test_the_readme_is_short():
     assert [line for line in lines if len(line) > 100] == []
 
 
+def test_the_quick_start_installs_as_the_readme_does():
+    block = r"^```bash\n(pip install --no-deps.*?)^```$"
+    texts = [
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/quick-start.md")
+    ]
+    first, second = (re.search(block, text, re.M | re.S)[1] for text in texts)
+    assert first == second
+
+
 def script(path: str) -> dict:
     """What a script of docs/ defines."""
     return runpy.run_path(str(ROOT / "docs" / path))

@@ -43,7 +43,8 @@ python run_recbole_genci.py --model=LR,GenCI --dataset=ml-100k --mu=0.1
 RecBole's forms -m NAME, -d NAME and --key value also work.
 Values are YAML-like literals: 0.001, True, [64, 64], "{{'rating': 4}}". The command line beats
 config_files, which beat the defaults (properties/). An unknown key is an error that names the
-nearest one.
+nearest one. Set most often: --epochs, --learning_rate, --weight_decay, --dropout_prob, --seeds,
+--gpu_id, --nproc, --eval_args, --data_path.
 """
 
 _INDENT = 34  # columns before a key's meaning

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _EARLY = 2  # a best epoch up to this number leads to a hint
+_SILENCE = 30  # seconds without a line
 _KEYS = ("learning_rate", "weight_decay")
 _OPTIONS = ("weight_average", "flatten_history", "sr_weight")  # shown where they are on
 
@@ -282,6 +283,21 @@ def with_bar(loader: AbstractDataLoader, description: str, device: torch.device)
             yield batch
             if device.type == "cuda":
                 shown.set_postfix_str(f"GPU RAM: {get_gpu_usage(device)}", refresh=False)
+
+
+def telling_time(loader: AbstractDataLoader, epoch: int) -> Iterator:
+    """Yield a loader's batches; after half a minute, one line says how long the epoch takes.
+
+    For a first epoch without a bar, of which nothing would be seen until it ends.
+    """
+    began, told = time.monotonic(), False
+    for number, batch in enumerate(loader):
+        passed = time.monotonic() - began
+        if number and not told and passed > _SILENCE:
+            took = _short(passed / number * len(loader))
+            _logger.info(f"{_epoch(epoch)}  training it takes about {took} here")
+            told = True
+        yield batch
 
 
 def last_line(config: Config, metrics: Mapping) -> str:

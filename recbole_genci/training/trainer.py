@@ -25,7 +25,7 @@ from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagn
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
 from recbole_genci.model.graphs import Replayed, uses_graphs
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
-from recbole_genci.training.console import EpochLines, loss_names, with_bar
+from recbole_genci.training.console import EpochLines, loss_names, telling_time, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite
 from recbole_genci.training.precision import in_training_precision
 from recbole_genci.training.regularisation import Regularised
@@ -97,7 +97,7 @@ class CTRTrainer(Trainer):
         self.saved_model_file = str(folder / WEIGHTS_FILE)
         self.inputs = dict(inputs or {})
         self.weights_sha256: str | None = None
-        self._epoch, self._warned = 0, False
+        self._epoch, self._warned, self._is_first_epoch = 0, False, True
         self._rows: CTRDataset | None = None  # those that are trained on
         self._losses: list[float] = []
         self._awaits_state = False  # whether a training state follows the next weights
@@ -250,13 +250,14 @@ class CTRTrainer(Trainer):
         show_progress: bool = False,
     ) -> float | tuple[float, ...]:
         batches, self._epoch, self._rows = len(train_data), epoch_idx, train_data.dataset
+        batches_of: Any = train_data
         if show_progress:
-            train_data, show_progress = (
-                with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device),
-                False,
-            )
+            batches_of = with_bar(train_data, f"Train epoch {epoch_idx + 1}", self.device)
+        elif self._is_first_epoch and self.processes.is_first:
+            batches_of = telling_time(train_data, epoch_idx)
+        self._is_first_epoch = False
         loss_func = self._loss_of_batches(loss_func)
-        total: Any = super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)
+        total: Any = super()._train_epoch(batches_of, epoch_idx, loss_func, False)
         total = self._read(total)
         if self.processes.size > 1:
             parts = self.processes.mean(total if isinstance(total, tuple) else (total,))

@@ -12,8 +12,15 @@ from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.quick_start import resume, run
+from recbole_genci.training import console as lines_module
 from recbole_genci.training import trainer
-from recbole_genci.training.console import EpochLines, Heading, duration, early_best_hint
+from recbole_genci.training.console import (
+    EpochLines,
+    Heading,
+    duration,
+    early_best_hint,
+    telling_time,
+)
 
 ML_100K = 59_169  # training rows
 
@@ -317,6 +324,18 @@ def test_patience_and_time_left_are_those_of_a_run_that_improves_no_more(monkeyp
 def test_the_last_epoch_bounds_the_time_left(monkeypatch, console):
     lines = lines_of(monkeypatch, console, [0.6, 0.7], epochs=2, stopping_step=2)
     assert [line.split("  ")[-1] for line in lines] == ["patience 3 (10 s)", "patience 3 (end)"]
+
+
+def test_a_long_first_epoch_says_how_long_it_takes(keys, monkeypatch, console):
+    seen = iter([0, 1, 12, 24, 36, 48, 60])  # when it began, and when each batch came
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "monotonic", lambda: next(seen))
+        assert list(telling_time(list("abcdef"), 2)) == list("abcdef")
+    assert epochs_of(console()) == ["epoch 3  training it takes about 72 s here"]
+    monkeypatch.setattr(lines_module, "_SILENCE", -1)
+    run("DeepFM", "tiny", config_dict=keys | {"train_batch_size": 32})
+    told = [line for line in epochs_of(console())[1:] if "training it takes about" in line]
+    assert len(told) == 1 and told[0].startswith("epoch 1  ")
 
 
 def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
