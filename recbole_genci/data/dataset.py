@@ -97,6 +97,11 @@ class CTRDataset(FittedDataset):
             )
             part.history, part.history_source = history, history_source
 
+    @property
+    def history_lengths(self) -> np.ndarray:
+        """How many clicks the history of each row ``[R]`` has, at most ``MAX_ITEM_LIST_LENGTH``."""
+        return (self.inter_feat[HISTORY_END] - self.inter_feat[HISTORY_START]).numpy()
+
     def _entries(self, sources: Sequence[CTRDataset]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """User, item and time rank ``[P]`` of the rows that enter histories, in file order.
 

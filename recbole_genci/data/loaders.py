@@ -261,7 +261,7 @@ def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
             feat[part.label_field].double().mean().item() if len(part) else float("nan")
         )
         if part.has_histories:
-            length = (feat[HISTORY_END] - feat[HISTORY_START]).numpy()
+            length = part.history_lengths
             line |= {
                 "mean history": length.mean() if len(part) else float("nan"),
                 "median history": np.median(length) if len(part) else float("nan"),
@@ -292,7 +292,8 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
             f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
             f"{whole.config['MAX_ITEM_LIST_LENGTH']} items"
         )
-    _logger.info(f"Rows of {whole.dataset_name} ({histories})\n{table.round(4).to_string()}")
+    shown = table.round(4).rename_axis(None).to_string()
+    _logger.info(f"Rows of {whole.dataset_name} ({histories})\n{shown}")
     for name, part in zip(PARTS, parts):
         if len(part) == 0:
             raise ValueError(_without_rows(parts, name))
@@ -383,8 +384,7 @@ def _warn_of_new(parts: Sequence[CTRDataset], part: CTRDataset, name: str) -> No
                 f"{new.sum()} of {len(part)} {name} rows ({new.mean():.2%}) {are(new.sum())} about "
                 "items unseen in training."
             )
-    without = part.inter_feat[HISTORY_END] == part.inter_feat[HISTORY_START]
-    if whole.has_histories and without.all():
+    if whole.has_histories and not part.history_lengths.any():
         _logger.warning(
             f"No {name} row has a history: models that read histories have nothing to read"
             f"{_why_no_history(parts)}"

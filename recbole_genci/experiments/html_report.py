@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.evaluation.calibration import DEFINITION as CALIBRATION
 from recbole_genci.evaluation.volatility import DEFINITION as VOLATILITY
 from recbole_genci.evaluation.volatility import FAST, SLOW, groups, user_volatility
@@ -256,8 +255,7 @@ def _history_groups(outcome: Outcome) -> dict[str, np.ndarray]:
     """Test rows ``[R]`` by quarters of the lengths of their histories."""
     if not outcome.parts[2].has_histories:
         raise ValueError("rows have no histories, for want of a user, an item or a time.")
-    rows = outcome.parts[2].inter_feat
-    length = rows[HISTORY_END].numpy() - rows[HISTORY_START].numpy()
+    length = outcome.parts[2].history_lengths
     ends = np.unique(np.quantile(length, [0.25, 0.5, 0.75, 1], method="higher"))
     least, found = int(length.min()), {}
     for end in ends.astype(int).tolist():

@@ -46,6 +46,14 @@ def keys(tmp_path):
         ("DIN", {}),
         ("DeepFM", {}),
         ("DeepFM", {"precision": "bf16"}),
+        ("DeepFM", {"sr_weight": 1, "weight_average": 0.9, "weight_average_per": "step"}),
+        ("DeepFM", {"learner": "adagrad", "eval_step": 2}),
+        (
+            "GenCI",
+            SMALL_GENCI
+            | {"sr_base": "pretrained", "group_rows_by_history": True}
+            | {"history_attention": "causal", "segment_clicks": 3},
+        ),
         pytest.param("GenCI", SMALL_GENCI, marks=pytest.mark.slow),
         pytest.param("AFN+", {}, marks=pytest.mark.slow),
         pytest.param("MIRRN", {}, marks=pytest.mark.slow),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from recbole_genci.data.column_names import HISTORY_END, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import PARTS
 from recbole_genci.experiments import paper
@@ -67,7 +66,7 @@ def count(parts: Sequence[CTRDataset]) -> list:
         of_users = [users, items, number, number / users, sparsity]
     of_histories: list = [None, None, None]
     if whole.has_histories:
-        length = column(HISTORY_END) - column(HISTORY_START)
+        length = np.concatenate([part.history_lengths for part in parts])
         empty = 100 * float((length == 0).mean())
         of_histories = [float(length.mean()), float(np.median(length)), empty]
     return [*of_users, 100 * float(column(whole.label_field).mean()), *of_histories]

@@ -44,8 +44,8 @@ class KD_DAGFM(ModelContract, RecBoleKD_DAGFM):  # noqa: N801  (RecBole's name)
         self.loss_fn = nn.BCELoss()
         self.apply(xavier_normal_initialization)
 
-    @staticmethod
-    def check_settings(config: ConfigLike) -> None:
+    @classmethod
+    def check_settings(cls, config: ConfigLike) -> None:
         """Refuse settings that fit no phase, before rows are read.
 
         Raises:
