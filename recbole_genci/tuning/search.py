@@ -27,7 +27,7 @@ from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.points import grid_points
-from recbole_genci.tuning.result import trial_table, write_plot, write_result
+from recbole_genci.tuning.result import RESULT, TABLE, trial_table, write_plot, write_result
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
@@ -266,7 +266,13 @@ def prepare_resumed_search(
         check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)
     space = read_params_file(folder / PARAMS_FILE)
     check_settings(settings, space)
-    for record in read_journal(folder / JOURNAL):  # damage is refused before rows are read
+    records = read_journal(folder / JOURNAL)
+    if not records and any((folder / name).is_file() for name in (TABLE, RESULT)):
+        raise ValueError(
+            f"resume_search: {folder / JOURNAL} is missing or empty, although the search has "
+            "ended a trial. Take it from a copy of the folder, or start a new search."
+        )
+    for record in records:  # damage is refused before rows are read
         if set(record["params"]) != set(space):
             raise ValueError(
                 f"resume_search: trial {record['trial']} in {folder / JOURNAL} has values of "

@@ -303,6 +303,21 @@ def test_a_resumed_bayesian_search_proposes_what_it_had_and_trains_nothing_again
     assert again == proposed and resumed.ordered() == whole.ordered() and len(trained) == 3
 
 
+def test_a_finished_search_without_its_journal_is_not_begun_anew(data):
+    Path("space.test").write_text("learning_rate choice [0.001, 0.01]\n")
+    tune("DeepFM", "tiny", "space.test", config_dict=data | {"epochs": 1})
+    (folder,) = folders()
+    kept = (folder / study.JOURNAL).read_text()
+    (folder / study.JOURNAL).unlink()
+    with pytest.raises(ValueError, match="trials.jsonl is missing or empty, although the search"):
+        resume_search(folder)
+    (folder / study.JOURNAL).write_text("")
+    with pytest.raises(ValueError, match="trials.jsonl is missing or empty, although the search"):
+        resume_search(folder)
+    (folder / study.JOURNAL).write_text(kept)
+    assert len(resume_search(folder).trials) == 2
+
+
 def test_a_bayesian_search_ends_when_all_it_proposes_are_repeats(monkeypatch, caplog):
     pytest.importorskip("hyperopt")
     monkeypatch.setattr(bayes, "DRAWS_PER_POINT", 30)
