@@ -26,7 +26,7 @@ from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped
-from recbole_genci.training.checkpoint import read_state, training_state_file
+from recbole_genci.training.checkpoint import read_state, settle_weights, training_state_file
 from recbole_genci.training.launch import check_is_guarded
 from recbole_genci.training.own_checks import (
     check_disk,
@@ -263,7 +263,9 @@ def prepare_resumed(
     with only_process(folder):  # refuses a run that another process is still training
         pass
     reference = permitted_model(saved, folder, model, trust_code, "--resume")
-    began = as_resumed(read_state(folder).facts["config"], saved, reference)
+    facts = read_state(folder).facts
+    settle_weights(folder, facts["weights_sha256"])  # damage is refused before rows are read
+    began = as_resumed(facts["config"], saved, reference)
     check_config(file, saved, began, "resume")
     command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
     keys = {TRUST: True} | keys_before(saved, reference)

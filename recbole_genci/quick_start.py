@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,6 +96,9 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
             folder = None if config["offset"] else new_run_folder(config)  # on the first machine
             heading = Heading.of(config, _place(list(plan.configs), name, seeds, seed))
             runs.append(_train(config, plan, folder, callbacks, heading))
+        folder = None
+        # With an offset, the first machine writes the results.
+        table = None if first["offset"] else _save_table(runs, first, plan)
     except (KeyboardInterrupt, Exception) as stop:
         references = {name: each.model_reference for name, each in plan.configs.items()}
         together = world_size(first) > 1
@@ -108,8 +112,6 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
     finally:
         for config in plan.configs.values():
             config["seed"] = seeds.start
-    # With an offset, the first machine writes the results.
-    table = None if first["offset"] else _save_table(runs, first, plan)
     return Results(tuple(map(RunResult.of, runs)), table, plan.command)
 
 
@@ -127,7 +129,11 @@ def _save_table(runs: list[dict], config: Config, plan: Plan) -> Path:
     if plan.semantic_ids is not None:
         texts = item_texts(config, plan.semantic_ids, plan.parts[0].item_file)
         cohorts = cohort_browser(plan.semantic_ids, texts)
-    table, beside = save_comparison(runs, folder, plan.command, cohorts)
+    try:
+        table, beside = save_comparison(runs, folder, plan.command, cohorts)
+    except BaseException:  # a table without its page would look whole
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     _logger.info(f"Test results, also in {folder}/:\n{aligned(table)}")
     for note in beside:
         _logger.info(note)
@@ -178,17 +184,20 @@ def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     heading = Heading.of(
         config, sources=sources_of(config, folder / CONFIG_FILE, "the run's config.yaml")
     )
+    runs = []
     try:
-        run = train_and_evaluate(
-            config, plan.parts, plan.semantic_ids, resume_folder=folder, heading=heading
+        runs.append(
+            train_and_evaluate(
+                config, plan.parts, plan.semantic_ids, resume_folder=folder, heading=heading
+            )
         )
+        _save_table(runs, config, plan)
     except (KeyboardInterrupt, Exception) as stop:
         name = config["model"]
         references = {name: config.model_reference}
         planned = [(name, config["seed"])]
         error = None if isinstance(stop, KeyboardInterrupt) else stop
-        advice = stopped.of_runs(planned, [], folder, references=references, error=error)
+        advice = stopped.of_runs(planned, runs, folder, references=references, error=error)
         stop.add_note(advice)
         raise
-    _save_table([run], config, plan)
-    return RunResult.of(run)
+    return RunResult.of(runs[0])

@@ -14,6 +14,7 @@ import torch
 
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.loaders import create_loader
+from recbole_genci.data.storage import stored_bytes
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.scoring import users_of_part
 from recbole_genci.experiments.cache import DataCache
@@ -25,10 +26,11 @@ from recbole_genci.experiments.request import Request, results_folder
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading, legend
-from recbole_genci.training.own_checks import try_model
+from recbole_genci.training.own_checks import RESULTS_SIZE, try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine
+from recbole_genci.utils.files import check_room
 from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted
@@ -101,6 +103,7 @@ class Runner:
             f"already; {self._time_left(left)}. Everything goes to {self.request.folder}/."
         )
         if left:
+            self._check_room()
             _logger.info(legend(self.request.config))
         ended = {}
         while left:
@@ -115,6 +118,11 @@ class Runner:
                 f"{run.seed}, {_result(record)}; {self._time_left(left)}."
             )
         return done
+
+    def _check_room(self) -> None:
+        """Check that the disk has room for the rows and the tables; weights come on top."""
+        needed = stored_bytes(self.parts) + RESULTS_SIZE
+        check_room(self.request.folder, "results_dir", needed, "rows, tables and pictures")
 
     def _planned(self) -> list[PlannedRun]:
         """All runs with their semantic IDs, which are made now: an error shows before training.

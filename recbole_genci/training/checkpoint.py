@@ -280,10 +280,12 @@ def settle_weights(folder: Path, sha256: str) -> None:
             return
         waiting.unlink()  # of an epoch whose state was not written
     if not file.is_file() or sha256_of(file) != sha256:
+        what = "is missing"
+        if file.is_file():
+            what = f"is damaged or of another run: {STATE_FILE} holds another digest"
         raise ValueError(
-            f"resume: {file} is {'damaged or of another run' if file.is_file() else 'missing'}: it "
-            f"is not the best epoch's, whose digest {STATE_FILE} holds. Take it from a copy, or "
-            f"start again. {_ANEW}"
+            f"resume: {file} {what}. Take it from a copy, or delete the folder and start the run "
+            "anew."
         )
 
 

@@ -46,6 +46,8 @@ from recbole_genci.utils.own_code import (
 
 _logger = logging.getLogger(__name__)
 
+#: Bytes of the tables, pages and pictures of a command, about.
+RESULTS_SIZE = 2 << 20
 _ROWS = 32
 
 
@@ -278,7 +280,8 @@ def why_nothing_decays(config: Config, training_part: CTRDataset) -> str | None:
 
 
 def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> None:
-    """Check that the disk of ``checkpoint_dir`` has room for the runs.
+    """Check that the disk of ``checkpoint_dir`` has room for the runs, and that of ``results_dir``
+    for their table.
 
     Args:
         configs: the Configs of the models.
@@ -297,6 +300,7 @@ def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> 
     if first["seeds"] > 1:
         what += f" of {first['seeds']} seeds"
     check_room(folder, "checkpoint_dir", needed, what)
+    check_room(Path(first["results_dir"]), "results_dir", RESULTS_SIZE, "tables and pictures")
 
 
 def _built(config: Config, training_part: CTRDataset) -> Any:

@@ -34,7 +34,7 @@ from recbole_genci.training.unread_loss import Unread, unread
 from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.training.weight_decay import decay_groups, decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
-from recbole_genci.utils.files import sha256_of, write_atomically
+from recbole_genci.utils.files import naming, sha256_of, write_atomically
 from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
 from recbole_genci.utils.logs import details
 from recbole_genci.utils.weights import load_weights
@@ -84,13 +84,12 @@ class CTRTrainer(Trainer):
         self._decay = config["weight_decay"], rows  # as they stand; RecBole sees a number
         if teacher is not None:
             self.objective = Regularised(model, teacher, config["LABEL_FIELD"], config["sr_weight"])
-        with (
-            compat.tensorboard_in(folder / TENSORBOARD_FOLDER)
-            if processes.is_first
-            else contextlib.nullcontext()
-        ):
-            with _as_recbole_knows(config, rows):
-                super().__init__(config, model)
+        with contextlib.ExitStack() as stack:
+            if processes.is_first:
+                stack.enter_context(naming(folder / TENSORBOARD_FOLDER))
+                stack.enter_context(compat.tensorboard_in(folder / TENSORBOARD_FOLDER))
+            stack.enter_context(_as_recbole_knows(config, rows))
+            super().__init__(config, model)
         self.tracked = tracked or TrackedRun()
         self.tracked.write_to(self.tensorboard)
         self.folder, self.identity, self.processes = folder, identity, processes

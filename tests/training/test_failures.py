@@ -9,6 +9,7 @@ import torch
 import yaml
 from conftest import tiny_rows, with_context, write_dataset
 
+from recbole_genci import quick_start
 from recbole_genci.cli import main
 from recbole_genci.quick_start import run
 from recbole_genci.training import checkpoint, losses
@@ -199,6 +200,26 @@ def test_a_disk_without_room_is_refused_before_training(words, capsys, monkeypat
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(path)._replace(free=20_000))
     line = said_by(["--model=DeepFM", *words], capsys, status=2)
     assert "checkpoint_dir: the disk of saved has 0.0 MB free, and about 0.1 MB are needed" in line
+    few = [*words, "--results_dir=tables"]
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
+    line = said_by(["--model=DeepFM", *few], capsys, status=2)
+    assert "results_dir: the disk of tables has 1.0 MB free, and about 2.1 MB are needed" in line
+    line = said_by(["--experiment=compare", "--models=LR", "--seeds=1", *few], capsys, status=1)
+    assert "results_dir: the disk of tables/compare-tiny has 1.0 MB free" in line
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_table_that_is_not_written_leaves_nothing_and_says_how_to_get_it(
+    stop, words, capsys, monkeypatch
+):
+    def fail(runs, folder, *more):
+        (folder / "table.md").write_text("half")
+        raise stop
+
+    monkeypatch.setattr(quick_start, "save_comparison", fail)
+    line = said_by(["--model=DeepFM", *words], capsys, status=130 if stop.args == () else 1)
+    assert "Finished: DeepFM seed 2020; their table: python -m recbole_genci.report saved/" in line
+    assert not list(Path("results").glob("tiny-*"))
 
 
 @pytest.mark.timeout(900)
