@@ -15,6 +15,7 @@ so ``recbole_genci.training.trainer`` saves and loads without pickle.
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -61,6 +62,23 @@ def tensorboard_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         trainer.get_tensorboard = original
+
+
+@contextlib.contextmanager
+def without_words_of_one_class() -> Iterator[None]:
+    """Leave out what RecBole's AUC says of rows of one class (evaluator/metrics.py:362, 374): it
+    names neither the rows nor a remedy, and our callers say it themselves.
+    """
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return not record.getMessage().endswith("should be meaningless")
+
+    root = logging.getLogger()
+    root.addFilter(is_ours)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_ours)
 
 
 @contextlib.contextmanager

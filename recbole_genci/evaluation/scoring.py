@@ -15,6 +15,7 @@ from recbole.evaluator.register import metrics_dict
 from recbole.model.abstract_recommender import AbstractRecommender
 from tqdm import tqdm
 
+from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.metric_names import (
     RECBOLE_METRICS,
@@ -209,7 +210,8 @@ def _of_recbole(
     collected = DataStruct()
     collected.set("rec.score", scores.clone())
     collected.set("data.label", labels.clone())
-    values = metric_class(config).calculate_metric(collected)
+    with compat.without_words_of_one_class():
+        values = metric_class(config).calculate_metric(collected)
     if len(values) != 1:
         raise ValueError(
             f"metrics: {metric_class.__name__} gives {len(values)} values, {', '.join(values)}; "

@@ -125,6 +125,10 @@ class Definition:
             raise ValueError(
                 f"models: the lines of experiment '{self.name}' {about}; leave --models out."
             )
+        if "" in models:
+            raise ValueError(
+                f"models: '{','.join(map(str, models))}' has an empty name. Take out a comma."
+            )
         lines = self.lines()
         names = [model if model in lines else entry_of(model).name for model in models]
         for name in names:

@@ -175,6 +175,8 @@ def _compared_with_all(
             raise ValueError(
                 f"against: '{name}' is no line of this table. Its lines are {', '.join(names)}."
             )
+        if found.count(line) > 1:  # Holm's correction would count its pairs twice
+            raise ValueError(f"against: {', '.join(asked)} names {line} twice.")
     return tuple(found)
 
 

@@ -108,6 +108,11 @@ def predict_file(
     scores, labels, users = (np.concatenate(each) for each in zip(*measured))
     if not len(scores):
         return {}
+    if labels.min() == labels.max():
+        _logger.warning(
+            f"rows: all {len(labels)} labels of {file} are {labels[0]:g}, so that AUC and GAUC are "
+            "undefined."
+        )
     return metrics_of(
         ranker.run.config,
         torch.from_numpy(scores),

@@ -353,6 +353,10 @@ def test_against_names_the_lines_that_all_others_are_compared_with():
         ValueError, match="^against: 'DIN' is no line of this table. Its lines are LR,"
     ):
         asked("compare", models, "DIN")
+    with pytest.raises(ValueError, match="^against: LR, LR names LR twice"):
+        asked("compare", models, "LR", "LR")
+    with pytest.raises(ValueError, match="^models: 'LR,,DIN' has an empty name"):
+        asked("compare", ["LR", "", "DIN"], "LR")
     with pytest.raises(
         ValueError, match="^against: experiment 'mu' compares no models, as compare and"
     ):
