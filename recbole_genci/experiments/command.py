@@ -95,7 +95,7 @@ def experiment(
 
     Returns:
         list of ExperimentResult: one of each experiment, see ``recbole_genci.results``. Failed runs
-            are in its ``failed``; they end nothing.
+            are in its ``failed``; they end nothing, unless the machine fails (a full disk, no memory).
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the request is wrong; raised before any
@@ -256,7 +256,8 @@ def main(argv: Sequence[str]) -> Work:
     """Run the command line with ``--experiment``; return the exit status.
 
     A wrong request ends before any training, with one sentence on stderr and status 2. Status 1
-    means that at least one run failed; all others have finished, and the table says which.
+    means that at least one run failed; all others have finished, and the table says which, unless
+    the machine failed.
     """
     argv = key_value_words(argv)
     help_wanted = set(HELP) & set(argv)

@@ -194,6 +194,10 @@ class GenCI(ClickModel):
         if not config["use_short_term"]:
             why = "It is of the short-term intent, which use_short_term: False leaves out."
             found |= dict.fromkeys(_OF_SHORT_TERM, why)
+            if not config["mu"]:
+                found["num_beams"] = (
+                    "Without the short-term intent and with mu: 0 nothing is searched."
+                )
         if not (config["use_short_term"] or config["use_long_term"]):
             found["intent_norm"] = "Both intents are left out."
             if not config["candidate_log_probs"]:
