@@ -95,7 +95,7 @@ def experiment(
 
     Returns:
         list of ExperimentResult: one of each experiment, see ``recbole_genci.results``. Failed runs
-            are in its ``failed``; they end nothing, unless the machine fails (a full disk, no memory).
+            are in its ``failed``; they end nothing but for a machine that fails (a full disk).
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the request is wrong; raised before any
