@@ -73,12 +73,11 @@ def without_words_of_one_class() -> Iterator[None]:
     def is_ours(record: logging.LogRecord) -> bool:
         return not record.getMessage().endswith("should be meaningless")
 
-    root = logging.getLogger()
-    root.addFilter(is_ours)
+    logging.getLogger().addFilter(is_ours)
     try:
         yield
     finally:
-        root.removeFilter(is_ours)
+        logging.getLogger().removeFilter(is_ours)
 
 
 @contextlib.contextmanager
