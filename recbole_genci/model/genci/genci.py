@@ -45,7 +45,7 @@ _OF_SHORT_TERM = (
     *("cohort_scale", "cohort_gradient"),
 )
 _OF_GENERATOR = (
-    *("history_tokens", "intent_width", "intent_layers", "intent_heads", "num_beams"),
+    *("history_tokens", "intent_width", "intent_layers", "intent_heads"),
     *("intent_feed_forward_size", "intent_dropout", "share_item_embeddings"),
 )
 
@@ -191,20 +191,20 @@ class GenCI(ClickModel):
     def switched_off(cls, config: ConfigLike) -> dict[str, str]:
         """Keys that are not read because another key leaves out what they are about."""
         found: dict[str, str] = {}
-        if not config["use_short_term"]:
+        short, long = config["use_short_term"], config["use_long_term"]
+        mu, candidate = config["mu"], config["candidate_log_probs"]
+        if not short:
             why = "It is of the short-term intent, which use_short_term: False leaves out."
             found |= dict.fromkeys(_OF_SHORT_TERM, why)
-            if not config["mu"]:
-                found["num_beams"] = (
-                    "Without the short-term intent and with mu: 0 nothing is searched."
-                )
-        if not (config["use_short_term"] or config["use_long_term"]):
+        if not (short or mu):
+            found["num_beams"] = "Without the short-term intent and with mu: 0 nothing is searched."
+        if not (short or long):
             found["intent_norm"] = "Both intents are left out."
-            if not config["candidate_log_probs"]:
-                found["intent_scale"] = "Both intents are left out."
-                if not config["mu"]:
-                    why = "Both intents are left out, and mu: 0 trains no generator."
-                    found |= dict.fromkeys(_OF_GENERATOR, why)
+        if not (short or long or candidate):
+            found["intent_scale"] = "Both intents are left out."
+        if not (short or long or candidate or mu):
+            why = "Both intents are left out, and mu: 0 trains no generator."
+            found |= dict.fromkeys(_OF_GENERATOR, why)
         if config["history_attention"] != "causal":
             found["segment_clicks"] = "It divides histories for history_attention: causal."
         if not config["eta"]:
