@@ -107,8 +107,11 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
     for name in more:
         frame[_title(name)] = [r["test"][name] for r in runs]
     groups = frame.groupby("model", sort=False)
-    # A metric that one seed lacks has no mean: pandas would take that of the other seeds.
-    table = groups[["AUC", "LogLoss", *map(_title, more), "valid AUC"]].mean(skipna=False)
+    # A metric that one seed lacks has no mean: pandas would take that of the other seeds. Before
+    # pandas 3, groups.mean() has no skipna.
+    table = groups[["AUC", "LogLoss", *map(_title, more), "valid AUC"]].agg(
+        lambda column: column.mean(skipna=False)
+    )
     for column in ("AUC", "LogLoss"):
         table.insert(table.columns.get_loc(column) + 1, f"{column} sd", groups[column].std(ddof=1))
     # One seed has a whole number, several have a mean.
