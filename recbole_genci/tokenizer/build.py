@@ -41,7 +41,7 @@ from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import FitResult
 from recbole_genci.tokenizer.quantization.fit_rkmeans import RKMEANS_STAGES, fit_rkmeans
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae, rqvae_stages
-from recbole_genci.tokenizer.quantization.quality import describe_quality
+from recbole_genci.tokenizer.quantization.quality import describe_quality, warn_of_equal_codes
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.scale import build_version
 from recbole_genci.tokenizer.settings import content_settings
@@ -384,6 +384,7 @@ def load_or_build_semantic_ids(
         )
         _warn_of_another_revision(ids, settings["text_encoder"], folder)
         _warn_of_cut_texts(ids)
+        warn_of_equal_codes(ids.codes[:, :-1])
         return ids
     # The paper's encoder gives vectors of 768 float32; texts and codes are small beside them.
     width = settings["lsa_dim"] if settings["text_encoder"] == LSA else 768

@@ -43,6 +43,7 @@ from recbole_genci.tokenizer.encoding.encoders import check_encoder, is_array_fi
 from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import read_items, shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
+from recbole_genci.tokenizer.quantization.quality import warn_of_equal_codes
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import check_writable
@@ -222,6 +223,7 @@ def _given(folder: str) -> SemanticIDs:
         f"Semantic IDs of {len(ids.item_tokens)} items from {folder}, hash {ids.digest[:12]}; the "
         "tokenizer's keys have no effect."
     )
+    warn_of_equal_codes(ids.codes[:, :-1])
     return ids
 
 

@@ -198,6 +198,18 @@ def test_too_many_alike_items_name_the_key(item_file):
         _build(item_file, collision_codebook_size=16)
 
 
+@pytest.mark.parametrize(("alike", "warns"), [(40, True), (30, False)])
+def test_equal_codes_of_most_items_are_warned_of_when_loaded_too(item_file, alike, warns, caplog):
+    texts = ["x" if number < alike else f"star {number}" for number in range(60)]
+    lines = [f"{token}\t{text}\ty" for token, text in zip(TOKENS, texts, strict=True)]
+    item_file.write_text("\n".join(["item_id:token\ttitle:token_seq\tgenre:token", *lines]))
+    built = _build(item_file, quantizer="rkmeans")
+    assert (np.unique(built.codes[:, :-1], axis=0, return_counts=True)[1] == alike).any()
+    caplog.clear()
+    _build(item_file, quantizer="rkmeans")
+    assert ("40 of 60 items have the same codes" in caplog.text) == warns
+
+
 class _RecBoleConfig(dict):
     """RecBole's Config answers None for a missing key."""
 

@@ -262,6 +262,13 @@ def test_a_folder_given_by_hand_comes_first(keys, published, tmp_path, caplog):
     assert plan.semantic_ids.num_levels == 2 and not _said(caplog)
 
 
+def test_a_folder_with_equal_codes_of_most_items_is_warned_of(keys, tmp_path, caplog):
+    codes = np.stack([np.maximum(np.arange(20) - 10, 0), np.arange(20)], axis=1)
+    SemanticIDs(codes, TOKENS, (10, 20)).save(tmp_path / "own")
+    prepare("GenCI", "tiny", config_dict=keys | {"semantic_id_path": str(tmp_path / "own")})
+    assert "11 of 20 items have the same codes" in caplog.text
+
+
 @pytest.mark.parametrize("kept", ["texts", "digests"])
 @pytest.mark.parametrize("other", [3, 15])
 def test_a_folder_given_by_hand_must_be_of_these_items(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recbole_genci.tokenizer.quantization.codebook import QuantizeOutput, ResidualQuantizer
 from recbole_genci.tokenizer.quantization.quality import (
+    COLLAPSED_SHARE,
     codes_quality,
     collision_rate,
     is_balanced,
@@ -23,7 +24,6 @@ _logger = logging.getLogger(__name__)
 
 # A small catalogue gets fewer codes; otherwise its cohorts would be single items.
 _MIN_ITEMS_PER_CODE = 4
-_COLLAPSED_SHARE = 0.5  # a level with a larger cohort has collapsed
 _GUARDED_CODES = 8  # a smaller level may rightly have a large cohort
 # Embeddings that are equal to so many decimal places, in units of their spread, count as equal.
 _ROUNDING = 4
@@ -187,13 +187,13 @@ def check_collapse(quality: dict[str, Any], equal_share: float) -> None:
     Raises:
         RuntimeError: a level collapsed; gives its figures.
     """
-    if equal_share > _COLLAPSED_SHARE:
+    if equal_share > COLLAPSED_SHARE:
         _logger.warning(
             f"{equal_share:.1%} of the items have the same text embedding and must share their "
             "codes; cohorts will say little about them. Choose richer `item_text_fields`."
         )
     for number, level in enumerate(quality["levels"], start=1):
-        limit = max(_COLLAPSED_SHARE, equal_share + 0.1)
+        limit = max(COLLAPSED_SHARE, equal_share + 0.1)
         if level["codes"] >= _GUARDED_CODES and level["largest_share"] > limit:
             raise RuntimeError(
                 f"The semantic IDs collapsed: level {number} puts {level['largest_share']:.1%} of "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+_logger = logging.getLogger(__name__)
 
 # The largest share of items in one code of a balanced level. With few codes, the share of four
 # codes of an even level is allowed.
 _BALANCED_SHARE = 0.1
 # Number of items whose neighbours are compared: precise to two digits, and quick.
 _NEIGHBOUR_SAMPLE = 2000
+COLLAPSED_SHARE = 0.5  # of the items in one code: a level with a larger cohort has collapsed
 
 
 def collision_rate(codes: np.ndarray) -> float:
@@ -62,6 +66,17 @@ def codes_quality(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, An
             level_quality(codes[:, level], level_sizes[level]) for level in range(codes.shape[1])
         ],
     }
+
+
+def warn_of_equal_codes(codes: np.ndarray) -> None:
+    """Warn if most items have one and the same codes ``[I, L]``, before the digit."""
+    _, size = np.unique(codes, axis=0, return_counts=True)
+    if size.max() > max(1, COLLAPSED_SHARE * len(codes)):
+        _logger.warning(
+            f"{size.max()} of {len(codes)} items have the same codes, and only the digit tells "
+            "them apart; cohorts will say little about them. Make semantic IDs of richer "
+            "`item_text_fields`."
+        )
 
 
 def neighbor_step(items: int) -> int:
