@@ -105,7 +105,7 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
         if name not in ("auc", "logloss") and all(name in r["test"] for r in runs)
     ]
     for name in more:
-        frame[_title(name)] = [r["test"][name] for r in runs]
+        frame[_title(name)] = pd.Series([r["test"][name] for r in runs], dtype=float)
     groups = frame.groupby("model", sort=False)
     # A metric that one seed lacks has no mean: pandas would take that of the other seeds. Before
     # pandas 3, groups.mean() has no skipna.
