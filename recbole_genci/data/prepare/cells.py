@@ -11,6 +11,7 @@ from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.schema import ITEM, NEEDED, USER, Column
 from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number, shortened
 from recbole_genci.utils.atomic_files.lines import numbers_of
+from recbole_genci.utils.validation import PAD_TOKEN
 
 #: Ends each entry of a list that a table itself divides, as Parquet does; no text has it.
 ENTRY_END = "\x1f"
@@ -47,6 +48,12 @@ def atomic_cells(column: Column, texts: list[str]) -> list[str]:
         cells = _tokens(texts)
         if column.field in (USER, ITEM):
             _check_ids(column, texts, cells)
+        if PAD_TOKEN in cells:
+            raise CellFault(
+                cells.index(PAD_TOKEN),
+                f"has {PAD_TOKEN} for {column.spelled}, which is RecBole's own word for no value. "
+                "Empty the cell if it means that; else give it another name.",
+            )
     elif column.time in (None, "seconds", *_UNITS):
         cells = _numbers(column, texts)
     else:

@@ -9,6 +9,8 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
+from recbole_genci.utils.validation import PAD_TOKEN
+
 # A tag starts with a letter, so that "< 5 W and > 3 W" stays. Scripts and styles are removed with
 # their content.
 _MARKUP = re.compile(
@@ -75,8 +77,8 @@ def as_id(value: object, name: str) -> str:
     """A user's or item's id.
 
     Raises:
-        MalformedLine: the id is missing or empty, or has white space, control or undecodable
-            characters.
+        MalformedLine: the id is missing or empty, has white space, control or undecodable
+            characters, or is RecBole's word for no value.
     """
     text = (
         str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
@@ -87,6 +89,8 @@ def as_id(value: object, name: str) -> str:
         )
     if len(text.split()) != 1 or _UNWRITABLE.search(text) or "\ufffd" in text:
         raise MalformedLine(f"{name} {text!r} holds white space or characters that cannot be read")
+    if text == PAD_TOKEN:
+        raise MalformedLine(f"{name} {text!r} is RecBole's own word for no value")
     return text
 
 

@@ -272,6 +272,7 @@ def test_the_next_command_reads_the_rows(made, capsys):
             "it is a time, set time: iso in the schema",
         ),
         (ROWS.replace("u2", ""), {}, "clicks.csv: line 5 has no user_id:token (column 'uid')."),
+        (ROWS.replace("u2", "[PAD]"), {}, "clicks.csv: line 5 has [PAD] for user_id:token (column"),
         (
             ROWS.replace("watch", "uid", 1),
             {},

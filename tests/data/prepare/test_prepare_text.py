@@ -128,6 +128,12 @@ def test_an_id_that_cannot_be_read_is_malformed_not_merged_with_another(tmp_path
     )
 
 
+def test_recboles_word_for_no_value_is_no_id(tmp_path, capsys):
+    reviews = write_lines(tmp_path / "ratings.csv", [*ratings_2023()[:3], "[PAD],I1,5.0,1.6e9"])
+    assert prepare(format="amazon-2023", interactions=reviews, dataset="d") == 2
+    assert "line 4: user id '[PAD]' is RecBole's own word for no value" in capsys.readouterr().err
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_header(tmp_path):
     file = tmp_path / "ratings.csv"
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(ratings_2023()).encode())
