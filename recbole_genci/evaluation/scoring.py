@@ -205,8 +205,12 @@ def _own(
 def _of_recbole(
     metric_class: type, config: Config, scores: torch.Tensor, labels: torch.Tensor
 ) -> float:
-    if len(labels) == 1:  # RecBole squeezes the last axis, which must not be that of rows
-        scores, labels = scores[:, None], labels[:, None]
+    if len(labels) == 1:
+        # RecBole squeezes the last axis, which must not be that of rows (base_metric.py:119). Its
+        # own metrics are means: two equal rows give the same, and with numpy 1 its LogLoss makes
+        # a scalar of one (metrics.py:452).
+        rows = 2 if metric_class.__module__.startswith("recbole.") else 1
+        scores, labels = scores.expand(rows)[:, None], labels.expand(rows)[:, None]
     collected = DataStruct()
     collected.set("rec.score", scores.clone())
     collected.set("data.label", labels.clone())
