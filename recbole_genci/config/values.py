@@ -154,7 +154,7 @@ def _check_names(final: Mapping) -> None:
 
 def _check_parts(final: Mapping) -> None:
     """Check the entries of mappings, because RecBole ignores entries that it does not know."""
-    sources = ["inter", "user", "item", *(final.get("additional_feat_suffix") or ())]
+    sources = ["inter", "user", "item"]
     for key, known in {
         "eval_args": ["split", "order", "group_by", "mode"],
         "load_col": sources,
@@ -167,7 +167,7 @@ def _check_parts(final: Mapping) -> None:
                     f"{key}: '{part}' is not one of its parts, "
                     f"{', '.join(known)}.{nearest(str(part), known)}"
                 )
-    for key in ("load_col", "unload_col"):
+    for key in ("load_col", "unload_col", "unused_col"):
         for source, fields in (final.get(key) or {}).items():
             is_list = isinstance(fields, (list, tuple)) and all(
                 isinstance(field, str) for field in fields
@@ -178,6 +178,14 @@ def _check_parts(final: Mapping) -> None:
                     f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, "
                     "item_id] is."
                 )
+    ids = {"user": final["USER_ID_FIELD"], "item": final["ITEM_ID_FIELD"]}
+    needed = {"inter": {*ids.values(), final["LABEL_FIELD"]}, **{k: {v} for k, v in ids.items()}}
+    for source, fields in (final.get("unused_col") or {}).items():
+        if kept := [field for field in fields or () if field in needed[source]]:
+            raise ValueError(
+                f"unused_col: '{kept[0]}' of '{source}' is an id or the label, without which rows "
+                "say nothing. Leave it out of unused_col."
+            )
     both = (final.get("load_col") or {}).keys() & (final.get("unload_col") or {}).keys()
     for source in sorted(both):
         wanted, unwanted = final["load_col"][source], final["unload_col"][source]
@@ -215,6 +223,11 @@ def _check_parts(final: Mapping) -> None:
             raise ValueError(
                 f"discretization: bucket {value.get('bucket')!r} for '{field}' is not a whole "
                 "number of at least 1, the number of buckets that method ED makes."
+            )
+        if field not in (final.get("numerical_features") or ()):
+            raise ValueError(
+                f"discretization: '{field}' is not in numerical_features, so that no model reads "
+                f"its numbers. Add it there: numerical_features: [..., {field}]."
             )
 
 

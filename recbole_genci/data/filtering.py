@@ -20,6 +20,9 @@ _logger = logging.getLogger(__name__)
 class FilteredDataset(AtomicDataset):
     """A dataset that says which rows its filters leave out, where nobody asked for it."""
 
+    # The ids that the .user and the .item file describe, before any filter.
+    _described: dict[str, pd.Series]
+
     def _filter_nan_user_or_item(self) -> None:
         # RecBole drops rows twice and the second time treats index labels as positions
         # (dataset.py:834), so it would drop the wrong rows.
@@ -53,6 +56,11 @@ class FilteredDataset(AtomicDataset):
     # keep the same rows by one mask.
 
     def _filter_by_field_value(self) -> None:
+        self._described = {
+            name: getattr(self, name)[field]
+            for name, field in (("user_feat", self.uid_field), ("item_feat", self.iid_field))
+            if getattr(self, name) is not None
+        }
         for field, interval in (self.config["val_interval"] or {}).items():
             if interval is None:
                 continue
@@ -74,23 +82,22 @@ class FilteredDataset(AtomicDataset):
         if self.config["filter_inter_by_user_or_item"] is not True:
             return
         rows, examples = len(self.inter_feat), ""
-        kept = np.ones(rows, dtype=bool)
-        for feat, field, file in (
-            (self.user_feat, self.uid_field, f"{self.dataset_name}.user"),
-            (self.item_feat, self.iid_field, f"{self.dataset_name}.item"),
-        ):
-            if feat is None:
-                continue
-            described = self.inter_feat[field].isin(feat[field]).to_numpy()
-            kept &= described
+        kept, known = np.ones((2, rows), dtype=bool)
+        for name, before in self._described.items():
+            field, ids = before.name, self.inter_feat[before.name]
+            kept &= ids.isin(getattr(self, name)[field]).to_numpy()
+            described = ids.isin(before).to_numpy()  # val_interval asked for the others
+            known &= described
             if not described.all():
-                lacking = self.inter_feat[field].iloc[int(described.argmin())]
-                there = f"has {feat[field].iloc[0]!r}" if len(feat) else "has no line"
+                lacking = ids.iloc[int(described.argmin())]
+                file = f"{self.dataset_name}.{name.removesuffix('_feat')}"
+                there = f"has {before.iloc[0]!r}" if len(before) else "has no line"
                 examples += f" Rows have {field} {lacking!r}, and {file} {there}, for example."
         if not kept.all():
             self.inter_feat = self.inter_feat[kept].reset_index(drop=True)
+        if not known.all():
             _logger.warning(
-                f"{rows - len(self.inter_feat)} of {rows} rows are left out, because their user or "
+                f"{rows - known.sum()} of {rows} rows are left out, because their user or "
                 f"item has no line in the .user or .item file.{examples} Set "
                 "filter_inter_by_user_or_item: False to keep them, with padding for features."
             )

@@ -140,8 +140,7 @@ def _code() -> str:
 
 def _file_of(config: Config) -> Path | None:
     """Where the rows are kept; None if they are not."""
-    # Tables of other files are no part of what is stored.
-    if not config["prepared_rows_dir"] or config["additional_feat_suffix"]:
+    if not config["prepared_rows_dir"]:
         return None
     files = _files(config)
     if sum(file.stat().st_size for file in files) < SMALLEST_FILE:

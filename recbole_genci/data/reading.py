@@ -21,6 +21,7 @@ from recbole_genci.data.cells import Cells
 from recbole_genci.data.copies import warn_of_copies
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.fitted_columns import check_fitted_columns
+from recbole_genci.data.headers import check_headers
 from recbole_genci.data.table import Column, Table
 from recbole_genci.data.transforms import Transform
 from recbole_genci.data.validation import (
@@ -100,6 +101,7 @@ class AtomicDataset(Dataset):
     def _load_data(self, token: str, dataset_path: str) -> None:
         find_or_download(self, Path(dataset_path))
         check_files(self, token, Path(dataset_path))
+        check_headers(self, token, Path(dataset_path))
         check_fitted_columns(self, token, Path(dataset_path))
         super()._load_data(token, dataset_path)
         attached = {self.config["ITEM_LIST_LENGTH_FIELD"], *BATCH_COLUMNS}

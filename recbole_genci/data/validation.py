@@ -68,7 +68,6 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing; names it.
-        ValueError: ``additional_feat_suffix`` names no more files.
     """
     for name in dataset.benchmark_filename_list or [None]:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
@@ -81,14 +80,6 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
             if parts := _parts_of(token, folder):
                 advice = f"If its rows are split already, set benchmark_filename: [{parts}]."
             raise FileNotFoundError(f"{file} does not exist; {folder} holds {files}. {advice}")
-    for suffix in dataset.config["additional_feat_suffix"] or ():
-        file = folder / f"{token}.{suffix}"
-        if suffix in ("inter", "user", "item") or not file.is_file():
-            problem = "is read anyway" if file.is_file() else "does not exist"
-            raise ValueError(
-                f"additional_feat_suffix: {file} {problem}. Give the endings of files beside the "
-                "dataset's .inter, .user and .item, or leave the key out."
-            )
     _check_without_ids(dataset, token, folder)
     for source, own in _id_fields(dataset).items():
         columns = (dataset.config["load_col"] or {}).get(source.value) or ()
@@ -334,6 +325,11 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"val_interval: {value!r} for '{field}', a column of type {kinds[field].value}, is "
                 f"not {form}."
             )
+        if is_list and (other := [each for each in value if not isinstance(each, str)]):
+            raise ValueError(
+                f"val_interval: {other[0]!r} for '{field}' is no text, and tokens are texts. Quote "
+                f"it: '{other[0]}'."
+            )
     sequences = [f for f, kind in kinds.items() if kind.value.endswith("_seq")]
     for field in config["seq_len"] or {}:
         if field not in sequences:
@@ -395,7 +391,9 @@ def _check_aliases(dataset: Dataset) -> None:
 
 @points_to_keys
 def check_label(dataset: Dataset) -> None:
-    """Refuse rows without a label, or without the column that ``threshold`` makes it of."""
+    """Refuse rows without a label, or without the column that ``threshold`` makes it of; and rows
+    with both.
+    """
     columns, threshold = dataset.inter_feat, dataset.config["threshold"]
     if threshold is None and dataset.label_field not in columns:
         raise ValueError(
@@ -410,6 +408,12 @@ def check_label(dataset: Dataset) -> None:
                 f"threshold: the rows have no column '{field}', of which labels are made. "
                 f"{_how(dataset, field)}"
             )
+    if threshold and dataset.label_field in columns and dataset.label_field not in threshold:
+        raise ValueError(
+            f"threshold: it makes labels of '{next(iter(threshold))}', and the rows have labels, "
+            f"in column '{dataset.label_field}'. Leave threshold out; or leave that column out by "
+            "load_col or unload_col."
+        )
 
 
 @points_to_keys
@@ -439,14 +443,15 @@ def check_scaled(dataset: Dataset) -> None:
             f"'{dataset.time_field}'. {_how(dataset, dataset.time_field)} Or set TIME_FIELD to ~ "
             "if rows have no time, for models that read no histories."
         )
-    known = [name for name, kind in dataset.field2type.items() if kind == FeatureType.FLOAT]
+    kinds = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+    known = [name for name, kind in dataset.field2type.items() if kind in kinds]
     features = [each for each in known if each not in (dataset.time_field, dataset.label_field)]
     for field in dataset.config["normalize_field"] or ():
         if field not in known:
             raise ValueError(
-                f"normalize_field: '{field}' is no loaded column of type float; those are "
-                f"{', '.join(features) or 'none'}.{nearest(field, known)} A column is loaded by "
-                "load_col."
+                f"normalize_field: '{field}' is no loaded column of type float or float_seq; those "
+                f"are {', '.join(features) or 'none'}.{nearest(field, known)} A column is loaded "
+                "by load_col."
             )
 
 

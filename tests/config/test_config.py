@@ -277,6 +277,10 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"threshold": {"rating": float("inf")}}, "threshold: inf for 'rating' is not a number"),
         ({"discretization": {"age": {"method": "ED"}}}, "discretization: bucket None for 'age'"),
         (
+            {"discretization": {"age": {"method": "LD"}}, "numerical_features": ["year"]},
+            "discretization: 'age' is not in numerical_features",
+        ),
+        (
             {"min_count": 0},
             "min_count: 0 is not a whole number of at least 1 or of the form",
         ),

@@ -242,6 +242,8 @@ def test_a_filter_is_of_the_kind_of_its_column(tmp_path):
         match=r"val_interval: '\[1,2\]' for 'item_id', a column of type token, is not a list",
     ):
         build(tmp_path, val_interval={"item_id": "[1,2]"})
+    with pytest.raises(ValueError, match="val_interval: 1990 for 'year' is no text.*it: '1990'"):
+        build(tmp_path, val_interval={"year": ["1991", 1990]})
     parts = build(tmp_path, val_interval={"item_id": ["i1", "i2", "i3"]})
     assert (
         set(parts[0].field2id_token["item_id"]) == {"[PAD]", "i1", "i2", "i3"}
@@ -778,6 +780,15 @@ def test_sequences_that_another_separator_divides_are_pointed_out(tmp_path, capl
     assert "Drama" in parts[0].field2token_id["genre"]
 
 
+def test_labels_and_a_threshold_are_one_too_many(tmp_path):
+    threshold = {"threshold": {"timestamp": 1_700_000_009}, "TIME_FIELD": None}
+    keys = {"eval_args": {"order": "RO", "split": {"RS": [8, 1, 1]}, "group_by": "none"}}
+    with pytest.raises(ValueError, match="^threshold: it makes labels of 'timestamp', and the row"):
+        build(tmp_path, model="DeepFM", **threshold, **keys)
+    columns = {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+    assert len(build(tmp_path, model="DeepFM", **threshold, **keys, **columns)) == 3
+
+
 def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
     many = " ".join(f"g{n}" for n in range(300))
     damage = change_items("1993\tHorror Thriller", f"1993\t{many}")
@@ -794,10 +805,10 @@ def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("suffix", ["emb", ["emb"], ["item"], [""]])
-def test_additional_files_that_are_none_are_named(tmp_path, suffix):
+def test_additional_files_are_refused(tmp_path, suffix):
     asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
-    with pytest.raises(ValueError, match="^additional_feat_suffix: .*(does not exist|read anyway)"):
-        create_dataset(Config("DeepFM", "tiny", config_dict=asked))
+    with pytest.raises(ValueError, match="^additional_feat_suffix: .* which no CTR model reads"):
+        Config("DeepFM", "tiny", config_dict=asked)
 
 
 @pytest.mark.parametrize("field", ["nofield", "year", 1])
@@ -843,7 +854,7 @@ FORGOTTEN = {
     "a time": {"load_col": {"inter": ["user_id", "item_id", "label"]}, "TIME_FIELD": "timestamp"},
     "rows without a time": {"load_col": {"inter": ["user_id", "item_id", "label"]}},
     "files of a split": {"benchmark_filename": ["train", "valid", "test"]},
-    "a further file": {"additional_feat_suffix": ["emb"]},
+    "a column left out": {"unused_col": {"user": ["agr"]}},
 }
 
 
