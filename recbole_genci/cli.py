@@ -88,12 +88,13 @@ def _done(work: Callable, *arguments: object) -> int:
 def prepare_from_argv(argv: Sequence[str]) -> Plan:
     """Call ``prepare`` with the words of a command line, which must name model and dataset."""
     from recbole_genci.config import parse_argv
+    from recbole_genci.config.command_line import missing_word
     from recbole_genci.plan import prepare
 
     words = parse_argv(argv)
     for key, example in {"model": "--model=GenCI", "dataset": "--dataset=ml-100k"}.items():
         if not words.get(key):
-            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+            raise missing_word(key, example, words)
     files = str(words["config_files"]).split() if words.get("config_files") else None
     arguments = ("--model", "--dataset", "--config_files")
     keys = [word for word in argv if word.partition("=")[0] not in arguments]

@@ -414,6 +414,12 @@ def main(files: Sequence[str]) -> Work:
         )
     paths = [Path(file) / METRICS_FILE if Path(file).is_dir() else Path(file) for file in files]
     remedy = "Give the metrics.json of runs as they wrote them, saved/*/metrics.json."
+    for path in paths:
+        if not path.exists() and (path.parent / PAGE).is_file():
+            raise ValueError(
+                f"{path.parent} holds the table of several runs already, {path.parent / PAGE}. "
+                f"For another table: {remedy}"
+            )
     runs = [read_metrics(path, remedy, _READ)[0] for path in paths]
     table = comparison_table(runs).sort_values("AUC")
     shown = as_text(table, times=False)

@@ -171,6 +171,10 @@ def test_a_data_path_inside_the_datasets_folder_is_told_from_one_without(tiny, t
         ),
         (["--model=GenCI"], "--dataset is missing"),
         (
+            ["--model=LR", "--datset=shop"],
+            "is missing, .* You gave --datset; did you mean",
+        ),
+        (
             ["--model=GenCI", "--dataset=ml-100k", "--embeding_size=8"],
             "Did you mean 'embedding_size'",
         ),
@@ -200,6 +204,13 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
     )
     assert not list(tmp_path.glob("dataset/semantic_ids/*/manifest.json"))
     assert not list(tmp_path.glob("saved/**/*.safetensors")) and not (tmp_path / "results").exists()
+
+
+def test_a_class_named_as_python_imports_it_is_written_as_it_should_be(capsys, tmp_path):
+    (tmp_path / "my_models.py").write_text("")
+    for name, said in (("my_models.Net", "my_models:Net."), ("my_models.py", "my_models.py:Class")):
+        assert main([f"--model={name}", "--dataset=ml-100k"]) == 2
+        assert f"path/to/file.py:Class, here {said}" in capsys.readouterr().err
 
 
 def test_importing_the_plugin_needs_no_ray():

@@ -223,6 +223,10 @@ def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
     assert main([str(tmp_path)]) == 0 and main([str(file)]) == 0
     printed = capsys.readouterr().out
     assert "| LR | 0.7000 |" in printed and "latency" not in printed
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/report.html").write_text("")
+    assert main([str(tmp_path / "results")]) == 2
+    assert "results holds the table of several runs already" in capsys.readouterr().err
     assert main([]) == 2 and "give the metrics.json files" in capsys.readouterr().err
     assert (
         main(["nowhere.json"]) == 2

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recbole_genci.utils.validation import quoted
+from recbole_genci.utils.validation import closest, quoted
 
 #: Names of RecBole's run_recbole.py; it calls the key ``offset`` ``group_offset``.
 _SHORT = {"-m": "--model", "-d": "--dataset"}
@@ -51,6 +51,13 @@ def key_value_words(argv: Sequence[str]) -> list[str]:
             raise ValueError(_without_value(word, left))
         words.append(f"{_OTHER_NAMES.get(key, key)}={' '.join(values)}")
     return words
+
+
+def missing_word(key: str, example: str, words: Iterable[str]) -> ValueError:
+    """The error that ``--key`` is missing among the keys ``words``, which may have it misspelt."""
+    typed = closest(key, words)
+    given = f" You gave --{typed}; did you mean --{key}?" if typed else ""
+    return ValueError(f"command line: --{key} is missing, for example {example}.{given}")
 
 
 def _is_value(word: str) -> bool:

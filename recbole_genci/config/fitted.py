@@ -73,8 +73,9 @@ def check_fitted(final: Mapping[str, Any]) -> None:
     dropped = [name for names in (final["unused_col"] or {}).values() for name in names or ()]
     for field in transforms_of(final):
         if field in label:
+            key = "transforms" if field in written else "numerical_features"
             raise ValueError(
-                f"transforms: '{field}' is the label, or the label is made of it; no model may "
+                f"{key}: '{field}' is the label, or the label is made of it; no model may "
                 "read it. Leave it out."
             )
         for key in ("normalize_field", "discretization", "unused_col"):

@@ -23,8 +23,8 @@ from recbole_genci.utils.validation import (
 
 #: Keys that RecBole lists but never reads, and what to use instead.
 _INSTEAD = {
-    "config_file": "files are given by config_files",
-    "device": "the GPU is chosen by gpu_id, and gpu_id: '' is the CPU",
+    "config_file": "give the file by --config_files={value}",
+    "device": "choose a GPU by --gpu_id=0, and the CPU by --use_gpu=False",
 }
 
 #: RecBole's word in ``load_col`` for every column of a file (dataset.py:404).
@@ -56,7 +56,8 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     """
     for key, instead in _INSTEAD.items():
         if given.get(key) is not None:
-            raise ValueError(f"{key}: nothing reads this key; {instead}. Leave it out.")
+            words = instead.format(value=given[key])
+            raise ValueError(f"{key}: nothing reads this key; {words}.")
     trackers(final)
     for key, value in given.items():
         if key in ("seed", "seeds"):

@@ -331,17 +331,24 @@ def trains_in_few_steps(rows: int, batch_size: int) -> bool:
 def _warn_of_few_steps(config: Config, rows: int) -> None:
     """Warn of batches that are so large, for so few rows, that no model learns much in an epoch."""
     size, smaller = config["train_batch_size"], 2
-    is_patient = config["min_patience_steps"] >= _FEW_STEPS * (config["stopping_step"] + 1)
-    if is_patient or not trains_in_few_steps(rows, size):
+    if not trains_in_few_steps(rows, size):
         return
     while not trains_in_few_steps(rows, 2 * smaller):
         smaller *= 2
-    if smaller < size:
+    if smaller >= size:
+        return
+    made = (
+        f"train_batch_size: {counted(rows, 'training row')} in batches of {size} make only "
+        f"{counted(-(-rows // size), 'step')} an epoch"
+    )
+    if config["min_patience_steps"] >= _FEW_STEPS * (config["stopping_step"] + 1):
+        _logger.info(
+            f"{made}, so that a run takes many; with --train_batch_size={smaller} it takes fewer."
+        )
+    else:
         _logger.warning(
-            f"train_batch_size: {counted(rows, 'training row')} in batches of {size} make only "
-            f"{counted(-(-rows // size), 'step')} an epoch, so that early stopping may end a run "
-            "before the model has learned; set a smaller one, such as "
-            f"--train_batch_size={smaller}."
+            f"{made}, so that early stopping may end a run before the model has learned; set a "
+            f"smaller one, such as --train_batch_size={smaller}."
         )
 
 

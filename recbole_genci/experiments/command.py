@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from recbole_genci.config import config_files_words, parse_argv
-from recbole_genci.config.command_line import HELP, key_value_words
+from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 from recbole_genci.config.unknown_keys import check_words
 from recbole_genci.config.words import check_dict
 from recbole_genci.data.dataset import CTRDataset
@@ -293,7 +293,7 @@ def _done(work: Sequence[tuple[Request, DataCache]]) -> int:
 def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
     name = words["experiment"]
     if not words.get("dataset"):
-        raise ValueError("command line: --dataset is missing, for example --dataset=ml-100k.")
+        raise missing_word("dataset", "--dataset=ml-100k", words)
     if "model" in words:
         raise ValueError(
             f"model: --experiment={name} trains the models of its table; choose among them by "

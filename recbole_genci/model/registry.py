@@ -162,6 +162,15 @@ def get_model(name: str | type) -> type:
     return entry_of(name).model_class
 
 
+def _own_spelling(name: str) -> str:
+    """How a class of one's own would be written, if ``name`` names its file in another way."""
+    if name.endswith(".py") and Path(name).is_file():
+        return f", here {name}:Class with the class's name"
+    module, _, class_name = name.rpartition(".")
+    is_here = bool(module) and Path(f"{module.replace('.', '/')}.py").is_file()
+    return f", here {module}:{class_name}" if is_here else ""
+
+
 def _named(name: str) -> type:
     """The class called ``name``, or of which it is an alias: the plugin's first, then RecBole's."""
     name, _ = resolve(name)
@@ -174,7 +183,7 @@ def _named(name: str) -> type:
             f"model: '{name}' is not a model of this plugin or a CTR model of RecBole "
             f"(context-aware, DIN, DIEN).{nearest(name, known)} Known models: "
             f"{', '.join(sorted(known, key=str.lower))}. A model of your own is given as "
-            "module:Class or path/to/file.py:Class."
+            f"module:Class or path/to/file.py:Class{_own_spelling(name)}."
         )
     return contract_of(
         getattr(importlib.import_module(f"{context_aware.__name__}.{name.lower()}"), name)

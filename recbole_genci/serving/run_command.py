@@ -34,7 +34,7 @@ def options_of(
         ValueError: an option that there is not, or a missing one.
     """
     from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import HELP, key_value_words
+    from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 
     words = key_value_words(argv)
     wants_help = set(HELP) & set(words)
@@ -52,7 +52,7 @@ def options_of(
         return None
     for key, example in needed.items():
         if not values.get(key):
-            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+            raise missing_word(key, example, values)
     return values
 
 

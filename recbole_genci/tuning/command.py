@@ -7,7 +7,7 @@ import functools
 from collections.abc import Sequence
 
 from recbole_genci.config import parse_argv
-from recbole_genci.config.command_line import HELP, key_value_words
+from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 from recbole_genci.config.unknown_keys import check_words
 from recbole_genci.model.registry import known_models
 from recbole_genci.tuning.search import (
@@ -107,7 +107,7 @@ def _prepare(argv: Sequence[str], words: dict) -> Search:
     }
     for key, example in examples.items():
         if not words.get(key):
-            raise ValueError(f"command line: --{key} is missing, for example {example}.")
+            raise missing_word(key, example, words)
     files = str(words["config_files"]).split() if words.get("config_files") else None
     arguments = {f"--{key}" for key in ("config_files", *examples, *_SETTINGS)}
     keys = [word for word in argv if word.partition("=")[0] not in arguments]

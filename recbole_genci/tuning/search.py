@@ -27,7 +27,14 @@ from recbole_genci.training.run import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.points import grid_points
-from recbole_genci.tuning.result import RESULT, TABLE, trial_table, write_plot, write_result
+from recbole_genci.tuning.result import (
+    RESULT,
+    SELECTED,
+    TABLE,
+    trial_table,
+    write_plot,
+    write_result,
+)
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Space, check_space, read_params_file, read_params_text
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
@@ -411,7 +418,8 @@ def _execute(search: Search) -> SearchResult:
         found = SearchResult(result, RunResult.of(run), trial_table(records), folder)
         _logger.info(
             f"The best of {counted(len(records), 'trial')} by validation {metric}; all are in "
-            f"{folder}/:\n{found}"
+            f"{folder}/:\n{found}\nTo train with the selected values, give {folder / SELECTED} by "
+            "--config_files, after your other files."
         )
     return found
 

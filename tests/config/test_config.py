@@ -313,6 +313,10 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
             "transforms: 'rating' is the label, or the label is made of it",
         ),
         (
+            {"transforms": {"*": "minmax"}, "numerical_features": ["age", "rating"]},
+            "numerical_features: 'rating' is the label, or the label is made of it",
+        ),
+        (
             {"transforms": {"age": {"buckets": 3}}, "normalize_field": ["age"]},
             "transforms: 'age' is in normalize_field too. Leave it out of one of them",
         ),
@@ -333,9 +337,9 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"results_dir": "a\0b"}, "results_dir: 'a.x00b' is not a text. It holds '.x00'"),
         (
             {"config_file": "my.yaml"},
-            "config_file: nothing reads this key; files are given by config_files",
+            "config_file: nothing reads this key; give the file by --config_files=my.yaml",
         ),
-        ({"device": "cuda:1"}, "device: nothing reads this key; the GPU is chosen by gpu_id"),
+        ({"device": "cuda:1"}, "device: nothing reads this key; choose a GPU by --gpu_id=0, and"),
     ],
 )
 def test_bad_settings_are_refused_with_the_key_and_a_remedy(keys, message):

@@ -621,6 +621,11 @@ def test_an_epoch_of_few_steps_is_warned_of_with_a_batch_size(tmp_path, caplog, 
         steps = f"{steps} step{'s' if steps > 1 else ''}"
         assert f"252 training rows in batches of {size} make only {steps} an epoch" in said[0]
         assert said[0].endswith(f"such as --train_batch_size={smaller}.")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        log_summary(build(tmp_path, train_batch_size=size, min_patience_steps=400))
+    said = [each for each in caplog.records if each.message.startswith("train_batch_size: ")]
+    assert [each.levelname for each in said] == ["INFO"] * (smaller is not None)
 
 
 GROUPED = (

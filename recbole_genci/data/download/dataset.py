@@ -31,6 +31,8 @@ _T = TypeVar("_T")
 #: Number of tries for each host, and seconds between two.
 TRIES, PAUSE = 2, 1.0
 
+_ENDINGS = (".inter", ".user", ".item")  # of files, which some give for the dataset's name
+
 #: The archive with its unpacked, atomic and scratch files needs at most this times its size.
 SPACE_RATIO = 12
 
@@ -58,10 +60,12 @@ def _check_is_known(folder: Path, name: str) -> None:
             f"data_path: {folder.parent} is a file. Give the folder that holds {name}/."
         )
     here = sorted({file.parent.name for file in folder.parent.glob("*/*.inter")})
+    stem = next((name.removesuffix(end) for end in _ENDINGS if name.endswith(end)), name)
+    meant = nearest(stem, here) or nearest(stem, known_downloads())
     raise ValueError(
         f"dataset: there is no folder {folder}, and '{name}' is no name that can be downloaded."
-        f"{nearest(name, [*here, *known_downloads()])} Put {name}.inter (and .user, .item) into "
-        f"that folder or point --data_path at the folder that holds {name}/; "
+        f"{meant} Put {stem}.inter (and .user, .item) into "
+        f"that folder or point --data_path at the folder that holds {stem}/; "
         "python -m recbole_genci.data.prepare makes them from published files, such as those of "
         f"MovieLens. Found there: {', '.join(here) or 'nothing'}. Relative paths start at "
         f"{Path.cwd()}."

@@ -94,7 +94,8 @@ def read_arguments(argv: Sequence[str]) -> dict:
         )
         raise ValueError(
             f"command line: --format must be {', '.join(formats[:-1])} or {formats[-1]}; {problem} "
-            f"Example: {_example('movielens')}"
+            f"Example: {_example('movielens')}. Tables of your own (CSV, Parquet): "
+            f"{_example('table')}"
         )
     chosen, example = FORMATS[format_name], _example(format_name)
     known = (*_COMMON, *chosen.required, *chosen.optional)

@@ -22,6 +22,7 @@ from recbole_genci.utils.words import counted
 
 _RATING = "rating"
 _RATING_HINT = "# threshold: {rating: 4}   # the least rating that is a click\n"
+_ENCODER_HINT = "# text_encoder: lsa   # makes semantic IDs of texts without a download\n"
 _LEAK_HINT = """\
 # A column known only after the row was shown (seconds watched, a purchase, the rating itself)
 # is no feature: leave it out of load_col and numerical_features. (load_col must name it only
@@ -217,6 +218,7 @@ def keys_of(schema: Schema) -> str:
         + _LEAK_HINT
         + hint
         + yaml.safe_dump(keys, sort_keys=False, default_flow_style=None, width=100)
+        + (_ENCODER_HINT if texts else "")
     )
 
 
@@ -234,7 +236,8 @@ def _report(provenance: dict, folder: Path) -> str:
         what = (
             "Say in it which rating is a click: threshold: {rating: 4}."
             if _RATING in fields
-            else "Say in it which column is the label (LABEL_FIELD), or makes it (threshold)."
+            else "Say in it which column is the label (LABEL_FIELD), or makes it (threshold), and "
+            "take that column out of numerical_features."
         )
         lines.append(f"  {keys} has its keys. {what}")
     command = train_command(folder, "--model=LR,DeepFM", keys)

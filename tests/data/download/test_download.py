@@ -448,6 +448,9 @@ def test_a_name_that_nobody_knows_is_refused_at_once(hosts, capsys):
     offer(hosts)
     sentence = refused(capsys, "ml-1n")
     assert "'ml-1n' is no name that can be downloaded. Did you mean 'ml-1m'" in sentence
+    Path("dataset/shop").mkdir(parents=True)
+    Path("dataset/shop/shop.inter").write_text("user_id:token\n")
+    assert "Did you mean 'shop'? Put shop.inter (and" in refused(capsys, "shop.inter")
     assert hosts.grouplens.asked == []
 
 

@@ -50,6 +50,7 @@ def failure(capsys, **keys):
             ["--dataset=d"],
             "--format must be movielens, .* or [a-z]*; it is missing.*Example: python -m",
         ),
+        (["--format=csv"], "'csv' is none.* Tables of your own .CSV, Parquet.: .* --format=table"),
         (["--format=amazon-2032"], "'amazon-2032' is none. Did you mean 'amazon-2023'"),
         (
             ["--format=movielens", "--dataset=d"],
