@@ -31,6 +31,7 @@ compat.tell_datasets_from_rows()
 PARTS = ("train", "valid", "test")
 _NO_OTHERS = 'docs/faq.md, "All rows are clicks",'
 _NEARLY_ALL = 0.95  # of rows or clicks: so many equal times are no chance
+_FEW_TEST_ROWS = 1000  # with so many the standard error of an AUC is about .015
 _FEW_STEPS = 10  # of an epoch; with fewer, early stopping ends a run that has hardly begun
 
 
@@ -321,6 +322,11 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
             _warn_of_new(parts, part, name)
     _warn_of_rounded_times(whole)
     _warn_of_few_steps(whole.config, len(whole))
+    if (rows := len(parts[-1])) < _FEW_TEST_ROWS:
+        _logger.info(
+            f"With {counted(rows, 'test row')} two models may differ by several hundredths of AUC "
+            "by chance; --experiment=compare gives intervals."
+        )
 
 
 def trains_in_few_steps(rows: int, batch_size: int) -> bool:

@@ -628,6 +628,17 @@ def test_an_epoch_of_few_steps_is_warned_of_with_a_batch_size(tmp_path, caplog, 
     assert [each.levelname for each in said] == ["INFO"] * (smaller is not None)
 
 
+def test_few_test_rows_are_pointed_out(tmp_path, caplog, monkeypatch):
+    parts = build(tmp_path)
+    said = f"With {len(parts[-1])} test rows two models may differ by several hundredths of AUC"
+    for few, is_said in ((1000, True), (len(parts[-1]), False)):
+        monkeypatch.setattr("recbole_genci.data.loaders._FEW_TEST_ROWS", few)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            log_summary(parts)
+        assert (said in caplog.text) == is_said
+
+
 GROUPED = (
     "and no user has more than {most}; each user's rows are divided, which takes 3 for one in each "
     "part and about 10 for 8:1:1. Give more rows, or change split in eval_args."
