@@ -161,7 +161,7 @@ def _checked_metrics(names: Sequence[str], valid_metric: str) -> list[Metric]:
 def _how_to_measure(metric: str, names: Sequence[str]) -> str:
     known = {name.lower(): name for name in KNOWN}
     if metric.lower() not in known and not is_reference(metric):
-        return nearest(metric, [*names, *KNOWN])
+        return nearest(metric, [*names, *KNOWN]) or f" Those known here are {', '.join(KNOWN)}."
     more = [*names, known.get(metric.lower(), metric)]
     return f' Add it: --metrics="{more}", or metrics: {more} in a file.'
 

@@ -49,6 +49,7 @@ from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
+from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ def check_source(config: Config, published: bool = True) -> None:
         if needs_no_settings(config, published):
             return
         settings = tokenizer_settings(config)
+        _check_text_fields(config, settings["item_text_fields"] or ())
     is_cached = _is_cached(config, settings)
     if not is_cached:  # a cache that has them may be read-only
         check_writable(Path(config["semantic_id_dir"]), "semantic_id_dir")
@@ -114,6 +116,19 @@ def check_source(config: Config, published: bool = True) -> None:
         vectors_of_file(settings, [])  # the items are not known yet
     elif settings["text_encoder"] != LSA and not is_cached:
         check_encoder(settings["text_encoder"])
+
+
+def _check_text_fields(config: Config, fields: Sequence[str]) -> None:
+    file = Path(config["data_path"]) / f"{config['dataset']}.item"
+    if not fields or not file.is_file():  # it is downloaded later, or its lack is told then
+        return
+    header = read_header(file, config["field_separator"], _encoding(config))
+    for field in fields:
+        if field not in header:
+            raise ValueError(
+                f"item_text_fields: '{field}' is no column of {file}, which has "
+                f"{', '.join(header)}.{nearest(field, header)}"
+            )
 
 
 def needs_no_settings(config: Config, published: bool = True) -> bool:

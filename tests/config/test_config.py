@@ -133,7 +133,7 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ({"valid_metric": "GAUC"}, "Add it: --metrics=.*, 'GAUC'"),
         ({"valid_metric": "mine:Brier"}, "Add it: --metrics=.*, 'mine:Brier'"),
         ({"valid_metric": "LogLos"}, "'LogLos' is not among metrics.* Did you mean 'LogLoss'"),
-        ({"valid_metric": "Recall"}, r"'Recall' is not among metrics, \[[^]]*\].$"),
+        ({"valid_metric": "Recall"}, r"'Recall' is not among metrics, \[[^]]*\]. Those known here"),
         (
             {"seed": [1, 2, 3]},
             r"seed: .1, 2, 3. is not one whole number. --seeds=3 runs seed, seed \+ 1, ...: "

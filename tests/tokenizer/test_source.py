@@ -320,6 +320,13 @@ def test_a_folder_given_by_hand_whose_fields_are_missing_is_told(
     assert "was made from the field title, which" in caplog.text
 
 
+def test_a_misspelt_text_field_is_named_before_rows_are_read(keys, rows_unread):
+    with pytest.raises(
+        ValueError, match="^item_text_fields: 'titel' is no .* Did you mean 'title'"
+    ):
+        prepare("GenCI", "tiny", config_dict=keys | {"item_text_fields": ["titel"]})
+
+
 def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, tmp_path):
     cache = str(tmp_path / "cache")
     settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=keys))

@@ -73,7 +73,7 @@ def test_text_of_numbers_is_as_written(tmp_path):
         ("cheap", "Write a number"),
         ("1,5", "decimal comma: 1.5"),
         ('"5"', "without quotation marks: 5"),
-        ("1_0", "Write a number"),
+        ("1_0", "Write it without underscores: 10"),
         ("2020-01-01T00:00:00", "seconds since 1970: here 1577836800"),
         ("2020-01-01T01:00:00+01:00", "seconds since 1970: here 1577836800"),
         ("01.02.2020 10:00", "Write times as numbers"),

@@ -222,6 +222,8 @@ def mend_of_number(word: str, seq_separator: str | None = None) -> str:
                 )
     if word.count(",") == 1 and _is_number(word.replace(",", ".")):
         return f"Write a point for the decimal comma: {word.replace(',', '.')}"
+    if "_" in bare and _is_number(bare.replace("_", "")):
+        return f"Write it without underscores: {bare.replace('_', '')}"
     if _DATE.match(bare):
         return f"{TIMES_ARE_NUMBERS}, such as seconds since 1970{_seconds(bare)}"
     if bare.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "null", "none", "n/a"):
