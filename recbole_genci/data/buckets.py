@@ -26,13 +26,19 @@ class Buckets(NamedTuple):
         """The buckets that RecBole makes of the values of a column."""
         return cls(float(values.min()), float(values.max() + 1e-9), bins, float(values.mean()))
 
-    def numbers(self, values: np.ndarray) -> np.ndarray:
-        """The bucket of each value; that of the nearest one outside the range of the column."""
+    def numbers(self, values: np.ndarray, last: int) -> np.ndarray:
+        """The bucket of each value; that of the nearest one outside the range of the column.
+
+        Args:
+            values: ``[R]``.
+            last: the bucket of the column's largest value, as RecBole numbers it: ``bins``; one
+                more if float64 has no number between that value and ``high``; 1 if all are equal.
+        """
         if self.low == self.high:
-            return np.full(len(values), float(self.bins))
+            return np.full(len(values), float(last))
         # RecBole dataset.py:765
         found = np.floor((values - self.low) * self.bins / (self.high - self.low) + 1)
-        return np.clip(found, 1, self.bins)
+        return np.clip(found, 1, last)
 
     def is_outside(self, values: np.ndarray) -> np.ndarray:
         """Which values are beyond those of the column."""

@@ -264,7 +264,8 @@ class FeatureReader:
             entry = self._outside.setdefault(field, [0, str(given.iloc[int(outside.argmax())])])
             entry[0] += int(outside.sum())
         numbers = np.where(np.isnan(numbers), buckets.mean, numbers)
-        found = torch.from_numpy(buckets.numbers(numbers).astype(np.float32))
+        last = self.whole.field2bucketnum[field] - 1  # bucket 0 is the padding's
+        found = torch.from_numpy(buckets.numbers(numbers, last).astype(np.float32))
         return torch.stack([torch.ones_like(found), found], dim=-1)
 
     def scale_of(self, field: str, where: str) -> tuple[float, float] | None:

@@ -15,6 +15,8 @@ CUT = {
     "delay": {"method": "ED", "bucket": 6},
     "steps": {"method": "ED", "bucket": 4},
     "income": {"method": "ED", "bucket": 3},
+    "wealth": {"method": "ED", "bucket": 3},
+    "same": {"method": "ED", "bucket": 3},
     "price": {"method": "ED", "bucket": 5},
     "rank": {"method": "LD"},
 }
@@ -25,7 +27,7 @@ def with_numbers(folder, keys):
     rng = np.random.default_rng(0)
     for ending, columns in {
         "inter": {"delay:float": 40, "steps:float_seq": 3},
-        "user": {"income:float": 900},
+        "user": {"income:float": 900, "wealth:float": 1e10, "same:float": 0},
         "item": {"price:float": 1e5, "rank:float": 9},
     }.items():
         file = folder / f"tiny/tiny.{ending}"
@@ -41,7 +43,7 @@ def with_numbers(folder, keys):
         file.write_text("\n".join(lines) + "\n")
     keys["load_col"] = {
         "inter": [*keys["load_col"]["inter"], "delay", "steps"],
-        "user": [*keys["load_col"]["user"], "income"],
+        "user": [*keys["load_col"]["user"], "income", "wealth", "same"],
         "item": [*keys["load_col"]["item"], "price", "rank"],
     }
     return keys | {
@@ -93,6 +95,21 @@ def test_every_value_of_the_files_has_its_bucket_of_training(made):
             equal(reader.column(field, rows[field]), part.inter_feat[field])
 
 
+def test_large_and_equal_numbers_have_the_last_bucket_of_training(made):
+    folders, frames = made
+    saved = load(folders["DeepFM"])
+    whole, reader = saved.parts[0], FeatureReader(saved.parts)
+    # RecBole adds 1e-9 to the largest number, which changes no number of 1e10.
+    ids = torch.tensor(
+        [whole.field2token_id["user_id"][name] for name in frames["user"]["user_id"]]
+    )
+    for field, last in (("wealth", 4), ("same", 1)):
+        column = reader.column(field, frames["user"][field])
+        equal(column, whole.user_feat[field][ids])
+        assert column[:, 1].max() == last
+        assert reader.column(field, [1e12])[0, 1] == last
+
+
 @pytest.mark.parametrize("name", ["DeepFM", "GenCI"])
 def test_a_row_of_the_file_has_the_score_of_the_run(made, name):
     folders, frames = made
@@ -128,7 +145,7 @@ def test_beyond_the_range_it_is_the_first_or_the_last_bucket(made, caplog):
     buckets = reader.whole.buckets["delay"]
     low, high = reader.whole.scales["delay"]
     middle = np.array([(17 - low) / (high - low), buckets.mean])
-    assert found[2:, 1].tolist() == buckets.numbers(middle).tolist()
+    assert found[2:, 1].tolist() == buckets.numbers(middle, 6).tolist()
     reader.warn_of_unknown()
     assert (
         "2 values of 'delay' are beyond the range of training, the first is '-99'." in caplog.text
