@@ -253,14 +253,21 @@ def _check_catalogue(
     if ids.folder is None:
         return
     folder, known = config["semantic_id_path"], _text_digests(ids.folder, ids)
-    if known is None or not item_file.is_file():
+    if known is None:
+        return
+    unchecked = "Whether its IDs belong to these items was not checked."
+    if not item_file.is_file():
+        _logger.warning(
+            f"semantic_id_path: {folder} was made from texts of items, and there is no file "
+            f"{item_file} that has them. {unchecked}"
+        )
         return
     header = read_header(item_file, config["field_separator"], _encoding(config))
     lacking = set(ids.manifest["settings"]["item_text_fields"]) - set(header)
     if lacking:
         _logger.warning(
             f"semantic_id_path: {folder} was made from the field {sorted(lacking)[0]}, which "
-            f"{item_file} does not have. Whether its IDs belong to these items was not checked."
+            f"{item_file} does not have. {unchecked}"
         )
         return
     table = read_items(

@@ -327,6 +327,16 @@ def test_a_misspelt_text_field_is_named_before_rows_are_read(keys, rows_unread):
         prepare("GenCI", "tiny", config_dict=keys | {"item_text_fields": ["titel"]})
 
 
+def test_a_folder_given_by_hand_for_items_without_a_file_is_told(
+    keys, published, house, tmp_path, caplog
+):
+    (tmp_path / "data/tiny/tiny.item").unlink()
+    without = {ending: fields for ending, fields in keys["load_col"].items() if ending != "item"}
+    given = keys | {"load_col": without, "semantic_id_path": str(house / "semantic_ids/tiny")}
+    prepare("GenCI", "tiny", config_dict=given)
+    assert "tiny.item that has them. Whether its IDs belong to these items was not" in caplog.text
+
+
 def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, tmp_path):
     cache = str(tmp_path / "cache")
     settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=keys))
