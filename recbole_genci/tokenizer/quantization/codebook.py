@@ -139,6 +139,12 @@ class ResidualQuantizer(nn.Module):
         # Rounding gives identical rows a tiny spread, which must not be scaled up to 1.
         self.input_scale.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
+    @torch.no_grad()
+    def multiply_inputs(self, factor: float) -> None:
+        """Read inputs that are ``factor`` times those so far, with the same codes."""
+        self.input_mean.mul_(factor)
+        self.input_scale.mul_(factor)
+
     def init_codebooks(self, codebooks: Sequence[Tensor]) -> None:
         """Set every level to one of ``codebooks``, each ``[K_n, d]``, from residual k-means.
 

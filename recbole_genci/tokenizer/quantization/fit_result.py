@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ _GUARDED_CODES = 8  # a smaller level may rightly have a large cohort
 _ROUNDING = 4
 # Reconstruction error as a share of the variance; decoding every item to the mean has 1.
 _DOUBTFUL_ERROR, _DIVERGED_ERROR = 1.1, 10.0
+# Embeddings whose largest number lies between these are fitted as they are.
+_SMALL, _LARGE = 2.0**-10, 2.0**30
 _CHUNK = 1 << 15
 _REMEDY = (
     "Set `codebook_balance: sinkhorn`, lower `codebook_size`, or choose another `text_encoder`"
@@ -64,6 +67,22 @@ def checked_embeddings(embeddings: np.ndarray) -> np.ndarray:
             f"shape {embeddings.shape}{problem}."
         )
     return embeddings
+
+
+def in_ordinary_units(embeddings: np.ndarray) -> tuple[np.ndarray, int]:
+    """``(embeddings / 2**exponent, exponent)``, so that codes do not depend on the overall scale.
+
+    In float32 squares of very small numbers are 0, and those of very large ones infinite. The
+    exponent is 0 for embeddings of ordinary size.
+
+    Args:
+        embeddings: of `checked_embeddings`.
+    """
+    largest = float(max(embeddings.max(), -embeddings.min()))
+    if largest == 0 or _SMALL <= largest < _LARGE:
+        return embeddings, 0
+    exponent = math.frexp(largest)[1] - 1
+    return np.ldexp(embeddings, -exponent), exponent
 
 
 def capped_size(data: Tensor, codebook_size: int) -> int:

@@ -11,6 +11,7 @@ from recbole_genci.tokenizer.quantization.fit_result import (
     FitResult,
     capped_size,
     checked_embeddings,
+    in_ordinary_units,
     outcome,
 )
 from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
@@ -46,7 +47,8 @@ def fit_rkmeans(
         ValueError: embeddings are not ``[I >= 1, D]`` or not finite.
         RuntimeError: a level collapsed into one large cohort.
     """
-    data = torch.from_numpy(checked_embeddings(embeddings)).to(device)
+    embeddings, exponent = in_ordinary_units(checked_embeddings(embeddings))
+    data = torch.from_numpy(embeddings).to(device)
     size = capped_size(data, codebook_size)
     model = ResidualQuantizer(data.shape[1], [size] * num_codebooks, data.shape[1]).to(device)
     model.set_input_statistics(data)
@@ -57,4 +59,6 @@ def fit_rkmeans(
         residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress)
     )
     progress.stage("quality of the codes")
-    return outcome(model, data, spread)
+    fitted = outcome(model, data, spread)
+    model.multiply_inputs(2.0**exponent)
+    return fitted

@@ -21,6 +21,7 @@ from recbole_genci.tokenizer.quantization.fit_result import (
     check_start,
     checked_embeddings,
     encode_all,
+    in_ordinary_units,
     outcome,
 )
 from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
@@ -211,7 +212,7 @@ def fit_rqvae(
         RuntimeError: a level collapsed into one large cohort, or training diverged without becoming
             infinite.
     """
-    embeddings = checked_embeddings(embeddings)
+    embeddings, exponent = in_ordinary_units(checked_embeddings(embeddings))
     if epochs < 1:
         raise ValueError(f"The RQ-VAE needs at least one epoch; `rqvae_epochs` is {epochs}.")
     generator = torch.Generator().manual_seed(seed)
@@ -253,6 +254,7 @@ def fit_rqvae(
     progress.stage("quality of the codes")
     fitted = outcome(model, data, spread, best_epoch=best.epoch)
     check_error(best.error, model, data)  # the error of the nearest codes, before spreading
+    model.multiply_inputs(2.0**exponent)
     return fitted
 
 

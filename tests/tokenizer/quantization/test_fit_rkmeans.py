@@ -39,6 +39,23 @@ def test_it_says_of_itself_what_the_rqvae_says(embeddings):
     }
 
 
+def test_codes_do_not_depend_on_the_scale_of_the_embeddings(embeddings):
+    """In float32 the squares of 1e-30 are 0, and those of 1e30 are infinite."""
+
+    def by_rqvae(rows):
+        return fit_rqvae(rows, codebook_size=16, latent_dim=8, hidden_size=(16,), epochs=4)
+
+    for fit in (by_rqvae, lambda rows: fit_rkmeans(rows, codebook_size=16)):
+        expected = fit(embeddings)
+        for exponent in (-100, -40, -12, 90):
+            rows = np.ldexp(embeddings, exponent)
+            found = fit(rows)
+            np.testing.assert_array_equal(found.codes, expected.codes)
+            assert found.quality == expected.quality
+            encoded = found.model.encode(torch.from_numpy(rows))
+            assert torch.equal(encoded, expected.model.encode(torch.from_numpy(embeddings)))
+
+
 def test_plain_kmeans_collapses_on_a_small_catalogue_where_balanced_does_not():
     # A dense middle with outliers, as the residuals of a small catalogue are.
     rng = np.random.default_rng(5)
