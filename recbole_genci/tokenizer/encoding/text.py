@@ -155,7 +155,8 @@ def read_item_texts(
         text_fields: columns to join, in this order; empty values are left out.
         item_tokens: raw ids of the items, whose order is that of the texts. An item without any of
             the text fields gets a substitute: its other fields (``"field: value"``), or ``"item
-            <token>"`` if it has none. Substitutes are counted and logged.
+            <token>"`` if it has none. Substitutes are counted and logged, unless no text field is
+            asked for.
         field_separator: separator of the columns.
         encoding: the file's encoding.
         seq_separator: stands between the entries of a sequence, which a text has commas between
@@ -174,7 +175,7 @@ def read_item_texts(
             f"columns are {table.fields}. Name columns of this file in `item_text_fields`."
         )
     texts, from_others, from_token = table.texts(text_fields, item_tokens)
-    if from_others or from_token:
+    if text_fields and (from_others or from_token):
         _logger.warning(
             f"{from_others + from_token} of {len(texts)} items have no text in {list(text_fields)} "
             f"of {table.file.name}: {from_others} are described by their other fields, "
