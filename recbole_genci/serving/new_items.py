@@ -128,7 +128,7 @@ def _new_items(run: SavedRun, frame: pd.DataFrame) -> pd.DataFrame:
 def _coded(run: SavedRun, frame: pd.DataFrame) -> Artifact:
     """The run's semantic IDs with those of new items."""
     artifact = run.tokenizer()
-    fields = artifact.settings["item_text_fields"]
+    fields = artifact.settings["item_text_fields"] or []  # a .npy of vectors needs none
     if lacking := [field for field in fields if field not in frame]:
         raise ValueError(
             f"items: there is no column '{lacking[0]}'. Semantic IDs of this run are made of the "
@@ -137,7 +137,7 @@ def _coded(run: SavedRun, frame: pd.DataFrame) -> Artifact:
     tokens = frame[run.parts[0].iid_field].tolist()
     texts = item_table(frame, run).texts(fields, tokens)
     substitutes = texts.from_others + texts.from_token
-    if substitutes:
+    if fields and substitutes:
         _logger.warning(
             f"items: {substitutes} of {len(tokens)} have no text in {', '.join(fields)}; they are "
             f"described by their other columns ({texts.from_others}) or by their id alone "

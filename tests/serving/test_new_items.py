@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import trained_runs
+from conftest import SMALL_GENCI, tiny_rows, trained_runs, write_dataset
 from references import with_rows_changed
 
 from recbole_genci import Ranker, load
+from recbole_genci.quick_start import run
 from recbole_genci.serving.unseen import stand_ins
 from recbole_genci.tokenizer import append_items
 
@@ -250,3 +251,30 @@ def test_weights_that_depend_on_items_in_unknown_ways_are_refused(folders, monke
     ranker.run.model.popularity = torch.nn.Parameter(torch.zeros(len(ranker.items) + 1))
     with pytest.raises(ValueError, match="items: popularity of DeepFM depends on the number of"):
         ranker.with_items(NEW)
+
+
+def test_new_items_of_a_run_with_own_vectors_have_rows_in_their_file(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    keys = write_dataset(tmp_path / "data", tiny_rows()) | SMALL_GENCI
+
+    def write(tokens):
+        vectors = rng.normal(size=(20, 6)), rng.normal(size=(len(tokens) - 20, 6))
+        if len(tokens) > 20:
+            vectors = np.load(tmp_path / "own.npy"), vectors[1]
+        np.save(tmp_path / "own.npy", np.concatenate(vectors))
+        (tmp_path / "own.txt").write_text("\n".join(tokens))
+
+    tokens = [f"i{number}" for number in range(20)]
+    write(tokens)
+    keys |= {"text_encoder": str(tmp_path / "own.npy"), "item_text_fields": None}
+    (result,) = run("GenCI", "tiny", config_dict=keys)
+    ranker = Ranker(result.folder)
+    with pytest.raises(ValueError, match=r"own.txt has no row for 1 of 21 items, first \['n1'\]"):
+        ranker.with_items(NEW.iloc[:1])
+    write([*tokens, "n1"])
+    wider = ranker.with_items(NEW.iloc[:1])
+    old = ranker.run.semantic_ids
+    np.testing.assert_array_equal(wider.run.semantic_ids.codes[:20], old.codes)
+    assert wider.items.tolist() == [*ranker.items, "n1"]
+    assert wider.score(["u1"], ["n1"]).shape == (1, 1)
+    assert "no text in" not in caplog.text  # no text is read
