@@ -51,7 +51,17 @@ class CTRDataset(FittedDataset):
         self.attached: frozenset[str] = frozenset()
         self.semantic_ids: torch.Tensor | None = None
         self.least_width, self.segment_clicks, self.few_shapes = 0, 1, False
+        # Ids of tokens that are no items: columns of alias_of_item_id alone have them. Empty in
+        # runs of early versions.
+        self.only_aliases = range(0)
         super().__init__(config)
+
+    def _remap_ID_all(self) -> None:
+        super()._remap_ID_all()
+        if self.iid_field is not None:
+            # Tokens of the rows' items and of the .item file are numbered first (dataset.py:1139).
+            last = max(int(feat[self.iid_field].max()) for feat in self.field2feats(self.iid_field))
+            self.only_aliases = range(last + 1, self.item_num)
 
     def build(self) -> list[CTRDataset]:
         """Order and split the rows, fit columns, and attach pointers to their histories.

@@ -179,6 +179,7 @@ def _described(
         "buckets": whole.buckets,
         "transforms": {field: each.as_json() for field, each in whole.transforms.items()},
         "rare": sorted(whole.rare),
+        "only_aliases": [whole.only_aliases.start, whole.only_aliases.stop],
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -263,6 +264,7 @@ class _StoredDataset(CTRDataset):
         transforms = self._facts.get("transforms", {})
         self.transforms = {f: Transform.of_json(each) for f, each in transforms.items()}
         self.rare = frozenset(self._facts.get("rare", ()))
+        self.only_aliases = range(*self._facts.get("only_aliases", (0, 0)))
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
 

@@ -85,7 +85,8 @@ class Ranker:
         if self._whole.uid_field is not None:
             users, items = self._ids
             pairs = [
-                part.inter_feat[users].numpy() * self._num_items + part.inter_feat[items].numpy()
+                part.inter_feat[users].numpy() * self._whole.item_num
+                + part.inter_feat[items].numpy()
                 for part in self.run.parts
             ]
             self._seen = np.unique(np.concatenate(pairs))
@@ -97,8 +98,16 @@ class Ranker:
         return f"Ranker({self.run.in_words()}; {sizes})"
 
     @cached_property
-    def _num_items(self) -> int:
-        return 1 + len(self.items)
+    def _is_item(self) -> np.ndarray:
+        """Which ids ``[I + 1]`` are items: not padding, nor tokens that only aliases have."""
+        is_item = np.ones(len(self._whole.field2id_token[self._ids[1]]), dtype=bool)
+        is_item[[0, *self._whole.only_aliases]] = False
+        return is_item
+
+    @cached_property
+    def _item_ids(self) -> np.ndarray:
+        """Ids of all items ``[I]``."""
+        return np.flatnonzero(self._is_item)
 
     @property
     def _ids(self) -> tuple[str, str]:
@@ -119,7 +128,7 @@ class Ranker:
     @property
     def items(self) -> np.ndarray:
         """Names of all items ``[I]``, in the order of ``score``'s columns."""
-        return self._whole.field2id_token[self._ids[1]][1:]
+        return self._whole.field2id_token[self._ids[1]][self._item_ids]
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -179,9 +188,7 @@ class Ranker:
                 unknown; or a feature of the rows has no value.
         """
         columns = (
-            self._features.known_ids(self._ids[1], items)
-            if items is not None
-            else np.arange(1, self._num_items)
+            self._features.known_ids(self._ids[1], items) if items is not None else self._item_ids
         )
         requests = self._requests(users, histories, context, len(columns), user_features, append)
         chunks = [
@@ -236,12 +243,10 @@ class Ranker:
         tables: list[pd.DataFrame] = []
         short: list[str] = []
         asked = 0
-        width = candidates or self._num_items - 1
+        width = candidates or len(self._item_ids)
         for request in self._requests(users, histories, context, width, user_features, append):
             if candidates is None:
-                items = np.broadcast_to(
-                    np.arange(1, self._num_items), (len(request.users), self._num_items - 1)
-                )
+                items = np.broadcast_to(self._item_ids, (len(request.users), width))
             else:
                 items = self._candidates(request, candidates, k if exclude_seen else None)
             kept = self._is_unseen(request, items) if exclude_seen else items > 0
@@ -266,7 +271,7 @@ class Ranker:
         table = pd.concat(tables, ignore_index=True)
         if self.texts:
             table["text"] = [self.texts[item] for item in table["item"]]
-        if short and self._num_items > k:
+        if short and len(self._item_ids) >= k:
             _logger.warning(
                 f"{len(short)} of {counted(asked, 'user')} get fewer than k={k} items, the first "
                 f"is {short[0]!r}: their rows and histories hold all the others. "
@@ -404,8 +409,8 @@ class Ranker:
         if unseen is None:
             return items
         place = np.flatnonzero(self._is_unseen(request, items).sum(1) < unseen)
-        while len(place) and width < self._num_items - 1:
-            width = min(2 * width, self._num_items - 1)
+        while len(place) and width < len(self._item_ids):
+            width = min(2 * width, len(self._item_ids))
             size = max(1, ROWS_AT_ONCE // width)
             items[place] = np.concatenate(
                 [
@@ -427,11 +432,16 @@ class Ranker:
         """Item ids ``[U, candidates]`` that the generator finds, filled up with 0."""
         users = np.arange(len(request.users))
         rows = self._rows(request, users, np.ones_like(users))  # the target item does not matter
-        return self._scorer.generate(rows, min(candidates, self._num_items - 1))
+        others = len(self._is_item) - 1 - len(self._item_ids)  # which it generates, too
+        width = min(candidates, len(self._item_ids))
+        items = self._scorer.generate(rows, width + others)
+        is_item = self._is_item[items]
+        first = np.argsort(~is_item, axis=1, kind="stable")[:, :width]
+        return np.take_along_axis(np.where(is_item, items, 0), first, 1)
 
     def _is_unseen(self, request: Request, items: np.ndarray) -> np.ndarray:
         """Which items ``[U, C]`` are in no row of their user, nor in the user's given history."""
-        seen = np.isin(request.users[:, None] * self._num_items + items, self._seen)
+        seen = np.isin(request.users[:, None] * self._whole.item_num + items, self._seen)
         for place, user in enumerate(request.names):
             if user in request.clicks:
                 seen[place] |= np.isin(items[place], request.clicks[user])

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import tiny_rows, trained_runs, write_dataset
+from conftest import SMALL_GENCI, tiny_rows, trained_runs, write_dataset
 
 from recbole_genci import Ranker, load
 from recbole_genci.data.batches import clicked_items
@@ -140,7 +140,7 @@ def wide_enough(ranker, user, candidates, k):
     number = saved.parts[0].field2token_id["user_id"][user]
     rows = [part.inter_feat for part in saved.parts]
     seen = {int(i) for feat in rows for i in feat["item_id"][feat["user_id"] == number]}
-    width, last = candidates, ranker._num_items - 1
+    width, last = candidates, len(ranker.items)
     while True:
         request = ranker._requests([user], None, None, 1)[0]
         found = [int(item) for item in ranker._generated(request, width)[0] if item]
@@ -340,3 +340,40 @@ def test_features_of_the_row_are_given_as_context(tmp_path):
         ranker.score(user, item, context=context | {"tags": "a b"})
     with pytest.raises(ValueError, match="device: 1 of 1 are unknown"):
         ranker.score(user, item, context=context | {"device": ["tv"]})
+
+
+@pytest.mark.parametrize("name", ["DIN", "GenCI"])
+def test_tokens_that_only_an_alias_of_items_has_are_not_recommended(tmp_path, name):
+    rows = [row for row in tiny_rows() if row[1] != "i19"]  # which the .item file has
+    keys = write_dataset(tmp_path / "data", rows) | (SMALL_GENCI if name == "GenCI" else {})
+    file, pages = tmp_path / "data/tiny/tiny.inter", ["home", "i19", "i3", "cart"]
+    head, *lines = file.read_text().splitlines()
+    lines = [f"{line}\t{pages[number % 4]}" for number, line in enumerate(lines)]
+    file.write_text("\n".join([f"{head}\tpage:token", *lines]) + "\n")
+    load_col = keys["load_col"] | {"inter": [*keys["load_col"]["inter"], "page"]}
+    keys |= {"load_col": load_col, "alias_of_item_id": ["page"]}
+    (result,) = run(name, "tiny", config_dict=keys)
+    ranker = Ranker(result.folder)
+    every = {f"i{number}" for number in range(20)}
+    new = pd.DataFrame(
+        {"item_id": ["new"], "title": ["Story"], "year": ["1990"], "genre": ["Drama"]}
+    )
+    for each, items in ((ranker, every), (ranker.with_items(new), every | {"new"})):
+        assert set(each.items) == items and len(each.items) == len(items)
+        for candidates in (None, len(items) - 1) if name == "GenCI" else (None,):
+            found = each.recommend(
+                ["u1"],
+                10**3 if candidates is None else candidates,
+                candidates,
+                exclude_seen=False,
+                context={"page": "home"},
+            )
+            assert len(found) == (candidates or len(items))
+            assert set(found["item"]) <= items
+        best = each.recommend(["u1"], 3, context={"page": "home"})
+        scores = each.score(["u1"], best["item"].tolist(), context={"page": "home"})
+        np.testing.assert_allclose(scores[0], best["probability"], atol=1e-6)
+        assert each.score(["u1"], context={"page": "home"}).shape == (1, len(items))
+        unseen = each.recommend(["u1"], 100, context={"page": "home"})["item"]
+        seen = {row[1] for row in rows if row[0] == "u1"}
+        assert set(unseen) == items - seen
