@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_genci.serving.run_command import RUN_OPTIONS, options_of, ranker_of
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.validation import is_whole
+from recbole_genci.utils.validation import is_whole, shortened
 
 USAGE = """\
 usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
@@ -61,7 +61,7 @@ def _prepared(values: dict) -> Work:
     start_console(None)
     size = values.get("batch_rows", ROWS_AT_ONCE)
     if not is_whole(size):
-        raise ValueError(f"batch_rows: {size!r} is not a whole number of at least 1.")
+        raise ValueError(f"batch_rows: {shortened(size)} is not a whole number of at least 1.")
     file, output = Path(values["input"]), Path(values["output"])
     check_output(output)
     for key in ("input", "users", "items"):

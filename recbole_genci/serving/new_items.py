@@ -80,7 +80,7 @@ def _choice(run: SavedRun, unseen: str | None) -> str:
         return UNSEEN_ITEMS
     if unseen not in choices:
         more = "" if run.semantic_ids else f" {run.config['model']} reads no semantic IDs."
-        raise ValueError(f"unseen: {unseen!r} is not one of {', '.join(choices)}.{more}")
+        raise ValueError(f"unseen: {shortened(unseen)} is not one of {', '.join(choices)}.{more}")
     return unseen
 
 
@@ -106,7 +106,7 @@ def _new_items(run: SavedRun, frame: pd.DataFrame) -> pd.DataFrame:
     names = as_names(frame[field], field)
     bad = [name for name in names if not name or name == PAD_TOKEN or "\n" in name]
     if bad:
-        raise ValueError(f"items: {bad[0]!r} in column '{field}' is no name of an item.")
+        raise ValueError(f"items: {shortened(bad[0])} in column '{field}' is no name of an item.")
     if len(set(names)) < len(names):
         twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
         raise ValueError(f"items: '{twice}' stands there twice; give each item once.")

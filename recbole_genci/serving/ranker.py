@@ -20,7 +20,7 @@ from recbole_genci.serving.rows import RowReader
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.serving.unseen import MEAN
-from recbole_genci.utils.validation import is_whole
+from recbole_genci.utils.validation import is_whole, shortened
 from recbole_genci.utils.words import counted
 
 #: Best by validation on ml-100k with hidden users, by a hair (benchmarks/unseen.py).
@@ -229,7 +229,7 @@ class Ranker:
                 generates no candidates.
         """
         if not is_whole(k):
-            raise ValueError(f"k: {k!r} is not a whole number of at least 1.")
+            raise ValueError(f"k: {shortened(k)} is not a whole number of at least 1.")
         if candidates is not None:
             if not self.run.model.generates_items:
                 raise ValueError(
@@ -238,7 +238,8 @@ class Ranker:
                 )
             if not is_whole(candidates, k):
                 raise ValueError(
-                    f"candidates: {candidates!r} is not a whole number of at least k, which is {k}."
+                    f"candidates: {shortened(candidates)} is not a whole number of at least k, "
+                    f"which is {k}."
                 )
         tables: list[pd.DataFrame] = []
         short: list[str] = []
@@ -273,8 +274,9 @@ class Ranker:
             table["text"] = [self.texts[item] for item in table["item"]]
         if short and len(self._item_ids) >= k:
             _logger.warning(
-                f"{len(short)} of {counted(asked, 'user')} get fewer than k={k} items, the first "
-                f"is {short[0]!r}: their rows and histories hold all the others. "
+                f"{len(short)} of {counted(asked, 'user')} "
+                f"{'gets' if len(short) == 1 else 'get'} fewer than k={k} items, the first is "
+                f"{shortened(short[0])}: their rows and histories hold all the others. "
                 "exclude_seen=False recommends these too."
             )
         return table

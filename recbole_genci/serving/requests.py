@@ -92,7 +92,7 @@ class RequestReader:
         if not users:
             raise ValueError("users: none are given.")
         if not isinstance(append, bool):
-            raise ValueError(f"append: {append!r} is neither True nor False.")
+            raise ValueError(f"append: {shortened(append)} is neither True nor False.")
         if not isinstance(histories or {}, Mapping):
             raise ValueError(
                 f"histories: {shortened(histories)} is not of the form {{user: [item, ...]}}."
@@ -111,7 +111,9 @@ class RequestReader:
         for name, given in (("histories", clicks), ("user_features", user_features)):
             asked = given if isinstance(given, Mapping) else ()
             if others := sorted(set(asked) - set(users), key=str):
-                raise ValueError(f"{name}: {others[0]!r} is not one of the users asked for.")
+                raise ValueError(
+                    f"{name}: {shortened(others[0])} is not one of the users asked for."
+                )
         values = self._context(context or {})
         user_feat, user_rows = self.user_table(users, ids, frame)
         history, first, start, end = self._history(users, ids, clicks, append)
@@ -165,7 +167,7 @@ class RequestReader:
         frame.index = pd.Index(as_names(given[uid], uid), dtype=object)
         if frame.index.has_duplicates:
             twice = frame.index[frame.index.duplicated()][0]
-            raise ValueError(f"user_features: user {twice!r} stands there twice.")
+            raise ValueError(f"user_features: user {shortened(twice)} stands there twice.")
         return frame
 
     def user_table(

@@ -29,6 +29,7 @@ from recbole_genci.serving.unseen import (
     with_mean_of,
     with_user_features,
 )
+from recbole_genci.utils.validation import shortened
 
 #: So many times `eval_batch_size` rows stay in one batch if they have one history, which is then
 #: encoded once for all of them: four default batches hold a catalogue of 16,384 items.
@@ -87,7 +88,7 @@ class Scorer:
 
     def __init__(self, run: SavedRun, unseen: str) -> None:
         if unseen not in (MEAN, PADDING):
-            raise ValueError(f"unseen: {unseen!r} is neither '{MEAN}' nor '{PADDING}'.")
+            raise ValueError(f"unseen: {shortened(unseen)} is neither '{MEAN}' nor '{PADDING}'.")
         self.run, self.whole, self.unseen = run, run.parts[0], unseen
 
     @cached_property

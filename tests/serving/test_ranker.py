@@ -170,7 +170,7 @@ def test_seen_items_do_not_use_up_candidates(folders, monkeypatch, caplog):
             searched_again += len(unseen[user] & set(names_of(ranker.run, "item_id", first))) < 2
         assert searched_again >= 6  # this data set has the fault
         short = [user for user in users if len(unseen[user]) < 2]
-        assert ("users get fewer than k=2" in caplog.text) == bool(short)
+        assert ("fewer than k=2" in caplog.text) == bool(short)
 
 
 def test_users_who_have_seen_almost_everything_are_counted(folders, caplog):
@@ -183,7 +183,11 @@ def test_users_who_have_seen_almost_everything_are_counted(folders, caplog):
         table = ranker.recommend(["u1", "u2", "u3"], 1, candidates, histories=clicks)
         assert "u2" not in set(table["user"])
         assert table[table["user"] == "u1"]["item"].tolist() == [left]
-        assert "1 of 3 users get fewer than k=1 items, the first is 'u2'" in caplog.text
+        assert "1 of 3 users gets fewer than k=1 items, the first is 'u2'" in caplog.text
+    caplog.clear()
+    ranker.recommend(ranker.users[:1], len(items))
+    first = f"1 of 1 user gets fewer than k=20 items, the first is '{ranker.users[0]}': their"
+    assert first in caplog.text
     caplog.clear()
     assert len(ranker.recommend(["u2"], 1, 5, exclude_seen=False)) == 1
     ranker.recommend(["u3"], k=len(items) + 5, exclude_seen=False)  # as many as there are
@@ -262,6 +266,10 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
         Ranker(folders["GenCI"]).recommend(["u1"], candidates=5)
     with pytest.raises(ValueError, match="k: 0"):
         ranker.recommend(["u1"], k=0)
+    with pytest.raises(ValueError, match="k: 1.5 is not"):
+        ranker.recommend(["u1"], k=np.float64(1.5))
+    with pytest.raises(ValueError, match="histories: 'u1' is not one of"):
+        ranker.score(["u2"], histories={np.str_("u1"): []})
     with pytest.raises(
         ValueError, match="context: 'hour' is no feature of this run's rows; they have none"
     ):
