@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -42,8 +43,9 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the array is not two-dimensional or not finite, the numbers of rows and ids
-            differ, an id is listed twice, or items have no row; names the first ones.
+        ValueError: a file cannot be read, the array is not two-dimensional or not finite in
+            float32, the numbers of rows and ids differ, an id is listed twice, or items have no
+            row; names the first ones.
     """
     for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
         if not file.is_file():
@@ -54,10 +56,16 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
             )
     try:
         vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
-        ids = ids_file.read_text(encoding="utf-8-sig").split("\n")
-    except (ValueError, EOFError) as error:  # UnicodeDecodeError is a ValueError
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
-            f"{array_file} or {ids_file} cannot be read as an array and its ids ({error})."
+            f"{array_file} cannot be read as an array of numbers: it is another kind of file, or "
+            "not whole. Write it by numpy.save."
+        ) from error
+    try:
+        ids = ids_file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{ids_file} cannot be read as text in UTF-8. Write one item id a line, row by row."
         ) from error
     if ids[-1] == "":
         ids.pop()
@@ -90,12 +98,17 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
             f"{ids_file} has no row for {len(missing)} of {len(item_tokens)} items, first "
             f"{missing[:5]}. Add their vectors."
         )
-    wanted = np.asarray(vectors[[row[token] for token in item_tokens]], dtype=np.float32)
+    given = vectors[[row[token] for token in item_tokens]]
+    with np.errstate(over="ignore"):
+        wanted = np.asarray(given, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
     if len(bad):
+        is_finite = np.isfinite(given[bad]).all()
+        what = "numbers beyond 3.4e38, the largest of float32," if is_finite else "NaN or infinity"
+        remedy = "Divide all vectors by one number" if is_finite else "Mend these vectors"
         raise ValueError(
-            f"{array_file} has values that are not finite for {len(bad)} items, first "
-            f"{item_tokens[bad[0]]!r}."
+            f"{array_file} has {what} for {len(bad)} of {len(wanted)} items, first "
+            f"{item_tokens[bad[0]]!r}. {remedy}."
         )
     return wanted
 

@@ -40,13 +40,19 @@ def test_rows_come_in_the_order_of_the_items_asked_for(files):
         (VECTORS, "a\nb\nc\n", ["a"], "lists 3 items.*4 rows"),
         (VECTORS, "a\nb\nc\na\n", ["a"], "1 items more than once, first 'a'"),
         (VECTORS, "a\nb\nc\nd\n", ["a", "x", "y"], r"no row for 2 of 3 items, first \['x', 'y'\]"),
+        (
+            VECTORS * 1e38,
+            "a\nb\nc\nd\n",
+            ["a", "d"],
+            "beyond 3.4e38.* 1 of 2 items, first 'd'. Div",
+        ),
         (VECTORS[:, 0], "a\nb\nc\nd\n", ["a"], r"numbers \[items, D\]"),
         (np.array([["x"]] * 4), "a\nb\nc\nd\n", ["a"], r"numbers \[items, D\]"),
         (
             np.where(VECTORS == 2, np.nan, VECTORS),
             "a\nb\nc\nd\n",
             ["a", "b"],
-            "not finite for 1 items, first 'b'",
+            "has NaN or infinity for 1 of 2 items, first 'b'. Mend",
         ),
     ],
 )
@@ -63,7 +69,15 @@ def test_missing_damaged_and_pickled_files_are_refused(files, tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         read_item_vectors(array_file, ids_file, ["a"])
     np.save(array_file, np.array([{}] * 4), allow_pickle=True)
-    with pytest.raises(ValueError, match="cannot be read"):
+    pickled = array_file.read_bytes()
+    for content in (pickled, b"no array", b"PK\3\4 no archive", b""):
+        array_file.write_bytes(content)
+        with pytest.raises(ValueError, match="cannot be read as an array.*by numpy.save") as told:
+            read_item_vectors(array_file, ids_file, ["a"])
+        assert "pickle" not in str(told.value)
+    np.save(array_file, VECTORS)
+    ids_file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="vectors.txt cannot be read as text in UTF-8. Write one"):
         read_item_vectors(array_file, ids_file, ["a"])
 
 
