@@ -17,6 +17,8 @@ from recbole_genci.tokenizer.encoding.limit import TextLimit
 from recbole_genci.utils.files import what_it_is, write_atomically
 
 VECTORS = "vectors"
+#: Smaller numbers lose digits in float32, or become 0.
+_LEAST = 1e-30
 
 
 def ids_file_of(array_file: Path, ids_file: str | None) -> Path:
@@ -44,8 +46,8 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file cannot be read, the array is not two-dimensional or not finite in
-            float32, the numbers of rows and ids differ, an id is listed twice, or items have no
-            row; names the first ones.
+            float32, all numbers are too small for it, the numbers of rows and ids differ, an id is
+            listed twice, or items have no row; names the first ones.
     """
     for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
         if not file.is_file():
@@ -109,6 +111,12 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
         raise ValueError(
             f"{array_file} has {what} for {len(bad)} of {len(wanted)} items, first "
             f"{item_tokens[bad[0]]!r}. {remedy}."
+        )
+    largest = float(np.abs(given).max(initial=0))
+    if 0 < largest < _LEAST:
+        raise ValueError(
+            f"{array_file}: the largest number of all {len(wanted)} items is {largest:.2g}, too "
+            "small for float32. Multiply all vectors by one number."
         )
     return wanted
 

@@ -46,6 +46,7 @@ def test_rows_come_in_the_order_of_the_items_asked_for(files):
             ["a", "d"],
             "beyond 3.4e38.* 1 of 2 items, first 'd'. Div",
         ),
+        (VECTORS * 1e-40, "a\nb\nc\nd\n", ["a", "d"], "of all 2 items is 7e-40, too small .* Mult"),
         (VECTORS[:, 0], "a\nb\nc\nd\n", ["a"], r"numbers \[items, D\]"),
         (np.array([["x"]] * 4), "a\nb\nc\nd\n", ["a"], r"numbers \[items, D\]"),
         (
