@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from recbole.utils import FeatureType
 
+from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fitting import RARE_ID
 from recbole_genci.data.table import Column, Table, joined, rows_of
@@ -250,15 +251,7 @@ class FeatureReader:
             numbers: ``[R]``, brought to the scale of training.
             given: the same as they were given.
         """
-        buckets = (self.whole.buckets or {}).get(field)
-        if buckets is None:
-            why = "by method LD, which only numbers the values that were there"
-            if self.config["discretization"][field]["method"] == "ED":
-                why = "and this run of an earlier version does not hold its buckets"
-            raise ValueError(
-                f"{where} was discretised in training, {why}. Leave it out; it then counts as "
-                "missing."
-            )
+        buckets = self._buckets(field, where)
         outside = buckets.is_outside(numbers)
         if outside.any():
             entry = self._outside.setdefault(field, [0, str(given.iloc[int(outside.argmax())])])
@@ -267,6 +260,30 @@ class FeatureReader:
         last = self.whole.field2bucketnum[field] - 1  # bucket 0 is the padding's
         found = torch.from_numpy(buckets.numbers(numbers, last).astype(np.float32))
         return torch.stack([torch.ones_like(found), found], dim=-1)
+
+    def _buckets(self, field: str, where: str) -> Buckets:
+        """The buckets of a field; raises ValueError if the run does not hold them."""
+        if self.whole.buckets is not None and field in self.whole.buckets:
+            return self.whole.buckets[field]
+        why = "by method LD, which only numbers the values that were there"
+        remedy = "Train a run with method ED, or with `transforms`"
+        if self.config["discretization"][field]["method"] == "ED":
+            why = "and this run of an earlier version does not hold its buckets"
+            remedy = "Train it anew"
+        if field in self.row_fields:  # which each row must have
+            remedy = f"It can score no rows but its own. {remedy}"
+        else:
+            remedy = "Leave it out; it then counts as missing"
+        raise ValueError(f"{where} was discretised in training, {why}. {remedy}.")
+
+    def check_row_fields(self, name: str) -> None:
+        """Raise ValueError if the run cannot read new values of a feature of rows, whatever they
+        are; ``name`` says who would give them.
+        """
+        cut = self.config["discretization"] or {}
+        for field in self.row_fields:
+            if field in cut and field not in self.whole.transforms:
+                self._buckets(field, f"{name}: '{field}'")
 
     def scale_of(self, field: str, where: str) -> tuple[float, float] | None:
         """The least and the largest number of a field in training, which became 0 and 1; None if

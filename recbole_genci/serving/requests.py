@@ -223,6 +223,7 @@ class RequestReader:
     def _context(self, context: Mapping[str, object]) -> dict[str, torch.Tensor]:
         """A tensor ``[1]``, or ``[1, L]`` for a sequence, for each of the rows' own features."""
         own = self.features.row_fields
+        self.features.check_row_fields("context")
         if unknown := sorted(set(context) - set(own), key=str):
             raise ValueError(
                 f"context: '{unknown[0]}' is no feature of this run's rows; they have "

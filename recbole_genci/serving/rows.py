@@ -57,6 +57,7 @@ class RowReader:
         """Raise ValueError if a table with these columns lacks one that is needed."""
         there = list(columns)
         check_distinct(there, "rows")
+        self._features.check_row_fields("rows")
         needed = [*self._whole.id_fields.values(), *self._features.row_fields]
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(

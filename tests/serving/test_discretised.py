@@ -168,5 +168,21 @@ def test_what_has_no_buckets_is_refused(made):
     with pytest.raises(ValueError, match="'rank' was discretised in training, by method LD, which"):
         Ranker(saved).with_items(frames["item"].iloc[:1].assign(item_id="n"))
     saved.parts[0].buckets = None  # as runs of early versions are loaded
-    with pytest.raises(ValueError, match="'delay' was discret.* an earlier version does not hold"):
+    no_rows = "It can score no rows but its own. Train it anew"
+    old = f"'delay' was discret.* an earlier version does not hold its buckets. {no_rows}"
+    with pytest.raises(ValueError, match=f"rows: {old}"):
         Ranker(saved).score_rows(frames["inter"].iloc[:2])
+
+
+def test_a_feature_of_rows_without_buckets_is_refused_whether_it_is_given_or_not(made):
+    folders, frames = made
+    saved = load(folders["DeepFM"])
+    del saved.parts[0].buckets["delay"]
+    saved.config.final_config_dict["discretization"] = CUT | {"delay": {"method": "LD"}}
+    ranker, row = Ranker(saved), frames["inter"].iloc[:1]
+    said = "'delay' .*method LD, .*there. It can score no rows but its own. Train a run with method"
+    for rows in (row, row.drop(columns="delay")):
+        with pytest.raises(ValueError, match=f"^rows: {said}"):
+            ranker.score_rows(rows)
+    with pytest.raises(ValueError, match=f"^context: {said}"):
+        ranker.recommend(["u1"])
