@@ -270,7 +270,10 @@ class RequestReader:
                 return column
             # RecBole's pair of number and bucket; there is one bucket.
             return torch.tensor([[number, 1.0]])
-        raise ValueError(f"context: '{field}' is a {kind.value}, and cannot be given by its value.")
+        raise ValueError(
+            f"context: '{field}' is a {kind.value}, and cannot be given by its value. Give rows to "
+            "score_rows instead, with a list in each cell of this column."
+        )
 
 
 def of_sequences(

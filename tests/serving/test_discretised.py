@@ -156,7 +156,8 @@ def test_a_context_is_cut_as_a_row_is(made):
     folders, frames = made
     ranker = Ranker(folders["DeepFM"])
     row = frames["inter"].iloc[:1]
-    with pytest.raises(ValueError, match="'steps' is a float_seq, and cannot be given by its val"):
+    said = "'steps' is a float_seq, and cannot be given by its value. Give rows to score_rows inst"
+    with pytest.raises(ValueError, match=said):
         ranker.score(["u1"], ["i1"], context={"delay": 3.5, "steps": [1, 2]})
     value = ranker._reader._value("delay", float(row["delay"].iloc[0]))
     assert torch.equal(value, ranker._features.column("delay", row["delay"]))
