@@ -296,6 +296,6 @@ class RowReader:
         if len(known) and known[-1] >= _LEAST_STAMP:
             self._far_later += int((times > _OTHER_UNIT * known[-1]).sum())
         # Files of other kinds may round a fraction of a second to another last bit.
-        is_whole = times == np.floor(times)
-        slack = np.where(is_whole, 0, 4 * np.spacing(np.abs(times)))
+        is_exact = (times == np.floor(times)) | np.isin(times, known)
+        slack = np.where(is_exact, 0, 4 * np.spacing(np.abs(times)))
         return np.searchsorted(known, times - slack, side="left")

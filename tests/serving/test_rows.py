@@ -92,6 +92,17 @@ def test_a_history_of_its_own_counts_instead_of_the_clicks(made, caplog):
         ranker.score_rows(own.assign(item_id_list=7))
 
 
+def test_times_of_the_run_are_exact_however_close(made, monkeypatch):
+    folders, _, _ = made
+    reader = Ranker(folders["DIN"]).row_reader()
+    times = 1_700_000_000.1 + np.arange(5) * 5e-7  # two of float64's steps apart
+    monkeypatch.setattr(reader._whole, "rank_times", times)
+    assert reader._ranks(times).tolist() == [0, 1, 2, 3, 4]
+    # A time with another last bit is that of the run.
+    monkeypatch.setattr(reader._whole, "rank_times", times[::4])
+    assert reader._ranks(np.nextafter(times[::4], np.inf)).tolist() == [0, 1]
+
+
 def test_rows_of_new_users_are_those_of_the_ranker(made, caplog):
     folders, rows, _ = made
     for name in MODELS.split(","):
