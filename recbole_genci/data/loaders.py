@@ -322,9 +322,9 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
             _warn_of_new(parts, part, name)
     _warn_of_rounded_times(whole)
     _warn_of_few_steps(whole.config, len(whole))
-    if (rows := len(parts[-1])) < _FEW_TEST_ROWS:
+    if (tested := len(parts[-1])) < _FEW_TEST_ROWS:
         _logger.info(
-            f"With {counted(rows, 'test row')} two models may differ by several hundredths of AUC "
+            f"With {counted(tested, 'test row')} two models may differ by several hundredths of AUC "
             "by chance; --experiment=compare gives intervals."
         )
 
