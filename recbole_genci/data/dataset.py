@@ -60,7 +60,8 @@ class CTRDataset(FittedDataset):
         super()._remap_ID_all()
         if self.iid_field is not None:
             # Tokens of the rows' items and of the .item file are numbered first (dataset.py:1139).
-            last = max(int(feat[self.iid_field].max()) for feat in self.field2feats(self.iid_field))
+            feats = [feat for feat in self.field2feats(self.iid_field) if len(feat)]
+            last = max((int(feat[self.iid_field].max()) for feat in feats), default=0)
             self.only_aliases = range(last + 1, self.item_num)
 
     def build(self) -> list[CTRDataset]:

@@ -179,7 +179,6 @@ def _described(
         "buckets": whole.buckets,
         "transforms": {field: each.as_json() for field, each in whole.transforms.items()},
         "rare": sorted(whole.rare),
-        "only_aliases": [whole.only_aliases.start, whole.only_aliases.stop],
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -192,6 +191,8 @@ def _described(
             for field in whole.field2type
         },
     }
+    if whole.only_aliases:  # `hub pull` makes files of earlier runs again, to the last bit
+        facts["only_aliases"] = [whole.only_aliases.start, whole.only_aliases.stop]
     return tensors, facts
 
 
