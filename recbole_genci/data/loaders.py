@@ -324,8 +324,8 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
     _warn_of_few_steps(whole.config, len(whole))
     if (tested := len(parts[-1])) < _FEW_TEST_ROWS:
         _logger.info(
-            f"With {counted(tested, 'test row')} two models may differ by several hundredths of AUC "
-            "by chance; --experiment=compare gives intervals."
+            f"With {counted(tested, 'test row')} two models may differ by several hundredths of "
+            "AUC by chance; --experiment=compare gives intervals."
         )
 
 
