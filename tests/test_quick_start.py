@@ -170,6 +170,7 @@ def test_a_data_path_inside_the_datasets_folder_is_told_from_one_without(tiny, t
             "dataset: there is no folder .*Did you mean 'ml-100k'",
         ),
         (["--model=GenCI"], "--dataset is missing"),
+        (["--model=LR", "--data_path=x", "--data_seed=3"], "is missing, .*--dataset=ml-100k\\. ?$"),
         (
             ["--model=LR", "--datset=shop"],
             "is missing, .* You gave --datset; did you mean",

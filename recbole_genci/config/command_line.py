@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recbole_genci.utils.validation import closest, quoted
+from recbole_genci.utils.validation import quoted
 
 #: Names of RecBole's run_recbole.py; it calls the key ``offset`` ``group_offset``.
 _SHORT = {"-m": "--model", "-d": "--dataset"}
@@ -55,8 +56,8 @@ def key_value_words(argv: Sequence[str]) -> list[str]:
 
 def missing_word(key: str, example: str, words: Iterable[str]) -> ValueError:
     """The error that ``--key`` is missing among the keys ``words``, which may have it misspelt."""
-    typed = closest(key, words)
-    given = f" You gave --{typed}; did you mean --{key}?" if typed else ""
+    typed = difflib.get_close_matches(key, words, n=1, cutoff=0.8)  # data_path is no dataset
+    given = f" You gave --{typed[0]}; did you mean --{key}?" if typed else ""
     return ValueError(f"command line: --{key} is missing, for example {example}.{given}")
 
 

@@ -401,17 +401,13 @@ class Config(RecBoleConfig):
         switched_off = dict(self.model_class.switched_off(self))
         if self["device"].type != "cuda":
             switched_off["cuda_graphs"] = "The device is no GPU."
-        if self["benchmark_filename"] is not None and self._has_own_split:
+        split = (self.external_config_dict.get("eval_args") or {}).get("split")
+        usual = self._key_table["eval_args"].default
+        assert isinstance(usual, Mapping)
+        if self["benchmark_filename"] is not None and split not in (None, usual["split"]):
             switched_off["eval_args"] = "The files of benchmark_filename are split already."
         own = (key.name for key in keys if self[key.name] != key.default)
         return found | {name: switched_off[name] for name in own if name in switched_off}
-
-    @property
-    def _has_own_split(self) -> bool:
-        usual = self._key_table["eval_args"].default
-        assert isinstance(usual, Mapping)
-        given = self.external_config_dict.get("eval_args") or {}
-        return any(given[part] != usual[part] for part in given if part != "mode")
 
     @property
     def files_of_other_models(self) -> dict[str, str]:

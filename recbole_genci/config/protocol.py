@@ -30,12 +30,6 @@ def check(config: ConfigLike) -> None:
         ValueError: names the key, its value and what it may be.
     """
     _check_caches(config)
-    if config["additional_feat_suffix"]:
-        raise ValueError(
-            f"additional_feat_suffix: {config['additional_feat_suffix']} names files of neither "
-            "rows nor users nor items, which no CTR model reads. Leave it out, and put their "
-            "columns into the .inter, .user or .item file."
-        )
     _check_protocol(config)
     _check_numbers(config)
     _check_heads(config)

@@ -32,7 +32,8 @@ class Buckets(NamedTuple):
         Args:
             values: ``[R]``.
             last: the bucket of the column's largest value, as RecBole numbers it: ``bins``; one
-                more if float64 has no number between that value and ``high``; 1 if all are equal.
+                more if float64 has no number between that value and ``high``; if all values are
+                equal, 1 or ``bins``.
         """
         if self.low == self.high:
             return np.full(len(values), float(last))

@@ -20,7 +20,7 @@ _logger = logging.getLogger(__name__)
 class FilteredDataset(AtomicDataset):
     """A dataset that says which rows its filters leave out, where nobody asked for it."""
 
-    # The ids that the .user and the .item file describe, before any filter.
+    # The ids that the .user and the .item file describe, before any filter; empty afterwards.
     _described: dict[str, pd.Series]
 
     def _filter_nan_user_or_item(self) -> None:
@@ -79,11 +79,12 @@ class FilteredDataset(AtomicDataset):
                         setattr(self, name, feat[kept].reset_index(drop=True))
 
     def _filter_inter_by_user_or_item(self) -> None:
+        files, self._described = self._described, {}
         if self.config["filter_inter_by_user_or_item"] is not True:
             return
         rows, examples = len(self.inter_feat), ""
         kept, known = np.ones((2, rows), dtype=bool)
-        for name, before in self._described.items():
+        for name, before in files.items():
             field, ids = before.name, self.inter_feat[before.name]
             kept &= ids.isin(getattr(self, name)[field]).to_numpy()
             described = ids.isin(before).to_numpy()  # val_interval asked for the others

@@ -68,7 +68,14 @@ def check_files(dataset: Dataset, token: str, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing; names it.
+        ValueError: ``additional_feat_suffix`` names other files.
     """
+    if dataset.config["additional_feat_suffix"]:
+        raise ValueError(
+            f"additional_feat_suffix: {dataset.config['additional_feat_suffix']} names files of "
+            "neither rows nor users nor items, which no CTR model reads. Leave it out, and put "
+            "their columns into the .inter, .user or .item file."
+        )
     for name in dataset.benchmark_filename_list or [None]:
         file = folder / (f"{token}.{name}.inter" if name else f"{token}.inter")
         if not file.is_file():

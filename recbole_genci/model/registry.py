@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,10 +165,10 @@ def get_model(name: str | type) -> type:
 
 def _own_spelling(name: str) -> str:
     """How a class of one's own would be written, if ``name`` names its file in another way."""
-    if name.endswith(".py") and Path(name).is_file():
+    if name.endswith(".py") and os.path.isfile(name):
         return f", here {name}:Class with the class's name"
     module, _, class_name = name.rpartition(".")
-    is_here = bool(module) and Path(f"{module.replace('.', '/')}.py").is_file()
+    is_here = bool(module) and os.path.isfile(f"{module.replace('.', '/')}.py")
     return f", here {module}:{class_name}" if is_here else ""
 
 

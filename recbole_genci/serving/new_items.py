@@ -58,7 +58,8 @@ def run_with_items(
     semantic_ids = None if artifact is None else artifact.ids
     model = _model(run, parts, semantic_ids, len(tokens), how)
     _logger.info(
-        f"{counted(len(tokens), 'item')} added, the catalogue has {parts[0].item_num - 1}. A "
+        f"{counted(len(tokens), 'item')} added, the catalogue has "
+        f"{parts[0].item_num - 1 - len(parts[0].only_aliases)}. A "
         f"new item's own embedding: {_WORDS[how]}."
     )
     return replace(run, parts=parts, model=model, semantic_ids=semantic_ids, artifact=artifact)
@@ -110,7 +111,13 @@ def _new_items(run: SavedRun, frame: pd.DataFrame) -> pd.DataFrame:
     if len(set(names)) < len(names):
         twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
         raise ValueError(f"items: '{twice}' stands there twice; give each item once.")
-    known = pd.Series(names).isin(run.parts[0].field2id_token[field]).to_numpy()
+    all_tokens, others = run.parts[0].field2id_token[field], run.parts[0].only_aliases
+    if taken := sorted(set(names) & set(all_tokens[others.start : others.stop])):
+        raise ValueError(
+            f"items: '{taken[0]}' stands only in columns of alias_of_item_id in training, and "
+            "cannot be added. Leave it out, or train a run anew in which it is an item."
+        )
+    known = pd.Series(names).isin(all_tokens).to_numpy()
     if known.all():
         raise ValueError(
             f"items: the run has all of the {len(names)} items already; there is nothing to add."

@@ -296,6 +296,8 @@ class RowReader:
         if len(known) and known[-1] >= _LEAST_STAMP:
             self._far_later += int((times > _OTHER_UNIT * known[-1]).sum())
         # Files of other kinds may round a fraction of a second to another last bit.
-        is_exact = (times == np.floor(times)) | np.isin(times, known)
-        slack = np.where(is_exact, 0, 4 * np.spacing(np.abs(times)))
-        return np.searchsorted(known, times - slack, side="left")
+        place = np.searchsorted(known, times, side="left")
+        is_known = known.take(place, mode="clip") == times if len(known) else False
+        is_exact = (times == np.floor(times)) | is_known
+        slack = 4 * np.spacing(np.abs(times))
+        return np.where(is_exact, place, np.searchsorted(known, times - slack, side="left"))

@@ -56,10 +56,15 @@ def test_a_feature_is_in_all_files(split, kinds, load_col):
     said = rf"^benchmark_filename: \S+ has the column 'x', which .* and \S+tiny.{lacks}.inter does"
     with pytest.raises(ValueError, match=said):
         build(split(*kinds, load_col=load_col))
+    unloaded = {"unload_col": {"inter": ["x"]}}
+    for leaves_out in (unloaded, {"unused_col": {"inter": ["x"]}}):
+        assert "x" not in build(split(*kinds, load_col=load_col) | leaves_out)[0].row_features
     keys = split("float", "float", None, load_col=load_col)
     assert "x" not in build(keys)[0].row_features  # no feature: it may be missing
     with pytest.raises(ValueError, match=said.replace(lacks, "test")):
         build(keys | {"numerical_features": ["x"]})
+    with pytest.raises(ValueError, match=said.replace(lacks, "test")):
+        build(keys | {"transforms": {"x": {"buckets": 3}}})
 
 
 def test_a_split_that_does_nothing_is_told(split, caplog):
@@ -76,10 +81,9 @@ def test_a_split_that_does_nothing_is_told(split, caplog):
     [
         (
             {"load_col": None, "unload_col": {"item": ["yaer"]}},
-            r"^unload_col: 'yaer' is no column of \S+tiny.item, .* Did you mean 'year'\?",
+            r"^unload_col: 'yaer' is no column of \S+tiny.item; .* Did you mean 'year'\?",
         ),
         ({"unused_col": {"item": ["yaer"]}}, r"^unused_col: 'yaer' .* Did you mean 'year'\?"),
-        ({"unused_col": {"item": ["title"]}}, r"^unused_col: 'title' is no column that is read"),
         ({"unused_col": {"item": "year"}}, r"^unused_col: 'year' for 'item' is not a list of col"),
         ({"unused_col": {"inter": ["label"]}}, "^unused_col: 'label' of 'inter' is an id or the"),
         ({"unused_col": {"inter": ["user_id"]}}, "^unused_col: 'user_id' of 'inter' is an id"),
@@ -94,8 +98,12 @@ def test_a_column_that_cannot_be_left_out_is_named(tmp_path, keys, said):
 def test_a_column_of_a_file_that_is_not_there_is_named(tmp_path):
     keys = write_dataset(tmp_path, tiny_rows()) | {"load_col": {"inter": COLUMNS}}
     (tmp_path / "tiny/tiny.user").unlink()
-    with pytest.raises(ValueError, match=r"^unused_col: 'age' would be a column of .* 'user' out"):
+    with pytest.raises(ValueError, match="^unused_col: 'age' would be .* it does not exist. Leave"):
         build(keys | {"unused_col": {"user": ["age"]}})
+    (tmp_path / "tiny/tiny.user").write_text("")
+    with pytest.raises(ValueError, match="^unused_col: 'age' .* load_col reads nothing of it"):
+        build(keys | {"unused_col": {"user": ["age"]}})
+    assert len(build(keys)) == 3  # nobody reads the empty file
 
 
 def test_rows_that_an_interval_of_users_leaves_out_are_no_surprise(tmp_path, caplog):

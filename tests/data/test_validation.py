@@ -824,7 +824,7 @@ def test_a_sequence_far_longer_than_the_others_is_pointed_out(tmp_path, caplog):
 def test_additional_files_are_refused(tmp_path, suffix):
     asked = write_dataset(tmp_path, tiny_rows()) | {"additional_feat_suffix": suffix}
     with pytest.raises(ValueError, match="^additional_feat_suffix: .* which no CTR model reads"):
-        Config("DeepFM", "tiny", config_dict=asked)
+        create_dataset(Config("DeepFM", "tiny", config_dict=asked))
 
 
 @pytest.mark.parametrize("field", ["nofield", "year", 1])
