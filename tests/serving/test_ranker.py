@@ -366,6 +366,8 @@ def test_tokens_that_only_an_alias_of_items_has_are_not_recommended(tmp_path, na
     new = pd.DataFrame(
         {"item_id": ["new"], "title": ["Story"], "year": ["1990"], "genre": ["Drama"]}
     )
+    with pytest.raises(ValueError, match="items: 'home' stands only in columns of alias_of_item"):
+        ranker.with_items(new.assign(item_id=["home"]))
     for each, items in ((ranker, every), (ranker.with_items(new), every | {"new"})):
         assert set(each.items) == items and len(each.items) == len(items)
         for candidates in (None, len(items) - 1) if name == "GenCI" else (None,):
