@@ -349,7 +349,7 @@ def _warn_of_few_steps(config: Config, rows: int) -> None:
     )
     if config["min_patience_steps"] >= _FEW_STEPS * (config["stopping_step"] + 1):
         _logger.info(
-            f"{made}, so that a run takes many; with --train_batch_size={smaller} it takes fewer."
+            f"{made}, so that a run takes many epochs. --train_batch_size={smaller} takes fewer."
         )
     else:
         _logger.warning(
