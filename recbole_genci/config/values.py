@@ -182,7 +182,7 @@ def _check_parts(final: Mapping) -> None:
     ids = {"user": final["USER_ID_FIELD"], "item": final["ITEM_ID_FIELD"]}
     needed = {"inter": {*ids.values(), final["LABEL_FIELD"]}, **{k: {v} for k, v in ids.items()}}
     for source, fields in (final.get("unused_col") or {}).items():
-        if kept := [field for field in fields or () if field in needed[source]]:
+        if kept := [field for field in fields if field in needed[source]]:
             raise ValueError(
                 f"unused_col: '{kept[0]}' of '{source}' is an id or the label, without which rows "
                 "say nothing. Leave it out of unused_col."

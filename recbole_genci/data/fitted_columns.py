@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import CRITEO, OTHERS, makes_tokens, transforms_of
-from recbole_genci.data.validation import label_fields, points_to_keys
+from recbole_genci.data.validation import is_read, label_fields, points_to_keys
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.validation import nearest
 
@@ -102,7 +102,5 @@ def _columns(dataset: Dataset, token: str, folder: Path) -> Iterator[tuple[str, 
         file = folder / f"{token}.{ending}"
         if not file.is_file():
             continue
-        wanted, unwanted = dataset._get_load_and_unload_col(source)
         for name, kind in read_header(file, separator, encoding).items():
-            is_read = (wanted is None or name in wanted) and name not in (unwanted or ())
-            yield name, _Column(file, source.value, kind, is_read)
+            yield name, _Column(file, source.value, kind, is_read(dataset, source, name))

@@ -9,7 +9,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import transforms_of
-from recbole_genci.data.validation import points_to_keys
+from recbole_genci.data.validation import is_read, points_to_keys
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.validation import nearest
 
@@ -67,13 +67,14 @@ def _read_files(
 
 def _check_alike(dataset: Dataset, headers: _Headers) -> None:
     """Compare the columns that are read of several files of rows."""
-    wanted, unwanted = dataset._get_load_and_unload_col(FeatureSource.INTERACTION)
-    unused = (dataset.config["unused_col"] or {}).get(FeatureSource.INTERACTION.value) or ()
+    source = FeatureSource.INTERACTION
+    wanted, _ = dataset._get_load_and_unload_col(source)
+    unused = (dataset.config["unused_col"] or {}).get(source.value) or ()
     numbers = {*(dataset.config["numerical_features"] or ()), *transforms_of(dataset.config)}
     (first, of_first), *others = headers.items()
     for other, kinds in others:
         for field in sorted(of_first.keys() | kinds.keys()):
-            if field in (unwanted or ()) or not (wanted is None or field in wanted):
+            if not is_read(dataset, source, field):
                 continue
             one, two = of_first.get(field), kinds.get(field)
             if one is not None and two is not None and one != two:

@@ -32,6 +32,7 @@ from recbole_genci.data.validation import (
     check_label_values,
     check_loaded,
     check_read_once,
+    is_read,
     warn_of_large_numbers,
     warn_of_long_cells,
     warn_of_seq_separator,
@@ -111,15 +112,13 @@ class AtomicDataset(Dataset):
         check_loaded(self, token, Path(dataset_path), attached)
 
     def _load_feat(self, filepath: str, source: FeatureSource) -> pd.DataFrame | None:
-        load_col, unload_col = self._get_load_and_unload_col(source)
+        load_col, _ = self._get_load_and_unload_col(source)
         if load_col == set():
             return None
         separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
         header = read_header(Path(filepath), separator, encoding)
         check_header(self, Path(filepath), source, header, load_col or ())
-        fields = [
-            f for f in header if (load_col is None or f in load_col) and f not in (unload_col or ())
-        ]
+        fields = [field for field in header if is_read(self, source, field)]
         check_read_once(self, Path(filepath), source, fields)
         frame = read_atomic_file(
             Path(filepath),

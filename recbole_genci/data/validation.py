@@ -42,6 +42,12 @@ def points_to_keys(check: Callable[Concatenate[Dataset, P], None]) -> Callable[.
     return checked
 
 
+def is_read(dataset: Dataset, source: FeatureSource, field: str) -> bool:
+    """Whether ``load_col`` and ``unload_col`` let in a column of a file of this kind."""
+    wanted, unwanted = dataset._get_load_and_unload_col(source)
+    return (wanted is None or field in wanted) and field not in (unwanted or ())
+
+
 def ordered_fields(dataset: Dataset) -> set[str]:
     """Columns whose values are compared: time, label, and the column that the label is made of."""
     time = () if dataset.time_field is None else (dataset.time_field,)

@@ -299,5 +299,6 @@ class RowReader:
         place = np.searchsorted(known, times, side="left")
         is_known = known.take(place, mode="clip") == times if len(known) else False
         is_exact = (times == np.floor(times)) | is_known
-        slack = 4 * np.spacing(np.abs(times))
-        return np.where(is_exact, place, np.searchsorted(known, times - slack, side="left"))
+        rounded = times[~is_exact]
+        place[~is_exact] = np.searchsorted(known, rounded - 4 * np.spacing(np.abs(rounded)))
+        return place
