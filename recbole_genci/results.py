@@ -149,6 +149,9 @@ class Results(Sequence):
     def __getitem__(self, index: slice) -> tuple[RunResult, ...]: ...
 
     def __getitem__(self, index: int | str | slice) -> RunResult | tuple[RunResult, ...]:
+        if isinstance(index, int) and not -len(self) <= index < len(self):
+            last = f", from 0 to {len(self) - 1}" if len(self) else ""
+            raise IndexError(f"runs: there is no run {index}; there are {len(self)}{last}.")
         if not isinstance(index, str):
             return self.runs[index]
         models = list(dict.fromkeys(run.model for run in self.runs))

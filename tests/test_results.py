@@ -82,6 +82,9 @@ def test_a_models_name_looks_its_run_up():
     results = Results(tuple(runs), None, "")
     assert results["DeepFM"] is runs[1] and results["LR"] is results[0]  # of the first seed
     assert results[1:3] == tuple(runs[1:3]) and results[-1] is runs[-1]
+    with pytest.raises(IndexError, match="^runs: there is no run 4; there are 4, from 0 to 3.$"):
+        results[4]
+    assert list(results) == runs
     with pytest.raises(
         ValueError, match="^model: there is no run of 'DeepFN', only of LR, DeepFM."
     ):

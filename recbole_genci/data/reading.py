@@ -23,6 +23,7 @@ from recbole_genci.data.download import find_or_download
 from recbole_genci.data.fitted_columns import check_fitted_columns
 from recbole_genci.data.headers import check_headers
 from recbole_genci.data.table import Column, Table
+from recbole_genci.data.times import warn_of_times
 from recbole_genci.data.transforms import Transform
 from recbole_genci.data.validation import (
     check_described_once,
@@ -42,6 +43,8 @@ from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read
 from recbole_genci.utils.ragged import Ragged
 
 _logger = logging.getLogger(__name__)
+
+_NOUNS = {"inter_feat": "row", "user_feat": "user", "item_feat": "item"}
 
 
 class AtomicDataset(Dataset):
@@ -110,6 +113,7 @@ class AtomicDataset(Dataset):
             history = self.iid_field + self.config["LIST_SUFFIX"]
             attached |= {history, self.config["NEG_PREFIX"] + history}
         check_loaded(self, token, Path(dataset_path), attached)
+        warn_of_times(self, Path(dataset_path))
 
     def _load_feat(self, filepath: str, source: FeatureSource) -> pd.DataFrame | None:
         load_col, _ = self._get_load_and_unload_col(source)
@@ -192,11 +196,16 @@ class AtomicDataset(Dataset):
     def _fill_nan(self) -> None:
         # With pandas 3 dataset.py:648, 650 fill a copy, and NaN would become the id -2**63.
         for name in self.feat_name_list:
-            feat = getattr(self, name)
+            feat, noun = getattr(self, name), _NOUNS.get(name, "line")
             for field in feat:
                 kind = self.field2type[field]
                 if kind == FeatureType.TOKEN:
                     feat[field] = feat[field].fillna(0).astype(np.int64)
+                    if len(feat) and not feat[field].any():
+                        _logger.warning(
+                            f"'{field}' has no value in any {noun}, so that models learn nothing "
+                            "of it. Correct its file, or leave it out by load_col."
+                        )
                 elif kind == FeatureType.FLOAT:
                     if feat[field].isna().all():
                         raise ValueError(

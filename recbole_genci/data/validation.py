@@ -26,7 +26,6 @@ _logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers up to here
 LARGE_NUMBER = 10  # a numerical feature with larger values gets a warning
 LONG_CELL = 100  # entries of a sequence that are many if most cells have few
 
@@ -367,15 +366,6 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
                 f"{folder}: {token}.inter lacks a finite '{field}' in {rows}, first in {line}. "
                 "Complete or remove these lines."
             )
-    if (
-        dataset.time_field in dataset.inter_feat
-        and (latest := dataset.inter_feat[dataset.time_field].abs().max()) > EXACT_UP_TO
-    ):
-        _logger.warning(
-            f"'{dataset.time_field}' reaches {latest:g}, where a number of 64 bits is no longer "
-            f"exact: rows less than {np.spacing(latest):g} apart may count as one instant. Give it "
-            "in a coarser unit."
-        )
 
 
 def _tokens(dataset: Dataset) -> list[str]:

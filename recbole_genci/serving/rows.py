@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.history import History
+from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
 from recbole_genci.serving.cells import (
     CellError,
     as_names,
@@ -26,8 +27,6 @@ from recbole_genci.utils.words import are, counted, listed
 _logger = logging.getLogger(__name__)
 
 _MOST_NAMES = 5  # of columns that are not read
-#: Times of today's seconds or finer units; so many times later than the run's is another unit.
-_LEAST_STAMP, _OTHER_UNIT = 1e8, 50
 
 
 class RowReader:
@@ -293,8 +292,8 @@ class RowReader:
                 f"'{field}' could be compared. Leave the column out, so that all clicks of a user "
                 f"count and no metric is given, give '{self.history_field}', or train the run anew."
             )
-        if len(known) and known[-1] >= _LEAST_STAMP:
-            self._far_later += int((times > _OTHER_UNIT * known[-1]).sum())
+        if len(known) and known[-1] >= LEAST_STAMP:
+            self._far_later += int((times > OTHER_UNIT * known[-1]).sum())
         # Files of other kinds may round a fraction of a second to another last bit.
         place = np.searchsorted(known, times, side="left")
         is_known = known.take(place, mode="clip") == times if len(known) else False

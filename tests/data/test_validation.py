@@ -535,6 +535,51 @@ def with_times(change):
     return damage
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda times: np.where(np.arange(300) > 296, times * 1000, times),
+            "'timestamp' is 1700000397000 in line 299, and 1700000250 in a usual row; 3 rows of "
+            "300 are so far from it.",
+        ),
+        (
+            lambda times: np.where(np.arange(300) == 5, 0, times),
+            "'timestamp' is 0 in line 7, and 1700000250 in a usual row; 1 row of 300 is so far",
+        ),
+        (
+            lambda times: np.where(np.arange(300) == 5, -1, times),
+            "'timestamp' is -1 in line 7, and 1700000250 in a usual row; 1 row of 300 is so far",
+        ),
+    ],
+)
+def test_times_in_two_units_are_pointed_out(tmp_path, caplog, change, said):
+    """With their first line, as they would stand at one end of their user's rows."""
+    stamps = 1_700_000_100 + np.arange(300)
+    build(tmp_path, with_times(lambda times, rows: change(stamps).astype("int64")))
+    assert said in caplog.text
+
+
+def test_small_or_steady_times_are_in_one_unit(tmp_path, caplog):
+    """Counters may begin at 0; stamps may be of any year since 1973."""
+    build(tmp_path / "a", with_times(lambda times, rows: np.arange(300) ** 3))
+    build(tmp_path / "b", with_times(lambda times, rows: np.linspace(1e8, 4e9, 300).round()))
+    assert "usual row" not in caplog.text
+
+
+def test_a_column_of_tokens_without_any_is_pointed_out(tmp_path, caplog):
+    def damage(folder):
+        for name in ("tiny.inter", "tiny.item"):
+            lines = (folder / name).read_text().splitlines()
+            lines = [f"{lines[0]}\tin_{name[5:]}:token", *(f"{line}\t" for line in lines[1:])]
+            (folder / name).write_text("\n".join(lines) + "\n")
+
+    build(tmp_path, damage, load_col={"inter": "*", "item": "*"})
+    assert "'in_inter' has no value in any row, so that models learn nothing of it" in caplog.text
+    assert "'in_item' has no value in any item, so that" in caplog.text
+    assert caplog.text.count("has no value in any") == 2
+
+
 def first_without_click(rows, number):
     """Which rows ``[R]`` are the first ``number`` without a click."""
     is_none = rows["label:float"] == "0"
