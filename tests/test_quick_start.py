@@ -208,10 +208,16 @@ def test_a_bad_request_is_one_sentence_and_leaves_nothing(words, message, capsys
 
 
 def test_a_class_named_as_python_imports_it_is_written_as_it_should_be(capsys, tmp_path):
-    (tmp_path / "my_models.py").write_text("")
-    for name, said in (("my_models.Net", "my_models:Net."), ("my_models.py", "my_models.py:Class")):
+    (tmp_path / "my_models.py").write_text("import torch\n\nclass Net(torch.nn.Module):\n")
+    for name, said in (
+        ("my_models.Net", "my_models:Net."),
+        ("my_models.py", "my_models.py:Class"),
+        ("Net", "my_models:Net."),
+    ):
         assert main([f"--model={name}", "--dataset=ml-100k"]) == 2
         assert f"path/to/file.py:Class, here {said}" in capsys.readouterr().err
+    assert main(["--model=Ne", "--dataset=ml-100k"]) == 2
+    assert "path/to/file.py:Class." in capsys.readouterr().err
 
 
 def test_importing_the_plugin_needs_no_ray():

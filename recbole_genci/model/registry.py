@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,8 +169,14 @@ def _own_spelling(name: str) -> str:
     if name.endswith(".py") and os.path.isfile(name):
         return f", here {name}:Class with the class's name"
     module, _, class_name = name.rpartition(".")
-    is_here = bool(module) and os.path.isfile(f"{module.replace('.', '/')}.py")
-    return f", here {module}:{class_name}" if is_here else ""
+    if module:
+        is_here = os.path.isfile(f"{module.replace('.', '/')}.py")
+        return f", here {module}:{class_name}" if is_here else ""
+    first_line = re.compile(rf"^class {re.escape(name)}\b".encode(), re.MULTILINE)
+    for file in sorted(Path().glob("*.py")):
+        if first_line.search(file.read_bytes()):
+            return f", here {file.stem}:{name}"
+    return ""
 
 
 def _named(name: str) -> type:
