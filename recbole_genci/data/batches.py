@@ -215,6 +215,8 @@ class Tables:
         columns = [*self.rows.values(), *self.users.values(), *self.items.values()]
         if self.history is not None:
             columns += [self.history.items, self.history.negatives]
+        if self.codes is not None:
+            columns.append(self.codes)
         return sum(column.numel() * column.element_size() for column in columns)
 
 

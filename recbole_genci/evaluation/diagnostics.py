@@ -34,19 +34,26 @@ class Popularity(NamedTuple):
     items: Tensor  # [num_items], padding last
 
 
+def _clicked(part: CTRDataset) -> Tensor:
+    return part.inter_feat[part.iid_field][part.inter_feat[part.label_field] == 1]
+
+
 def popularity(part: CTRDataset) -> Popularity:
     """Count codes and items over the clicked rows of a training part that has ``semantic_ids``."""
-    clicked = part.inter_feat[part.label_field] == 1
-    items = part.inter_feat[part.iid_field][clicked]
-    codes = part.semantic_ids
+    codes, items = part.semantic_ids, _clicked(part)
     assert codes is not None
     sizes = (codes.max(dim=0).values + 1).tolist()
     by_level = [
         torch.bincount(codes[items, level], minlength=size) for level, size in enumerate(sizes[:-1])
     ]
-    counts = torch.bincount(items, minlength=len(codes))
+    return Popularity([_ranks(count) for count in by_level], item_popularity(part))
+
+
+def item_popularity(part: CTRDataset) -> Tensor:
+    """The ranks of `Popularity.items`, for which a part needs no semantic IDs."""
+    counts = torch.bincount(_clicked(part), minlength=part.item_num)
     counts[0] = -1
-    return Popularity([_ranks(count) for count in by_level], _ranks(counts))
+    return _ranks(counts)
 
 
 def _ranks(counts: Tensor) -> Tensor:

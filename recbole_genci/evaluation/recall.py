@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_genci.data.batches import clicked_items
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.evaluation.diagnostics import popularity
+from recbole_genci.evaluation.diagnostics import item_popularity
 from recbole_genci.utils.validation import is_whole
 
 
@@ -103,7 +103,7 @@ def recall(
     model.eval()
     width = num_beams or needed
     list_name = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
-    favourites = popularity(training_part).items.argsort()[:-1]  # padding has the last rank
+    favourites = item_popularity(training_part).argsort()[:-1]  # padding has the last rank
     favourites = favourites[:needed].to(device)
     generated, popular = [], []
     for interaction, *_ in loader:

@@ -177,10 +177,7 @@ def _check_semantic_ids(request: Request) -> None:
     makes_ids, failed = request.definition.makes_semantic_ids(), set()
     for variant in request.variants:
         config = request.configs[variant.name]
-        if (
-            not getattr(config.model_class, "reads_semantic_ids", False)
-            or config["text_encoder"] in failed
-        ):
+        if not config.model_class.reads_semantic_ids or config["text_encoder"] in failed:
             continue
         try:
             check_source(config, published=not makes_ids)

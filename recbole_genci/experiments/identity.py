@@ -31,7 +31,6 @@ _NOT_RESULTS = (
         "model",
         "recipe",  # its keys count
         "seed",
-        "prepared_rows_dir",
         "semantic_id_path",
         "config_files",
         "device",

@@ -48,7 +48,7 @@ _logger = logging.getLogger(__name__)
 _OF_A_MACHINE = (
     PLACE_KEYS - {"eval_batch_size", "world_size", "seeds"}
     | TOKENIZER_KEYS
-    | {"model", "semantic_id_path", "prepared_rows_dir"}
+    | {"model", "semantic_id_path"}
 )
 _FINGERPRINTS = "fingerprints.json"
 _FAILURE = "failure-"  # name of a file in which a process says why it failed

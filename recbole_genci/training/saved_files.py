@@ -22,6 +22,7 @@ PLACE_KEYS = frozenset(
         "checkpoint_dir",
         "results_dir",
         "semantic_id_dir",
+        "prepared_rows_dir",
         "show_progress",
         "state",
         "log_wandb",

@@ -17,7 +17,7 @@ import recbole_genci.model.genci.genci as genci
 from recbole_genci import load
 from recbole_genci.data.batches import clicked_items
 from recbole_genci.evaluation.diagnostics import popularity
-from recbole_genci.evaluation.recall import ranking_metrics, ranks_of
+from recbole_genci.evaluation.recall import ranking_metrics, ranks_of, recall
 from recbole_genci.quick_start import run
 
 
@@ -53,6 +53,26 @@ def test_recall_and_ndcg_by_hand():
     )
     with pytest.raises(ValueError, match="no clicked row"):
         ranking_metrics(torch.empty(0), [1])
+
+
+def test_a_generator_of_a_models_own_needs_no_semantic_ids(tiny_parts):
+    class Favourites(torch.nn.Module):
+        """Generates the items by their number."""
+
+        generates_items = True
+
+        def generate_items(self, interaction, num_beams):
+            items = torch.arange(1, num_beams + 1).expand(len(interaction), -1)
+            return items, -items.double()
+
+    parts, keys = tiny_parts
+    _, (train, valid, _) = make_model("LR", parts, keys)
+    config = {"MAX_ITEM_LIST_LENGTH": 5, "LABEL_FIELD": "label", "ITEM_ID_FIELD": "item_id"}
+    loader = type("Loader", (list,), {"dataset": valid, "config": config | {"LIST_SUFFIX": "_"}})
+    found = recall(Favourites(), loader([(valid[:],)]), train, torch.device("cpu"), k=[3])
+    clicked = valid.inter_feat["item_id"][valid.inter_feat["label"] == 1]
+    assert train.semantic_ids is None
+    assert found["generated"]["recall@3"] == pytest.approx((clicked <= 3).double().mean().item())
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,9 @@ def test_an_edited_configuration_is_refused_by_its_keys(keys):
                 attempt(folder)
     (folder / "config.yaml").write_text(f"# moved\n{asked.replace('gpu_id: ', 'gpu_id:  ')}")
     assert load(folder).evaluate()
+    kept = next(line for line in asked.splitlines() if line.startswith("prepared_rows_dir:"))
+    (folder / "config.yaml").write_text(asked.replace(kept, "prepared_rows_dir: elsewhere"))
+    assert load(folder).evaluate()
 
 
 def test_figures_that_were_edited_are_refused(keys, capsys):

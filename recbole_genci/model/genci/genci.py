@@ -41,12 +41,24 @@ from recbole_genci.utils.validation import check_divides
 MAX_BEAM_CELLS = 2**23
 _MLP_ROWS = 2**10
 _OF_SHORT_TERM = (
-    *("intent_extraction", "attention_heads", "cohort_residual", "cohorts", "cohort_fusion"),
-    *("cohort_scale", "cohort_gradient"),
+    "intent_extraction",
+    "attention_heads",
+    "cohort_residual",
+    "cohorts",
+    "cohort_fusion",
+    "cohort_scale",
+    "cohort_gradient",
 )
 _OF_GENERATOR = (
-    *("history_tokens", "intent_width", "intent_layers", "intent_heads"),
-    *("intent_feed_forward_size", "intent_dropout", "share_item_embeddings"),
+    "history_tokens",
+    "history_attention",
+    "segment_clicks",
+    "intent_width",
+    "intent_layers",
+    "intent_heads",
+    "intent_feed_forward_size",
+    "intent_dropout",
+    "share_item_embeddings",
 )
 
 
@@ -245,9 +257,12 @@ class GenCI(ClickModel):
         return (logits[0] if len(logits) == 1 else torch.cat(logits)).squeeze(-1)
 
     def prediction_inputs(
-        self, interaction: Interaction
+        self, interaction: Interaction, encode: bool = False
     ) -> tuple[dict[str, torch.Tensor], EncodedHistory | None, torch.Tensor | None, Beams | None]:
         """The inputs that Eq. 10 concatenates.
+
+        Args:
+            encode: encode histories even if no input reads them.
 
         Returns:
             a dict in the order of Eq. 10: ``long_term`` ``[B, m]``, ``short_term`` ``[B, d]`` (or
@@ -258,7 +273,7 @@ class GenCI(ClickModel):
         """
         encoded = history_index = beams = None
         reads = self.use_long_term or self.use_short_term or self.candidate_log_probs
-        if self.intent is not None and (reads or self.training):
+        if self.intent is not None and (reads or encode):
             encoded, history_index = self.encode_histories(interaction)  # Eq. 4
         fields = self.concat_embed_input_fields(
             interaction
@@ -367,7 +382,7 @@ class GenCI(ClickModel):
             which shares no weight with the rest; 0 where a part is switched off.
         """
         label = interaction[self.LABEL]
-        inputs, encoded, history_index, _ = self.prediction_inputs(interaction)
+        inputs, encoded, history_index, _ = self.prediction_inputs(interaction, encode=self.mu > 0)
         logits = self.click_logits(inputs)
         ctr = F.binary_cross_entropy_with_logits(logits, label)
         ntp = regularisation = base = torch.zeros_like(ctr)

@@ -370,6 +370,17 @@ def test_the_loss_is_eq_12_part_by_part(tiny_parts):
     torch.testing.assert_close(base_loss, F.binary_cross_entropy_with_logits(teacher, label))
 
 
+def test_a_generator_that_no_input_reads_has_its_loss_in_evaluation_too(tiny_parts):
+    """The loss in evaluation tells which tables decay; a prediction encodes nothing."""
+    parts, base = tiny_parts
+    off = {"use_long_term": False, "use_short_term": False, "intent_dropout": 0.0}
+    model, (train, _, _) = make_model("GenCI", parts, base | off)
+    batch = train[np.arange(len(train))]
+    evaluated, trained = (each.calculate_loss(batch)[1] for each in (model.eval(), model.train()))
+    torch.testing.assert_close(evaluated, trained)
+    assert evaluated > 0 and model.prediction_inputs(batch)[1] is None
+
+
 def test_regularisation_never_trains_its_teacher(tiny_parts):
     parts, base = tiny_parts
     model, (train, _, _) = make_model("GenCI", parts, base)

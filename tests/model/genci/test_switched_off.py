@@ -19,7 +19,8 @@ _OTHER_VALUES = {
         "intent_dropout": 0.5,
         "intent_scale": 1.0,
     },
-    **{"share_item_embeddings": True, "intent_norm": True, "segment_clicks": 2, "sr_loss": "mse"},
+    **{"share_item_embeddings": True, "intent_norm": True, "sr_loss": "mse"},
+    **{"history_attention": "causal", "segment_clicks": 2},
     **{"sr_dropout_prob": 0.7, "sr_teacher": "PNN", "dropout_prob": 0.5, "eta": 0.5},
 }
 
@@ -38,7 +39,7 @@ _OTHER_VALUES = {
     ],
 )
 def test_exactly_the_keys_that_change_nothing_are_said_to_do_nothing(keys, tmp_path):
-    own = write_dataset(tmp_path, tiny_rows()) | SMALL_GENCI
+    own = write_dataset(tmp_path, tiny_rows()) | SMALL_GENCI | {"segment_clicks": 4}
     parts = create_dataset(Config("GenCI", "tiny", config_dict=own)).build()
 
     def computed(**changes):
