@@ -154,7 +154,9 @@ def _check_names(final: Mapping) -> None:
 
 
 def _check_parts(final: Mapping) -> None:
-    """Check the entries of mappings, because RecBole ignores entries that it does not know."""
+    """Check the entries of mappings, because RecBole ignores entries that it does not know; and that
+    separators are texts.
+    """
     sources = ["inter", "user", "item"]
     for key, known in {
         "eval_args": ["split", "order", "group_by", "mode"],

@@ -360,7 +360,7 @@ class CTRTrainer(Trainer):
 def _as_recbole_knows(config: Config, rows: int | None) -> Iterator[None]:
     """Leave only RecBole's metrics in ``config`` inside the block, no W&B, and a number as decay.
 
-    RecBole's trainer builds an evaluator (trainer.py:127), which knows no others and is never used,
+    RecBole's trainer builds an evaluator (trainer.py:144), which knows no others and is never used,
     a logger for W&B (trainer.py:116), where `TrackedRun` stands instead, and an optimiser with
     ``weight_decay`` as it stands (trainer.py:134).
     """

@@ -11,7 +11,7 @@ import torch
 class Unread(torch.Tensor):
     """A loss whose ``item()`` gives a tensor on its device, which can be summed like a number.
 
-    RecBole's trainer reads each part of each batch's loss (trainer.py:235-243), and a GPU's queue
+    RecBole's trainer reads each part of each batch's loss (trainer.py:247-259), and a GPU's queue
     runs empty meanwhile.
     """
 

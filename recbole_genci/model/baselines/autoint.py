@@ -15,7 +15,7 @@ class AutoInt(ModelContract, RecBoleAutoInt):
     """AutoInt whose attention layers end in ReLU(attention + W_res x), as in the paper (Eq. 7).
 
     RecBole's own layers have no non-linearity, and one residual connection around all of them
-    (autoint.py:104 to 111). ``has_residual: False`` is RecBole's model without residuals. Both have
+    (autoint.py:90 to 96). ``has_residual: False`` is RecBole's model without residuals. Both have
     a feed-forward network beside the attention, which the paper calls AutoInt+. Neither applies
     RecBole's third dropout, as no forward pass calls its layer.
 

@@ -73,8 +73,9 @@ class InterestExtractor(Mended, InterestExtractorNetwork):
 
     If no history of a batch has two clicks, RecBole computes 0 / 0, and one such batch turns every
     weight into NaN (dien.py:268); here the loss is then 0. The loss's MLP, more than half of the
-    model's arithmetic, has no activation (dien.py:177), so that its linear layers are multiplied
-    into one first. In evaluation mode, in which nobody reads the loss, it is 0.
+    model's arithmetic, has no activation (dien.py:208), so that its linear layers are multiplied
+    into one first. In evaluation mode it is 0: scores do not need it, nor do the checks that look
+    at a loss before training.
     """
 
     gru: nn.GRU

@@ -74,7 +74,7 @@ class GenCI(ClickModel):
             ``CTRDataset.view`` does.
 
     Raises:
-        ValueError: widths that heads do not divide.
+        ValueError: settings that do not fit together, as ``check_settings`` says.
     """
 
     codes: torch.Tensor
@@ -183,7 +183,7 @@ class GenCI(ClickModel):
         Called before any data is read.
 
         Raises:
-            ValueError: names the key, its value and the width.
+            ValueError: names the key, and what it does not fit.
         """
         check_divides(config, "intent_heads", "intent_width")
         check_divides(config, "attention_heads", "embedding_size")

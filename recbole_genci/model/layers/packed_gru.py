@@ -1,6 +1,6 @@
 """Faster GRUs over packed sequences on a CPU: torch's GRU, and DIEN's AGRU and AUGRU.
 
-torch's GRU and RecBole's ``DynamicRNN`` slice their packed input at every step (dien.py:505), so
+torch's GRU and RecBole's ``DynamicRNN`` slice their packed input at every step (dien.py:517), so
 that the backward pass of each step makes a gradient as large as all steps together. Here the input
 is projected and split once: the time grows with the clicks, not with clicks times steps. Results
 are the same up to the order of sums.
