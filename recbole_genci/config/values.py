@@ -154,8 +154,9 @@ def _check_names(final: Mapping) -> None:
 
 
 def _check_parts(final: Mapping) -> None:
-    """Check the entries of mappings, because RecBole ignores entries that it does not know; and that
-    separators are texts.
+    """Check the entries of mappings, because RecBole ignores entries that it does not know.
+
+    Separators are checked too: they must be texts.
     """
     sources = ["inter", "user", "item"]
     for key, known in {

@@ -4,6 +4,9 @@ A model of your own is a subclass of ``ClickModel`` that defines ``forward`` and
 reads. A RecBole ``ContextRecommender`` works unchanged: ``contract_of`` adds the defaults. Outside
 the registry a model's name is only the default of a command or a table (GenCI, LR).
 
+Two analyses of GenCI itself know more of it: ``evaluation.intent_sensitivity`` calls its methods,
+and ``evaluation.intents`` reads two of its keys.
+
 Sizes: B rows of a batch, H history items, N levels of a semantic ID, k beams.
 """
 
@@ -34,7 +37,8 @@ compat.keep_constants_on_the_device()
 
 
 class ModelContract:
-    """What a model may declare. Every name has a default, so a model states only what differs.
+    """What a model may declare. Every name but ``teacher`` has a default, so a model states only
+    what differs.
 
     Attributes:
         reads_history: batches have the row's earlier clicks under RecBole's names: ``item_id_list``
@@ -66,10 +70,9 @@ class ModelContract:
         regularises_itself: whether the model's own loss has a self-supervised regularisation (Eq.
             11), so that ``sr_weight`` adds none. Read by ``training.regularisation``.
         loss_names: names for the log, if ``calculate_loss`` returns a tuple; None for RecBole's.
-        teacher_is_pretrained: whether ``teacher`` is trained before the model. Read once by
-            ``train_and_evaluate``.
-        teacher: a module that the model sets, which is trained first by the same trainer with early
-            stopping.
+        teacher_is_pretrained: whether ``teacher`` is trained before the model, by the same trainer
+            with early stopping. Read once by ``train_and_evaluate``.
+        teacher: a module that a model sets where ``teacher_is_pretrained``.
         generates_items: whether the model has ``generate_items``. Read by ``Ranker.recommend`` and
             ``SavedRun.recall``.
         has_intents: whether the model has ``first_layer_shares``. Read by

@@ -1,5 +1,5 @@
-"""The contract of a model: every model has all of it, and the rest of the package asks for nothing
-else."""
+"""The contract of a model: every model has all of it, and nothing but the analyses of GenCI's own
+intents (``evaluation/``) asks for more."""
 
 import ast
 from pathlib import Path

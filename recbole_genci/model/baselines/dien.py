@@ -17,13 +17,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from recbole_genci.model.base import ModelContract
 from recbole_genci.model.layers.click_attention import ClickAttention, check_graphs
 from recbole_genci.model.layers.history_features import HistoryFeatureEmbedding
+from recbole_genci.model.layers.last_state import last_state
 from recbole_genci.model.layers.mended import Mended
-from recbole_genci.model.layers.packed_gru import (
-    PackedAttentionGRU,
-    PackedGRU,
-    last_state,
-    padded_states,
-)
+from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU, padded_states
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.static import is_static
 

@@ -193,9 +193,10 @@ class CohortAttention(nn.Module):
     short-term intent have an effect (benchmarks/parts.md).
 
     There is no output projection after the heads: H_STI is an input of the prediction MLP (Eq. 10),
-    whose first matrix would absorb it. With one head this is Eq. 8 and 9. Several beams are
-    weighted by their probability: the log-softmax of ``beam_log_probs`` over a history's valid
-    beams is added to the scores of Eq. 9, which adds 0 for a single beam.
+    whose first matrix would absorb it. Several beams are weighted by their probability: the
+    log-softmax of ``beam_log_probs`` over a history's valid beams is added to the scores of Eq. 9,
+    which adds 0 for a single beam. The variant ``literal`` with one head, one beam and no dropout
+    is Eq. 8 and 9.
 
     Args:
         item_size: d, which ``num_heads`` must divide.

@@ -1,5 +1,5 @@
-"""What Eq. 10 may concatenate beyond the paper: normalised intents, and the generator's opinion of
-the candidate.
+"""The size of the intents that Eq. 10 concatenates; and beyond the paper, off by default, their
+norm, and the generator's opinion of the candidate.
 """
 
 from __future__ import annotations

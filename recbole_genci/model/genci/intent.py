@@ -1,8 +1,9 @@
 """The generative side of GenCI: a T5 over semantic IDs (Eq. 2, 4, 5).
 
-Symbols: U distinct histories, H history items, N levels, K_n codes at level n, m width, P target
-rows, k beams. Codes are 0-based int64, -1 is padding. In a history the most recent item is last;
-padding follows it.
+Symbols: U distinct histories, G sequences that hold them (with ``prefixes``; else G = U), H history
+items, S encoder positions, N levels, D decoded levels, K_n codes at level n, m width, d item
+embedding size, P target rows. Codes are 0-based int64, -1 is padding. In a history the most recent
+item is last; padding follows it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from recbole_genci.model.genci.decoding import decoded_levels
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.t5 import T5Decoder, T5Encoder
 from recbole_genci.model.layers.device import on_cpu
+from recbole_genci.model.layers.last_state import last_state
 from recbole_genci.model.layers.precision import in_float32, widened
 from recbole_genci.utils.static import is_static
 
@@ -169,13 +171,14 @@ class IntentGenerator(nn.Module):
             item_vectors: ``[U, H, d]`` embeddings of the items, if the generator reads them.
             checked: whether values are checked, for which a GPU has to be waited for.
         Returns:
-            States ``[U, S, m]``, S the longest history present (times N for ``code``), at least 1;
-            unchecked, S is that of H.
+            ``states [U, S, m]``, 0 at padding, ``last [U, m]`` and ``mask [U, S]``; S is the length
+            of the longest history present (times N for ``code``), at least 1, or unchecked that of
+            H.
         Raises:
             ValueError: wrong shape or type, a length outside 0..H, more than ``max_history`` items
                 present, or a code outside its level within the length.
         """
-        items = self._longest(history_codes, length) if checked else history_codes.shape[1]
+        items = self._checked_longest(history_codes, length) if checked else history_codes.shape[1]
         tokens, positions, longest = self._tokens(history_codes, length, items)
         vectors = self._vectors(item_vectors, length, longest)
         rows = tokens.shape[0]
@@ -192,9 +195,8 @@ class IntentGenerator(nn.Module):
             states.append(part if width == longest else F.pad(part, (0, 0, 0, longest - width)))
             last.append(end)
         all_states, all_last = torch.cat(states), torch.cat(last)
-        if not bool(
-            (ordered == positions).all()
-        ):  # batches of the dataset come in order, which saves a copy of all states
+        # Batches of the dataset come in order, which saves a copy of all states.
+        if not bool((ordered == positions).all()):
             back = torch.argsort(order)
             all_states, all_last = all_states[back], all_last[back]
         return EncodedHistory(all_states, all_last, mask)
@@ -205,10 +207,12 @@ class IntentGenerator(nn.Module):
         Only for a causal encoder: its states of a prefix are those of the prefix encoded by itself.
 
         Args:
-            segment: ``[U]`` int64, which of the encoded histories.
+            encoded: G histories, as `encode` returns them.
+            segment: ``[U]`` int64, which of them.
             length: ``[U]`` how many of its items; 0 only of one that is empty.
         Returns:
-            As `encode`, of U histories.
+            ``states [G, S, m]`` as they are, ``last [U, m]`` and ``mask [U, S]`` of the U
+            beginnings, and ``segment`` as their ``sequence``.
         """
         states = encoded.states
         tokens = len(self.level_sizes) if self.history_tokens == "code" else 1
@@ -216,8 +220,8 @@ class IntentGenerator(nn.Module):
         mask = torch.arange(states.shape[1], device=states.device) < positions.unsqueeze(1)
         return EncodedHistory(states, states[segment, positions - 1], mask, segment)
 
-    def _longest(self, codes: Tensor, length: Tensor) -> int:
-        """The length of the longest history; the values are checked."""
+    def _checked_longest(self, codes: Tensor, length: Tensor) -> int:
+        """Check codes and lengths of histories; the length of the longest one."""
         levels = len(self.level_sizes)
         if codes.dim() != 3 or codes.shape[2] != levels or codes.dtype != torch.int64:
             raise ValueError(
@@ -295,7 +299,7 @@ class IntentGenerator(nn.Module):
         else:
             mask = torch.arange(tokens.shape[1], device=tokens.device) < positions.unsqueeze(1)
             states = self.encoder(embedded, mask).masked_fill(~mask.unsqueeze(2), 0.0)
-        return states, states[torch.arange(states.shape[0], device=states.device), positions - 1]
+        return states, last_state(states, positions)
 
     def ntp_loss(
         self,

@@ -20,10 +20,16 @@ from recbole_genci.model.layers.device import on_cpu
 
 
 class Memory(NamedTuple):
-    """Encoded sequences, and what each reader sees of them. Make it by `of`, attend by `read`."""
+    """Encoded sequences, and what each reader sees of them, to attend by `read`.
+
+    `of` makes it of sequences and a mask. A decoder's self-attention, in which each reader has a
+    sequence of its own, gives ``states`` and ``bias`` itself.
+    """
 
     states: Tensor  # [G, S, m]
-    bias: Tensor  # [G, Q, S], for the Q readers that a copy has room for: 0, or the lowest number
+    # [G, Q, S], for the Q readers that a copy has room for: 0, or the lowest number. Also [q, S],
+    # any bias of all readers' queries, where each reader has a sequence of its own.
+    bias: Tensor
     slots: Tensor | None = None  # [G * Q] the reader in each slot, any in a slot without one
     place: Tensor | None = None  # [U] the slot of each reader; None: reader u reads sequence u
 

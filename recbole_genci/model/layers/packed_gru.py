@@ -70,11 +70,6 @@ def padded_states(gru: nn.GRU, inputs: Tensor, length: Tensor) -> Tensor:
     return states * is_real.unsqueeze(2)
 
 
-def last_state(states: Tensor, length: Tensor) -> Tensor:
-    """The states ``[B, E]`` of the last real positions of ``[B, H, E]``."""
-    return states[torch.arange(states.shape[0], device=states.device), length - 1]
-
-
 class PackedGRU(Mended, nn.GRU):
     """``torch.nn.GRU`` of one layer, in one direction."""
 
