@@ -19,9 +19,9 @@ from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
-from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.prepared import prepare_parts, shaping_keys
 from recbole_genci.data.storage import stored_bytes
+from recbole_genci.data.summary import log_summary
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids

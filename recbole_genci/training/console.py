@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recbole_genci.config import Config
 from recbole_genci.config.keys import DEFAULT_RECIPE, key_table, read_keys, recipe_files
 from recbole_genci.config.kind import per_rows
-from recbole_genci.data.loaders import trains_in_few_steps
+from recbole_genci.data.summary import trains_in_few_steps
 from recbole_genci.training.weight_decay import decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration

@@ -353,7 +353,7 @@ def test_windows_line_ends_are_read(tmp_path):
 
 
 def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp_path, caplog):
-    from recbole_genci.data.loaders import log_summary
+    from recbole_genci.data.summary import log_summary
 
     parts = build(tmp_path, tiny_rows())
     label = parts[1].inter_feat["label"]

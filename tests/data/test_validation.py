@@ -14,7 +14,7 @@ from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.copies import count_copies
 from recbole_genci.data.download import check_dataset
-from recbole_genci.data.loaders import log_summary
+from recbole_genci.data.summary import log_summary
 from recbole_genci.plan import prepare_rows
 
 
@@ -677,7 +677,7 @@ def test_few_test_rows_are_pointed_out(tmp_path, caplog, monkeypatch):
     parts = build(tmp_path)
     said = f"With {len(parts[-1])} test rows two models may differ by several hundredths of AUC"
     for few, is_said in ((1000, True), (len(parts[-1]), False)):
-        monkeypatch.setattr("recbole_genci.data.loaders._FEW_TEST_ROWS", few)
+        monkeypatch.setattr("recbole_genci.data.summary._FEW_TEST_ROWS", few)
         caplog.clear()
         with caplog.at_level(logging.INFO):
             log_summary(parts)

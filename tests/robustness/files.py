@@ -19,7 +19,7 @@ import numpy as np
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
-from recbole_genci.data.loaders import log_summary
+from recbole_genci.data.summary import log_summary
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 from robustness.harness import Case
 

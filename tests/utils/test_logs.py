@@ -131,7 +131,7 @@ def test_details_go_to_the_file_that_asks_for_them_alone(tmp_path, console):
 @pytest.mark.parametrize("level, count", [("INFO", 2), ("WARNING", 1)])
 def test_records_carry_their_module_and_the_consoles_level_holds_for_all(level, count, tmp_path):
     root, before = logging.getLogger(), logging.getLogger().level
-    records = logging.getLogger("recbole_genci.data.loaders")
+    records = logging.getLogger("recbole_genci.data.summary")
     kept = []
     handler = logging.Handler()
     handler.emit = kept.append
@@ -144,7 +144,7 @@ def test_records_carry_their_module_and_the_consoles_level_holds_for_all(level, 
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
-    assert [record.name for record in kept] == ["recbole_genci.data.loaders"] * count
+    assert [record.name for record in kept] == ["recbole_genci.data.summary"] * count
     assert len((tmp_path / "run.log").read_text().splitlines()) == count
 
 

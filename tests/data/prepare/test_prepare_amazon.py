@@ -22,8 +22,8 @@ from raw_files import (
 from recbole_genci.config import Config, properties_folder
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.column_names import ROW_NUMBER
-from recbole_genci.data.loaders import log_summary
 from recbole_genci.data.prepare.amazon import ITEM_FIELDS, Amazon
+from recbole_genci.data.summary import log_summary
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ITEM_TEXT_FIELDS = ["title", "categories", "store", "description"]
