@@ -28,9 +28,8 @@ from recbole_genci.tokenizer.source import check_source, find_semantic_ids
 from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, settle_weights, training_state_file
 from recbole_genci.training.launch import check_is_guarded
+from recbole_genci.training.machine_checks import check_disk, check_for_processes
 from recbole_genci.training.own_checks import (
-    check_disk,
-    check_for_processes,
     check_settings,
     try_metrics,
     try_model,

@@ -26,7 +26,8 @@ from recbole_genci.experiments.request import Request, results_folder
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading, legend
-from recbole_genci.training.own_checks import RESULTS_SIZE, try_model
+from recbole_genci.training.machine_checks import RESULTS_SIZE
+from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
 from recbole_genci.config.kind import per_rows
 from recbole_genci.config.metric_names import RECBOLE_METRICS
-from recbole_genci.config.protocol import world_size
 from recbole_genci.config.unknown_keys import undeclared
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import check_probabilities, metrics_of, users_of_part
@@ -27,14 +26,7 @@ from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.training.regularisation import has_teacher
-from recbole_genci.training.weight_decay import decaying_kind
-from recbole_genci.utils.files import check_room
-from recbole_genci.utils.network import (
-    addresses_of,
-    interface_towards,
-    is_loopback,
-    own_addresses,
-)
+from recbole_genci.training.weight_decay import SOME_ROWS, decaying_kind
 from recbole_genci.utils.own_code import (
     described,
     errors_in_words,
@@ -45,47 +37,6 @@ from recbole_genci.utils.own_code import (
 )
 
 _logger = logging.getLogger(__name__)
-
-#: Bytes of the tables, pages and pictures of a command, about.
-RESULTS_SIZE = 2 << 20
-_ROWS = 32
-
-
-def check_for_processes(config: Config) -> None:
-    """Check that processes of ``nproc`` can meet, and import the model and metrics.
-
-    Raises:
-        ValueError: one of them exists in this process alone, or ``ip`` is no address that this
-            machine can reach.
-    """
-    if world_size(config) > 1:
-        check_importable(config, f"nproc: {config['nproc']}")
-        if config["port"] is not None:
-            _check_meeting_place(config)
-
-
-def _check_meeting_place(config: Config) -> None:
-    """Refuse an ``ip`` that leads nowhere, and warn of one where processes may wait in vain."""
-    host, port = config["ip"], config["port"]
-    found = addresses_of(host, port)
-    is_here_alone = all(map(is_loopback, found))
-    own = own_addresses()
-    if config["offset"]:
-        interface_towards(host, port)
-    elif not is_here_alone and not set(own) & set(found):
-        also = "" if host in found else f" ({', '.join(found)})"
-        # Not refused: torch listens on all addresses, and a container's service has another one.
-        _logger.warning(
-            f"ip: '{host}'{also} is no address of this machine, and with offset 0 it is the first "
-            "one, where the others meet. If the address does not lead here, training will wait in "
-            f"vain; then give one of {', '.join(own) or 'its own addresses'}."
-        )
-    if is_here_alone and world_size(config) > config["nproc"]:
-        _logger.warning(
-            f"ip: '{host}' is this machine's name for itself. Processes on other machines cannot "
-            "meet it there; give all of them the first machine's address in the network that they "
-            "share."
-        )
 
 
 def check_importable(config: Config, setting: str) -> None:
@@ -142,13 +93,13 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
     if not is_reference(config.model_reference):
         model = _built(config, training_part)
         model.load_initial_weights()
-        if min(batch_rows or _ROWS, len(training_part)) == 1:
+        if min(batch_rows or SOME_ROWS, len(training_part)) == 1:
             _try_one_row(config, model, training_part)
         return _weight_bytes(model)
     with _explained(config, training_part), errors_in_words("model", config["model"]):
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
-        batch = training_part[:_ROWS].to(config["device"])
+        batch = training_part[:SOME_ROWS].to(config["device"])
         check_methods(model, batch)
         with torch.no_grad():
             scores = model.eval().predict(batch)
@@ -171,7 +122,7 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"model: {config['model']}.loss_names has {len(names)} names, but calculate_loss "
                 f"gives {parts} parts. Name each part."
             )
-        some = training_part[:_ROWS:2].to(config["device"])
+        some = training_part[:SOME_ROWS:2].to(config["device"])
         check_scores(model, batch, some, config["LABEL_FIELD"], list(config["threshold"] or ()))
     if words := _of_keys(config):  # None counts as False, and a misspelt key would go unnoticed
         _logger.warning(f"model: {config['model']}: {words}")
@@ -275,32 +226,8 @@ def why_nothing_decays(config: Config, training_part: CTRDataset) -> str | None:
     if not kind or has_teacher(config):
         return None
     model = config.model_class(config, training_part).to(config["device"])
-    decaying = decaying_kind(model, training_part[:_ROWS].to(config["device"]), kind)
+    decaying = decaying_kind(model, training_part[:SOME_ROWS].to(config["device"]), kind)
     return None if decaying == kind else nothing_decays(config, decaying)
-
-
-def check_disk(configs: Sequence[Config], weights: Sequence[int], rows: int) -> None:
-    """Check that the disk of ``checkpoint_dir`` has room for the runs, and that of ``results_dir``
-    for their table.
-
-    Args:
-        configs: the Configs of the models.
-        weights: bytes of the weights of each model.
-        rows: bytes of the rows, which all runs share.
-
-    Raises:
-        ValueError: there is too little.
-    """
-    first = configs[0]
-    # While a model is trained: its weights twice, and its state (weights and the optimiser's two
-    # moments) twice, since a new file is written before the old one goes.
-    needed = rows + first["seeds"] * sum(weights) + 8 * max(weights)
-    folder = Path(first["checkpoint_dir"])
-    what = "rows, weights and training states"
-    if first["seeds"] > 1:
-        what += f" of {first['seeds']} seeds"
-    check_room(folder, "checkpoint_dir", needed, what)
-    check_room(Path(first["results_dir"]), "results_dir", RESULTS_SIZE, "tables and pictures")
 
 
 def _built(config: Config, training_part: CTRDataset) -> Any:
@@ -315,8 +242,8 @@ def _built(config: Config, training_part: CTRDataset) -> Any:
         ) from error
 
 
-def _largest_sizes(config: Config, count: int = 3) -> list[tuple[str, object]]:
-    """The keys of the model that count or list sizes, the largest value first."""
+def _largest_sizes(config: Config) -> list[tuple[str, object]]:
+    """The three keys of the model that count or list the largest sizes, the largest first."""
     common = set(key_table()) - {"embedding_size"}
     sizes: list[tuple[int, str, object]] = []
     for name, key in key_table([config.model_reference]).items():
@@ -324,7 +251,7 @@ def _largest_sizes(config: Config, count: int = 3) -> list[tuple[str, object]]:
         is_list = kind is not None and kind.element is not None and kind.element.base == "int"
         if name not in common and kind is not None and (kind.base == "int" or is_list):
             sizes.append((max(value) if is_list else value, name, value))
-    return [(name, value) for _, name, value in sorted(sizes, reverse=True)[:count]]
+    return [(name, value) for _, name, value in sorted(sizes, reverse=True)[:3]]
 
 
 def _try_one_row(config: Config, model: Any, training_part: CTRDataset) -> None:

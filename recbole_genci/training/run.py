@@ -33,7 +33,7 @@ from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
 from recbole_genci.training.trainer import CTRTrainer
-from recbole_genci.training.weight_decay import check_decay, what_decays
+from recbole_genci.training.weight_decay import SOME_ROWS, check_decay, what_decays
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
@@ -55,8 +55,6 @@ from recbole_genci.utils.own_code import errors_of_own, is_reference, source_dig
 from recbole_genci.utils.provenance import provenance
 
 _logger = logging.getLogger(__name__)
-
-_ROWS = 32  # whose loss says which weights are trained
 
 
 def train_and_evaluate(
@@ -108,7 +106,7 @@ def train_and_evaluate(
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
         kind, rows = config["weight_decay_of"], len(parts[0])
-        some = train.dataset[:_ROWS].to(config["device"])
+        some = train.dataset[:SOME_ROWS].to(config["device"])
         decaying, vectors = what_decays(model, some, kind)
         if teacher is not None:  # its weights decay too
             vectors = [*(vectors if decaying == kind else ()), *what_decays(teacher, some, kind)[1]]
@@ -393,8 +391,8 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
         "local_rank",
         "valid_metric_bigger",
         "data_path",
-        "checkpoint_dir",
-    }  # which of a trial or an experiment's run is that run's own folder
+        "checkpoint_dir",  # of a trial or an experiment's run it is that run's own folder
+    }
     header = (
         f"# {config['model']} on {config['dataset']}, device {config['device']}, torch "
         f"{torch.__version__}\n"
@@ -408,9 +406,8 @@ def config_as_yaml(config: Config, semantic_ids: SemanticIDs | None = None) -> s
     table = key_table([config.model_reference], config["dataset"])
     # Else whoever reads the file again would be warned of keys that nobody had set.
     internal |= {name for name, key in table.items() if key.does_nothing}
-    own = (
-        known_keys([config.model_reference], config["dataset"]) - internal
-    )  # not those of models it was compared with
+    # Not the keys of models that it was compared with.
+    own = known_keys([config.model_reference], config["dataset"]) - internal
     plain = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in config.final_config_dict.items()
