@@ -26,13 +26,11 @@ class Calibration:
     Attributes:
         ratio: sum of the probabilities over the number of clicks; above 1 too many clicks are
             predicted.
-        slope: best factor of the logits; below 1 the probabilities are too confident (Cox, 1958).
         log_loss: LogLoss with the best intercept and slope, fitted on the same rows; never above
             the LogLoss itself.
     """
 
     ratio: float
-    slope: float
     log_loss: float
 
 
@@ -55,10 +53,8 @@ def calibration(labels: np.ndarray, scores: np.ndarray) -> Calibration:
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if len(np.unique(labels)) < 2:
-        return Calibration(float("nan"), float("nan"), float("nan"))
+        return Calibration(float("nan"), float("nan"))
     logits = logits_of(scores)[:, None]
     fit = LogisticRegression(C=_FREE, tol=1e-8, max_iter=1000).fit(logits, labels)
     recalibrated = log_loss(labels, fit.predict_proba(logits)[:, 1])
-    return Calibration(
-        float(scores.sum() / labels.sum()), float(fit.coef_[0, 0]), float(recalibrated)
-    )
+    return Calibration(float(scores.sum() / labels.sum()), float(recalibrated))

@@ -41,13 +41,13 @@ def listed(names: Iterable, field: str) -> list:
     return list(names)
 
 
-def untyped_hint(columns: Iterable, most: int = 3) -> str:
+def untyped_hint(columns: Iterable) -> str:
     """`` Columns of ... have no types ...`` if some are named as in atomic files; else ""."""
     parts = [name.rpartition(":") for name in columns if isinstance(name, str)]
     names = [name for name, _, kind in parts if name and kind in _TYPES]
     if not names:
         return ""
-    told = ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+    told = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
     return f" Columns of a DataFrame, a .csv or a .parquet file have no types: name them {told}."
 
 

@@ -217,12 +217,12 @@ def follow_parent() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def end_processes(processes: Sequence, patience: float = 5.0) -> None:
-    """End child processes by SIGTERM, or by SIGKILL after ``patience`` seconds. None stays."""
+def end_processes(processes: Sequence) -> None:
+    """End child processes by SIGTERM, or by SIGKILL after five seconds. None stays."""
     for process in processes:
         process.terminate()
     for process in processes:
-        process.join(patience)
+        process.join(5)
         if process.is_alive():
             process.kill()
             process.join()

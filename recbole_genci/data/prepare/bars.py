@@ -53,7 +53,6 @@ class Benchmark:
 
     Attributes:
         name: its published name, ``Frappe_x1``.
-        leaderboard: the leaderboard that its scores are from.
         parts: MD5 of the CSV file and number of rows, by the part's name.
         columns: the columns of its rows.
         scores: the published scores by the published name of a model: AUC, LogLoss and, for some
@@ -67,7 +66,6 @@ class Benchmark:
     """
 
     name: str
-    leaderboard: str
     parts: Mapping[str, Mapping[str, Any]]
     columns: tuple[Column, ...]
     scores: Mapping[str, list[float]]
@@ -111,7 +109,6 @@ def benchmark(name: str) -> Benchmark:
     hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     return Benchmark(
         name=published,
-        leaderboard=entry["leaderboard"],
         parts=entry["parts"],
         columns=tuple(
             replace(column, change=_CHANGES[changes[column.field]])

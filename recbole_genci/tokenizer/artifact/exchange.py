@@ -94,7 +94,7 @@ def _as_safetensors(ids: SemanticIDs) -> bytes:
 # ---------------------------------------------------------------- reading
 
 
-def read_ids(file: Path, key: str = "semantic_id_path") -> SemanticIDs:
+def read_ids(file: Path) -> SemanticIDs:
     """Semantic IDs of a file in one of the forms; nothing is unpickled.
 
     Raises:
@@ -102,6 +102,7 @@ def read_ids(file: Path, key: str = "semantic_id_path") -> SemanticIDs:
         ValueError: it is damaged, or does not hold valid semantic IDs; names it.
         ImportError: pyarrow, for Parquet, is not installed.
     """
+    key = "semantic_id_path"
     where = f"{key}: {file}"
     if not file.exists() and file.suffix not in (*SUFFIXES, *_PICKLES):
         raise FileNotFoundError(

@@ -66,8 +66,8 @@ def quality_report(ids: SemanticIDs, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _share(value: float | None, places: int = 2) -> str:
-    return "-" if value is None else f"{value:.{places}%}"
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
 
 
 def _figure(value: float | None) -> str:
