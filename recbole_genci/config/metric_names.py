@@ -29,7 +29,7 @@ class Metric:
     Attributes:
         name: its name in tables; ``metrics.json`` has it in lower case.
         smaller_is_better: whether the best epoch has the smallest value.
-        own: a person's function or class; None for RecBole's metrics and GAUC.
+        own: a person's function or class; None for RecBole's metrics and the package's.
     """
 
     name: str

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.metric_names import (
+    GAUC,
     RECBOLE_METRICS,
     Metric,
     metrics_named,
@@ -31,6 +32,9 @@ from recbole_genci.utils.own_code import errors_in_words, places_of
 from recbole_genci.utils.validation import shortened
 
 _logger = logging.getLogger(__name__)
+
+#: The package's metrics, by name: functions of the users, labels and scores ``[R]``.
+OF_PACKAGE = {GAUC: gauc}
 
 
 @torch.no_grad()
@@ -161,8 +165,8 @@ def _measured(
     if metric.name in RECBOLE_METRICS:
         return _of_recbole(metrics_dict[metric.key], config, scores, labels)
     if metric.own is None:
-        assert users is not None
-        value = gauc(users, labels.numpy(), scores.numpy())
+        assert users is not None  # GAUC is refused where rows have none
+        value = OF_PACKAGE[metric.name](users, labels.numpy(), scores.numpy())
     else:
         with errors_in_words("metrics", metric.name):
             given = _own(metric.own, config, scores, labels, users)

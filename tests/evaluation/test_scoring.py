@@ -7,6 +7,7 @@ from conftest import make_model, tiny_rows, write_dataset
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci.config import Config
+from recbole_genci.config.metric_names import KNOWN, RECBOLE_METRICS, Metric
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.evaluation import scoring
 from recbole_genci.evaluation.scoring import metrics_of, score_rows
@@ -85,6 +86,13 @@ def test_an_improvement_in_the_fifth_place_counts(keys):
     high, low = (metrics_of(config, scores, labels)["auc"] for scores in (better, worse))
     assert 0 < high - low < 5e-5
     assert early_stopping(low, high, 0, max_step=2, bigger=True)[1] == 1
+
+
+def test_each_metric_of_the_package_has_its_function(keys):
+    assert set(KNOWN) == {*RECBOLE_METRICS, *scoring.OF_PACKAGE}
+    with pytest.raises(KeyError, match="Another"):  # and not GAUC under another name
+        rows = torch.tensor([0.25, 0.75]), torch.tensor([0.0, 1.0]), np.array([1, 1])
+        scoring._measured(Metric("Another", False), loaders(keys)[0], *rows)
 
 
 def test_a_metric_of_ones_own_cannot_change_what_others_see(keys, monkeypatch, tmp_path):
