@@ -26,9 +26,9 @@ DEFINITION = (
     "A user's volatility is the mean Jaccard distance (1 - shared / all) of the genre or category "
     "sets (volatility_field) of consecutive clicks. It is taken over the user's training clicks in "
     "time order; clicks of equal time are in the order of the .inter file. Clicks of items without "
-    "a genre are skipped; users with fewer than two other clicks belong to no group. Fast-changing "
-    "users lie above the median over all users with a volatility, slow-changing users at or below "
-    "it."
+    "a genre are left out; a user of whom fewer than two clicks are then left belongs to no group. "
+    "Fast-changing users lie above the median over all users with a volatility, slow-changing "
+    "users at or below it."
 )
 
 
