@@ -15,7 +15,7 @@ from recbole_genci.config.kind import per_rows
 if TYPE_CHECKING:
     from recbole_genci.config import Config
 
-#: Of a part: a batch whose loss says which weights are trained.
+#: Of a part: a batch by which a model is tried, and its loss says which weights are trained.
 SOME_ROWS = 32
 _LARGEST_SHRINKAGE = 2.0  # of a weight in a step
 
