@@ -14,7 +14,7 @@ import ast
 import json
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_val
 from recbole_genci.config.keys import Key, key_table
 from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.training.saved_files import PLACE_KEYS
+from recbole_genci.utils.config_like import ConfigLike, Overridden
 from recbole_genci.utils.files import what_it_is
 from recbole_genci.utils.validation import nearest
 
@@ -83,6 +85,13 @@ _WITHOUT_EFFECT = {
     "relation_kg_num_interval",
     "require_pow",
     "loss_decimal_place",
+}
+# Keys of which nothing is read while another one is 0 (False).
+_PARTS_OF = {
+    "sr_teacher": "sr_weight",
+    "sr_teacher_dropout_prob": "sr_weight",
+    "weight_average_per": "weight_average",
+    "weight_decay_of": "weight_decay",
 }
 
 
@@ -309,11 +318,20 @@ def _exponent(value: float) -> str:
 
 
 def canonical(value: object) -> str:
-    """The same string for equal values, in whatever order dicts have their keys.
+    """The same string for equal values, in whatever order dicts have their keys; 1 equals 1.0.
 
     Raises ValueError or TypeError for a value that JSON cannot hold.
     """
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+    return json.dumps(_whole(value), sort_keys=True, allow_nan=False)
+
+
+def _whole(value: Any) -> Any:
+    """The value with whole numbers as int."""
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[str] = ()) -> None:
@@ -327,8 +345,8 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
 
     Raises:
         ValueError: a key is unknown (names the nearest), is set on the command line too, changes
-            rows, semantic IDs or metrics, which trials share, or changes nothing; or it does not
-            take all values of its parameter.
+            rows, semantic IDs or metrics, which trials share, changes nothing or is a recipe; or it
+            does not take all values of its parameter.
     """
     table = key_table([config.model_reference], config["dataset"])
     known = known_keys([config.model_reference], config["dataset"])
@@ -343,6 +361,12 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
             raise ValueError(
                 f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "
                 "the two."
+            )
+        if name == "recipe":  # a trial's Config has each key by name, which beats a recipe
+            raise ValueError(
+                f"{source}: 'recipe' cannot be searched: it is a set of keys, and a search varies "
+                "single ones. Search those keys (properties/recipe/ lists them), or give one "
+                "recipe to all trials, --recipe=NAME."
             )
         if name in table and table[name].does_nothing:
             raise ValueError(
@@ -366,11 +390,54 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
             )
         if name in table:
             _check_kind(table[name], parameter, source)
+        if why := _why_unread(name, space, config, table):
+            raise ValueError(
+                f"{source}: '{name}' cannot be searched: {config['model']} does not read it here, "
+                f"so that its trials would be the same. {why} Take it out, or change that."
+            )
         if isinstance(parameter, Choice) and len(parameter.values) == 1:
             _logger.warning(
                 f"{source}: '{name}' has one choice, {parameter.values[0]!r}, so that the search "
                 "does not vary it."
             )
+
+
+def _why_unread(name: str, space: Space, config: Config, table: Mapping[str, Key]) -> str | None:
+    """Why no trial reads the key, as another key leaves it out; None if some trial may read it."""
+    why = None
+    for values in _nearby(name, space, config, table):
+        why = _switched_off(config, values).get(name)
+        if why is None:
+            return None
+    return why
+
+
+def _nearby(
+    name: str, space: Space, config: Config, table: Mapping[str, Key]
+) -> Iterator[ConfigLike]:
+    """The Config's values, and those with one other key of the space changed.
+
+    Keys are left out where others are off, and one that is on is enough to read them.
+    """
+    yield config
+    for other in space.keys() & table.keys() - {name}:
+        for value in _sample(table[other], space[other]):
+            yield Overridden(config, **{other: value})
+
+
+def _switched_off(config: Config, values: ConfigLike) -> dict[str, str]:
+    """The keys that another one of these values leaves out, each with why."""
+    model = config.model_class
+    found = {
+        part: f"It is of {whole}, which is {values[whole]!r}."
+        for part, whole in _PARTS_OF.items()
+        if not values[whole]
+    }
+    if model.regularises_itself:
+        why = f"Its own loss has this regularisation, with keys of its own ({config['model']}'s)."
+        found |= dict.fromkeys(("sr_weight", "sr_teacher_dropout_prob"), why)
+        found.pop("sr_teacher", None)
+    return found | dict(model.switched_off(values))
 
 
 def _check_kind(key: Key, parameter: Parameter, source: str) -> None:
@@ -412,7 +479,7 @@ def _why_fixed(name: str, config: Config) -> str | None:
         return "all trials share the semantic IDs, which it changes"
     if name in _OF_ROWS:
         return _FIXED_CATEGORIES["Dataset"]
-    if name in _OF_THE_COMMAND:
+    if name in _OF_THE_COMMAND or name in PLACE_KEYS:
         return _FIXED_CATEGORIES["General"]
     return next(
         (why for category, why in _FIXED_CATEGORIES.items() if name in config.parameters[category]),

@@ -127,6 +127,8 @@ def test_a_byte_order_mark_is_skipped_and_another_encoding_is_named_by_its_file(
         ("mu choice [1e999]", "not a list"),
         ("mu choice []", "there is no value"),
         ("mu choice [1, 2, 1]", "a value stands twice"),
+        ("mu choice [1, 1.0]", "a value stands twice"),
+        ("mu choice [[8, 4], [8, 4.0]]", "a value stands twice"),
         ("mu uniform 1", "low,high"),
         ("mu uniform a,b", "low,high"),
         ("mu uniform 2,1", "low below high"),
@@ -190,11 +192,38 @@ def test_a_name_twice_no_name_and_no_file_are_refused(tmp_path):
         ("diagnostic_rows", "nothing that GenCI learns or scores depends on it"),
         ("require_pow", "Take it out"),
         ("reg_weight", "nothing that GenCI learns"),
+        ("prepared_rows_dir", "where and how to run"),
+        ("recipe", "a set of keys.*Search those keys.*or give one.*--recipe=NAME"),
+        ("sr_weight", "Its own loss has this regularisation, with keys of its own"),
     ],
 )
 def test_what_a_search_cannot_vary_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
         check_space({name: Choice((1, 2))}, Config("GenCI", "ml-100k"), "file", ["mu", "epochs"])
+
+
+@pytest.mark.parametrize(
+    ("model", "keys", "name", "values", "why"),
+    [
+        ("DeepFM", {}, "sr_teacher", ("DeepFM", "PNN"), "It is of sr_weight, which is 0"),
+        ("DeepFM", {}, "sr_teacher_dropout_prob", (0.1, 0.2), "It is of sr_weight, which is 0"),
+        ("LR", {"recipe": "paper"}, "weight_average_per", ("epoch", "step"), "of weight_average"),
+        ("GenCI", {"eta": 0}, "sr_teacher", ("DeepFM", "PNN"), "which eta: 0 leaves out"),
+        ("GenCI", {}, "segment_clicks", (4, 8), "It divides histories for history_attention"),
+    ],
+)
+def test_a_key_that_another_one_switches_off_is_refused(model, keys, name, values, why):
+    config = Config(model, "ml-100k", config_dict=keys)
+    with pytest.raises(ValueError, match=f"'{name}' cannot be searched: {model} does not.*{why}"):
+        check_space({name: Choice(values)}, config, "file")
+
+
+def test_a_key_that_a_searched_one_switches_on_is_taken():
+    space = {"sr_teacher": Choice(("DeepFM", "PNN")), "sr_weight": Choice((0, 0.5))}
+    check_space(space, Config("DeepFM", "ml-100k"), "file")
+    space = {"segment_clicks": Choice((4, 8)), "history_attention": Choice(("causal",))}
+    check_space(space, Config("GenCI", "ml-100k"), "file")
+    check_space({"sr_teacher": Choice(("DeepFM", "PNN"))}, Config("GenCI", "ml-100k"), "file")
 
 
 def test_a_space_of_another_model_is_named():
