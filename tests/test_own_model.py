@@ -1,7 +1,9 @@
 """A model and a metric of one's own, in files outside the repository, and a stranger's folder."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -454,6 +456,50 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
     (lr, mine), (lr_before, mine_before) = edited.runs, first.runs
     assert lr["folder"] == lr_before["folder"] and mine["config_hash"] != mine_before["config_hash"]
     assert mine["model"] == "MyLR" and mine["test"] != mine_before["test"]
+
+
+def test_the_digest_of_a_model_covers_the_modules_that_its_file_imports(model_folder, tmp_path):
+    def digest_in(folder, name="my_models:MyNet"):
+        """As another process finds it."""
+        own_code._KNOWN.clear()
+        own_code.source_digest.cache_clear()
+        for module in [each for each in sys.modules if each.startswith("my_")]:
+            del sys.modules[module]
+        sys.path[:] = [str(folder), *(each for each in sys.path if "theirs" not in each)]
+        return own_code.source_digest(own_code.load_object(name, "model"))
+
+    folder = model_folder
+    alone = digest_in(folder)
+    assert alone == hashlib.sha256(NET.encode()).hexdigest()  # as it always was
+    imports = "import my_helper\nfrom my_package.parts import SIZE\n\n"
+    late = "\n\ndef later():\n    from my_late import WORD\n    return WORD\n"
+    (folder / "my_models.py").write_text(imports + NET + late)
+    (folder / "my_package").mkdir()
+    files = {
+        "my_helper.py": "import numpy\nfrom my_deep import *\n",
+        "my_deep.py": "import my_helper\nSCALE = 1.0\n",
+        "my_package/__init__.py": "from . import more\n",
+        "my_package/parts.py": "from .more import SIZE\nfrom os import path\n",
+        "my_package/more.py": "SIZE = 3\n",
+        "my_late.py": "WORD = 'late'\n",
+        "my_other.py": "NOT = 'imported'\n",
+    }
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    before = digest_in(folder)
+    __import__("my_late")  # loaded or not, it counts the same
+    own_code.source_digest.cache_clear()
+    assert own_code.source_digest(own_code.load_object("my_models:MyNet", "model")) == before
+    assert digest_in(folder, f"{folder / 'my_models.py'}:MyNet") == before
+    found = {}
+    for name, content in files.items():
+        (folder / name).write_text(content + "# edited\n")
+        found[name] = digest_in(folder)
+        (folder / name).write_text(content)
+    assert [name for name, digest in found.items() if digest == before] == ["my_other.py"]
+    assert len(set(found.values())) == len(found)
+    moved = shutil.copytree(folder, tmp_path / "elsewhere/theirs")
+    assert digest_in(moved) == before
 
 
 def test_tuning_from_the_command_and_going_on_in_a_strangers_folder(

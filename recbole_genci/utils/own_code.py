@@ -8,10 +8,12 @@ references are imported only with permission: code that reads such a folder firs
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -222,6 +224,7 @@ def is_own(file: str) -> bool:
     return (
         not file.startswith(("<", ours))
         and "site-packages" not in file
+        and "dist-packages" not in file
         and not file.startswith(os.path.dirname(os.__file__))
     )
 
@@ -312,10 +315,12 @@ def is_of_a_library(thing: Callable) -> bool:
 
 @functools.cache
 def source_digest(thing: Callable) -> str | None:
-    """SHA-256 of the files that define a person's own function, or class with its own base classes.
+    """SHA-256 of the files that define a person's own function, or class with its own base classes,
+    and of a person's own modules that these files import, and those in turn.
 
-    None for a class or function of a library. Modules that the files import do not count. A class
-    without readable source has another digest in each process.
+    None for a class or function of a library. What a file imports otherwise than by a statement
+    (``importlib``) does not count, nor do the modules of a notebook. A class without readable
+    source has another digest in each process.
     """
     parts = [
         each
@@ -324,14 +329,79 @@ def source_digest(thing: Callable) -> str | None:
     ]
     if not parts:
         return None
-    texts = [file.read_bytes() for file in _own_sources(thing)]
+    defined = _own_sources(thing)
+    texts = [file.read_bytes() for file in defined]
     for each in parts:
         if source_file(each) is None:
             try:
                 texts.append(inspect.getsource(each).encode())
             except (OSError, TypeError):  # a class in a notebook
                 texts.append(_NO_SOURCE.encode())
+    # By content, not by path: the same files in another folder have the same digest.
+    texts += sorted(file.read_bytes() for file in _imported(parts) if file not in defined)
     return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+def _imported(parts: Iterable[Callable]) -> set[Path]:
+    """The files of a person's own modules that those of ``parts`` import, and those in turn.
+
+    They are found as the files say, whether a module is loaded already or only will be, so that
+    each process finds the same.
+    """
+    found: set[Path] = set()
+    left = [(each.__module__, file) for each in parts if (file := source_file(each))]
+    seen = {file for _, file in left}
+    while left:
+        for module in _named_modules(*left.pop()):
+            file = _module_file(module)
+            if file is None or not is_own(str(file)):
+                continue
+            found.add(file)
+            if file not in seen:
+                seen.add(file)
+                left.append((module, file))
+    return found
+
+
+def _named_modules(module: str, file: Path) -> set[str]:
+    """The modules that a file's import statements may name, with the packages that they are in."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):  # edited since it was imported
+        return set()
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [each.name for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - max(node.level - 1, 0)]
+            base = ".".join([*(above if node.level else []), *filter(None, [node.module])])
+            names += [base, *(f"{base}.{each.name}" for each in node.names)]
+    return {
+        ".".join(steps[:length])
+        for name in names
+        if (steps := name.split("."))[0] not in {*_LIBRARIES, *sys.stdlib_module_names}
+        for length in range(1, len(steps) + 1)
+    }
+
+
+def _module_file(name: str) -> Path | None:
+    """The Python file of a module, which is not imported for it; None if there is none."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name not in sys.modules:
+        places, spec = None, None
+        for length in range(1, name.count(".") + 2):
+            try:
+                step = ".".join(name.split(".")[:length])
+                spec = importlib.machinery.PathFinder.find_spec(step, places)
+            except (ImportError, ValueError):  # no name of a module
+                return None
+            places = spec.submodule_search_locations if spec else None
+            if length <= name.count(".") and not places:
+                return None
+        file = spec.origin if spec else None
+    return Path(file).resolve() if file and file.endswith(".py") else None
 
 
 # ---------------------------------------------------------------- permission
