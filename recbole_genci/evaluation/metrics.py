@@ -1,5 +1,10 @@
-"""RelaImpr (Eq. 13)."""
+"""RelaImpr (Eq. 13), and the range of LogLoss."""
 
+from __future__ import annotations
+
+import numpy as np
+
+_SMALLEST = 1e-15
 #: AUC up to which a base model is too near a guess: a table shows no RelaImpr over it.
 LEAST_BASE_AUC = 0.55
 
@@ -34,3 +39,11 @@ def why_no_rela_impr(base: str, base_auc: float | None) -> str | None:
             f"{LEAST_BASE_AUC} it is too near 0.5, a guess, to divide by what lies above."
         )
     return None
+
+
+def off_the_ends(scores: np.ndarray) -> np.ndarray:
+    """Probabilities as RecBole's LogLoss takes them: those of 0 and 1 as of 1e-15 from them.
+
+    Who computes a LogLoss from scores takes it of these, so that it is that of ``metrics.json``.
+    """
+    return np.clip(np.asarray(scores, dtype=np.float64), _SMALLEST, 1 - _SMALLEST)

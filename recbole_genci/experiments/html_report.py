@@ -13,7 +13,7 @@ from recbole_genci.evaluation.volatility import DEFINITION as VOLATILITY
 from recbole_genci.evaluation.volatility import FAST, SLOW, groups, user_volatility
 from recbole_genci.experiments.auc_pairs import AUCDifference, pairwise_auc
 from recbole_genci.experiments.outcome import Outcome, Report
-from recbole_genci.experiments.significance import holm
+from recbole_genci.experiments.significance import FEW_USERS, holm
 from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.utils.words import counted
 from recbole_genci.webpage.charts import DotPanel, Look, Trace, chart, dot_chart, looks_of
@@ -23,7 +23,6 @@ from recbole_genci.webpage.page import Section, absent, page, paragraph, text
 from recbole_genci.webpage.table import matrix, sortable_table
 
 _BINS = 10  # of a calibration curve
-_FEW_USERS = 30  # below, a standard error over users is itself uncertain
 _NO_RUNS = "this experiment trains nothing."
 _NONE_COMPLETE = "no line has finished with all its seeds."
 
@@ -112,7 +111,7 @@ def _pairs(outcome: Outcome) -> Section:
     users = len(np.unique(outcome.test_users))
     if not outcome.has_users:
         about += " Rows have no user here, so that each row counts as one."
-    elif users < _FEW_USERS:
+    elif users < FEW_USERS:
         about += f" p is rough with only {users} users."
     names = [variant.name for variant in variants]
     return Section(name, title, paragraph(about) + matrix(names, entries))

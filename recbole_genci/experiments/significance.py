@@ -16,10 +16,13 @@ import numpy as np
 from scipy import stats
 
 from recbole_genci.evaluation.gauc import user_aucs
+from recbole_genci.evaluation.metrics import off_the_ends
 
 _ROUNDING = 1e-9  # differences within this range count as equal
 _LEAST_SEEDS = 3
 _CHUNK = 4_000_000  # how many row weights are in memory at a time
+#: Below so many users, what is estimated over users is itself uncertain.
+FEW_USERS = 30
 #: What a comparison measures, by the names of a record's ``test``.
 METRICS = ("auc", "logloss", "gauc")
 
@@ -30,7 +33,8 @@ class Difference:
 
     Attributes:
         value: difference of the mean over seeds, on the test rows themselves.
-        standard_error: standard error of the difference.
+        standard_error: standard error of the difference; None, as are the next three, with fewer
+            than two users or draws: draws of one user are all the same and say nothing.
         low, high: 95 % percentile interval.
         p_value: two-sided: twice the share of draws whose difference has the other sign, and at
             least 2 / (draws + 1).
@@ -38,15 +42,16 @@ class Difference:
     """
 
     value: float
-    standard_error: float
-    low: float
-    high: float
-    p_value: float
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
     draws: int
 
     def negated(self) -> Difference:
         """The difference of the two models in the other order."""
-        return replace(self, value=-self.value, low=-self.high, high=-self.low)
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(self, value=-self.value, low=low, high=high)
 
 
 def paired_t_test(first: np.ndarray, second: np.ndarray) -> float | None:
@@ -168,6 +173,8 @@ class UserBootstrap:
     def _counts(self) -> Iterator[np.ndarray]:
         """How often each draw has each user, some draws at a time ``[., U]``; first, each once."""
         yield np.ones((1, self.number))
+        if self.number < 2:
+            return
         generator = np.random.default_rng(self.seed)
         chunk = max(1, _CHUNK // len(self.user))
         equal = np.full(self.number, 1 / self.number)
@@ -187,8 +194,8 @@ class _UserSums:
 
     @classmethod
     def of(cls, user: np.ndarray, number: int, labels: np.ndarray, scores: np.ndarray) -> _UserSums:
-        smallest = np.finfo(np.float64).eps  # as scikit-learn's log_loss
-        chance = np.clip(np.where(labels == 1, scores, 1 - scores), smallest, 1)
+        inside = off_the_ends(scores)
+        chance = np.where(labels == 1, inside, 1 - inside)
         aucs, rows = user_aucs(user, labels, scores)
         weight = np.where(np.isnan(aucs), 0.0, rows)
         loss = np.bincount(user, weights=-np.log(chance), minlength=number)
@@ -213,8 +220,10 @@ def _digests(user: np.ndarray, number: int, columns: Sequence[np.ndarray]) -> li
 
 def _difference(values: np.ndarray) -> Difference | None:
     observed, drawn = values[0], values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(observed) or len(drawn) < 2:
+    if not np.isfinite(observed):
         return None
+    if len(drawn) < 2:
+        return Difference(float(observed), None, None, None, None, len(drawn))
     tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Difference(

@@ -1,14 +1,20 @@
 """Both tests against references that take every draw and every pair one by one."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recbole.evaluator.metrics import LogLoss
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci.evaluation.gauc import gauc
+from recbole_genci.experiments.reports import volatility
+from recbole_genci.experiments.reports.differences import reading
 from recbole_genci.experiments.significance import (
     METRICS,
+    Difference,
     UserBootstrap,
     _digests,
     holm,
@@ -158,6 +164,47 @@ def test_rows_of_one_class_have_no_auc_and_no_rows_nothing():
     assert found["auc"] is None and found["gauc"] is None and found["logloss"].draws == 20
     nothing = compare(user[:0], np.ones(0), first[:, :0], second[:, :0])
     assert nothing == dict.fromkeys(METRICS)
+
+
+def test_one_user_has_a_difference_but_neither_an_interval_nor_a_p():
+    _, labels, first, second = rows()
+    found = compare(np.zeros(len(labels)), labels, first, second, draws=20)
+    auc = np.mean(
+        [roc_auc_score(labels, a) - roc_auc_score(labels, b) for a, b in zip(first, second)]
+    )
+    assert found["auc"] == Difference(pytest.approx(auc), None, None, None, None, 0)
+    assert (
+        found["auc"].negated().value == -found["auc"].value and found["auc"].negated().low is None
+    )
+    two = compare(np.arange(len(labels)) % 2, labels, first, second, draws=20)["auc"]
+    assert two.draws == 20 and two.low < two.high and two.p_value > 0
+
+
+def test_few_users_are_said_of_all_and_of_each_group():
+    def said(users, groups=None, has_users=True):
+        return reading(SimpleNamespace(test_users=np.array(users), has_users=has_users), groups)
+
+    assert said(range(30)).endswith("find only large differences.")
+    assert "number of pairs that are compared here." in said(range(30))
+    assert said([1, 1, 2]).endswith(" Intervals and p are rough with only 2 users.")
+    assert said([1, 1]).endswith(" There is 1 user alone, and so neither an interval nor a p.")
+    assert said(range(3), has_users=False).endswith("are rough with only 3 rows.")
+    group = np.arange(50) < 10
+    words = said(
+        range(50), {"fast-changing": group, "slow-changing": ~group, "none": group & False}
+    )
+    assert words.endswith("rough with only 10 fast-changing users.") and words.count("rough") == 1
+    assert "the number of pairs within each group." in words
+
+
+def test_logloss_of_a_saturated_score_is_that_of_recbole():
+    labels, scores = np.array([0, 0, 1.0, 1.0]), np.array([[1.0, 0.3, 0.0, 1.0]])
+    found = UserBootstrap(np.arange(4), labels, scores, draws=20).differences(np.full((1, 4), 0.5))
+    recboles = LogLoss({"metric_decimal_place": 6}).metric_info(scores[0], labels)
+    assert found["logloss"].value == pytest.approx(recboles - np.log(2), abs=1e-12)
+    assert volatility.measure(np.arange(4), labels, scores[0])[1] == pytest.approx(
+        recboles, abs=1e-12
+    )
 
 
 def test_holms_correction_by_hand():

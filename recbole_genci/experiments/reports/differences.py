@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,14 @@ from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.outcome import Outcome
 from recbole_genci.experiments.plots import interval_plot
 from recbole_genci.experiments.significance import (
+    FEW_USERS,
     METRICS,
     UserBootstrap,
     holm,
     paired_t_test,
 )
 from recbole_genci.experiments.tables import Column, Interval, Table
+from recbole_genci.utils.words import counted
 
 PICTURE = "differences.png"
 _WIDEST = 56  # characters below a panel
@@ -33,21 +35,34 @@ COLUMNS = (
     Column("draws", ",d"),
 )
 _P, _P_HOLM = ([column.name for column in COLUMNS].index(f"AUC p{end}") for end in ("", ", Holm"))
-READING = (
+_READING = (
     "Differences are paired: of the means over the seeds, on the same rows. Intervals are 95 % "
     "percentile intervals of a bootstrap that draws whole users, the same for both lines and all "
     "seeds, and ask whether other users would show the difference. 'AUC p' is of the same draws; "
-    "'Holm' corrects it for the number of pairs that are compared here. The t-test pairs "
+    "'Holm' corrects it for the number of pairs {pairs}. The t-test pairs "
     "the seeds and asks whether training both again would show the difference again; it needs 3 "
     "seeds, and so few find only large differences."
 )
 
 
-def reading(outcome: Outcome) -> str:
-    """How to read the table."""
-    if outcome.has_users:
-        return READING
-    return f"{READING} Rows have no user here, so that single rows are drawn."
+def reading(outcome: Outcome, groups: Mapping[str, np.ndarray] | None = None) -> str:
+    """How to read the table.
+
+    Args:
+        groups: which test rows ``[R]`` each group of users has, if each is compared by itself.
+    """
+    pairs = "that are compared here" if groups is None else "within each group"
+    sentences = [_READING.format(pairs=pairs)]
+    if not outcome.has_users:
+        sentences.append("Rows have no user here, so that single rows are drawn.")
+    for group, rows in (groups or {"": np.ones(len(outcome.test_users), dtype=bool)}).items():
+        number = len(np.unique(outcome.test_users[rows]))
+        drawn = counted(number, f"{group} {'user' if outcome.has_users else 'row'}".strip())
+        if number == 1:
+            sentences.append(f"There is {drawn} alone, and so neither an interval nor a p.")
+        elif 1 < number < FEW_USERS:
+            sentences.append(f"Intervals and p are rough with only {drawn}.")
+    return " ".join(sentences)
 
 
 def of_each(

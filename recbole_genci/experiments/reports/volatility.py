@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
+from recbole_genci.evaluation.metrics import off_the_ends
 from recbole_genci.evaluation.volatility import (
     DEFINITION,
     FAST,
@@ -81,7 +82,8 @@ def report(outcome: Outcome, folder: Path) -> Report:
         tables["differences"] = _differences(outcome, ones, of_rows)
         names_of_ones = ", ".join(one.name for one in ones)
         remarks.append(f"Differences within a group are those of {names_of_ones}, {why}.")
-        remarks.append(differences.READING)
+        by_group = {f"{group}-changing": of_rows == group for group in GROUPS}
+        remarks.append(differences.reading(outcome, by_group))
     return Report(tables, remarks, [PICTURE])
 
 
@@ -140,7 +142,7 @@ def measure(
     if len(labels) == 0:
         return np.nan, np.nan, np.nan
     auc = roc_auc_score(labels, scores) if 0 < labels.mean() < 1 else np.nan
-    return auc, log_loss(labels, scores, labels=[0, 1]), gauc(users, labels, scores)
+    return auc, log_loss(labels, off_the_ends(scores), labels=[0, 1]), gauc(users, labels, scores)
 
 
 def _sizes(outcome: Outcome, of_rows: np.ndarray) -> str:
