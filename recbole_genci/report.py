@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_genci.config.added_keys import ADDED_KEYS
 from recbole_genci.config.command_line import HELP
 from recbole_genci.config.metric_names import KNOWN
 from recbole_genci.evaluation.metrics import rela_impr, why_no_rela_impr
-from recbole_genci.training.saved_files import read_metrics
+from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
+from recbole_genci.training.saved_files import PLACE_KEYS, read_metrics
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.files import write_json, write_text
 from recbole_genci.utils.layout import METRICS_FILE
-from recbole_genci.utils.words import counted
+from recbole_genci.utils.words import counted, listed
 from recbole_genci.webpage.charts import looks_of
 from recbole_genci.webpage.learning_curves import learning_curves
 from recbole_genci.webpage.page import Section, absent, page, paragraph, text
@@ -57,6 +59,16 @@ _READ = (
     "data_fingerprint",
     "folder",
 )
+#: Entries of ``metrics.json`` that the seeds of one line share, with words for them.
+_OF_A_LINE = {
+    "rows_fingerprint": "features or histories of the rows",
+    "semantic_ids": "semantic IDs",
+    "model_revision": "revision of the model",
+    "model_source": "source of the model",
+}
+#: Keys in which they may differ: a recipe's own keys count, and semantic IDs have a digest.
+_FREE_IN_A_LINE = PLACE_KEYS | TOKENIZER_KEYS | {"seed", "recipe", "metrics", "semantic_id_path"}
+_SHOWN = 3  # so many differing keys are named
 
 
 def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
@@ -66,7 +78,8 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
         runs: the contents of their ``metrics.json``.
 
     Raises:
-        ValueError: the runs saw different rows, or two have the same model and seed.
+        ValueError: the runs saw different rows, two have the same model and seed, or two of a model
+            had other settings, features or code.
     """
     fingerprints = {r["data_fingerprint"]: r for r in runs}
     if len(fingerprints) > 1:
@@ -84,6 +97,8 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
             "the table is one model, the mean over its seeds: leave one of the two out, or train "
             "it with another --seed."
         )
+    for model in dict.fromkeys(r["model"] for r in runs):
+        _check_line([r for r in runs if r["model"] == model])
     frame = pd.DataFrame(
         [
             {
@@ -130,6 +145,38 @@ def comparison_table(runs: Sequence[Mapping]) -> pd.DataFrame:
     return table
 
 
+def _check_line(runs: Sequence[Mapping]) -> None:
+    """Refuse runs of one model that are no seeds of the same run."""
+    first, *others = runs
+    for other in others:
+        if differing := _differing(first, other):
+            raise ValueError(
+                f"{first['folder']} and {other['folder']} are no seeds of one line: of "
+                f"{first['model']} they differ in {listed(differing, _SHOWN)}. A line of the table "
+                "is one model with the same settings, the mean over its seeds: leave one of the "
+                "two out, or train it with the settings of the other."
+            )
+
+
+def _differing(one: Mapping, other: Mapping) -> list[str]:
+    """In what two runs of a model differ besides their seeds, as far as both say it."""
+    found = [
+        words
+        for entry, words in _OF_A_LINE.items()
+        if entry in one and entry in other and one[entry] != other[entry]
+    ]
+    # Early versions saved no configuration.
+    mine, theirs = ((run.get("config") or {}) for run in (one, other))
+    for key in sorted((mine.keys() | theirs.keys()) - _FREE_IN_A_LINE if mine and theirs else ()):
+        usual = ADDED_KEYS.get(key)
+        values = mine.get(key, usual), theirs.get(key, usual)
+        # Beside other models a run may have keys of theirs.
+        known = key in ADDED_KEYS or key in mine and key in theirs
+        if known and values[0] != values[1]:
+            found.append(f"{key} ({values[0]!r} and {values[1]!r})")
+    return found
+
+
 def missing_rela_impr(table: pd.DataFrame) -> str | None:
     """Why a comparison with the base model has no RelaImpr; None if it has, or needs none."""
     if BASE_MODEL not in table.index or len(table) == 1:
@@ -145,7 +192,38 @@ def notes(runs: Sequence[Mapping], table: pd.DataFrame) -> list[str]:
         table: what ``comparison_table`` makes of them.
     """
     why = missing_rela_impr(table)
-    return [*([why] if why else []), *_not_ended(runs)]
+    return [*([why] if why else []), *_unlike_lines(runs), *_not_ended(runs)]
+
+
+def _unlike_lines(runs: Sequence[Mapping]) -> list[str]:
+    """What is not the same in all lines, if something is not."""
+    said = []
+    of_rows = _lines_by([(run["model"], run.get("rows_fingerprint")) for run in runs])
+    if len(of_rows) > 1:
+        said.append(
+            "Not all lines read the same features or histories of the rows: "
+            + "; ".join(f"{', '.join(lines)} (rows {rows[:12]})" for rows, lines in of_rows.items())
+            + ". The keys load_col, history_source and history_labels decide them, for example."
+        )
+    metrics = _lines_by(
+        [(run["model"], (run.get("config") or {}).get("valid_metric")) for run in runs]
+    )
+    if len(metrics) > 1:
+        said.append(
+            "Not all lines chose their best epoch by the same metric (valid_metric): "
+            + "; ".join(f"{', '.join(lines)} by {metric}" for metric, lines in metrics.items())
+            + "."
+        )
+    return said
+
+
+def _lines_by(pairs: Sequence[tuple[str, str | None]]) -> dict[str, list[str]]:
+    """The lines that have each value; without those of early versions, which did not save it."""
+    found: dict[str, list[str]] = {}
+    for line, value in dict.fromkeys(pairs):
+        if value is not None:
+            found.setdefault(str(value), []).append(line)
+    return found
 
 
 def _not_ended(runs: Sequence[Mapping]) -> list[str]:
