@@ -185,7 +185,8 @@ def warn_of_files_of_other_models(configs: Iterable[Config]) -> None:
 
 
 def check_same_rows(configs: dict[str, Config]) -> None:
-    """Refuse configurations that would give the compared models different rows or histories.
+    """Refuse configurations that would give the compared models different rows, histories or
+    measures.
 
     Raises:
         ValueError: names the key and both values.
@@ -197,6 +198,7 @@ def check_same_rows(configs: dict[str, Config]) -> None:
         "shuffle",
         "metrics",
         "valid_metric",
+        "metric_decimal_place",
         "train_batch_size",
     }
     (name, config), *others = configs.items()
@@ -205,7 +207,7 @@ def check_same_rows(configs: dict[str, Config]) -> None:
             if config[key] != other[key]:
                 raise ValueError(
                     f"{key}: {name} has {config[key]!r} but {other_name} has {other[key]!r}, so "
-                    "they would not be compared on the same rows. Set it once, on the command "
+                    "they would not be compared on the same terms. Set it once, on the command "
                     "line or in a configuration file."
                 )
 

@@ -290,6 +290,7 @@ def test_models_of_one_run_must_share_their_rows():
         "encoding": "utf-16",
         "seq_len": {"class": 2},
         "history_labels": "all",
+        "metric_decimal_place": 2,
     }.items():
         configs = {name: Config(name, "ml-100k") for name in ("LR", "DIN")}
         configs["DIN"][key] = value
