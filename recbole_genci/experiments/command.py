@@ -44,6 +44,11 @@ from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
+_EMPTY = {
+    "models": "Name models, for example --models=LR,DeepFM, or leave --models out for all lines of "
+    "the table.",
+    "against": "Name lines of the table, for example --against=DeepFM, or leave --against out.",
+}
 _ARGUMENTS = ("experiment", "dataset", "models", "against", "seeds", "config_files", "pack")
 USAGE = """\
 usage: python run_recbole_genci.py --experiment=NAME --dataset=NAME [--seeds=N]
@@ -108,7 +113,7 @@ def experiment(
     """
     if config_dict is not None:
         check_dict(config_dict)
-    names, ones = _references(models), _references(against)
+    names, ones = _references("models", models), _references("against", against)
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, names, ones, seeds, config_files, words)
     arguments = ExperimentArguments(
@@ -126,16 +131,23 @@ def experiment(
     return [execute(request, cache).result() for request, cache in work]
 
 
-def _references(models: str | type | Sequence[str | type] | None) -> list[str] | None:
-    """Models by name or reference; None if there are none."""
+def _references(key: str, models: str | type | Sequence[str | type] | None) -> list[str] | None:
+    """``models`` or ``against`` by name or reference; None if it is not given."""
+    if models is None:
+        return None
     if isinstance(models, str):
-        models = _split(models)
+        models = _split(key, models)
     elif isinstance(models, type):
         models = [models]
-    return [reference_of(model) for model in models] if models else None
+    if not models:  # of a list that was filtered, perhaps; all lines take hours
+        raise ValueError(f"{key}: it is empty. {_EMPTY[key]}")
+    return [reference_of(model) for model in models]
 
 
-def _split(names: str) -> list[str]:
+def _split(key: str, names: str) -> list[str]:
+    """The names of a text with commas."""
+    if not names.strip():  # of a shell's variable, perhaps
+        raise ValueError(f"{key}: it is empty. {_EMPTY[key]}")
     return [name.strip() for name in names.split(",")]
 
 
@@ -215,6 +227,7 @@ def execute(request: Request, cache: DataCache) -> Outcome:
         return _execute(request, cache)
     except (KeyboardInterrupt, OSError, MemoryError, SafetensorError) as stop:
         _, script, *words = shlex.split(request.command)
+        words += [f"--pack={request.pack}"] if request.pack else []
         stop.add_note(stopped.go_on(Path(script).name, words))
         raise
 
@@ -225,9 +238,9 @@ def _execute(request: Request, cache: DataCache) -> Outcome:
         runs = runner.run()
         outcome = Outcome(request, runs, runner.parts, runner.records, runner.semantic_ids)
         text = write_results(outcome)
-        if request.pack:
-            packing.pack(outcome, request.pack)
         _logger.info(f"Everything is in {request.folder}/.\n{aligned(text)}")
+        if request.pack:  # last, so that the table is seen whatever packing says
+            packing.pack(outcome, request.pack)
     return outcome
 
 
@@ -301,18 +314,9 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
             f"resume: --experiment={name} resumes by itself where it was stopped; leave out "
             "--resume."
         )
-    if words.get("models") == "":  # of a shell's variable, perhaps; all lines take hours
-        raise ValueError(
-            "models: it is empty. Name models, for example --models=LR,DeepFM, or leave --models "
-            "out for all lines of the table."
-        )
-    if words.get("against") == "":
-        raise ValueError(
-            "against: it is empty. Name lines of the table, for example --against=DeepFM, or leave "
-            "--against out."
-        )
     models, against = (
-        _split(str(words[key])) if words.get(key) else None for key in ("models", "against")
+        _split(key, str(words[key])) if words.get(key) is not None else None
+        for key in ("models", "against")
     )
     files = str(words["config_files"]).split() if words.get("config_files") else None
     keys = [word for word in argv if word[2:].partition("=")[0] not in _ARGUMENTS]

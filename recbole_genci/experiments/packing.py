@@ -15,6 +15,7 @@ from recbole_genci.experiments.records import (
     FINISHED,
     PACKED,
     RUNS_FILE,
+    SCORES_FILE,
     Records,
     read_runs,
     scores_file,
@@ -37,7 +38,8 @@ def pack(outcome: Outcome, choice: str) -> None:
     results folder lists go, and their scores with them; other files of their folders stay. Runs of
     the lines that others are compared with keep every bit of their scores, since the draws of the
     bootstrap depend on them; so do runs that an earlier packing kept exactly. Runs on other rows
-    (another split, for example) stay as they are: their users and labels are not at hand.
+    (another split, for example) stay as they are: their users and labels are not at hand. So do
+    runs that have lost their scores; a warning names them.
 
     Args:
         outcome: the experiment, whose report has been made.
@@ -50,6 +52,15 @@ def pack(outcome: Outcome, choice: str) -> None:
         records = [record for record in records if record["config_hash"] in shown]
     rows = {run.get(_ROWS) for run in outcome.runs.values() if run["status"] == FINISHED}
     own = [r for r in records if _has_scores(r) and r.get(_ROWS) in rows]
+    if lost := [r for r in own if not outcome.store.has_scores(r)]:
+        own = [r for r in own if r not in lost]
+        names = ", ".join(
+            f"{r['model']} seed {r['seed']} ({outcome.store.run_folder(r)})" for r in lost
+        )
+        _logger.warning(
+            f"pack: left out, as their {SCORES_FILE} is gone: {names}. A command whose table has "
+            "them makes them again."
+        )
     scores = {record["config_hash"]: outcome.store.scores(record) for record in own}
     digits, never = digits_needed(scores, outcome.test_users, outcome.test_labels)
     exact = never | {

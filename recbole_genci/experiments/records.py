@@ -154,6 +154,10 @@ class Records:
         except (ValueError, EOFError) as error:
             raise ValueError(f"{file} is damaged ({error}). {remedy}") from error
 
+    def has_scores(self, record: dict) -> bool:
+        """Whether the file with the scores of a finished run is there."""
+        return SCORES_FILE not in self._missing(self.folder, record)
+
     def is_exact(self, record: dict) -> bool:
         """Whether the scores of a run are packed, and keep every bit."""
         packed = self._packed_file(self.folder, record)

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, interrupted, tiny_rows, write_dataset
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci.evaluation.gauc import gauc
-from recbole_genci.experiments import experiment
+from recbole_genci.experiments import experiment, packing
 from recbole_genci.experiments.packed_scores import (
     TOLERANCE,
     digits_needed,
     read_packed,
     write_packed,
 )
-from recbole_genci.experiments.records import RUNS_FILE, Records, read_runs
+from recbole_genci.experiments.records import PACKED, RUNS_FILE, Records, read_runs
 
 
 def sample(rows=25_000, runs=4, seed=0):
@@ -186,6 +186,25 @@ def test_runs_on_other_rows_stay_as_they_are_and_packing_again_changes_nothing(d
     for name, scores in again.items():
         np.testing.assert_array_equal(scores, once[name])
         np.testing.assert_allclose(scores, before[name], atol=2e-3)
+
+
+def test_a_run_that_lost_its_scores_is_left_out_and_named(data, caplog, monkeypatch):
+    folder = Path("results/compare-tiny")
+    experiment("compare", "tiny", ["LR", "DeepFM"], 1, config_dict=data)
+    (lost,) = folder.glob("runs/*/DeepFM*/test_scores.npy")
+    lost.unlink()
+    caplog.set_level("INFO")
+    experiment("compare", "tiny", ["LR"], 1, config_dict=data, pack="all")
+    (warning,) = [line for line in caplog.messages if line.startswith("pack: ")]
+    assert f"test_scores.npy is gone: DeepFM seed 2020 ({lost.parent})." in warning
+    assert {r["model"]: PACKED in r for r in read_runs(folder)} == {"LR": True, "DeepFM": False}
+    # Whatever packing says, the table is shown, and going on packs too.
+    caplog.clear()
+    monkeypatch.setattr(packing, "digits_needed", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        experiment("compare", "tiny", ["LR"], 1, config_dict=data, pack="all")
+    assert any("| model |" in line for line in caplog.messages)
+    assert stop.value.__notes__[0].endswith(" --pack=all")
 
 
 def test_a_packed_file_without_the_run_is_refused(data):

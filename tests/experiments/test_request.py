@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 import yaml
+from conftest import interrupted
 
 from recbole_genci.cli import main as quick_start
 from recbole_genci.config import Config
@@ -377,6 +378,14 @@ def test_against_is_part_of_the_command(monkeypatch):
     assert asked[1].against == ["DIN", "LR"] and asked[1].command == asked[0].command
 
 
-def test_an_empty_against_is_refused(capsys):
-    assert command.main(["--experiment=compare", "--dataset=ml-100k", "--against="]) == 2
-    assert "against: it is empty. Name lines of the table" in capsys.readouterr().err
+def test_an_empty_list_of_models_or_lines_is_refused(capsys, monkeypatch):
+    said = {"against": "against: it is empty. Name lines of the table"}
+    said["models"] = "models: it is empty. Name models"
+    for key, words in said.items():
+        assert command.main(["--experiment=compare", "--dataset=ml-100k", f"--{key}="]) == 2
+        assert words in capsys.readouterr().err
+    monkeypatch.setattr(command, "prepare", interrupted)  # where a table of all lines would begin
+    for key, words in said.items():
+        for nothing in ([], (), "", " "):
+            with pytest.raises(ValueError, match=f"^{words}"):
+                experiment("compare", "ml-100k", **{key: nothing})
