@@ -416,10 +416,18 @@ def test_a_sigmoid_at_the_end_of_forward_is_warned_of_and_nothing_else_is(keys, 
             assert not self.first_order_linear.bias.any()
             return super().forward(interaction)
 
+    class OnlyInTheLoss(Twice):  # whose scores are right
+        def predict(self, interaction):
+            return self.forward(interaction)
+
+    class OwnPredict(Zeros):
+        def predict(self, interaction):
+            return self.forward(interaction).sigmoid()
+
     def warned(model):
         caplog.clear()
         prepare(model, "tiny", config_dict=keys)
-        return [line for line in caplog.messages if "probabilities from" in line]
+        return [line for line in caplog.messages if "as if forward returned" in line]
 
     for model in (Twice, TwiceByHand):
         (line,) = warned(model)
@@ -427,7 +435,9 @@ def test_a_sigmoid_at_the_end_of_forward_is_warned_of_and_nothing_else_is(keys, 
             f"model: {model.__name__} gives click probabilities from 0.5 to 0.73"
         )
         assert "return logits" in line
-    assert [warned(model) for model in (Once, Zeros, Fixed)] == [[]] * 3
+    (line,) = warned(OnlyInTheLoss)
+    assert "OnlyInTheLoss trains by logits from 0 to 1 alone" in line and "the loss applies" in line
+    assert [warned(model) for model in (Once, Zeros, Fixed, OwnPredict)] == [[]] * 4
 
 
 # ---------------------------------------------------------------- experiments, tuning, resuming

@@ -119,10 +119,10 @@ def reads_other_rows(model: AbstractRecommender, batch: Batch, some: Batch) -> b
     return _equal(scores, again) and not _equal(scores[::2], alone, change)
 
 
-def _scores(model: AbstractRecommender, batch: Batch) -> torch.Tensor:
+def _scores(model: AbstractRecommender, batch: Batch, method: str = "predict") -> torch.Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return model.eval().predict(batch)
+        return getattr(model.eval(), method)(batch)
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor, change: float = _CHANGE) -> bool:
@@ -131,32 +131,42 @@ def _equal(one: torch.Tensor, other: torch.Tensor, change: float = _CHANGE) -> b
 
 @torch.no_grad()
 def _warn_of_two_sigmoids(model: AbstractRecommender, batch: Batch) -> None:
-    """Warn if ``forward`` seems to return probabilities, of which ``predict`` takes the sigmoid.
+    """Warn if ``forward`` seems to return probabilities, of which ``predict`` or the loss takes the
+    sigmoid.
 
     The scores are then those of logits from 0 to 1, whatever the weights are. Fresh weights often
-    give such scores too, so others are drawn.
+    give such scores too, so others are drawn. A model with a ``predict`` of its own may give right
+    scores, but learns by wrong ones: of those that have the loss of ``ClickModel`` logits are read.
     """
-    limits = torch.tensor([0.0, 1.0]).sigmoid().tolist()
+    name, kind = type(model).__name__, type(model)
+    only_loss = (
+        kind.calculate_loss is ClickModel.calculate_loss and kind.predict is not ClickModel.predict
+    )
+    method = "forward" if only_loss else "predict"
+    limits = [0.0, 1.0] if only_loss else torch.tensor([0.0, 1.0]).sigmoid().tolist()
 
     def lies_between(values: torch.Tensor) -> bool:
         return bool(((values >= limits[0] - _ROUNDING) & (values <= limits[1] + _ROUNDING)).all())
 
-    if not lies_between(_scores(model, batch)):
+    if not lies_between(_scores(model, batch, method)):
         return
     for seed in range(_DRAWS):
         if not _draw_weights(model, seed):
             return
         try:
-            drawn_scores = _scores(model, batch)
+            drawn_scores = _scores(model, batch, method)
         except Exception:  # weights like these are not the model's
             return
         if not lies_between(drawn_scores):
             return
-    name, (low, high) = type(model).__name__, limits
+    low, high = limits
+    gives = f"gives click probabilities from {low:g} to {high:.2f} alone"
+    who = "predict and the loss apply"
+    if only_loss:
+        gives, who = "trains by logits from 0 to 1 alone", "the loss applies"
     _logger.warning(
-        f"model: {name} gives click probabilities from {low:g} to {high:.2f} alone, whatever its "
-        "weights are, as if forward returned probabilities; let it return logits, without a "
-        "sigmoid at its end, since predict and the loss apply one."
+        f"model: {name} {gives}, whatever its weights are, as if forward returned probabilities; "
+        f"let it return logits, without a sigmoid at its end, since {who} one."
     )
 
 
