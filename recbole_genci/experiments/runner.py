@@ -30,7 +30,7 @@ from recbole_genci.training.machine_checks import RESULTS_SIZE
 from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
-from recbole_genci.utils.failures import as_recorded, is_of_the_machine
+from recbole_genci.utils.failures import as_recorded, is_of_the_machine, log_failure
 from recbole_genci.utils.files import check_room
 from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.provenance import provenance
@@ -153,7 +153,7 @@ class Runner:
             published = not self.request.definition.makes_semantic_ids()
             ids = self.cache.semantic_ids(config, published)
         except Exception as error:  # the variant fails, for example without its encoder
-            _logger.exception(f"{variant.name} has no semantic IDs.")
+            log_failure(_logger, f"{variant.name} has no semantic IDs.", error)
             return None, as_recorded(error)
         if is_reference(config.model_reference):
             try:
@@ -200,7 +200,7 @@ class Runner:
                 if is_of_the_machine(error):  # nor could the other runs be trained here
                     raise
                 # The error goes into the table, and the other runs go on.
-                _logger.exception(f"{variant.name} seed {seed} failed.")
+                log_failure(_logger, f"{variant.name} seed {seed} failed.", error)
                 record["error"] = as_recorded(error)
         record |= {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
         if "versions" not in record:  # a failed run has no provenance yet

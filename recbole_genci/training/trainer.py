@@ -175,7 +175,16 @@ class CTRTrainer(Trainer):
         assert self.identity is not None
         self._count_steps(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
-        _logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
+        if self._has_ended:  # a search's selected trial, or a run that was stopped in its test
+            _logger.info(f"{self.folder} has been trained; its test is left.")
+        else:
+            _logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether a resumed run had already stopped early, or had trained its last epoch."""
+        is_last = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
+        return bool(self.start_epoch) and is_last
 
     def resume_checkpoint(self, resume_file: object) -> None:
         """Refuse RecBole's pickled checkpoints; use ``resume``."""
@@ -198,9 +207,7 @@ class CTRTrainer(Trainer):
         ``verbose=False`` logs none. A resumed run that had already stopped early, or had trained
         its last epoch, is not trained further.
         """
-        if self.start_epoch and (
-            self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
-        ):
+        if self._has_ended:
             return self.best_valid_score, self.best_valid_result
 
         def after_evaluation(epoch: int, score: float) -> None:

@@ -12,7 +12,7 @@ from recbole_genci.tuning.result import write_table
 from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
 from recbole_genci.utils.digests import SEAL, has_its_seal, sealed_line, without_seal
-from recbole_genci.utils.failures import as_recorded, is_of_the_machine
+from recbole_genci.utils.failures import as_recorded, is_of_the_machine, log_failure
 from recbole_genci.utils.files import read_json_lines, write_text
 
 _logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Study:
             if is_of_the_machine(error):
                 _logger.exception(f"Trial {number} could not be run here.")
                 raise trial.MachineFailed(number, as_recorded(error)) from error
-            _logger.exception(f"Trial {number} failed.")
+            log_failure(_logger, f"Trial {number} failed.", error)
             return record | {"status": "failed", "error": as_recorded(error)}
 
     def clean(self) -> None:

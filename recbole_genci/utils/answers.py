@@ -94,6 +94,11 @@ def in_words(error: BaseException) -> str:
     return f"{text or 'no words'} ({type(error).__name__}{_place(error)})"
 
 
+def is_in_words(error: BaseException) -> bool:
+    """Whether an error says itself, as this package's do, what happened: no traceback is needed."""
+    return isinstance(error, ANSWERED) and _is_ours(error)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: the machine's or a GPU's, in Python, numpy or torch."""
     said = isinstance(error, RuntimeError) and any(

@@ -248,6 +248,29 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(data):
     ]
 
 
+def test_a_trial_that_diverges_is_one_sentence_and_the_selected_one_is_only_tested(data, caplog):
+    Path("space.test").write_text("learning_rate choice [0.01, 1e35]\n")
+    caplog.set_level(logging.INFO)
+    result = tune("DeepFM", "tiny", "space.test", config_dict=data)
+    assert [
+        r["status"] for r in sorted(result["trials"], key=lambda r: r["params"]["learning_rate"])
+    ] == ["finished", "failed"]
+    (error,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert re.match(r"Trial [12] failed\. DeepFM: the loss of a batch is nan", error.getMessage())
+    assert error.exc_info is None
+    assert "Traceback" not in (folders()[0] / "search.log").read_text()
+    assert sum("has been trained; its test is left." in line for line in caplog.messages) == 1
+    assert "Resuming" not in caplog.text
+
+
+def test_an_error_that_nobody_expects_keeps_its_traceback(data, caplog, monkeypatch):
+    monkeypatch.setattr(trial, "check_settings", lambda config: {}["a fault of ours"])
+    with pytest.raises(NoTrialFinished):
+        tune("DeepFM", "tiny", "space.test", config_dict=data)
+    errors = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(errors) == 4 and all(each.exc_info[0] is KeyError for each in errors)
+
+
 def test_a_failing_trial_does_not_end_a_bayesian_search(data):
     pytest.importorskip("hyperopt")
     Path("space.test").write_text(
