@@ -4,20 +4,25 @@ RecBole's own models train and are tested on the same rows.
 """
 
 import importlib
+import os
 import sys
 from typing import Any
 
+from recbole_genci.utils import interrupts
 from recbole_genci.utils.installation import require_recbole
+
+# `python -m recbole_genci.tokenizer` and `python run_hyper.py` import this package, which takes
+# seconds, before the command can answer a signal.
+_words = sys.orig_argv[1:5]
+_is_module = sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in _words)
+_scripts = {"run_recbole_genci", "run_hyper"}
+if _is_module or any(os.path.basename(word).removesuffix(".py") in _scripts for word in _words):
+    interrupts.end_at_once()
 
 require_recbole()  # before anything imports RecBole, and before seconds go into importing torch
 
 from recbole_genci import compat  # noqa: E402
-from recbole_genci.utils import interrupts  # noqa: E402
 
-# `python -m recbole_genci.tokenizer` imports this package, which takes seconds, before its command
-# can answer a signal.
-if sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in sys.orig_argv[:5]):
-    interrupts.end_at_once()
 compat.add_numpy_aliases()
 
 __version__ = "0.1.0"

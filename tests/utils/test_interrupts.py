@@ -434,7 +434,7 @@ def begins_to_import(command) -> bool:
     return "site-packages" in libraries.read_text() if libraries.exists() else True
 
 
-@pytest.mark.parametrize("delay", [0.2, 1.5])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 1.5])
 def test_ctrl_c_while_the_libraries_are_imported_says_one_line(delay, argv, tmp_path):
     command = start(["--model=DeepFM", *argv, "--epochs=5000", "--stopping_step=5000"], tmp_path)
     while not begins_to_import(command):
