@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-_SMALLEST = 1e-15
+#: The least probability of a row's label in RecBole's LogLoss, and so in all of ours.
+LEAST_CHANCE = 1e-15
 #: AUC up to which a base model is too near a guess: a table shows no RelaImpr over it.
 LEAST_BASE_AUC = 0.55
 
@@ -42,8 +43,5 @@ def why_no_rela_impr(base: str, base_auc: float | None) -> str | None:
 
 
 def off_the_ends(scores: np.ndarray) -> np.ndarray:
-    """Probabilities as RecBole's LogLoss takes them: those of 0 and 1 as of 1e-15 from them.
-
-    Who computes a LogLoss from scores takes it of these, so that it is that of ``metrics.json``.
-    """
-    return np.clip(np.asarray(scores, dtype=np.float64), _SMALLEST, 1 - _SMALLEST)
+    """Probabilities as RecBole's LogLoss takes them: 0 and 1 as of ``LEAST_CHANCE`` from them."""
+    return np.clip(np.asarray(scores, dtype=np.float64), LEAST_CHANCE, 1 - LEAST_CHANCE)

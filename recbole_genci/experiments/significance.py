@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from recbole_genci.evaluation.gauc import user_aucs
-from recbole_genci.evaluation.metrics import off_the_ends
+from recbole_genci.evaluation.metrics import LEAST_CHANCE
 
 _ROUNDING = 1e-9  # differences within this range count as equal
 _LEAST_SEEDS = 3
@@ -194,8 +194,8 @@ class _UserSums:
 
     @classmethod
     def of(cls, user: np.ndarray, number: int, labels: np.ndarray, scores: np.ndarray) -> _UserSums:
-        inside = off_the_ends(scores)
-        chance = np.where(labels == 1, inside, 1 - inside)
+        # Not 1 - LEAST_CHANCE above: sums of 0 and of one value have no rounding, and ties stay.
+        chance = np.clip(np.where(labels == 1, scores, 1 - scores), LEAST_CHANCE, 1)
         aucs, rows = user_aucs(user, labels, scores)
         weight = np.where(np.isnan(aucs), 0.0, rows)
         loss = np.bincount(user, weights=-np.log(chance), minlength=number)
