@@ -26,6 +26,20 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 
+#: Modules of few tests that take minutes. They go first: else one worker ends with them alone.
+LONGEST = ("test_document_blocks.py", "test_notebook.py", "test_planted_shift.py", "test_trip.py")
+
+
+def pytest_configure(config):
+    """Keep the order under pytest-xdist, which would begin with the modules of most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path, monkeypatch):
     """Runs write below the current folder; give each test its own."""

@@ -37,8 +37,11 @@ def test_the_first_cell_installs_only_where_nothing_is_installed():
 def test_the_notebook_runs_from_top_to_bottom(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
+    given, quick = '{"epochs": EPOCHS}', {"epochs": 1, "latency_repeats": 1}
+    quick["semantic_id_path"] = str(NOTEBOOK.parents[1] / "properties/semantic_ids/ml-100k")
+    assert sum(given in source(cell) for cell in code_cells()) == 1
     for cell in code_cells()[1:]:
-        code = source(cell).replace("EPOCHS = 3", "EPOCHS = 1")
+        code = source(cell).replace(given, repr(quick))
         exec(compile(code, cell["id"], "exec"), names)
     results = names["results"]
     assert [each.model for each in results] == ["LR", "DeepFM", "GenCI"]
