@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError
 
@@ -44,6 +45,7 @@ from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
 
+_Name = TypeVar("_Name")
 _EMPTY = {
     "models": "Name models, for example --models=LR,DeepFM, or leave --models out for all lines of "
     "the table.",
@@ -136,19 +138,22 @@ def _references(key: str, models: str | type | Sequence[str | type] | None) -> l
     if models is None:
         return None
     if isinstance(models, str):
-        models = _split(key, models)
+        models = _split(models)
     elif isinstance(models, type):
         models = [models]
-    if not models:  # of a list that was filtered, perhaps; all lines take hours
-        raise ValueError(f"{key}: it is empty. {_EMPTY[key]}")
-    return [reference_of(model) for model in models]
+    return [reference_of(model) for model in _some(key, models)]
 
 
-def _split(key: str, names: str) -> list[str]:
-    """The names of a text with commas."""
-    if not names.strip():  # of a shell's variable, perhaps
+def _split(names: str) -> list[str]:
+    """The names of a text with commas; none of a blank one."""
+    return [name.strip() for name in names.split(",")] if names.strip() else []
+
+
+def _some(key: str, names: Sequence[_Name]) -> Sequence[_Name]:
+    """The same names; ValueError if there are none, of which nothing could be meant."""
+    if not names:  # a shell's variable or a filtered list, perhaps; all lines take hours
         raise ValueError(f"{key}: it is empty. {_EMPTY[key]}")
-    return [name.strip() for name in names.split(",")]
+    return names
 
 
 def prepare(
@@ -315,7 +320,7 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
             "--resume."
         )
     models, against = (
-        _split(key, str(words[key])) if words.get(key) is not None else None
+        None if words.get(key) is None else list(_some(key, _split(str(words[key]))))
         for key in ("models", "against")
     )
     files = str(words["config_files"]).split() if words.get("config_files") else None
