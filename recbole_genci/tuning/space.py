@@ -53,22 +53,13 @@ _OF_ROWS = {
     "shuffle",
     "double_tower",
 }
-_OF_THE_COMMAND = {
+_OF_THE_COMMAND = PLACE_KEYS | {
     "model",
     "dataset",
     "config_files",
-    "seeds",
-    "results_dir",
-    "latency_repeats",
     "device",
-    "worker",
-    "nproc",
-    "world_size",
     "shard_rows",
     "local_rank",
-    "offset",
-    "ip",
-    "port",
 }
 
 # Nothing that trains or scores a CTR model reads these keys: they are for knowledge graphs,
@@ -479,7 +470,7 @@ def _why_fixed(name: str, config: Config) -> str | None:
         return "all trials share the semantic IDs, which it changes"
     if name in _OF_ROWS:
         return _FIXED_CATEGORIES["Dataset"]
-    if name in _OF_THE_COMMAND or name in PLACE_KEYS:
+    if name in _OF_THE_COMMAND:
         return _FIXED_CATEGORIES["General"]
     return next(
         (why for category, why in _FIXED_CATEGORIES.items() if name in config.parameters[category]),
