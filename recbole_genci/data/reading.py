@@ -22,6 +22,12 @@ from recbole_genci.data.copies import warn_of_copies
 from recbole_genci.data.download import find_or_download
 from recbole_genci.data.fitted_columns import check_fitted_columns
 from recbole_genci.data.headers import check_headers
+from recbole_genci.data.loaded_columns import (
+    check_label,
+    check_label_values,
+    check_loaded,
+    warn_of_large_numbers,
+)
 from recbole_genci.data.table import Column, Table
 from recbole_genci.data.times import warn_of_times
 from recbole_genci.data.transforms import Transform
@@ -29,12 +35,8 @@ from recbole_genci.data.validation import (
     check_described_once,
     check_files,
     check_header,
-    check_label,
-    check_label_values,
-    check_loaded,
     check_read_once,
     is_read,
-    warn_of_large_numbers,
     warn_of_long_cells,
     warn_of_seq_separator,
 )

@@ -15,9 +15,9 @@ from recbole_genci.data.column_names import (
 )
 from recbole_genci.data.filtering import FilteredDataset
 from recbole_genci.data.history import time_ranks
+from recbole_genci.data.loaded_columns import check_scaled
 from recbole_genci.data.order import cut_groups, stable_order
 from recbole_genci.data.table import Column, Table, rows_of
-from recbole_genci.data.validation import check_scaled
 from recbole_genci.utils.atomic_files.reading import MOST_ROWS
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.data.validation import LARGE_NUMBER
+from recbole_genci.data.loaded_columns import LARGE_NUMBER
 from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.ragged import Ragged
 
