@@ -105,17 +105,8 @@ def train_and_evaluate(
             inputs = {"config": saved_config, "data_sha256": digest}
         model = _initialised(config, train.dataset, is_new, processes)
         teacher = make_teacher(config, train.dataset)
-        kind, rows = config["weight_decay_of"], len(parts[0])
-        some = train.dataset[:SOME_ROWS].to(config["device"])
-        decaying, vectors = what_decays(model, some, kind)
-        if teacher is not None:  # its weights decay too
-            vectors = [*(vectors if decaying == kind else ()), *what_decays(teacher, some, kind)[1]]
-            decaying = kind
-        if decaying == kind:
-            check_decay(config, rows, vectors)
-        line = (heading or Heading.of(config)).line
-        _logger.info(line(model, config, rows, decaying, processes, vectors))
-        details().info(model)
+        rows = len(parts[0])
+        decaying = _introduced(config, model, teacher, train.dataset, rows, heading, processes)
         _draw_dropout_apart(config, processes)
         identity = _identity(config, parts, ids)
         _make_first_optimiser()
@@ -236,6 +227,38 @@ def _initialised(
     if is_new:
         model.load_initial_weights()
     return model
+
+
+def _introduced(
+    config: Config,
+    model: AbstractRecommender,
+    teacher: torch.nn.Module | None,
+    training_rows: CTRDataset,
+    rows: int,
+    heading: Heading | None,
+    processes: Processes,
+) -> str | None:
+    """Check and log with what the model will train; return what of it decays.
+
+    Args:
+        training_rows: those of this process.
+        rows: how many all processes have.
+
+    Raises:
+        ValueError: the decay of a table is too large for the learning rate.
+    """
+    kind = config["weight_decay_of"]
+    some = training_rows[:SOME_ROWS].to(config["device"])
+    decaying, vectors = what_decays(model, some, kind)
+    if teacher is not None:  # its weights decay too
+        vectors = [*(vectors if decaying == kind else ()), *what_decays(teacher, some, kind)[1]]
+        decaying = kind
+    if decaying == kind:
+        check_decay(config, rows, vectors)
+    line = (heading or Heading.of(config)).line
+    _logger.info(line(model, config, rows, decaying, processes, vectors))
+    details().info(model)
+    return decaying
 
 
 def _make_first_optimiser() -> None:
