@@ -8,18 +8,23 @@ from typing import Any
 
 import yaml
 
-from recbole_genci.utils.files import yaml_fault
+from recbole_genci.utils.files import FastLoader, yaml_fault
 
 
 class Loader(yaml.SafeLoader):
     """YAML in which 1e-5 is a number, as in RecBole's loader (configurator.py:106)."""
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?\d[\d_]*(?:\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+class _FastLoader(FastLoader):
+    """As `Loader`, but with other words for a fault."""
+
+
+for _loader in (Loader, _FastLoader):
+    _loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?\d[\d_]*(?:\.[\d_]*)?[eE][-+]?\d+$"),
+        list("-+0123456789"),
+    )
 
 
 _MOST_VALUES = 1_000_000
@@ -63,7 +68,14 @@ class _Refused(Exception):
 
 
 def _loaded(text: str) -> Any:
-    loader = Loader(text)
+    try:
+        return _loaded_by(_FastLoader, text)
+    except yaml.YAMLError:
+        return _loaded_by(Loader, text)
+
+
+def _loaded_by(kind: Any, text: str) -> Any:
+    loader = kind(text)
     try:
         root = loader.get_single_node()
         if root is None:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-import yaml
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from recbole_genci.config import Config
@@ -36,7 +35,7 @@ from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.answers import ANSWERED, sentence
 from recbole_genci.utils.distributed import Processes
-from recbole_genci.utils.files import write_text
+from recbole_genci.utils.files import parse_yaml, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.logs import start_console
 from recbole_genci.utils.network import interface_towards
@@ -242,7 +241,7 @@ def _train_share(
 
 def _shared_settings(file: Path) -> dict[str, Any]:
     """The settings that all machines must have, of a configuration file."""
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    saved = parse_yaml(file.read_text(encoding="utf-8"))
     # A person's own metric lies in another folder on each machine.
     saved["metrics"] = list(map(name_of, saved["metrics"]))
     saved["valid_metric"] = name_of(saved["valid_metric"])
@@ -250,7 +249,7 @@ def _shared_settings(file: Path) -> dict[str, Any]:
 
 
 def _config(file: Path, local_rank: int) -> Config:
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    saved = parse_yaml(file.read_text(encoding="utf-8"))
     # The process that started this one has written the file.
     config = Config(saved["model"], saved["dataset"], [str(file)], {TRUST: True})
     if config["device"].type == "cuda":

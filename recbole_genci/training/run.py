@@ -36,7 +36,13 @@ from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.training.weight_decay import SOME_ROWS, check_decay, what_decays
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
-from recbole_genci.utils.files import remove_leftovers, sha256_of, write_json, write_text
+from recbole_genci.utils.files import (
+    parse_yaml,
+    remove_leftovers,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     DATA_FILE,
@@ -176,7 +182,7 @@ def _open_folder(
     stack.enter_context(log_file(folder / LOG_FILE, with_details=True))
     text = config_as_yaml(config, semantic_ids)
     write_text(folder / CONFIG_FILE, text)
-    return stack.enter_context(tracked_run(config, folder, yaml.safe_load(text)))
+    return stack.enter_context(tracked_run(config, folder, parse_yaml(text)))
 
 
 def _stored(

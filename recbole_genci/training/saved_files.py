@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 
 from recbole_genci.utils.digests import check_file, plain, read_sealed
+from recbole_genci.utils.files import parse_yaml
 from recbole_genci.utils.layout import DATA_FILE, WEIGHTS_FILE
 
 #: Keys that decide only where things lie and run, or what is shown. They may be edited later.
@@ -97,7 +97,7 @@ def check_files(folder: Path, metrics: Mapping, remedy: str) -> None:
 
 def config_mapping(text: str) -> dict[str, Any]:
     """The keys of a ``config.yaml``, as JSON gives them back."""
-    return plain(yaml.safe_load(text))
+    return plain(parse_yaml(text))
 
 
 def check_config(file: Path, now: Mapping, trained: Mapping, key: str = "") -> None:

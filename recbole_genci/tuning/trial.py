@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
@@ -17,7 +16,7 @@ from recbole_genci.training.console import Heading
 from recbole_genci.training.own_checks import check_settings
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
-from recbole_genci.utils.files import read_mapping
+from recbole_genci.utils.files import parse_yaml, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
 
 _logger = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class Shared:
         Raises:
             ValueError: the values do not fit together.
         """
-        saved = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        saved = parse_yaml(self.config_file.read_text(encoding="utf-8"))
         # A person has named or allowed the code when the search began.
         values = params | self.placement | {"checkpoint_dir": str(folder), TRUST: True}
         config = Config(saved["model"], saved["dataset"], [str(self.config_file)], values)

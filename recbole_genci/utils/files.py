@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors import SafetensorError
@@ -201,7 +202,7 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
     where = f"{key}: {file}" if key else str(file)
     try:
         text = file.read_text(encoding="utf-8")
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if file.suffix == ".json" else parse_yaml(text)
     except OSError as error:
         raise ValueError(f"{where} cannot be read ({error.strerror}). {remedy}") from error
     except yaml.YAMLError as error:
@@ -214,6 +215,18 @@ def read_mapping(file: Path, needed: Sequence[str], remedy: str, key: str = "") 
     if lacks:
         raise ValueError(f"{where} is damaged: it has no '{lacks[0]}'. {remedy}")
     return content
+
+
+#: PyYAML's parser in C, ten times as fast, where this PyYAML has it.
+FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_yaml(text: str) -> Any:
+    """What ``yaml.safe_load`` returns, sooner."""
+    try:
+        return yaml.load(text, Loader=FastLoader)
+    except yaml.YAMLError:
+        return yaml.safe_load(text)  # whose words for a fault are plainer
 
 
 def yaml_fault(error: yaml.YAMLError, text: str) -> str:

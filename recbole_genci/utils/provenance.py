@@ -24,17 +24,18 @@ def git_revision() -> str | None:
     if not (folder / ".git").exists():
         return None
 
-    def git(*words: str) -> str:
-        # Without optional locks, so that a commit made meanwhile does not meet a lock.
-        command = ["git", "--no-optional-locks", "-C", str(folder), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    # Without optional locks, so that a commit made meanwhile does not meet a lock.
+    command = ["git", "--no-optional-locks", "-C", str(folder), "status", "--porcelain=v2"]
+    command += ["--branch", "--", *_SOURCES]
     try:
-        return git("rev-parse", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--", *_SOURCES) else ""
-        )
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return None  # git is not installed, or the checkout has no commit
+        return None  # git is not installed
+    head, *lines = text.splitlines()
+    revision = head.removeprefix("# branch.oid ")
+    if revision == "(initial)":
+        return None  # the checkout has no commit
+    return revision + ("" if all(line.startswith("# ") for line in lines) else "+changes")
 
 
 def provenance() -> dict:

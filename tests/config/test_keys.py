@@ -22,6 +22,7 @@ from recbole_genci.config.kind import Kind, parse_kind
 from recbole_genci.data import create_dataset
 from recbole_genci.model.genci.cohort import VARIANTS
 from recbole_genci.model.registry import entry_of, known_models
+from recbole_genci.utils.files import FastLoader
 from recbole_genci.utils.validation import shortened
 
 
@@ -347,7 +348,8 @@ def test_many_configs_read_each_properties_file_once(monkeypatch):
     def parse(*args, **kwargs):
         raise AssertionError("a file was parsed again")
 
-    monkeypatch.setattr(yaml.SafeLoader, "get_single_node", parse)
+    for loader in (yaml.SafeLoader, FastLoader):
+        monkeypatch.setattr(loader, "get_single_node", parse)
     first, second = (Config("GenCI", "ml-100k", config_dict={"mu": mu}) for mu in (0.1, 0.2))
     assert (first["mu"], second["mu"]) == (0.1, 0.2)
     first["mlp_hidden_size"].append(7)

@@ -7,8 +7,8 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 
 from recbole_genci.config import Config
-from recbole_genci.config.yaml_files import Loader
-from recbole_genci.utils.files import read_mapping
+from recbole_genci.config.yaml_files import Loader, read_yaml
+from recbole_genci.utils.files import FastLoader, read_mapping
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,16 @@ def test_values_are_read_as_recbole_reads_them(text, monkeypatch):
     monkeypatch.setattr(yaml.FullLoader, "yaml_implicit_resolvers", resolvers)
     theirs = yaml.load(text, Loader=RecBoleConfig._build_yaml_loader(None))
     assert repr(yaml.load(text, Loader=Loader)) == repr(theirs)
+    Path("f.yaml").write_text(f"a: {text}")
+    assert repr(read_yaml(Path("f.yaml"), "key")) == repr({"a": theirs})
 
 
 def test_a_file_is_parsed_once(monkeypatch):
     Config("LR", "ml-100k")
     Path("mine.yaml").write_text("epochs: 7\n")
-    read, parse = [], yaml.SafeLoader.get_single_node
+    read, parse = [], FastLoader.get_single_node
     monkeypatch.setattr(
-        yaml.SafeLoader, "get_single_node", lambda loader: read.append(1) or parse(loader)
+        FastLoader, "get_single_node", lambda loader: read.append(1) or parse(loader)
     )
     assert Config("LR", "ml-100k", ["mine.yaml"])["epochs"] == 7
     assert len(read) == 1
