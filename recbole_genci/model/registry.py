@@ -15,7 +15,6 @@ import recbole.model.context_aware_recommender as context_aware
 from recbole.model.abstract_recommender import AbstractRecommender, ContextRecommender
 from recbole.utils import InputType, ModelType
 
-from recbole_genci import compat
 from recbole_genci.model.base import contract_of, is_recboles_history_model
 from recbole_genci.utils.own_code import (
     is_of_a_library,
@@ -183,8 +182,7 @@ def _named(name: str) -> type:
     """The class called ``name``, or of which it is an alias: the plugin's first, then RecBole's."""
     name, _ = resolve(name)
     if name in PLUGIN_MODELS:
-        with compat.anomaly_detection_as_it_was(), compat.without_syntax_warnings():
-            return contract_of(getattr(importlib.import_module(PLUGIN_MODELS[name]), name))
+        return contract_of(getattr(importlib.import_module(PLUGIN_MODELS[name]), name))
     known = known_models()
     if name not in known:
         raise ValueError(

@@ -577,8 +577,10 @@ def test_the_papers_fifteen_baselines_are_known():
 def test_loading_a_sequential_model_leaves_anomaly_detection_as_it_was():
     code = """
 import torch
+torch.autograd.set_detect_anomaly({0})
 from recbole_genci.model.registry import get_model
-torch.autograd.set_detect_anomaly({0}); get_model("DIN")
+get_model("DIN")
+from recbole.model.sequential_recommender import DIN  # as a model of one's own does
 assert torch.is_anomaly_enabled() is {0}
 import recbole.model.sequential_recommender.sine as sine, importlib
 torch.autograd.set_detect_anomaly(False); importlib.reload(sine)
@@ -595,9 +597,9 @@ def test_the_first_import_of_a_model_warns_of_nothing(tmp_path):
     here nothing is compiled yet.
     """
     code = f"""
-import sys
-from recbole_genci.model.registry import get_model
+import sys, recbole_genci, recbole.config, recbole.data
 sys.pycache_prefix = {str(tmp_path)!r}
+from recbole_genci.model.registry import get_model
 get_model("DIEN")
 assert "recbole.model.sequential_recommender.dien" in sys.modules
 """

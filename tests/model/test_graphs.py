@@ -73,13 +73,6 @@ def traced(call, columns, pool):
     return replay
 
 
-@pytest.fixture(autouse=True)
-def without_anomaly_detection():
-    """RecBole's SINE (sine.py:25), once imported, has each backward pass looked at for NaN."""
-    with torch.autograd.set_detect_anomaly(False):
-        yield
-
-
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """Runs use graphs on this machine too."""

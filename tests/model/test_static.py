@@ -84,8 +84,7 @@ def losses_of(model, batch):
 
 def waits(model, batch):
     losses_of(model.train(), batch)  # constants are copied once
-    # RecBole's SINE (sine.py:25), once imported, has each backward pass looked at for NaN.
-    with torch.autograd.set_detect_anomaly(False), Waits() as training:
+    with Waits() as training:
         losses_of(model.train(), batch).sum().backward()
     with torch.no_grad(), Waits() as predicting:
         model.eval().predict(batch)
@@ -133,7 +132,7 @@ def test_no_operation_of_any_model_reads_the_hosts_memory(parts_and_keys):
     for name in set(known_models()) - {"FFM", "FiGNN"}:  # which index by lists, see above
         model, batch = model_and_batch(name, parts_and_keys)
         model, batch = on_another_device(model), Batch(batch.interaction).to("meta")
-        with torch.autograd.set_detect_anomaly(False), static_shapes():
+        with static_shapes():
             losses_of(model.train(), batch)  # constants are copied once
             with OfTheHost() as training:
                 losses_of(model, batch).sum().backward()

@@ -7,16 +7,13 @@ import pytest
 import torch
 from conftest import make_model, tiny_rows, write_dataset
 from recbole.utils import init_seed
+from recbole.model.sequential_recommender import DIEN, DIN
 from torch import nn
 
-from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.model.layers import click_attention
 from recbole_genci.model.layers.dice import Dice
-
-with compat.anomaly_detection_as_it_was():
-    from recbole.model.sequential_recommender import DIEN, DIN
 
 RECBOLE = {"DIN": DIN, "DIEN": DIEN}
 CASES = [("DIN", {}), *(("DIEN", {"gru_type": kind}) for kind in ("GRU", "AIGRU", "AGRU", "AUGRU"))]

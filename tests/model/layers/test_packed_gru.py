@@ -6,14 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recbole.model.sequential_recommender.dien import DynamicRNN
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from recbole_genci import compat
 from recbole_genci.model.layers.packed_gru import PackedAttentionGRU, PackedGRU
-
-with compat.anomaly_detection_as_it_was():
-    from recbole.model.sequential_recommender.dien import DynamicRNN
 
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=9)
 
