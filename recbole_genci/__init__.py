@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from recbole_genci.utils import interrupts
+from recbole_genci.utils.imports import uncollected
 from recbole_genci.utils.installation import require_recbole
 
 # `python -m recbole_genci.tokenizer` and `python run_hyper.py` import this package, which takes
@@ -51,7 +52,8 @@ __all__ = [*_EXPORTS, "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
+        with uncollected():
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
     raise AttributeError(f"module 'recbole_genci' has no attribute '{name}'")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.answers import Work, answering
+from recbole_genci.utils.imports import uncollected
 
 if TYPE_CHECKING:
     from recbole_genci.plan import Plan
@@ -25,7 +26,8 @@ def train() -> None:
 def tune() -> None:
     """``run_hyper``: search hyper-parameters."""
     interrupts.end_at_once()
-    from recbole_genci.tuning.command import main as search
+    with uncollected():
+        from recbole_genci.tuning.command import main as search
 
     sys.exit(search(sys.argv[1:]))
 
@@ -45,13 +47,14 @@ def main(argv: Sequence[str]) -> Work:
         int: the exit status.
     """
     # These imports take seconds. Inside `answering` a signal meanwhile gets an answer in words.
-    from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import HELP, key_value_words
-    from recbole_genci.config.help import help_text
-    from recbole_genci.config.unknown_keys import check_words
-    from recbole_genci.experiments.command import main as run_experiments
-    from recbole_genci.plan import prepare_resumed
-    from recbole_genci.quick_start import execute, execute_resumed
+    with uncollected():
+        from recbole_genci.config import parse_argv
+        from recbole_genci.config.command_line import HELP, key_value_words
+        from recbole_genci.config.help import help_text
+        from recbole_genci.config.unknown_keys import check_words
+        from recbole_genci.experiments.command import main as run_experiments
+        from recbole_genci.plan import prepare_resumed
+        from recbole_genci.quick_start import execute, execute_resumed
 
     argv = key_value_words(argv)
     if any(word.startswith("--experiment=") for word in argv):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recbole_genci.utils.imports import uncollected
 from recbole_genci.utils.validation import nearest
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def options_of(
     Raises:
         ValueError: an option that there is not, or a missing one.
     """
-    from recbole_genci.config import parse_argv
-    from recbole_genci.config.command_line import HELP, key_value_words, missing_word
+    with uncollected():
+        from recbole_genci.config import parse_argv
+        from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 
     words = key_value_words(argv)
     wants_help = set(HELP) & set(words)

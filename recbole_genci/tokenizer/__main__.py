@@ -2,7 +2,10 @@
 
 import sys
 
-from recbole_genci.tokenizer.command import main
+from recbole_genci.utils.imports import uncollected
+
+with uncollected():
+    from recbole_genci.tokenizer.command import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ RecBole's keys nproc, world_size, ip, port and offset describe them.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -186,6 +187,7 @@ def _in_words(error: ProcessException, shared: Path, processes: int) -> RuntimeE
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     """The work of one process: read configuration and rows from ``shared``, and train."""
     interrupts.follow_parent()
+    gc.freeze()  # as `uncollected` does
     try:
         _train_share(local_rank, train, shared, folder, threads)
     except KeyboardInterrupt as stop:

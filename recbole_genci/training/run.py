@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import shutil
 import time
@@ -43,6 +44,7 @@ from recbole_genci.utils.files import (
     write_json,
     write_text,
 )
+from recbole_genci.utils.imports import uncollected
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     DATA_FILE,
@@ -267,12 +269,14 @@ def _introduced(
     return decaying
 
 
+@functools.cache
 def _make_first_optimiser() -> None:
     """Let torch import what it imports with the first optimiser of a process.
 
     That is its compiler, some seconds, which are no part of the first model's training time.
     """
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    with uncollected():
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
 
 def _draw_dropout_apart(config: Config, processes: Processes) -> None:

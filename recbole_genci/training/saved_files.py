@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 from recbole_genci.utils.digests import check_file, plain, read_sealed
 from recbole_genci.utils.files import parse_yaml
 from recbole_genci.utils.layout import DATA_FILE, WEIGHTS_FILE

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
 from recbole_genci.tokenizer import SemanticIDs
