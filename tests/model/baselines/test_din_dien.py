@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model, tiny_rows, write_dataset
-from recbole.utils import init_seed
 from recbole.model.sequential_recommender import DIEN, DIN
+from recbole.utils import init_seed
 from torch import nn
 
 from recbole_genci.config import Config
