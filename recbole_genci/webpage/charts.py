@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -266,10 +267,26 @@ def _with_margin(bars: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def _html(figure: Any, name: str) -> str:
-    figure.update_layout(template="plotly_white")
-    return figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False}
+    from plotly import io
+
+    drawn = figure.to_dict()
+    drawn["layout"]["template"] = _template()
+    return io.to_html(
+        drawn,
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config={"displaylogo": False},
+        validate=False,
     )
+
+
+@functools.cache
+def _template() -> dict:
+    """Made once: to set it by its name takes plotly longer than all else of a chart."""
+    from plotly import io
+
+    return io.templates["plotly_white"].to_plotly_json()
 
 
 def _escaped(text: str) -> str:
