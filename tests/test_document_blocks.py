@@ -57,6 +57,7 @@ REDUCED = {
     r"seeds=3": "seeds=1",
     r"max_evals=\d+": "max_evals=2",
     r'"epochs": 5': '"epochs": 1',
+    r"--epochs=3(?=.*--precision=bf16)": "--epochs=1",  # by a CPU, a minute
     r"(--experiment=compare)(?!.*--models)": r"\1 --models=LR,GenCI --seeds=1",
 }
 #: Slow tests: their blocks train what those of other documents train too, in other words.
