@@ -14,6 +14,7 @@ from hypothesis import settings
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.model import genci
+from recbole_genci.utils.figures import can_draw
 
 torch.set_num_threads(1)
 
@@ -44,6 +45,17 @@ def pytest_collection_modifyitems(items):
 def working_folder(tmp_path, monkeypatch):
     """Runs write below the current folder; give each test its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Figures are made and written, but one dot of each is drawn: tests of figures draw them."""
+    if can_draw():
+        from matplotlib.figure import Figure
+        from PIL import Image
+
+        dot = Image.new("RGB", (1, 1))
+        monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: dot.save(file, "PNG"))
 
 
 @pytest.fixture(scope="session")

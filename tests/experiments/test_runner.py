@@ -68,7 +68,7 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def data(shared, monkeypatch):
+def data(shared, monkeypatch, quick_figures):
     origin = provenance()  # takes a second where many packages are installed
     monkeypatch.setattr(training, "provenance", lambda: origin)
     return dict(shared)

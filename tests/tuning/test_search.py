@@ -39,7 +39,7 @@ TIMES = ["training [s]"]
 
 
 @pytest.fixture
-def data(tmp_path):
+def data(tmp_path, quick_figures):
     Path("space.test").write_text(SPACE)
     return write_dataset(tmp_path / "data", tiny_rows(rows_per_user=40)) | {"epochs": 2}
 
@@ -681,7 +681,12 @@ def test_the_picture_shows_every_scored_trial_and_every_choice(monkeypatch, tmp_
     from recbole_genci.tuning import result
 
     kept = []
-    monkeypatch.setattr(result, "save", lambda figure, file, dpi: kept.append(figure))
+    save = result.save
+    monkeypatch.setattr(
+        result,
+        "save",
+        lambda figure, *more, **how: kept.append(figure) or save(figure, *more, **how),
+    )
     trials = [
         ("finished", 0.7, 3e-4, "[1]", 0.3),
         ("stopped", 0.6, 1e-3, "[2]", 0.001),
