@@ -42,8 +42,13 @@ PANELS = [
 
 @pytest.fixture
 def figures(monkeypatch, tmp_path):
-    drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, file, dpi, colours: drawn.append(figure))
+    drawn, save = [], plots.save
+
+    def keep_and_save(figure, *more, **how):
+        drawn.append(figure)
+        save(figure, *more, **how)
+
+    monkeypatch.setattr(plots, "save", keep_and_save)
     return drawn
 
 

@@ -680,13 +680,13 @@ def test_the_picture_shows_every_scored_trial_and_every_choice(monkeypatch, tmp_
     pytest.importorskip("matplotlib")
     from recbole_genci.tuning import result
 
-    kept = []
-    save = result.save
-    monkeypatch.setattr(
-        result,
-        "save",
-        lambda figure, *more, **how: kept.append(figure) or save(figure, *more, **how),
-    )
+    kept, save = [], result.save
+
+    def keep_and_save(figure, *more, **how):
+        kept.append(figure)
+        save(figure, *more, **how)
+
+    monkeypatch.setattr(result, "save", keep_and_save)
     trials = [
         ("finished", 0.7, 3e-4, "[1]", 0.3),
         ("stopped", 0.6, 1e-3, "[2]", 0.001),
