@@ -10,13 +10,16 @@ import pytest
 import yaml
 from conftest import tiny_rows, write_dataset
 from recbole.model.context_aware_recommender.kd_dagfm import KD_DAGFM as RecBoleKD_DAGFM
+from yaml.constructor import FullConstructor, SafeConstructor
 
 import recbole_genci
-from recbole_genci.config import RECBOLE_FOLDER, Config, properties_folder
+from recbole_genci.config import RECBOLE_FOLDER, Config, properties_folder, yaml_files
 from recbole_genci.config.yaml_files import Loader
 from recbole_genci.data import create_dataset
 from recbole_genci.model.registry import get_model, known_models, resolve
+from recbole_genci.utils.files import FastLoader
 
+SAFE_LOADERS = ("self.yaml_loader", "yaml.SafeLoader", "Loader", "FastLoader")
 CODE = "__import__('pathlib').Path('marker').touch()"
 PACKAGE = Path(recbole_genci.__file__).parent
 NAMES = {
@@ -112,8 +115,7 @@ def is_harmless(name: str, call: ast.Call) -> bool:
         return keywords.get("allow_pickle") is False  # which is the default, but is to be seen
     if name == "yaml.load":
         return any(
-            keyword.arg == "Loader"
-            and ast.unparse(keyword.value) in ("self.yaml_loader", "yaml.SafeLoader", "Loader")
+            keyword.arg == "Loader" and ast.unparse(keyword.value) in SAFE_LOADERS
             for keyword in call.keywords
         )
     return False
@@ -198,7 +200,8 @@ def test_no_model_that_can_be_asked_for_executes_or_unpickles_data():
 
 def test_the_loaders_of_yaml_are_safe():
     assert Config("LR", "ml-100k").yaml_loader is Loader
-    assert issubclass(Loader, yaml.SafeLoader)
+    for loader in (Loader, FastLoader, yaml_files._FastLoader):
+        assert issubclass(loader, SafeConstructor) and not issubclass(loader, FullConstructor)
 
 
 def test_nothing_of_this_package_does():
