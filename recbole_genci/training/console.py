@@ -163,11 +163,11 @@ def legend(config: Config) -> str:
     """Two sentences that say when training ends, and how to read the line of an epoch."""
     metric, patience = config["valid_metric"], counted(config["stopping_step"] + 1, "evaluation")
     if steps := config["min_patience_steps"]:
-        patience += f" and {counted(steps, 'step')}"
+        patience += f" and for {counted(steps, 'step')}"
     return (
-        f"Training ends after {patience} in a row without a better "
-        f"validation {metric}, or after epoch {config['epochs']}. At the end of a line, 'patience "
-        "2 (9 s)' means: training stops after 2 more evaluations (about 9 s) without improvement."
+        f"Training ends when validation {metric} has not improved for {patience}, or after epoch "
+        f"{config['epochs']}. At the end of a line, 'patience 2 (9 s)' means: it ends after 2 more "
+        "evaluations (about 9 s) without improvement."
     )
 
 

@@ -176,7 +176,7 @@ class CTRTrainer(Trainer):
         self._count_steps(len(train_data))
         load_training_state(self.folder, self, train_data, self.identity)
         if self._has_ended:  # a search's selected trial, or a run that was stopped in its test
-            _logger.info(f"{self.folder} has been trained; its test is left.")
+            _logger.info(f"{self.folder} has been trained, and is now tested.")
         else:
             _logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
 

@@ -259,7 +259,7 @@ def test_a_trial_that_diverges_is_one_sentence_and_the_selected_one_is_only_test
     assert re.match(r"Trial [12] failed\. DeepFM: the loss of a batch is nan", error.getMessage())
     assert error.exc_info is None
     assert "Traceback" not in (folders()[0] / "search.log").read_text()
-    assert sum("has been trained; its test is left." in line for line in caplog.messages) == 1
+    assert sum("has been trained, and is now tested." in line for line in caplog.messages) == 1
     assert "Resuming" not in caplog.text
 
 
