@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,7 @@ def save_training_state(
         "average_steps": trainer.average.steps if trainer.average else None,
         "optimizer": optimizer,
         "epoch": epoch,
+        "training_s": trainer.seconds_before + time.perf_counter() - trainer.started,
         "epochs_without_improvement": trainer.cur_step,
         "best_valid_score": float(trainer.best_valid_score),
         "best_valid_result": {k: float(v) for k, v in trainer.best_valid_result.items()},
@@ -360,6 +362,7 @@ def load_training_state(
     )
     if trainer.average:
         trainer.average.load(state.tensors_of(_AVERAGE), facts["average_steps"])
+    trainer.seconds_before = facts.get("training_s", 0.0)  # early versions did not save it
     trainer.start_epoch = facts["epoch"] + 1
     trainer.epochs_trained = facts["epoch"] + 1
     trainer.cur_step = facts["epochs_without_improvement"]

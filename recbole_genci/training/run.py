@@ -132,6 +132,7 @@ def train_and_evaluate(
             tracked,
             rows=rows,
         )
+        trainer.started = started
         if not is_new:
             trainer.resume(train)
         _, best_valid = trainer.fit(
@@ -140,7 +141,7 @@ def train_and_evaluate(
             show_progress=config["show_progress"],
             callback_fn=callback_fn or calling(callbacks, config, folder),
         )
-        training_s = time.perf_counter() - started
+        training_s = trainer.seconds_before + time.perf_counter() - started
         assert trainer.best_epoch is not None
         metrics = {
             **_names(config),
@@ -151,7 +152,7 @@ def train_and_evaluate(
             "training_s": training_s,
             "nproc": processes.size,
             **_origin(config, model, identity),
-            "resumed": not is_new,  # training_s then counts the last stretch only
+            "resumed": not is_new,  # in early versions training_s counts the last stretch only
             "folder": str(folder),
             **provenance(),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ class CTRTrainer(Trainer):
         self._losses: list[float] = []
         self._awaits_state = False  # whether a training state follows the next weights
         self.epochs_trained = 0
+        self.started, self.seconds_before = time.perf_counter(), 0.0  # before: until it was stopped
         self.best_epoch: int | None = None
         self.shared_loss: torch.nn.Module | None = None
         self.average: WeightAverage | None = None

@@ -73,8 +73,10 @@ def test_a_stopped_run_ends_with_the_metrics_and_weights_of_one_that_was_not(
         folder / "metrics.json"
     ).exists()
     torch.rand(3)
+    before = checkpoint.read_state(folder).facts["training_s"]
     resumed = resume(folder)
     assert {k: resumed[k] for k in SAME} == {k: whole[k] for k in SAME}
+    assert resumed["training_s"] > before > 0
     assert resumed["resumed"] and not whole["resumed"] and resumed["epochs"] == 3
     one, other = (
         load_file(Path(whole["folder"]) / "model.safetensors"),

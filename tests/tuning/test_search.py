@@ -260,6 +260,9 @@ def test_a_trial_that_diverges_is_one_sentence_and_the_selected_one_is_only_test
     assert error.exc_info is None
     assert "Traceback" not in (folders()[0] / "search.log").read_text()
     assert sum("has been trained, and is now tested." in line for line in caplog.messages) == 1
+    (trained,) = [r["training_s"] for r in result["trials"] if r["status"] == "finished"]
+    metrics = json.loads((Path(result["selected"]["folder"]) / "metrics.json").read_text())
+    assert metrics["training_s"] > 0.9 * trained  # not the moment before its test
     assert "Resuming" not in caplog.text
 
 
