@@ -26,7 +26,7 @@ def train() -> None:
 def tune() -> None:
     """``run_hyper``: search hyper-parameters."""
     interrupts.end_at_once()
-    with uncollected():
+    with uncollected(own_process=True):
         from recbole_genci.tuning.command import main as search
 
     sys.exit(search(sys.argv[1:]))
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> Work:
         int: the exit status.
     """
     # These imports take seconds. Inside `answering` a signal meanwhile gets an answer in words.
-    with uncollected():
+    with uncollected(own_process=True):
         from recbole_genci.config import parse_argv
         from recbole_genci.config.command_line import HELP, key_value_words
         from recbole_genci.config.help import help_text

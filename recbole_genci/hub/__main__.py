@@ -4,7 +4,7 @@ import sys
 
 from recbole_genci.utils.imports import uncollected
 
-with uncollected():
+with uncollected(own_process=True):
     from recbole_genci.hub.command import main
 
 if __name__ == "__main__":

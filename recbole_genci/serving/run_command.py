@@ -34,7 +34,7 @@ def options_of(
     Raises:
         ValueError: an option that there is not, or a missing one.
     """
-    with uncollected():
+    with uncollected(own_process=True):
         from recbole_genci.config import parse_argv
         from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 

@@ -187,7 +187,7 @@ def _in_words(error: ProcessException, shared: Path, processes: int) -> RuntimeE
 def _worker(local_rank: int, train: Callable, shared: Path, folder: Path, threads: int) -> None:
     """The work of one process: read configuration and rows from ``shared``, and train."""
     interrupts.follow_parent()
-    gc.freeze()  # as `uncollected` does
+    gc.freeze()  # what was imported stays, as after `uncollected(own_process=True)`
     try:
         _train_share(local_rank, train, shared, folder, threads)
     except KeyboardInterrupt as stop:

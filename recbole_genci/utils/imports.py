@@ -9,19 +9,24 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Search for no garbage while the block imports libraries, nor ever among what they made.
+def uncollected(own_process: bool = False) -> Iterator[None]:
+    """Search for no garbage while the block imports libraries.
 
     torch and its like make a million objects that stay. To search them again and again takes a
-    third of a short command. In a program that had torch before, what they made is searched later.
+    third of a short command.
+
+    Args:
+        own_process: the process is a command's own, so that what there is after the block may stay
+            for good: it is never searched again. Nothing stays if torch was imported before, as in
+            a program whose objects, models of earlier runs among them, must be freed.
     """
-    is_own = "torch" not in sys.modules or gc.get_freeze_count() > 0
+    freezes = own_process and "torch" not in sys.modules
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if is_own:
+        if freezes:
             gc.freeze()
         if enabled:
             gc.enable()
