@@ -58,6 +58,18 @@ def quick_figures(monkeypatch):
         monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: dot.save(file, "PNG"))
 
 
+def kept_figures(module, monkeypatch):
+    """A list that gets each figure which ``module`` saves."""
+    kept, save = [], module.save
+
+    def keep_and_save(figure, *more, **how):
+        kept.append(figure)
+        save(figure, *more, **how)
+
+    monkeypatch.setattr(module, "save", keep_and_save)
+    return kept
+
+
 @pytest.fixture(scope="session")
 def ml100k_parts():
     """Training, validation and test part of ml-100k by the shipped protocol."""

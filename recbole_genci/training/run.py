@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import shutil
 import time
@@ -270,7 +269,6 @@ def _introduced(
     return decaying
 
 
-@functools.cache
 def _make_first_optimiser() -> None:
     """Let torch import what it imports with the first optimiser of a process.
 

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from conftest import kept_figures
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -42,14 +43,7 @@ PANELS = [
 
 @pytest.fixture
 def figures(monkeypatch, tmp_path):
-    drawn, save = [], plots.save
-
-    def keep_and_save(figure, *more, **how):
-        drawn.append(figure)
-        save(figure, *more, **how)
-
-    monkeypatch.setattr(plots, "save", keep_and_save)
-    return drawn
+    return kept_figures(plots, monkeypatch)
 
 
 def bars(axis):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL_GENCI, tiny_rows, write_dataset
+from conftest import SMALL_GENCI, kept_figures, tiny_rows, write_dataset
 from safetensors import SafetensorError
 
 from recbole_genci import load, plan, quick_start
@@ -683,13 +683,7 @@ def test_the_picture_shows_every_scored_trial_and_every_choice(monkeypatch, tmp_
     pytest.importorskip("matplotlib")
     from recbole_genci.tuning import result
 
-    kept, save = [], result.save
-
-    def keep_and_save(figure, *more, **how):
-        kept.append(figure)
-        save(figure, *more, **how)
-
-    monkeypatch.setattr(result, "save", keep_and_save)
+    kept = kept_figures(result, monkeypatch)
     trials = [
         ("finished", 0.7, 3e-4, "[1]", 0.3),
         ("stopped", 0.6, 1e-3, "[2]", 0.001),
