@@ -7,7 +7,7 @@ Reads like section 2 of the paper: ``forward`` is Eq. 4-10, ``calculate_loss`` E
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from recbole_genci.model.batch_columns import (
     SEGMENT_LENGTH,
     SEGMENTS,
 )
+from recbole_genci.model.genci import settings
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.decoding import Beams, Trie
 from recbole_genci.model.genci.fusion import IntentScale, candidate_log_probs
@@ -35,31 +36,28 @@ from recbole_genci.model.layers.device import on_cpu
 from recbole_genci.model.teacher import build_teacher
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.static import is_static
-from recbole_genci.utils.validation import check_divides
 
 # Beams times codes that are scored at once: 32 MB for each of the search's few arrays.
 MAX_BEAM_CELLS = 2**23
 _MLP_ROWS = 2**10
-_OF_SHORT_TERM = (
-    "intent_extraction",
-    "attention_heads",
-    "cohort_residual",
-    "cohorts",
-    "cohort_fusion",
-    "cohort_scale",
-    "cohort_gradient",
-)
-_OF_GENERATOR = (
-    "history_tokens",
-    "history_attention",
-    "segment_clicks",
-    "intent_width",
-    "intent_layers",
-    "intent_heads",
-    "intent_feed_forward_size",
-    "intent_dropout",
-    "share_item_embeddings",
-)
+
+
+class Prediction(NamedTuple):
+    """What Eq. 10 reads of a batch of B rows, and what it was made from.
+
+    Attributes:
+        inputs: in the order of Eq. 10: ``long_term`` ``[B, m]``, ``short_term`` ``[B, d]`` (or
+            ``[B, (N-1) d]`` with ``cohort_fusion: concat``) and ``candidate`` ``[B, N]``, scaled,
+            if the model reads them, and ``fields`` ``[B, F * d]``.
+        encoded: the U histories, if something reads them.
+        history_index: ``[B]``, which of them each row has.
+        beams: of the short-term intent, if the model has one.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    encoded: EncodedHistory | None
+    history_index: torch.Tensor | None
+    beams: Beams | None
 
 
 class GenCI(ClickModel):
@@ -87,9 +85,11 @@ class GenCI(ClickModel):
     def __init__(self, config: ConfigLike, dataset: Dataset) -> None:
         super().__init__(config, dataset)
         del self.first_order_linear  # of RecBole's FM family; Eq. 10 has no first-order term
-        self.mu, self.eta = config["mu"], config["eta"]
+        self.mu, self.eta, self.sr_loss = config["mu"], config["eta"], config["sr_loss"]
         self.use_long_term, self.use_short_term = config["use_long_term"], config["use_short_term"]
-        self.sr_loss = config["sr_loss"]
+        self.candidate_log_probs = config["candidate_log_probs"]
+        self.reads_generator = settings.reads_generator(config)
+        self.cohort_gradient = config["cohort_gradient"]
         self.item_field = config["ITEM_ID_FIELD"]
 
         codes = dataset.semantic_ids
@@ -98,18 +98,23 @@ class GenCI(ClickModel):
         first = int(self.token_field_offsets[self.token_field_names.index(self.item_field)])
         self.item_rows = slice(first, first + self.num_items)  # of the table of all token fields
         self.num_beams = min(config["num_beams"], self.num_items - 1)  # more would never be valid
-        level_sizes = (codes.max(dim=0).values + 1).tolist()
-        fields_size = self.num_feature_field * self.embedding_size
-        long_size = short_size = candidate_size = 0
-        self.candidate_log_probs = config["candidate_log_probs"]
+        # Parts are built in this order, as it decides which random numbers each one starts from.
+        self._build_generator(config)
+        self._build_short_term(config)
+        self._build_prediction(config)
+        self.teacher = None
+        if self.eta > 0:
+            self.teacher = build_teacher(config, dataset, dropout_prob=config["sr_dropout_prob"])
+        self.teacher_is_pretrained = self.eta > 0 and config["sr_base"] == "pretrained"
+
+    def _build_generator(self, config: ConfigLike) -> None:
+        """The encoder and decoder of Eq. 4 and 6, and the trie of semantic IDs to search."""
+        sizes = (self.codes.max(dim=0).values + 1).tolist()
         self.intent: IntentGenerator | None = None
         self.trie: Trie | None = None
-        self.register_buffer("item_prefixes", None, persistent=False)
-        self.cohort_table: CohortTable | None = None
-        self.cohort_attention: CohortAttention | None = None
-        if self.use_long_term or self.use_short_term or self.mu > 0 or self.candidate_log_probs:
+        if settings.has_generator(config):
             self.intent = IntentGenerator(
-                level_sizes,
+                sizes,
                 width=config["intent_width"],
                 num_layers=config["intent_layers"],
                 num_heads=config["intent_heads"],
@@ -120,35 +125,42 @@ class GenCI(ClickModel):
                 causal=config["history_attention"] == "causal",
                 item_size=self.embedding_size if config["share_item_embeddings"] else 0,
             )
-        if self.use_short_term or self.mu > 0:
-            self.trie = Trie(codes[1:], level_sizes)
-        if self.use_long_term:
-            long_size = config["intent_width"]
-        self.cohort_gradient = config["cohort_gradient"]
-        if self.use_short_term:
-            by_level = config["cohort_fusion"] == "concat"
-            short_size = self.embedding_size * (len(level_sizes) - 1 if by_level else 1)
-            of_cohorts = codes
-            if config["cohorts"] == "prefix":
-                of_cohorts = prefix_codes(codes)
-                self.register_buffer("item_prefixes", of_cohorts, persistent=False)
-            cohort_sizes = (of_cohorts.max(dim=0).values + 1).tolist()
-            self.cohort_table = CohortTable(of_cohorts, cohort_sizes)
-            xavier_variance = 2 / sum(self.token_embedding_table.embedding.weight.shape)
-            self.cohort_attention = CohortAttention(
-                self.embedding_size,
-                config["intent_width"],
-                num_heads=config["attention_heads"],
-                dropout=config["dropout_prob"],
-                variant=config["intent_extraction"],
-                residual=config["cohort_residual"],
-                eps=self.cohort_table.epsilon(xavier_variance),
-                by_level=by_level,
-                scale=config["cohort_scale"],
-            )
-        if self.candidate_log_probs:
-            candidate_size = len(level_sizes)
+        if settings.searches(config):
+            self.trie = Trie(self.codes[1:], sizes)
 
+    def _build_short_term(self, config: ConfigLike) -> None:
+        """The cohorts of Eq. 7, and the attention of Eq. 8 and 9."""
+        self.register_buffer("item_prefixes", None, persistent=False)
+        self.cohort_table: CohortTable | None = None
+        self.cohort_attention: CohortAttention | None = None
+        if not self.use_short_term:
+            return
+        of_cohorts = self.codes
+        if config["cohorts"] == "prefix":
+            of_cohorts = self.item_prefixes = prefix_codes(self.codes)
+        cohort_sizes = (of_cohorts.max(dim=0).values + 1).tolist()
+        self.cohort_table = CohortTable(of_cohorts, cohort_sizes)
+        xavier_variance = 2 / sum(self.token_embedding_table.embedding.weight.shape)
+        self.cohort_attention = CohortAttention(
+            self.embedding_size,
+            config["intent_width"],
+            num_heads=config["attention_heads"],
+            dropout=config["dropout_prob"],
+            variant=config["intent_extraction"],
+            residual=config["cohort_residual"],
+            eps=self.cohort_table.epsilon(xavier_variance),
+            by_level=config["cohort_fusion"] == "concat",
+            scale=config["cohort_scale"],
+        )
+
+    def _build_prediction(self, config: ConfigLike) -> None:
+        """The scaled inputs and the MLP of Eq. 10."""
+        num_levels = self.codes.shape[1]
+        vectors = num_levels - 1 if config["cohort_fusion"] == "concat" else 1
+        long_size = config["intent_width"] if self.use_long_term else 0
+        short_size = self.embedding_size * vectors if self.use_short_term else 0
+        candidate_size = num_levels if self.candidate_log_probs else 0
+        fields_size = self.num_feature_field * self.embedding_size
         # Transformer states have a standard deviation of 1, and initial field embeddings one of
         # 1/40: without a scale the intents would dominate the first layer. The scale is not
         # learned, as a few steps of Adam could change the sign of a small one.
@@ -170,70 +182,17 @@ class GenCI(ClickModel):
         ):
             own.apply(xavier_normal_initialization)
 
-        self.teacher, self.teacher_is_pretrained = None, False
-        if self.eta > 0:
-            self.teacher = build_teacher(config, dataset, dropout_prob=config["sr_dropout_prob"])
-            self.teacher_is_pretrained = config["sr_base"] == "pretrained"
-
     @classmethod
     def check_settings(cls, config: ConfigLike) -> None:
-        """Refuse widths that heads do not divide, segments longer than histories, and
-        log-probabilities of an untrained generator.
-
-        Called before any data is read.
-
-        Raises:
-            ValueError: names the key, and what it does not fit.
-        """
-        check_divides(config, "intent_heads", "intent_width")
-        check_divides(config, "attention_heads", "embedding_size")
-        if config["candidate_log_probs"] == "detached" and not config["mu"]:
-            raise ValueError(
-                "candidate_log_probs: with mu: 0 nothing would train the generator whose "
-                "log-probabilities are read detached. Set mu above 0, or candidate_log_probs to "
-                "joint."
-            )
-        if cls.segment_clicks(config) > config["MAX_ITEM_LIST_LENGTH"]:
-            raise ValueError(
-                f"segment_clicks: {config['segment_clicks']} is more than MAX_ITEM_LIST_LENGTH, "
-                f"which is {config['MAX_ITEM_LIST_LENGTH']}; a history has at most so many clicks."
-            )
+        settings.check_settings(config)
 
     @classmethod
     def switched_off(cls, config: ConfigLike) -> dict[str, str]:
-        """Keys that are not read because another key leaves out what they are about."""
-        found: dict[str, str] = {}
-        short, long = config["use_short_term"], config["use_long_term"]
-        mu, candidate = config["mu"], config["candidate_log_probs"]
-        if not short:
-            why = "It is of the short-term intent, which use_short_term: False leaves out."
-            found |= dict.fromkeys(_OF_SHORT_TERM, why)
-        if not (short or mu):
-            found["num_beams"] = "Without the short-term intent and with mu: 0 nothing is searched."
-        if not (short or long):
-            found["intent_norm"] = "Both intents are left out."
-        if not (short or long or candidate):
-            found["intent_scale"] = "Both intents are left out."
-        if not (short or long or candidate or mu):
-            why = "Both intents are left out, and mu: 0 trains no generator."
-            found |= dict.fromkeys(_OF_GENERATOR, why)
-        if config["history_attention"] != "causal":
-            found["segment_clicks"] = "It divides histories for history_attention: causal."
-        if not config["eta"]:
-            why = "It is of the self-supervised regularisation, which eta: 0 leaves out."
-            found |= dict.fromkeys(("sr_teacher", "sr_base", "sr_loss", "sr_dropout_prob"), why)
-        if config["intent_extraction"] == "mean":
-            found["attention_heads"] = "intent_extraction: mean has no attention."
-        if config["intent_extraction"] == "literal":
-            found["cohort_scale"] = "intent_extraction: literal takes cohorts as they are."
-        if config["intent_extraction"] != "hierarchical":
-            found["cohort_residual"] = "It is of intent_extraction: hierarchical."
-        return found
+        return settings.switched_off(config)
 
     @classmethod
     def segment_clicks(cls, config: ConfigLike) -> int:
-        """1 for bidirectional attention, where another click changes every state."""
-        return config["segment_clicks"] if config["history_attention"] == "causal" else 1
+        return settings.segment_clicks(config)
 
     def _other_embedding_tables(self) -> list[nn.Module]:
         names = ("float_embedding_table", "token_seq_embedding_table", "float_seq_embedding_table")
@@ -243,11 +202,10 @@ class GenCI(ClickModel):
 
     def forward(self, interaction: Interaction) -> torch.Tensor:
         """Click logits ``[B]``."""
-        inputs, *_ = self.prediction_inputs(interaction)
-        return self.click_logits(inputs)
+        return self.click_logits(self.prediction_inputs(interaction).inputs)
 
     def click_logits(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Logits ``[B]`` of the dict from ``prediction_inputs`` (Eq. 10)."""
+        """Logits ``[B]`` of ``Prediction.inputs`` (Eq. 10)."""
         joined = torch.cat(list(inputs.values()), dim=-1)
         # In prediction a part at a time, whose layers stay in the processor's cache: 1.3 times as
         # fast for the 10,000 rows of one ranked user.
@@ -256,28 +214,15 @@ class GenCI(ClickModel):
         logits = [self.predict_layer(self.mlp(some)) for some in rows]
         return (logits[0] if len(logits) == 1 else torch.cat(logits)).squeeze(-1)
 
-    def prediction_inputs(
-        self, interaction: Interaction, encode: bool = False
-    ) -> tuple[dict[str, torch.Tensor], EncodedHistory | None, torch.Tensor | None, Beams | None]:
-        """The inputs that Eq. 10 concatenates.
+    def prediction_inputs(self, interaction: Interaction, encode: bool = False) -> Prediction:
+        """Make the vectors that Eq. 10 concatenates.
 
         Args:
             encode: encode histories even if no input reads them.
-
-        Returns:
-            a dict in the order of Eq. 10: ``long_term`` ``[B, m]``, ``short_term`` ``[B, d]`` (or
-            ``[B, (N-1) d]`` with ``cohort_fusion: concat``) and ``candidate`` ``[B, N]``, scaled,
-            if the model uses them, and ``fields`` ``[B, F * d]``; the encoded histories and
-            ``history_index`` ``[B]``, or None and None if nothing reads them; the beams of the
-            short-term intent, or None.
         """
         encoded = history_index = beams = None
-        reads = self.use_long_term or self.use_short_term or self.candidate_log_probs
-        if self.intent is not None and (reads or encode):
+        if self.intent is not None and (self.reads_generator or encode):
             encoded, history_index = self.encode_histories(interaction)  # Eq. 4
-        fields = self.concat_embed_input_fields(
-            interaction
-        )  # [B, F, d]: E_u, E_v and the context's fields
         inputs = {}
         if self.use_long_term:
             assert encoded is not None
@@ -285,18 +230,17 @@ class GenCI(ClickModel):
         if self.use_short_term:
             assert encoded is not None and history_index is not None
             beams = self.generate_beams(encoded)  # Eq. 6
-            short_term = self.short_term_intent(
-                interaction, encoded, history_index, beams
-            )  # Eq. 7 - 9: H_STI
-            inputs["short_term"] = self.scale_short_term(short_term)
+            refined = self.short_term_intent(interaction, encoded, history_index, beams)
+            inputs["short_term"] = self.scale_short_term(refined)  # Eq. 7 - 9: H_STI
         if self.candidate_log_probs:
             assert self.intent is not None and encoded is not None and history_index is not None
             joint = self.candidate_log_probs == "joint"
             codes = self.codes[interaction[self.item_field]]
             log_probs = candidate_log_probs(self.intent, encoded, history_index, codes, joint=joint)
             inputs["candidate"] = log_probs * self.intent_scale
+        fields = self.concat_embed_input_fields(interaction)  # [B, F, d]: E_u, E_v, the context
         inputs["fields"] = fields.flatten(1)
-        return inputs, encoded, history_index, beams
+        return Prediction(inputs, encoded, history_index, beams)
 
     def encode_histories(self, interaction: Interaction) -> tuple[EncodedHistory, torch.Tensor]:
         """Encode each distinct history of the batch once, or each segment (Eq. 4).

@@ -53,7 +53,7 @@ def test_no_label_enters_a_prediction_that_reads_the_candidates_log_probs(tiny_p
     before = model.predict(batch)
     batch.interaction["label"] = 1 - batch["label"]
     assert torch.equal(model.predict(batch), before)
-    inputs = model.prediction_inputs(batch)[0]
+    inputs = model.prediction_inputs(batch).inputs
     assert list(inputs) == ["long_term", "short_term", "candidate", "fields"]
 
 
