@@ -343,7 +343,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     if max(words.candidates) > words.items:
         parser.error("--candidates: more than --items.")
     if importlib.util.find_spec("fastapi") is None:
-        parser.error("the HTTP example needs pip install 'recbole_genci[serve]'.")
+        parser.error("the HTTP example needs pip install fastapi uvicorn.")
     return words
 
 

@@ -119,7 +119,7 @@ print(f"The largest difference from Ranker is {abs(found.numpy() - by_ranker).ma
 # %% HTTP: the example in a process of its own, which is asked as any client would
 title("HTTP")
 if importlib.util.find_spec("fastapi") is None:
-    sys.exit("Left out: it needs pip install 'recbole_genci[serve]'.")
+    sys.exit("Left out: it needs pip install fastapi uvicorn.")
 server = subprocess.Popen(
     [sys.executable, str(examples / "serve/app.py"), f"--run={folder}", "--port=0"],
     stdout=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Serve a finished run by HTTP: scores of items, or of rows, and recommendations, as JSON.
 
-    pip install "recbole_genci[serve]"
+    pip install fastapi uvicorn
     python examples/serve/app.py --run=saved/GenCI-ml-100k-<time> [--port=8000]
 
 One thread asks the model, so that requests never share its state; `--waiting` of them may stand in

@@ -195,10 +195,10 @@ def save_diagnostics(
         write_json(file, by_name)
 
 
-def in_words(measured: dict) -> str:
+def in_words(measured: dict, in_full: bool = True) -> str:
     """The most important diagnostics in words, in percent of the clicked rows.
 
-    A person needs not have read the paper to understand them.
+    In full they are for a person who has not read the paper; else for one who has read that line.
     """
     if not measured["positives"]:
         return f"generator: no clicks among {counted(measured['rows'], 'validation row')}."
@@ -208,6 +208,12 @@ def in_words(measured: dict) -> str:
         return f"{100 * hit[kind]:.1f}%"
 
     item, code = every["items"], every["codes"][0]
+    if not in_full:
+        return (
+            f"generator: clicked item {share(item, 'generated')} (popular "
+            f"{share(item, 'popular')}), its kind {share(code, 'generated')} (popular "
+            f"{share(code, 'popular')})"
+        )
     return (
         f"generator: its {beams} guesses name the clicked item in {share(item, 'generated')} of "
         f"{counted(measured['positives'], 'click')} (the most popular items: "

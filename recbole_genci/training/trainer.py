@@ -225,9 +225,8 @@ class CTRTrainer(Trainer):
                         self.model, valid_data, train_data.dataset, self.device, rows
                     )
                 if measured:
-                    _logger.info(
-                        in_words(measured) + ("" if self._explained else f"; see {WHERE_EXPLAINED}")
-                    )
+                    words = in_words(measured, in_full=not self._explained)
+                    _logger.info(words if self._explained else f"{words}; see {WHERE_EXPLAINED}")
                     self._explained = True
                     details().info(as_line(measured))
             if callback_fn:

@@ -219,14 +219,14 @@ def check_settings(settings: Settings, space: Space) -> None:
         _require(
             "hyperopt",
             "--algo=bayes",
-            "recbole_genci[tuning]",
+            "hyperopt",
             "--algo=exhaustive and --algo=random do not need it",
         )
     if settings.tool == "Ray":
         _require(
             "ray",
             "--tool=Ray",
-            "ray[tune]",
+            "'ray[tune]'",
             "--tool=Hyperopt runs trials one after another without it",
         )
         try:
@@ -245,8 +245,7 @@ def check_settings(settings: Settings, space: Space) -> None:
 def _require(library: str, option: str, package: str, otherwise: str) -> None:
     if importlib.util.find_spec(library) is None:
         raise ImportError(
-            f"{option} needs {library}, which is not installed: pip install '{package}'. "
-            f"{otherwise}."
+            f"{option} needs {library}, which is not installed: pip install {package}. {otherwise}."
         )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-INSTALL = "pip install 'recbole_genci[plots]'"
+INSTALL = "pip install matplotlib"
 
 
 def can_draw() -> bool:

@@ -27,7 +27,7 @@ from recbole_genci import Ranker
 from recbole_genci.quick_start import run
 
 for library in ("fastapi", "uvicorn"):
-    pytest.importorskip(library, reason="the HTTP example needs pip install recbole_genci[serve]")
+    pytest.importorskip(library, reason="the HTTP example needs pip install fastapi uvicorn")
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "examples/serve/app.py"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 for library in ("fastapi", "uvicorn"):
-    pytest.importorskip(library, reason="the HTTP example needs pip install recbole_genci[serve]")
+    pytest.importorskip(library, reason="the HTTP example needs pip install fastapi uvicorn")
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

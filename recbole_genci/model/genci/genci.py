@@ -326,15 +326,14 @@ class GenCI(ClickModel):
             which shares no weight with the rest; 0 where a part is switched off.
         """
         label = interaction[self.LABEL]
-        inputs, encoded, history_index, _ = self.prediction_inputs(interaction, encode=self.mu > 0)
-        logits = self.click_logits(inputs)
+        seen = self.prediction_inputs(interaction, encode=self.mu > 0)
+        logits = self.click_logits(seen.inputs)
         ctr = F.binary_cross_entropy_with_logits(logits, label)
         ntp = regularisation = base = torch.zeros_like(ctr)
         if self.mu > 0:
-            assert self.intent is not None and encoded is not None and history_index is not None
-            ntp = self._next_item_loss(
-                encoded, history_index, self.codes[interaction[self.item_field]], label
-            )
+            assert seen.encoded is not None and seen.history_index is not None
+            codes = self.codes[interaction[self.item_field]]
+            ntp = self._next_item_loss(seen.encoded, seen.history_index, codes, label)
         if self.eta > 0:
             regularisation, base = self.self_supervised_regularisation(interaction, logits, label)
         return ctr, self.mu * ntp, self.eta * regularisation, base
@@ -493,7 +492,7 @@ class GenCI(ClickModel):
             candidate's log-probabilities). Their sum and the layer's bias are its output, dropout
             apart.
         """
-        inputs, *_ = self.prediction_inputs(interaction)
+        inputs = self.prediction_inputs(interaction).inputs
         layer = next(module for module in self.mlp.mlp_layers if isinstance(module, nn.Linear))
         weights = dict(
             zip(inputs, layer.weight.split([part.shape[1] for part in inputs.values()], dim=1))
