@@ -17,15 +17,11 @@ from recbole_genci.report import aligned, save_comparison
 from recbole_genci.results import Results, RunResult
 from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.training import stopped
-from recbole_genci.training.callbacks import Callback, check_callbacks
+from recbole_genci.training.callbacks import Callback, calling, check_callbacks
 from recbole_genci.training.console import Heading, legend, sources_of
 from recbole_genci.training.launch import train_together
-from recbole_genci.training.run import (
-    config_as_yaml,
-    new_folder,
-    new_run_folder,
-    train_and_evaluate,
-)
+from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.training.run_folder import config_as_yaml, new_folder, new_run_folder
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.webpage.cohorts import cohort_browser
 
@@ -145,7 +141,9 @@ def _train(
 ) -> dict:
     train = functools.partial(train_and_evaluate, heading=heading)
     if world_size(config) == 1:
-        return train(config, plan.parts, plan.semantic_ids, folder=folder, callbacks=callbacks)
+        assert folder is not None
+        after_epoch = calling(callbacks, config, folder)
+        return train(config, plan.parts, plan.semantic_ids, folder=folder, after_epoch=after_epoch)
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -188,7 +186,7 @@ def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     try:
         runs.append(
             train_and_evaluate(
-                config, plan.parts, plan.semantic_ids, resume_folder=folder, heading=heading
+                config, plan.parts, plan.semantic_ids, folder=folder, resumes=True, heading=heading
             )
         )
         _save_table(runs, config, plan)

@@ -20,7 +20,7 @@ from recbole_genci.experiments.definition import chosen
 from recbole_genci.experiments.request import ExperimentArguments
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import run
-from recbole_genci.training.run import config_as_yaml
+from recbole_genci.training.run_folder import config_as_yaml
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 

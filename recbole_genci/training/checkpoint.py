@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +127,7 @@ def save_training_state(
         "average_steps": trainer.average.steps if trainer.average else None,
         "optimizer": optimizer,
         "epoch": epoch,
-        "training_s": trainer.seconds_before + time.perf_counter() - trainer.started,
+        "training_s": trainer.training_s,
         "epochs_without_improvement": trainer.cur_step,
         "best_valid_score": float(trainer.best_valid_score),
         "best_valid_result": {k: float(v) for k, v in trainer.best_valid_result.items()},

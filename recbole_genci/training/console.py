@@ -19,7 +19,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import DEFAULT_RECIPE, key_table, read_keys, recipe_files
 from recbole_genci.config.kind import per_rows
 from recbole_genci.data.summary import trains_in_few_steps
-from recbole_genci.training.weight_decay import decay_in
+from recbole_genci.training.weight_decay import Decaying, decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.durations import duration
 from recbole_genci.utils.logs import details
@@ -85,9 +85,8 @@ class Heading:
         model: nn.Module,
         config: Config,
         rows: int,
-        decaying: str | None,
+        decaying: Decaying,
         processes: Processes = ALONE,
-        vectors: Sequence[int] = (),
     ) -> str:
         """The whole line.
 
@@ -95,20 +94,19 @@ class Heading:
             model: the model.
             config: the run's Config.
             rows: how many rows are trained on in an epoch.
-            decaying: the ``weight_decay_of`` under which weights of the model decay.
+            decaying: what of the model decays.
             processes: those that train the model together.
-            vectors: how many vectors each table has that decays.
         """
         parameters, threads = sum(p.numel() for p in model.parameters()), torch.get_num_threads()
         where = f"{config['device']}, {counted(threads, 'thread')}"
         if processes.size > 1:
             where += f" in each of {processes.size} processes"
         settings, decay = dict(self.settings), config["weight_decay"]
-        if decay and decaying != config["weight_decay_of"]:
-            settings["weight_decay"] = f"nothing decays ({nothing_decays(config, decaying)})"
+        if decay and decaying.kind != config["weight_decay_of"]:
+            settings["weight_decay"] = f"nothing decays ({nothing_decays(config, decaying.kind)})"
         elif per_rows(decay) is not None:
             settings["weight_decay"] = settings["weight_decay"].replace(
-                str(decay), _decay_in_words(config, rows, vectors), 1
+                str(decay), _decay_in_words(config, rows, decaying.table_sizes), 1
             )
         shown = ", ".join(settings.values())
         return f"{set_color(self.name, 'green')}: {parameters:,} parameters, {where}, {shown}"
@@ -319,7 +317,7 @@ def early_best_hint(
     best_epoch: int,
     epochs: int,
     rows: int,
-    decaying: str | None,
+    decaying: Decaying,
     stopping_step: int,
 ) -> str | None:
     """A hint what to try if the first or second epoch was the best and others followed; else None.
@@ -332,7 +330,7 @@ def early_best_hint(
         best_epoch: number of the best epoch, from 1.
         epochs: number of epochs that were trained.
         rows: how many rows are trained on in an epoch.
-        decaying: the ``weight_decay_of`` under which weights of the model decay.
+        decaying: what of the model decays.
         stopping_step: how many evaluations in a row may bring nothing better.
     """
     if best_epoch > _EARLY or epochs <= best_epoch:
@@ -342,7 +340,7 @@ def early_best_hint(
         return None
     if trains_in_few_steps(rows, config["train_batch_size"]):
         return None
-    decays = decaying == config["weight_decay_of"]
+    decays = decaying.kind == config["weight_decay_of"]
     tries = [f"a smaller learning_rate (now {config['learning_rate']})"]
     if decays:
         now = _decay_in_words(config, rows)
@@ -351,7 +349,7 @@ def early_best_hint(
     tries += [f"a larger {key} (now {config[key]})" for key in dropout_keys(config)]
     if not decays:
         now = f"now {config['weight_decay_of']}, of which {config['model']} has none"
-        tries.append(f"weight_decay_of: {decaying or '~'} ({now})")
+        tries.append(f"weight_decay_of: {decaying.kind or '~'} ({now})")
     listed = ", ".join(tries[:-1]) + f" or {tries[-1]}" if len(tries) > 1 else tries[0]
     return (
         f"{config['model']} was best in epoch {best_epoch} of {epochs}: it learns too fast, or "

@@ -26,7 +26,7 @@ from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.training.regularisation import has_teacher
-from recbole_genci.training.weight_decay import SOME_ROWS, decaying_kind
+from recbole_genci.training.weight_decay import SOME_ROWS, find_decaying
 from recbole_genci.utils.own_code import (
     described,
     errors_in_words,
@@ -226,8 +226,8 @@ def why_nothing_decays(config: Config, training_part: CTRDataset) -> str | None:
     if not kind or has_teacher(config):
         return None
     model = config.model_class(config, training_part).to(config["device"])
-    decaying = decaying_kind(model, training_part[:SOME_ROWS].to(config["device"]), kind)
-    return None if decaying == kind else nothing_decays(config, decaying)
+    decaying = find_decaying(model, training_part[:SOME_ROWS].to(config["device"]), kind)
+    return None if decaying.kind == kind else nothing_decays(config, decaying.kind)
 
 
 def _built(config: Config, training_part: CTRDataset) -> Any:

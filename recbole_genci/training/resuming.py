@@ -20,8 +20,9 @@ def train_or_resume(
     parts: Sequence[CTRDataset],
     semantic_ids: SemanticIDs | None,
     folder: Path,
+    *,
     test: bool = True,
-    callback_fn: Callable[[int, float], None] | None = None,
+    after_epoch: Callable[[int, float], None] | None = None,
     heading: Heading | None = None,
 ) -> dict:
     """Train a run in its own folder, or resume it there.
@@ -34,7 +35,7 @@ def train_or_resume(
         parts: the training, validation and test part.
         semantic_ids: for models that read them.
         folder: the folder of this run alone; the run is in its ``<model>-<dataset>-<time>/``.
-        test, callback_fn, heading: as for ``train_and_evaluate``.
+        test, after_epoch, heading: as for ``train_and_evaluate``.
 
     Returns:
         dict: what ``train_and_evaluate`` returns.
@@ -54,10 +55,17 @@ def train_or_resume(
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:
         # The run was killed before its first epoch ended, or has lost its weights.
-        shutil.rmtree(folder, ignore_errors=True)
-    resumed = stopped.parent if stopped else None
+        if folder.exists():
+            shutil.rmtree(folder)
     return train_and_evaluate(
-        config, parts, semantic_ids, resumed, test, callback_fn, heading=heading
+        config,
+        parts,
+        semantic_ids,
+        folder=stopped.parent if stopped else None,
+        resumes=stopped is not None,
+        test=test,
+        after_epoch=after_epoch,
+        heading=heading,
     )
 
 

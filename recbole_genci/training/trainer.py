@@ -64,6 +64,7 @@ class CTRTrainer(Trainer):
         tracked: gets losses and metrics; None shows them nowhere else.
         rows: how many rows are trained on in an epoch, by all processes. A ``weight_decay`` such as
             ``200/rows`` needs it.
+        seconds_before: of training that has gone before, such as that of a pretrained teacher.
 
     Attributes:
         weights_sha256: digest of the weights' file, from the moment it is written.
@@ -80,6 +81,7 @@ class CTRTrainer(Trainer):
         teacher: nn.Module | None = None,
         tracked: TrackedRun | None = None,
         rows: int | None = None,
+        seconds_before: float = 0.0,
     ) -> None:
         self.objective: Any = model
         self._decay = config["weight_decay"], rows  # as they stand; RecBole sees a number
@@ -102,7 +104,7 @@ class CTRTrainer(Trainer):
         self._losses: list[float] = []
         self._awaits_state = False  # whether a training state follows the next weights
         self.epochs_trained = 0
-        self.started, self.seconds_before = time.perf_counter(), 0.0  # before: until it was stopped
+        self.seconds_before, self._started = seconds_before, time.perf_counter()
         self.best_epoch: int | None = None
         self.shared_loss: torch.nn.Module | None = None
         self.average: WeightAverage | None = None
@@ -181,6 +183,11 @@ class CTRTrainer(Trainer):
             _logger.info(f"{self.folder} has been trained, and is now tested.")
         else:
             _logger.info(f"Resuming {self.folder} after epoch {self.start_epoch}.")
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of training so far, with those before a stop."""
+        return self.seconds_before + time.perf_counter() - self._started
 
     @property
     def _has_ended(self) -> bool:

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from recbole_genci.config.kind import per_rows
+from recbole_genci.utils.logs import details
 
 if TYPE_CHECKING:
     from recbole_genci.config import Config
@@ -97,9 +98,23 @@ def decay_groups(
     return [*groups, {"params": others, "weight_decay": 0.0}] if others else groups
 
 
-def what_decays(model: Any, batch: Any, kind: str | None) -> tuple[str | None, list[int]]:
-    """Which tables ``weight_decay`` shrinks: the first of ``kind`` and the wider kinds of
-    ``weight_decay_of`` that has any, and how many vectors each of its tables has.
+class Decaying(NamedTuple):
+    """What of a model decays.
+
+    Attributes:
+        kind: the ``weight_decay_of`` under which something decays; None stands for all weights.
+        table_sizes: how many vectors each table of that kind has.
+    """
+
+    kind: str | None
+    table_sizes: Sequence[int] = ()
+
+
+def find_decaying(model: Any, batch: Any, kind: str | None) -> Decaying:
+    """Find the tables that ``weight_decay`` shrinks.
+
+    ``kind`` is tried first, then the wider kinds of ``weight_decay_of``; the first that has a
+    trained table is taken.
 
     RecBole gives LR vectors that it never reads: weights without a gradient do not decay. Which
     weights have one is read off the graph of a loss, so that no step is needed. The model and the
@@ -111,28 +126,24 @@ def what_decays(model: Any, batch: Any, kind: str | None) -> tuple[str | None, l
         kind: the key's value.
     """
     if not kind:
-        return None, []  # all parameters
+        return Decaying(None)
     try:
         trained = _trained(model, batch)
-    except Exception:  # what is wrong, or insists on training, says so when it is trained
+    except Exception as error:  # of a person's model; what is wrong shows when it is trained
+        details().info(f"Every table is taken as trained, as no loss could be traced: {error!r}")
         trained = None
     for each in ("embeddings",) if kind == "embeddings" else ("vectors", "embeddings"):
-        vectors = [
+        sizes = [
             len(table.weight)
             for number, table in decaying_tables(model, first_order=each == "embeddings").items()
             if (table.weight.requires_grad if trained is None else number in trained)
         ]
-        if vectors or trained is None:
-            return each, vectors
-    return None, []
+        if sizes or trained is None:
+            return Decaying(each, sizes)
+    return Decaying(None)
 
 
-def decaying_kind(model: Any, batch: Any, kind: str | None) -> str | None:
-    """The first part of ``what_decays``."""
-    return what_decays(model, batch, kind)[0]
-
-
-def check_decay(config: Config, rows: int, vectors: Sequence[int]) -> None:
+def check_decay(config: Config, rows: int, table_sizes: Sequence[int]) -> None:
     """Refuse a decay that takes more than twice a weight away in a step, so that weights explode.
 
     Adam, Adagrad and RMSprop divide the decay by its own size.
@@ -140,13 +151,13 @@ def check_decay(config: Config, rows: int, vectors: Sequence[int]) -> None:
     Args:
         config: the run's Config.
         rows: how many rows are trained on in an epoch.
-        vectors: how many vectors each table has that decays; empty if all weights decay alike.
+        table_sizes: how many vectors each decaying table has; empty if all weights decay alike.
 
     Raises:
         ValueError: names the decay, and what to set.
     """
     learner, rate = str(config["learner"]).lower(), config["learning_rate"]
-    decay = decay_in(config["weight_decay"], rows, max(vectors, default=1))
+    decay = decay_in(config["weight_decay"], rows, max(table_sizes, default=1))
     if learner in ("sgd", "adamw") and rate * decay > _LARGEST_SHRINKAGE:
         is_text = per_rows(config["weight_decay"]) is not None
         of = f" = {decay:.2g} with {rows} training rows" if is_text else ""

@@ -23,7 +23,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from recbole_genci.config import Config
 from recbole_genci.data.storage import store_parts
-from recbole_genci.training.run import config_as_yaml
+from recbole_genci.training.run_folder import config_as_yaml
 from recbole_genci.tuning import trial
 from recbole_genci.tuning.asha import AshaStopper
 from recbole_genci.tuning.ray_worker import Outcome, run_trial

@@ -23,7 +23,7 @@ from recbole_genci.results import RunResult, SearchResult
 from recbole_genci.training import stopped
 from recbole_genci.training.console import legend, sources_of
 from recbole_genci.training.own_checks import check_importable, why_nothing_decays
-from recbole_genci.training.run import config_as_yaml, new_folder
+from recbole_genci.training.run_folder import config_as_yaml, new_folder
 from recbole_genci.training.saved_files import check_config, config_mapping
 from recbole_genci.tuning.bayes import BayesianSearch
 from recbole_genci.tuning.points import grid_points

@@ -78,13 +78,13 @@ def train(
     shared: Shared,
     params: dict,
     folder: Path,
-    callback_fn: Callable[[int, float], None] | None = None,
+    after_epoch: Callable[[int, float], None] | None = None,
 ) -> dict:
     """Train and validate a trial without its test rows. A stopped trial resumes.
 
     Args:
         folder: the folder of this trial, as ``folder_of`` names it.
-        callback_fn: called with each evaluated epoch and its validation score.
+        after_epoch: called with each evaluated epoch and its validation score.
 
     Returns:
         dict: ``score`` (of ``valid_metric``), ``valid`` metrics, ``best_epoch``, ``epochs``,
@@ -98,7 +98,13 @@ def train(
     which = f"trial {int(folder.name)}" if folder.name.isdigit() else "a trial"
     heading = _heading(shared, config, params, which)
     run = train_or_resume(
-        config, shared.parts, shared.semantic_ids, folder, False, callback_fn, heading
+        config,
+        shared.parts,
+        shared.semantic_ids,
+        folder,
+        test=False,
+        after_epoch=after_epoch,
+        heading=heading,
     )
     score = run["best_valid"][str(config["valid_metric"]).lower()]
     if score is None:

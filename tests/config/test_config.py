@@ -14,7 +14,7 @@ from recbole_genci.config import Config, known_keys
 from recbole_genci.config.unknown_keys import _MEANT
 from recbole_genci.experiments.identity import effective_keys
 from recbole_genci.model.registry import get_model, known_models
-from recbole_genci.training.run import config_as_yaml
+from recbole_genci.training.run_folder import config_as_yaml
 
 
 def test_command_line_beats_dict_beats_file_beats_properties(tmp_path):
@@ -609,7 +609,7 @@ assert "recbole.model.sequential_recommender.dien" in sys.modules
 
 
 def test_a_runs_configuration_can_be_given_back_to_a_run(tmp_path):
-    from recbole_genci.training.run import config_as_yaml
+    from recbole_genci.training.run_folder import config_as_yaml
 
     config = Config("GenCI", "ml-100k", config_dict={"learning_rate": 0.003})
     file = tmp_path / "config.yaml"

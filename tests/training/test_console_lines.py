@@ -21,6 +21,7 @@ from recbole_genci.training.console import (
     early_best_hint,
     telling_time,
 )
+from recbole_genci.training.weight_decay import Decaying
 
 ML_100K = 59_169  # training rows
 
@@ -173,19 +174,19 @@ def test_a_tuned_value_names_its_file_and_a_trial_its_own():
 def test_a_decay_by_rows_is_shown_as_the_number_that_it_is():
     config = Config("DeepFM", "ml-100k", config_dict={"weight_decay": "30/rows"})
     assert "weight_decay 30/rows = 0.0052 of vectors (config_dict), " in Heading.of(config).line(
-        nn.Linear(2, 1), config, 5_800, "vectors"
+        nn.Linear(2, 1), config, 5_800, Decaying("vectors")
     )
 
 
 def test_a_decay_by_rows_of_a_vector_is_shown_from_the_smallest_table_to_the_largest():
     config = Config("DeepFM", "ml-100k")
     assert config["weight_decay"] == "10000/rows/rows_per_vector"
-    for vectors, shown in (
+    for sizes, shown in (
         ([50, 9, 20], " = 0.0009 to 0.005"),
         ([50], " = 0.005"),
         ([], ""),  # nobody knows which decay
     ):
-        line = Heading.of(config).line(nn.Linear(2, 1), config, 10_000, "vectors", vectors=vectors)
+        line = Heading.of(config).line(nn.Linear(2, 1), config, 10_000, Decaying("vectors", sizes))
         assert f"weight_decay 10000/rows/rows_per_vector{shown} of vectors (recipe" in line
 
 
@@ -358,7 +359,7 @@ def test_epochs_without_an_evaluation_have_their_line_too(monkeypatch, console):
 )
 def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
     config = Config("LR", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, best, epochs, ML_100K, "vectors", 2)
+    hint = early_best_hint(config, best, epochs, ML_100K, Decaying("vectors"), 2)
     assert (hint is not None) == hinted
     if hinted:
         assert hint == (
@@ -366,7 +367,7 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
             "smaller learning_rate (now 0.002) or a larger weight_decay (now 10000/rows/"
             "rows_per_vector); run_hyper.py searches them by validation."
         )
-        without = early_best_hint(config, best, epochs, ML_100K, "embeddings", 2)
+        without = early_best_hint(config, best, epochs, ML_100K, Decaying("embeddings"), 2)
         assert "or weight_decay_of: embeddings (now vectors, of which LR has none);" in without
         assert "larger weight_decay" not in without
 
@@ -384,18 +385,18 @@ def test_a_best_epoch_that_comes_early_is_worth_a_hint(best, epochs, hinted):
 def test_there_is_no_hint_if_epochs_ended_the_run(limit, stopping_step, eval_step, hinted):
     keys = {"epochs": limit, "eval_step": eval_step}
     config = Config("LR", "tiny", config_dict={"data_path": ".", **keys})
-    hint = early_best_hint(config, 1, 3, ML_100K, "vectors", stopping_step)
+    hint = early_best_hint(config, 1, 3, ML_100K, Decaying("vectors"), stopping_step)
     assert (hint is not None) == hinted
 
 
 @pytest.mark.parametrize(("rows", "hinted"), [(508, False), (9_216, False), (9_217, True)])
 def test_an_epoch_of_few_steps_is_no_sign_of_learning_too_fast(rows, hinted):
     config = Config("DIN", "tiny", config_dict={"data_path": "."})
-    hint = early_best_hint(config, 1, 2, rows, "vectors", 2)
+    hint = early_best_hint(config, 1, 2, rows, Decaying("vectors"), 2)
     assert (hint is not None) == hinted
     smaller = Config("DIN", "tiny", config_dict={"data_path": ".", "train_batch_size": 32})
     assert "a larger weight_decay (now 10000/rows/rows_per_vector)" in early_best_hint(
-        smaller, 1, 2, 508, "vectors", 2
+        smaller, 1, 2, 508, Decaying("vectors"), 2
     )
 
 
@@ -446,7 +447,7 @@ def test_what_the_first_optimiser_of_a_process_costs_is_not_charged_to_a_model(k
 
     # A clock that the first optimiser of the process, and nothing else, moves.
     clock = SimpleNamespace(perf_counter=lambda: 100.0 * bool(made), strftime=time.strftime)
-    monkeypatch.setattr("recbole_genci.training.run.time", clock)
+    monkeypatch.setattr("recbole_genci.training.trainer.time", clock)
     monkeypatch.setattr(torch.optim.Optimizer, "add_param_group", slow_at_first)
     del keys["mlp_hidden_size"]
     (result,) = run("LR", "tiny", config_dict=keys | {"epochs": 1})

@@ -11,7 +11,7 @@ from recbole_genci import tune
 from recbole_genci.config import Config
 from recbole_genci.plan import prepare
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training.run import config_as_yaml
+from recbole_genci.training.run_folder import config_as_yaml
 from recbole_genci.training.trainer import CTRTrainer
 
 

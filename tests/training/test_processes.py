@@ -31,7 +31,8 @@ from recbole_genci.model.layers.dice import Dice
 from recbole_genci.quick_start import run
 from recbole_genci.training import launch
 from recbole_genci.training.launch import _shared_settings
-from recbole_genci.training.run import config_as_yaml, train_and_evaluate
+from recbole_genci.training.run import train_and_evaluate
+from recbole_genci.training.run_folder import config_as_yaml
 from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils.distributed import ALONE, GlobalBatchNorm1d, Processes
 

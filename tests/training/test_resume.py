@@ -19,8 +19,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.added_keys import ADDED_KEYS
 from recbole_genci.hub.contents import contents_of
 from recbole_genci.quick_start import resume, run
-from recbole_genci.training import checkpoint, trainer
-from recbole_genci.training import run as training
+from recbole_genci.training import checkpoint, run_folder, trainer
 from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.lock import LOCK_FILE, only_process
 
@@ -377,10 +376,10 @@ def run_without(monkeypatch):
 
     @contextlib.contextmanager
     def patched(key):
-        now = training.config_as_yaml
+        now = run_folder.config_as_yaml
         with monkeypatch.context() as context:
             context.setattr(
-                training,
+                run_folder,
                 "config_as_yaml",
                 lambda *args: re.sub(rf"(?m)^{key}: .*\n", "", now(*args)),
             )

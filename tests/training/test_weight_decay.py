@@ -19,8 +19,7 @@ from recbole_genci.training.weight_decay import (
     check_decay,
     decay_groups,
     decay_in,
-    decaying_kind,
-    what_decays,
+    find_decaying,
 )
 from recbole_genci.tuning.search import prepare_search
 from recbole_genci.tuning.settings import Settings
@@ -117,7 +116,7 @@ def test_what_decays_is_known_before_the_first_step(model, kind, decaying, keys)
     made = config.model_class(config, train).train()
     before = {name: value.clone() for name, value in made.state_dict().items()}
     random = torch.get_rng_state()
-    assert decaying_kind(made, train[:9], kind) == decaying
+    assert find_decaying(made, train[:9], kind).kind == decaying
     assert made.training and torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
     assert all(parameter.grad is None for parameter in made.parameters())
@@ -273,8 +272,8 @@ def test_the_tables_that_are_shown_are_those_that_decay(model, more, known, show
     more = {"weight_decay": "30/rows/rows_per_vector", "weight_decay_of": "vectors"} | more
     trainer, train, rows = made_trainer(model, keys | more)
     kind = trainer.config["weight_decay_of"]
-    decaying, vectors = what_decays(trainer.model, train.dataset[:9], kind)
-    assert (vectors if decaying == kind else []) == known
+    found = find_decaying(trainer.model, train.dataset[:9], kind)
+    assert (found.table_sizes if found.kind == kind else []) == known
     caplog.clear()
     run(model, "tiny", config_dict=keys | more)
     (line,) = [message for message in caplog.messages if " parameters, " in message]
