@@ -42,7 +42,7 @@ class ModelContract:
 
     Attributes:
         reads_history: batches have the row's earlier clicks under RecBole's names: ``item_id_list``
-            ``[B, H]`` (most recent last, then 0 as padding) and their number ``item_length``
+            ``[B, H]`` (oldest first, then 0 as padding) and their number ``item_length``
             ``[B]``. Read by ``CTRDataset.view``.
         reads_negatives: like ``reads_history``; batches also have an item that was not clicked for
             each earlier click, ``neg_item_id_list`` ``[B, H]``, and ``item_length`` is at least 1,
@@ -53,12 +53,13 @@ class ModelContract:
             ``dataset`` has ``semantic_ids`` ``[num_items, N]``. Read by loaders, and by the code
             that prepares semantic IDs.
         reads_distinct_histories: batches have each distinct history once, instead of the columns
-            above: ``history_index`` ``[B]``, which of the U histories a row has;
-            ``history_segment`` and ``history_length`` ``[U]``: a history is the first
-            ``history_length`` clicks of a segment; ``segments`` ``[G, L]``, item ids padded with 0,
-            and ``segment_length`` ``[G]``. Both are sorted by length. The empty history has length
-            0. With ``cuda_graphs`` on a GPU, empty ones that no row has follow, up to multiples of
-            128. See ``segment_clicks``. Read by ``CTRDataset.view``.
+            above. ``segments`` ``[G, L]`` are sequences of clicked items, padded with 0, and
+            ``segment_length`` ``[G]`` are their lengths. History u is the first
+            ``history_length[u]`` clicks of segment ``history_segment[u]`` (both ``[U]``). Row b has
+            history ``history_index[b]`` (``[B]``). Segments and histories are sorted by length; the
+            empty history has length 0. With ``cuda_graphs`` on a GPU, empty histories that no row
+            has fill U up to a multiple of 128. See ``segment_clicks``. Read by
+            ``CTRDataset.view``.
         reads_row_features: whether it reads features that belong to a row, not to its user or item.
             ``plan.prepare`` tells whoever loads some.
         fixed_history_width: whether H is ``MAX_ITEM_LIST_LENGTH`` for every batch, for models that
