@@ -32,7 +32,6 @@ from recbole_genci.utils.layout import (
     CONFIG_FILE,
     METRICS_FILE,
     NEXT_WEIGHTS_FILE,
-    OLD_STATE_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
 )
@@ -186,7 +185,7 @@ def training_state_file(folder: Path) -> Path:
     Raises:
         FileNotFoundError: it does not exist, because the run has finished, has lost its figures, or
             stopped before its first epoch ended.
-        ValueError: the run keeps no state, or an earlier version wrote it.
+        ValueError: the run keeps no state.
     """
     file = folder / STATE_FILE
     if not file.is_file():
@@ -195,8 +194,7 @@ def training_state_file(folder: Path) -> Path:
                 f"resume: the run in {folder} has finished. Its figures are in metrics.json, and "
                 "recbole_genci.load reads its model."
             )
-        keeps_none = _had_several_processes(folder) or (folder / OLD_STATE_FILE).is_file()
-        kind = ValueError if keeps_none else FileNotFoundError
+        kind = ValueError if _had_several_processes(folder) else FileNotFoundError
         raise kind(f"resume: {why_not_finished(folder)}")
     return file
 
@@ -213,12 +211,6 @@ def why_not_finished(folder: Path) -> str:
             f"{folder} was trained by several processes (nproc) and has no {METRICS_FILE}: it has "
             "not finished, or lost the file, and such a run keeps no state to resume from. Start "
             "it anew."
-        )
-    if (folder / OLD_STATE_FILE).is_file():
-        return (
-            f"{folder / OLD_STATE_FILE} is a state of an earlier version. It has no digest, so "
-            "that damage to it could not be seen. Resume the run with the version of recbole_genci "
-            "that began it, or start it anew."
         )
     # The state is removed once the figures are there, and there are no weights before the state.
     if (folder / WEIGHTS_FILE).is_file():
@@ -351,17 +343,16 @@ def load_training_state(
                 f"resume: {folder} was trained on {name} {str(before)[:12]}, but its configuration "
                 f"now gives {str(now)[:12]}. Restore the files it read, or start a new run."
             )
-    # Earlier versions have a group without any parameter.
-    groups = [group for group in facts["optimizer"]["groups"] if group["params"]]
-    _check_groups(folder, groups, trainer.optimizer.state_dict()["param_groups"])
+    saved_groups = facts["optimizer"]["groups"]
+    _check_groups(folder, saved_groups, trainer.optimizer.state_dict()["param_groups"])
     settle_weights(folder, facts["weights_sha256"])
     trainer.objective.load_state_dict(state.tensors_of(_MODEL))
     trainer.optimizer.load_state_dict(
-        _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"] | {"groups": groups})
+        _restored_optimizer(state.tensors_of(_OPTIMIZER), facts["optimizer"])
     )
     if trainer.average:
         trainer.average.load(state.tensors_of(_AVERAGE), facts["average_steps"])
-    trainer.seconds_before = facts.get("training_s", 0.0)  # early versions did not save it
+    trainer.seconds_before = facts["training_s"]
     trainer.start_epoch = facts["epoch"] + 1
     trainer.epochs_trained = facts["epoch"] + 1
     trainer.cur_step = facts["epochs_without_improvement"]

@@ -9,7 +9,6 @@ WANDB_ID_FILE = "wandb_id.txt"  # the W&B run that continues if this one is resu
 MLFLOW_ID_FILE = "mlflow_id.txt"  # and the MLflow run
 TRACKED_FILE = "tracked.json"  # the last epochs that programs of `track` were told
 STATE_FILE = "training.safetensors"  # the state of an unfinished run, from which it can resume
-OLD_STATE_FILE = "training.pt"  # that of earlier versions, which nothing can check
 WEIGHTS_FILE = "model.safetensors"  # weights of the best validation epoch
 NEXT_WEIGHTS_FILE = "model.next.safetensors"  # better ones, until the training state knows them
 TEACHER_FOLDER = "teacher"  # weights of the model that `sr_base: pretrained` trains first

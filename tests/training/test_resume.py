@@ -185,7 +185,6 @@ WITHOUT_METRICS = {
     ),
     "before an epoch": ("run.log", {}, "stopped before its first epoch ended. Start it anew."),
     "processes": ("model.safetensors", {"nproc": 2}, "keeps no state .* Start it anew."),
-    "an earlier version": ("training.pt", {}, "is a state of an earlier version"),
 }
 
 
@@ -386,13 +385,6 @@ def run_without(monkeypatch):
             yield
 
     return patched
-
-
-def test_a_state_of_an_earlier_version_is_refused_with_what_to_do(keys, monkeypatch):
-    folder = stopped_run(keys, monkeypatch)
-    (folder / "training.safetensors").rename(folder / "training.pt")
-    with pytest.raises(ValueError, match="earlier version.* no digest.* or start it anew"):
-        resume(folder)
 
 
 def test_a_run_goes_on_where_its_files_have_moved_and_clears_what_a_kill_has_left(
