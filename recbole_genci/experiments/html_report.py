@@ -101,9 +101,10 @@ def _pairs(outcome: Outcome) -> Section:
         [_entry(found[i][j], corrected.get((max(i, j), min(i, j)))) for j in range(len(variants))]
         for i in range(len(variants))
     ]
+    over = f"over all {len(pairs)} pairs" if len(pairs) > 1 else "(one pair needs none)"
     about = (
         "Each entry is the AUC of the row's line minus that of the column's line, in thousandths. "
-        f"It is in colour if p is below 0.05 after Holm's correction over all {len(pairs)} pairs: "
+        f"It is in colour if p is below 0.05 after Holm's correction {over}: "
         "blue where the row's line is better, orange where it is worse. p is that of a paired "
         "test over whole users (DeLong's standard error by user, Student's t). A table of "
         "differences has p from a bootstrap, and corrects it for fewer pairs."
