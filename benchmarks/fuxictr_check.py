@@ -42,13 +42,13 @@ from fuxictr_rows import write_rows
 from recbole.utils import init_seed
 from sklearn.metrics import log_loss, roc_auc_score
 
+from recbole_genci.comparison.text_tables import markdown_table
 from recbole_genci.config import known_keys, parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.data import create_loaders
 from recbole_genci.data.loaders import PARTS
 from recbole_genci.experiments.request import parse_seeds
 from recbole_genci.plan import prepare
-from recbole_genci.report import markdown_table
 from recbole_genci.serving.saved_run import load
 from recbole_genci.training.run import train_and_evaluate
 from recbole_genci.utils.answers import Work, answering

@@ -16,9 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_genci import load
+from recbole_genci.comparison.text_tables import markdown_table
 from recbole_genci.evaluation.intent_sensitivity import short_term_sensitivity
 from recbole_genci.evaluation.intents import SHORT_TERM, intent_vectors, spread
-from recbole_genci.report import markdown_table
 from recbole_genci.serving.saved_run import SavedRun
 
 SEED = 2020  # of the choice of rows, and of the exchange

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_genci.comparison.text_tables import markdown_table
 from recbole_genci.config import parse_argv
 from recbole_genci.config.command_line import key_value_words
 from recbole_genci.config.yaml_files import read_yaml
@@ -32,7 +33,6 @@ from recbole_genci.experiments.command import execute, prepare
 from recbole_genci.experiments.definition import Definition, defined
 from recbole_genci.experiments.reports.recipe import distances
 from recbole_genci.experiments.request import ExperimentArguments, parse_seeds
-from recbole_genci.report import markdown_table
 from recbole_genci.utils.answers import Work, answering
 
 _OWN = ("recipe", "dataset", "models", "seeds", "config_files")

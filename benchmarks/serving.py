@@ -46,7 +46,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genci import Ranker, compat, run
-from recbole_genci.report import markdown_table
+from recbole_genci.comparison.text_tables import markdown_table
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
 

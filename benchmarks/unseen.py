@@ -30,9 +30,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from recbole_genci import Ranker, run
+from recbole_genci.comparison.text_tables import markdown_table
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data.prepared import prepare_parts
-from recbole_genci.report import markdown_table
 from recbole_genci.serving.tables import read_table
 from recbole_genci.serving.unseen import embedding_segments, field_sizes, trained_ids, twin
 from recbole_genci.utils.atomic_files import read_header

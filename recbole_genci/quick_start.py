@@ -10,10 +10,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_genci.comparison.files import save_comparison
+from recbole_genci.comparison.text_tables import aligned
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import world_size
 from recbole_genci.plan import Plan, prepare, prepare_resumed
-from recbole_genci.report import aligned, save_comparison
 from recbole_genci.results import Results, RunResult
 from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.training import stopped

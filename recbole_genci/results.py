@@ -22,8 +22,11 @@ from typing import Any, overload
 
 import pandas as pd
 
+from recbole_genci.comparison.notes import notes
+from recbole_genci.comparison.table import comparison_table
+from recbole_genci.comparison.text import as_markdown
+from recbole_genci.comparison.text_tables import aligned, markdown_table
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER
-from recbole_genci.report import aligned, as_markdown, comparison_table, markdown_table, notes
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.validation import nearest
 from recbole_genci.utils.words import counted

@@ -28,6 +28,7 @@ ROOMS = (
     "export",
     "hub",
     "webpage",
+    "comparison",
     "report",
     "results",
     "plan",

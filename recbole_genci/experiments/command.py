@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from safetensors import SafetensorError
 
+from recbole_genci.comparison.text_tables import aligned
 from recbole_genci.config import config_files_words, parse_argv
 from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 from recbole_genci.config.unknown_keys import check_words
@@ -32,7 +33,6 @@ from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.model.registry import known_models
 from recbole_genci.plan import warn_of_files_of_other_models
-from recbole_genci.report import aligned
 from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
 from recbole_genci.training import stopped

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Sequence
 from types import ModuleType
 
+from recbole_genci.comparison.notes import not_ended
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.experiments import paper
@@ -15,7 +16,6 @@ from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.html_report import html_report
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
-from recbole_genci.report import not_ended
 from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.report import latex_table, markdown_table
+from recbole_genci.comparison.text_tables import latex_table, markdown_table
 from recbole_genci.webpage.table import Cell
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_genci.comparison.table import BASE_MODEL
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER, Metric, metrics_named
 from recbole_genci.evaluation.calibration import DEFINITION
 from recbole_genci.evaluation.metrics import rela_impr, why_no_rela_impr
@@ -21,7 +22,6 @@ from recbole_genci.experiments.outcome import (
 from recbole_genci.experiments.plots import MEASURED, PAPER, Panel, Series, dot_plot
 from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.tables import Column, Table
-from recbole_genci.report import BASE_MODEL
 
 PICTURE = "compare.png"
 _PAPER_TABLE = 3

@@ -1,0 +1,67 @@
+"""Sentences beside the comparison table, in its files and on a console."""
+
+import json
+from pathlib import Path
+
+import pytest
+from finished_runs import finished_run
+
+from recbole_genci.comparison.files import save_comparison
+from recbole_genci.comparison.notes import missing_rela_impr, notes
+from recbole_genci.comparison.table import comparison_table
+from recbole_genci.report import main
+from recbole_genci.utils.digests import sealed
+
+
+@pytest.mark.parametrize(
+    ("base", "shown"), [(0.551, True), (0.55, False), (0.5, False), (0.3, False)]
+)
+def test_there_is_no_rela_impr_over_a_base_near_a_guess_and_it_says_so(
+    base, shown, tmp_path, capsys
+):
+    machine = {"cpu_count": 1, "threads": 1, "gpu": None}
+    more = {"machine": machine, "git_revision": "r"}
+    runs = [finished_run("LR", 1, base) | more, finished_run("FM", 1, 0.67) | more]
+    assert ("RelaImpr [%]" in comparison_table(runs)) == shown
+    assert not missing_rela_impr(comparison_table(runs[1:]))  # where no base is, none is missed
+    assert not missing_rela_impr(comparison_table(runs[:1]))
+    shown_table = "\n".join([*map(str, save_comparison(runs, tmp_path, "command"))])
+    said = f"No RelaImpr: the AUC of LR, its base, is {base:.4f}. Up to 0.55 it is too near 0.5"
+    files = []
+    for run in runs:
+        files.append(str(tmp_path / f"{run['model']}.json"))
+        (tmp_path / f"{run['model']}.json").write_text(json.dumps(run))
+    assert main(files) == 0
+    texts = [
+        shown_table,
+        (tmp_path / "table.md").read_text(),
+        capsys.readouterr().out,
+    ]
+    assert [said in text for text in texts] == [not shown] * 3
+    assert ["| RelaImpr |" in text for text in texts] == [shown] * 3
+
+
+def test_models_whose_last_epoch_was_the_best_are_named(tmp_path, capsys):
+    machine = {"cpu_count": 1, "threads": 1, "gpu": None}
+    more = {"machine": machine, "git_revision": "r", "config": {"epochs": 2}}
+    runs = [
+        finished_run("LR", 1, 0.7) | more,
+        finished_run("FM", 1, 0.7) | more,
+        finished_run("LR", 2, 0.7) | more,
+        finished_run("FM", 2, 0.7) | more | {"best_epoch": 1},
+        finished_run("DIN", 1, 0.7) | more | {"config": {"epochs": 9}},  # early stopping ended it
+        finished_run("old", 1, 0.7) | {"machine": machine, "git_revision": "r"},
+    ]
+    said = (
+        "LR, FM (1 of 2 seeds): the last epoch (2) was the best, so training may not have ended; "
+        "set more --epochs."
+    )
+    _, (shown,) = save_comparison(runs, tmp_path, "command")
+    files = []
+    for number, each in enumerate(runs):
+        files.append(str(tmp_path / f"{number}.json"))
+        Path(files[-1]).write_text(json.dumps(sealed(each) if "config" in each else each))
+    assert main(files) == 0
+    pages = [(tmp_path / name).read_text() for name in ("table.md", "report.html")]
+    assert all(said in text for text in [shown, *pages, capsys.readouterr().out])
+    assert not notes(runs[3:], comparison_table(runs[3:]))
