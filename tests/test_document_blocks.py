@@ -26,7 +26,7 @@ from recbole_genci.config import keys
 from recbole_genci.data.prepare import __main__ as prepare
 from recbole_genci.tokenizer import command as tokenizer
 from recbole_genci.tuning import command as tuning
-from recbole_genci.utils import own_code
+from recbole_genci.utils.own_code import references
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -163,7 +163,7 @@ def workplace(data, tmp_path, monkeypatch):
     pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(own_code, "_KNOWN", {})  # each document has a MyNet of its own
+    monkeypatch.setattr(references, "KNOWN", {})  # each document has a MyNet of its own
     yield tmp_path
     for name in ("my_models", "my_metrics"):
         sys.modules.pop(name, None)

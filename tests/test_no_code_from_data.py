@@ -81,7 +81,7 @@ ALLOWED = {
         "importlib.import_module",
     ): "named by the package's own files",
     (
-        "recbole_genci.utils.own_code",
+        "recbole_genci.utils.own_code.importing",
         "_import_module",
         "importlib.import_module",
     ): "a module that the user has named; of a run's folder only with permission",

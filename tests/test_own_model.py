@@ -27,6 +27,7 @@ from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune
 from recbole_genci.utils import own_code
+from recbole_genci.utils.own_code import importing, references
 
 ROOT = Path(recbole_genci.__file__).parent.parent
 
@@ -99,9 +100,9 @@ def forgets(monkeypatch):
     """Each test begins as a process that has imported nothing of anybody's own."""
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(own_code, "_KNOWN", {})
-    monkeypatch.setattr(own_code, "_FILE_MODULES", {})
-    monkeypatch.setattr(own_code, "_search_folders", [])
+    monkeypatch.setattr(references, "KNOWN", {})
+    monkeypatch.setattr(references, "FILE_MODULES", {})
+    monkeypatch.setattr(importing, "_search_folders", [])
     yield
     for name in set(sys.modules) - before:
         if name.startswith(("my_", "evil")):
@@ -175,7 +176,7 @@ def test_a_file_outside_the_repository_stands_in_one_table_and_serves_in_a_fresh
     (scores,) = json.loads(command("-c", program, folder, cwd=model_folder).stdout)
     assert len(scores) == 2 and all(0 < score < 1 for score in scores)
     assert (
-        own_code._KNOWN == {} and report([str(folder), str(plain)]) == 0 and own_code._KNOWN == {}
+        references.KNOWN == {} and report([str(folder), str(plain)]) == 0 and references.KNOWN == {}
     )  # a report imports nothing
 
 
@@ -224,7 +225,7 @@ def test_classes_from_python_train_resume_and_load(keys, model_folder, monkeypat
     (result,) = run(Local, "tiny", config_dict=keys)
     assert result["model"] == "Local" and Path(result["folder"]).name.startswith("Local-tiny-")
     assert load(result["folder"]).evaluate() == result["test"]  # this process was given the class
-    own_code._KNOWN.clear()
+    references.KNOWN.clear()
     with pytest.raises(
         ValueError,
         match="^model: .* names code of its own, '.*:Local', and importing it would run that code",
@@ -460,8 +461,8 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
     assert [r["config_hash"] for r in again.runs] == [r["config_hash"] for r in first.runs]
     assert [r.folder for r in again.runs] == [r.folder for r in first.runs]
     file.write_text(PLAIN.replace("squeeze(-1)", "squeeze(-1) * 2"))
-    own_code._KNOWN.clear()
-    sys.modules.pop(own_code._module_name(file))
+    references.KNOWN.clear()
+    sys.modules.pop(references.module_name(file))
     (edited,) = experiment("compare", "tiny", models=["LR", f"{file}:MyLR"], **asked)
     (lr, mine), (lr_before, mine_before) = edited.runs, first.runs
     assert lr["folder"] == lr_before["folder"] and mine["config_hash"] != mine_before["config_hash"]
@@ -471,7 +472,7 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
 def test_the_digest_of_a_model_covers_the_modules_that_its_file_imports(model_folder, tmp_path):
     def digest_in(folder, name="my_models:MyNet"):
         """As another process finds it."""
-        own_code._KNOWN.clear()
+        references.KNOWN.clear()
         own_code.source_digest.cache_clear()
         for module in [each for each in sys.modules if each.startswith("my_")]:
             del sys.modules[module]
@@ -525,7 +526,7 @@ def test_tuning_from_the_command_and_going_on_in_a_strangers_folder(
     assert [r["status"] for r in result["trials"]] == ["finished"] * 2 and result["selected"][
         "params"
     ]["my_width"] in (2, 4)
-    own_code._KNOWN.clear()
+    references.KNOWN.clear()
     del sys.modules["my_models"]
     assert tune_command([f"--resume_search={folder}"]) == 2 and "my_models" not in sys.modules
     assert "--resume_search=<folder> --model=<module:Class>" in capsys.readouterr().err
@@ -555,7 +556,7 @@ def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
         with pytest.raises(KeyboardInterrupt):
             run("my_models:MyNet", "tiny", config_dict=keys)
     folder = next(file.parent for file in Path("saved").glob("*/training.safetensors"))
-    own_code._KNOWN.clear()
+    references.KNOWN.clear()
     del sys.modules["my_models"]
     assert main([f"--resume={folder}"]) == 2 and "my_models" not in sys.modules
     assert "--resume=<folder> --model=<module:Class>" in capsys.readouterr().err
@@ -563,7 +564,7 @@ def test_resuming_ends_as_a_run_that_was_not_stopped_and_never_with_edited_code(
     Path("my_models.py").write_text(NET + "\n# another word\n")
     with pytest.raises(ValueError, match="was trained on model source"):
         resume(folder, trust_code=True)
-    own_code._KNOWN.clear()
+    references.KNOWN.clear()
     del sys.modules["my_models"]
     Path("my_models.py").write_text(NET)
     with monkeypatch.context() as patched:  # going on by another way, and stopped at once
@@ -610,7 +611,7 @@ def test_permission_is_what_imports(keys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_plain.py").write_text(PLAIN)
     (result,) = run("my_plain:MyLR", "tiny", config_dict=keys)
-    own_code._KNOWN.clear()
+    references.KNOWN.clear()
     del sys.modules["my_plain"]
     with pytest.raises(ValueError, match="give load or Ranker the class by model"):
         load(result["folder"])
