@@ -52,7 +52,8 @@ from recbole_genci.plan import prepare
 from recbole_genci.serving.saved_run import load
 from recbole_genci.training.run import train_and_evaluate
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.files import check_writable, write_text
+from recbole_genci.utils.disk import check_writable
+from recbole_genci.utils.writing import write_text
 
 _logger = logging.getLogger(__name__)
 #: What both sides have. Dropout stands before each layer in RecBole, behind it in FuxiCTR.

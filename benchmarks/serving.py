@@ -47,8 +47,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 
 from recbole_genci import Ranker, compat, run
 from recbole_genci.comparison.text_tables import markdown_table
-from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
+from recbole_genci.utils.writing import write_text
 
 with compat.anomaly_detection_as_it_was():  # which would slow all models
     from recbole.model.sequential_recommender import DIN

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from recbole_genci.utils.files import write_text
+from recbole_genci.utils.writing import write_text
 
 FOLDER = Path(__file__).parent / "tuning"
 ROUNDS = (

@@ -36,7 +36,7 @@ from recbole_genci.data.prepared import prepare_parts
 from recbole_genci.serving.tables import read_table
 from recbole_genci.serving.unseen import embedding_segments, field_sizes, trained_ids, twin
 from recbole_genci.utils.atomic_files import read_header
-from recbole_genci.utils.files import write_text
+from recbole_genci.utils.writing import write_text
 
 DRAWS = 5  # of random stand-ins, whose mean AUC is reported
 CHOICES = {

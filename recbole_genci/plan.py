@@ -37,12 +37,14 @@ from recbole_genci.training.own_checks import (
 )
 from recbole_genci.training.saved_files import check_config
 from recbole_genci.training.tracking.tracked_run import check_trackers
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.distributed import Processes
-from recbole_genci.utils.files import check_writable, no_folder_of, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import start_console
+from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model
+from recbole_genci.utils.run_folders import no_folder_of
 
 _logger = logging.getLogger(__name__)
 

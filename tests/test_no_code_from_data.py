@@ -17,7 +17,7 @@ from recbole_genci.config import RECBOLE_FOLDER, Config, properties_folder, yaml
 from recbole_genci.config.yaml_files import Loader
 from recbole_genci.data import create_dataset
 from recbole_genci.model.registry import get_model, known_models, resolve
-from recbole_genci.utils.files import FastLoader
+from recbole_genci.utils.mappings import FastLoader
 
 SAFE_LOADERS = ("self.yaml_loader", "yaml.SafeLoader", "Loader", "FastLoader")
 CODE = "__import__('pathlib').Path('marker').touch()"

@@ -9,8 +9,8 @@ from recbole_genci.comparison.page import comparison_page
 from recbole_genci.comparison.table import comparison_table
 from recbole_genci.comparison.text import as_markdown, as_text, entries
 from recbole_genci.comparison.text_tables import latex_table
-from recbole_genci.utils.files import write_json, write_text
 from recbole_genci.utils.words import counted
+from recbole_genci.utils.writing import write_json, write_text
 from recbole_genci.webpage.page import Section
 
 PAGE = "report.html"

@@ -47,8 +47,8 @@ from recbole_genci.config.words import (
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import entry_of
 from recbole_genci.utils import own_code
-from recbole_genci.utils.files import what_it_is
 from recbole_genci.utils.layout import CONFIG_FILE
+from recbole_genci.utils.run_folders import what_it_is
 
 TRUST = "trust_code"  # allows the import of code that files name
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from recbole_genci.utils.files import FastLoader, yaml_fault
+from recbole_genci.utils.mappings import FastLoader, yaml_fault
 
 
 class Loader(yaml.SafeLoader):

@@ -25,8 +25,9 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
 from recbole_genci.data.dataset import CTRDataset, create_dataset
 from recbole_genci.data.storage import load_prepared, save_prepared
-from recbole_genci.utils.files import remove_leftovers, sha256_of, write_atomically, write_text
 from recbole_genci.utils.logs import Message, recorded, say_again
+from recbole_genci.utils.sha256 import sha256_of
+from recbole_genci.utils.writing import remove_leftovers, write_atomically, write_text
 
 _logger = logging.getLogger(__name__)
 

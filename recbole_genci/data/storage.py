@@ -24,8 +24,9 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import History
 from recbole_genci.data.table import Column, Table, adjacent, joined
 from recbole_genci.data.transforms import Transform
-from recbole_genci.utils.files import sha256_of, write_atomically
 from recbole_genci.utils.ragged import Ragged
+from recbole_genci.utils.sha256 import sha256_of
+from recbole_genci.utils.writing import write_atomically
 
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _HISTORY = ("items", "negatives", "keys")

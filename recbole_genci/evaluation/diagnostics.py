@@ -21,8 +21,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.utils.files import write_json
 from recbole_genci.utils.words import counted
+from recbole_genci.utils.writing import write_json
 
 WHERE_EXPLAINED = 'docs/experiments.md, "Does the generator work?"'
 

@@ -17,7 +17,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.digests import check_file
-from recbole_genci.utils.files import sha256_of, write_atomically
+from recbole_genci.utils.sha256 import sha256_of
+from recbole_genci.utils.writing import write_atomically
 
 #: By how much rounding may change AUC, LogLoss or GAUC of a run.
 TOLERANCE = 1e-5

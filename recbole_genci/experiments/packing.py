@@ -20,8 +20,8 @@ from recbole_genci.experiments.records import (
     read_runs,
     scores_file,
 )
-from recbole_genci.utils.files import remove_leftovers
 from recbole_genci.utils.words import counted
+from recbole_genci.utils.writing import remove_leftovers
 
 _logger = logging.getLogger(__name__)
 

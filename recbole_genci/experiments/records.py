@@ -12,8 +12,10 @@ import numpy as np
 
 from recbole_genci.experiments.packed_scores import exact_runs, read_packed
 from recbole_genci.utils.digests import SEAL, check_file, has_its_seal, sealed_line, without_seal
-from recbole_genci.utils.files import read_json_lines, sha256_of, write_atomically, write_text
+from recbole_genci.utils.journals import read_json_lines
 from recbole_genci.utils.layout import WEIGHTS_FILE
+from recbole_genci.utils.sha256 import sha256_of
+from recbole_genci.utils.writing import write_atomically, write_text
 
 _logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from recbole_genci.plan import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
 from recbole_genci.training.own_checks import check_settings
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.figures import INSTALL, can_draw
-from recbole_genci.utils.files import check_writable
 from recbole_genci.utils.own_code import is_reference
 
 _SEEDS = Kind.of("int >= 1 or ~")

@@ -16,9 +16,9 @@ from recbole_genci.experiments.definition import Definition
 from recbole_genci.experiments.html_report import html_report
 from recbole_genci.experiments.outcome import Outcome, Report
 from recbole_genci.experiments.request import Request
-from recbole_genci.utils.files import write_text
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted
+from recbole_genci.utils.writing import write_text
 
 TABLE, PAGE = "table.md", "report.html"
 

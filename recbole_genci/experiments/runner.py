@@ -30,8 +30,8 @@ from recbole_genci.training.machine_checks import RESULTS_SIZE
 from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.utils.digests import SEAL
+from recbole_genci.utils.disk import check_room
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine, log_failure
-from recbole_genci.utils.files import check_room
 from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted

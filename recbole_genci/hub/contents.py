@@ -22,7 +22,6 @@ from recbole_genci.training.saved_files import (
     check_there,
     read_metrics,
 )
-from recbole_genci.utils.files import read_mapping
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     DATA_FILE,
@@ -32,6 +31,7 @@ from recbole_genci.utils.layout import (
     STATE_FILE,
     WEIGHTS_FILE,
 )
+from recbole_genci.utils.mappings import read_mapping
 
 
 @dataclass(frozen=True)

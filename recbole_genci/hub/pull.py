@@ -10,10 +10,11 @@ from pathlib import Path
 from recbole_genci.hub.restore import restore_data
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import MANIFEST
-from recbole_genci.utils.files import check_writable, give_usual_permissions, naming
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.hub.name import HubName, is_hub_name
 from recbole_genci.utils.hub.snapshot import fetch
 from recbole_genci.utils.layout import DATA_FILE, METRICS_FILE
+from recbole_genci.utils.writing import give_usual_permissions, naming
 
 
 def pull(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from recbole_genci.data.download.http import readable
 from recbole_genci.hub.card import CARD, card_of, licence_of
 from recbole_genci.hub.contents import Contents, contents_of
-from recbole_genci.utils.files import sha256_of
 from recbole_genci.utils.hub.manifest import manifest_of, read_manifest
 from recbole_genci.utils.hub.name import HubName
 from recbole_genci.utils.hub.probe import probe
 from recbole_genci.utils.hub.refusals import HubError, explained
 from recbole_genci.utils.layout import HUB_FILE
+from recbole_genci.utils.sha256 import sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

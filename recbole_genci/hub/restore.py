@@ -20,8 +20,8 @@ from recbole_genci.tokenizer.artifact.files import TEXT_DIGESTS, read_text_diges
 from recbole_genci.tokenizer.artifact.published import text_digests
 from recbole_genci.tokenizer.source import item_texts
 from recbole_genci.training.saved_files import check_config, check_files, read_metrics
-from recbole_genci.utils.files import read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
+from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model
 
 _logger = logging.getLogger(__name__)

@@ -23,16 +23,16 @@ from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.serving.unseen import MEAN, twin
 from recbole_genci.utils.answers import Refused, is_out_of_memory
 from recbole_genci.utils.digests import SEAL
-from recbole_genci.utils.files import (
-    check_writable,
+from recbole_genci.utils.disk import check_writable
+from recbole_genci.utils.sha256 import sha256_of
+from recbole_genci.utils.static import static_shapes
+from recbole_genci.utils.writing import (
     naming,
     remove_leftovers,
-    sha256_of,
     write_atomically,
     write_json,
     write_text,
 )
-from recbole_genci.utils.static import static_shapes
 
 TORCH, ONNX = ".pt2", ".onnx"
 #: How far a program's probabilities may be from the model's, on the rows of the check.

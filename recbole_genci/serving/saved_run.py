@@ -35,7 +35,6 @@ from recbole_genci.training.saved_files import (
     check_there,
     read_metrics,
 )
-from recbole_genci.utils.files import no_folder_of, read_mapping
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.layout import (
@@ -45,7 +44,9 @@ from recbole_genci.utils.layout import (
     SEMANTIC_ID_FOLDER,
     WEIGHTS_FILE,
 )
+from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model, source_digest
+from recbole_genci.utils.run_folders import no_folder_of
 from recbole_genci.utils.weights import load_weights
 
 _logger = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from recbole_genci.serving.cells import check_distinct
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec, line_of_row
-from recbole_genci.utils.files import check_writable, naming, write_atomically
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
+from recbole_genci.utils.writing import naming, write_atomically
 
 ROWS_AT_ONCE = 2**17
 

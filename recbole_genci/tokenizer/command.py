@@ -47,7 +47,7 @@ from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids, given_ids
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.logs import start_console
 

@@ -46,7 +46,7 @@ from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.quality import warn_of_equal_codes
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
 from recbole_genci.utils.atomic_files import read_header
-from recbole_genci.utils.files import check_writable
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
 from recbole_genci.utils.validation import nearest

@@ -27,7 +27,6 @@ from safetensors.torch import save_file
 
 from recbole_genci.training.saved_files import COPY_OR_ANEW
 from recbole_genci.utils.digests import tensors_digest
-from recbole_genci.utils.files import newest_below, read_mapping, sha256_of, write_atomically
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -35,7 +34,11 @@ from recbole_genci.utils.layout import (
     STATE_FILE,
     WEIGHTS_FILE,
 )
+from recbole_genci.utils.mappings import read_mapping
+from recbole_genci.utils.run_folders import newest_below
+from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.words import counted
+from recbole_genci.utils.writing import write_atomically
 
 if TYPE_CHECKING:
     from recbole.trainer import Trainer

@@ -36,11 +36,12 @@ from recbole_genci.training.stopped import ProcessDied
 from recbole_genci.utils import interrupts
 from recbole_genci.utils.answers import ANSWERED, sentence
 from recbole_genci.utils.distributed import Processes
-from recbole_genci.utils.files import parse_yaml, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, METRICS_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.logs import start_console
+from recbole_genci.utils.mappings import parse_yaml
 from recbole_genci.utils.network import interface_towards
 from recbole_genci.utils.own_code import name_of
+from recbole_genci.utils.writing import write_text
 
 _logger = logging.getLogger(__name__)
 

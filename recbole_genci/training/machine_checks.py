@@ -9,7 +9,7 @@ from pathlib import Path
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import world_size
 from recbole_genci.training.own_checks import check_importable
-from recbole_genci.utils.files import check_room
+from recbole_genci.utils.disk import check_room
 from recbole_genci.utils.network import (
     addresses_of,
     interface_towards,

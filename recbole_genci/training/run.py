@@ -27,7 +27,6 @@ from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.training.weight_decay import SOME_ROWS, Decaying, check_decay, find_decaying
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
-from recbole_genci.utils.files import write_json
 from recbole_genci.utils.imports import uncollected
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
@@ -39,6 +38,7 @@ from recbole_genci.utils.layout import (
 from recbole_genci.utils.logs import details
 from recbole_genci.utils.own_code import errors_of_own, is_reference, source_digest
 from recbole_genci.utils.provenance import provenance
+from recbole_genci.utils.writing import write_json
 
 _logger = logging.getLogger(__name__)
 

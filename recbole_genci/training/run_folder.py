@@ -22,7 +22,6 @@ from recbole_genci.tokenizer.source import item_texts, uses_published
 from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.tracking.tracked_run import TrackedRun, tracked_run
 from recbole_genci.utils.distributed import Processes
-from recbole_genci.utils.files import parse_yaml, remove_leftovers, sha256_of, write_text
 from recbole_genci.utils.layout import (
     CONFIG_FILE,
     DATA_FILE,
@@ -34,6 +33,9 @@ from recbole_genci.utils.layout import (
 )
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file
+from recbole_genci.utils.mappings import parse_yaml
+from recbole_genci.utils.sha256 import sha256_of
+from recbole_genci.utils.writing import remove_leftovers, write_text
 
 _logger = logging.getLogger(__name__)
 

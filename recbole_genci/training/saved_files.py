@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_genci.utils.digests import check_file, plain, read_sealed
-from recbole_genci.utils.files import parse_yaml
 from recbole_genci.utils.layout import DATA_FILE, WEIGHTS_FILE
+from recbole_genci.utils.mappings import parse_yaml
 
 #: Keys that decide only where things lie and run, or what is shown. They may be edited later.
 PLACE_KEYS = frozenset(

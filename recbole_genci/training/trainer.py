@@ -35,10 +35,11 @@ from recbole_genci.training.unread_loss import Unread, unread
 from recbole_genci.training.weight_average import WeightAverage
 from recbole_genci.training.weight_decay import decay_groups, decay_in
 from recbole_genci.utils.distributed import ALONE, Processes
-from recbole_genci.utils.files import naming, sha256_of, write_atomically
 from recbole_genci.utils.layout import NEXT_WEIGHTS_FILE, TENSORBOARD_FOLDER, WEIGHTS_FILE
 from recbole_genci.utils.logs import details
+from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.weights import load_weights
+from recbole_genci.utils.writing import naming, write_atomically
 
 _logger = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ from recbole_genci.tuning.ray_worker import Outcome, run_trial
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.study import Study, empty_record
 from recbole_genci.utils import interrupts
-from recbole_genci.utils.files import write_atomically, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE, SEMANTIC_ID_FOLDER
 from recbole_genci.utils.own_code import search_folders
+from recbole_genci.utils.writing import write_atomically, write_text
 
 _logger = logging.getLogger(__name__)
 

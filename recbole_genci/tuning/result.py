@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from recbole_genci.utils.figures import INSTALL, can_draw, row_of_axes, save
-from recbole_genci.utils.files import write_json, write_text
+from recbole_genci.utils.writing import write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

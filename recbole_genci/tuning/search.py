@@ -40,13 +40,16 @@ from recbole_genci.tuning.space import Space, check_space, read_params_file, rea
 from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import MachineFailed, Shared
 from recbole_genci.utils.digests import check_file, plain, read_sealed, sealed
-from recbole_genci.utils.files import no_folder_of, read_mapping, sha256_of, write_json, write_text
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file
+from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model, source_digest
 from recbole_genci.utils.provenance import provenance
+from recbole_genci.utils.run_folders import no_folder_of
+from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.words import counted
+from recbole_genci.utils.writing import write_json, write_text
 
 _logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.training.saved_files import PLACE_KEYS
 from recbole_genci.utils.config_like import ConfigLike, Overridden
-from recbole_genci.utils.files import what_it_is
+from recbole_genci.utils.run_folders import what_it_is
 from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)

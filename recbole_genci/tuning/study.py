@@ -13,7 +13,8 @@ from recbole_genci.tuning.space import canonical
 from recbole_genci.tuning.trial import Shared
 from recbole_genci.utils.digests import SEAL, has_its_seal, sealed_line, without_seal
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine, log_failure
-from recbole_genci.utils.files import read_json_lines, write_text
+from recbole_genci.utils.journals import read_json_lines
+from recbole_genci.utils.writing import write_text
 
 _logger = logging.getLogger(__name__)
 

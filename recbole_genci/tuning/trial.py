@@ -15,8 +15,8 @@ from recbole_genci.training.console import Heading
 from recbole_genci.training.own_checks import check_settings
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
-from recbole_genci.utils.files import parse_yaml, read_mapping
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
+from recbole_genci.utils.mappings import parse_yaml, read_mapping
 
 _logger = logging.getLogger(__name__)
 

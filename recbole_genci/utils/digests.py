@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from recbole_genci.utils.files import read_mapping, sha256_of
+from recbole_genci.utils.mappings import read_mapping
+from recbole_genci.utils.sha256 import sha256_of
 
 SEAL = "content_sha256"  # the entry of a mapping that holds its digest
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_genci.utils.files import write_atomically
+from recbole_genci.utils.writing import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from recbole.config import Config as RecBoleConfig
 
 from recbole_genci.config import Config
 from recbole_genci.config.yaml_files import Loader, read_yaml
-from recbole_genci.utils.files import FastLoader, read_mapping
+from recbole_genci.utils.mappings import FastLoader, read_mapping
 
 
 @pytest.mark.parametrize(

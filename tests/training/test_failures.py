@@ -13,7 +13,7 @@ from recbole_genci import quick_start
 from recbole_genci.cli import main
 from recbole_genci.quick_start import run
 from recbole_genci.training import checkpoint, losses
-from recbole_genci.utils import files
+from recbole_genci.utils import disk
 
 MODELS = """
 import torch
@@ -196,12 +196,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_rows_are_read(words, 
 
 
 def test_a_disk_without_room_is_refused_before_training(words, capsys, monkeypatch):
-    usage = files.shutil.disk_usage
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(path)._replace(free=20_000))
+    usage = disk.shutil.disk_usage
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=20_000))
     line = said_by(["--model=DeepFM", *words], capsys, status=2)
     assert "checkpoint_dir: the disk of saved has 0.0 MB free, and about 0.1 MB are needed" in line
     few = [*words, "--results_dir=tables"]
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage(path)._replace(free=10**6))
     line = said_by(["--model=DeepFM", *few], capsys, status=2)
     assert "results_dir: the disk of tables has 1.0 MB free, and about 2.1 MB are needed" in line
     line = said_by(["--experiment=compare", "--models=LR", "--seeds=1", *few], capsys, status=1)

@@ -19,7 +19,7 @@ from recbole_genci.training import checkpoint, trainer
 from recbole_genci.training import run as training
 from recbole_genci.training.checkpoint import read_state
 from recbole_genci.training.run import train_and_evaluate
-from recbole_genci.utils import files
+from recbole_genci.utils import writing
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "seed")
 EPOCHS = 3
@@ -52,8 +52,8 @@ def watch(clock, patch):
     optimiser step.
     """
     for module, names in (
-        (files.os, ("fsync", "replace")),
-        (files.tempfile, ("mkstemp",)),
+        (writing.os, ("fsync", "replace")),
+        (writing.tempfile, ("mkstemp",)),
         (trainer, ("save_file",)),
         (checkpoint, ("save_file", "settle_weights")),
         (torch.optim.Adam, ("step",)),

@@ -20,8 +20,8 @@ from recbole_genci.config.added_keys import ADDED_KEYS
 from recbole_genci.hub.contents import contents_of
 from recbole_genci.quick_start import resume, run
 from recbole_genci.training import checkpoint, run_folder, trainer
-from recbole_genci.utils.files import write_atomically
 from recbole_genci.utils.lock import LOCK_FILE, only_process
+from recbole_genci.utils.writing import write_atomically
 
 SAME = ("test", "best_valid", "best_epoch", "epochs", "data_fingerprint", "semantic_ids", "seed")
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from recbole_genci.utils.answers import answering, in_words
-from recbole_genci.utils.files import WriteError, check_room, naming, write_json
+from recbole_genci.utils.disk import check_room
+from recbole_genci.utils.writing import WriteError, naming, write_json
 
 
 def caught(function):
@@ -91,7 +92,7 @@ def test_errors_of_libraries_name_the_place_or_the_remedy(tmp_path):
     adam = torch.optim.Adam([parameter], weight_decay=1e300)
     assert "lower learning_rate, weight_decay" in in_words(caught(adam.step))
     words = in_words(caught(lambda: write_json(tmp_path / "x", {"a": float("nan")})))
-    assert "(ValueError at utils/files.py, line " in words
+    assert "(ValueError at utils/writing.py, line " in words
 
 
 @pytest.mark.parametrize(

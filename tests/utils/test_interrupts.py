@@ -28,7 +28,7 @@ from recbole_genci.tokenizer.command import main as tokenize
 from recbole_genci.training import checkpoint, stopped
 from recbole_genci.training import run as training
 from recbole_genci.tuning.command import main as tune
-from recbole_genci.utils import files, interrupts
+from recbole_genci.utils import interrupts, writing
 from recbole_genci.utils.lock import only_process
 
 ROOT = Path(recbole_genci.__file__).parent.parent
@@ -134,7 +134,7 @@ MOMENTS = {
     "second epoch": ((training.CTRTrainer, "_train_epoch"), 2, False, True),
     "validation": ((training.CTRTrainer, "_valid_epoch"), 2, True, True),
     "writing the first state": ((checkpoint, "save_file"), 1, True, True),
-    "renaming a state": ((files.os, "replace"), "training.safetensors", True, True),
+    "renaming a state": ((writing.os, "replace"), "training.safetensors", True, True),
     "after the last epoch": ((training.CTRTrainer, "fit"), 1, False, True),
     "testing": ((training, "measure_latency"), 1, True, True),
     "writing metrics.json": ((training, "write_json"), 1, False, None),
@@ -266,7 +266,7 @@ def test_a_second_signal_ends_a_command_at_once(argv):
         raise AssertionError("still here")
 
     def in_a_file(*args):
-        files.write_atomically(Path("file"), write_for_ever)
+        writing.write_atomically(Path("file"), write_for_ever)
 
     child = os.fork()
     if child == 0:

@@ -14,7 +14,7 @@ from recbole_genci.data.download.sources import Download
 from recbole_genci.data.prepare.build import build_dataset
 from recbole_genci.data.prepare.movielens import EDITION_FILES, MovieLens
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder
-from recbole_genci.utils.files import write_json
+from recbole_genci.utils.writing import write_json
 
 _ATOMIC_FILES = (".inter", ".user", ".item", ".kg", ".link", ".net")
 #: The default of ``data.prepare``; the published files have no malformed line.

@@ -32,9 +32,10 @@ from recbole_genci.data.prepare.report import is_tuned, next_command
 from recbole_genci.data.prepare.schema import ITEM, TIME, Change, Column, columns_of
 from recbole_genci.data.prepare.table import write_rows
 from recbole_genci.data.prepare.tables import ROWS_AT_ONCE, Table, check_columns, open_tables
-from recbole_genci.utils.files import check_writable, write_json
+from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.parquet import PARQUET
 from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.writing import write_json
 
 _SUFFIXES = (".csv", ".csv.gz", *PARQUET)
 _SEPARATOR = "^"

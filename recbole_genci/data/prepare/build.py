@@ -14,7 +14,7 @@ from recbole_genci.data.prepare.output import (
     write_table,
 )
 from recbole_genci.data.prepare.source import SourceFile
-from recbole_genci.utils.files import write_json
+from recbole_genci.utils.writing import write_json
 
 
 class RawDataset(Protocol):

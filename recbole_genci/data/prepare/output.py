@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.duplicates import RepeatFinder
-from recbole_genci.utils.files import give_usual_permissions
+from recbole_genci.utils.writing import give_usual_permissions
 
 PROVENANCE_FILE = "provenance.json"
 INTERACTION_FIELDS = {

@@ -14,8 +14,8 @@ from recbole_genci.data.prepare.cells import ENTRY_END, CellFault, atomic_cells
 from recbole_genci.data.prepare.schema import Column
 from recbole_genci.data.prepare.source import SourceFile
 from recbole_genci.utils.atomic_files.faults import shortened
-from recbole_genci.utils.files import sha256_of
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
+from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.validation import nearest
 
 ROWS_AT_ONCE = 2**14

@@ -26,7 +26,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from recbole_genci.utils.digests import check_seal, plain, sealed
-from recbole_genci.utils.files import naming
+from recbole_genci.utils.writing import naming
 
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)

@@ -30,7 +30,7 @@ from recbole_genci.tokenizer.artifact.files import (
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import ItemTable, read_items
 from recbole_genci.utils.atomic_files import read_header
-from recbole_genci.utils.files import write_atomically
+from recbole_genci.utils.writing import write_atomically
 
 PUBLISHED = "published"  # entry of the manifest
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recbole_genci.tokenizer.encoding.limit import TextLimit
-from recbole_genci.utils.files import what_it_is, write_atomically
+from recbole_genci.utils.run_folders import what_it_is
+from recbole_genci.utils.writing import write_atomically
 
 VECTORS = "vectors"
 #: Smaller numbers lose digits in float32, or become 0.

@@ -12,7 +12,7 @@ from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.limit import text_limit
 from recbole_genci.tokenizer.encoding.text import shorten
 from recbole_genci.tokenizer.quantization.quality import is_balanced
-from recbole_genci.utils.files import write_json, write_text
+from recbole_genci.utils.writing import write_json, write_text
 
 _COHORTS = 4  # shown per level
 _TEXTS = 6  # shown per cohort

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from recbole_genci.training.tracking.tracker import RunFacts
-from recbole_genci.utils.files import write_text
 from recbole_genci.utils.layout import MLFLOW_ID_FILE
+from recbole_genci.utils.writing import write_text
 
 _MOST_PARAMETERS = 100  # that MLflow takes in one request
 _UNWRITABLE = re.compile(r" *[^\w./ -]+ *", re.ASCII)  # what no name in MLflow may hold

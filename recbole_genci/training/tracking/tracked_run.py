@@ -19,10 +19,11 @@ from recbole_genci.training.tracking.mlflow import MlflowRun
 from recbole_genci.training.tracking.tensorboard import TensorboardRun
 from recbole_genci.training.tracking.tracker import RunFacts, Tracker
 from recbole_genci.training.tracking.wandb import WandbRun
-from recbole_genci.utils.files import read_mapping, write_json
 from recbole_genci.utils.interrupts import exit_status
 from recbole_genci.utils.layout import TRACKED_FILE
+from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.validation import is_whole
+from recbole_genci.utils.writing import write_json
 
 _logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import secrets
 from collections.abc import Mapping
 
 from recbole_genci.training.tracking.tracker import RunFacts
-from recbole_genci.utils.files import write_text
 from recbole_genci.utils.layout import WANDB_ID_FILE
+from recbole_genci.utils.writing import write_text
 
 _LONGEST_TAG = 64  # characters that W&B takes
 

@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from recbole_genci.utils.files import sha256_of
 from recbole_genci.utils.hub.manifest import read_manifest
 from recbole_genci.utils.hub.name import HubName, is_hub_name
 from recbole_genci.utils.hub.probe import probe
 from recbole_genci.utils.hub.refusals import HubError, explained
 from recbole_genci.utils.layout import HUB_FILE
+from recbole_genci.utils.sha256 import sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
