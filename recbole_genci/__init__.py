@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from recbole_genci.utils import interrupts
+from recbole_genci.utils import interrupts, scripts
 from recbole_genci.utils.imports import uncollected
 from recbole_genci.utils.installation import require_recbole
 
@@ -16,7 +16,7 @@ from recbole_genci.utils.installation import require_recbole
 # seconds, before the command can answer a signal.
 _words = sys.orig_argv[1:5]
 _is_module = sys.argv[:1] == ["-m"] and any(word.startswith("recbole_genci.") for word in _words)
-_scripts = {"run_recbole_genci", "run_hyper"}
+_scripts = {name.removesuffix(".py") for name in (scripts.TRAIN, scripts.TUNE)}
 if _is_module or any(os.path.basename(word).removesuffix(".py") in _scripts for word in _words):
     interrupts.end_at_once()
 

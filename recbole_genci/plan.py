@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from recbole_genci.data.download import check_dataset
 from recbole_genci.data.prepared import prepare_parts, shaping_keys
 from recbole_genci.data.storage import stored_bytes
 from recbole_genci.data.summary import log_summary
-from recbole_genci.model.registry import entry_of
+from recbole_genci.model.registry import Entry, entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
-from recbole_genci.training import stopped
 from recbole_genci.training.checkpoint import read_state, settle_weights, training_state_file
 from recbole_genci.training.launch import check_is_guarded
 from recbole_genci.training.machine_checks import check_disk, check_for_processes
@@ -45,6 +43,7 @@ from recbole_genci.utils.logs import start_console
 from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model
 from recbole_genci.utils.run_folders import no_folder_of
+from recbole_genci.utils.scripts import TRAIN, command_line
 
 _logger = logging.getLogger(__name__)
 
@@ -85,6 +84,33 @@ def prepare(
         RuntimeError: a process that ``nproc`` has started imports an unguarded script.
     """
     check_is_guarded()
+    entries = _entries(model)
+    references = [entry.reference for entry in entries]
+    configs = {
+        entry.name: Config(
+            entry.reference, dataset, config_files, config_dict, argv, compared_models=references
+        )
+        for entry in entries
+    }
+    first = next(iter(configs.values()))
+    start_console(first["state"])
+    _check_configs(configs, check)
+    reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
+    if reader:
+        check_source(reader)
+
+    parts = prepare_rows(first)
+    _say_what_is_unread(configs, parts[0])
+    semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
+    _try_models(configs, parts, semantic_ids)
+    try_metrics(first, parts[1])
+    words = [f"--model={','.join(references)}", f"--dataset={dataset}"]
+    command = command_line(TRAIN, *words, *config_files_words(config_files), *argv)
+    return Plan(configs, parts, semantic_ids, command)
+
+
+def _entries(model: str | type | Sequence[str | type]) -> list[Entry]:
+    """The models that are asked for, each of another name."""
     models: Sequence[str | type]
     if isinstance(model, str):
         models = model.split(",")
@@ -93,17 +119,19 @@ def prepare(
     if not models:
         raise ValueError("model: none is named. Give at least one, for example GenCI.")
     entries = [entry_of(each) for each in models]
-    references, names = [entry.reference for entry in entries], [entry.name for entry in entries]
-    if len(set(names)) != len(names):
-        raise ValueError(f"model: {', '.join(references)} names a model twice.")
-    configs = {
-        entry.name: Config(
-            entry.reference, dataset, config_files, config_dict, argv, compared_models=references
-        )
-        for entry in entries
-    }
-    first = configs[names[0]]
-    start_console(first["state"])
+    if len({entry.name for entry in entries}) != len(entries):
+        named = ", ".join(entry.reference for entry in entries)
+        raise ValueError(f"model: {named} names a model twice.")
+    return entries
+
+
+def _check_configs(configs: dict[str, Config], check: Callable[[Config], None] | None) -> None:
+    """Refuse what cannot work, as far as it is seen before rows are read; warn of what does
+    nothing.
+
+    ``check`` is that of ``prepare``.
+    """
+    first = next(iter(configs.values()))
     unread = {key: why for c in configs.values() for key, why in c.without_effect.items()}
     for key, why in unread.items():
         _logger.warning(f"{key}: this key does nothing here. {why}")
@@ -118,14 +146,15 @@ def prepare(
     check_dataset(first)
     for folder in ("checkpoint_dir", "results_dir"):
         check_writable(Path(first[folder]), folder)
-    reader = next((c for c in configs.values() if c.model_class.reads_semantic_ids), None)
-    if reader:
-        check_source(reader)
 
-    parts = prepare_rows(first)
-    _say_what_is_unread(configs, parts[0])
-    semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
-    # The last model is tried too before the first one trains, so that a wrong setting is found now.
+
+def _try_models(
+    configs: Mapping[str, Config], parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
+) -> None:
+    """Make each model once, and refuse what cannot be trained or saved.
+
+    The last model is tried too before the first one trains, so that a wrong setting is found now.
+    """
     weights, views = [], []
     for config in configs.values():
         processes = Processes(0, world_size(config))
@@ -134,18 +163,6 @@ def prepare(
         weights.append(try_model(config, loader.dataset, loader.batch_rows))
     check_disk(list(configs.values()), weights, stored_bytes(parts))
     _warn_of_decay(configs.values(), views)
-    try_metrics(first, parts[1])
-    command = shlex.join(
-        [
-            "python",
-            "run_recbole_genci.py",
-            f"--model={','.join(references)}",
-            f"--dataset={dataset}",
-            *config_files_words(config_files),
-            *argv,
-        ]
-    )
-    return Plan(configs, parts, semantic_ids, command)
 
 
 def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None:
@@ -270,7 +287,7 @@ def prepare_resumed(
     settle_weights(folder, facts["weights_sha256"])  # damage is refused before rows are read
     began = as_resumed(facts["config"], saved, reference)
     check_config(file, saved, began, "resume")
-    command = shlex.join(["python", stopped.TRAIN, f"--resume={folder}", *moved])
+    command = command_line(TRAIN, f"--resume={folder}", *moved)
     keys = {TRUST: True} | keys_before(saved, reference)
     return dataclasses.replace(
         prepare([reference], saved["dataset"], [str(file)], keys, moved), command=command

@@ -41,6 +41,7 @@ from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, print_if_quiet, start_console
 from recbole_genci.utils.own_code import reference_of
+from recbole_genci.utils.scripts import TRAIN, command_line
 from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
@@ -263,7 +264,7 @@ def _command(
     words += [f"--against={','.join(against)}"] if against else []
     words += [f"--seeds={seeds}"] if seeds is not None else []
     words += config_files_words(config_files)
-    return shlex.join(["python", "run_recbole_genci.py", *words, *argv])
+    return command_line(TRAIN, *words, *argv)
 
 
 @answering

@@ -11,6 +11,7 @@ from recbole_genci.hub.contents import Contents
 from recbole_genci.utils.hub.name import HubName
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
 from recbole_genci.utils.own_code import is_reference
+from recbole_genci.utils.scripts import TRAIN
 
 CARD = "README.md"
 _NO_LICENCE = (
@@ -75,7 +76,7 @@ def _of_run(contents: Contents, name: HubName) -> str:
         "## Train it again",
         "",
         "```bash",
-        f"python run_recbole_genci.py --model={metrics['model_reference']} --dataset={dataset} "
+        f"python {TRAIN} --model={metrics['model_reference']} --dataset={dataset} "
         f"--config_files={CONFIG_FILE}",
         "```",
         "",
@@ -133,7 +134,7 @@ def _of_ids(contents: Contents, name: HubName) -> str:
         "## Use them",
         "",
         "```bash",
-        f"python run_recbole_genci.py --model=GenCI --dataset=<name> --semantic_id_path={name}",
+        f"python {TRAIN} --model=GenCI --dataset=<name> --semantic_id_path={name}",
         "```",
         "",
         "Nothing is unpickled. Every file is compared with its SHA-256 in `hub.json`.",

@@ -10,8 +10,7 @@ from recbole_genci.config.command_line import as_started
 from recbole_genci.utils.answers import is_out_of_memory
 from recbole_genci.utils.layout import METRICS_FILE, STATE_FILE
 from recbole_genci.utils.own_code import is_reference
-
-TRAIN, TUNE = "run_recbole_genci.py", "run_hyper.py"
+from recbole_genci.utils.scripts import TRAIN
 
 
 def go_on(script: str, words: Sequence[str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +46,7 @@ from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model, source_digest
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.run_folders import no_folder_of
+from recbole_genci.utils.scripts import TUNE, command_line
 from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.words import counted
 from recbole_genci.utils.writing import write_json, write_text
@@ -201,9 +201,8 @@ def prepare_search(
         f"--dataset={dataset}",
         f"--params_file={params_file}",
     ]
-    command = shlex.join(
-        ["python", "run_hyper.py", *arguments, *config_files_words(config_files), *words, *argv]
-    )
+    files = config_files_words(config_files)
+    command = command_line(TUNE, *arguments, *files, *words, *argv)
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
@@ -365,7 +364,7 @@ def execute(search: Search) -> SearchResult:
             (config,) = search.plan.configs.values()
             words = [f"--resume_search={search.folder}"]
             words += stopped.model_words(config.model_reference)
-            stop.add_note(stopped.go_on(stopped.TUNE, words))
+            stop.add_note(stopped.go_on(TUNE, words))
         raise
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import yaml
 
 from recbole_genci.config import properties_folder
+from recbole_genci.utils.scripts import TRAIN, command_line
 from recbole_genci.utils.words import counted
 
 
@@ -85,12 +85,12 @@ def is_tuned(dataset: str, model: str) -> bool:
 
 def train_command(folder: Path, models: str, keys: Path | None) -> str:
     """The command that trains on a prepared folder, with a file of keys if there is one."""
-    words = ["python", "run_recbole_genci.py", models, f"--dataset={folder.name}"]
+    words = [models, f"--dataset={folder.name}"]
     if folder.parent != Path("dataset"):
         words.append(f"--data_path={folder.parent}")
     if keys is not None:
         words.append(f"--config_files={keys}")
-    return shlex.join(words)
+    return command_line(TRAIN, *words)
 
 
 def fitting_model(provenance: dict, properties: str) -> str:
