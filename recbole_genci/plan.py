@@ -38,7 +38,7 @@ from recbole_genci.training.tracking.tracked_run import check_trackers
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.distributed import Processes
 from recbole_genci.utils.layout import CONFIG_FILE
-from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.lock import refuse_if_busy
 from recbole_genci.utils.logs import start_console
 from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model
@@ -280,8 +280,7 @@ def prepare_resumed(
         )
     saved = read_mapping(file, ["model", "dataset"], "Start the run anew.", "resume")
     training_state_file(folder)
-    with only_process(folder):  # refuses a run that another process is still training
-        pass
+    refuse_if_busy(folder)
     reference = permitted_model(saved, folder, model, trust_code, "--resume")
     facts = read_state(folder).facts
     settle_weights(folder, facts["weights_sha256"])  # damage is refused before rows are read

@@ -40,7 +40,7 @@ from recbole_genci.tuning.study import JOURNAL, Study, read_journal
 from recbole_genci.tuning.trial import MachineFailed, Shared
 from recbole_genci.utils.digests import check_file, plain, read_sealed, sealed
 from recbole_genci.utils.layout import CONFIG_FILE, DATA_FILE
-from recbole_genci.utils.lock import only_process
+from recbole_genci.utils.lock import only_process, refuse_if_busy
 from recbole_genci.utils.logs import log_file
 from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model, source_digest
@@ -261,8 +261,7 @@ def prepare_resumed_search(
             f"resume_search: {no_folder_of('search', folder, SEARCH_FILE)} Give the folder of a "
             "search, results/hyper-<model>-<dataset>-<time>."
         )
-    with only_process(folder):  # refuses a search that another process is still running
-        pass
+    refuse_if_busy(folder)
     saved = _read_search_file(folder / SEARCH_FILE)
     keys = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
     reference = permitted_model(keys, folder, model, trust_code, "--resume_search")

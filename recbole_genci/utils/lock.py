@@ -35,3 +35,13 @@ def only_process(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def refuse_if_busy(folder: Path) -> None:
+    """Refuse a folder in which another process is at work.
+
+    Raises:
+        RuntimeError: as ``only_process``.
+    """
+    with only_process(folder):
+        pass
