@@ -95,10 +95,15 @@ def train(argv: Sequence[str]) -> Work:
     keys = [word for word in argv if word[2:].partition("=")[0] not in _OWN]
     command = shlex.join(["python", "benchmarks/recipe.py", *argv])
     arguments = ExperimentArguments(
-        str(words["dataset"]), models, parse_seeds(words.get("seeds")), files, None, keys, command
+        dataset=str(words["dataset"]),
+        models=models,
+        seeds=parse_seeds(words.get("seeds")),
+        config_files=files,
+        argv=keys,
+        command=command,
     )
     work = prepare([definition], arguments)
-    return lambda: int(any(execute(request, cache).failed() for request, cache in work))
+    return lambda: int(any(execute(request, work.cache).failed() for request in work.requests))
 
 
 def joint(folders: Sequence[str]) -> str:

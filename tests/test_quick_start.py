@@ -89,7 +89,7 @@ def test_the_configuration_of_another_models_run_is_warned_of(command, tiny, tmp
             assert decay == "10000/rows/rows_per_vector"  # of LR's recipe
         else:
             arguments = ExperimentArguments(
-                "tiny", list(models), 1, [str(file)], None, [], "", None
+                dataset="tiny", models=list(models), seeds=1, config_files=[str(file)]
             )
             prepare_experiment(chosen("compare"), arguments)
         return [line for line in caplog.messages if line.startswith("config_files: ")]

@@ -8,6 +8,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -120,18 +121,18 @@ def experiment(
     words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
     command = _command(name, dataset, names, ones, seeds, config_files, words)
     arguments = ExperimentArguments(
-        dataset,
-        names,
-        parse_seeds(seeds),
-        config_files,
-        config_dict,
-        argv,
-        command,
-        _pack(pack),
-        ones,
+        dataset=dataset,
+        models=names,
+        seeds=parse_seeds(seeds),
+        config_files=config_files,
+        config_dict=config_dict,
+        argv=argv,
+        command=command,
+        pack=_pack(pack),
+        against=ones,
     )
     work = prepare(chosen(name), arguments)
-    return [execute(request, cache).result() for request, cache in work]
+    return [execute(request, work.cache).result() for request in work.requests]
 
 
 def _references(key: str, models: str | type | Sequence[str | type] | None) -> list[str] | None:
@@ -157,13 +158,21 @@ def _some(key: str, names: Sequence[_Name]) -> Sequence[_Name]:
     return names
 
 
-def prepare(
-    definitions: Sequence[Definition], arguments: ExperimentArguments
-) -> list[tuple[Request, DataCache]]:
-    """Check everything that ``execute`` needs, and read the rows.
+@dataclass(frozen=True)
+class Prepared:
+    """Experiments that are checked. Only ``execute`` is left to do.
 
-    Returns:
-        the requests that can be carried out, each with the cache of rows that all share.
+    Attributes:
+        requests: those that can be carried out.
+        cache: the rows that all of them share.
+    """
+
+    requests: list[Request]
+    cache: DataCache
+
+
+def prepare(definitions: Sequence[Definition], arguments: ExperimentArguments) -> Prepared:
+    """Check everything that ``execute`` needs, and read the rows.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: the arguments are wrong.
@@ -180,11 +189,8 @@ def prepare(
         _check_semantic_ids(request)
     # Reads the rows, since a missing file or column must end the command before any training.
     parts, _ = cache.rows(requests[0].config)
-    return [
-        (request, cache)
-        for request in requests
-        if _can_be_reported(request, parts, alone=len(requests) == 1)
-    ]
+    alone = len(requests) == 1
+    return Prepared([each for each in requests if _can_be_reported(each, parts, alone)], cache)
 
 
 def _check_semantic_ids(request: Request) -> None:
@@ -285,15 +291,15 @@ def main(argv: Sequence[str]) -> Work:
     work = prepare(chosen(str(words["experiment"])), _parsed(argv, words))
     # Check all folders before the first run trains: another process may be using one.
     with contextlib.ExitStack() as stack:
-        for request, _ in work:
+        for request in work.requests:
             stack.enter_context(only_process(request.folder))
     return functools.partial(_done, work)
 
 
-def _done(work: Sequence[tuple[Request, DataCache]]) -> int:
+def _done(work: Prepared) -> int:
     failed = []
-    for request, cache in work:
-        outcome = execute(request, cache)
+    for request in work.requests:
+        outcome = execute(request, work.cache)
         print_if_quiet(outcome.result())
         failed += outcome.failed()
     if failed:
@@ -328,15 +334,14 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
     keys = [word for word in argv if word[2:].partition("=")[0] not in _ARGUMENTS]
     seeds = parse_seeds(words.get("seeds"))
     return ExperimentArguments(
-        str(words["dataset"]),
-        models,
-        seeds,
-        files,
-        None,
-        keys,
-        _command(name, words["dataset"], models, against, seeds, files, keys),
-        _pack(words.get("pack")),
-        against,
+        dataset=str(words["dataset"]),
+        models=models,
+        seeds=seeds,
+        config_files=files,
+        argv=keys,
+        command=_command(name, words["dataset"], models, against, seeds, files, keys),
+        pack=_pack(words.get("pack")),
+        against=against,
     )
 
 

@@ -12,6 +12,7 @@ from recbole_genci.cli import main as quick_start
 from recbole_genci.config import Config
 from recbole_genci.data.fingerprint import rows_fingerprint
 from recbole_genci.experiments import command, experiment
+from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.command import main
 from recbole_genci.experiments.definition import ORDER, describe, folder, known_experiments, read
 from recbole_genci.experiments.identity import effective_keys, run_hash
@@ -310,9 +311,17 @@ def test_keys_that_decide_nothing_are_left_out():
     } & set(keys)
 
 
+def arguments_of_experiments(monkeypatch):
+    """The arguments of experiments from now on, which prepare nothing."""
+    asked, nothing = [], command.Prepared([], DataCache())
+    monkeypatch.setattr(
+        command, "prepare", lambda name, arguments: asked.append(arguments) or nothing
+    )
+    return asked
+
+
 def test_models_are_named_in_one_text_too(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(command, "prepare", lambda name, arguments: asked.append(arguments) or [])
+    asked = arguments_of_experiments(monkeypatch)
     for models in ("LR, DeepFM", ["LR", "DeepFM"]):
         assert experiment("compare", "ml-100k", models) == []
     assert [arguments.models for arguments in asked] == [["LR", "DeepFM"]] * 2
@@ -366,8 +375,7 @@ def test_against_names_the_lines_that_all_others_are_compared_with():
 
 
 def test_against_is_part_of_the_command(monkeypatch):
-    asked = []
-    monkeypatch.setattr(command, "prepare", lambda name, arguments: asked.append(arguments) or [])
+    asked = arguments_of_experiments(monkeypatch)
     assert experiment("compare", "ml-100k", "LR,DIN", against="DIN, LR") == []
     assert asked[0].against == ["DIN", "LR"] and "--against=DIN,LR" in asked[0].command
     words = shlex.split(asked[0].command)[2:]
