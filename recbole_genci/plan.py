@@ -18,9 +18,10 @@ from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.download import check_dataset
+from recbole_genci.data.part_checks import check_parts
 from recbole_genci.data.prepared import prepare_parts, shaping_keys
 from recbole_genci.data.storage import stored_bytes
-from recbole_genci.data.summary import log_summary
+from recbole_genci.data.summary import log_summary, warn_of_rows
 from recbole_genci.model.registry import Entry, entry_of
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
@@ -232,7 +233,9 @@ def check_same_rows(configs: dict[str, Config]) -> None:
 
 
 def prepare_rows(config: Config) -> list:
-    """Build the training, validation and test part, log a summary, and enable flush-to-zero."""
+    """Build the training, validation and test part, log a summary, check them, and enable
+    flush-to-zero.
+    """
     # Numbers below 1e-38 (from sharp attention, or moments of rare features) make a CPU several
     # times slower; flush-to-zero takes them for 0.
     torch.set_flush_denormal(True)
@@ -245,6 +248,8 @@ def prepare_rows(config: Config) -> list:
         _logger.warning(f"{words} {forgotten}" if forgotten else words)
     parts = prepare_parts(config)
     log_summary(parts)
+    check_parts(parts)
+    warn_of_rows(parts)
     return parts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +14,11 @@ from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import rounding_of
 from recbole_genci.data.loaders import PARTS
+from recbole_genci.data.part_checks import share_of_clicks
 from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
 
-_NO_OTHERS = 'docs/faq.md, "All rows are clicks",'
 _NEARLY_ALL = 0.95  # of rows or clicks: so many equal times are no chance
 _FEW_TEST_ROWS = 1000  # with so many the standard error of an AUC is about .015
 _FEW_STEPS = 10  # of an epoch; with fewer, early stopping ends a run that has hardly begun
@@ -32,13 +31,10 @@ def summarise(parts: Sequence[CTRDataset]) -> pd.DataFrame:
     """
     rows = []
     for name, part in zip(PARTS, parts):
-        feat = part.inter_feat
         line: dict[str, Any] = {"part": name, "rows": len(part)}
         for noun, field in part.id_fields.items():
             line[f"{noun}s"] = np.count_nonzero(_seen(part, field))
-        line["positive"] = (
-            feat[part.label_field].double().mean().item() if len(part) else float("nan")
-        )
+        line["positive"] = share_of_clicks(part)
         if part.has_histories:
             length = part.history_lengths
             line |= {
@@ -58,12 +54,8 @@ def _seen(part: CTRDataset, field: str) -> np.ndarray:
 
 
 def log_summary(parts: Sequence[CTRDataset]) -> None:
-    """Log the summary, and warn about rows that would spoil the metrics.
-
-    Raises:
-        ValueError: a part has no rows, or the validation part has one class only.
-    """
-    whole, table = parts[0], summarise(parts)
+    """Log the summary."""
+    whole = parts[0]
     histories = "without histories"
     if whole.has_histories:
         histories = (
@@ -71,33 +63,21 @@ def log_summary(parts: Sequence[CTRDataset]) -> None:
             f"{'the past' if whole.history_source == 'past' else 'the training part'}, at most "
             f"{whole.config['MAX_ITEM_LIST_LENGTH']} items"
         )
-    shown = table.round(4).rename_axis(None).to_string()
+    shown = summarise(parts).round(4).rename_axis(None).to_string()
     _logger.info(f"Rows of {whole.dataset_name} ({histories})\n{shown}")
+
+
+def warn_of_rows(parts: Sequence[CTRDataset]) -> None:
+    """Warn about rows that would spoil the metrics; ``check_parts`` has let them pass."""
     for name, part in zip(PARTS, parts):
-        if len(part) == 0:
-            raise ValueError(_without_rows(parts, name))
-    for name, part in zip(PARTS, parts):
-        if table.loc[name, "positive"] in (0.0, 1.0):
-            if table["positive"].nunique() == 1:
-                rows, advice = "without a click", ""
-                if table.loc[name, "positive"]:
-                    rows = "clicks"
-                    advice = f" {_NO_OTHERS} says what to do if the data have no others."
-                raise ValueError(
-                    f"All rows are {rows}: labels must be of both kinds, as nothing is sampled. "
-                    f"Check threshold and the column that the label is made of.{advice}"
-                )
-            if name == "valid":  # early stopping compares its AUC
-                raise ValueError(
-                    "The valid part has one class only, so that its AUC, by which the best epoch "
-                    "is chosen, is undefined. Change threshold or eval_args."
-                )
+        if share_of_clicks(part) in (0.0, 1.0):
             _logger.warning(
                 f"The {name} part has one class "
                 f"only{': its AUC is undefined' if name == 'test' else ''}."
             )
         if name != "train":
             _warn_of_new(parts, part, name)
+    whole = parts[0]
     _warn_of_rounded_times(whole)
     _warn_of_few_steps(whole.config, len(whole))
     if (tested := len(parts[-1])) < _FEW_TEST_ROWS:
@@ -134,35 +114,6 @@ def _warn_of_few_steps(config: Config, rows: int) -> None:
             f"{made}, so that early stopping may end a run before the model has learned; set a "
             f"smaller one, such as --train_batch_size={smaller}."
         )
-
-
-def _without_rows(parts: Sequence[CTRDataset], name: str) -> str:
-    """Say that the part ``name`` has no rows, and how many rows a split needs."""
-    whole, rows = parts[0], sum(map(len, parts))
-    args = whole.config["eval_args"]
-    (mode, shares), grouped = next(iter(args["split"].items())), args["group_by"] == "user"
-    there = f"there {are(rows)} {counted(rows, 'row')} in all"
-    if mode == "LS" or mode == "RS" and grouped:
-        assert whole.uid_field is not None
-        users = np.concatenate([part.inter_feat[whole.uid_field].numpy() for part in parts])
-        there += f", and no user has more than {np.bincount(users).max()}"
-    takes = "which takes 3 for one in each part"
-    if mode == "LS":
-        there += f"; each user's last two rows are held out, {takes}"
-    elif mode == "RS":
-        whose = "each user's" if grouped else "all"
-        there += f"; {whose} rows are divided, {takes} and about {_rows_of_ratio(shares)}"
-    return (
-        f"eval_args: the split leaves no {name} rows: {there}. Give more rows, or change split in "
-        "eval_args."
-    )
-
-
-def _rows_of_ratio(shares: Sequence[float]) -> str:
-    """How many rows a ratio takes: ``10 for 8:1:1``."""
-    smallest, total = min(shares), sum(shares)
-    ratio = ":".join(f"{round(share / smallest, 1):g}" for share in shares)
-    return f"{math.ceil(total / smallest - 1e-9)} for {ratio}"
 
 
 def _warn_of_new(parts: Sequence[CTRDataset], part: CTRDataset, name: str) -> None:

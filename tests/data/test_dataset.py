@@ -353,16 +353,18 @@ def test_windows_line_ends_are_read(tmp_path):
 
 
 def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp_path, caplog):
-    from recbole_genci.data.summary import log_summary
+    from recbole_genci.data.part_checks import check_parts
+    from recbole_genci.data.summary import warn_of_rows
 
     parts = build(tmp_path, tiny_rows())
     label = parts[1].inter_feat["label"]
     parts[1].inter_feat["label"] = torch.ones(len(parts[1]))
     with pytest.raises(ValueError, match="valid part has one class only"):
-        log_summary(parts)
+        check_parts(parts)
     parts[1].inter_feat["label"] = label
     parts[2].inter_feat["label"] = torch.ones(len(parts[2]))
-    log_summary(parts)
+    check_parts(parts)
+    warn_of_rows(parts)
     assert "test part has one class only: its AUC is undefined" in caplog.text
 
 

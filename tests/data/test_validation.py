@@ -14,7 +14,8 @@ from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.copies import count_copies
 from recbole_genci.data.download import check_dataset
-from recbole_genci.data.summary import log_summary
+from recbole_genci.data.part_checks import check_parts
+from recbole_genci.data.summary import warn_of_rows
 from recbole_genci.plan import prepare_rows
 
 
@@ -602,7 +603,7 @@ def first_without_click(rows, number):
 )
 def test_equal_times_are_named_where_no_row_has_a_history(tmp_path, caplog, change, why):
     parts = build(tmp_path, with_times(change))
-    log_summary(parts)
+    warn_of_rows(parts)
     why = why.format(clicks=len(parts[0].history.keys))
     (said,) = [line for line in caplog.messages if line.startswith("No test row has a history")]
     assert said == (
@@ -615,7 +616,7 @@ def test_rows_without_a_history_are_not_blamed_on_different_times(tmp_path, capl
     parts = build(tmp_path)
     for part in parts:
         part.inter_feat[":history_start"] = part.inter_feat[":history_end"]
-    log_summary(parts)
+    warn_of_rows(parts)
     assert "have nothing to read." in caplog.text and "TIME_FIELD" not in caplog.text
 
 
@@ -625,16 +626,16 @@ def test_rows_without_a_history_are_not_blamed_on_different_times(tmp_path, capl
 )
 def test_times_that_are_rounded_are_warned_of(tmp_path, caplog, write, rounding):
     exact = build(tmp_path / "exact")
-    log_summary(exact)
+    warn_of_rows(exact)
     assert "rounded" not in caplog.text
-    log_summary(
+    warn_of_rows(
         build(tmp_path / "days", with_times(lambda times, _: (times - 1_699_980_000) * 86400))
     )
     assert "rounded" not in caplog.text
     step = 4000 if rounding == "7 digits" else 40
     low = exact[0].rank_times[0]
     times = with_times(lambda times, _: [write(1.7e9 + (each - low) * step) for each in times])
-    log_summary(build(tmp_path / "rounded", times))
+    warn_of_rows(build(tmp_path / "rounded", times))
     assert f"'timestamp' seems to be rounded to {rounding}: " in caplog.text
     assert "and neither is in the other's history. Write times with" in caplog.text
 
@@ -650,7 +651,7 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
     with pytest.raises(
         ValueError, match='All rows are clicks: labels .* docs/faq.md, "All rows are clicks", says'
     ):
-        log_summary(build(tmp_path, damage))
+        check_parts(build(tmp_path, damage))
 
 
 @pytest.mark.parametrize(
@@ -658,7 +659,7 @@ def test_labels_of_one_kind_are_said_to_be_so(tmp_path):
 )
 def test_an_epoch_of_few_steps_is_warned_of_with_a_batch_size(tmp_path, caplog, size, smaller):
     parts = build(tmp_path, train_batch_size=size)
-    log_summary(parts)
+    warn_of_rows(parts)
     said = [line for line in caplog.messages if line.startswith("train_batch_size: ")]
     steps = -(-len(parts[0]) // size)
     assert len(parts[0]) == 252 and len(said) == (smaller is not None)
@@ -668,7 +669,7 @@ def test_an_epoch_of_few_steps_is_warned_of_with_a_batch_size(tmp_path, caplog, 
         assert said[0].endswith(f"such as --train_batch_size={smaller}.")
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        log_summary(build(tmp_path, train_batch_size=size, min_patience_steps=400))
+        warn_of_rows(build(tmp_path, train_batch_size=size, min_patience_steps=400))
     said = [each for each in caplog.records if each.message.startswith("train_batch_size: ")]
     assert [each.levelname for each in said] == ["INFO"] * (smaller is not None)
 
@@ -680,7 +681,7 @@ def test_few_test_rows_are_pointed_out(tmp_path, caplog, monkeypatch):
         monkeypatch.setattr("recbole_genci.data.summary._FEW_TEST_ROWS", few)
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            log_summary(parts)
+            warn_of_rows(parts)
         assert (said in caplog.text) == is_said
 
 
@@ -726,7 +727,7 @@ def test_a_split_that_leaves_nothing_says_how_many_rows_it_needs(rows, args, sai
     most = max(sum(row.startswith(user) for row in rows) for user in ("u0", "u1"))
     said = "eval_args: the split leaves no " + said.format(most=most)
     with pytest.raises(ValueError) as error:
-        log_summary(build(tmp_path, damage, eval_args=args))
+        check_parts(build(tmp_path, damage, eval_args=args))
     assert str(error.value).startswith(said)
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
-from recbole_genci.data.summary import log_summary
+from recbole_genci.data.part_checks import check_parts
+from recbole_genci.data.summary import log_summary, warn_of_rows
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 from robustness.harness import Case
 
@@ -377,6 +378,8 @@ def check(content: Content, keys: dict[str, object]) -> str | None:
             return f"it refuses what can be read: {refusal}"
         raise
     log_summary(parts)
+    check_parts(parts)
+    warn_of_rows(parts)
     if wanted is None and str(why) == "either":
         return None
     if wanted is None:

@@ -22,8 +22,8 @@ from raw_files import (
 from recbole_genci.config import Config, properties_folder
 from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.column_names import ROW_NUMBER
+from recbole_genci.data.part_checks import check_parts
 from recbole_genci.data.prepare.amazon import ITEM_FIELDS, Amazon
-from recbole_genci.data.summary import log_summary
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ITEM_TEXT_FIELDS = ["title", "categories", "store", "description"]
@@ -275,7 +275,7 @@ def test_leave_one_out_follows_exact_milliseconds_and_categories_are_whole(tmp_p
         "sentence-t5-base"
     )
     parts = create_dataset(config).build()
-    log_summary(parts)  # raises on a validation part of one class
+    check_parts(parts)  # raises on a validation part of one class
     raw = pd.DataFrame(
         [line.split(",") for line in ratings_2023()[1:]], columns=["user", "item", "rating", "time"]
     )
@@ -354,7 +354,7 @@ def test_the_real_reviews_of_2014_are_read_under_the_amazon_protocol(capsys):
     parts = create_dataset(
         Config("DIN", "amazon-instruments", config_dict={"data_path": "dataset"})
     ).build()
-    log_summary(parts)
+    check_parts(parts)
     assert [len(part) for part in parts] == [10261 - 2 * 1429, 1429, 1429]
     assert parts[0].user_num == 1430 and parts[0].item_num == 901
     raw = pd.DataFrame([json.loads(line) for line in file.read_text().splitlines()])
