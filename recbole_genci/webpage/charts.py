@@ -203,39 +203,63 @@ def dot_chart(
         column_titles=[_escaped(panel.title) for panel in panels],
     )
     for column, panel in enumerate(panels, start=1):
-        bars = _bars(panel)
-        figure.update_xaxes(range=_with_margin(bars), col=column)
-        figure.add_scatter(
-            x=list(panel.values),
-            y=places,
-            mode="markers",
-            showlegend=False,
-            marker={
-                "color": [looks[line].colour for line in lines],
-                "size": [11 if looks[line].is_highlighted else 8 for line in lines],
-            },
-            text=[_escaped(line) for line in lines],
-            hovertemplate="%{text}: %{x:.4f}<extra></extra>",
-            row=1,
-            col=column,
-        )
-        for place, line, (low, high) in zip(places, lines, bars):
-            if low < high:  # a line of its own, as plotly gives all bars of a trace one colour
-                figure.add_scatter(
-                    x=[low, high],
-                    y=[place, place],
-                    mode="lines",
-                    line={"color": looks[line].colour, "width": 2},
-                    showlegend=False,
-                    hoverinfo="skip",
-                    row=1,
-                    col=column,
-                )
+        _add_dots(figure, column, panel, lines, places, looks)
     for place, line in zip(places, lines):
         if looks[line].is_highlighted:
             figure.add_hrect(
                 y0=place - 0.5, y1=place + 0.5, fillcolor=BAND, line_width=0, layer="below"
             )
+    _name_lines(figure, order, looks)
+    figure.update_xaxes(title_text=_escaped(x))
+    figure.update_layout(
+        height=_DOTS_MARGIN + _LINE_HEIGHT * len(order),
+        margin={"t": 40, "r": 40},
+        modebar_orientation="v",  # beside the titles
+    )
+    return _html(figure, name)
+
+
+def _add_dots(
+    figure: Any,
+    column: int,
+    panel: DotPanel,
+    lines: Sequence[str],
+    places: Sequence[int],
+    looks: Mapping[str, Look],
+) -> None:
+    """Draw a panel's dots with their bars; ``places`` are the heights of ``lines``."""
+    bars = _bars(panel)
+    figure.update_xaxes(range=_with_margin(bars), col=column)
+    figure.add_scatter(
+        x=list(panel.values),
+        y=places,
+        mode="markers",
+        showlegend=False,
+        marker={
+            "color": [looks[line].colour for line in lines],
+            "size": [11 if looks[line].is_highlighted else 8 for line in lines],
+        },
+        text=[_escaped(line) for line in lines],
+        hovertemplate="%{text}: %{x:.4f}<extra></extra>",
+        row=1,
+        col=column,
+    )
+    for place, line, (low, high) in zip(places, lines, bars):
+        if low < high:  # a line of its own, as plotly gives all bars of a trace one colour
+            figure.add_scatter(
+                x=[low, high],
+                y=[place, place],
+                mode="lines",
+                line={"color": looks[line].colour, "width": 2},
+                showlegend=False,
+                hoverinfo="skip",
+                row=1,
+                col=column,
+            )
+
+
+def _name_lines(figure: Any, order: Sequence[str], looks: Mapping[str, Look]) -> None:
+    """Write the names beside the first panel, from top to bottom."""
     shown = [
         f"<b>{_escaped(line)}</b>" if looks[line].is_highlighted else _escaped(line)
         for line in order
@@ -244,13 +268,6 @@ def dot_chart(
         tickvals=list(range(len(order))), ticktext=shown, range=[len(order) - 0.4, -0.6]
     )
     figure.update_yaxes(automargin=True, col=1)
-    figure.update_xaxes(title_text=_escaped(x))
-    figure.update_layout(
-        height=_DOTS_MARGIN + _LINE_HEIGHT * len(order),
-        margin={"t": 40, "r": 40},
-        modebar_orientation="v",  # beside the titles
-    )
-    return _html(figure, name)
 
 
 def _bars(panel: DotPanel) -> list[tuple[float, float]]:

@@ -208,18 +208,8 @@ def build_bars(
     counts: dict[str, Any] = {}
     with whole_folder(folder, overwrite) as temporary:
         for part, table in tables.items():
-            file, unwritten = (
-                temporary / f"{name}.{part}.inter",
-                set(bars.columns) - set(bars.written),
-            )
-            note = partial(_note_items, bars, item_values)
-            counts[part] = write_rows(file, [table], bars.written, note, tuple(unwritten))
-            expected = bars.parts[part]["rows"]
-            if check and counts[part] != expected:
-                raise ValueError(
-                    f"{table.path} has {counts[part]:,} rows, that of {bars.name} {expected:,}. "
-                    f"{_GET_IT}"
-                )
+            file = temporary / f"{name}.{part}.inter"
+            counts[part] = _write_part(bars, part, table, file, item_values, check)
         fields = {"inter": {column.field: column.kind for column in bars.written}}
         if bars.item_field is not None:
             fields["item"] = {ITEM: "token", bars.item_field: "token"}
@@ -244,6 +234,25 @@ def build_bars(
         }
         write_json(temporary / PROVENANCE_FILE, provenance)
     return provenance
+
+
+def _write_part(
+    bars: Benchmark, part: str, table: Table, file: Path, item_values: dict[str, str], check: bool
+) -> int:
+    """Write a part's ``.inter`` file, and note in ``item_values`` what it says of items.
+
+    Returns:
+        int: the number of rows; with ``check`` that of the published part.
+    """
+    unwritten = set(bars.columns) - set(bars.written)
+    note = partial(_note_items, bars, item_values)
+    rows = write_rows(file, [table], bars.written, note, tuple(unwritten))
+    expected = bars.parts[part]["rows"]
+    if check and rows != expected:
+        raise ValueError(
+            f"{table.path} has {rows:,} rows, that of {bars.name} {expected:,}. {_GET_IT}"
+        )
+    return rows
 
 
 def _table(bars: Benchmark, part: str, source: Path) -> Table:

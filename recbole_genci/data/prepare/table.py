@@ -111,18 +111,8 @@ def build_table(
         for table in tables:
             check_columns(table, of)
     name = folder.name
-    seen: dict[str, dict[str, None]] = {
-        column.field: {} for column in schema.rows if column.field in (USER, ITEM)
-    }
-
-    def note(cells: Mapping[str, list[str]]) -> None:
-        for field, ids in seen.items():
-            ids |= dict.fromkeys(cells[field])
-
     with whole_folder(folder, overwrite) as temporary:
-        number = write_rows(temporary / f"{name}.inter", rows, schema.rows, note)
-        if not number:
-            raise ValueError(f"{rows[0].path} has a header but no rows.")
+        number, seen = _write_all_rows(temporary / f"{name}.inter", rows, schema.rows)
         counts: dict[str, Any] = {"rows": number}
         counts |= {"users": len(seen[USER]), "items": len(seen[ITEM])} if seen else {}
         fields = {"inter": _fields(schema.rows)}
@@ -136,19 +126,36 @@ def build_table(
                     seen.get(id_field, {}),
                 )
         write_text(temporary / f"{name}.yaml", keys_of(schema))
+        read = [*rows, *(table for of in described.values() for table in of)]
         provenance = {
             "dataset": name,
             "format": "table",
             "recbole_genci": recbole_genci.__version__,
             **({"download": origin} if origin else {}),
-            "sources": [
-                table.describe() for table in [*rows, *(t for of in described.values() for t in of)]
-            ],
+            "sources": [table.describe() for table in read],
             "counts": counts,
             "fields": fields,
         }
         write_json(temporary / PROVENANCE_FILE, provenance)
     return provenance
+
+
+def _write_all_rows(
+    file: Path, tables: Sequence[Table], columns: Sequence[Column]
+) -> tuple[int, dict[str, dict[str, None]]]:
+    """Write the ``.inter`` file; return the number of rows, and the users and items in them."""
+    seen: dict[str, dict[str, None]] = {
+        column.field: {} for column in columns if column.field in (USER, ITEM)
+    }
+
+    def note(cells: Mapping[str, list[str]]) -> None:
+        for field, ids in seen.items():
+            ids |= dict.fromkeys(cells[field])
+
+    number = write_rows(file, tables, columns, note)
+    if not number:
+        raise ValueError(f"{tables[0].path} has a header but no rows.")
+    return number, seen
 
 
 def write_rows(
