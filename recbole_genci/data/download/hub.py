@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_genci.data.prepare.tables import chosen_files, none_chosen
+from recbole_genci.data.prepare.table_files import chosen_files, none_chosen
 from recbole_genci.utils.hub.name import HubName
 from recbole_genci.utils.hub.refusals import explained
 

@@ -13,9 +13,9 @@ from recbole_genci.data.prepare.bars import default_name, prepare_bars
 from recbole_genci.data.prepare.build import RawDataset, build_dataset
 from recbole_genci.data.prepare.kuairand import LOGS, KuaiRand
 from recbole_genci.data.prepare.movielens import MovieLens
+from recbole_genci.data.prepare.own_tables import prepare_table
 from recbole_genci.data.prepare.report import describe, fitting_model, next_command
 from recbole_genci.data.prepare.steam import Steam
-from recbole_genci.data.prepare.table import prepare_table
 from recbole_genci.data.prepare.taobao import POSITIVE, Taobao, as_positive
 from recbole_genci.data.prepare.yelp import Yelp
 

@@ -14,10 +14,10 @@ from raw_files import prepare
 
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import create_dataset
-from recbole_genci.data.prepare import tables
+from recbole_genci.data.prepare import table_files
+from recbole_genci.data.prepare.own_tables import build_table
 from recbole_genci.data.prepare.schema import read_schema
-from recbole_genci.data.prepare.table import build_table
-from recbole_genci.data.prepare.tables import open_tables
+from recbole_genci.data.prepare.table_files import open_tables
 
 ROWS = '''uid,video,when,clicked,watch,tags
 u1,i1,2024-01-05 10:00:00,1,3.5,"sci fi|action"
@@ -88,7 +88,7 @@ def test_a_csv_file_with_quotes_times_and_sequences(made, capsys):
 
 
 def test_gzip_a_byte_order_mark_and_chunks_change_nothing(made, monkeypatch):
-    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(table_files, "ROWS_AT_ONCE", 2)
     assert made(gzip.compress(("\ufeff" + ROWS).encode()), name="clicks.csv.gz") == 0
     assert lines() == WRITTEN
 
@@ -214,13 +214,13 @@ def test_memory_does_not_grow_with_rows(tmp_path):
         tracemalloc.stop()
         return most
 
-    before = tables.ROWS_AT_ONCE
-    tables.ROWS_AT_ONCE = 200
+    before = table_files.ROWS_AT_ONCE
+    table_files.ROWS_AT_ONCE = 200
     try:
         peak(400)  # what is loaded once
         assert peak(4000) < 1.2 * peak(800)
     finally:
-        tables.ROWS_AT_ONCE = before
+        table_files.ROWS_AT_ONCE = before
 
 
 def test_the_next_command_reads_the_rows(made, capsys):
@@ -481,7 +481,7 @@ def test_times_and_durations_of_parquet_become_seconds(kind, unit, value, second
     arrow = pytest.importorskip("pyarrow")
     whole = arrow.array([value, None], arrow.int32() if kind == "date32" else arrow.int64())
     cells = whole.cast(getattr(arrow, kind)(*unit))
-    assert tables.arrow_texts(arrow, cells) == [seconds, ""]
+    assert table_files.arrow_texts(arrow, cells) == [seconds, ""]
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
@@ -489,7 +489,7 @@ def test_a_whole_number_of_parquet_is_the_name_of_its_digits(kind):
     """As in other files of the dataset; pandas makes floats of ids of which one is missing."""
     arrow = pytest.importorskip("pyarrow")
     numbers = [1.0, 2e6, 2.0**34, 0.5, 1e-7, None, 1e30]
-    texts = tables.arrow_texts(arrow, arrow.array(numbers, getattr(arrow, kind)()))
+    texts = table_files.arrow_texts(arrow, arrow.array(numbers, getattr(arrow, kind)()))
     assert texts[:6] == ["1", "2000000", "17179869184", "0.5", "1e-7", ""] and "e+" in texts[6]
 
 

@@ -15,7 +15,7 @@ from recbole_genci.data.download.hub import hub_files
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
 from recbole_genci.data.prepare.report import train_command, undescribed
 from recbole_genci.data.prepare.schema import ITEM, LABEL, TIME, USER, Column, Schema, read_schema
-from recbole_genci.data.prepare.tables import Table, cells_of, check_columns, open_tables
+from recbole_genci.data.prepare.table_files import Table, cells_of, check_columns, open_tables
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.words import counted
 from recbole_genci.utils.writing import write_json, write_text
