@@ -131,6 +131,7 @@ class _StageClock(logging.Handler):
 def build_semantic_ids(items: int, folder: Path) -> dict[str, Any]:
     """Build the semantic IDs of `write_items`: CPU seconds by stage, and the codes' quality."""
     from recbole_genci.tokenizer.build import load_or_build_semantic_ids
+    from recbole_genci.tokenizer.encoding.item_file import ItemFile
     from recbole_genci.tokenizer.settings import tokenizer_settings
 
     settings = tokenizer_settings(
@@ -149,8 +150,7 @@ def build_semantic_ids(items: int, folder: Path) -> dict[str, Any]:
     started, libraries = _cpu_seconds(), _peak_mb()
     ids = load_or_build_semantic_ids(
         settings,
-        folder / "growth.item",
-        "item_id",
+        ItemFile(folder / "growth.item", "item_id"),
         [f"i{number}" for number in range(items)],
         folder / "cache",
         "growth",

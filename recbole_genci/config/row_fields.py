@@ -18,7 +18,7 @@ import yaml
 from recbole_genci.config.metric_names import GAUC
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.model.base import flattens_history, reads_histories
-from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.validation import closest, nearest
 
@@ -103,7 +103,7 @@ def _columns(final: Mapping[str, Any]) -> _Columns | None:
     if not file.is_file():
         return None
     listed = final.get("load_col")
-    there = list(read_header(file, final["field_separator"], final.get("encoding") or "utf-8"))
+    there = list(read_header(file, final["field_separator"], encoding_of(final)))
     read = ALL_COLUMNS if listed is None else listed.get("inter", ())
     left_out = (final.get("unload_col") or {}).get("inter", ())
     read = [each for each in (there if read == ALL_COLUMNS else read) if each not in left_out]

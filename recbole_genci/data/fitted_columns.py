@@ -11,7 +11,7 @@ from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import CRITEO, OTHERS, makes_tokens, transforms_of
 from recbole_genci.data.validation import is_read, label_fields, points_to_keys
-from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.validation import nearest
 
 _NUMBERS, _TOKENS = ("float", "float_seq"), ("token", "token_seq")
@@ -92,7 +92,7 @@ def _known(
 
 
 def _columns(dataset: Dataset, token: str, folder: Path) -> Iterator[tuple[str, _Column]]:
-    separator, encoding = dataset.config["field_separator"], dataset.config["encoding"] or "utf-8"
+    separator, encoding = dataset.config["field_separator"], encoding_of(dataset.config)
     rows = [f"{part}.inter" for part in dataset.benchmark_filename_list or ()] or ["inter"]
     for source, ending in (
         (FeatureSource.USER, "user"),

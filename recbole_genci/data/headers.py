@@ -10,7 +10,7 @@ from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import transforms_of
 from recbole_genci.data.validation import is_read, points_to_keys
-from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.validation import nearest
 
 _Headers = dict[Path, dict[str, str]]  # the types of columns by file
@@ -52,11 +52,8 @@ def _read_files(
         files = [folder / f"{token}.{ending}" for ending in endings]
         wanted, _ = dataset._get_load_and_unload_col(source)
         if wanted != set() and files[0].is_file():
-            separator, encoding = (dataset.config[k] for k in ("field_separator", "encoding"))
-            yield (
-                source,
-                {file: read_header(file, separator, encoding or "utf-8") for file in files},
-            )
+            separator, encoding = dataset.config["field_separator"], encoding_of(dataset.config)
+            yield source, {file: read_header(file, separator, encoding) for file in files}
         elif fields := (dataset.config["unused_col"] or {}).get(source.value):
             why = "load_col reads nothing of it" if files[0].is_file() else "it does not exist"
             raise ValueError(

@@ -41,7 +41,12 @@ from recbole_genci.data.validation import (
     warn_of_seq_separator,
 )
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
-from recbole_genci.utils.atomic_files import read_atomic_file, read_header, read_sequences
+from recbole_genci.utils.atomic_files import (
+    encoding_of,
+    read_atomic_file,
+    read_header,
+    read_sequences,
+)
 from recbole_genci.utils.ragged import Ragged
 
 _logger = logging.getLogger(__name__)
@@ -121,7 +126,7 @@ class AtomicDataset(Dataset):
         load_col, _ = self._get_load_and_unload_col(source)
         if load_col == set():
             return None
-        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
+        separator, encoding = self.config["field_separator"], encoding_of(self.config)
         header = read_header(Path(filepath), separator, encoding)
         check_header(self, Path(filepath), source, header, load_col or ())
         fields = [field for field in header if is_read(self, source, field)]

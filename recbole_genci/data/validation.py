@@ -17,7 +17,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config.values import ALL_COLUMNS
-from recbole_genci.utils.atomic_files import line_of_row, other_seq_separator
+from recbole_genci.utils.atomic_files import encoding_of, line_of_row, other_seq_separator
 from recbole_genci.utils.validation import nearest
 
 _logger = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ def check_described_once(
 
 def line_in_file(dataset: Dataset, file: Path, row: int) -> int:
     """The line of a file that holds row ``row``, from 0 on, for a message."""
-    encoding = dataset.config["encoding"] or "utf-8"
+    encoding = encoding_of(dataset.config)
     return line_of_row(file, row, dataset.config["field_separator"], encoding)
 
 

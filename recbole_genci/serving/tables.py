@@ -15,7 +15,7 @@ import pandas as pd
 
 from recbole_genci.config import Config
 from recbole_genci.serving.cells import check_distinct
-from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec, line_of_row
 from recbole_genci.utils.disk import check_writable
@@ -72,7 +72,7 @@ def place_of_row(file: Path, config: Config, row: int) -> str:
     """
     if file.suffix in PARQUET:
         return f"row {row + 1}"
-    encoding = config["encoding"] or "utf-8"
+    encoding = encoding_of(config)
     if file.suffix not in _CSV:
         return f"line {line_of_row(file, row, config['field_separator'], encoding)}"
     with file.open(encoding=codec(encoding), newline="") as stream:
@@ -99,7 +99,7 @@ def _parquet(file: Path, rows_at_once: int) -> Iterator[pd.DataFrame]:
 
 
 def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFrame]:
-    is_csv, encoding = file.suffix in _CSV, config["encoding"] or "utf-8"
+    is_csv, encoding = file.suffix in _CSV, encoding_of(config)
     separator = "," if is_csv else config["field_separator"]
     names = None if is_csv else list(read_header(file, separator, encoding))
     if is_csv:

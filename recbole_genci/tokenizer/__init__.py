@@ -7,6 +7,7 @@ from typing import Any
 from recbole_genci.tokenizer.artifact.append import append_items
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.build import load_or_build_semantic_ids
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.settings import tokenizer_settings
 
 
@@ -27,6 +28,7 @@ def tokenize(
 
 
 __all__ = [
+    "ItemFile",
     "SemanticIDs",
     "append_items",
     "load_or_build_semantic_ids",

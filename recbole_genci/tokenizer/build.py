@@ -26,6 +26,7 @@ from recbole_genci.tokenizer.encoding.encoders import (
     is_array_file,
     is_hub_name,
 )
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.limit import TextLimit, text_limit
 from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import read_item_texts
@@ -55,29 +56,15 @@ REPORT = "report"  # the artifact's folder for people; no code reads it
 
 
 def catalogue_texts(
-    settings: Mapping[str, Any],
-    item_file: Path,
-    item_id_field: str,
-    tokens: Sequence[str],
-    field_separator: str = "\t",
-    encoding: str = "utf-8",
-    seq_separator: str = " ",
+    settings: Mapping[str, Any], item_file: ItemFile, tokens: Sequence[str]
 ) -> list[str]:
     """One text per item, see `text.read_item_texts`.
 
     If a .npy holds the items' vectors, neither text fields nor an .item file are needed.
     """
-    if is_array_file(settings["text_encoder"]) and not Path(item_file).is_file():
+    if is_array_file(settings["text_encoder"]) and not item_file.path.is_file():
         return [f"item {token}" for token in tokens]
-    return read_item_texts(
-        item_file,
-        item_id_field,
-        settings["item_text_fields"] or [],
-        tokens,
-        field_separator,
-        encoding,
-        seq_separator,
-    )
+    return read_item_texts(item_file, settings["item_text_fields"] or [], tokens)
 
 
 def telling_texts(settings: Mapping[str, Any], texts: Sequence[str]) -> Sequence[str] | None:
@@ -331,16 +318,12 @@ def _warn_of_cut_texts(ids: SemanticIDs) -> None:
 
 def load_or_build_semantic_ids(
     settings: dict[str, Any],
-    item_file: Path,
-    item_id_field: str,
+    item_file: ItemFile,
     item_tokens: Sequence[str],
     cache_dir: Path,
     dataset_name: str,
     device: str = "cpu",
     show_progress: bool = False,
-    field_separator: str = "\t",
-    encoding: str = "utf-8",
-    seq_separator: str = " ",
 ) -> SemanticIDs:
     """Semantic IDs of a catalogue from ``<cache_dir>/<dataset_name>-<key>``; built if missing.
 
@@ -351,26 +334,20 @@ def load_or_build_semantic_ids(
 
     Args:
         settings: the settings, from `tokenizer_settings`.
-        item_file: the dataset's atomic .item file.
-        item_id_field: its id column.
+        item_file: the dataset's .item file.
         item_tokens: raw ids of the catalogue, without padding.
         cache_dir: the folder of artifact folders.
         dataset_name: first part of the folder's name.
         device: where texts are encoded and the quantiser is fitted.
         show_progress: whether to show progress bars; else long stages log a line at most every
             30 s.
-        field_separator: separator of the .item file.
-        encoding: encoding of the .item file.
-        seq_separator: stands between the entries of a sequence of the .item file.
 
     Raises:
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: a step failed;
             says what to do. A damaged cache folder is an error, and is never silently rebuilt.
     """
     tokens = sorted_tokens(item_tokens)
-    texts = catalogue_texts(
-        settings, item_file, item_id_field, tokens, field_separator, encoding, seq_separator
-    )
+    texts = catalogue_texts(settings, item_file, tokens)
     folder = semantic_id_folder(settings, tokens, texts, cache_dir, dataset_name)
     if folder.exists():
         ids = SemanticIDs.load(folder)

@@ -42,6 +42,7 @@ from recbole_genci.tokenizer.build import (
     sorted_tokens,
 )
 from recbole_genci.tokenizer.encoding.encoders import check_encoder
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.report.plots import write_plots
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
@@ -102,16 +103,8 @@ class Catalogue(NamedTuple):
 
     def texts(self, settings: dict[str, Any]) -> list[str]:
         """One text per item."""
-        encoding = self.config["encoding"] or "utf-8"
-        return catalogue_texts(
-            settings,
-            self.item_file,
-            self.config["ITEM_ID_FIELD"],
-            self.tokens,
-            self.config["field_separator"],
-            encoding,
-            self.config["seq_separator"],
-        )
+        item_file = ItemFile.of(self.config, self.item_file)
+        return catalogue_texts(settings, item_file, self.tokens)
 
 
 def usage(dataset: str | None = None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from recbole_genci.config.keys import key_table
 from recbole_genci.tokenizer.encoding.encoders import is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
-from recbole_genci.utils.atomic_files import read_header
+from recbole_genci.utils.atomic_files import encoding_of, read_header
 
 _FIELDS = "item_text_fields"
 #: Every configuration key that this package reads, except `semantic_id_dir` and
@@ -102,8 +102,7 @@ def _what_to_give(config: Mapping[str, Any]) -> str:
             "Write it; of tables, prepare --format=table makes it by --items, which may be the "
             f"file of rows itself. {_WITHOUT_TEXTS}"
         )
-    encoding = (config["encoding"] if "encoding" in config else None) or "utf-8"
-    header = read_header(file, config["field_separator"], encoding)
+    header = read_header(file, config["field_separator"], encoding_of(config))
     texts = [field for field in header if field != config["ITEM_ID_FIELD"]]
     return f"{columns}, {file}; it has {', '.join(texts) or 'none but ids'}. {_WITHOUT_TEXTS}"
 

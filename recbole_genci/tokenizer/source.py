@@ -40,12 +40,12 @@ from recbole_genci.tokenizer.build import (
     sorted_tokens,
 )
 from recbole_genci.tokenizer.encoding.encoders import check_encoder, is_array_file
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.tokenizer.encoding.text import read_items, shorten
 from recbole_genci.tokenizer.encoding.vectors import vectors_of_file
 from recbole_genci.tokenizer.quantization.quality import warn_of_equal_codes
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, tokenizer_settings
-from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
@@ -119,14 +119,14 @@ def check_source(config: Config, published: bool = True) -> None:
 
 
 def _check_text_fields(config: Config, fields: Sequence[str]) -> None:
-    file = Path(config["data_path"]) / f"{config['dataset']}.item"
-    if not fields or not file.is_file():  # it is downloaded later, or its lack is told then
+    item_file = ItemFile.of(config, Path(config["data_path"]) / f"{config['dataset']}.item")
+    if not fields or not item_file.path.is_file():  # downloaded later, or its lack is told then
         return
-    header = read_header(file, config["field_separator"], _encoding(config))
+    header = item_file.header()
     for field in fields:
         if field not in header:
             raise ValueError(
-                f"item_text_fields: '{field}' is no column of {file}, which has "
+                f"item_text_fields: '{field}' is no column of {item_file.path}, which has "
                 f"{', '.join(header)}.{nearest(field, header)}"
             )
 
@@ -142,10 +142,10 @@ def needs_no_settings(config: Config, published: bool = True) -> bool:
     folder = Path(config["data_path"])
     if not folder.is_dir():  # the dataset will be downloaded
         return config["dataset"] in {each.name for each in published_folders()}
-    item_file = folder / f"{config['dataset']}.item"
-    if not item_file.is_file():
+    item_file = ItemFile.of(config, folder / f"{config['dataset']}.item")
+    if not item_file.path.is_file():
         return False
-    fit = _best_fit(config, item_file)
+    fit = best_fit(item_file)
     return fit is not None and fit.equal > 0  # filters may drop the items that do not fit
 
 
@@ -197,28 +197,25 @@ def find_semantic_ids(
         ValueError, FileNotFoundError, ImportError, RuntimeError, FloatingPointError: see
             `SemanticIDs.load`, `published.read_published` and `load_or_build_semantic_ids`.
     """
+    file = ItemFile.of(config, item_file)
     if config["semantic_id_path"] is not None:
         given = _given(config["semantic_id_path"])
-        _check_catalogue(config, given, Path(item_file), sorted_tokens(item_tokens))
+        _check_catalogue(config, given, file, sorted_tokens(item_tokens))
         return given
-    tokens, item_file = sorted_tokens(item_tokens), Path(item_file)
+    tokens = sorted_tokens(item_tokens)
     if not asks_for_settings(config):
-        ids = _published(config, item_file, tokens, published)
+        ids = _published(config, file, tokens, published)
         if ids is not None:
             return ids
     settings = tokenizer_settings(config)
     return load_or_build_semantic_ids(
         settings,
-        item_file,
-        config["ITEM_ID_FIELD"],
+        file,
         tokens,
         Path(config["semantic_id_dir"]),
         config["dataset"],
         device=config["device"],
         show_progress=config["show_progress"],
-        field_separator=config["field_separator"],
-        encoding=_encoding(config),
-        seq_separator=config["seq_separator"],
     )
 
 
@@ -243,7 +240,7 @@ def _given(folder: str) -> SemanticIDs:
 
 
 def _check_catalogue(
-    config: Config, ids: SemanticIDs, item_file: Path, tokens: Sequence[str]
+    config: Config, ids: SemanticIDs, item_file: ItemFile, tokens: Sequence[str]
 ) -> None:
     """Compare the texts that given IDs were made from with those of the catalogue.
 
@@ -256,28 +253,21 @@ def _check_catalogue(
     if known is None:
         return
     unchecked = "Whether its IDs belong to these items was not checked."
-    if not item_file.is_file():
+    if not item_file.path.is_file():
         _logger.warning(
             f"semantic_id_path: {folder} was made from texts of items, and there is no file "
-            f"{item_file} that has them. {unchecked}"
+            f"{item_file.path} that has them. {unchecked}"
         )
         return
-    header = read_header(item_file, config["field_separator"], _encoding(config))
-    lacking = set(ids.manifest["settings"]["item_text_fields"]) - set(header)
+    lacking = set(ids.manifest["settings"]["item_text_fields"]) - set(item_file.header())
     if lacking:
         _logger.warning(
             f"semantic_id_path: {folder} was made from the field {sorted(lacking)[0]}, which "
-            f"{item_file} does not have. {unchecked}"
+            f"{item_file.path} does not have. {unchecked}"
         )
         return
-    table = read_items(
-        item_file,
-        config["ITEM_ID_FIELD"],
-        config["field_separator"],
-        _encoding(config),
-        config["seq_separator"],
-    )
-    fit = fit_of(Published(ids.folder.name, ids.folder, ids, known), table, tokens)
+    given = Published(ids.folder.name, ids.folder, ids, known)
+    fit = fit_of(given, read_items(item_file), tokens)
     if not fit.differing:
         return
     token, text = fit.differing[0]
@@ -309,12 +299,12 @@ def _text_digests(folder: Path, ids: SemanticIDs) -> np.ndarray | None:
 
 
 def _published(
-    config: Config, item_file: Path, tokens: Sequence[str], allowed: bool
+    config: Config, item_file: ItemFile, tokens: Sequence[str], allowed: bool
 ) -> SemanticIDs | None:
     """The package's IDs if they fit and may be used; a log line says whether."""
-    if not item_file.is_file():
+    if not item_file.path.is_file():
         return None
-    fit = _best_fit(config, item_file, tokens)
+    fit = best_fit(item_file, tokens)
     if fit is None:
         return None
     name, ids = fit.published.name, fit.published.ids
@@ -360,22 +350,14 @@ def _difference(fit: Fit) -> str | None:
     return ", and ".join(parts)
 
 
-def _is_in_cache_by_hand(config: Config, item_file: Path, tokens: Sequence[str]) -> bool:
+def _is_in_cache_by_hand(config: Config, item_file: ItemFile, tokens: Sequence[str]) -> bool:
     """Whether a ``semantic_id_dir`` that a person has set holds exactly the configured IDs."""
     if "semantic_id_dir" not in config.external_config_dict:
         return False
     if config["item_text_fields"] is None and not is_array_file(config["text_encoder"]):
         return False  # without texts or vectors nothing could be built
     settings = tokenizer_settings(config)
-    texts = catalogue_texts(
-        settings,
-        item_file,
-        config["ITEM_ID_FIELD"],
-        tokens,
-        config["field_separator"],
-        _encoding(config),
-        config["seq_separator"],
-    )
+    texts = catalogue_texts(settings, item_file, tokens)
     return semantic_id_folder(
         settings, tokens, texts, Path(config["semantic_id_dir"]), config["dataset"]
     ).exists()
@@ -387,28 +369,7 @@ def item_texts(config: Config, ids: SemanticIDs, item_file: Path) -> dict[str, s
     fields = fields or config["item_text_fields"]
     if not fields or not Path(item_file).is_file():
         return {}
-    table = read_items(
-        Path(item_file),
-        config["ITEM_ID_FIELD"],
-        config["field_separator"],
-        _encoding(config),
-        config["seq_separator"],
-    )
+    table = read_items(ItemFile.of(config, item_file))
     known = [field for field in fields if field in table.fields]
     tokens = [token for token in ids.item_tokens if token in table.rows]
     return dict(zip(tokens, table.texts(known, tokens).texts)) if known else {}
-
-
-def _encoding(config: Config) -> str:
-    return config["encoding"] or "utf-8"
-
-
-def _best_fit(config: Config, item_file: Path, tokens: Sequence[str] | None = None) -> Fit | None:
-    return best_fit(
-        item_file,
-        config["ITEM_ID_FIELD"],
-        tokens,
-        config["field_separator"],
-        _encoding(config),
-        config["seq_separator"],
-    )

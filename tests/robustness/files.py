@@ -21,6 +21,7 @@ from recbole_genci.data import create_dataset
 from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.part_checks import check_parts
 from recbole_genci.data.summary import log_summary, warn_of_rows
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 from robustness.harness import Case
 
@@ -451,7 +452,7 @@ def _texts_differ(folder: Path, separator: str, encoding: str, wanted) -> str | 
     """The tokenizer reads the same items, by the same reading of lines and cells."""
     items = wanted[2]
     texts = read_item_texts(
-        folder / "tiny.item", "item_id", ["title"], list(items), separator, encoding
+        ItemFile(folder / "tiny.item", "item_id", separator, encoding), ["title"], list(items)
     )
     for text, (item, line) in zip(texts, items.items(), strict=True):
         title = line["title"] if isinstance(line["title"], list) else [str(line["title"])]

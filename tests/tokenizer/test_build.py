@@ -4,6 +4,7 @@ import torch
 
 from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tokenizer_settings
 from recbole_genci.tokenizer.artifact.files import read_weights
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.limit import text_limit
 from recbole_genci.tokenizer.settings import content_settings
 
@@ -35,7 +36,7 @@ def item_file(tmp_path):
 def _build(item_file, tokens=TOKENS, **changes):
     settings = tokenizer_settings(QUICK | changes)
     return load_or_build_semantic_ids(
-        settings, item_file, "item_id", tokens, item_file.parent / "cache", "toy"
+        settings, ItemFile(item_file, "item_id"), tokens, item_file.parent / "cache", "toy"
     )
 
 
@@ -92,7 +93,7 @@ def test_ids_depend_on_nothing_but_items_texts_settings_and_seed(item_file, tmp_
     settings = tokenizer_settings(QUICK)
     torch.manual_seed(1)
     elsewhere = load_or_build_semantic_ids(
-        settings, item_file, "item_id", TOKENS[::-1], tmp_path / "b", "toy"
+        settings, ItemFile(item_file, "item_id"), TOKENS[::-1], tmp_path / "b", "toy"
     )
     assert elsewhere.digest == built.digest
 

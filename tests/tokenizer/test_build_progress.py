@@ -9,6 +9,7 @@ from test_build import QUICK, TOKENS, item_file  # noqa: F401
 
 from recbole_genci.tokenizer import build
 from recbole_genci.tokenizer.build import load_or_build_semantic_ids
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.progress import BuildProgress
 from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 from recbole_genci.tokenizer.settings import tokenizer_settings
@@ -40,7 +41,7 @@ def _build(item_file, clock, monkeypatch, caplog, **changes):  # noqa: F811
     settings = tokenizer_settings(QUICK | changes)
     with caplog.at_level("INFO"):
         load_or_build_semantic_ids(
-            settings, item_file, "item_id", TOKENS, item_file.parent / "cache", "toy"
+            settings, ItemFile(item_file, "item_id"), TOKENS, item_file.parent / "cache", "toy"
         )
     return _lines(caplog)
 

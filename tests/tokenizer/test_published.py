@@ -24,6 +24,7 @@ from recbole_genci.tokenizer.artifact.published import (
     published_folders,
     text_digests,
 )
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import read_items
 
 ROOT = Path(recbole_genci.__file__).parent.parent
@@ -41,11 +42,11 @@ PREPARED_100K = {
 
 
 def _fit(item_file, tokens=None):
-    return best_fit(item_file, "item_id", tokens, "\t", "utf-8")
+    return best_fit(ItemFile(item_file, "item_id"), tokens)
 
 
 def _texts(ids, item_file):
-    table = read_items(item_file, "item_id")
+    table = read_items(ItemFile(item_file, "item_id"))
     fields = ids.manifest["settings"]["item_text_fields"]
     return dict(zip(ids.item_tokens, table.texts(fields, ids.item_tokens).texts, strict=True))
 

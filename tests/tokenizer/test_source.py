@@ -20,6 +20,7 @@ from recbole_genci.tokenizer import SemanticIDs, load_or_build_semantic_ids, tok
 from recbole_genci.tokenizer import command as tokenizer_command
 from recbole_genci.tokenizer.artifact.published import publish
 from recbole_genci.tokenizer.build import EMBEDDINGS, item_vectors
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, tokenizer_settings
 from recbole_genci.tokenizer.source import check_source, find_semantic_ids
@@ -41,7 +42,7 @@ def house(tmp_path, monkeypatch):
     defaults = {key: value for key, value in TINY.items() if key in TOKENIZER_KEYS}
     (properties / "dataset/tiny.yaml").write_text(yaml.safe_dump(defaults))
     write_dataset(tmp_path / "data", tiny_rows())
-    texts = read_item_texts(tmp_path / "data/tiny/tiny.item", "item_id", FIELDS, TOKENS)
+    texts = read_item_texts(ItemFile(tmp_path / "data/tiny/tiny.item", "item_id"), FIELDS, TOKENS)
     codes = np.stack([np.arange(20) % 4, np.arange(20) // 4, np.zeros(20, int)], axis=1)
     folder = properties / "semantic_ids/tiny"
     SemanticIDs(codes, TOKENS, (4, 5, 2), {"settings": {"item_text_fields": FIELDS}}).save(folder)
@@ -279,7 +280,7 @@ def test_a_folder_given_by_hand_must_be_of_these_items(
     folder = house / "semantic_ids/tiny"
     if kept == "texts":
         folder = tmp_path / "own"
-        texts = read_item_texts(item_file, "item_id", FIELDS, TOKENS)
+        texts = read_item_texts(ItemFile(item_file, "item_id"), FIELDS, TOKENS)
         published.save(folder, texts=texts)
     given = keys | {"semantic_id_path": str(folder)}
     assert prepare("GenCI", "tiny", config_dict=given).semantic_ids.digest == published.digest
@@ -346,7 +347,7 @@ def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, t
         return prepare("GenCI", "tiny", config_dict=keys | more).semantic_ids.digest
 
     built = load_or_build_semantic_ids(
-        settings, file, "item_id", TOKENS, tmp_path / "cache", "tiny"
+        settings, ItemFile(file, "item_id"), TOKENS, tmp_path / "cache", "tiny"
     ).digest
     assert built != published.digest
     assert ids(semantic_id_dir=cache) == built
@@ -354,7 +355,9 @@ def test_a_cache_given_by_hand_wins_if_it_holds_exactly_these(keys, published, t
     shutil.copytree(cache, "dataset/semantic_ids")
     assert ids() == published.digest  # the default place was not given by hand
     others = settings | {"tokenizer_seed": 7}
-    load_or_build_semantic_ids(others, file, "item_id", TOKENS, tmp_path / "others", "tiny")
+    load_or_build_semantic_ids(
+        others, ItemFile(file, "item_id"), TOKENS, tmp_path / "others", "tiny"
+    )
     assert ids(semantic_id_dir=str(tmp_path / "others")) == published.digest
 
 
@@ -558,7 +561,7 @@ def test_cached_ids_and_vectors_need_no_hub(keys, house, hub, tmp_path, monkeypa
     settings = tokenizer_settings(Config("GenCI", "tiny", config_dict=given))
     file = tmp_path / "data/tiny/tiny.item"
     tokens = sorted(TOKENS)
-    texts = read_item_texts(file, "item_id", FIELDS, tokens)
+    texts = read_item_texts(ItemFile(file, "item_id"), FIELDS, tokens)
     vectors = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     with monkeypatch.context() as online:
         online.setattr("recbole_genci.tokenizer.build.check_encoder", lambda encoder: None)

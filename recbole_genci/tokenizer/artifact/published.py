@@ -28,8 +28,8 @@ from recbole_genci.tokenizer.artifact.files import (
     read_texts,
 )
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import ItemTable, read_items
-from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.writing import write_atomically
 
 PUBLISHED = "published"  # entry of the manifest
@@ -183,34 +183,23 @@ def fit_of(published: Published, table: ItemTable, tokens: Sequence[str]) -> Fit
     return Fit(published, len(tokens), [token for token in tokens if token not in row], differing)
 
 
-def best_fit(
-    item_file: Path,
-    item_id_field: str,
-    tokens: Sequence[str] | None,
-    field_separator: str,
-    encoding: str,
-    seq_separator: str = " ",
-) -> Fit | None:
+def best_fit(item_file: ItemFile, tokens: Sequence[str] | None = None) -> Fit | None:
     """The published semantic IDs that fit the most items of a catalogue, by id and text; None if
     none has any of its items.
 
     Args:
         item_file: the dataset's .item file.
-        item_id_field: its id column.
         tokens: raw ids of the catalogue; None for all items of the file.
-        field_separator: separator of the .item file.
-        encoding: encoding of the .item file.
-        seq_separator: stands between the entries of a sequence of the .item file.
 
     Raises:
         ValueError: published IDs are damaged, or the .item file is malformed.
     """
-    fields = set(read_header(item_file, field_separator, encoding))
+    fields = set(item_file.header())
     candidates = [read_published(folder) for folder in published_folders()]
     candidates = [published for published in candidates if set(published.text_fields) <= fields]
     if not candidates:  # no need to read a large file
         return None
-    table = read_items(item_file, item_id_field, field_separator, encoding, seq_separator)
+    table = read_items(item_file)
     tokens = list(table.rows) if tokens is None else tokens
     fits = [fit_of(published, table, tokens) for published in candidates]
     fits = [fit for fit in fits if len(fit.absent) < fit.items]

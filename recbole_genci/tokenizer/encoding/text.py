@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from recbole_genci.utils.atomic_files import line_of_row, read_atomic_file, read_header
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
+from recbole_genci.utils.atomic_files import line_of_row, read_atomic_file
 
 _logger = logging.getLogger(__name__)
 
@@ -96,82 +97,66 @@ class ItemTexts(NamedTuple):
     from_token: int
 
 
-def read_items(
-    item_file: Path,
-    item_id_field: str,
-    field_separator: str = "\t",
-    encoding: str = "utf-8",
-    seq_separator: str = " ",
-) -> ItemTable:
-    """Read an .item file; arguments as for `read_item_texts`.
+def read_items(item_file: ItemFile) -> ItemTable:
+    """Read an .item file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the id column is missing, a line has the wrong number of values, an item is
             listed twice, or the file has another encoding.
     """
-    item_file = Path(item_file)
-    if not item_file.is_file():
+    file, separator, encoding = item_file.path, item_file.separator, item_file.encoding
+    if not file.is_file():
         raise FileNotFoundError(
-            f"The item file {item_file} does not exist. Semantic IDs are built from item texts: "
+            f"The item file {file} does not exist. Semantic IDs are built from item texts: "
             "put the dataset's atomic .item file there, or point `data_path` at the folder that "
             "has it. Without texts: `text_encoder: vectors.npy` takes vectors of the items, "
             "`semantic_id_path` ready semantic IDs."
         )
-    header = read_header(item_file, field_separator, encoding)
+    header = item_file.header()
     names = list(header)
-    if item_id_field not in header:
+    if item_file.id_field not in header:
         raise ValueError(
-            f"{item_file} has no column `{item_id_field}`; its columns are {names}. Set the config "
+            f"{file} has no column `{item_file.id_field}`; its columns are {names}. Set the config "
             "key `ITEM_ID_FIELD` to the item id column."
         )
-    cells = read_atomic_file(item_file, names, header, field_separator, encoding, numbers=False)
-    id_column = names.index(item_id_field)
+    cells = read_atomic_file(file, names, header, separator, encoding, numbers=False)
+    id_column = names.index(item_file.id_field)
     by_token: dict[str, list[str]] = {}
     for row, values in enumerate(cells.fillna("").to_numpy().tolist()):
         if by_token.setdefault(values[id_column], values) is not values:
-            line = line_of_row(item_file, row, field_separator, encoding)
+            line = line_of_row(file, row, separator, encoding)
             raise ValueError(
-                f"{item_file} lists item {values[id_column]!r} twice, the second time in line "
+                f"{file} lists item {values[id_column]!r} twice, the second time in line "
                 f"{line}; one item needs one text. Remove one line."
             )
-    return ItemTable(item_file, header, item_id_field, by_token, seq_separator)
+    return ItemTable(file, header, item_file.id_field, by_token, item_file.seq_separator)
 
 
 def read_item_texts(
-    item_file: Path,
-    item_id_field: str,
-    text_fields: list[str],
-    item_tokens: Sequence[str],
-    field_separator: str = "\t",
-    encoding: str = "utf-8",
-    seq_separator: str = " ",
+    item_file: ItemFile, text_fields: list[str], item_tokens: Sequence[str]
 ) -> list[str]:
     """One cleaned text per item, such as ``"Toy Story. Animation Comedy. 1995"``.
 
     Args:
-        item_file: atomic file whose header is ``item_id:token<sep>movie_title:token_seq<sep>...``.
-        item_id_field: name of the item id column.
+        item_file: the file. The entries of a sequence have commas between them in a text, unless
+            they are words divided by spaces.
         text_fields: columns to join, in this order; empty values are left out.
         item_tokens: raw ids of the items, whose order is that of the texts. An item without any of
             the text fields gets a substitute: its other fields (``"field: value"``), or ``"item
             <token>"`` if it has none. Substitutes are counted and logged, unless no text field is
             asked for.
-        field_separator: separator of the columns.
-        encoding: the file's encoding.
-        seq_separator: stands between the entries of a sequence, which a text has commas between
-            unless they are words divided by spaces.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a column is missing, a line has the wrong number of values, an item is listed
             twice, or the file has another encoding.
     """
-    table = read_items(item_file, item_id_field, field_separator, encoding, seq_separator)
+    table = read_items(item_file)
     missing = [field for field in text_fields if field not in table.fields]
     if missing:
         raise ValueError(
-            f"{item_file} has no column {missing} named in the config key `item_text_fields`; its "
+            f"{table.file} has no column {missing} named in the config key `item_text_fields`; its "
             f"columns are {table.fields}. Name columns of this file in `item_text_fields`."
         )
     texts, from_others, from_token = table.texts(text_fields, item_tokens)

@@ -5,7 +5,12 @@ what a line and a cell is. A quotation mark is an ordinary character. A byte ord
 of the first name.
 """
 
-from recbole_genci.utils.atomic_files.lines import FIELD_TYPES, LARGEST_NUMBER, line_of_row
+from recbole_genci.utils.atomic_files.lines import (
+    FIELD_TYPES,
+    LARGEST_NUMBER,
+    encoding_of,
+    line_of_row,
+)
 from recbole_genci.utils.atomic_files.reading import read_atomic_file, read_header
 from recbole_genci.utils.atomic_files.sequences import (
     other_seq_separator,
@@ -16,6 +21,7 @@ from recbole_genci.utils.atomic_files.sequences import (
 __all__ = [
     "FIELD_TYPES",
     "LARGEST_NUMBER",
+    "encoding_of",
     "line_of_row",
     "other_seq_separator",
     "read_atomic_file",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import codecs
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,11 @@ import pandas as pd
 FIELD_TYPES = ("token", "float", "token_seq", "float_seq")
 #: Models read numbers as float32, in which a larger one is infinite.
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
+
+def encoding_of(config: Mapping[str, Any]) -> str:
+    """The encoding of a dataset's files: the key ``encoding``, or UTF-8."""
+    return (config["encoding"] if "encoding" in config else None) or "utf-8"
 
 
 def codec(encoding: str) -> str:

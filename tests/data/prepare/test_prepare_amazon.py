@@ -24,6 +24,7 @@ from recbole_genci.data import create_dataset, create_loaders
 from recbole_genci.data.column_names import ROW_NUMBER
 from recbole_genci.data.part_checks import check_parts
 from recbole_genci.data.prepare.amazon import ITEM_FIELDS, Amazon
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ITEM_TEXT_FIELDS = ["title", "categories", "store", "description"]
@@ -299,7 +300,9 @@ def test_leave_one_out_follows_exact_milliseconds_and_categories_are_whole(tmp_p
         (raw[(raw.user == f"U{u}") & (raw.part < 2)].rating.astype(float) > 3).sum()
         for u in range(30)
     ]
-    texts = read_item_texts(parts[0].item_file, "item_id", config["item_text_fields"], ["I4"])
+    texts = read_item_texts(
+        ItemFile(parts[0].item_file, "item_id"), config["item_text_fields"], ["I4"]
+    )
     assert texts == [
         "Guitar & Bass 4. Musical Instruments > Guitars & More 1. Fender. A fine guitar. Loud."
     ]

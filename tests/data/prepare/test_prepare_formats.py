@@ -21,6 +21,7 @@ from recbole_genci.data import create_dataset
 from recbole_genci.data.prepare import Amazon, KuaiRand, MovieLens, Steam, Taobao, Yelp
 from recbole_genci.data.prepare.formats import FORMATS
 from recbole_genci.data.prepare.output import INTERACTION_FIELDS
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 DATASETS = {
@@ -89,7 +90,7 @@ def test_each_line_becomes_one_row_and_trains_under_its_properties(tmp_path, cap
     assert label.sum() == clicks and f"{clicks / 120:.1%}" in printed
     if texts := config["item_text_fields"]:
         ids = [cells[0] for cells in lines_of("item")]
-        found = read_item_texts(FOLDER / "d.item", "item_id", texts, ids)
+        found = read_item_texts(ItemFile(FOLDER / "d.item", "item_id"), texts, ids)
         assert all(len(text) > 5 and "<" not in text and "&amp;" not in text for text in found)
 
 

@@ -14,20 +14,23 @@ from recbole_genci.data.prepare.movielens import _GENRES_100K
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.artifact.files import read_text_digests
 from recbole_genci.tokenizer.artifact.published import best_fit, text_digests
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 from recbole_genci.tokenizer.encoding.text import read_item_texts
 
 ML100K = Path(recbole.__file__).parent / "dataset_example/ml-100k/ml-100k.item"
 
 
 def _fit(item_file):
-    return best_fit(item_file, "item_id", None, "\t", "utf-8")
+    return best_fit(ItemFile(item_file, "item_id"))
 
 
 def test_the_digests_of_ml1m_can_be_made_again():
     folder = properties_folder() / "semantic_ids/ml-1m"
     ids = SemanticIDs.load(folder)
     fields = ids.manifest["settings"]["item_text_fields"]
-    texts = read_item_texts(real("ml-1m", "ml-1m.item"), "item_id", fields, ids.item_tokens)
+    texts = read_item_texts(
+        ItemFile(real("ml-1m", "ml-1m.item"), "item_id"), fields, ids.item_tokens
+    )
     np.testing.assert_array_equal(read_text_digests(folder), text_digests(texts)[:, None])
 
 

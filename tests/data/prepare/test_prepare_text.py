@@ -11,6 +11,7 @@ from raw_files import metadata_2023, prepare, ratings_2023, read_back, write_lin
 
 from recbole_genci.data.prepare.cleaning import clean_text
 from recbole_genci.tokenizer.encoding import text as item_text
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,9 @@ def test_any_titles_come_back_as_their_cleaned_form(tmp_path_factory, titles):
     for number, title in enumerate(titles):
         assert items.title.fillna("")[f"I{number}"] == clean_text(title)
     texts = item_text.read_item_texts(
-        folder / "d/d.item", "item_id", ["title", "store"], [f"I{n}" for n in range(len(titles))]
+        ItemFile(folder / "d/d.item", "item_id"),
+        ["title", "store"],
+        [f"I{n}" for n in range(len(titles))],
     )
     assert texts == [". ".join(filter(None, (clean_text(title), "Fender"))) for title in titles]
 

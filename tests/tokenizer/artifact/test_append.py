@@ -13,6 +13,7 @@ from recbole_genci.tokenizer.artifact.frozen import (
     quantizer_from_weights,
     read_frozen,
 )
+from recbole_genci.tokenizer.encoding.item_file import ItemFile
 
 WORDS = [
     "star",
@@ -54,7 +55,7 @@ def _publish(tmp_path, **changes):
     )
     settings = tokenizer_settings(QUICK | changes)
     ids = load_or_build_semantic_ids(
-        settings, item_file, "item_id", list(OLD), tmp_path / "cache", "toy"
+        settings, ItemFile(item_file, "item_id"), list(OLD), tmp_path / "cache", "toy"
     )
     (folder,) = (tmp_path / "cache").glob("toy-*")
     return ids, folder
@@ -158,7 +159,8 @@ def test_vectors_of_the_users_own_need_no_texts(tmp_path):
     settings = tokenizer_settings(
         QUICK | {"item_text_fields": None, "text_encoder": str(tmp_path / "own.npy")}
     )
-    build = (settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy")
+    absent = ItemFile(tmp_path / "absent.item", "item_id")
+    build = (settings, absent, list(OLD), tmp_path / "cache", "toy")
     ids = load_or_build_semantic_ids(*build)
     (folder,) = (tmp_path / "cache").glob("toy-*")
     assert ids.manifest["embedding_dim"] == 12 and read_frozen(folder).texts[0] == "item i0"
@@ -190,7 +192,11 @@ def test_a_vector_that_is_published_gets_the_codes_of_its_item(tmp_path):
         }
     )
     load_or_build_semantic_ids(
-        settings, tmp_path / "absent.item", "item_id", list(OLD), tmp_path / "cache", "toy"
+        settings,
+        ItemFile(tmp_path / "absent.item", "item_id"),
+        list(OLD),
+        tmp_path / "cache",
+        "toy",
     )
     (folder,) = (tmp_path / "cache").glob("toy-*")
     extended = append_items(folder, tmp_path / "more", list(NEW), list(NEW.values()))
