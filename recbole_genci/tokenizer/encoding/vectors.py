@@ -50,6 +50,19 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
             float32, all numbers are too small for it, the numbers of rows and ids differ, an id is
             listed twice, or items have no row; names the first ones.
     """
+    _check_there(array_file, ids_file)
+    vectors, ids = _open_array(array_file), _read_ids(ids_file)
+    _check_numbers(array_file, vectors)
+    if len(ids) != len(vectors):
+        raise ValueError(
+            f"{ids_file} lists {len(ids)} items, {array_file} has {len(vectors)} rows; give one id "
+            "a row."
+        )
+    rows = _rows_of(ids_file, ids, item_tokens)
+    return _as_float32(array_file, vectors[rows], item_tokens)
+
+
+def _check_there(array_file: Path, ids_file: Path) -> None:
     for file, what in ((array_file, "vectors"), (ids_file, "item ids, one a line, row by row")):
         if not file.is_file():
             raise FileNotFoundError(
@@ -57,13 +70,21 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
                 f"{what_it_is(file)}. Another place for the ids can be given as "
                 "`text_encoder_ids`."
             )
+
+
+def _open_array(array_file: Path) -> Any:
+    """What a .npy holds, left in the file until it is read; an archive is no array."""
     try:
-        vectors = np.load(array_file, allow_pickle=False, mmap_mode="r")
+        return np.load(array_file, allow_pickle=False, mmap_mode="r")
     except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
             f"{array_file} cannot be read as an array of numbers: it is another kind of file, or "
             "not whole. Write it by numpy.save."
         ) from error
+
+
+def _read_ids(ids_file: Path) -> list[str]:
+    """The lines of a file, blank ones too."""
     try:
         ids = ids_file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -72,7 +93,10 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
         ) from error
     if ids[-1] == "":
         ids.pop()
-    ids = [line.removesuffix("\r") for line in ids]
+    return [line.removesuffix("\r") for line in ids]
+
+
+def _check_numbers(array_file: Path, vectors: Any) -> None:
     if (
         not isinstance(vectors, np.ndarray)
         or vectors.ndim != 2
@@ -83,11 +107,10 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
             f"{array_file} must hold numbers [items, D]; it holds "
             f"{getattr(vectors, 'dtype', type(vectors))} {list(getattr(vectors, 'shape', []))}."
         )
-    if len(ids) != len(vectors):
-        raise ValueError(
-            f"{ids_file} lists {len(ids)} items, {array_file} has {len(vectors)} rows; give one id "
-            "a row."
-        )
+
+
+def _rows_of(ids_file: Path, ids: Sequence[str], item_tokens: Sequence[str]) -> list[int]:
+    """The row of each item, of a file that lists every id once."""
     row = {token: number for number, token in enumerate(ids)}
     if len(row) != len(ids):
         twice = next(token for number, token in enumerate(ids) if row[token] != number)
@@ -101,7 +124,11 @@ def read_item_vectors(array_file: Path, ids_file: Path, item_tokens: Sequence[st
             f"{ids_file} has no row for {len(missing)} of {len(item_tokens)} items, first "
             f"{missing[:5]}. Add their vectors."
         )
-    given = vectors[[row[token] for token in item_tokens]]
+    return [row[token] for token in item_tokens]
+
+
+def _as_float32(array_file: Path, given: np.ndarray, item_tokens: Sequence[str]) -> np.ndarray:
+    """The items' vectors ``[I, D]``, of any type of number, as float32 that holds them."""
     with np.errstate(over="ignore"):
         wanted = np.asarray(given, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(wanted).all(axis=1))
