@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_genci.model.genci.codes import check_codes
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.numerics import EPS, rms_normalize
 from recbole_genci.model.genci.numerics import dropout as drop
@@ -74,26 +75,10 @@ class CohortTable(nn.Module):
 
     def __init__(self, codes: Tensor, level_sizes: Sequence[int]):
         super().__init__()
-        sizes = [int(size) for size in level_sizes]
-        if (
-            codes.dim() != 2
-            or codes.dtype != torch.int64
-            or codes.shape[1] != len(sizes)
-            or len(sizes) < 2
-        ):
-            raise ValueError(
-                f"codes must be int64 [V, N] with N = len(level_sizes) >= 2, got {codes.dtype} "
-                f"{tuple(codes.shape)} and level_sizes {sizes}"
-            )
+        sizes = check_codes(codes, level_sizes, padded=True)
+        if len(sizes) < 2:
+            raise ValueError(f"cohorts need N = len(level_sizes) >= 2, got level_sizes {sizes}")
         padding = (codes == -1).all(1)
-        if len(codes) == 0 or not bool(padding[0]):
-            raise ValueError("row 0 of codes is the padding item and must be -1")
-        outside = ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device))).any(
-            1
-        ) & ~padding
-        if bool(outside.any()):
-            row = int(outside.nonzero()[0])
-            raise ValueError(f"row {row} holds codes outside {sizes}: {codes[row].tolist()}")
         offsets = torch.tensor(
             [sum(sizes[:level]) for level in range(len(sizes) - 1)], device=codes.device
         )

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_genci.model.genci.codes import check_codes
 from recbole_genci.utils.static import is_static
 
 
@@ -37,6 +38,41 @@ def decoded_levels(level_sizes: Sequence[int]) -> int:
     while levels > 1 and level_sizes[levels - 1] == 1:
         levels -= 1
     return levels
+
+
+def _number_prefixes(
+    codes: Tensor, sizes: Sequence[int]
+) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+    """Number the distinct prefixes of each length from 0 on, in lexicographic order.
+
+    Args:
+        codes: ``[I, N]`` int64.
+        sizes: K_n per level.
+    Returns:
+        edges: for each level the prefixes that its codes extend, and these codes, in the order of
+            the longer prefixes.
+        prefixes: ``[I]`` the number of each row's prefix of 0, 1, ... N codes.
+    """
+    prefix = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+    edges, prefixes = [], [prefix]
+    for level, size in enumerate(sizes):
+        # unique sorts
+        key, prefix = torch.unique(prefix * size + codes[:, level], return_inverse=True)
+        edges.append((key // size, key % size))
+        prefixes.append(prefix)
+    return edges, prefixes
+
+
+def _check_distinct(codes: Tensor, leaf: Tensor) -> None:
+    """Refuse rows of ``codes [I, N]`` that are equal and so have one number in ``leaf [I]``."""
+    count = torch.bincount(leaf)
+    if len(count) == len(codes):
+        return
+    rows = (leaf == int((count > 1).nonzero()[0])).nonzero().flatten()[:2].tolist()
+    raise ValueError(
+        f"{len(codes) - len(count)} items repeat another item's codes, e.g. rows {rows}: "
+        f"{codes[rows[0]].tolist()}"
+    )
 
 
 class Trie(nn.Module):
@@ -64,60 +100,21 @@ class Trie(nn.Module):
 
     def __init__(self, codes: Tensor, level_sizes: Sequence[int] | None = None):
         super().__init__()
-        if codes.dim() != 2 or codes.dtype != torch.int64 or codes.numel() == 0:
-            raise ValueError(
-                f"codes must be a non-empty int64 [I, N], got {codes.dtype} {tuple(codes.shape)}"
-            )
+        sizes = check_codes(codes, level_sizes)
+        edges, prefixes = _number_prefixes(codes, sizes)
+        _check_distinct(codes, prefixes[-1])
         items, levels = codes.shape
-        sizes = (
-            (codes.amax(0) + 1).tolist()
-            if level_sizes is None
-            else [int(size) for size in level_sizes]
-        )
-        if len(sizes) != levels:
-            raise ValueError(
-                f"level_sizes has {len(sizes)} entries, but codes have {levels} levels"
-            )
-        wrong = (
-            ((codes < 0) | (codes >= torch.tensor(sizes, device=codes.device)))
-            .any(1)
-            .nonzero()
-            .flatten()
-        )
-        if len(wrong):
-            row = int(wrong[0])
-            raise ValueError(
-                f"{len(wrong)} rows hold codes outside {sizes}, first row {row}: "
-                f"{codes[row].tolist()}"
-            )
-
-        prefix = torch.zeros(
-            items, dtype=torch.int64, device=codes.device
-        )  # number of the row's prefix in its depth
-        edges, counts, walks = [], [1], []
-        for level, size in enumerate(sizes):
-            walks.append(sum(counts[:-1]) + prefix)
-            key, prefix = torch.unique(
-                prefix * size + codes[:, level], return_inverse=True
-            )  # sorted: lexicographic
-            edges.append((key // size, key % size))
-            counts.append(len(key))
-        if counts[-1] < items:
-            leaf = int((torch.bincount(prefix) > 1).nonzero()[0])
-            rows = (prefix == leaf).nonzero().flatten()[:2].tolist()
-            raise ValueError(
-                f"{items - counts[-1]} items repeat another item's codes, e.g. rows {rows}: "
-                f"{codes[rows[0]].tolist()}"
-            )
-        inner = sum(counts[:-1])
+        counts = [1, *(len(code) for _, code in edges)]
         starts = [sum(counts[:depth]) for depth in range(levels + 1)]
+        inner = starts[-1]
         item = torch.empty(items, dtype=torch.int64, device=codes.device)
-        item[prefix] = torch.arange(items, device=codes.device)
+        item[prefixes[-1]] = torch.arange(items, device=codes.device)
         self.level_sizes, self.counts, self.starts = tuple(sizes), tuple(counts), tuple(starts)
         self.decoded_levels = decoded_levels(sizes)
         self.register_buffer("leaf_item", item, persistent=False)
         # Items below each state above the leaves: the rows' prefixes, counted depth by depth.
-        below = torch.bincount(torch.cat(walks), minlength=inner)
+        walks = torch.cat([starts[depth] + prefixes[depth] for depth in range(levels)])
+        below = torch.bincount(walks, minlength=inner)
         self.register_buffer("has_one_item", below == 1, persistent=False)
         # Numbered depth by depth and in lexicographic order, the edges are the states they lead to,
         # 1, 2, 3, ...

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_genci.model.genci.codes import outside
 from recbole_genci.model.genci.decoding import decoded_levels
 from recbole_genci.model.genci.memory import Memory
 from recbole_genci.model.genci.t5 import T5Decoder, T5Encoder
@@ -236,18 +237,18 @@ class IntentGenerator(nn.Module):
         if codes.shape[0] == 0:
             raise ValueError("encode needs at least one history")
         real = torch.arange(codes.shape[1], device=codes.device) < length.unsqueeze(1)
-        outside = (((codes < 0) | (codes >= self.sizes)).any(2) & real).sum()
-        shortest, longest, outside = torch.stack(
-            [length.min(), length.max(), outside]
+        faulty = (outside(codes, self.sizes) & real).sum()
+        shortest, longest, faults = torch.stack(
+            [length.min(), length.max(), faulty]
         ).tolist()  # the only wait
         if shortest < 0 or longest > min(codes.shape[1], self.max_history):
             raise ValueError(
                 f"lengths must lie in 0..{min(codes.shape[1], self.max_history)}, got "
                 f"{shortest}..{longest}"
             )
-        if outside:
+        if faults:
             raise ValueError(
-                f"{outside} history items hold a code outside the level sizes "
+                f"{faults} history items hold a code outside the level sizes "
                 f"{list(self.level_sizes)}"
             )
         return int(longest)

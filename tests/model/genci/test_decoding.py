@@ -203,7 +203,7 @@ def test_parent_index_names_the_beam_each_prefix_extends():
         ([[0, 1], [0, 1]], [2, 2], "repeat another item's codes, e.g. rows .0, 1."),
         ([[0, 1], [0, 2]], [2, 2], "first row 1: .0, 2."),
         ([[0, -1]], [2, 2], "first row 0"),
-        ([[0, 1]], [2], "1 entries, but codes have 2 levels"),
+        ([[0, 1]], [2], "N = len.level_sizes., got .*.1, 2. and level_sizes .2."),
     ],
 )
 def test_faulty_code_tables_are_refused_by_name(codes, sizes, message):
