@@ -45,6 +45,7 @@ from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import encode_all
 from recbole_genci.tokenizer.quantization.fit_rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
+from recbole_genci.tokenizer.quantization.options import QuantizerOptions, RQVAEOptions
 from recbole_genci.tokenizer.quantization.quality import codes_quality
 from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 from recbole_genci.tokenizer.quantization.rqvae import RQVAE
@@ -89,13 +90,15 @@ def fit_row(kind: str, items: int, dim: int, codes: int, epochs: int, threads: i
     """Time, growth of memory and quality of one fit."""
     data = synthetic_items(items, dim)
     fit = {
-        "rqvae": lambda rows: fit_rqvae(rows, codebook_size=codes, epochs=epochs).quality,
-        "rkmeans": lambda rows: fit_rkmeans(rows, codebook_size=codes).quality,
+        "rqvae": lambda rows: (
+            fit_rqvae(rows, RQVAEOptions(codebook_size=codes, rqvae_epochs=epochs)).quality
+        ),
+        "rkmeans": lambda rows: fit_rkmeans(rows, QuantizerOptions(codebook_size=codes)).quality,
         "ResidualVQ": lambda rows: _fit_reference(rows, codes, epochs),
     }[kind]
     with fixed_threads(threads):
         _fit_reference(data[:64], 4, 4) if kind == "ResidualVQ" else fit_rqvae(
-            data[:64], codebook_size=4, epochs=4
+            data[:64], RQVAEOptions(codebook_size=4, rqvae_epochs=4)
         )
         before, start = _peak_mb(), time.perf_counter()  # libraries are loaded by now
         quality = fit(data)

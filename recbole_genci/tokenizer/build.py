@@ -42,6 +42,7 @@ from recbole_genci.tokenizer.quantization.determinism import fixed_threads
 from recbole_genci.tokenizer.quantization.fit_result import FitResult
 from recbole_genci.tokenizer.quantization.fit_rkmeans import RKMEANS_STAGES, fit_rkmeans
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae, rqvae_stages
+from recbole_genci.tokenizer.quantization.options import QuantizerOptions, RQVAEOptions
 from recbole_genci.tokenizer.quantization.quality import describe_quality, warn_of_equal_codes
 from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.scale import build_version
@@ -152,29 +153,10 @@ def fit_quantizer(
     progress: BuildProgress = SILENT,
 ) -> FitResult:
     """Fit the configured quantiser to vectors ``[I, D]``; see `fit_rqvae` and `fit_rkmeans`."""
-    shared = {
-        "num_codebooks": settings["num_codebooks"],
-        "codebook_size": settings["codebook_size"],
-        "balance": settings["codebook_balance"],
-        "spread": settings["spread_collisions"],
-        "seed": settings["tokenizer_seed"],
-        "device": device,
-        "progress": progress,
-    }
     with fixed_threads(settings["tokenizer_threads"]):
         if settings["quantizer"] == "rkmeans":
-            return fit_rkmeans(vectors, **shared)
-        return fit_rqvae(
-            vectors,
-            **shared,
-            latent_dim=settings["codebook_dim"],
-            hidden_size=settings["rqvae_hidden_size"],
-            epochs=settings["rqvae_epochs"],
-            learning_rate=settings["rqvae_learning_rate"],
-            batch_size=settings["rqvae_batch_size"],
-            commitment=settings["rqvae_commitment"],
-            codebook_update=settings["codebook_update"],
-        )
+            return fit_rkmeans(vectors, QuantizerOptions.of(settings), device, progress)
+        return fit_rqvae(vectors, RQVAEOptions.of(settings), device, progress)
 
 
 def build_stages(settings: Mapping[str, Any]) -> int:

@@ -14,6 +14,7 @@ from recbole_genci.tokenizer.quantization.fit_result import (
     in_ordinary_units,
     outcome,
 )
+from recbole_genci.tokenizer.quantization.options import QuantizerOptions
 from recbole_genci.tokenizer.quantization.residual_kmeans import residual_kmeans
 
 RKMEANS_STAGES = 2
@@ -21,12 +22,7 @@ RKMEANS_STAGES = 2
 
 def fit_rkmeans(
     embeddings: np.ndarray,
-    *,
-    num_codebooks: int = 3,
-    codebook_size: int = 256,
-    balance: str = "sinkhorn",
-    spread: bool = False,
-    seed: int = 2020,
+    options: QuantizerOptions,
     device: str = "cpu",
     progress: BuildProgress = SILENT,
 ) -> FitResult:
@@ -34,12 +30,7 @@ def fit_rkmeans(
 
     Args:
         embeddings: ``[I, D]`` float, finite.
-        num_codebooks: L, levels without the collision digit.
-        codebook_size: K codes per level; fewer for a small catalogue, with a log line.
-        balance: ``sinkhorn`` moves centres so that they serve similar numbers of items; ``nearest``
-            is plain k-means.
-        spread: see `spread.spread_codes`.
-        seed: seed of the first centres; the global random state does not change.
+        options: the codes, how they are found, and the seed of the first centres.
         device: where the clustering runs.
         progress: receives `RKMEANS_STAGES` stages, and the steps of k-means.
 
@@ -49,16 +40,17 @@ def fit_rkmeans(
     """
     embeddings, exponent = in_ordinary_units(checked_embeddings(embeddings))
     data = torch.from_numpy(embeddings).to(device)
-    size = capped_size(data, codebook_size)
+    size = capped_size(data, options.codebook_size)
+    num_codebooks = options.num_codebooks
     model = ResidualQuantizer(data.shape[1], [size] * num_codebooks, data.shape[1]).to(device)
     model.set_input_statistics(data)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(options.tokenizer_seed)
     progress.stage(f"residual k-means of {len(data):,} items, {num_codebooks} levels")
     latent = model.encode(data)
     model.init_codebooks(
-        residual_kmeans(latent, num_codebooks, size, generator, balance == "sinkhorn", progress)
+        residual_kmeans(latent, num_codebooks, size, generator, options.balance, progress)
     )
     progress.stage("quality of the codes")
-    fitted = outcome(model, data, spread)
+    fitted = outcome(model, data, options.spread_collisions)
     model.multiply_inputs(2.0**exponent)
     return fitted

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_genci.tokenizer.progress import SILENT, BuildProgress
+from recbole_genci.tokenizer.progress import SILENT, BuildProgress, Steps
 from recbole_genci.tokenizer.quantization.codebook import QuantizeOutput
 from recbole_genci.tokenizer.quantization.fit_result import (
     FitResult,
@@ -24,6 +23,7 @@ from recbole_genci.tokenizer.quantization.fit_result import (
     in_ordinary_units,
     outcome,
 )
+from recbole_genci.tokenizer.quantization.options import RQVAEOptions
 from recbole_genci.tokenizer.quantization.quality import codes_quality, is_balanced
 from recbole_genci.tokenizer.quantization.residual_kmeans import (
     balanced_codes,
@@ -102,211 +102,23 @@ def _codebook_targets(model: RQVAE, output: RQVAEOutput, balance: bool, fast: bo
     ]
 
 
-def _pretrain(
-    model: RQVAE,
-    batches: Callable[[], tuple[Tensor, ...]],
-    optimizer: torch.optim.Optimizer,
-    epochs: int,
-    progress: BuildProgress,
-) -> None:
-    """Train the autoencoder without codes."""
-    progress.stage(f"the autoencoder alone, {epochs} epochs")
-    with progress.steps(epochs) as steps:
-        for epoch in range(epochs):
-            for rows in batches():
-                loss = model.reconstruction_loss(model.decode(model.encode(rows)), rows)
-                _guard(
-                    bool(torch.isfinite(loss)),
-                    "autoencoder",
-                    epoch,
-                    f"reconstruction {loss.item():.4g}",
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            steps.advance()
-
-
-def _train_step(
-    model: RQVAE,
-    rows: Tensor,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    commitment: float,
-    balance: bool,
-    fast: bool,
-) -> None:
-    """One step of network and codes on a batch ``[B, D]``."""
-    output = model(rows)
-    loss = output.reconstruction_loss + commitment * output.commitment.sum()
-    figures = f"reconstruction {output.reconstruction_loss.item():.4g}, commitment per level "
-    figures += ", ".join(f"{value:.4g}" for value in output.commitment.tolist())
-    _guard(bool(torch.isfinite(loss)), "quantiser", epoch, figures)
-    targets = _codebook_targets(model, output, balance, fast)
-    levels = list(zip(model.codebooks, output.residuals.unbind(dim=1), targets, strict=True))
-    if model.learned_codes:
-        loss = loss + sum(book.loss(residual, index) for book, residual, index in levels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    if not model.learned_codes:
-        for book, residual, index in levels:
-            book.update(residual, index, _EMA_DECAY, fast)
-
-
-def rqvae_stages(epochs: int) -> int:
-    """The number of stages of `fit_rqvae`: the plain autoencoder if it has epochs, k-means, codes
-    and network, quality.
-    """
-    return 3 + (int(epochs * _PRETRAIN_SHARE) > 0)
-
-
-def fit_rqvae(
-    embeddings: np.ndarray,
-    *,
-    num_codebooks: int = 3,
-    codebook_size: int = 256,
-    latent_dim: int = 32,
-    hidden_size: Sequence[int] = (128, 64),
-    epochs: int = 300,
-    learning_rate: float = 1e-3,
-    batch_size: int = 1024,
-    commitment: float = 0.25,
-    codebook_update: str = "ema",
-    balance: str = "sinkhorn",
-    spread: bool = False,
-    seed: int = 2020,
-    device: str = "cpu",
-    progress: BuildProgress = SILENT,
-) -> FitResult:
-    """Train an RQ-VAE on all items and return their codes.
-
-    The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in
-    whole per cent), then the smallest reconstruction error; of a large catalogue (`scale.is_large`)
-    every fifth is looked at. All randomness comes from ``seed``: the
-    global random state does not change, and the same seed and number of threads give the same
-    codes.
-
-    Args:
-        embeddings: ``[I, D]`` float, finite.
-        num_codebooks: L, quantiser levels (without the collision digit).
-        codebook_size: K codes per level; fewer for a small catalogue, with a log line.
-        latent_dim: d, width of the codes.
-        hidden_size: widths between D and d.
-        epochs: passes over all items, a quarter of them for the plain autoencoder.
-        learning_rate: learning rate of Adam.
-        batch_size: items per step; fewer if an epoch would have fewer than four steps.
-        commitment: weight of the commitment losses beside the reconstruction loss.
-        codebook_update: ``ema``, or ``gradient`` of the squared distance to a code's residuals.
-        balance: with ``sinkhorn`` codes learn from a balanced assignment of the items, at the start
-            and in training; with ``nearest`` as in plain k-means. The final codes are always those
-            of Eq. 3.
-        spread: see `spread.spread_codes`.
-        seed: see above.
-        device: where training runs.
-        progress: receives `rqvae_stages` stages and their epochs.
-
-    Raises:
-        ValueError: embeddings are not ``[I >= 1, D]`` or not finite.
-        FloatingPointError: the loss became NaN or infinite.
-        RuntimeError: a level collapsed into one large cohort, or training diverged without becoming
-            infinite.
-    """
-    embeddings, exponent = in_ordinary_units(checked_embeddings(embeddings))
-    if epochs < 1:
-        raise ValueError(f"The RQ-VAE needs at least one epoch; `rqvae_epochs` is {epochs}.")
-    generator = torch.Generator().manual_seed(seed)
-    data = torch.from_numpy(embeddings).to(device)
-    large = is_large(len(data))
-    size = capped_size(data, codebook_size)
-    model = _initial_model(
-        data, [size] * num_codebooks, latent_dim, hidden_size, codebook_update, generator
-    )
-    batches = _shuffled_batches(data, batch_size, generator)
-    optimizer = torch.optim.Adam(
-        [*model.encoder.parameters(), *model.decoder.parameters()], lr=learning_rate
-    )
-    pretrain_epochs = int(epochs * _PRETRAIN_SHARE)
-    if pretrain_epochs:
-        _pretrain(model, batches, optimizer, pretrain_epochs, progress)
-    _start_codebooks(model, data, size, generator, balance == "sinkhorn", progress)
-    if model.learned_codes:
-        optimizer.add_param_group({"params": list(model.codebooks.parameters())})
-    train_step = functools.partial(
-        _train_step,
-        model,
-        optimizer=optimizer,
-        commitment=commitment,
-        balance=balance == "sinkhorn",
-        fast=large,
-    )
-    best = _train_together(
-        model,
-        data,
-        batches,
-        range(pretrain_epochs, epochs),
-        train_step,
-        lambda output: _restart_dead_codes(model, output, generator, optimizer),
-        progress,
-        _CANDIDATE_EVERY_IF_LARGE if large else _CANDIDATE_EVERY,
-    )
-    model.load_state_dict(best.state)
-    progress.stage("quality of the codes")
-    fitted = outcome(model, data, spread, best_epoch=best.epoch)
-    check_error(best.error, model, data)  # the error of the nearest codes, before spreading
-    model.multiply_inputs(2.0**exponent)
-    return fitted
-
-
 def _initial_model(
-    data: Tensor,
-    sizes: Sequence[int],
-    latent_dim: int,
-    hidden_size: Sequence[int],
-    codebook_update: str,
-    generator: torch.Generator,
+    data: Tensor, sizes: Sequence[int], options: RQVAEOptions, generator: torch.Generator
 ) -> RQVAE:
     """The network before its first step, with the input's mean and scale."""
     # nn.Linear draws from the global random state, which is restored; our own draws follow.
     with torch.random.fork_rng(devices=[]):
         model = RQVAE(
-            data.shape[1], list(sizes), latent_dim, hidden_size, codebook_update == "gradient"
+            data.shape[1],
+            sizes,
+            options.codebook_dim,
+            options.rqvae_hidden_size,
+            options.codebook_update == "gradient",
         )
     model.reset_parameters(generator)
     model.to(data.device)
     model.set_input_statistics(data)
     return model
-
-
-def _shuffled_batches(
-    data: Tensor, batch_size: int, generator: torch.Generator
-) -> Callable[[], tuple[Tensor, ...]]:
-    """A function that gives one epoch's batches, in a new order with each call."""
-    # Otherwise a small catalogue would have one step per epoch, and the network would hardly train.
-    batch_size = max(1, min(batch_size, -(-len(data) // _MIN_STEPS)))
-
-    def batches() -> tuple[Tensor, ...]:
-        order = torch.randperm(len(data), generator=generator)
-        return data[order.to(data.device)].split(batch_size)
-
-    return batches
-
-
-def _start_codebooks(
-    model: RQVAE,
-    data: Tensor,
-    size: int,
-    generator: torch.Generator,
-    balance: bool,
-    progress: BuildProgress,
-) -> None:
-    """Initialise the codes by residual k-means on the latents of all items."""
-    num_codebooks = len(model.codebooks)
-    progress.stage(f"k-means of {len(data):,} items, the start of {num_codebooks} codebooks")
-    with torch.no_grad():
-        latent = torch.cat([model.encode(rows) for rows in data.split(_CHUNK)])
-    model.init_codebooks(residual_kmeans(latent, num_codebooks, size, generator, balance, progress))
-    check_start(model, data, size)
 
 
 @dataclass(frozen=True)
@@ -322,36 +134,168 @@ class _Best:
         return self.score[2]
 
 
-def _train_together(
-    model: RQVAE,
-    data: Tensor,
-    batches: Callable[[], tuple[Tensor, ...]],
-    epochs: range,
-    train_step: Callable[..., None],
-    restart_dead_codes: Callable[[QuantizeOutput], None],
-    progress: BuildProgress,
-    every: int,
-) -> _Best:
-    """Train codes and network; the best epoch, of which the start is the first candidate.
+class _Training:
+    """One training of an RQ-VAE, whose methods are called in their order.
 
-    Each ``every``-th epoch and the last are candidates, after which dead codes restart.
+    Args:
+        data: ``[I, D]`` embeddings of all items, on the device of the training.
+        options: how it is fitted.
+        progress: receives a stage for each method.
     """
-    progress.stage(f"codes and autoencoder together, {len(epochs)} epochs")
-    best = None
-    with progress.steps(len(epochs)) as steps:
-        for epoch in epochs:
-            if epoch > epochs.start:
-                for rows in batches():
-                    train_step(rows, epoch=epoch)
-            if (epoch - epochs.start) % every and epoch != epochs[-1]:
+
+    def __init__(self, data: Tensor, options: RQVAEOptions, progress: BuildProgress) -> None:
+        self.data, self.options, self.progress = data, options, progress
+        self.generator = torch.Generator().manual_seed(options.tokenizer_seed)
+        self.is_large = is_large(len(data))
+        self.size = capped_size(data, options.codebook_size)
+        self.model = _initial_model(
+            data, [self.size] * options.num_codebooks, options, self.generator
+        )
+        self.optimizer = torch.optim.Adam(
+            [*self.model.encoder.parameters(), *self.model.decoder.parameters()],
+            lr=options.rqvae_learning_rate,
+        )
+
+    def pretrain(self, epochs: int) -> None:
+        """Train the autoencoder without codes."""
+        self.progress.stage(f"the autoencoder alone, {epochs} epochs")
+        with self.progress.steps(epochs) as steps:
+            for epoch in range(epochs):
+                for rows in self._batches():
+                    decoded = self.model.decode(self.model.encode(rows))
+                    loss = self.model.reconstruction_loss(decoded, rows)
+                    figures = f"reconstruction {loss.item():.4g}"
+                    _guard(bool(torch.isfinite(loss)), "autoencoder", epoch, figures)
+                    self._descend(loss)
                 steps.advance()
-                continue
-            quantized, error = encode_all(model, data)
-            _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
-            score = _score(quantized.codes, model.codebook_sizes, error)
-            if best is None or score < best.score:
-                best = _Best(score, epoch, copy.deepcopy(model.state_dict()))
-            steps.advance(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
-            restart_dead_codes(quantized)
-    assert best is not None  # epochs is at least one: a quarter of it is never all
-    return best
+
+    def start_codebooks(self) -> None:
+        """Initialise the codes by residual k-means on the latents of all items."""
+        levels, model = len(self.model.codebooks), self.model
+        self.progress.stage(f"k-means of {len(self.data):,} items, the start of {levels} codebooks")
+        with torch.no_grad():
+            latent = torch.cat([model.encode(rows) for rows in self.data.split(_CHUNK)])
+        model.init_codebooks(
+            residual_kmeans(
+                latent, levels, self.size, self.generator, self.options.balance, self.progress
+            )
+        )
+        check_start(model, self.data, self.size)
+        if model.learned_codes:
+            self.optimizer.add_param_group({"params": list(model.codebooks.parameters())})
+
+    def train(self, epochs: range) -> _Best:
+        """Train codes and network; the best epoch, of which the start is the first candidate.
+
+        The last epoch is a candidate, and in a large catalogue every fifth, else each. After a
+        candidate dead codes restart.
+        """
+        self.progress.stage(f"codes and autoencoder together, {len(epochs)} epochs")
+        every = _CANDIDATE_EVERY_IF_LARGE if self.is_large else _CANDIDATE_EVERY
+        best = None
+        with self.progress.steps(len(epochs)) as steps:
+            for epoch in epochs:
+                if epoch > epochs.start:
+                    for rows in self._batches():
+                        self._step(rows, epoch)
+                if (epoch - epochs.start) % every and epoch != epochs[-1]:
+                    steps.advance()
+                    continue
+                quantized, best = self._better(best, epoch, steps)
+                _restart_dead_codes(self.model, quantized, self.generator, self.optimizer)
+        assert best is not None  # epochs is at least one: a quarter of it is never all
+        return best
+
+    def _better(self, best: _Best | None, epoch: int, steps: Steps) -> tuple[QuantizeOutput, _Best]:
+        """The codes of all items now, and this epoch if it is better than ``best``, else that."""
+        quantized, error = encode_all(self.model, self.data)
+        _guard(bool(np.isfinite(error)), "quantiser", epoch, f"reconstruction error {error}")
+        score = _score(quantized.codes, self.model.codebook_sizes, error)
+        if best is None or score < best.score:
+            best = _Best(score, epoch, copy.deepcopy(self.model.state_dict()))
+        steps.advance(collisions=f"{score[1]:.0%}", error=f"{error:.4f}")
+        return quantized, best
+
+    def _batches(self) -> tuple[Tensor, ...]:
+        """One epoch's batches, in a new order with each call."""
+        items = len(self.data)
+        # Else a small catalogue would have one step per epoch, and the network would hardly train.
+        batch_size = max(1, min(self.options.rqvae_batch_size, -(-items // _MIN_STEPS)))
+        order = torch.randperm(items, generator=self.generator)
+        return self.data[order.to(self.data.device)].split(batch_size)
+
+    def _step(self, rows: Tensor, epoch: int) -> None:
+        """One step of network and codes on a batch ``[B, D]``."""
+        model, output = self.model, self.model(rows)
+        loss = output.reconstruction_loss + self.options.rqvae_commitment * output.commitment.sum()
+        figures = f"reconstruction {output.reconstruction_loss.item():.4g}, commitment per level "
+        figures += ", ".join(f"{value:.4g}" for value in output.commitment.tolist())
+        _guard(bool(torch.isfinite(loss)), "quantiser", epoch, figures)
+        targets = _codebook_targets(model, output, self.options.balance, self.is_large)
+        levels = list(zip(model.codebooks, output.residuals.unbind(dim=1), targets, strict=True))
+        if model.learned_codes:
+            loss = loss + sum(book.loss(residual, index) for book, residual, index in levels)
+        self._descend(loss)
+        if not model.learned_codes:
+            for book, residual, index in levels:
+                book.update(residual, index, _EMA_DECAY, self.is_large)
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+def _pretrain_epochs(epochs: int) -> int:
+    return int(epochs * _PRETRAIN_SHARE)
+
+
+def rqvae_stages(epochs: int) -> int:
+    """The number of stages of `fit_rqvae`: the plain autoencoder if it has epochs, k-means, codes
+    and network, quality.
+    """
+    return 3 + (_pretrain_epochs(epochs) > 0)
+
+
+def fit_rqvae(
+    embeddings: np.ndarray,
+    options: RQVAEOptions,
+    device: str = "cpu",
+    progress: BuildProgress = SILENT,
+) -> FitResult:
+    """Train an RQ-VAE on all items and return their codes.
+
+    The best epoch is the one with the fewest unbalanced levels, then the fewest collisions (in
+    whole per cent), then the smallest reconstruction error; of a large catalogue (`scale.is_large`)
+    every fifth is looked at. All randomness comes from ``tokenizer_seed``: the global random state
+    does not change, and the same seed and number of threads give the same codes.
+
+    Args:
+        embeddings: ``[I, D]`` float, finite.
+        options: network, codes and training.
+        device: where training runs.
+        progress: receives `rqvae_stages` stages and their epochs.
+
+    Raises:
+        ValueError: embeddings are not ``[I >= 1, D]`` or not finite.
+        FloatingPointError: the loss became NaN or infinite.
+        RuntimeError: a level collapsed into one large cohort, or training diverged without becoming
+            infinite.
+    """
+    embeddings, exponent = in_ordinary_units(checked_embeddings(embeddings))
+    epochs = options.rqvae_epochs
+    if epochs < 1:
+        raise ValueError(f"The RQ-VAE needs at least one epoch; `rqvae_epochs` is {epochs}.")
+    data = torch.from_numpy(embeddings).to(device)
+    training = _Training(data, options, progress)
+    alone = _pretrain_epochs(epochs)
+    if alone:
+        training.pretrain(alone)
+    training.start_codebooks()
+    best, model = training.train(range(alone, epochs)), training.model
+    model.load_state_dict(best.state)
+    progress.stage("quality of the codes")
+    fitted = outcome(model, data, options.spread_collisions, best_epoch=best.epoch)
+    check_error(best.error, model, data)  # the error of the nearest codes, before spreading
+    model.multiply_inputs(2.0**exponent)
+    return fitted

@@ -6,7 +6,14 @@ from references import residual_quantize
 from recbole_genci.tokenizer.quantization import fit_result
 from recbole_genci.tokenizer.quantization.fit_rkmeans import fit_rkmeans
 from recbole_genci.tokenizer.quantization.fit_rqvae import fit_rqvae
+from recbole_genci.tokenizer.quantization.options import QuantizerOptions, RQVAEOptions
 from recbole_genci.tokenizer.quantization.quality import neighbor_recall
+
+QUICK = RQVAEOptions(codebook_size=16, codebook_dim=8, rqvae_hidden_size=(16,), rqvae_epochs=4)
+
+
+def fit(embeddings, **options):
+    return fit_rkmeans(embeddings, QuantizerOptions(**options))
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +24,7 @@ def embeddings():
 
 
 def test_codes_are_equation_3_on_the_centred_embeddings_and_repeat_bit_for_bit(embeddings):
-    result = fit_rkmeans(embeddings, codebook_size=16)
+    result = fit(embeddings, codebook_size=16)
     books = [book.codes for book in result.model.codebooks]
     expected, quantized, _ = residual_quantize(
         result.model.encode(torch.from_numpy(embeddings)), books
@@ -28,28 +35,28 @@ def test_codes_are_equation_3_on_the_centred_embeddings_and_repeat_bit_for_bit(e
         (embeddings - embeddings.mean(axis=0)) ** 2
     ).sum()
     assert result.quality["reconstruction_error"] == pytest.approx(float(error), rel=1e-4)
-    np.testing.assert_array_equal(result.codes, fit_rkmeans(embeddings, codebook_size=16).codes)
-    assert not np.array_equal(result.codes, fit_rkmeans(embeddings, codebook_size=16, seed=1).codes)
+    np.testing.assert_array_equal(result.codes, fit(embeddings, codebook_size=16).codes)
+    assert not np.array_equal(
+        result.codes, fit(embeddings, codebook_size=16, tokenizer_seed=1).codes
+    )
 
 
 def test_it_says_of_itself_what_the_rqvae_says(embeddings):
-    theirs = fit_rqvae(embeddings, codebook_size=16, latent_dim=8, hidden_size=(16,), epochs=4)
-    assert set(fit_rkmeans(embeddings, codebook_size=16).quality) == set(theirs.quality) - {
-        "best_epoch"
-    }
+    theirs = fit_rqvae(embeddings, QUICK)
+    assert set(fit(embeddings, codebook_size=16).quality) == set(theirs.quality) - {"best_epoch"}
 
 
 def test_codes_do_not_depend_on_the_scale_of_the_embeddings(embeddings):
     """In float32 the squares of 1e-30 are 0, and those of 1e30 are infinite."""
 
     def by_rqvae(rows):
-        return fit_rqvae(rows, codebook_size=16, latent_dim=8, hidden_size=(16,), epochs=4)
+        return fit_rqvae(rows, QUICK)
 
-    for fit in (by_rqvae, lambda rows: fit_rkmeans(rows, codebook_size=16)):
-        expected = fit(embeddings)
+    for method in (by_rqvae, lambda rows: fit(rows, codebook_size=16)):
+        expected = method(embeddings)
         for exponent in (-100, -40, -12, 90):
             rows = np.ldexp(embeddings, exponent)
-            found = fit(rows)
+            found = method(rows)
             np.testing.assert_array_equal(found.codes, expected.codes)
             assert found.quality == expected.quality
             encoded = found.model.encode(torch.from_numpy(rows))
@@ -63,15 +70,15 @@ def test_plain_kmeans_collapses_on_a_small_catalogue_where_balanced_does_not():
         np.float32
     )
     with pytest.raises(RuntimeError, match="collapsed.*codebook_balance: sinkhorn"):
-        fit_rkmeans(rows, codebook_size=32, balance="nearest")
-    balanced = fit_rkmeans(rows, codebook_size=32)
+        fit(rows, codebook_size=32, codebook_balance="nearest")
+    balanced = fit(rows, codebook_size=32)
     assert all(level["largest_share"] < 0.35 for level in balanced.quality["levels"])
 
 
 def test_spreading_leaves_no_collisions_but_equal_embeddings(embeddings):
     rows = np.concatenate([embeddings, embeddings[:10]])
-    before = fit_rkmeans(rows, codebook_size=8, num_codebooks=2)
-    after = fit_rkmeans(rows, codebook_size=8, num_codebooks=3, spread=True)
+    before = fit(rows, codebook_size=8, num_codebooks=2)
+    after = fit(rows, codebook_size=8, num_codebooks=3, spread_collisions=True)
     assert before.quality["collision_rate"] > after.quality["collision_rate"]
     np.testing.assert_array_equal(after.codes[:10], after.codes[400:])
     assert (
@@ -87,9 +94,9 @@ def test_items_in_parts_have_the_codes_and_the_quality_of_all_at_once(
     embeddings, spread, monkeypatch
 ):
     monkeypatch.setattr("recbole_genci.tokenizer.quantization.quality._NEIGHBOUR_SAMPLE", 130)
-    whole = fit_rkmeans(embeddings, codebook_size=16, spread=spread)
+    whole = fit(embeddings, codebook_size=16, spread_collisions=spread)
     monkeypatch.setattr(fit_result, "_CHUNK", 37)
-    parts = fit_rkmeans(embeddings, codebook_size=16, spread=spread)
+    parts = fit(embeddings, codebook_size=16, spread_collisions=spread)
     np.testing.assert_array_equal(parts.codes, whole.codes)
     error = "reconstruction_error"
     assert parts.quality.pop(error) == pytest.approx(whole.quality.pop(error), rel=1e-5)
