@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -97,14 +98,7 @@ def item_vectors(
     # If the texts are cached, the hub need not be reachable; it is checked later.
     if not is_hub_name(encoder):
         check_encoder(encoder)
-    options = {}
-    if encoder == LSA:
-        options = {
-            "version": build_version(len(texts)),
-            "dim": settings["lsa_dim"],
-            "seed": settings["tokenizer_seed"],
-            "threads": settings["tokenizer_threads"],
-        }
+    options = _encoder_options(settings, len(texts))
     folder = Path(cache_dir) / EMBEDDINGS
     file = cache_file(folder, encoder, encoder_revision(encoder), options, texts)
     vectors = read_cached_vectors(file, len(texts))
@@ -114,36 +108,45 @@ def item_vectors(
             on_limit(limit)
         return vectors
     check_encoder(encoder)
-    found: list[TextLimit] = []
+    vectors, limits = _encode(settings, texts, device, progress)
+    revision = encoder_revision(encoder)  # the commit of a hub model is known after its download
+    file = cache_file(folder, encoder, revision, options, texts)
+    write_cached_vectors(file, vectors, encoder, revision, *limits)
+    for limit in limits:
+        on_limit(limit)
+    return vectors
 
-    def encode() -> np.ndarray:
-        return encode_texts(
+
+def _encoder_options(settings: Mapping[str, Any], texts: int) -> dict[str, int]:
+    """What decides the vectors of so many texts beside the encoder: only ``lsa`` has options."""
+    if settings["text_encoder"] != LSA:
+        return {}
+    return {
+        "version": build_version(texts),
+        "dim": settings["lsa_dim"],
+        "seed": settings["tokenizer_seed"],
+        "threads": settings["tokenizer_threads"],
+    }
+
+
+def _encode(
+    settings: Mapping[str, Any], texts: Sequence[str], device: str, progress: BuildProgress
+) -> tuple[np.ndarray, list[TextLimit]]:
+    """Vectors ``[I, D]``, and how many texts were cut, if the encoder has a limit."""
+    limits: list[TextLimit] = []
+    is_lsa = settings["text_encoder"] == LSA
+    with fixed_threads(settings["tokenizer_threads"]) if is_lsa else contextlib.nullcontext():
+        vectors = encode_texts(
             texts,
-            encoder,
+            settings["text_encoder"],
             dim=settings["lsa_dim"],
             batch_size=settings["text_encoder_batch_size"],
             seed=settings["tokenizer_seed"],
             device=device,
             progress=progress,
-            on_limit=found.append,
+            on_limit=limits.append,
         )
-
-    if encoder == LSA:
-        with fixed_threads(settings["tokenizer_threads"]):
-            vectors = encode()
-    else:
-        vectors = encode()
-    revision = encoder_revision(encoder)  # the commit of a hub model is known after its download
-    write_cached_vectors(
-        cache_file(folder, encoder, revision, options, texts),
-        vectors,
-        encoder,
-        revision,
-        *found,
-    )
-    for limit in found:
-        on_limit(limit)
-    return vectors
+    return vectors, limits
 
 
 def fit_quantizer(
@@ -332,33 +335,43 @@ def load_or_build_semantic_ids(
     texts = catalogue_texts(settings, item_file, tokens)
     folder = semantic_id_folder(settings, tokens, texts, cache_dir, dataset_name)
     if folder.exists():
-        ids = SemanticIDs.load(folder)
-        if ids.item_tokens != tuple(tokens):
-            raise ValueError(
-                f"{folder} holds other items than its name says. Delete the folder to build it "
-                "again."
-            )
-        _logger.info(
-            f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]})."
-        )
-        _warn_of_another_revision(ids, settings["text_encoder"], folder)
-        _warn_of_cut_texts(ids)
-        warn_of_equal_codes(ids.codes[:, :-1])
-        return ids
+        return _load(folder, tokens, settings["text_encoder"])
     # The paper's encoder gives vectors of 768 float32; texts and codes are small beside them.
     width = settings["lsa_dim"] if settings["text_encoder"] == LSA else 768
     check_room(Path(cache_dir), "semantic_id_dir", len(tokens) * (4 * width + 500), "semantic IDs")
     progress = BuildProgress(build_stages(settings), show_progress)
     ids, weights = _build(settings, tokens, texts, Path(cache_dir), device, progress)
+    _save(ids, weights, texts, folder)
+    return SemanticIDs.load(folder)
+
+
+def _load(folder: Path, tokens: Sequence[str], encoder: str) -> SemanticIDs:
+    """The IDs of the cache for these items."""
+    ids = SemanticIDs.load(folder)
+    if ids.item_tokens != tuple(tokens):
+        raise ValueError(
+            f"{folder} holds other items than its name says. Delete the folder to build it again."
+        )
+    _logger.info(
+        f"Semantic IDs of {len(ids)} items loaded from {folder} (digest {ids.digest[:12]})."
+    )
+    _warn_of_another_revision(ids, encoder, folder)
+    _warn_of_cut_texts(ids)
+    warn_of_equal_codes(ids.codes[:, :-1])
+    return ids
+
+
+def _save(
+    ids: SemanticIDs, weights: Mapping[str, Tensor], texts: Sequence[str], folder: Path
+) -> None:
+    """Write IDs into the cache with a report, unless another process has done so."""
     try:
         ids.save(folder, weights, texts)
     except FileExistsError:
-        # Another process saved this key first. Devices may round differently, so all processes must
-        # use the same IDs.
+        # Devices may round differently, so all processes must use the IDs that were saved first.
         _logger.info(
             f"Semantic IDs of the same settings appeared in {folder} meanwhile; using those."
         )
     else:
         write_report(ids, texts, folder / REPORT)
         _logger.info(f"Semantic IDs saved to {folder} (digest {ids.digest[:12]}), with a report.")
-    return SemanticIDs.load(folder)

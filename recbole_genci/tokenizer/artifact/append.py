@@ -143,6 +143,29 @@ def with_items(
         ValueError: as for `append_items`.
     """
     ids = artifact.ids
+    new = _new_items(artifact, item_tokens, texts, name)
+    tokens, new_texts = list(new), list(new.values())
+    codes, twin = _codes_of_new(artifact, tokens, new_texts, device, name)
+    all_texts = [*artifact.texts, *new_texts]
+    digit = resolve_collisions(
+        codes, tokens, ids.level_sizes[-1], ids.codes, telling_texts(artifact.settings, all_texts)
+    )
+    all_codes = np.concatenate([ids.codes, np.column_stack([codes, digit])])
+    quality = codes_quality(all_codes[:, :-1], ids.level_sizes[:-1])
+    manifest = {
+        **ids.manifest,
+        "quality": {**ids.manifest["quality"], **quality},
+        "appended": {"to": ids.digest, "items": len(tokens), "equal_texts": int(twin.sum())},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
+    return Artifact(extended, all_texts, artifact.weights)
+
+
+def _new_items(
+    artifact: Artifact, item_tokens: Sequence[str], texts: Sequence[str], name: Path | str
+) -> dict[str, str]:
+    """Raw ids, sorted, and texts of the items that the artifact lacks; at least one."""
     text_of = dict(zip(item_tokens, texts, strict=True))
     if len(text_of) != len(item_tokens):
         raise ValueError(
@@ -150,15 +173,22 @@ def with_items(
             "each once."
         )
     _check_texts(artifact, text_of, name)
-    tokens = sorted(text_of.keys() - set(ids.item_tokens))
+    tokens = sorted(text_of.keys() - set(artifact.ids.item_tokens))
     if not tokens:
         raise ValueError(
             f"{name} has semantic IDs for all of the {len(text_of)} items already; there is "
             "nothing to add."
         )
-    new_texts = [text_of[token] for token in tokens]
+    return {token: text_of[token] for token in tokens}
 
-    rows, vectors = encode_with(artifact, tokens, new_texts, device)
+
+def _codes_of_new(
+    artifact: Artifact, tokens: Sequence[str], texts: Sequence[str], device: str, name: Path | str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes ``[T, L]`` of new items without the collision digit, and which of them ``[T]`` have the
+    text, or the vector, of a published item.
+    """
+    rows, vectors = encode_with(artifact, tokens, texts, device)
     model = quantizer_from_weights(artifact.weights, Path(name))
     if vectors.shape[1] != len(model.input_mean):
         raise ValueError(
@@ -169,27 +199,13 @@ def with_items(
     codes = quantized.numpy()
     check_agreement(artifact, rows, codes[: len(rows)])
     codes = codes[len(rows) :]
-    published = ids.codes
-    twins = _twins(artifact, tokens, new_texts)
+    published = artifact.ids.codes[:, :-1]
+    twins = _twins(artifact, tokens, texts)
     twin = twins >= 0
     if artifact.settings["spread_collisions"] and not twin.all():
         residual = residuals[len(rows) :, -1]
         codes[~twin] = spread_codes(
-            codes[~twin], residual[~twin], model.codebooks[-1].codes, published[:, :-1]
+            codes[~twin], residual[~twin], model.codebooks[-1].codes, published
         )
-    codes[twin] = published[twins[twin], :-1]
-    all_texts = [*artifact.texts, *new_texts]
-    digit = resolve_collisions(
-        codes, tokens, ids.level_sizes[-1], published, telling_texts(artifact.settings, all_texts)
-    )
-
-    all_codes = np.concatenate([published, np.column_stack([codes, digit])])
-    quality = codes_quality(all_codes[:, :-1], ids.level_sizes[:-1])
-    manifest = {
-        **ids.manifest,
-        "quality": {**ids.manifest["quality"], **quality},
-        "appended": {"to": ids.digest, "items": len(tokens), "equal_texts": int(twin.sum())},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    extended = SemanticIDs(all_codes, (*ids.item_tokens, *tokens), ids.level_sizes, manifest)
-    return Artifact(extended, all_texts, artifact.weights)
+    codes[twin] = published[twins[twin]]
+    return codes, twin

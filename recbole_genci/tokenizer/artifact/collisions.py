@@ -45,6 +45,47 @@ def _remedy(needed: int, capacity: int, texts: Sequence[str]) -> str:
     )
 
 
+def _check_items(codes: np.ndarray, item_tokens: Sequence[str]) -> None:
+    if codes.ndim != 2 or len(codes) != len(item_tokens):
+        raise ValueError(
+            f"{len(item_tokens)} item tokens for codes of shape {codes.shape}; give [I, L] codes "
+            "of I items."
+        )
+    if len(set(item_tokens)) != len(item_tokens):
+        raise ValueError(
+            "Item tokens must be distinct: two equal tokens in one bucket have no stable order."
+        )
+
+
+def _rows_with(codes: np.ndarray, wanted: np.ndarray) -> list[int]:
+    """The rows of ``codes [I, L]`` that are equal to ``wanted [L]``."""
+    return np.flatnonzero((codes == wanted).all(axis=1)).tolist()
+
+
+def _ranks(bucket: np.ndarray, size: np.ndarray, item_tokens: Sequence[str]) -> np.ndarray:
+    """The place ``[I]`` of each item in its bucket, by the hash of its token, then by the token.
+
+    Args:
+        bucket: ``[I]`` the bucket of each item.
+        size: ``[B]`` number of items of each bucket.
+        item_tokens: I raw item ids.
+    """
+    rank = np.zeros(len(bucket), dtype=np.int64)
+    shared = np.flatnonzero(size[bucket] > 1)  # an item alone need not be hashed
+    if len(shared) == 0:
+        return rank
+    named = list(item_tokens)
+    order = np.array(
+        sorted(shared, key=lambda row: (bucket[row], _stable_hash(named[row]), named[row])),
+        dtype=np.int64,
+    )
+    sorted_bucket = bucket[order]
+    starts = np.flatnonzero(np.r_[True, sorted_bucket[1:] != sorted_bucket[:-1]])
+    lengths = np.diff(np.r_[starts, len(order)])
+    rank[order] = np.arange(len(order)) - np.repeat(starts, lengths)
+    return rank
+
+
 def resolve_collisions(
     codes: np.ndarray,
     item_tokens: Sequence[str],
@@ -74,16 +115,7 @@ def resolve_collisions(
             ``capacity``.
     """
     codes = np.asarray(codes)
-    tokens = np.asarray(item_tokens, dtype=object)
-    if codes.ndim != 2 or len(codes) != len(tokens):
-        raise ValueError(
-            f"{len(tokens)} item tokens for codes of shape {codes.shape}; give [I, L] codes of I "
-            "items."
-        )
-    if len(set(item_tokens)) != len(tokens):
-        raise ValueError(
-            "Item tokens must be distinct: two equal tokens in one bucket have no stable order."
-        )
+    _check_items(codes, item_tokens)
     if len(codes) == 0:
         return np.zeros(0, dtype=np.int64)
     _, bucket, size = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
@@ -93,30 +125,13 @@ def resolve_collisions(
     )
     needed = size[bucket] + first_free
     if capacity is not None and needed.max() > capacity:
-        crowded = np.flatnonzero(bucket == bucket[needed.argmax()])
-        bucket_texts = []
-        if texts is not None:
-            everyone = codes if published is None else np.concatenate([published[:, :-1], codes])
-            bucket_texts = [
-                texts[int(row)]
-                for row in np.flatnonzero((everyone == codes[crowded[0]]).all(axis=1))
-            ]
+        crowded = codes[needed.argmax()]
+        first = [str(item_tokens[row]) for row in _rows_with(codes, crowded)[:3]]
+        everyone = codes if published is None else np.concatenate([published[:, :-1], codes])
+        their_texts = [] if texts is None else [texts[row] for row in _rows_with(everyone, crowded)]
         raise ValueError(
-            f"{needed.max()} items share the codes {codes[crowded[0]].tolist()}, but the collision "
-            f"level holds {capacity} (first items: {[str(t) for t in tokens[crowded[:3]]]}). "
-            f"{_remedy(needed.max(), capacity, bucket_texts)}"
+            f"{needed.max()} items share the codes {crowded.tolist()}, but the collision "
+            f"level holds {capacity} (first items: {first}). "
+            f"{_remedy(needed.max(), capacity, their_texts)}"
         )
-    digit = np.zeros(len(codes), dtype=np.int64)
-    shared = np.flatnonzero(size[bucket] > 1)
-    # Only items that share a bucket are hashed. They are sorted by bucket, then hash, then token.
-    named = list(item_tokens)
-    order = np.array(
-        sorted(shared, key=lambda row: (bucket[row], _stable_hash(named[row]), named[row])),
-        dtype=np.int64,
-    )
-    if len(order):
-        sorted_bucket = bucket[order]
-        starts = np.flatnonzero(np.r_[True, sorted_bucket[1:] != sorted_bucket[:-1]])
-        lengths = np.diff(np.r_[starts, len(order)])
-        digit[order] = np.arange(len(order)) - np.repeat(starts, lengths)
-    return digit + first_free
+    return _ranks(bucket, size, item_tokens) + first_free
