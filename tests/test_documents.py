@@ -16,6 +16,7 @@ from recbole_genci import load, report, run
 from recbole_genci.config.help import help_text
 from recbole_genci.config.keys import RECBOLE_FOLDER
 from recbole_genci.config.kind import parse_kind
+from recbole_genci.config.roles import ROLES
 from recbole_genci.data.prepare import __main__ as prepare
 from recbole_genci.experiments.command import USAGE as EXPERIMENT_USAGE
 from recbole_genci.export import USAGE as EXPORT
@@ -354,6 +355,12 @@ def test_the_kinds_in_the_guide_are_kinds():
     section = text.partition("\n## A key\n")[2].partition("\n## ")[0]
     named = re.findall(r"`\(([^`]+)\)`", section.replace("\\|", "|"))
     assert len(named) > 10 and [words for words in named if parse_kind(words) is None] == []
+
+
+def test_the_roles_in_the_guide_are_all_there_are():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("\n| role | ")[2].partition("\n\n")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", table, re.M)) == ROLES
 
 
 def test_the_table_of_rooms_is_that_of_the_imports():

@@ -1,7 +1,8 @@
 """The table of configuration keys: kind, range, default and meaning, from the properties files.
 
-A new key needs only one line there, ``key: default  # (kind) meaning``. Checks, ``--help`` and the
-documents read that line. The YAML file beside a model of your own works in the same way.
+A key has one line there, ``key: default  # (kind; role) meaning``. Checks, ``--help`` and the
+documents read that line. The role says what the key decides (``recbole_genci.config.roles``). Keys
+of models have none. The YAML file beside a model of your own works in the same way.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import recbole
 import yaml
 
 from recbole_genci.config.kind import Kind, check_comment, parse_kind
+from recbole_genci.config.roles import split_role
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
 from recbole_genci.utils.validation import check_names
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
-SUPPLEMENT = "recbole.yaml"  # kinds and meanings that RecBole's own files leave out
+SUPPLEMENT = "recbole.yaml"  # kinds, roles and meanings that RecBole's own files leave out
+_OVERALL = "overall.yaml"
 #: The recipe (properties/recipe/) of a run that names none; properties/overall.yaml says the same.
 DEFAULT_RECIPE = "regularised"
 
@@ -54,6 +57,8 @@ class Key:
         kind: the values it accepts; None if no file says.
         meaning: one or two sentences.
         section: the heading above it.
+        role: what it decides, one of ``ROLES``; empty for a key of a model, and for a key that
+            nothing here reads.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Key:
     kind: Kind | None
     meaning: str
     section: str
+    role: str = ""
 
     @property
     def does_nothing(self) -> bool:
@@ -81,7 +87,7 @@ def properties_folder() -> Path:
     """The plugin's ``properties/``: inside the installed package, or beside it in a checkout."""
     here = Path(__file__).parent.parent
     for folder in (here / "properties", here.parent / "properties"):
-        if (folder / "overall.yaml").is_file():
+        if (folder / _OVERALL).is_file():
             return folder
     raise FileNotFoundError(
         f"recbole_genci's properties/ folder was found neither in {here} nor in {here.parent}. "
@@ -96,7 +102,8 @@ def read_keys(files: Iterable[Path]) -> dict[str, Key]:
     and its comment is appended to the meaning.
 
     Raises:
-        ValueError: a bracket begins like a kind but is none; names file and line.
+        ValueError: a bracket begins like a kind but is none, or has a role that is none; names file
+            and line.
     """
     table: dict[str, Key] = {}
     for file in files:
@@ -136,7 +143,7 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
     host = ["overall", *(f"model/{entry.base}" for entry in entries), "dataset/sample", *datasets]
     table = _supplemented(read_keys(theirs / f"{name}.yaml" for name in host), ours / SUPPLEMENT)
     found = [model_files(entry) for entry in entries]
-    _add(table, [ours / "overall.yaml", *(file for file, *_ in found)])
+    _add(table, [ours / _OVERALL, *(file for file, *_ in found)])
     recipe = read_keys(recipe_files(DEFAULT_RECIPE, *(entry.base for entry in entries)))
     table |= {
         name: _joined(table[name], key)
@@ -159,6 +166,14 @@ def _add(table: dict[str, Key], files: Iterable[Path]) -> None:
         table[key.name] = _joined(table[key.name], key) if key.name in table else key
 
 
+@functools.cache
+def keys_with(*roles: str) -> frozenset[str]:
+    """The keys of this plugin, and RecBole's, that have one of the roles; those of no model."""
+    ours = properties_folder()
+    table = read_keys([ours / SUPPLEMENT, ours / _OVERALL])
+    return frozenset(key.name for key in table.values() if key.role in roles)
+
+
 def known_keys(models: Sequence, dataset: str | None) -> set[str]:
     """The names of ``key_table`` and of the keys that only the command line knows."""
     return set(key_table(models, dataset)) | UNLISTED_KEYS
@@ -175,7 +190,11 @@ def _supplemented(table: dict[str, Key], file: Path) -> dict[str, Key]:
             section = key.section if key.does_nothing else before.section
             meaning = key.meaning or before.meaning
             table[key.name] = replace(
-                before, kind=key.kind or before.kind, meaning=meaning, section=section
+                before,
+                kind=key.kind or before.kind,
+                meaning=meaning,
+                section=section,
+                role=key.role,
             )
         elif key.section != _OF_MODELS:
             table[key.name] = key
@@ -189,6 +208,7 @@ def _joined(before: Key, key: Key) -> Key:
         default=key.default,
         kind=key.kind or before.kind,
         meaning=" ".join(filter(None, meanings)),
+        role=key.role or before.role,
     )
 
 
@@ -212,10 +232,10 @@ def _keys_of_text(file: Path, text: str) -> tuple[Key, ...]:
         match = _COMMENT.fullmatch(_comment(text, name, value))
         assert match is not None  # every text matches
         meaning = match["meaning"].strip()
-        kind = _kind_of(match["kind"], meaning, file, line + 1)
+        kind, role = _kind_and_role(match["kind"], meaning, file, line + 1)
         if match["kind"] and kind is None and not _is_recboles(file):
             meaning = f"({match['kind']}) {meaning}"  # the bracket is part of the sentence
-        keys.append(Key(name.value, values[name.value], kind, meaning, headings[line]))
+        keys.append(Key(name.value, values[name.value], kind, meaning, headings[line], role))
     return tuple(keys)
 
 
@@ -240,15 +260,23 @@ def _headings(text: str) -> list[str]:
     return headings
 
 
-def _kind_of(words: str | None, meaning: str, file: Path, number: int) -> Kind | None:
+def _kind_and_role(
+    words: str | None, meaning: str, file: Path, number: int
+) -> tuple[Kind | None, str]:
     try:
         if not words and meaning.startswith("("):  # it has brackets in it, or no end
             check_comment(meaning[1:])
-        return parse_kind(words) if words else None
+        words, role = split_role(words) if words and _says_roles(file) else (words, "")
+        return parse_kind(words) if words else None, role
     except ValueError as error:
         if _is_recboles(file):  # such as `(list or int or None)`; the supplement gives the kind
-            return None
+            return None, ""
         raise ValueError(f"{file}, line {number}: {error}") from error
+
+
+def _says_roles(file: Path) -> bool:
+    """Whether keys of the file have roles: those of models, ours or a person's, have none."""
+    return file.name in (_OVERALL, SUPPLEMENT) and not _is_recboles(file)
 
 
 def _is_recboles(file: Path) -> bool:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from recbole_genci.config import Config
-from recbole_genci.config.keys import key_table
+from recbole_genci.config.keys import key_table, keys_with
 from recbole_genci.data.dataset import CTRDataset, create_dataset
 from recbole_genci.data.storage import load_prepared, save_prepared
 from recbole_genci.utils.logs import Message, recorded, say_again
@@ -35,31 +35,10 @@ _logger = logging.getLogger(__name__)
 #: less than two seconds on them.
 SMALLEST_FILE = 2**25  # bytes
 
-#: Keys that change neither rows nor histories. Every other key is a part of the digest, a new one
-#: too. `data_path` is not: the files that it leads to are. `state` is: it decides which messages of
-#: the building are kept.
-WITHOUT_EFFECT = frozenset(
-    # Environment, and what a run leaves and measures
-    "gpu_id worker use_gpu seed reproducibility data_path checkpoint_dir results_dir show_progress "
-    "save_dataset dataset_save_path save_dataloaders dataloaders_save_path log_wandb wandb_project "
-    "track mlflow_experiment "
-    "latency_repeats diagnostic_rows volatility_field seeds prepared_rows_dir "
-    # Training and evaluation
-    "shuffle group_rows_by_history epochs train_batch_size learner recipe learning_rate "
-    "train_neg_sample_args precision cuda_graphs eval_step stopping_step min_patience_steps "
-    "clip_grad_norm weight_decay weight_decay_of weight_average weight_average_per "
-    "sr_weight sr_teacher sr_teacher_dropout_prob flatten_history loss_decimal_place enable_amp "
-    "enable_scaler reg_weight double_tower embedding_size repeatable metrics valid_metric "
-    "eval_batch_size metric_decimal_place "
-    # Several processes
-    "nproc world_size shard_rows offset ip port "
-    # Items to semantic IDs
-    "semantic_id_dir semantic_id_path text_encoder text_encoder_ids text_encoder_batch_size "
-    "item_text_fields lsa_dim quantizer num_codebooks codebook_size codebook_dim codebook_balance "
-    "codebook_update rqvae_hidden_size rqvae_epochs rqvae_learning_rate rqvae_batch_size "
-    "rqvae_commitment spread_collisions collision_codebook_size tokenizer_seed "
-    "tokenizer_threads".split()
-)
+#: Keys that change neither rows nor histories. Every other key is a part of the digest, a key
+#: without a role too. `data_path` is not: the files that it leads to are. `state` is: it decides
+#: which messages of the building are kept.
+SHAPES_NO_ROWS = keys_with("tokenizer", "training", "place") - {"state"}
 
 
 def prepare_parts(config: Config) -> list[CTRDataset]:
@@ -100,7 +79,7 @@ def row_key(config: Config) -> dict[str, Any]:
 
 def shaping_keys(config: Config) -> list[str]:
     """The keys that may shape rows and histories, by name; not where their files are."""
-    return sorted({*key_table((), config["dataset"]), *_aliases(config)} - WITHOUT_EFFECT)
+    return sorted({*key_table((), config["dataset"]), *_aliases(config)} - SHAPES_NO_ROWS)
 
 
 def _aliases(config: Config) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_genci.config.keys import key_table
+from recbole_genci.config.keys import key_table, keys_with
 from recbole_genci.tokenizer.encoding.encoders import is_array_file
 from recbole_genci.tokenizer.encoding.lsa import LSA
 from recbole_genci.utils.atomic_files import encoding_of, read_header
@@ -17,30 +17,7 @@ from recbole_genci.utils.atomic_files import encoding_of, read_header
 _FIELDS = "item_text_fields"
 #: Every configuration key that this package reads, except `semantic_id_dir` and
 #: `semantic_id_path`.
-TOKENIZER_KEYS = frozenset(
-    {
-        "text_encoder",
-        "text_encoder_ids",
-        _FIELDS,
-        "lsa_dim",
-        "text_encoder_batch_size",
-        "quantizer",
-        "num_codebooks",
-        "codebook_size",
-        "codebook_dim",
-        "codebook_balance",
-        "codebook_update",
-        "rqvae_hidden_size",
-        "rqvae_epochs",
-        "rqvae_learning_rate",
-        "rqvae_batch_size",
-        "rqvae_commitment",
-        "spread_collisions",
-        "collision_codebook_size",
-        "tokenizer_seed",
-        "tokenizer_threads",
-    }
-)
+TOKENIZER_KEYS = keys_with("tokenizer")
 #: Settings that change the speed of a build, but not its codes.
 _NOT_CONTENT = ("text_encoder_batch_size",)
 _RQVAE_ONLY = (

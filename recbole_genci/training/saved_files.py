@@ -10,38 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_genci.config.keys import keys_with
 from recbole_genci.utils.digests import check_file, plain, read_sealed
 from recbole_genci.utils.layout import DATA_FILE, WEIGHTS_FILE
 from recbole_genci.utils.mappings import parse_yaml
 
 #: Keys that decide only where things lie and run, or what is shown. They may be edited later.
-PLACE_KEYS = frozenset(
-    {
-        "data_path",
-        "checkpoint_dir",
-        "results_dir",
-        "semantic_id_dir",
-        "prepared_rows_dir",
-        "show_progress",
-        "state",
-        "log_wandb",
-        "wandb_project",
-        "track",
-        "mlflow_experiment",
-        "latency_repeats",
-        "diagnostic_rows",
-        "eval_batch_size",
-        "worker",
-        "use_gpu",
-        "gpu_id",
-        "nproc",
-        "world_size",
-        "offset",
-        "ip",
-        "port",
-        "seeds",
-    }
-)
+PLACE_KEYS = keys_with("place")
 _SHOWN = 3  # so many edited keys are named
 #: What to do about a file of a finished run that is damaged or missing.
 COPY_OR_ANEW = "Take it from a copy of the folder, or train the run anew."

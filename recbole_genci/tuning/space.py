@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from recbole_genci.config import Config, known_keys, lists_for_tuples, parse_value
-from recbole_genci.config.keys import Key, key_table
+from recbole_genci.config.keys import Key, key_table, keys_with
 from recbole_genci.config.unknown_keys import not_keys, own_keys
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.training.saved_files import PLACE_KEYS
@@ -39,20 +39,7 @@ _FIXED_CATEGORIES = {
     "Evaluation": "it changes what is measured, so that trials could not be compared with one "
     "another",
 }
-_OF_ROWS = {
-    "eval_args",
-    "history_labels",
-    "history_source",
-    "data_seed",
-    "numerical_features",
-    "discretization",
-    "min_count",
-    "transforms",
-    "encoding",
-    "train_neg_sample_args",
-    "shuffle",
-    "double_tower",
-}
+_OF_ROWS = keys_with("rows") | {"train_neg_sample_args", "shuffle", "double_tower"}
 _OF_THE_COMMAND = PLACE_KEYS | {
     "model",
     "dataset",

@@ -15,10 +15,12 @@ from recbole_genci.config.keys import (
     RECBOLE_FOLDER,
     SUPPLEMENT,
     key_table,
+    keys_with,
     properties_folder,
     read_keys,
 )
 from recbole_genci.config.kind import Kind, parse_kind
+from recbole_genci.config.roles import ROLES
 from recbole_genci.data import create_dataset
 from recbole_genci.model.genci.cohort import VARIANTS
 from recbole_genci.model.registry import entry_of, known_models
@@ -168,6 +170,44 @@ def test_every_line_of_ours_says_what_its_key_takes_and_means():
             whole = key_table([file.stem] if file.parent.name == "model" else [])[key.name]
             assert whole.kind is not None, (file.name, key.name)
             assert whole.meaning or whole.kind.words, (file.name, key.name)
+            assert ";" not in whole.kind.words, (
+                f"{file.name}: {key.name}: keys of models have no role"
+            )
+
+
+def test_every_key_but_those_of_models_has_a_role():
+    for key in key_table().values():
+        assert key.role in ROLES or key.does_nothing, (
+            f"{key.name}: its line in properties/overall.yaml (of a key of RecBole: recbole.yaml) "
+            "does not say what the key decides. Write it behind the kind, as in (int >= 1; "
+            f"training). It is one of {', '.join(ROLES)}; CONTRIBUTING.md, 'A key', explains them."
+        )
+    for model in known_models():
+        own = key_table([model]).keys() - key_table().keys()
+        assert not own & keys_with(*ROLES)
+
+
+def test_a_role_is_no_part_of_the_kind_and_a_later_line_keeps_it(tmp_path):
+    file = tmp_path / "overall.yaml"
+    file.write_text("wide: 2  # (int >= 1; rows) Wide.\n")
+    table = read_keys([file])
+    assert (table["wide"].kind.words, table["wide"].role) == ("int >= 1", "rows")
+    (tmp_path / "Mine.yaml").write_text("wide: 3\n")
+    later = read_keys([file, tmp_path / "Mine.yaml"])["wide"]
+    assert (later.default, later.role) == (3, "rows")
+
+
+@pytest.mark.parametrize("bracket", ["(int >= 1; trainig)", "(str: a | b; trainig)", "(str; )"])
+def test_a_wrong_role_is_refused_with_its_line(bracket, tmp_path):
+    (tmp_path / "overall.yaml").write_text(f"rate: 1\nwide: 2  # {bracket} Wide.\n")
+    with pytest.raises(ValueError, match="overall.yaml, line 2: .* is no role .* rows, tokenizer"):
+        read_keys([tmp_path / "overall.yaml"])
+
+
+def test_a_key_of_a_model_has_no_role(tmp_path):
+    (tmp_path / "Mine.yaml").write_text("wide: 2  # (int >= 1; rows) Wide.\n")
+    with pytest.raises(ValueError, match="Mine.yaml, line 1: .*'>= 1; rows' is no range"):
+        read_keys([tmp_path / "Mine.yaml"])
 
 
 def test_a_line_with_a_kind_replaces_the_meaning_and_a_remark_joins_it(tmp_path):

@@ -17,7 +17,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.keys import key_table
 from recbole_genci.data import create_dataset, fingerprint, prepared
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.prepared import WITHOUT_EFFECT, prepare_parts, row_key
+from recbole_genci.data.prepared import SHAPES_NO_ROWS, prepare_parts, row_key
 from recbole_genci.data.storage import load_parts, mapped_file, store_parts
 from recbole_genci.data.table import adjacent
 from recbole_genci.training.launch import train_together
@@ -113,15 +113,15 @@ class Values:
 
 def test_every_key_counts_that_is_not_known_to_have_no_effect(keys, monkeypatch):
     table = key_table((), "tiny")
-    assert set(table) >= WITHOUT_EFFECT, "a key that is listed exists no more"
+    assert set(table) >= SHAPES_NO_ROWS, "a key that is listed exists no more"
     config = config_of(keys)
     base = row_key(config)
-    assert not set(base["keys"]) & WITHOUT_EFFECT
+    assert not set(base["keys"]) & SHAPES_NO_ROWS
     values = dict(config.final_config_dict)
     monkeypatch.setattr(prepared, "_files", lambda config: [])
     for name in [*table, "alias_of_others"]:
         other = Values(values | {name: "another value"})
-        assert (row_key(other)["keys"] == base["keys"]) == (name in WITHOUT_EFFECT), name
+        assert (row_key(other)["keys"] == base["keys"]) == (name in SHAPES_NO_ROWS), name
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -60,7 +60,10 @@ def test_runs_that_are_published_keep_their_hash(recipe, known):
     """Those of DeepFM on ml-100k: today's in benchmarks/experiments/compare-ml-100k/runs.jsonl."""
     rows = "e7a93ddaecb93c3259d5ca4b6c9f8b623dab4cd39fef91a2b12b14fe25a02190"
     config = Config("DeepFM", "ml-100k", config_dict={"recipe": recipe})
-    assert run_hash(config, 2020, rows, None, 59_169) == known
+    assert run_hash(config, 2020, rows, None, 59_169) == known, (
+        "Experiments would train this run anew. If you have added a key, put it into ADDED_KEYS "
+        "(recbole_genci/config/added_keys.py), with the value by which all is computed as before."
+    )
 
 
 def test_a_patience_in_steps_counts_only_where_it_can_act():
