@@ -29,7 +29,7 @@ from recbole_genci.training.checkpoint import read_state, settle_weights, traini
 from recbole_genci.training.launch import check_is_guarded
 from recbole_genci.training.machine_checks import check_disk, check_for_processes
 from recbole_genci.training.own_checks import (
-    check_settings,
+    check_model_settings,
     try_metrics,
     try_model,
     why_nothing_decays,
@@ -139,7 +139,7 @@ def _check_configs(configs: dict[str, Config], check: Callable[[Config], None] |
     warn_of_files_of_other_models(configs.values())
     check_same_rows(configs)
     for config in configs.values():
-        check_settings(config)
+        check_model_settings(config)
         check_for_processes(config)
         if check:
             check(config)

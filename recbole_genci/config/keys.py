@@ -20,7 +20,7 @@ from recbole_genci.config.kind import Kind, check_comment, parse_kind
 from recbole_genci.config.roles import split_role
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
-from recbole_genci.utils.validation import check_names
+from recbole_genci.utils.validation import check_file_names
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # kinds, roles and meanings that RecBole's own files leave out
@@ -135,7 +135,7 @@ def key_table(models: Sequence = (), dataset: str | None = None) -> dict[str, Ke
         ValueError: a model is unknown, a line in a person's own file is wrong, or the dataset's
             name is too long for a file.
     """
-    check_names("dataset", dataset and f"{dataset}.inter")
+    check_file_names("dataset", dataset and f"{dataset}.inter")
     theirs, ours = RECBOLE_FOLDER / "properties", properties_folder()
     entries = [entry_of(model) for model in models]
     datasets = [f"dataset/{dataset}"] if dataset else []

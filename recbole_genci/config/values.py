@@ -14,7 +14,7 @@ from recbole_genci.config.kind import Kind
 from recbole_genci.config.trackers import trackers
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
 from recbole_genci.utils.validation import (
-    check_names,
+    check_file_names,
     is_number,
     is_whole,
     nearest,
@@ -65,14 +65,14 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
         if key in table:
             table[key].check(value)
         if key.endswith(("_path", "_dir")) or key == "text_encoder":
-            check_names(key, value)
+            check_file_names(key, value)
     if str(final.get("state") or "INFO").upper() not in _LEVELS:
         raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
     _check_parts(final)
     _check_filters(final)
     _check_encoding(final.get("encoding"))
     _check_clipping(final.get("clip_grad_norm"))
-    _check_names(final)
+    _check_column_names(final)
     check_fitted(final)
 
 
@@ -118,7 +118,7 @@ def _check_clipping(arguments: Mapping | None) -> None:
         Kind.of(_CLIPPING[part]).check(f"clip_grad_norm: {part}", value)
 
 
-def _check_names(final: Mapping) -> None:
+def _check_column_names(final: Mapping) -> None:
     """Refuse names by which one column of a batch would take the place of another."""
     columns = [key for key in _COLUMNS if final[key] is not None or key == "LABEL_FIELD"]
     for key in columns:

@@ -36,7 +36,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     Args:
         attached: names of the columns that this plugin adds to batches.
     """
-    _check_names(dataset, token, folder, attached)
+    _check_ids_and_names(dataset, token, folder, attached)
     _check_features(dataset, folder)
     _check_aliases(dataset)
     _check_intervals(dataset)
@@ -44,7 +44,7 @@ def check_loaded(dataset: Dataset, token: str, folder: Path, attached: set[str])
     _check_values(dataset, token, folder)
 
 
-def _check_names(dataset: Dataset, token: str, folder: Path, attached: set[str]) -> None:
+def _check_ids_and_names(dataset: Dataset, token: str, folder: Path, attached: set[str]) -> None:
     """Refuse rows without ids, and names of columns and values that are taken."""
     for field in id_fields(dataset).values():
         if field not in dataset.inter_feat:

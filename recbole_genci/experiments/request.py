@@ -17,7 +17,7 @@ from recbole_genci.model.registry import entry_of, resolve
 from recbole_genci.plan import check_same_rows
 from recbole_genci.tokenizer import tokenizer_settings
 from recbole_genci.tokenizer.source import needs_no_settings
-from recbole_genci.training.own_checks import check_settings
+from recbole_genci.training.own_checks import check_model_settings
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.figures import INSTALL, can_draw
 from recbole_genci.utils.own_code import is_reference
@@ -145,7 +145,7 @@ def check_request(
     check_dataset(first)
     check_writable(Path(first["results_dir"]), "results_dir")
     for config in configs.values():
-        check_settings(config)
+        check_model_settings(config)
         published = not definition.makes_semantic_ids()
         if config.model_class.reads_semantic_ids and config["semantic_id_path"] is None:
             if not needs_no_settings(config, published):

@@ -62,7 +62,7 @@ def check_importable(config: Config, setting: str) -> None:
                 )
 
 
-def check_settings(config: Config) -> None:
+def check_model_settings(config: Config) -> None:
     """Check ``precision``, and call ``check_settings`` of the model.
 
     Raises:

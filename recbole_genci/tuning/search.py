@@ -185,7 +185,7 @@ def prepare_search(
     if isinstance(model, str) and "," in model:
         raise ValueError(f"model: '{model}' names several models; a search tunes one.")
     space = read_params_file(params_file)
-    check_settings(settings, space)
+    check_search(settings, space)
     check = _check_before_reading(space, params_file, argv, settings)
     plan = prepare([model], dataset, config_files, config_dict, argv, check=check)
     (config,) = plan.configs.values()
@@ -209,7 +209,7 @@ def prepare_search(
     return search
 
 
-def check_settings(settings: Settings, space: Space) -> None:
+def check_search(settings: Settings, space: Space) -> None:
     """Refuse settings that do not fit the space, or that need a missing library or cluster.
 
     Raises:
@@ -272,7 +272,7 @@ def prepare_resumed_search(
     if "params_sha256" in saved:  # earlier versions did not write it
         check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)
     space = read_params_file(folder / PARAMS_FILE)
-    check_settings(settings, space)
+    check_search(settings, space)
     records = read_journal(folder / JOURNAL)
     if not records and any((folder / name).is_file() for name in (TABLE, RESULT)):
         raise ValueError(

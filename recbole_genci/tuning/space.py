@@ -49,19 +49,13 @@ _OF_THE_COMMAND = PLACE_KEYS | {
     "local_rank",
 }
 
-# Nothing that trains or scores a CTR model reads these keys: they are for knowledge graphs,
-# embedding losses, pairwise models, logs and reports. `transform` is not here, as loaders apply it.
-_WITHOUT_EFFECT = {
+# Nothing that trains or scores reads these keys: they are of logs and reports.
+_OF_REPORTS = {
     "diagnostic_rows",
     "volatility_field",
-    "loss_type",
     "wandb_project",
     "track",
     "mlflow_experiment",
-    "kg_reverse_r",
-    "entity_kg_num_interval",
-    "relation_kg_num_interval",
-    "require_pow",
     "loss_decimal_place",
 }
 # Keys of which nothing is read while another one is 0 (False).
@@ -352,11 +346,7 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
                 f"{table[name].meaning} Take it out."
             )
         # Those of RecBole's CTR models that read reg_weight have it in their properties.
-        if (
-            name in _WITHOUT_EFFECT
-            or name == "reg_weight"
-            and name not in config.internal_config_dict
-        ):
+        if name in _OF_REPORTS or name == "reg_weight" and name not in config.internal_config_dict:
             raise ValueError(
                 f"{source}: '{name}' cannot be searched: nothing that {config['model']} learns or "
                 "scores depends on it, so that its trials would be the same. Take it out."

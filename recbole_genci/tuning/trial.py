@@ -12,7 +12,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.config import TRUST
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading
-from recbole_genci.training.own_checks import check_settings
+from recbole_genci.training.own_checks import check_model_settings
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.tuning.space import canonical
 from recbole_genci.utils.layout import CONFIG_FILE, LOG_FILE
@@ -65,7 +65,7 @@ class Shared:
         # A person has named or allowed the code when the search began.
         values = params | self.placement | {"checkpoint_dir": str(folder), TRUST: True}
         config = Config(saved["model"], saved["dataset"], [str(self.config_file)], values)
-        check_settings(config)
+        check_model_settings(config)
         return config
 
 

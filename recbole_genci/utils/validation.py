@@ -45,7 +45,7 @@ def quoted(text: str) -> str | None:
     return str(value) if isinstance(value, (list, dict)) else None
 
 
-def check_names(key: str, path: object) -> None:
+def check_file_names(key: str, path: object) -> None:
     """Refuse a path with a name that no file system takes.
 
     Raises:

@@ -24,7 +24,7 @@ from recbole_genci.model import graphs
 from recbole_genci.model.batch_columns import HISTORY_LENGTH, SEGMENT_LENGTH, SEGMENTS
 from recbole_genci.quick_start import run
 from recbole_genci.training import trainer, unread_loss
-from recbole_genci.training.own_checks import check_settings
+from recbole_genci.training.own_checks import check_model_settings
 from recbole_genci.utils import ragged
 
 GRAPHS = {"cuda_graphs": True, "gpu_id": ""}
@@ -454,7 +454,7 @@ def test_the_key_needs_a_gpu_and_one_process(keys, caplog):
 def test_dice_in_an_attention_is_refused_before_data_are_read(name, keys):
     config = Config(name, "tiny", config_dict=keys | GRAPHS | {"attention_activation": "dice"})
     with pytest.raises(ValueError, match="^cuda_graphs: Dice in the attention .* one of both"):
-        check_settings(config)
+        check_model_settings(config)
 
 
 def test_an_unread_loss_does_not_change_with_that_of_a_graph():

@@ -267,7 +267,7 @@ def test_a_trial_that_diverges_is_one_sentence_and_the_selected_one_is_only_test
 
 
 def test_an_error_that_nobody_expects_keeps_its_traceback(data, caplog, monkeypatch):
-    monkeypatch.setattr(trial, "check_settings", lambda config: {}["a fault of ours"])
+    monkeypatch.setattr(trial, "check_model_settings", lambda config: {}["a fault of ours"])
     with pytest.raises(NoTrialFinished):
         tune("DeepFM", "tiny", "space.test", config_dict=data)
     errors = [each for each in caplog.records if each.levelno == logging.ERROR]
