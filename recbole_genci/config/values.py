@@ -38,6 +38,14 @@ _CLIPPING = {
     "error_if_nonfinite": "bool",
     "foreach": "bool or ~",
 }
+_SOURCES = ("inter", "user", "item")
+#: The parts of mappings that RecBole reads.
+_PARTS = {
+    "eval_args": ("split", "order", "group_by", "mode"),
+    "load_col": _SOURCES,
+    "unload_col": _SOURCES,
+    "unused_col": _SOURCES,
+}
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _INTERVALS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval")
 
@@ -69,6 +77,10 @@ def check_values(table: Mapping[str, Key], final: Mapping, given: Mapping) -> No
     if str(final.get("state") or "INFO").upper() not in _LEVELS:
         raise ValueError(f"state: {final['state']!r} is not one of {', '.join(_LEVELS)}.")
     _check_parts(final)
+    _check_lists_of_columns(final)
+    _check_sequences(final)
+    _check_threshold(final.get("threshold"))
+    _check_discretization(final)
     _check_filters(final)
     _check_encoding(final.get("encoding"))
     _check_clipping(final.get("clip_grad_norm"))
@@ -154,23 +166,18 @@ def _check_column_names(final: Mapping) -> None:
 
 
 def _check_parts(final: Mapping) -> None:
-    """Check the entries of mappings, because RecBole ignores entries that it does not know.
-
-    Separators are checked too: they must be texts.
-    """
-    sources = ["inter", "user", "item"]
-    for key, known in {
-        "eval_args": ["split", "order", "group_by", "mode"],
-        "load_col": sources,
-        "unload_col": sources,
-        "unused_col": sources,
-    }.items():
+    """Refuse parts of mappings that RecBole does not know, as it would ignore them."""
+    for key, known in _PARTS.items():
         for part in final.get(key) or {}:
             if part not in known:
                 raise ValueError(
                     f"{key}: '{part}' is not one of its parts, "
                     f"{', '.join(known)}.{nearest(str(part), known)}"
                 )
+
+
+def _check_lists_of_columns(final: Mapping) -> None:
+    """Refuse what is no list of columns, and two lists that contradict each other."""
     for key in ("load_col", "unload_col", "unused_col"):
         for source, fields in (final.get(key) or {}).items():
             is_list = isinstance(fields, (list, tuple)) and all(
@@ -182,14 +189,7 @@ def _check_parts(final: Mapping) -> None:
                     f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, "
                     "item_id] is."
                 )
-    ids = {"user": final["USER_ID_FIELD"], "item": final["ITEM_ID_FIELD"]}
-    needed = {"inter": {*ids.values(), final["LABEL_FIELD"]}, **{k: {v} for k, v in ids.items()}}
-    for source, fields in (final.get("unused_col") or {}).items():
-        if kept := [field for field in fields if field in needed[source]]:
-            raise ValueError(
-                f"unused_col: '{kept[0]}' of '{source}' is an id or the label, without which rows "
-                "say nothing. Leave it out of unused_col."
-            )
+    _check_unused(final)
     both = (final.get("load_col") or {}).keys() & (final.get("unload_col") or {}).keys()
     for source in sorted(both):
         wanted, unwanted = final["load_col"][source], final["unload_col"][source]
@@ -199,6 +199,22 @@ def _check_parts(final: Mapping) -> None:
                 "Leave out of that list what it should not read, or write load_col: "
                 f"{{{source}: '*'}}."
             )
+
+
+def _check_unused(final: Mapping) -> None:
+    """Refuse to drop columns that rows cannot do without."""
+    ids = {"user": final["USER_ID_FIELD"], "item": final["ITEM_ID_FIELD"]}
+    needed = {"inter": {*ids.values(), final["LABEL_FIELD"]}, **{k: {v} for k, v in ids.items()}}
+    for source, fields in (final.get("unused_col") or {}).items():
+        if kept := [field for field in fields if field in needed[source]]:
+            raise ValueError(
+                f"unused_col: '{kept[0]}' of '{source}' is an id or the label, without which rows "
+                "say nothing. Leave it out of unused_col."
+            )
+
+
+def _check_sequences(final: Mapping) -> None:
+    """Check the lengths of sequences and what separates their values, and columns."""
     for field, length in (final.get("seq_len") or {}).items():
         if not is_whole(length):
             raise ValueError(
@@ -209,14 +225,22 @@ def _check_parts(final: Mapping) -> None:
             raise ValueError(
                 f"{key}: {final.get(key)!r} is not a text that can stand between {parts}."
             )
-    if final.get("threshold") is not None and len(final["threshold"]) != 1:
+
+
+def _check_threshold(threshold: Mapping | None) -> None:
+    """Check that one column makes the label, by a number."""
+    if threshold is not None and len(threshold) != 1:
         raise ValueError(
-            f"threshold: {dict(final['threshold'])} does not name one column; a label is made of "
+            f"threshold: {dict(threshold)} does not name one column; a label is made of "
             "one, as in {rating: 4}."
         )
-    for field, value in (final.get("threshold") or {}).items():
+    for field, value in (threshold or {}).items():
         if not is_number(value) or not math.isfinite(value):
             raise ValueError(f"threshold: {value!r} for '{field}' is not a number.")
+
+
+def _check_discretization(final: Mapping) -> None:
+    """Check each column's method, and that models read the column."""
     for field, value in (final.get("discretization") or {}).items():
         if not isinstance(value, Mapping) or value.get("method") not in ("ED", "LD"):
             raise ValueError(
