@@ -96,13 +96,7 @@ def check_request(
         ValueError, ImportError: names the key and what to do.
     """
     alone = not others
-    takes_models = definition.open_models or alone
-    variants = definition.variants
-    if arguments.models and takes_models:
-        variants = definition.with_models(arguments.models)
-    if arguments.against and (alone or definition.open_models):
-        against = _compared_with_all(definition, variants, arguments.against)
-        definition = replace(definition, against=against)
+    definition, variants = _with_asked_lines(definition, arguments, alone)
     keys = set(arguments.config_dict or {}) | set(parse_argv(arguments.argv))
     if alone and (fixed := sorted(keys & definition.own_keys())):
         raise ValueError(
@@ -115,26 +109,63 @@ def check_request(
         ),
         *(model for model in arguments.models or () if str(model) not in definition.lines()),
     ]
-    requested_seeds = arguments.seeds or _seeds_in_files(
-        variants[0].model if variants else _ROWS_MODEL, arguments, models
-    )
-    if alone and definition.seeds is None and requested_seeds not in (None, 1):
-        raise ValueError(
-            f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose "
-            "it by --seed."
-        )
+    number = _seed_count(definition, variants, arguments, models, alone)
     forced = {"semantic_id_path": None} if definition.makes_semantic_ids() else {}
     if alone and forced and "semantic_id_path" in keys:
         raise ValueError(
             f"semantic_id_path: experiment '{definition.name}' compares ways to make semantic IDs, "
             "and makes them itself, line by line; leave --semantic_id_path out."
         )
-    number = 1 if definition.seeds is None else requested_seeds or definition.seeds
     configs = {
         variant.name: _config(variant.model, variant.keys | forced, number, arguments, models)
         for variant in variants
     }
     configs = configs or {"": _config(_ROWS_MODEL, {}, number, arguments, models)}
+    _check_configs(definition, configs)
+    _refuse_equal_variants(variants, configs)
+    if variants and not can_draw():
+        raise ImportError(
+            f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}."
+        )
+    first = next(iter(configs.values()))
+    seeds = tuple(range(first["seed"], first["seed"] + number))
+    return Request(definition, tuple(variants), configs, seeds, arguments.command, arguments.pack)
+
+
+def _with_asked_lines(
+    definition: Definition, arguments: ExperimentArguments, alone: bool
+) -> tuple[Definition, Sequence[Variant]]:
+    """The definition, and its variants, as ``--models`` and ``--against`` ask for them."""
+    variants = definition.variants
+    if arguments.models and (definition.open_models or alone):
+        variants = definition.with_models(arguments.models)
+    if arguments.against and (alone or definition.open_models):
+        against = _compared_with_all(definition, variants, arguments.against)
+        definition = replace(definition, against=against)
+    return definition, variants
+
+
+def _seed_count(
+    definition: Definition,
+    variants: Sequence[Variant],
+    arguments: ExperimentArguments,
+    models: Sequence[str],
+    alone: bool,
+) -> int:
+    """How many seeds each variant runs."""
+    requested = arguments.seeds or _seeds_in_files(
+        variants[0].model if variants else _ROWS_MODEL, arguments, models
+    )
+    if alone and definition.seeds is None and requested not in (None, 1):
+        raise ValueError(
+            f"seeds: experiment '{definition.name}' takes one seed; leave --seeds out, or choose "
+            "it by --seed."
+        )
+    return 1 if definition.seeds is None else requested or definition.seeds
+
+
+def _check_configs(definition: Definition, configs: dict[str, Config]) -> None:
+    """Refuse what would stop the experiment after its rows are read, or while it trains."""
     check_same_rows(configs)
     first = next(iter(configs.values()))
     if world_size(first) > 1:
@@ -150,13 +181,6 @@ def check_request(
         if config.model_class.reads_semantic_ids and config["semantic_id_path"] is None:
             if not needs_no_settings(config, published):
                 tokenizer_settings(config)
-    _refuse_equal_variants(variants, configs)
-    if variants and not can_draw():
-        raise ImportError(
-            f"experiment: its pictures need matplotlib, which is not installed: {INSTALL}."
-        )
-    seeds = tuple(range(first["seed"], first["seed"] + number))
-    return Request(definition, tuple(variants), configs, seeds, arguments.command, arguments.pack)
 
 
 def _compared_with_all(

@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,47 +85,63 @@ def run_trials(study: Study, points: Iterable[dict], settings: Settings, config:
     with _connected(settings.ray_address):
         nodes = _nodes()
         _check_resources(cpus, gpus, nodes)
-        cpus_there, gpus_there = (
-            sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")
-        )
-        _logger.info(
-            f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and "
-            f"{gpus_there:g} GPUs; {cpus:g} and {gpus:g} for each trial"
-        )
-        # If its node dies, Ray restarts it on another one. It has then forgotten earlier trials,
-        # and stops fewer.
-        stopper = (
-            ray.remote(AshaStopper)
-            .options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-            .remote(study.bigger, settings.grace_epochs or _GRACE_EPOCHS)
-        )
-        stopper.remember.remote(study.ordered())
-        config_text, rows = (
-            (study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE)
-        )
-        shared = study.shared
-        inputs = ray.put((config_text, rows, shared.semantic_ids, shared.sources, search_folders()))
-        # A worker keeps the GPU that it began with, so with GPUs it may run only one trial; 0 is no
-        # limit.
-        task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(
-            num_cpus=cpus, num_gpus=gpus, max_retries=0
-        )
-        waiting, running = iter(left), {}
-        try:
-            while True:
-                for number, point in waiting:
-                    running[
-                        task.remote([inputs], stopper, number, point, cpus, gpus, study.bigger)
-                    ] = number, point
-                    if len(running) >= _QUEUED:
-                        break
-                if not running:
+        _say_what_is_there(nodes, cpus, gpus)
+        _run_all(study, left, _starter(study, settings, cpus, gpus))
+
+
+def _say_what_is_there(nodes: Sequence[dict], cpus: float, gpus: float) -> None:
+    cpus_there, gpus_there = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+    _logger.info(
+        f"Ray {ray.__version__}: {len(nodes)} nodes with {cpus_there:g} CPUs and "
+        f"{gpus_there:g} GPUs; {cpus:g} and {gpus:g} for each trial"
+    )
+
+
+def _starter(
+    study: Study, settings: Settings, cpus: float, gpus: float
+) -> Callable[[int, dict], Any]:
+    """A function that hands a trial, by its number and point, to Ray, and returns Ray's handle."""
+    # If its node dies, Ray restarts it on another one. It has then forgotten earlier trials, and
+    # stops fewer.
+    stopper = (
+        ray.remote(AshaStopper)
+        .options(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+        .remote(study.bigger, settings.grace_epochs or _GRACE_EPOCHS)
+    )
+    stopper.remember.remote(study.ordered())
+    config_text, rows = ((study.folder / name).read_bytes() for name in (CONFIG_FILE, DATA_FILE))
+    shared = study.shared
+    inputs = ray.put((config_text, rows, shared.semantic_ids, shared.sources, search_folders()))
+    # A worker keeps the GPU that it began with, so with GPUs it may run only one trial; 0 is no
+    # limit.
+    task = ray.remote(max_calls=1 if gpus else 0)(run_trial).options(
+        num_cpus=cpus, num_gpus=gpus, max_retries=0
+    )
+
+    def start(number: int, point: dict) -> Any:
+        return task.remote([inputs], stopper, number, point, cpus, gpus, study.bigger)
+
+    return start
+
+
+def _run_all(
+    study: Study, trials: Sequence[tuple[int, dict]], start: Callable[[int, dict], Any]
+) -> None:
+    """Start the trials, some of them at a time, and add each to the study as it ends."""
+    waiting, running = iter(trials), {}
+    try:
+        while True:
+            for number, point in waiting:
+                running[start(number, point)] = number, point
+                if len(running) >= _QUEUED:
                     break
-                (ended, *_), _ = ray.wait(list(running))
-                _add(study, ended, *running.pop(ended))
-        finally:
-            for task_left in running:
-                ray.cancel(task_left, force=True)
+            if not running:
+                break
+            (ended, *_), _ = ray.wait(list(running))
+            _add(study, ended, *running.pop(ended))
+    finally:
+        for task_left in running:
+            ray.cancel(task_left, force=True)
 
 
 def _add(study: Study, ended: Any, number: int, point: dict) -> None:

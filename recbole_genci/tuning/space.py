@@ -320,42 +320,17 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
             rows, semantic IDs or metrics, which trials share, changes nothing or is a recipe; or it
             does not take all values of its parameter.
     """
+    _check_known(space, config, source)
     table = key_table([config.model_reference], config["dataset"])
-    known = known_keys([config.model_reference], config["dataset"])
     fixed = set(argv_keys)
-    if unknown := [name for name in space if name not in known]:
-        whose = f"{config['model']}, RecBole or this plugin"
-        raise ValueError(
-            f"{source}: {not_keys(unknown, known, whose)}{own_keys([config.model_reference])}"
-        )
     for name, parameter in space.items():
         if name in fixed:
             raise ValueError(
                 f"{source}: '{name}' is searched, but --{name} fixes it too. Take it out of one of "
                 "the two."
             )
-        if name == "recipe":  # a trial's Config has each key by name, which beats a recipe
-            raise ValueError(
-                f"{source}: 'recipe' cannot be searched: it is a set of keys, and a search varies "
-                "single ones. Search those keys (properties/recipe/ lists them), or give one "
-                "recipe to all trials, --recipe=NAME."
-            )
-        if name in table and table[name].does_nothing:
-            raise ValueError(
-                f"{source}: '{name}' cannot be searched: this key does nothing here. "
-                f"{table[name].meaning} Take it out."
-            )
-        # Those of RecBole's CTR models that read reg_weight have it in their properties.
-        if name in _OF_REPORTS or name == "reg_weight" and name not in config.internal_config_dict:
-            raise ValueError(
-                f"{source}: '{name}' cannot be searched: nothing that {config['model']} learns or "
-                "scores depends on it, so that its trials would be the same. Take it out."
-            )
-        if reason := _why_fixed(name, config):
-            raise ValueError(
-                f"{source}: '{name}' cannot be searched: {reason}. Search once for each of its "
-                "values instead."
-            )
+        if why := _why_not(name, config, table):
+            raise ValueError(f"{source}: '{name}' cannot be searched: {why}")
         if name in table:
             _check_kind(table[name], parameter, source)
         if why := _why_unread(name, space, config, table):
@@ -368,6 +343,37 @@ def check_space(space: Space, config: Config, source: str, argv_keys: Iterable[s
                 f"{source}: '{name}' has one choice, {parameter.values[0]!r}, so that the search "
                 "does not vary it."
             )
+
+
+def _check_known(space: Space, config: Config, source: str) -> None:
+    """Refuse names that are no keys of the model."""
+    known = known_keys([config.model_reference], config["dataset"])
+    if unknown := [name for name in space if name not in known]:
+        whose = f"{config['model']}, RecBole or this plugin"
+        raise ValueError(
+            f"{source}: {not_keys(unknown, known, whose)}{own_keys([config.model_reference])}"
+        )
+
+
+def _why_not(name: str, config: Config, table: Mapping[str, Key]) -> str | None:
+    """Why no search can vary the key, and what to do; None if one can."""
+    if name == "recipe":  # a trial's Config has each key by name, which beats a recipe
+        return (
+            "it is a set of keys, and a search varies single ones. Search those keys "
+            "(properties/recipe/ lists them), or give one recipe to all trials, --recipe=NAME."
+        )
+    if name in table and table[name].does_nothing:
+        return f"this key does nothing here. {table[name].meaning} Take it out."
+    # Those of RecBole's CTR models that read reg_weight have it in their properties.
+    unread_weight = name == "reg_weight" and name not in config.internal_config_dict
+    if name in _OF_REPORTS or unread_weight:
+        return (
+            f"nothing that {config['model']} learns or scores depends on it, so that its trials "
+            "would be the same. Take it out."
+        )
+    if reason := _why_fixed(name, config):
+        return f"{reason}. Search once for each of its values instead."
+    return None
 
 
 def _why_unread(name: str, space: Space, config: Config, table: Mapping[str, Key]) -> str | None:
