@@ -169,6 +169,6 @@ def test_a_command_with_a_quiet_log_prints_its_result(level, printed, monkeypatc
     for done in (
         lambda: cli._done(lambda: "what"),
         lambda: tuning.command._done(None),
-        lambda: experiments.command._done([(None, None)]),
+        lambda: experiments.command._done(experiments.command.Prepared([None], None)),
     ):
         assert done() == 0 and capsys.readouterr().out == printed
