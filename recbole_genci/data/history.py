@@ -7,7 +7,7 @@ batch are gathered by index.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -89,6 +89,34 @@ class History:
             return empty, end - start, empty if negatives else None
         drawn = self.negatives[position].long() * inside if negatives else None
         return self.items[position].long() * inside, end - start, drawn
+
+
+@dataclass(frozen=True)
+class HistoryPointers:
+    """Where the histories of rows ``[R]``, or of users, are in one array of clicks.
+
+    Attributes:
+        history: the array.
+        first: ``[R]`` the first of all clicks of each row's user.
+        start, end: ``[R]`` the first and one-past-last click of each row's history.
+    """
+
+    history: History
+    first: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    @classmethod
+    def before(
+        cls, history: History, users: np.ndarray, ranks: np.ndarray, max_length: int
+    ) -> HistoryPointers:
+        """The pointers of rows ``[R]``, by their users and time ranks; see ``History.pointers``."""
+        start, end = history.pointers(users, ranks, max_length)
+        return cls(history=history, first=history.first_clicks(users), start=start, end=end)
+
+    def of(self, place: np.ndarray | slice) -> HistoryPointers:
+        """The pointers of the rows at ``place``."""
+        return replace(self, first=self.first[place], start=self.start[place], end=self.end[place])
 
 
 def clicks_read(clicks: torch.Tensor, cap: int, segment: int = 1) -> torch.Tensor:

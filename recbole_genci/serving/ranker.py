@@ -382,14 +382,11 @@ class Ranker:
             for field, value in request.context.items()
         }
         return Rows(
-            request.user_rows[user],
-            item,
-            request.history,
-            request.first[user],
-            request.start[user],
-            request.end[user],
-            context,
-            request.user_feat,
+            users=request.user_rows[user],
+            items=item,
+            pointers=request.pointers.of(user),
+            context=context,
+            user_feat=request.user_feat,
             has_new_users=not request.users.all(),
         )
 

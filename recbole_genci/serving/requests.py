@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from recbole.utils import FeatureType
 
-from recbole_genci.data.history import History
+from recbole_genci.data.history import History, HistoryPointers
 from recbole_genci.data.table import Table, rows_of
 from recbole_genci.serving.cells import (
     as_names,
@@ -39,8 +39,7 @@ class Request:
         users: their ids; 0 for users that the run does not know.
         user_feat: features of these users ``[U]``; None for those of the run.
         user_rows: the row of each user in ``user_feat``, or in the run's.
-        history: a flat array of clicks.
-        first, start, end: pointers to each user's first click in it, and to the user's history.
+        pointers: where each user's history is.
         clicks: items ``[L]`` of the histories that the caller gave, by user name.
         context: the rows' own features, ``[1]`` or ``[1, L]``.
     """
@@ -49,10 +48,7 @@ class Request:
     users: np.ndarray
     user_feat: Table | None
     user_rows: np.ndarray
-    history: History
-    first: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
+    pointers: HistoryPointers
     clicks: dict[str, np.ndarray]
     context: dict[str, torch.Tensor]
 
@@ -60,11 +56,12 @@ class Request:
         """The part of the request that is about the users at ``place``."""
         names = np.empty(len(self.names), dtype=object)
         names[:] = self.names
-        arrays = ("users", "user_rows", "first", "start", "end")
         return replace(
             self,
             names=names[place].tolist(),
-            **{name: getattr(self, name)[place] for name in arrays},
+            users=self.users[place],
+            user_rows=self.user_rows[place],
+            pointers=self.pointers.of(place),
         )
 
 
@@ -116,9 +113,17 @@ class RequestReader:
                 )
         values = self._context(context or {})
         user_feat, user_rows = self.user_table(users, ids, frame)
-        history, first, start, end = self._history(users, ids, clicks, append)
+        pointers = self._pointers(users, ids, clicks, append)
         self.features.warn_of_unknown()
-        return Request(users, ids, user_feat, user_rows, history, first, start, end, clicks, values)
+        return Request(
+            names=users,
+            users=ids,
+            user_feat=user_feat,
+            user_rows=user_rows,
+            pointers=pointers,
+            clicks=clicks,
+            context=values,
+        )
 
     def _clicks(self, user: str, items: Sequence[str]) -> np.ndarray:
         try:
@@ -195,22 +200,22 @@ class RequestReader:
 
     # ---------------------------------------------------------------- histories
 
-    def _history(
+    def _pointers(
         self,
         users: Sequence[str],
         ids: np.ndarray,
         clicks: Mapping[str, np.ndarray],
         append: bool,
-    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
-        """The run's histories with ``clicks`` behind them, and each user's pointers ``[U]``."""
+    ) -> HistoryPointers:
+        """Each user's pointers ``[U]`` into the run's histories with ``clicks`` behind them."""
         history, limit = self.whole.history, self.config["MAX_ITEM_LIST_LENGTH"]
-        first = history.first_clicks(ids)
         # The rank is later than that of every row.
-        start, end = history.pointers(ids, np.full(len(ids), history.num_ranks), limit)
+        ranks = np.full(len(ids), history.num_ranks)
+        pointers = HistoryPointers.before(history, ids, ranks, limit)
         if not clicks:
-            return history, first, start, end
+            return pointers
         sequences = []
-        for user, begin, last in zip(users, first, end):
+        for user, begin, last in zip(users, pointers.first, pointers.end):
             own = history.items[begin:last].numpy()
             if user in clicks:
                 own = np.concatenate([own[: len(own) * append], clicks[user]])
@@ -278,7 +283,7 @@ class RequestReader:
 
 def of_sequences(
     history: History, items: np.ndarray, lengths: np.ndarray, limit: int
-) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
+) -> HistoryPointers:
     """A history of the given sequences alone, so that a request copies no other clicks of the run.
 
     Args:
@@ -288,14 +293,15 @@ def of_sequences(
         limit: the largest length of a history.
 
     Returns:
-        the history, and pointers ``[S]`` to the first item of each sequence and to its last
-        ``limit`` items.
+        pointers ``[S]`` to the first item of each sequence and to its last ``limit`` items.
     """
     end = np.cumsum(lengths)
     clicks = torch.from_numpy(items.astype(np.int32))
     # Only DIEN's auxiliary loss reads negatives, never a prediction; any item will do.
     made = History(clicks, clicks, history.keys, history.num_ranks)
-    return made, end - lengths, end - np.minimum(lengths, limit), end
+    return HistoryPointers(
+        history=made, first=end - lengths, start=end - np.minimum(lengths, limit), end=end
+    )
 
 
 def rows_of_table(table: Table, ids: np.ndarray) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from recbole_genci.data.history import History
+from recbole_genci.data.history import HistoryPointers
 from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
 from recbole_genci.serving.cells import (
     CellError,
@@ -127,7 +127,7 @@ class RowReader:
         frame = frame.reset_index(drop=True)
         users = self._users(frame)
         items = self._items(frame)
-        history, first, start, end = self._histories(frame, users)
+        pointers = self._pointers(frame, users)
         context = {
             field: self._features.column(field, frame[field], "rows")
             for field in self._features.row_fields
@@ -140,7 +140,14 @@ class RowReader:
             ids[codes] = users
             user_feat, places = self._requests.user_table(list(names), ids, self._user_frame)
             users = places[codes]
-        return Rows(users, items, history, first, start, end, context, user_feat, has_new_users)
+        return Rows(
+            users=users,
+            items=items,
+            pointers=pointers,
+            context=context,
+            user_feat=user_feat,
+            has_new_users=has_new_users,
+        )
 
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Click probabilities ``[R]`` float32 of the rows of a table."""
@@ -258,14 +265,12 @@ class RowReader:
             raise CellError(words, (ids < 0).argmax())
         return ids
 
-    def _histories(
-        self, frame: pd.DataFrame, users: np.ndarray
-    ) -> tuple[History, np.ndarray, np.ndarray, np.ndarray]:
-        """A history and pointers ``[R]`` into it, as `Rows` has them."""
+    def _pointers(self, frame: pd.DataFrame, users: np.ndarray) -> HistoryPointers:
+        """Pointers ``[R]`` to the rows' histories."""
         history, limit = self._whole.history, self._config["MAX_ITEM_LIST_LENGTH"]
         if not self._scorer.reads_history:
             none = np.zeros_like(users)
-            return history, none, none, none
+            return HistoryPointers(history=history, first=none, start=none, end=none)
         if self.history_field in frame:
             where = f"rows: '{self.history_field}'"
             separator = self._config["seq_separator"]
@@ -279,7 +284,7 @@ class RowReader:
         times, ranks = self.times(frame), np.full(len(users), history.num_ranks)
         if times is not None:
             ranks = self._ranks(times)
-        return history, history.first_clicks(users), *history.pointers(users, ranks, limit)
+        return HistoryPointers.before(history, users, ranks, limit)
 
     def _ranks(self, times: np.ndarray) -> np.ndarray:
         """The number of the run's times ``[R]`` that are earlier than each of ``times``."""

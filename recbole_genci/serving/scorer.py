@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import AbstractRecommender, ContextRecom
 
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.data.history import History
+from recbole_genci.data.history import HistoryPointers
 from recbole_genci.data.loaders import create_loader
 from recbole_genci.data.table import Column, Table
 from recbole_genci.evaluation.scoring import score_rows
@@ -44,9 +44,7 @@ class Rows:
         users: rows of ``user_feat``, or without one user ids, 0 for users that the run lacks, and
             for rows without users.
         items: item ids; 0 for rows without items.
-        history: a flat array of clicks.
-        first, start, end: pointers to the first click of each row's user in it, and to the row's
-            history.
+        pointers: where each row's history is.
         context: the rows' own features.
         user_feat: features of users, whose user column holds the id that a row's embedding has;
             None for those of the run.
@@ -55,10 +53,7 @@ class Rows:
 
     users: np.ndarray
     items: np.ndarray
-    history: History
-    first: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
+    pointers: HistoryPointers
     context: Mapping[str, Column] = field(default_factory=dict)
     user_feat: Table | None = None
     has_new_users: bool = False
@@ -168,16 +163,16 @@ class Scorer:
         ids = {whole.uid_field: rows.users, whole.iid_field: rows.items}
         numbers = {
             **{field: column for field, column in ids.items() if field is not None},
-            HISTORY_FIRST: rows.first,
-            HISTORY_START: rows.start,
-            HISTORY_END: rows.end,
+            HISTORY_FIRST: rows.pointers.first,
+            HISTORY_START: rows.pointers.start,
+            HISTORY_END: rows.pointers.end,
         }
         columns: dict[str, Column] = {
             name: torch.from_numpy(np.ascontiguousarray(column)) for name, column in numbers.items()
         }
         columns[whole.label_field] = torch.zeros(len(rows.items))
         part = whole.copy(Table({**columns, **rows.context}))
-        part.history = rows.history
+        part.history = rows.pointers.history
         if rows.user_feat is not None:
             part.user_feat = rows.user_feat
             if self._looks_up_users:  # by the row of the table, which the rows must then keep
@@ -193,6 +188,6 @@ class Scorer:
 
 def _batches_of_a_history(rows: Rows, size: int) -> int:
     """How many batches of ``size`` the rows of one history would fill, on average; 1 to 4."""
-    pointers = np.stack([rows.start, rows.end])
+    pointers = np.stack([rows.pointers.start, rows.pointers.end])
     histories = 1 + np.count_nonzero((pointers[:, 1:] != pointers[:, :-1]).any(0))
     return int(np.clip(-(-len(rows.items) // (histories * size)), 1, BATCHES_OF_A_HISTORY))

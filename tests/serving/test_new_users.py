@@ -122,8 +122,9 @@ def test_a_request_copies_the_clicks_of_its_own_users_alone(folders):
     start, end = history.pointers(asked.users[1:], np.array([history.num_ranks]), 10**6)
     own = history.items[start[0] : end[0]].tolist()
     assert 0 < len(own) < len(history.items) / 2
-    assert len(asked.history.items) == 2 + len(own)
-    assert asked.history.items[asked.first[1] : asked.end[1]].tolist() == own
+    pointers = asked.pointers
+    assert len(pointers.history.items) == 2 + len(own)
+    assert pointers.history.items[pointers.first[1] : pointers.end[1]].tolist() == own
     found = ranker.score(["n", known], histories={"n": ["i1"]})
     np.testing.assert_allclose(found[1:], ranker.score([known]), atol=1e-6)
 

@@ -322,7 +322,7 @@ def test_times_with_fractions_are_strictly_earlier(made):
         reader = Ranker(saved).row_reader()
         found.append(reader.read(own.assign(timestamp=times)))
     for read in found:
-        np.testing.assert_array_equal(read.end - read.start, lengths_of(part))
+        np.testing.assert_array_equal(read.pointers.end - read.pointers.start, lengths_of(part))
 
 
 def test_whole_times_of_any_unit_are_exact(tmp_path):
