@@ -80,11 +80,7 @@ def create_loader(
     Args:
         shards: the processes among which the rows of training are divided (``shard_rows``).
     """
-    codes = None
-    if config.model_class.reads_semantic_ids:
-        assert semantic_ids is not None
-        codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
-    view = part.view(config, codes)
+    view = model_view(config, part, semantic_ids)
     loader: Any
     if phase != "train":
         loader = get_dataloader(config, phase)(config, view, None, shuffle=shuffle)
@@ -96,6 +92,15 @@ def create_loader(
         # Else a process of nproc, macOS and Python 3.14 would pickle the loader, which cannot be.
         loader.multiprocessing_context = "fork"
     return loader
+
+
+def model_view(config: Config, part: CTRDataset, semantic_ids: AlignedCodes | None) -> CTRDataset:
+    """One part as a model reads it; arguments as for ``create_loaders``."""
+    codes = None
+    if config.model_class.reads_semantic_ids:
+        assert semantic_ids is not None
+        codes = semantic_ids.aligned(part.field2id_token[part.iid_field])
+    return part.view(config, codes)
 
 
 class CTRTrainDataLoader(TrainDataLoader):

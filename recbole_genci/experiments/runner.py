@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.loaders import create_loader
+from recbole_genci.data.loaders import model_view
 from recbole_genci.data.storage import stored_bytes
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.scoring import users_of_part
@@ -157,7 +157,7 @@ class Runner:
             return None, as_recorded(error)
         if is_reference(config.model_reference):
             try:
-                try_model(config, create_loader(config, self.parts[0], ids, "train").dataset)
+                try_model(config, model_view(config, self.parts[0], ids))
             except ValueError as error:
                 _logger.error(f"{variant.name} is not trained. {error}")
                 return ids, as_recorded(error)

@@ -15,7 +15,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
 from recbole_genci.data.dataset import CTRDataset
-from recbole_genci.data.loaders import create_loader
+from recbole_genci.data.loaders import model_view
 from recbole_genci.data.table import Table, joined
 from recbole_genci.serving.cells import as_names, check_distinct, is_missing, untyped_hint
 from recbole_genci.serving.features import FeatureReader
@@ -230,13 +230,14 @@ def _model(
     how: str,
 ) -> AbstractRecommender:
     """The run's model, made anew for the larger catalogue."""
-    before = create_loader(run.config, run.parts[0], run.semantic_ids, "test").dataset
-    now = create_loader(run.config, parts[0], semantic_ids, "test").dataset
+    before = model_view(run.config, run.parts[0], run.semantic_ids)
+    now = model_view(run.config, parts[0], semantic_ids)
     with torch.random.fork_rng(devices=[]):
         model = run.config.model_class(run.config, now).to(run.config["device"])
     codes = None
     if how == COHORTS:
         known = before.item_num
+        assert now.semantic_ids is not None  # `_choice` refuses cohorts without codes
         codes = now.semantic_ids[:known], now.semantic_ids[known:]
     trained = trained_ids(before, before.iid_field)
     tables = embedding_segments(run.model, field_sizes(before))

@@ -19,7 +19,7 @@ from recbole_genci.config.added_keys import keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.loaders import PARTS, create_loader
+from recbole_genci.data.loaders import PARTS, create_loader, model_view
 from recbole_genci.data.storage import load_parts
 from recbole_genci.evaluation.recall import recall
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
@@ -171,7 +171,7 @@ class SavedRun:
         The most popular items are measured beside them. Arguments and errors are those of
         ``recbole_genci.evaluation.recall.recall``.
         """
-        training_rows = self.loader("train").dataset
+        training_rows = model_view(self.config, self.parts[0], self.semantic_ids)
         return recall(
             self.model,
             self.loader(part),
@@ -263,7 +263,7 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             f"run was trained on {metrics['semantic_ids'][:12]}. The folder belongs to another run."
         )
     init_seed(config["seed"], config["reproducibility"])
-    training_rows = create_loader(config, parts[0], semantic_ids, "test").dataset
+    training_rows = model_view(config, parts[0], semantic_ids)
     loaded = config.model_class(config, training_rows).to(config["device"])
     load_weights(loaded, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
     return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids, folder)

@@ -15,7 +15,7 @@ from recbole.model.abstract_recommender import AbstractRecommender, ContextRecom
 from recbole_genci.data.column_names import HISTORY_END, HISTORY_FIRST, HISTORY_START
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import HistoryPointers
-from recbole_genci.data.loaders import create_loader
+from recbole_genci.data.loaders import create_loader, model_view
 from recbole_genci.data.table import Column, Table
 from recbole_genci.evaluation.scoring import score_rows
 from recbole_genci.serving.saved_run import SavedRun
@@ -94,7 +94,7 @@ class Scorer:
     @cached_property
     def view(self) -> CTRDataset:
         """The training rows as the model reads them."""
-        return create_loader(self.run.config, self.whole, self._codes, "test").dataset
+        return model_view(self.run.config, self.whole, self._codes)
 
     @cached_property
     def _codes(self) -> _Codes | None:

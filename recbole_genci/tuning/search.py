@@ -15,7 +15,7 @@ from recbole_genci.config.added_keys import as_resumed, keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
-from recbole_genci.data.loaders import create_loader
+from recbole_genci.data.loaders import model_view
 from recbole_genci.data.storage import store_parts
 from recbole_genci.plan import Plan, prepare
 from recbole_genci.results import RunResult, SearchResult
@@ -342,7 +342,7 @@ def _warn_of_equal_trials(space: Space, plan: Plan, config: Config, source: str)
     """Warn of a search over ``weight_decay`` of a model of which nothing decays."""
     if "weight_decay" not in space or {"weight_decay_of", "sr_weight"} & space.keys():
         return
-    part = create_loader(config, plan.parts[0], plan.semantic_ids, "train").dataset
+    part = model_view(config, plan.parts[0], plan.semantic_ids)
     if why := why_nothing_decays(config, part):
         _logger.warning(
             f"{source}: trials that differ in weight_decay alone will be equal: {why}. Set it, "
