@@ -18,6 +18,7 @@ from recbole_genci.config import Config
 from recbole_genci.config.added_keys import keys_before
 from recbole_genci.config.config import TRUST
 from recbole_genci.data.column_names import TIME_RANK
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
 from recbole_genci.data.loaders import PARTS, create_loader, model_view
 from recbole_genci.data.storage import load_parts
@@ -201,72 +202,31 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
         ValueError: a file is damaged, files belong to different runs, the model has changed since,
             or the folder names code that was neither given nor allowed.
     """
-    given, folder = folder, local_folder(folder)
+    folder = _folder_of(folder)
+    metrics, is_sealed = read_metrics(folder / METRICS_FILE, COPY_OR_ANEW)
+    saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], COPY_OR_ANEW)
+    ids = [SEMANTIC_ID_FOLDER] if metrics["semantic_ids"] else []
+    check_there(folder, [DATA_FILE, WEIGHTS_FILE, *ids])
+    reference = permitted_model(saved, folder, model, trust_code)
+    _check_seals(folder, saved, metrics, is_sealed)
+    config = _config(folder, saved, reference)
+    _check_model_is_the_same(folder, config, reference, metrics)
+    parts = _rows(folder, config, metrics)
+    semantic_ids = _semantic_ids(folder, metrics)
+    loaded = _model(folder, config, parts, semantic_ids, metrics)
+    return SavedRun(config, loaded, parts, metrics, semantic_ids, folder)
+
+
+def _folder_of(given: str | Path) -> Path:
+    """The folder of a finished run on this machine."""
+    folder = local_folder(given)
     if is_hub_name(given):
         _check_pushed(str(given), folder)
     if not (folder / CONFIG_FILE).is_file():
         raise FileNotFoundError(no_folder_of("run", folder, CONFIG_FILE))
     if not (folder / METRICS_FILE).is_file():
         raise FileNotFoundError(why_not_finished(folder))
-    remedy = COPY_OR_ANEW
-    metrics, is_sealed = read_metrics(folder / METRICS_FILE, remedy)
-    saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], remedy)
-    ids = [SEMANTIC_ID_FOLDER] if metrics["semantic_ids"] else []
-    check_there(folder, [DATA_FILE, WEIGHTS_FILE, *ids])
-    # One process serves a run, however many have trained it. Requests have many shapes, and CUDA
-    # graphs would pad each to 128 histories.
-    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
-    served = one_process | {"cuda_graphs": False, TRUST: True}
-    reference = permitted_model(saved, folder, model, trust_code)
-    if is_sealed:
-        check_config(folder / CONFIG_FILE, saved, metrics["config"])
-        check_files(folder, metrics, remedy)
-    else:
-        _logger.warning(
-            f"{folder} is a run of an earlier version, without digests of its "
-            "config.yaml and its figures: damage to them could not be seen."
-        )
-    served |= keys_before(saved, reference)
-    config = Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], served)
-    trained, now = metrics.get("model_revision", 1), config.model_class.revision
-    if trained != now:
-        raise ValueError(
-            f"{folder} holds revision {trained} of {config['model']}, but this version has "
-            f"revision {now}, which computes something else. Load it with the version that trained "
-            f"it, git revision {metrics.get('git_revision')}, or train the run anew."
-        )
-    if source_digest(config.model_class) != metrics.get("model_source"):
-        _logger.warning(
-            f"The source of {reference} has changed since the run in {folder} was trained. If it "
-            "now computes something else, so does the loaded model."
-        )
-    parts = load_parts(folder / DATA_FILE, config)
-    rows = data_fingerprint(parts)
-    if rows != metrics["data_fingerprint"]:
-        raise ValueError(
-            f"{folder / DATA_FILE} holds rows {rows[:12]}, but the run was trained on rows "
-            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml "
-            "was edited."
-        )
-    features = rows_fingerprint(parts)
-    if features != metrics.get("rows_fingerprint", features):  # early versions did not save it
-        raise ValueError(
-            f"{folder / DATA_FILE} is damaged or of another run: its digest is {features[:12]}, "
-            f"that of the run {metrics['rows_fingerprint'][:12]}. {remedy}"
-        )
-    semantic_ids = (
-        SemanticIDs.load(folder / SEMANTIC_ID_FOLDER) if metrics["semantic_ids"] else None
-    )
-    if semantic_ids and semantic_ids.digest != metrics["semantic_ids"]:
-        raise ValueError(
-            f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the "
-            f"run was trained on {metrics['semantic_ids'][:12]}. The folder belongs to another run."
-        )
-    init_seed(config["seed"], config["reproducibility"])
-    training_rows = model_view(config, parts[0], semantic_ids)
-    loaded = config.model_class(config, training_rows).to(config["device"])
-    load_weights(loaded, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
-    return SavedRun(config, loaded.eval(), parts, metrics, semantic_ids, folder)
+    return folder
 
 
 def _check_pushed(name: str, folder: Path) -> None:
@@ -279,3 +239,87 @@ def _check_pushed(name: str, folder: Path) -> None:
             f"recbole_genci.hub pull {name} <folder>` makes them again from the dataset's files; "
             "then give that folder."
         )
+
+
+def _check_seals(folder: Path, saved: dict, metrics: dict, is_sealed: bool) -> None:
+    """Refuse files that are not as the run wrote them, as far as its version kept digests."""
+    if is_sealed:
+        check_config(folder / CONFIG_FILE, saved, metrics["config"])
+        check_files(folder, metrics, COPY_OR_ANEW)
+    else:
+        _logger.warning(
+            f"{folder} is a run of an earlier version, without digests of its "
+            "config.yaml and its figures: damage to them could not be seen."
+        )
+
+
+def _config(folder: Path, saved: dict, reference: str) -> Config:
+    """The run's configuration, for one process that serves it."""
+    # One process serves a run, however many have trained it. Requests have many shapes, and CUDA
+    # graphs would pad each to 128 histories.
+    one_process = {"nproc": 1, "world_size": -1, "offset": 0, "port": None}
+    served = one_process | {"cuda_graphs": False, TRUST: True} | keys_before(saved, reference)
+    return Config(reference, saved["dataset"], [str(folder / CONFIG_FILE)], served)
+
+
+def _check_model_is_the_same(folder: Path, config: Config, reference: str, metrics: dict) -> None:
+    """Refuse a model of another revision, and warn of one whose source has changed."""
+    trained, now = metrics.get("model_revision", 1), config.model_class.revision
+    if trained != now:
+        raise ValueError(
+            f"{folder} holds revision {trained} of {config['model']}, but this version has "
+            f"revision {now}, which computes something else. Load it with the version that trained "
+            f"it, git revision {metrics.get('git_revision')}, or train the run anew."
+        )
+    if source_digest(config.model_class) != metrics.get("model_source"):
+        _logger.warning(
+            f"The source of {reference} has changed since the run in {folder} was trained. If it "
+            "now computes something else, so does the loaded model."
+        )
+
+
+def _rows(folder: Path, config: Config, metrics: dict) -> list[CTRDataset]:
+    """The run's training, validation and test rows, checked against its fingerprints."""
+    parts = load_parts(folder / DATA_FILE, config)
+    rows = data_fingerprint(parts)
+    if rows != metrics["data_fingerprint"]:
+        raise ValueError(
+            f"{folder / DATA_FILE} holds rows {rows[:12]}, but the run was trained on rows "
+            f"{metrics['data_fingerprint'][:12]}. The file belongs to another run, or config.yaml "
+            "was edited."
+        )
+    features = rows_fingerprint(parts)
+    if features != metrics.get("rows_fingerprint", features):  # early versions did not save it
+        raise ValueError(
+            f"{folder / DATA_FILE} is damaged or of another run: its digest is {features[:12]}, "
+            f"that of the run {metrics['rows_fingerprint'][:12]}. {COPY_OR_ANEW}"
+        )
+    return parts
+
+
+def _semantic_ids(folder: Path, metrics: dict) -> SemanticIDs | None:
+    """The run's semantic IDs, checked against their digest; None if its model reads none."""
+    if not metrics["semantic_ids"]:
+        return None
+    semantic_ids = SemanticIDs.load(folder / SEMANTIC_ID_FOLDER)
+    if semantic_ids.digest != metrics["semantic_ids"]:
+        raise ValueError(
+            f"{folder / SEMANTIC_ID_FOLDER} holds semantic IDs {semantic_ids.digest[:12]}, but the "
+            f"run was trained on {metrics['semantic_ids'][:12]}. The folder belongs to another run."
+        )
+    return semantic_ids
+
+
+def _model(
+    folder: Path,
+    config: Config,
+    parts: Sequence[CTRDataset],
+    semantic_ids: SemanticIDs | None,
+    metrics: dict,
+) -> AbstractRecommender:
+    """The run's model with its weights, in evaluation mode."""
+    init_seed(config["seed"], config["reproducibility"])
+    training_rows = model_view(config, parts[0], semantic_ids)
+    model = config.model_class(config, training_rows).to(config["device"])
+    load_weights(model, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
+    return model.eval()
