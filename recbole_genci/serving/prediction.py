@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole_genci.config import Config
+from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import metrics_of
 from recbole_genci.serving.cells import CellError
 from recbole_genci.serving.ranker import Ranker
+from recbole_genci.serving.rows import RowReader
 from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, place_of_row, written_table
 
 _logger = logging.getLogger(__name__)
@@ -78,47 +82,65 @@ def predict_file(
         ImportError: pyarrow, for Parquet, is not installed.
     """
     reader, whole = ranker.row_reader(user_features), ranker.run.parts[0]
-    known, measured, is_first, leaks = _Users(), [], True, False
+    measured, is_first, leaks = _MeasuredRows(), True, False
     with written_table(output) as writer:
         for chunk in chunks_of(file, ranker.run.config, rows_at_once):
             if is_first:
                 reader.tell_unread(chunk)
                 reader.warn_of_times(chunk, _LEFT_OUT)
                 leaks, is_first = reader.lacks_times(chunk), False
-            scores = reader.score(chunk)
-            columns: dict[str, Any] = {
-                noun: chunk[field] for noun, field in whole.id_fields.items()
-            }
-            columns |= {
-                "time": reader.times(chunk),
-                "label": reader.labels(chunk),
-                "score": scores,
-            }
-            columns = {name: column for name, column in columns.items() if column is not None}
+            columns = _columns(reader, whole, chunk)
             if "label" in columns:
-                of_rows = scores, columns["label"], known.numbers(columns.get("user"), len(chunk))
-                counted = reader.counted(chunk)
-                measured.append([each[counted] for each in of_rows])
+                measured.add(columns, reader.counted(chunk))
                 columns["label"] = columns["label"].astype(np.int8)
             writer.write(pd.DataFrame(columns))
     leaks |= reader.sees_too_late
     reader.report()
-    if not measured or leaks:
-        return {}
-    scores, labels, users = (np.concatenate(each) for each in zip(*measured))
-    if not len(scores):
-        return {}
-    if labels.min() == labels.max():
-        _logger.warning(
-            f"rows: all {len(labels)} labels of {file} are {labels[0]:g}, so that AUC and GAUC are "
-            "undefined."
+    return {} if leaks else measured.metrics(ranker.run.config, whole.uid_field is not None, file)
+
+
+def _columns(reader: RowReader, whole: CTRDataset, chunk: pd.DataFrame) -> dict[str, Any]:
+    """Ids, times, labels and scores ``[R]`` of the rows of a chunk, as far as it has them."""
+    scores = reader.score(chunk)
+    columns: dict[str, Any] = {noun: chunk[field] for noun, field in whole.id_fields.items()}
+    columns |= {"time": reader.times(chunk), "label": reader.labels(chunk), "score": scores}
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+class _MeasuredRows:
+    """The scores, labels and users of the rows that metrics count."""
+
+    def __init__(self) -> None:
+        self._users, self._chunks = _Users(), list[list[np.ndarray]]()
+
+    def add(self, columns: Mapping[str, Any], counted: np.ndarray) -> None:
+        """Keep what metrics need of a chunk, of those of its rows that are ``counted``."""
+        scores, labels = columns["score"], columns["label"]
+        users = self._users.numbers(columns.get("user"), len(scores))
+        self._chunks.append([each[counted] for each in (scores, labels, users)])
+
+    def metrics(self, config: Config, has_users: bool, file: Path) -> dict[str, float]:
+        """The run's metrics; empty without rows.
+
+        Args:
+            file: that of the rows, for a warning.
+        """
+        if not self._chunks:
+            return {}
+        scores, labels, users = (np.concatenate(each) for each in zip(*self._chunks))
+        if not len(scores):
+            return {}
+        if labels.min() == labels.max():
+            _logger.warning(
+                f"rows: all {len(labels)} labels of {file} are {labels[0]:g}, so that AUC and GAUC "
+                "are undefined."
+            )
+        return metrics_of(
+            config,
+            torch.from_numpy(scores),
+            torch.from_numpy(labels),
+            users if has_users else None,
         )
-    return metrics_of(
-        ranker.run.config,
-        torch.from_numpy(scores),
-        torch.from_numpy(labels),
-        None if whole.uid_field is None else users,
-    )
 
 
 class _Users:

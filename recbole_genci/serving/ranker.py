@@ -228,57 +228,20 @@ class Ranker:
             ValueError: as for ``score``; or ``k`` or ``candidates`` is out of range, or the model
                 generates no candidates.
         """
-        if not is_whole(k):
-            raise ValueError(f"k: {shortened(k)} is not a whole number of at least 1.")
-        if candidates is not None:
-            if not self.run.model.generates_items:
-                raise ValueError(
-                    f"candidates: {self.run.config['model']} generates no items; without "
-                    "candidates all are ranked."
-                )
-            if not is_whole(candidates, k):
-                raise ValueError(
-                    f"candidates: {shortened(candidates)} is not a whole number of at least k, "
-                    f"which is {k}."
-                )
+        self._check_numbers(k, candidates)
         tables: list[pd.DataFrame] = []
         short: list[str] = []
         asked = 0
         width = candidates or len(self._item_ids)
         for request in self._requests(users, histories, context, width, user_features, append):
-            if candidates is None:
-                items = np.broadcast_to(self._item_ids, (len(request.users), width))
-            else:
-                items = self._candidates(request, candidates, k if exclude_seen else None)
-            kept = self._is_unseen(request, items) if exclude_seen else items > 0
-            scores = np.where(kept, self._score(request, items), -np.inf)
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-            items, scores = np.take_along_axis(items, best, 1), np.take_along_axis(scores, best, 1)
-            names = self._whole.field2id_token[self._ids[1]][items]
-            place, rank = np.nonzero(np.isfinite(scores))
-            counts = np.bincount(place, minlength=len(request.names))
-            short += [request.names[number] for number in np.flatnonzero(counts < k)]
+            ranked, shorter = self._ranked(request, k, candidates, exclude_seen)
+            tables.append(ranked)
+            short += shorter
             asked += len(request.names)
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "user": np.asarray(request.names)[place],
-                        "rank": rank + 1,
-                        "item": names[place, rank],
-                        "probability": scores[place, rank],
-                    }
-                )
-            )
         table = pd.concat(tables, ignore_index=True)
         if self.texts:
             table["text"] = [self.texts[item] for item in table["item"]]
-        if short and len(self._item_ids) >= k:
-            _logger.warning(
-                f"{len(short)} of {counted(asked, 'user')} "
-                f"{'gets' if len(short) == 1 else 'get'} fewer than k={k} items, the first is "
-                f"{shortened(short[0])}: their rows and histories hold all the others. "
-                "exclude_seen=False recommends these too."
-            )
+        self._warn_of_short_lists(short, asked, k)
         return table
 
     def score_rows(
@@ -373,6 +336,23 @@ class Ranker:
             request.of(slice(place, place + size)) for place in range(0, len(request.users), size)
         ]
 
+    def _check_numbers(self, k: int, candidates: int | None) -> None:
+        """Refuse a ``k`` or ``candidates`` that is out of range, or that no generator serves."""
+        if not is_whole(k):
+            raise ValueError(f"k: {shortened(k)} is not a whole number of at least 1.")
+        if candidates is None:
+            return
+        if not self.run.model.generates_items:
+            raise ValueError(
+                f"candidates: {self.run.config['model']} generates no items; without "
+                "candidates all are ranked."
+            )
+        if not is_whole(candidates, k):
+            raise ValueError(
+                f"candidates: {shortened(candidates)} is not a whole number of at least k, "
+                f"which is {k}."
+            )
+
     # ---------------------------------------------------------------- scoring
 
     def _rows(self, request: Request, user: np.ndarray, item: np.ndarray) -> Rows:
@@ -396,6 +376,42 @@ class Ranker:
         scores = np.zeros(items.shape, dtype=np.float32)
         scores[user, column] = self._scorer.score(self._rows(request, user, items[user, column]))
         return scores
+
+    def _ranked(
+        self, request: Request, k: int, candidates: int | None, exclude_seen: bool
+    ) -> tuple[pd.DataFrame, list[str]]:
+        """The best k items of each user, without their texts, and the users who get fewer."""
+        if candidates is None:
+            items = np.broadcast_to(self._item_ids, (len(request.users), len(self._item_ids)))
+        else:
+            items = self._candidates(request, candidates, k if exclude_seen else None)
+        kept = self._is_unseen(request, items) if exclude_seen else items > 0
+        scores = np.where(kept, self._score(request, items), -np.inf)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        items, scores = np.take_along_axis(items, best, 1), np.take_along_axis(scores, best, 1)
+        names = self._whole.field2id_token[self._ids[1]][items]
+        place, rank = np.nonzero(np.isfinite(scores))
+        counts = np.bincount(place, minlength=len(request.names))
+        short = [request.names[number] for number in np.flatnonzero(counts < k)]
+        table = pd.DataFrame(
+            {
+                "user": np.asarray(request.names)[place],
+                "rank": rank + 1,
+                "item": names[place, rank],
+                "probability": scores[place, rank],
+            }
+        )
+        return table, short
+
+    def _warn_of_short_lists(self, short: Sequence[str], asked: int, k: int) -> None:
+        """Say which of the ``asked`` users get fewer than k items, if there are as many items."""
+        if short and len(self._item_ids) >= k:
+            _logger.warning(
+                f"{len(short)} of {counted(asked, 'user')} "
+                f"{'gets' if len(short) == 1 else 'get'} fewer than k={k} items, the first is "
+                f"{shortened(short[0])}: their rows and histories hold all the others. "
+                "exclude_seen=False recommends these too."
+            )
 
     def _candidates(self, request: Request, candidates: int, unseen: int | None) -> np.ndarray:
         """Item ids ``[U, candidates]`` of the generator, filled up with 0.
