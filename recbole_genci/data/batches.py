@@ -10,31 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from recbole_genci.data.column_names import (
-    HISTORY_END,
-    HISTORY_FIRST,
-    HISTORY_START,
-    OWN_COLUMNS,
+from recbole_genci.data.batch_histories import (
+    BatchHistories,
+    HistoryPart,
+    histories_of,
+    history_columns,
 )
-from recbole_genci.data.history import History, clicks_read
+from recbole_genci.data.column_names import OWN_COLUMNS
+from recbole_genci.data.history import History
 from recbole_genci.data.table import Column, Table
 from recbole_genci.model.batch_columns import (
-    HISTORY_INDEX,
     HISTORY_LENGTH,
-    HISTORY_NUMBER,
     HISTORY_SEGMENT,
-    HISTORY_SEMANTIC_IDS,
     SEGMENT_LENGTH,
     SEGMENTS,
-    SEMANTIC_IDS,
 )
 from recbole_genci.utils.ragged import Ragged
 from recbole_genci.utils.static import static_shapes
@@ -43,35 +38,16 @@ from recbole_genci.utils.static import static_shapes
 _APART = (HISTORY_SEGMENT, HISTORY_LENGTH, SEGMENTS, SEGMENT_LENGTH)
 # A GPU keeps what its rows are made of up to this size; what is larger is copied batch by batch.
 _MOST_RESIDENT = 4 * 2**30
-# Where batches have few shapes, they have a multiple of so many distinct histories.
-_HISTORIES = 128
-_ROWS, _START, _END, _SEGMENT_START, _LIST = "rows", "start", "end", "segment start", "list"
 
 
-class Part(Protocol):
-    """What a batch asks of a ``CTRDataset``.
+class Part(HistoryPart, Protocol):
+    """What a batch asks of a ``CTRDataset``."""
 
-    Attributes:
-        attached: which history columns batches get: ``history``, ``negatives``, ``codes`` beside
-            the rows, or ``distinct``.
-        least_width: least number of columns of a padded history.
-        segment_clicks: clicks of a segment (``data.history.clicks_read``); 1: each distinct history
-            is read by itself.
-        few_shapes: whether distinct histories are padded, so that batches have few shapes.
-    """
-
-    inter_feat: Any
     user_feat: Any
     item_feat: Any
     uid_field: str | None
-    iid_field: str | None
-    config: Any
     history: History
     semantic_ids: Tensor | None
-    attached: frozenset[str]
-    least_width: int
-    segment_clicks: int
-    few_shapes: bool
 
 
 class Batch(Table):
@@ -93,12 +69,34 @@ class Batch(Table):
         return Batch(super().to(device, selected_field).interaction)
 
 
+class _Numbers(NamedTuple):
+    """Which rows ``[B]`` a batch has, and where the histories are that they read."""
+
+    rows: Tensor
+    histories: BatchHistories
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All numbers, in tensors of one dimension."""
+        return [self.rows, *self.histories.tensors]
+
+    def to(self, device: torch.device) -> _Numbers:
+        """The numbers on a device, in one copy that the host does not wait for."""
+        tensors = self.tensors
+        packed = torch.cat([each.to(torch.int32) for each in tensors])
+        if device.type == "cuda":
+            packed = packed.pin_memory()
+        moved = packed.to(device, non_blocking=True).long()
+        rows, *others = moved.split([len(each) for each in tensors])
+        return _Numbers(rows, self.histories.with_tensors(others))
+
+
 class RowBatch(Batch):
     """Rows of a part by their numbers ``[B]``; columns are looked up once somebody reads them."""
 
     def __init__(self, part: Part, rows: Tensor, with_features: bool = True) -> None:
         self._part, self._with_features, self.length = part, with_features, len(rows)
-        self._numbers, self._widths = _numbers(part, rows)
+        self._numbers = _Numbers(rows, histories_of(part, rows))
         self._columns: dict[str, Tensor] | None = None
         # Columns that were read before all were looked up; whoever has one may have changed it.
         self._read: dict[str, Tensor] = {}
@@ -119,7 +117,7 @@ class RowBatch(Batch):
         own = self._part.inter_feat.interaction
         if self._columns is not None:
             return super().__getitem__(index)
-        rows = self._numbers[_ROWS]
+        rows = self._numbers.rows
         if not isinstance(index, str):
             rows = rows[index if isinstance(index, slice) else torch.as_tensor(index)]
             return RowBatch(self._part, rows, self._with_features)
@@ -143,15 +141,15 @@ class RowBatch(Batch):
         return Batch(self._looked_up(device) | read)
 
     def _looked_up(self, device: torch.device) -> dict[str, Tensor]:
-        numbers = self._numbers if device.type == "cpu" else _moved(self._numbers, device)
+        numbers = self._numbers if device.type == "cpu" else self._numbers.to(device)
         tables = Tables.of(self._part)
         tables = tables if device.type == "cpu" else tables.to(device)
         # Then sequences are as wide as the longest of all rows, not of these.
         with static_shapes() if self._part.few_shapes else nullcontext():
             return self._columns_of(tables, numbers)
 
-    def _columns_of(self, tables: Tables, numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        columns = _rows_of(tables.rows, numbers[_ROWS])
+    def _columns_of(self, tables: Tables, numbers: _Numbers) -> dict[str, Tensor]:
+        columns = _rows_of(tables.rows, numbers.rows)
         if self._with_features:
             for table, field in (
                 (tables.users, self._part.uid_field),
@@ -163,7 +161,9 @@ class RowBatch(Batch):
             return columns
         items = self._part.iid_field
         assert items is not None  # no model reads histories of rows without items
-        return columns | _history_columns(self._part, tables, numbers, self._widths, columns[items])
+        return columns | history_columns(
+            self._part, numbers.histories, tables.history, tables.codes, columns[items]
+        )
 
 
 @dataclass(frozen=True)
@@ -189,9 +189,9 @@ class Tables:
         users, items = (
             {} if feat is None else feat.interaction for feat in (part.user_feat, part.item_feat)
         )
-        reads = part.attached
-        history = part.history if reads else None
-        return cls(rows, users, items, history, part.semantic_ids if "codes" in reads else None)
+        history = part.history if part.attached else None
+        codes = part.semantic_ids if part.attached.codes else None
+        return cls(rows, users, items, history, codes)
 
     def to(self, device: torch.device) -> Tables:
         """The same on a device, which keeps it (`resident`)."""
@@ -245,148 +245,8 @@ def resident(column: Column, device: torch.device) -> Column:
     return copy
 
 
-def clicked_items(batch: Table, list_name: str) -> Tensor:
-    """Item ids ``[B, H]`` of each row's history, 0 behind it, of a batch that has histories.
-
-    Args:
-        list_name: name of the column of padded histories, which some models get.
-    """
-    if list_name in batch:
-        return batch[list_name]
-    segment, length = batch[HISTORY_SEGMENT], batch[HISTORY_LENGTH]
-    items = batch[SEGMENTS][segment]
-    inside = torch.arange(items.shape[1], device=items.device) < length.unsqueeze(1)
-    return (items * inside)[batch[HISTORY_INDEX]]
-
-
 def _rows_of(table: Mapping[str, Column], rows: Tensor) -> dict[str, Tensor]:
     return {
         name: column[rows] if isinstance(column, Ragged) else column.index_select(0, rows)
         for name, column in table.items()
     }
-
-
-def _moved(numbers: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The numbers on a device, in one copy that the host does not wait for."""
-    packed = torch.cat([each.to(torch.int32) for each in numbers.values()])
-    if device.type == "cuda":
-        packed = packed.pin_memory()
-    sizes = [len(each) for each in numbers.values()]
-    moved = packed.to(device, non_blocking=True).long()
-    return dict(zip(numbers, moved.split(sizes), strict=True))
-
-
-# ---------------------------------------------------------------- histories
-
-
-def _numbers(part: Part, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Numbers ``[B]`` of the rows, where their histories are, and how wide columns of these are."""
-    numbers = {_ROWS: rows}
-    if not part.attached:
-        return numbers, {}
-    start, end = (
-        part.inter_feat[name].index_select(0, rows).long() for name in (HISTORY_START, HISTORY_END)
-    )
-    if part.segment_clicks > 1:
-        first = part.inter_feat[HISTORY_FIRST].index_select(0, rows).long()
-        cap = part.config["MAX_ITEM_LIST_LENGTH"]
-        start = end - clicks_read(end - first, cap, part.segment_clicks)
-    widths = {}
-    if "history" in part.attached:
-        numbers |= {_START: start, _END: end}
-        longest = int((end - start).max()) if len(rows) else 0
-        widths[_LIST] = max(part.least_width, longest) if len(rows) else 0
-    if "distinct" in part.attached:
-        found = _distinct(start.numpy(), end.numpy(), part.segment_clicks > 1)
-        widths[SEGMENTS] = int(found[SEGMENT_LENGTH].max()) if len(rows) else 0
-        if part.few_shapes and len(rows):
-            found, widths[SEGMENTS] = _padded(found), part.least_width
-        numbers |= found
-    return numbers, widths
-
-
-def _distinct(start: np.ndarray, end: np.ndarray, shared: bool) -> dict[str, Tensor]:
-    """The distinct histories of rows ``[B]``, and the segments of clicks that hold them.
-
-    Histories and segments are sorted by length, because an encoder batches those of one length.
-
-    Args:
-        shared: whether histories with the same first click are prefixes of one segment; else each
-            history is a segment.
-    """
-    length = end - start
-    # The end of a history identifies it; all empty histories are the same.
-    key = np.where(length > 0, (length << 32) + end, -1)
-    _, row, index = np.unique(key, return_index=True, return_inverse=True)
-    start, length = start[row], length[row]
-    segment, begin, longest = np.arange(len(row)), start, length
-    if shared:
-        begin, segment = np.unique(np.where(length > 0, start, -1), return_inverse=True)
-        longest = np.zeros(len(begin), dtype=np.int64)
-        longest[segment] = length  # sorted, so that the last one, the longest, stays
-        order = np.argsort(longest, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        segment, begin, longest = place[segment], begin[order], longest[order]
-    found = {
-        HISTORY_INDEX: index,
-        HISTORY_SEGMENT: segment,
-        HISTORY_LENGTH: length,
-        _SEGMENT_START: np.maximum(begin, 0),
-        SEGMENT_LENGTH: longest,
-    }
-    return {name: torch.from_numpy(each.reshape(-1)) for name, each in found.items()}
-
-
-def _padded(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What ``_distinct`` has found, filled up with empty histories that no row has."""
-    padded = {
-        name: F.pad(each, (0, -len(each) % _HISTORIES))
-        for name, each in found.items()
-        if name != HISTORY_INDEX
-    }
-    return {HISTORY_INDEX: found[HISTORY_INDEX], **padded}
-
-
-def _history_columns(
-    part: Part,
-    tables: Tables,
-    numbers: Mapping[str, Tensor],
-    widths: Mapping[str, int],
-    items: Tensor,
-) -> dict[str, Tensor]:
-    """The history columns of a batch, whose names and shapes ``ModelContract`` gives.
-
-    Args:
-        items: ``[B]`` the rows' items.
-    """
-    history = tables.history
-    columns: dict[str, Tensor] = {}
-    if history is None:
-        return columns
-    if _START in numbers:
-        start, end = numbers[_START], numbers[_END]
-        name = f"{part.iid_field}{part.config['LIST_SUFFIX']}"
-        length_name = part.config["ITEM_LIST_LENGTH_FIELD"]
-        columns[name], length, negatives = history.gather(
-            start, end, widths[_LIST], "negatives" in part.attached
-        )
-        columns[length_name] = length
-        if negatives is not None:
-            columns[part.config["NEG_PREFIX"] + name] = negatives
-            # DIEN packs sequences, which must not have length 0 (dien.py:212). With length 1 the
-            # position that it reads is padding.
-            columns[length_name] = length.clamp(min=1)
-        if tables.codes is not None:
-            columns[SEMANTIC_IDS] = tables.codes[items]
-            columns[HISTORY_SEMANTIC_IDS] = tables.codes[columns[name]]
-            number = length * (len(history.items) + 1) + end
-            columns[HISTORY_NUMBER] = torch.where(length > 0, number, -1)
-    if HISTORY_INDEX in numbers:
-        start, length = numbers[_SEGMENT_START], numbers[SEGMENT_LENGTH]
-        columns[SEGMENTS] = history.gather(start, start + length, widths[SEGMENTS])[0]
-        columns |= {
-            name: numbers[name]
-            for name in (HISTORY_INDEX, HISTORY_SEGMENT, HISTORY_LENGTH, SEGMENT_LENGTH)
-        }
-    return columns

@@ -17,6 +17,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config import Config
 from recbole_genci.config.protocol import split_is_in_time_order
+from recbole_genci.data.batch_histories import Attached
 from recbole_genci.data.batches import RowBatch
 from recbole_genci.data.column_names import (
     HISTORY_END,
@@ -48,7 +49,7 @@ class CTRDataset(FittedDataset):
     """
 
     def __init__(self, config: Config) -> None:
-        self.attached: frozenset[str] = frozenset()
+        self.attached = Attached()
         self.semantic_ids: torch.Tensor | None = None
         self.least_width, self.segment_clicks, self.few_shapes = 0, 1, False
         # Ids of tokens that are no items: columns of alias_of_item_id alone have them. Empty in
@@ -154,13 +155,12 @@ class CTRDataset(FittedDataset):
             part._add_clicked_items()
         distinct = model.reads_distinct_histories
         columns = model.reads_semantic_ids and not distinct
-        reads = {
-            "history": model.reads_history or model.reads_negatives or columns or flattens,
-            "negatives": model.reads_negatives,
-            "codes": columns,
-            "distinct": distinct,
-        }
-        part.attached = frozenset(name for name, is_read in reads.items() if is_read)
+        part.attached = Attached(
+            history=model.reads_history or model.reads_negatives or columns or flattens,
+            negatives=model.reads_negatives,
+            codes=columns,
+            distinct=distinct,
+        )
         cap = config["MAX_ITEM_LIST_LENGTH"]
         part.few_shapes = uses_graphs(config)
         fixed = model.fixed_history_width or part.few_shapes

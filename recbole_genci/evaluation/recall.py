@@ -15,7 +15,7 @@ from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from torch import Tensor
 
-from recbole_genci.data.batches import clicked_items
+from recbole_genci.data.batch_histories import clicked_items
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import item_popularity
 from recbole_genci.utils.validation import is_whole

@@ -3,8 +3,8 @@
 A GPU runs GenCI's operations faster than Python launches them. A graph holds all operations of a
 batch of one shape, of a loss, of its gradients or of a prediction, and replays them on the numbers
 of the next such batch. The operations and their random numbers are those of a call without a graph,
-and so are the results. Two things make it possible: `data.batches` gives batches few shapes, and
-no model looks at values within ``static_shapes()`` (tests/model/test_static.py).
+and so are the results. Two things make it possible: `data.batch_histories` gives batches few
+shapes, and no model looks at values within ``static_shapes()`` (tests/model/test_static.py).
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ class StaticScorer(nn.Module):
             )
         )
         self.codes: Tensor | None
-        codes = view.semantic_ids if "codes" in view.attached else None
+        codes = view.semantic_ids if view.attached.codes else None
         self.register_buffer("codes", codes, persistent=False)
         self.history_name = f"{view.iid_field}{view.config['LIST_SUFFIX']}"
         self.length_name = view.config["ITEM_LIST_LENGTH_FIELD"]
@@ -272,16 +272,16 @@ class StaticScorer(nn.Module):
         clicks = clicks * (torch.arange(self.longest, device=clicks.device) < length.unsqueeze(1))
         columns: dict[str, Tensor] = {}
         rows = torch.arange(items.shape[0], device=items.device)
-        if "history" in attached:
+        if attached.history:
             columns |= {self.history_name: clicks, self.length_name: length}
-        if "negatives" in attached:
-            # Only a loss reads them. DIEN's length is at least 1, as in `data.batches`.
+        if attached.negatives:
+            # Only a loss reads them. DIEN's length is at least 1, as in `data.batch_histories`.
             columns[self._view.config["NEG_PREFIX"] + self.history_name] = clicks
             columns[self.length_name] = length.clamp(min=1)
         if self.codes is not None:
             columns |= {SEMANTIC_IDS: self.codes[items], HISTORY_SEMANTIC_IDS: self.codes[clicks]}
             columns[HISTORY_NUMBER] = torch.where(length > 0, rows, -1)
-        if "distinct" in attached:
+        if attached.distinct:
             columns |= {SEGMENTS: clicks, SEGMENT_LENGTH: length, HISTORY_LENGTH: length}
             columns |= {HISTORY_INDEX: rows, HISTORY_SEGMENT: rows}
         return columns

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from recbole_genci.config import Config
 from recbole_genci.data import batches, create_dataset, create_loaders
-from recbole_genci.data.batches import Batch, RowBatch, _moved, clicked_items, resident
+from recbole_genci.data.batch_histories import clicked_items
+from recbole_genci.data.batches import Batch, RowBatch, resident
 from recbole_genci.data.history import clicks_read
 from recbole_genci.utils.ragged import Ragged
 
@@ -49,7 +50,7 @@ def test_numbers_packed_for_another_device_give_the_same_columns(tiny_parts, nam
     for part in views:
         batch = part[np.arange(len(part))[::-2].copy()]
         here = dict(batch.interaction)
-        batch._numbers = _moved(batch._numbers, torch.device("cpu"))
+        batch._numbers = batch._numbers.to(torch.device("cpu"))
         there = batch._looked_up(torch.device("cpu"))
         assert list(here) == list(there)
         for column in here:
@@ -75,7 +76,7 @@ def test_a_batch_brings_few_numbers(ml100k_parts):
         config = Config(name, "ml-100k")
         codes = np.zeros((ml100k_parts[0].item_num, 4), dtype=np.int64)
         batch = ml100k_parts[2].view(config, codes)[:4096]
-        packed = sum(len(each) for each in batch._numbers.values()) * 4
+        packed = sum(len(each) for each in batch._numbers.tensors) * 4
         assert packed <= most * 4096  # bytes; 6.5 MB of codes were copied before
 
 

@@ -15,7 +15,7 @@ from references import randomise, score_codes
 
 import recbole_genci.model.genci.genci as genci
 from recbole_genci import load
-from recbole_genci.data.batches import clicked_items
+from recbole_genci.data.batch_histories import clicked_items
 from recbole_genci.evaluation.diagnostics import popularity
 from recbole_genci.evaluation.recall import ranking_metrics, ranks_of, recall
 from recbole_genci.quick_start import run

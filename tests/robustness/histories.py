@@ -15,7 +15,7 @@ from conftest import write_dataset
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.batches import clicked_items
+from recbole_genci.data.batch_histories import clicked_items
 from recbole_genci.data.column_names import ROW_NUMBER
 from robustness.harness import Case
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import SMALL_GENCI, tiny_rows, trained_runs, write_dataset
 
 from recbole_genci import Ranker, load
-from recbole_genci.data.batches import clicked_items
+from recbole_genci.data.batch_histories import clicked_items
 from recbole_genci.quick_start import run
 
 MODELS = "DeepFM,DIN,DIEN,MIRRN,GenCI"

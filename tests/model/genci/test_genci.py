@@ -11,7 +11,7 @@ from references import attend, embedded, linear, perceptron, randomise, score_co
 import recbole_genci.model.genci.genci
 from recbole_genci.config import Config
 from recbole_genci.data import create_dataset
-from recbole_genci.data.batches import clicked_items
+from recbole_genci.data.batch_histories import clicked_items
 from recbole_genci.model.genci.cohort import VARIANTS as EXTRACTIONS
 from recbole_genci.model.genci.cohort import CohortAttention, CohortTable
 from recbole_genci.model.genci.genci import GenCI
