@@ -49,7 +49,7 @@ def fit_columns(parts: Sequence[OrderedDataset]) -> None:
     steps = transforms_of(whole.config)
     tokens = [field for field, kind in whole.field2type.items() if kind in _TOKENS]
     for field in tokens:
-        column, least = _Place(parts, field), least_count(whole.config, field)
+        column, least = _FittedColumn(parts, field), least_count(whole.config, field)
         if least is not None and column.is_there:
             lines[field] = _merge_rare(column, least)
     if whole.config["min_count"] is not None and not lines and not _counts_numbers(steps):
@@ -58,7 +58,7 @@ def fit_columns(parts: Sequence[OrderedDataset]) -> None:
             "not counted; it does nothing."
         )
     for field, own in steps.items():
-        lines[field] = _transform(_Place(parts, field), own)
+        lines[field] = _transform(_FittedColumn(parts, field), own)
     if lines:
         table = pd.DataFrame.from_dict(lines, orient="index").fillna("")
         _logger.info(
@@ -71,7 +71,7 @@ def _counts_numbers(steps: dict[str, list[Step]]) -> bool:
     return any(own[-1][0] == CRITEO for own in steps.values())
 
 
-def _merge_rare(column: _Place, least: int) -> dict[str, str]:
+def _merge_rare(column: _FittedColumn, least: int) -> dict[str, str]:
     """Keep the tokens that training rows have often enough; the others become one.
 
     Returns:
@@ -102,7 +102,7 @@ def _merge_rare(column: _Place, least: int) -> dict[str, str]:
     }
 
 
-def _transform(column: _Place, steps: list[Step]) -> dict[str, str]:
+def _transform(column: _FittedColumn, steps: list[Step]) -> dict[str, str]:
     """Fit the steps of a column of numbers, and do them; return its line in the log."""
     whole, field = column.whole, column.field
     values = column.in_training()
@@ -131,13 +131,13 @@ def _transform(column: _Place, steps: list[Step]) -> dict[str, str]:
     return how | {"kept": f"{len(names):,}"}
 
 
-class _Place:
-    """Where a column stands: in the rows of all parts, or in the table of users or items."""
+class _FittedColumn:
+    """A column that is fitted, in the rows of all parts or in their table of users or items."""
 
     def __init__(self, parts: Sequence[OrderedDataset], field: str) -> None:
         self.parts, self.whole, self.field = parts, parts[0], field
         source = self.whole.field2source.get(field)
-        self._table, self._own = {
+        self._table, self._id_field = {
             FeatureSource.USER: ("user_feat", self.whole.uid_field),
             FeatureSource.ITEM: ("item_feat", self.whole.iid_field),
         }.get(source, ("inter_feat", None))
@@ -160,15 +160,15 @@ class _Place:
     def in_training(self) -> torch.Tensor:
         """The values ``[N]`` of training rows, sequences entry by entry."""
         column: Column = self._column
-        if self._own is not None:
-            column = column.index_select(0, self.whole.inter_feat[self._own])
+        if self._id_field is not None:
+            column = column.index_select(0, self.whole.inter_feat[self._id_field])
         return column.compact().values if isinstance(column, Ragged) else column
 
     def counts(self, size: int) -> np.ndarray:
         """How often each id ``[size]`` is in training rows."""
         column, weights = self._column, None
-        if self._own is not None:
-            rows = self.whole.inter_feat[self._own].numpy()
+        if self._id_field is not None:
+            rows = self.whole.inter_feat[self._id_field].numpy()
             weights = np.bincount(rows, minlength=len(column))
         if isinstance(column, Ragged):
             column = column.compact()
@@ -185,12 +185,16 @@ class _Place:
             column = column.compact()
             return Ragged(new(column.values), column.start, column.end, column.longest)
 
-        shared = getattr(self.whole, self._table)
+        def with_changed(table: Table) -> Table:
+            return Table({**table.interaction, self.field: changed(table[self.field])})
+
+        if self._id_field is None:
+            for part in self.parts:
+                part.inter_feat = with_changed(part.inter_feat)
+            return
+        shared = with_changed(getattr(self.whole, self._table))  # by all parts
         for part in self.parts:
-            table = shared if self._own is not None else part.inter_feat
-            if part is self.whole or self._own is None:
-                own = Table({**table.interaction, self.field: changed(table[self.field])})
-            setattr(part, self._table, own)
+            setattr(part, self._table, shared)
 
     def update(self, facts: str, value: Any) -> None:
         """Set the column's entry in one of the parts' dicts by field."""
