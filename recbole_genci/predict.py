@@ -15,7 +15,8 @@ USAGE = """\
 usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
 
 Writes the click probability of each row, in the order of the input. If the input has labels, it
-also prints the run's metrics for them. Memory does not grow with the number of rows.
+also prints the run's metrics for them, and warns of rows that the run was trained on. Memory does
+not grow with the number of rows.
 
   --run           the folder of a finished run, saved/<model>-<dataset>-<time>, or hf:user/name of
                   one on the Hugging Face hub

@@ -186,6 +186,28 @@ def rounding_of(times: np.ndarray) -> str | None:
     return found(times[:: len(times) // 1000 + 1]) and found(times)
 
 
+def earlier_times(known: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """How many of the times ``known``, distinct and sorted, are earlier than each of ``times``.
+
+    Files of other kinds may round a fraction of a second to another last bit, so that a time counts
+    as the known one that is as near as its ``rounding_error``.
+
+    Args:
+        times: ``[R]`` float64.
+    """
+    place = np.searchsorted(known, times, side="left")
+    is_known = known.take(place, mode="clip") == times if len(known) else False
+    is_exact = (times == np.floor(times)) | is_known
+    rounded = times[~is_exact]
+    place[~is_exact] = np.searchsorted(known, rounded - rounding_error(rounded))
+    return place
+
+
+def rounding_error(times: np.ndarray) -> np.ndarray:
+    """By how much times ``[R]`` may differ that were written alike: 0 for whole numbers."""
+    return np.where(times == np.floor(times), 0, 4 * np.spacing(np.abs(times)))
+
+
 def time_ranks(times: np.ndarray) -> np.ndarray:
     """Dense ranks ``[R]`` int32 of exact times; equal times share a rank.
 

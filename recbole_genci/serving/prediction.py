@@ -17,6 +17,8 @@ from recbole_genci.evaluation.scoring import metrics_of
 from recbole_genci.serving.cells import CellError
 from recbole_genci.serving.ranker import Ranker
 from recbole_genci.serving.rows import RowReader
+from recbole_genci.serving.scorer import Rows
+from recbole_genci.serving.seen_in_training import TrainingRows
 from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, place_of_row, written_table
 
 _logger = logging.getLogger(__name__)
@@ -74,7 +76,8 @@ def predict_file(
     Returns:
         dict: the run's metrics, if the file has labels; else empty. Also empty, with a warning, if
             the model reads histories and the file gives neither times nor histories: each row's
-            history is then all clicks of its user, its own included.
+            history is then all clicks of its user, its own included. A warning counts the rows that
+            the run was trained on.
 
     Raises:
         ValueError: a column is missing, an item is unknown, or a value is wrong.
@@ -83,25 +86,36 @@ def predict_file(
     """
     reader, whole = ranker.row_reader(user_features), ranker.run.parts[0]
     measured, is_first, leaks = _MeasuredRows(), True, False
+    training: TrainingRows | None = None
     with written_table(output) as writer:
         for chunk in chunks_of(file, ranker.run.config, rows_at_once):
             if is_first:
                 reader.tell_unread(chunk)
                 reader.warn_of_times(chunk, _LEFT_OUT)
                 leaks, is_first = reader.lacks_times(chunk), False
-            columns = _columns(reader, whole, chunk)
+            rows = reader.read(chunk)
+            columns = _columns(reader, whole, chunk, rows)
             if "label" in columns:
-                measured.add(columns, reader.counted(chunk))
+                training = training or TrainingRows(whole, by_time="time" in columns)
+                counted = reader.counted(chunk)
+                measured.add(columns, counted)
+                training.count(rows, columns.get("time"), counted)
                 columns["label"] = columns["label"].astype(np.int8)
             writer.write(pd.DataFrame(columns))
     leaks |= reader.sees_too_late
     reader.report()
-    return {} if leaks else measured.metrics(ranker.run.config, whole.uid_field is not None, file)
+    if leaks:
+        return {}
+    if training is not None:
+        training.warn()
+    return measured.metrics(ranker.run.config, whole.uid_field is not None, file)
 
 
-def _columns(reader: RowReader, whole: CTRDataset, chunk: pd.DataFrame) -> dict[str, Any]:
+def _columns(
+    reader: RowReader, whole: CTRDataset, chunk: pd.DataFrame, rows: Rows
+) -> dict[str, Any]:
     """Ids, times, labels and scores ``[R]`` of the rows of a chunk, as far as it has them."""
-    scores = reader.score(chunk)
+    scores = reader.scores(rows)
     columns: dict[str, Any] = {noun: chunk[field] for noun, field in whole.id_fields.items()}
     columns |= {"time": reader.times(chunk), "label": reader.labels(chunk), "score": scores}
     return {name: column for name, column in columns.items() if column is not None}

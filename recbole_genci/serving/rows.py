@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from recbole_genci.data.history import HistoryPointers
+from recbole_genci.data.history import HistoryPointers, earlier_times
 from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
 from recbole_genci.serving.cells import (
     CellError,
@@ -151,7 +151,11 @@ class RowReader:
 
     def score(self, frame: pd.DataFrame) -> np.ndarray:
         """Click probabilities ``[R]`` float32 of the rows of a table."""
-        return self._scorer.score(self.read(frame))
+        return self.scores(self.read(frame))
+
+    def scores(self, rows: Rows) -> np.ndarray:
+        """Click probabilities ``[R]`` float32 of rows that ``read`` gave."""
+        return self._scorer.score(rows)
 
     def labels(self, frame: pd.DataFrame) -> np.ndarray | None:
         """Labels ``[R]`` float32 of 0 and 1; None if the table has none.
@@ -299,10 +303,4 @@ class RowReader:
             )
         if len(known) and known[-1] >= LEAST_STAMP:
             self._far_later += int((times > OTHER_UNIT * known[-1]).sum())
-        # Files of other kinds may round a fraction of a second to another last bit.
-        place = np.searchsorted(known, times, side="left")
-        is_known = known.take(place, mode="clip") == times if len(known) else False
-        is_exact = (times == np.floor(times)) | is_known
-        rounded = times[~is_exact]
-        place[~is_exact] = np.searchsorted(known, rounded - 4 * np.spacing(np.abs(rounded)))
-        return place
+        return earlier_times(known, times)

@@ -14,6 +14,7 @@ from recbole_genci import Ranker, load
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
 from recbole_genci.serving.cells import as_names
+from recbole_genci.serving.seen_in_training import TrainingRows
 from recbole_genci.serving.tables import place_of_row, read_table
 
 MODELS = "DeepFM,DIN,GenCI"
@@ -258,6 +259,83 @@ def test_times_in_another_unit_leak_as_none_do(made, tmp_path, capsys, caplog):
     assert "auc" not in capsys.readouterr().out
     assert f"rows: 'timestamp' of {len(own)} rows is far later than the run's last" in caplog.text
     assert "and no metric is given: write times in the unit" in caplog.text
+
+
+def told_of_training(caplog):
+    return [r.getMessage() for r in caplog.records if "training row" in r.getMessage()]
+
+
+@pytest.mark.parametrize("name", ["DIN", "DeepFM"])
+@pytest.mark.parametrize("with_users", [False, True])
+def test_training_rows_in_a_file_are_counted(made, tmp_path, capsys, caplog, name, with_users):
+    folders, rows, _ = made
+    saved, file = load(folders[name]), tmp_path / "rows.csv"
+    own = [of_part(saved, rows, number) for number in range(3)]
+    taken = set(zip(own[0]["user_id"], own[0]["item_id"], own[0]["timestamp"]))
+    mixed = pd.concat([own[2], own[0][:40], own[1]], ignore_index=True)
+    later = own[0][:9].assign(timestamp="1800000000")  # same users and items
+    other = pd.concat([mixed, later], ignore_index=True)
+    keys = zip(other["user_id"], other["item_id"], other["timestamp"])
+    expected = sum(key in taken for key in keys)
+    assert expected >= 40
+    more = ["--batch_rows=17"]
+    if with_users:
+        table = pd.DataFrame({"user_id": ["u1", "new"], "age": ["20", "30"]})
+        table.to_csv(tmp_path / "users.csv", index=False)
+        more.append(f"--users={tmp_path / 'users.csv'}")
+        other.loc[len(other)] = other.loc[0]
+        other.loc[len(other) - 1, "user_id"] = "new"
+    other.to_csv(file, index=False)
+    assert command(folders, name, tmp_path, file, "out.csv", *more) == 0
+    assert '"auc"' in capsys.readouterr().out
+    assert told_of_training(caplog) == [
+        f"{expected} of {len(other)} rows are training rows of this run: the metrics are too good. "
+        "Leave them out to see how good it is on new rows."
+    ]
+
+
+def test_new_rows_and_rows_without_labels_are_no_training_rows(made, tmp_path, capsys, caplog):
+    folders, rows, _ = made
+    saved, file = load(folders["DIN"]), tmp_path / "rows.csv"
+    train, _, test = (of_part(saved, rows, number) for number in range(3))
+    taken = set(zip(train["user_id"], train["item_id"], train["timestamp"]))
+    is_new = [k not in taken for k in zip(test["user_id"], test["item_id"], test["timestamp"])]
+    for frame in (test[is_new], train.drop(columns="label")):
+        frame.to_csv(file, index=False)
+        assert command(folders, "DIN", tmp_path, file, "out.csv") == 0
+    train.drop(columns="timestamp").to_csv(file, index=False)  # of which no metric is given
+    assert command(folders, "DIN", tmp_path, file, "out.csv") == 0
+    assert told_of_training(caplog) == []
+
+
+def test_without_times_training_rows_are_told_by_user_and_item(made, tmp_path, capsys, caplog):
+    folders, rows, _ = made
+    saved, file = load(folders["DeepFM"]), tmp_path / "rows.csv"
+    train, _, test = (of_part(saved, rows, number) for number in range(3))
+    taken = set(zip(train["user_id"], train["item_id"]))
+    same = sum(pair in taken for pair in zip(test["user_id"], test["item_id"]))
+    assert 1 < same < len(test)
+    test.drop(columns="timestamp").to_csv(file, index=False)
+    assert command(folders, "DeepFM", tmp_path, file, "out.csv") == 0
+    assert told_of_training(caplog) == [
+        f"{same} of {len(test)} rows have the user and item of a training row of this run, and no "
+        "time to compare: the metrics may be too good. Leave them out to see how good it is on new "
+        "rows."
+    ]
+
+
+def test_fractions_of_seconds_are_those_of_training_rows_up_to_rounding(made):
+    folders, rows, _ = made
+    saved = load(folders["DeepFM"])
+    part, own = saved.parts[0], of_part(saved, rows, 0)
+    part.rank_times = part.rank_times + 1 / 3
+    exact = own["timestamp"].astype(float).to_numpy() + 1 / 3
+    read = Ranker(saved).row_reader().read(own)
+    training = TrainingRows(part, by_time=True)
+    for times in (exact, np.nextafter(exact, np.inf), np.nextafter(exact, 0)):
+        assert training.among(read, times).all()
+    for times in (exact + 1e-3, exact - 1e-3, exact + np.nan, exact * 1000):
+        assert not training.among(read, times).any()
 
 
 def test_a_table_with_labels_and_without_times_is_warned_of(made, caplog):
