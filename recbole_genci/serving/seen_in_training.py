@@ -9,6 +9,7 @@ import numpy as np
 from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import earlier_times, rounding_error
+from recbole_genci.data.order import stable_order
 from recbole_genci.serving.scorer import Rows
 from recbole_genci.utils.words import counted
 
@@ -34,10 +35,13 @@ class TrainingRows:
             return
         table = part.inter_feat
         pairs = self._pair(table[part.uid_field].numpy(), table[part.iid_field].numpy())
-        self._pairs = np.unique(pairs)
+        order = stable_order(pairs)
+        pairs = pairs[order]
+        is_first = np.append(True, pairs[1:] != pairs[:-1])
+        self._pairs = pairs[is_first]
         if self._by_time:  # numbers of users, items and times together may need more than 64 bits
-            place = np.searchsorted(self._pairs, pairs)
-            self._rows = np.unique(place * part.num_time_ranks + table[TIME_RANK].numpy())
+            place = np.cumsum(is_first) - 1
+            self._rows = np.sort(place * part.num_time_ranks + table[TIME_RANK].numpy()[order])
 
     def count(self, rows: Rows, times: np.ndarray | None, measured: np.ndarray) -> None:
         """Look at the rows ``[R]`` of a chunk.
@@ -90,5 +94,7 @@ class TrainingRows:
 
 def _places(known: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where ``numbers`` ``[R]`` stand in sorted numbers, and whether they are there."""
-    place = np.searchsorted(known, numbers)
+    order = np.argsort(numbers)  # searched in their order, numbers are found several times faster
+    place = np.empty_like(order)
+    place[order] = np.searchsorted(known, numbers[order])
     return place, known.take(place, mode="clip") == numbers
