@@ -73,7 +73,7 @@ def main(files: Sequence[str]) -> Work:
                 f"{path.parent} holds the table of several runs already, {path.parent / PAGE}. "
                 f"For another table: {remedy}"
             )
-    runs = [read_metrics(path, remedy, _READ)[0] for path in paths]
+    runs = [read_metrics(path, remedy, _READ) for path in paths]
     table = comparison_table(runs).sort_values("AUC")
     shown = as_text(table, times=False)
     for file in given:

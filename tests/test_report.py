@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from finished_runs import finished_run
+from finished_runs import finished_run, write_run
 
 from recbole_genci.comparison.table import comparison_table
 from recbole_genci.report import main
@@ -11,7 +11,7 @@ from recbole_genci.report import main
 
 def test_published_scores_stand_beside_ours(tmp_path, capsys):
     for model, auc in (("LR", 0.7), ("DCNV2", 0.8)):
-        (tmp_path / f"{model}.json").write_text(json.dumps(finished_run(model, 1, auc)))
+        write_run(tmp_path / f"{model}.json", finished_run(model, 1, auc))
     runs, file = [str(tmp_path / f"{m}.json") for m in ("LR", "DCNV2")], tmp_path / "p.csv"
     file.write_text("model,AUC,LogLoss,published as\nDCNV2,0.81,0.19,DCN-V2\n,0.9,0.1,Other\n")
     assert main([*runs, f"--published={file}"]) == 0
@@ -56,7 +56,7 @@ def test_runs_on_other_rows_or_twice_the_same_run_are_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="LR with seed 1 is given twice"):
         comparison_table([finished_run("LR", 1, 0.7), finished_run("LR", 1, 0.7)])
     file = tmp_path / "metrics.json"
-    file.write_text(json.dumps(finished_run("LR", 1, 0.7)))
+    write_run(file, finished_run("LR", 1, 0.7))
     assert main([str(tmp_path)]) == 0 and main([str(file)]) == 0
     printed = capsys.readouterr().out
     assert "| LR | 0.7000 |" in printed and "latency" not in printed

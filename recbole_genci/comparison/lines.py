@@ -65,15 +65,10 @@ def _check_line(runs: Sequence[Mapping]) -> None:
 
 
 def _differing(one: Mapping, other: Mapping) -> list[str]:
-    """In what two runs of a model differ besides their seeds, as far as both say it."""
-    found = [
-        words
-        for entry, words in _OF_A_LINE.items()
-        if entry in one and entry in other and one[entry] != other[entry]
-    ]
-    # Early versions saved no configuration.
-    mine, theirs = ((run.get("config") or {}) for run in (one, other))
-    for key in sorted((mine.keys() | theirs.keys()) - _FREE_IN_A_LINE if mine and theirs else ()):
+    """In what two runs of a model differ besides their seeds."""
+    found = [words for entry, words in _OF_A_LINE.items() if one[entry] != other[entry]]
+    mine, theirs = one["config"], other["config"]
+    for key in sorted((mine.keys() | theirs.keys()) - _FREE_IN_A_LINE):
         usual = ADDED_KEYS.get(key)
         values = mine.get(key, usual), theirs.get(key, usual)
         # Beside other models a run may have keys of theirs.

@@ -32,16 +32,14 @@ def notes(runs: Sequence[Mapping], table: pd.DataFrame) -> list[str]:
 def _unlike_lines(runs: Sequence[Mapping]) -> list[str]:
     """What is not the same in all lines, if something is not."""
     said = []
-    of_rows = _lines_by([(run["model"], run.get("rows_fingerprint")) for run in runs])
+    of_rows = _lines_by([(run["model"], run["rows_fingerprint"]) for run in runs])
     if len(of_rows) > 1:
         said.append(
             "Not all lines read the same features or histories of the rows: "
             + "; ".join(f"{', '.join(lines)} (rows {rows[:12]})" for rows, lines in of_rows.items())
             + ". The keys load_col, history_source and history_labels decide them, for example."
         )
-    metrics = _lines_by(
-        [(run["model"], (run.get("config") or {}).get("valid_metric")) for run in runs]
-    )
+    metrics = _lines_by([(run["model"], run["config"]["valid_metric"]) for run in runs])
     if len(metrics) > 1:
         said.append(
             "Not all lines chose their best epoch by the same metric (valid_metric): "
@@ -51,26 +49,24 @@ def _unlike_lines(runs: Sequence[Mapping]) -> list[str]:
     return said
 
 
-def _lines_by(pairs: Sequence[tuple[str, str | None]]) -> dict[str, list[str]]:
-    """The lines that have each value; without those of early versions, which did not save it."""
+def _lines_by(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The lines that have each value."""
     found: dict[str, list[str]] = {}
     for line, value in dict.fromkeys(pairs):
-        if value is not None:
-            found.setdefault(str(value), []).append(line)
+        found.setdefault(str(value), []).append(line)
     return found
 
 
 def _not_ended(runs: Sequence[Mapping]) -> list[str]:
-    # Early versions did not save which number was asked for.
-    asked = [(run, (run.get("config") or {}).get("epochs")) for run in runs]
-    return not_ended([(run["model"], run["best_epoch"], epochs) for run, epochs in asked])
+    return not_ended([(run["model"], run["best_epoch"], run["config"]["epochs"]) for run in runs])
 
 
 def not_ended(runs: Sequence[tuple[str, int, int | None]]) -> list[str]:
     """Which models or lines had their best epoch last, so that further ones may be better still.
 
     Args:
-        runs: of each its name, its best epoch, and after which one it would have ended.
+        runs: of each its name, its best epoch, and after which one it would have ended; None
+            if the record does not say so.
     """
     last: dict[int, Counter[str]] = {}
     for name, best, epochs in runs:

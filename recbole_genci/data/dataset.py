@@ -52,8 +52,7 @@ class CTRDataset(FittedDataset):
         self.attached = Attached()
         self.semantic_ids: torch.Tensor | None = None
         self.least_width, self.segment_clicks, self.few_shapes = 0, 1, False
-        # Ids of tokens that are no items: columns of alias_of_item_id alone have them. Empty in
-        # runs of early versions.
+        # Ids of tokens that are no items: columns of alias_of_item_id alone have them.
         self.only_aliases = range(0)
         super().__init__(config)
 

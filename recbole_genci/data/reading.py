@@ -69,12 +69,10 @@ class AtomicDataset(Dataset):
     field2source: dict[str, FeatureSource]
     field2seqlen: dict[str, int]
     field2id_token: dict[str, Any]
-    # The least and the largest value of each column that was brought to 0 to 1; None in runs of
-    # early versions.
-    scales: dict[str, tuple[float, float]] | None
-    # The buckets of each column that was cut into buckets of equal width; None in runs of early
-    # versions.
-    buckets: dict[str, Buckets] | None
+    # The least and the largest value of each column that was brought to 0 to 1.
+    scales: dict[str, tuple[float, float]]
+    # The buckets of each column that was cut into buckets of equal width.
+    buckets: dict[str, Buckets]
     # How the numbers of each column of `transforms` become what models read, and the columns of
     # `min_count`, whose unknown values are rare. Both are empty until `build`.
     transforms: dict[str, Transform]
@@ -261,7 +259,6 @@ class AtomicDataset(Dataset):
         if not len(values):
             return values
         low, high = values.min(), values.max()
-        assert self.scales is not None
         self.scales[field] = float(low), float(high)
         if low == high:
             _logger.warning(
@@ -301,7 +298,6 @@ class AtomicDataset(Dataset):
     def _keep_buckets(self, field: str, values: np.ndarray) -> None:
         how = self.config["discretization"][field]
         if how["method"] == "ED" and len(values):
-            assert self.buckets is not None
             self.buckets[field] = Buckets.of_column(values, how["bucket"])
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:

@@ -26,8 +26,7 @@ class OrderedDataset(FilteredDataset):
 
     Attributes:
         num_time_ranks: T, the number of distinct times; 1 for rows without a time.
-        rank_times: ``[T]`` float64, the exact time of each rank; None for rows without a time, and
-            in runs of early versions.
+        rank_times: ``[T]`` float64, the exact time of each rank; None for rows without a time.
     """
 
     rank_times: np.ndarray | None

@@ -180,6 +180,7 @@ def _described(
         "buckets": whole.buckets,
         "transforms": {field: each.as_json() for field, each in whole.transforms.items()},
         "rare": sorted(whole.rare),
+        "only_aliases": [whole.only_aliases.start, whole.only_aliases.stop],
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -192,8 +193,6 @@ def _described(
             for field in whole.field2type
         },
     }
-    if whole.only_aliases:  # `hub pull` makes files of earlier runs again, to the last bit
-        facts["only_aliases"] = [whole.only_aliases.start, whole.only_aliases.stop]
     return tensors, facts
 
 
@@ -255,18 +254,12 @@ class _StoredDataset(CTRDataset):
         self.num_time_ranks = self._facts["num_time_ranks"]
         times = self._tensors.get(_TIMES)
         self.rank_times = None if times is None else times.numpy()
-        scales = self._facts.get("scales")
-        self.scales = (
-            None if scales is None else {f: (low, high) for f, (low, high) in scales.items()}
-        )
-        buckets = self._facts.get("buckets")
-        self.buckets = (
-            None if buckets is None else {f: Buckets(*each) for f, each in buckets.items()}
-        )
-        transforms = self._facts.get("transforms", {})
-        self.transforms = {f: Transform.of_json(each) for f, each in transforms.items()}
-        self.rare = frozenset(self._facts.get("rare", ()))
-        self.only_aliases = range(*self._facts.get("only_aliases", (0, 0)))
+        facts = self._facts
+        self.scales = {f: (low, high) for f, (low, high) in facts["scales"].items()}
+        self.buckets = {f: Buckets(*each) for f, each in facts["buckets"].items()}
+        self.transforms = {f: Transform.of_json(each) for f, each in facts["transforms"].items()}
+        self.rare = frozenset(facts["rare"])
+        self.only_aliases = range(*facts["only_aliases"])
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
 

@@ -205,7 +205,7 @@ def _wrong_with(record: object) -> str | None:
     if not isinstance(record, dict):
         return f"{str(record)[:40]} is no record of a run"
     if not has_its_seal(record):
-        return f"it was edited, as it does not fit its own digest ({SEAL})"
+        return f"it was edited, as it has no digest of its own that fits it ({SEAL})"
     status = record.get("status")
     if status not in (FINISHED, FAILED):
         return f"'status' is {str(status)[:40]}"

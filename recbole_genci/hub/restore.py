@@ -47,7 +47,7 @@ def restore_data(
     Raises:
         ValueError: the dataset is not there, or gives other rows.
     """
-    metrics, _ = read_metrics(folder / METRICS_FILE, _REMEDY)
+    metrics = read_metrics(folder / METRICS_FILE, _REMEDY)
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY)
     check_config(folder / CONFIG_FILE, saved, metrics["config"])
     reference = permitted_model(saved, Path(name), model, trust_code)

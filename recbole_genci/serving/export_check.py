@@ -96,7 +96,7 @@ def _range(features: FeatureReader, field: str) -> tuple[float, float]:
     """The least and the largest number of a feature in training, as in the atomic file."""
     if field in features.whole.transforms:
         return features.whole.transforms[field].low, features.whole.transforms[field].high
-    scale = features.scale_of(field, f"rows: '{field}'")
+    scale = features.scale_of(field)
     if scale is not None:
         return scale
     column = features.whole.inter_feat[field]

@@ -141,7 +141,7 @@ class FeatureReader:
             self._count(field, cells, ids < 0)
             return torch.from_numpy(np.maximum(ids, 0))
         if kind == FeatureType.FLOAT:
-            numbers = self._scaled(field, numbers_of(cells, where), where)
+            numbers = self._scaled(field, numbers_of(cells, where))
             if field in (self.config["discretization"] or {}):
                 return self._cut(field, numbers, cells, where)
             missing = torch.from_numpy(np.isnan(numbers))
@@ -187,7 +187,7 @@ class FeatureReader:
             values = torch.from_numpy(ids[ids > 0])
         else:
             given = pd.Series(entries, dtype=object)
-            numbers = self._scaled(field, numbers_of(given, where), where)
+            numbers = self._scaled(field, numbers_of(given, where))
             if field in (self.config["discretization"] or {}):
                 values = self._cut(field, numbers, given, where)
             else:
@@ -263,18 +263,17 @@ class FeatureReader:
 
     def _buckets(self, field: str, where: str) -> Buckets:
         """The buckets of a field; raises ValueError if the run does not hold them."""
-        if self.whole.buckets is not None and field in self.whole.buckets:
+        if field in self.whole.buckets:
             return self.whole.buckets[field]
-        why = "by method LD, which only numbers the values that were there"
         remedy = "Train a run with method ED, or with `transforms`"
-        if self.config["discretization"][field]["method"] == "ED":
-            why = "and this run of an earlier version does not hold its buckets"
-            remedy = "Train it anew"
         if field in self.row_fields:  # which each row must have
             remedy = f"It can score no rows but its own. {remedy}"
         else:
             remedy = "Leave it out; it then counts as missing"
-        raise ValueError(f"{where} was discretised in training, {why}. {remedy}.")
+        raise ValueError(
+            f"{where} was discretised in training, by method LD, which only numbers the values "
+            f"that were there. {remedy}."
+        )
 
     def check_row_fields(self, name: str) -> None:
         """Raise ValueError if the run cannot read new values of a feature of rows, whatever they
@@ -285,26 +284,15 @@ class FeatureReader:
             if field in cut and field not in self.whole.transforms:
                 self._buckets(field, f"{name}: '{field}'")
 
-    def scale_of(self, field: str, where: str) -> tuple[float, float] | None:
+    def scale_of(self, field: str) -> tuple[float, float] | None:
         """The least and the largest number of a field in training, which became 0 and 1; None if
         its numbers stayed as they are.
-
-        Raises:
-            ValueError: the run is of an early version, which did not keep scales.
         """
-        if self.whole.scales is None:
-            scaled = self.config["normalize_field"] or ()
-            if self.config["normalize_all"] or field in scaled:
-                raise ValueError(
-                    f"{where} was normalised in training, and this run of an earlier version does "
-                    "not hold its scale. Train it anew, or leave the feature out."
-                )
-            return None
         return self.whole.scales.get(field)
 
-    def _scaled(self, field: str, numbers: np.ndarray, where: str) -> np.ndarray:
+    def _scaled(self, field: str, numbers: np.ndarray) -> np.ndarray:
         """Numbers brought to 0 to 1 as those of training were."""
-        scale = self.scale_of(field, where)
+        scale = self.scale_of(field)
         if scale is None:
             return numbers
         low, high = scale

@@ -295,12 +295,7 @@ class RowReader:
         known, field = self._whole.rank_times, self._whole.time_field
         if np.isnan(times).any():
             raise CellError(f"rows: a row has no '{field}'.", np.isnan(times).argmax())
-        if known is None:
-            raise ValueError(
-                f"rows: this run of an earlier version does not hold exact times, with which "
-                f"'{field}' could be compared. Leave the column out, so that all clicks of a user "
-                f"count and no metric is given, give '{self.history_field}', or train the run anew."
-            )
+        assert known is not None  # rows with times have them
         if len(known) and known[-1] >= LEAST_STAMP:
             self._far_later += int((times > OTHER_UNIT * known[-1]).sum())
         return earlier_times(known, times)

@@ -101,9 +101,8 @@ class SavedRun:
         """A part's rows with their click probabilities.
 
         Returns:
-            DataFrame: ``user``, ``item``, ``time`` (float64, exact; in runs of early versions as
-                the model's rows hold it), as far as the rows have them, ``label`` and ``score``, in
-                the order of ``predict``.
+            DataFrame: ``user``, ``item``, ``time`` (float64, exact), as far as the rows have them,
+                ``label`` and ``score``, in the order of ``predict``.
         """
         scores, labels = self.predict(part)
         rows = self.parts[PARTS.index(part)]
@@ -149,7 +148,7 @@ class SavedRun:
             came = (
                 "They came with recbole_genci, without their tokenizer"
                 if PUBLISHED in self.semantic_ids.manifest
-                else "An earlier version, or a push to the hub, left tokenizer or texts out"
+                else "A push to the hub left tokenizer or texts out"
             )
             raise ValueError(
                 f"{self.folder} holds semantic IDs, but not what gives new items theirs. {came}: "
@@ -203,12 +202,13 @@ def load(folder: str | Path, model: str | type | None = None, trust_code: bool =
             or the folder names code that was neither given nor allowed.
     """
     folder = _folder_of(folder)
-    metrics, is_sealed = read_metrics(folder / METRICS_FILE, COPY_OR_ANEW)
+    metrics = read_metrics(folder / METRICS_FILE, COPY_OR_ANEW)
     saved = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], COPY_OR_ANEW)
     ids = [SEMANTIC_ID_FOLDER] if metrics["semantic_ids"] else []
     check_there(folder, [DATA_FILE, WEIGHTS_FILE, *ids])
     reference = permitted_model(saved, folder, model, trust_code)
-    _check_seals(folder, saved, metrics, is_sealed)
+    check_config(folder / CONFIG_FILE, saved, metrics["config"])
+    check_files(folder, metrics, COPY_OR_ANEW)
     config = _config(folder, saved, reference)
     _check_model_is_the_same(folder, config, reference, metrics)
     parts = _rows(folder, config, metrics)
@@ -241,18 +241,6 @@ def _check_pushed(name: str, folder: Path) -> None:
         )
 
 
-def _check_seals(folder: Path, saved: dict, metrics: dict, is_sealed: bool) -> None:
-    """Refuse files that are not as the run wrote them, as far as its version kept digests."""
-    if is_sealed:
-        check_config(folder / CONFIG_FILE, saved, metrics["config"])
-        check_files(folder, metrics, COPY_OR_ANEW)
-    else:
-        _logger.warning(
-            f"{folder} is a run of an earlier version, without digests of its "
-            "config.yaml and its figures: damage to them could not be seen."
-        )
-
-
 def _config(folder: Path, saved: dict, reference: str) -> Config:
     """The run's configuration, for one process that serves it."""
     # One process serves a run, however many have trained it. Requests have many shapes, and CUDA
@@ -264,7 +252,7 @@ def _config(folder: Path, saved: dict, reference: str) -> Config:
 
 def _check_model_is_the_same(folder: Path, config: Config, reference: str, metrics: dict) -> None:
     """Refuse a model of another revision, and warn of one whose source has changed."""
-    trained, now = metrics.get("model_revision", 1), config.model_class.revision
+    trained, now = metrics["model_revision"], config.model_class.revision
     if trained != now:
         raise ValueError(
             f"{folder} holds revision {trained} of {config['model']}, but this version has "
@@ -289,7 +277,7 @@ def _rows(folder: Path, config: Config, metrics: dict) -> list[CTRDataset]:
             "was edited."
         )
     features = rows_fingerprint(parts)
-    if features != metrics.get("rows_fingerprint", features):  # early versions did not save it
+    if features != metrics["rows_fingerprint"]:
         raise ValueError(
             f"{folder / DATA_FILE} is damaged or of another run: its digest is {features[:12]}, "
             f"that of the run {metrics['rows_fingerprint'][:12]}. {COPY_OR_ANEW}"
@@ -321,5 +309,5 @@ def _model(
     init_seed(config["seed"], config["reproducibility"])
     training_rows = model_view(config, parts[0], semantic_ids)
     model = config.model_class(config, training_rows).to(config["device"])
-    load_weights(model, folder / WEIGHTS_FILE, metrics.get("weights_sha256"))
+    load_weights(model, folder / WEIGHTS_FILE, metrics["weights_sha256"])
     return model.eval()

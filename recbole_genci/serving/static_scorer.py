@@ -257,7 +257,7 @@ class StaticScorer(nn.Module):
         """What is subtracted from a feature's numbers, what divides them (0: all become 1), and
         what a missing one becomes.
         """
-        low, high = self._features.scale_of(field, f"rows: '{field}'") or (0.0, 1.0)
+        low, high = self._features.scale_of(field) or (0.0, 1.0)
         is_single = self._view.field2type[field] == FeatureType.FLOAT
         return low, high - low, float(self._features.mean_of(field)) if is_single else 0.0
 

@@ -50,7 +50,7 @@ def train_or_resume(
     if test and tested:
         # The process may have been killed right after it wrote the last file.
         (tested.parent / STATE_FILE).unlink(missing_ok=True)
-        metrics, _ = read_metrics(tested, "Delete the folder, and the run is trained again.")
+        metrics = read_metrics(tested, "Delete the folder, and the run is trained again.")
         return metrics | {"folder": str(tested.parent)}
     stopped = next(folder.glob(f"*/{STATE_FILE}"), None)
     if stopped is None:

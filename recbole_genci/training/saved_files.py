@@ -24,16 +24,12 @@ COPY_OR_ANEW = "Take it from a copy of the folder, or train the run anew."
 
 #: Digests in ``metrics.json``, each with its file.
 _DIGESTS = {"data_sha256": DATA_FILE, "weights_sha256": WEIGHTS_FILE}
-#: Entries of ``metrics.json`` that earlier versions did not write.
-_SEALED = ("config", "data_sha256")
 
 
 def read_metrics(
     file: Path, remedy: str, needed: Sequence[str] = ("data_fingerprint", "semantic_ids")
-) -> tuple[dict, bool]:
-    """The content of a ``metrics.json``, and whether it has a seal, which is checked.
-
-    Those of earlier versions have none.
+) -> dict:
+    """The content of a ``metrics.json``, whose seal is checked.
 
     Args:
         file: the file.
@@ -43,7 +39,7 @@ def read_metrics(
     Raises:
         ValueError: the file is damaged or was edited.
     """
-    return read_sealed(file, needed, remedy, _SEALED)
+    return read_sealed(file, needed, remedy)
 
 
 def check_there(folder: Path, names: Iterable[str], key: str = "") -> None:

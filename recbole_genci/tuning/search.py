@@ -265,12 +265,10 @@ def prepare_resumed_search(
     saved = _read_search_file(folder / SEARCH_FILE)
     keys = read_mapping(folder / CONFIG_FILE, ["model", "dataset"], _REMEDY, "resume_search")
     reference = permitted_model(keys, folder, model, trust_code, "--resume_search")
-    if "config" in saved:  # earlier versions did not write it
-        began = as_resumed(saved["config"], keys, reference)
-        check_config(folder / CONFIG_FILE, keys, began, "resume_search")
+    began = as_resumed(saved["config"], keys, reference)
+    check_config(folder / CONFIG_FILE, keys, began, "resume_search")
     settings = Settings(**saved["settings"] | changes)
-    if "params_sha256" in saved:  # earlier versions did not write it
-        check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)
+    check_file(folder / PARAMS_FILE, saved["params_sha256"], _REMEDY)
     space = read_params_file(folder / PARAMS_FILE)
     check_search(settings, space)
     records = read_journal(folder / JOURNAL)
@@ -303,7 +301,8 @@ def prepare_resumed_search(
 
 
 def _read_search_file(file: Path) -> dict:
-    saved, _ = read_sealed(file, ["settings", "command"], _REMEDY, ["config"], "resume_search")
+    needed = ["settings", "command", "config", "params_sha256"]
+    saved = read_sealed(file, needed, _REMEDY, "resume_search")
     if not isinstance(saved["settings"], dict):
         raise ValueError(
             f"resume_search: {file} is damaged: its 'settings' are {saved['settings']!r}. {_REMEDY}"

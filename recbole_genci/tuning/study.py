@@ -179,7 +179,7 @@ def _wrong_with(record: object) -> str | None:
     if missing := [name for name in empty_record(0, {}) if name not in record]:
         return f"it lacks '{missing[0]}'"
     if not has_its_seal(record):
-        return f"it was edited, as it does not fit its own digest ({SEAL})"
+        return f"it was edited, as it has no digest of its own that fits it ({SEAL})"
     wrong = [name for name, fits in _FITS.items() if not fits(record[name])]
     if wrong or record["status"] != "failed" and record["score"] is None:
         name = wrong[0] if wrong else "score"

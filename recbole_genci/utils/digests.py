@@ -54,47 +54,34 @@ def sealed_line(content: Mapping) -> str:
 
 
 def has_its_seal(content: Mapping) -> bool:
-    """Whether ``content`` fits its seal, or has none."""
-    return SEAL not in content or content[SEAL] == _digest_of(content)
+    """Whether ``content`` has a seal and fits it."""
+    return content.get(SEAL) == _digest_of(content)
 
 
-def check_seal(content: Mapping, where: object, remedy: str, sealed_entries: Sequence[str]) -> bool:
-    """Whether ``content`` has a seal; one that does not fit is an error.
+def check_seal(content: Mapping, where: object, remedy: str) -> None:
+    """Refuse content that has no seal, or does not fit it.
 
     Args:
         content: what was read.
         where: the file, for the error.
         remedy: a sentence that tells a person what to do, for the error.
-        sealed_entries: entries that only sealed mappings have. Mappings of earlier versions have
-            neither these nor a seal.
 
     Raises:
         ValueError: the content is not what was written.
     """
-    if SEAL not in content and not any(name in content for name in sealed_entries):
-        return False
-    if content.get(SEAL) != _digest_of(content):
-        raise ValueError(
-            f"{where} is damaged or was edited: its content does not fit its own digest "
-            f"({SEAL}). {remedy}"
-        )
-    return True
+    if not has_its_seal(content):
+        why = "does not fit its own digest" if SEAL in content else "lacks its own digest"
+        raise ValueError(f"{where} is damaged or was edited: its content {why} ({SEAL}). {remedy}")
 
 
-def read_sealed(
-    file: Path,
-    needed: Sequence[str],
-    remedy: str,
-    sealed_entries: Sequence[str],
-    key: str = "",
-) -> tuple[dict, bool]:
-    """The content of a JSON file, and whether it has a seal, which is checked.
+def read_sealed(file: Path, needed: Sequence[str], remedy: str, key: str = "") -> dict:
+    """The content of a JSON file, whose seal is checked.
 
     Arguments and errors are those of ``read_mapping`` and ``check_seal``.
     """
     content = read_mapping(file, needed, remedy, key)
-    where = f"{key}: {file}" if key else str(file)
-    return content, check_seal(content, where, remedy, sealed_entries)
+    check_seal(content, f"{key}: {file}" if key else str(file), remedy)
+    return content
 
 
 def check_file(file: Path, sha256: str, remedy: str) -> None:

@@ -1,28 +1,25 @@
 """Runs that may stand in one line of the comparison table."""
 
-import json
-from pathlib import Path
-
 import pytest
-from finished_runs import finished_run
+from finished_runs import finished_run, write_run
 
 from recbole_genci.comparison.notes import notes
 from recbole_genci.comparison.table import comparison_table
 from recbole_genci.report import main
-from recbole_genci.utils.digests import sealed
 
 
 def test_runs_of_other_settings_are_no_seeds_of_one_line(capsys, tmp_path):
     config = {"learning_rate": 0.01, "dropout_prob": 0.1, "valid_metric": "AUC", "gpu_id": "0"}
 
     def of(seed, model="LR", rows="r" * 64, **keys):
-        more = {"rows_fingerprint": rows, "config": config | {"seed": seed} | keys}
+        settings = config | {"seed": seed, "epochs": 9} | keys
+        more = {"rows_fingerprint": rows, "config": settings}
         return finished_run(model, seed, 0.7) | more
 
     same = [
         of(1),
         of(2, gpu_id="1", recipe="paper", lsa_dim=3, sr_weight=0),
-        finished_run("LR", 3, 0.7),
+        of(3),
     ]
     assert list(comparison_table(same)["seeds"]) == [3]
     with pytest.raises(
@@ -38,9 +35,10 @@ def test_runs_of_other_settings_are_no_seeds_of_one_line(capsys, tmp_path):
     runs = [of(1), of(1, "FM"), of(1, "DIN", "s" * 64, valid_metric="LogLoss")]
     files = []
     for run in runs:
-        (tmp_path / run["model"]).mkdir()
-        files.append(str(tmp_path / run["model"] / "metrics.json"))
-        Path(files[-1]).write_text(json.dumps(sealed(run | {"data_sha256": ""})))
+        file = tmp_path / run["model"] / "metrics.json"
+        file.parent.mkdir()
+        write_run(file, run)
+        files.append(str(file))
     assert main(files) == 0
     said = capsys.readouterr().out
     assert "histories of the rows: LR, FM (rows rrrrrrrrrrrr); DIN (rows ssssssssssss)." in said

@@ -1,16 +1,12 @@
 """Sentences beside the comparison table, in its files and on a console."""
 
-import json
-from pathlib import Path
-
 import pytest
-from finished_runs import finished_run
+from finished_runs import finished_run, write_run
 
 from recbole_genci.comparison.files import save_comparison
 from recbole_genci.comparison.notes import missing_rela_impr, notes
 from recbole_genci.comparison.table import comparison_table
 from recbole_genci.report import main
-from recbole_genci.utils.digests import sealed
 
 
 @pytest.mark.parametrize(
@@ -30,7 +26,7 @@ def test_there_is_no_rela_impr_over_a_base_near_a_guess_and_it_says_so(
     files = []
     for run in runs:
         files.append(str(tmp_path / f"{run['model']}.json"))
-        (tmp_path / f"{run['model']}.json").write_text(json.dumps(run))
+        write_run(tmp_path / f"{run['model']}.json", run)
     assert main(files) == 0
     texts = [
         shown_table,
@@ -43,14 +39,14 @@ def test_there_is_no_rela_impr_over_a_base_near_a_guess_and_it_says_so(
 
 def test_models_whose_last_epoch_was_the_best_are_named(tmp_path, capsys):
     machine = {"cpu_count": 1, "threads": 1, "gpu": None}
-    more = {"machine": machine, "git_revision": "r", "config": {"epochs": 2}}
+    more = {"machine": machine, "git_revision": "r", "config": {"epochs": 2, "valid_metric": "AUC"}}
+    ended_early = {"epochs": 9, "valid_metric": "AUC"}
     runs = [
         finished_run("LR", 1, 0.7) | more,
         finished_run("FM", 1, 0.7) | more,
         finished_run("LR", 2, 0.7) | more,
         finished_run("FM", 2, 0.7) | more | {"best_epoch": 1},
-        finished_run("DIN", 1, 0.7) | more | {"config": {"epochs": 9}},  # early stopping ended it
-        finished_run("old", 1, 0.7) | {"machine": machine, "git_revision": "r"},
+        finished_run("DIN", 1, 0.7) | more | {"config": ended_early},
     ]
     said = (
         "LR, FM (1 of 2 seeds): the last epoch (2) was the best, so training may not have ended; "
@@ -60,7 +56,7 @@ def test_models_whose_last_epoch_was_the_best_are_named(tmp_path, capsys):
     files = []
     for number, each in enumerate(runs):
         files.append(str(tmp_path / f"{number}.json"))
-        Path(files[-1]).write_text(json.dumps(sealed(each) if "config" in each else each))
+        write_run(tmp_path / f"{number}.json", each)
     assert main(files) == 0
     pages = [(tmp_path / name).read_text() for name in ("table.md", "report.html")]
     assert all(said in text for text in [shown, *pages, capsys.readouterr().out])

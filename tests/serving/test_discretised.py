@@ -168,11 +168,6 @@ def test_what_has_no_buckets_is_refused(made):
     saved = load(folders["DeepFM"])
     with pytest.raises(ValueError, match="'rank' was discretised in training, by method LD, which"):
         Ranker(saved).with_items(frames["item"].iloc[:1].assign(item_id="n"))
-    saved.parts[0].buckets = None  # as runs of early versions are loaded
-    no_rows = "It can score no rows but its own. Train it anew"
-    old = f"'delay' was discret.* an earlier version does not hold its buckets. {no_rows}"
-    with pytest.raises(ValueError, match=f"rows: {old}"):
-        Ranker(saved).score_rows(frames["inter"].iloc[:2])
 
 
 def test_a_feature_of_rows_without_buckets_is_refused_whether_it_is_given_or_not(made):

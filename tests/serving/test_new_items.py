@@ -230,11 +230,11 @@ def test_a_run_without_tokenizer_says_what_to_do(folders, tmp_path):
     folder = shutil.copytree(folders["GenCI"], tmp_path / "bare")
     ids = load(folder).semantic_ids
     shutil.rmtree(folder / "semantic_ids")
-    ids.save(folder / "semantic_ids")  # as early versions did
+    ids.save(folder / "semantic_ids")
     ranker = Ranker(folder)
     assert ranker.texts == {} and "text" not in ranker.recommend(["u1"], 2)
     with pytest.raises(
-        ValueError, match="holds semantic IDs, but not what gives .* earlier version"
+        ValueError, match="holds semantic IDs, but not what gives .* A push to the hub left"
     ):
         ranker.with_items(NEW)
 

@@ -594,21 +594,6 @@ def test_parquet_without_pyarrow_is_one_sentence(made, tmp_path, monkeypatch, ca
     assert "needs pyarrow: pip install pyarrow" in capsys.readouterr().err
 
 
-def test_a_run_without_exact_times_refuses_times_only(made):
-    folders, rows, _ = made
-    saved = load(folders["DIN"])
-    own = of_part(saved, rows, 2)[:5]
-    saved.parts[0].rank_times = None  # as runs of early versions are loaded
-    with pytest.raises(ValueError, match="does not hold exact times, with which 'timestamp'"):
-        Ranker(saved).score_rows(own)
-    assert np.isfinite(Ranker(saved).score_rows(own.drop(columns="timestamp"))).all()
-    saved.parts[0].scales = None
-    with pytest.raises(
-        ValueError, match="'price' was normalised in training, and this run of an ea"
-    ):
-        Ranker(saved).score_rows(own.drop(columns="timestamp"))
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

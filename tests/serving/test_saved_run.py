@@ -225,11 +225,11 @@ def test_metrics_that_are_no_mapping_are_one_sentence(keys, content):
         load(folder)
 
 
-def test_a_run_of_an_earlier_version_is_loaded_with_a_note(keys, caplog):
-    (result,) = run("DeepFM", "tiny", config_dict=keys)
-    forget_digests(Path(result["folder"]) / "metrics.json")
-    assert load(result["folder"]).evaluate() == result["test"]
-    assert "a run of an earlier version, without digests of its config.yaml" in caplog.text
+def test_figures_without_their_digest_are_refused(keys):
+    folder = Path(run("DeepFM", "tiny", config_dict=keys)[0]["folder"])
+    forget_digests(folder / "metrics.json")
+    with pytest.raises(ValueError, match="metrics.json .* its content lacks its own digest"):
+        load(folder)
 
 
 def flip_a_byte(file):
@@ -239,7 +239,7 @@ def flip_a_byte(file):
 
 
 def forget_digests(file):
-    """As the first versions left it."""
+    """As if nobody had ever computed them."""
     metrics = json.loads(file.read_text())
     for name in ("weights_sha256", "rows_fingerprint", "data_sha256", "config", "content_sha256"):
         assert metrics.pop(name)

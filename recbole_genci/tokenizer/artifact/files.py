@@ -30,7 +30,6 @@ from recbole_genci.utils.writing import naming
 
 FORMAT_VERSION = 2  # 1 had no texts
 _READABLE = (1, 2)
-_SEALED = ("sealed",)  # the manifest's entry that says it has a seal; those before had none
 CODES, ITEMS, WEIGHTS, TEXTS, MANIFEST = (
     "codes.npy",
     "items.txt",
@@ -61,7 +60,7 @@ def array_content(array: np.ndarray) -> bytes:
 
 def manifest_content(manifest: Mapping[str, Any]) -> bytes:
     """The bytes of a ``manifest.json``, sealed."""
-    content = sealed(plain(manifest) | {"sealed": True})
+    content = sealed(plain(manifest))
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
@@ -163,7 +162,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         "files": dict,
     }
     entries = manifest if isinstance(manifest, dict) else {}
-    check_seal(entries, folder / MANIFEST, REBUILD, _SEALED)
+    check_seal(entries, folder / MANIFEST, REBUILD)
     wrong = [key for key, kind in expected.items() if not isinstance(entries.get(key), kind)]
     if not wrong and not all(type(size) is int for size in manifest["level_sizes"]):
         wrong = ["level_sizes"]

@@ -40,7 +40,7 @@ def read_manifest(file: Path, where: str) -> dict[str, str]:
     Raises:
         ValueError: it is damaged, of a later version, or lists what no such folder has.
     """
-    content, _ = read_sealed(file, ["format", _FILES], _DAMAGED, (_FILES,), where)
+    content = read_sealed(file, ["format", _FILES], _DAMAGED, where)
     if content["format"] != FORMAT:
         raise ValueError(
             f"{where}: it was pushed by a later version of recbole_genci (format "

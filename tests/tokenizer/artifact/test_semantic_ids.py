@@ -57,13 +57,14 @@ def test_an_edited_manifest_is_refused(ids, tmp_path):
         SemanticIDs.load(tmp_path / "toy")
 
 
-def test_a_manifest_of_an_earlier_version_has_no_seal(ids, tmp_path):
+def test_a_manifest_without_its_digest_is_refused(ids, tmp_path):
     ids.save(tmp_path / "toy")
     file = tmp_path / "toy/manifest.json"
     manifest = json.loads(file.read_text())
-    assert manifest.pop("sealed") and manifest.pop("content_sha256")
+    assert manifest.pop("content_sha256")
     file.write_text(json.dumps(manifest))
-    assert SemanticIDs.load(tmp_path / "toy").digest == ids.digest
+    with pytest.raises(ValueError, match="manifest.json .* its content lacks its own digest"):
+        SemanticIDs.load(tmp_path / "toy")
 
 
 def test_a_missing_weight_is_one_sentence(ids, tmp_path):
