@@ -32,8 +32,8 @@ from recbole.utils import init_seed
 from recbole_genci.cli import prepare_from_argv
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
-from recbole_genci.model import graphs
-from recbole_genci.model.graphs import FIRST_CAPTURED, Replayed
+from recbole_genci.model import cuda_graphs as graphs
+from recbole_genci.model.cuda_graphs import FIRST_CAPTURED, Replayed
 
 ROOT = Path(__file__).parents[1]
 CAUSAL = {"history_attention": "causal"}

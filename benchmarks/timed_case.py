@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from recbole_genci.data import create_loaders
+from recbole_genci.model.cuda_graphs import FIRST_CAPTURED, Replayed, uses_graphs
 from recbole_genci.model.genci import genci, generation, intent, memory, numerics
-from recbole_genci.model.graphs import FIRST_CAPTURED, Replayed, uses_graphs
 
 TRAINING, INFERENCE = "training step", "inference"  # columns of medians()
 

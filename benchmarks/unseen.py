@@ -33,7 +33,7 @@ from recbole_genci import Ranker, run
 from recbole_genci.comparison.text_tables import markdown_table
 from recbole_genci.config import Config, parse_argv
 from recbole_genci.data.prepared import prepare_parts
-from recbole_genci.serving.tables import read_table
+from recbole_genci.serving.row_files import read_table
 from recbole_genci.serving.unseen import embedding_segments, field_sizes, trained_ids, twin
 from recbole_genci.utils.atomic_files import read_header
 from recbole_genci.utils.writing import write_text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_genci.serving.run_command import RUN_OPTIONS, options_of, ranker_of
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.validation import is_whole, shortened
+from recbole_genci.utils.value_checks import is_whole, shortened
 
 USAGE = """\
 usage: python -m recbole_genci.predict --run=FOLDER --input=FILE --output=FILE [--key=value ...]
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> Work:
 
 def _prepared(values: dict) -> Work:
     from recbole_genci.serving.prediction import check_rows, predict_file
-    from recbole_genci.serving.tables import ROWS_AT_ONCE, check_output, read_table
+    from recbole_genci.serving.row_files import ROWS_AT_ONCE, check_output, read_table
     from recbole_genci.utils.logs import start_console
 
     start_console(None)

@@ -28,7 +28,7 @@ from recbole_genci.comparison.text import as_markdown
 from recbole_genci.comparison.text_tables import aligned, markdown_table
 from recbole_genci.config.metric_names import SMALLER_IS_BETTER
 from recbole_genci.serving.saved_run import SavedRun, load
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 from recbole_genci.utils.words import counted
 
 _SHOWN_TRIALS = 10

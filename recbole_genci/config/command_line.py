@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from recbole_genci.utils.validation import quoted
+from recbole_genci.utils.value_checks import quoted
 
 #: Names of RecBole's run_recbole.py; it calls the key ``offset`` ``group_offset``.
 _SHORT = {"-m": "--model", "-d": "--dataset"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.validation import is_whole, nearest, shortened
+from recbole_genci.utils.value_checks import is_whole, nearest, shortened
 
 #: Steps that give a number for a number.
 LOG, STANDARD, MINMAX = "log", "standard", "minmax"

@@ -20,7 +20,7 @@ from recbole_genci.config.kind import Kind, check_comment, parse_kind
 from recbole_genci.config.roles import split_role
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
-from recbole_genci.utils.validation import check_file_names
+from recbole_genci.utils.value_checks import check_file_names
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
 SUPPLEMENT = "recbole.yaml"  # kinds, roles and meanings that RecBole's own files leave out

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-from recbole_genci.utils.validation import LIST_HINT, quoted, shortened
+from recbole_genci.utils.value_checks import LIST_HINT, quoted, shortened
 
 #: The kind of a key that nothing here reads.
 NO_EFFECT = "no effect"

@@ -10,7 +10,7 @@ from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
 from recbole_genci.utils.own_code import is_reference, load_object, name_of, reference_of
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 RECBOLE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
 #: ``recbole_genci.evaluation.gauc``. RecBole's metric of this name needs ranks among all items.

@@ -12,7 +12,7 @@ from recbole_genci.config.metric_names import KNOWN, Metric, metrics_named, writ
 from recbole_genci.config.trackers import trackers
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.own_code import is_reference, name_of
-from recbole_genci.utils.validation import is_number, nearest
+from recbole_genci.utils.value_checks import is_number, nearest
 
 _LARGEST_SEED = 2**32 - 1  # that numpy takes
 

@@ -11,7 +11,7 @@ The role stands behind the kind, in the key's line in ``properties/overall.yaml`
 
 from __future__ import annotations
 
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 #: Every role and what its keys decide. CONTRIBUTING.md says what follows from each.
 ROLES = {

@@ -20,7 +20,7 @@ from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.model.base import flattens_history, reads_histories
 from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.validation import closest, nearest
+from recbole_genci.utils.value_checks import closest, nearest
 
 USER, ITEM, TIME = "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"
 _NOUNS = {USER: "user", ITEM: "item", TIME: "time"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.validation import nearest, shortened
+from recbole_genci.utils.value_checks import nearest, shortened
 
 TENSORBOARD, WANDB, MLFLOW = TRACKERS = ("tensorboard", "wandb", "mlflow")
 

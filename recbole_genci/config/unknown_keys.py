@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from recbole_genci.config.keys import RECBOLE_FOLDER, known_keys, properties_folder, read_keys
 from recbole_genci.model.registry import Entry, entry_of, known_models, resolve
 from recbole_genci.utils.own_code import is_reference
-from recbole_genci.utils.validation import closest, nearest
+from recbole_genci.utils.value_checks import closest, nearest
 from recbole_genci.utils.words import listed
 
 #: Other words for keys, of other libraries and papers.

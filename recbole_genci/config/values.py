@@ -13,7 +13,7 @@ from recbole_genci.config.keys import Key
 from recbole_genci.config.kind import Kind
 from recbole_genci.config.trackers import trackers
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
-from recbole_genci.utils.validation import (
+from recbole_genci.utils.value_checks import (
     check_file_names,
     is_number,
     is_whole,

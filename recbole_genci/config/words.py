@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 _NOTHING = ("none", "~", "null")
 _NAMES = {"dataset", "output", "append_to", "params_file", "resume", "resume_search"}

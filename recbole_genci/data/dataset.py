@@ -30,7 +30,7 @@ from recbole_genci.data.fitting import FittedDataset
 from recbole_genci.data.history import build_history
 from recbole_genci.data.table import Table
 from recbole_genci.model.base import flattens_history
-from recbole_genci.model.graphs import uses_graphs
+from recbole_genci.model.cuda_graphs import uses_graphs
 
 _logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
 
-from recbole_genci.data.reading import AtomicDataset
-from recbole_genci.data.validation import (
+from recbole_genci.data.file_checks import (
     place_of_row,
 )
+from recbole_genci.data.reading import AtomicDataset
 
 _logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
 from recbole_genci.config.fitted import CRITEO, OTHERS, makes_tokens, transforms_of
-from recbole_genci.data.validation import is_read, label_fields, points_to_keys
+from recbole_genci.data.file_checks import is_read, label_fields, points_to_keys
 from recbole_genci.utils.atomic_files import encoding_of, read_header
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 _NUMBERS, _TOKENS = ("float", "float_seq"), ("token", "token_seq")
 

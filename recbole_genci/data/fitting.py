@@ -16,7 +16,7 @@ from recbole_genci.data.splitting import OrderedDataset
 from recbole_genci.data.table import Column, Table
 from recbole_genci.data.transforms import fitted
 from recbole_genci.utils.ragged import Ragged
-from recbole_genci.utils.validation import PAD_TOKEN
+from recbole_genci.utils.value_checks import PAD_TOKEN
 from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)

@@ -15,14 +15,14 @@ from recbole.utils import FeatureType
 
 from recbole_genci.config.fitted import transforms_of
 from recbole_genci.config.row_fields import how_to_read
-from recbole_genci.data.validation import (
+from recbole_genci.data.file_checks import (
     id_fields,
     label_fields,
     ordered_fields,
     place_of_row,
     points_to_keys,
 )
-from recbole_genci.utils.validation import PAD_TOKEN, nearest
+from recbole_genci.utils.value_checks import PAD_TOKEN, nearest
 
 _logger = logging.getLogger(__name__)
 

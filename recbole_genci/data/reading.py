@@ -17,21 +17,9 @@ from recbole_genci import compat
 from recbole_genci.config import Config
 from recbole_genci.config.fitted import transforms_of
 from recbole_genci.data.buckets import Buckets
-from recbole_genci.data.cells import Cells
 from recbole_genci.data.copies import warn_of_copies
 from recbole_genci.data.download import find_or_download
-from recbole_genci.data.fitted_columns import check_fitted_columns
-from recbole_genci.data.headers import check_headers
-from recbole_genci.data.loaded_columns import (
-    check_label,
-    check_label_values,
-    check_loaded,
-    warn_of_large_numbers,
-)
-from recbole_genci.data.table import Column, Table
-from recbole_genci.data.times import warn_of_times
-from recbole_genci.data.transforms import Transform
-from recbole_genci.data.validation import (
+from recbole_genci.data.file_checks import (
     check_described_once,
     check_files,
     check_header,
@@ -40,6 +28,18 @@ from recbole_genci.data.validation import (
     warn_of_long_cells,
     warn_of_seq_separator,
 )
+from recbole_genci.data.fitted_columns import check_fitted_columns
+from recbole_genci.data.headers import check_headers
+from recbole_genci.data.loaded_columns import (
+    check_label,
+    check_label_values,
+    check_loaded,
+    warn_of_large_numbers,
+)
+from recbole_genci.data.sequence_cells import Cells
+from recbole_genci.data.table import Column, Table
+from recbole_genci.data.times import warn_of_times
+from recbole_genci.data.transforms import Transform
 from recbole_genci.model.batch_columns import BATCH_COLUMNS
 from recbole_genci.utils.atomic_files import (
     encoding_of,

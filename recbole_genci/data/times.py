@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from recbole.data.dataset import Dataset
 
-from recbole_genci.data.validation import place_of_row
+from recbole_genci.data.file_checks import place_of_row
 from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch import Tensor
 from recbole_genci.data.batch_histories import clicked_items
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import item_popularity
-from recbole_genci.utils.validation import is_whole
+from recbole_genci.utils.value_checks import is_whole
 
 
 def ranks_of(items: Tensor, target: Tensor, history: Tensor | None = None) -> Tensor:

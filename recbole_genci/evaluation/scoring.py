@@ -29,7 +29,7 @@ from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.utils.distributed import ALONE, Processes
 from recbole_genci.utils.own_code import errors_in_words, places_of
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 _logger = logging.getLogger(__name__)
 

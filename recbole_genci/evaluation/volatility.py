@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from recbole_genci.data.column_names import ROW_NUMBER, TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.utils.ragged import Ragged
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 FAST, SLOW, UNDEFINED = "fast", "slow", ""
 

@@ -16,7 +16,7 @@ import yaml
 from recbole_genci.config import properties_folder
 from recbole_genci.model.registry import entry_of
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 ALL = "all"
 #: The order of `--experiment=all`: quick experiments and those with shared runs come first.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 USAGE = """\
 usage: python -m recbole_genci.hub push FOLDER hf:user/name[/subfolder] [--key=value ...]

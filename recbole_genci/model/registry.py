@@ -23,7 +23,7 @@ from recbole_genci.utils.own_code import (
     reference_of,
     source_file,
 )
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 #: The module of each plugin model; the class has the model's name.
 #: Eight are thin subclasses of RecBole's models (DIN to xDeepFM); their docstrings say why.

@@ -15,7 +15,7 @@ from recbole_genci.data.buckets import Buckets
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.fitting import RARE_ID
 from recbole_genci.data.table import Column, Table, joined, rows_of
-from recbole_genci.serving.cells import (
+from recbole_genci.serving.given_cells import (
     CellError,
     as_names,
     entries_of,
@@ -25,7 +25,7 @@ from recbole_genci.serving.cells import (
     numbers_of,
 )
 from recbole_genci.utils.ragged import Ragged
-from recbole_genci.utils.validation import nearest, shortened
+from recbole_genci.utils.value_checks import nearest, shortened
 from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)

@@ -17,11 +17,11 @@ from torch import Tensor
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import model_view
 from recbole_genci.data.table import Table, joined
-from recbole_genci.serving.cells import as_names, check_distinct, is_missing, untyped_hint
 from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.given_cells import as_names, check_distinct, is_missing, untyped_hint
 from recbole_genci.serving.requests import rows_of_table
+from recbole_genci.serving.row_files import read_table
 from recbole_genci.serving.saved_run import SavedRun
-from recbole_genci.serving.tables import read_table
 from recbole_genci.serving.unseen import (
     COHORTS,
     MEAN,
@@ -36,7 +36,7 @@ from recbole_genci.tokenizer.artifact.append import with_items as coded_items
 from recbole_genci.tokenizer.artifact.frozen import Artifact
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.tokenizer.encoding.text import ItemTable
-from recbole_genci.utils.validation import PAD_TOKEN, shortened
+from recbole_genci.utils.value_checks import PAD_TOKEN, shortened
 from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ import torch
 from recbole_genci.config import Config
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.scoring import metrics_of
-from recbole_genci.serving.cells import CellError
+from recbole_genci.serving.given_cells import CellError
 from recbole_genci.serving.ranker import Ranker
+from recbole_genci.serving.row_files import ROWS_AT_ONCE, chunks_of, place_of_row, written_table
 from recbole_genci.serving.rows import RowReader
 from recbole_genci.serving.scorer import Rows
 from recbole_genci.serving.seen_in_training import TrainingRows
-from recbole_genci.serving.tables import ROWS_AT_ONCE, chunks_of, place_of_row, written_table
 
 _logger = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_genci.serving.cells import CellError
 from recbole_genci.serving.export import export_scorer
 from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.given_cells import CellError
 from recbole_genci.serving.new_items import run_with_items
 from recbole_genci.serving.requests import Histories, Request, RequestReader, UserFeatures
 from recbole_genci.serving.rows import RowReader
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.serving.scorer import Rows, Scorer
 from recbole_genci.serving.unseen import MEAN
-from recbole_genci.utils.validation import is_whole, shortened
+from recbole_genci.utils.value_checks import is_whole, shortened
 from recbole_genci.utils.words import counted
 
 #: Best by validation on ml-100k with hidden users, by a hair (benchmarks/unseen.py).

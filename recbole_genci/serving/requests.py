@@ -15,16 +15,16 @@ from recbole.utils import FeatureType
 
 from recbole_genci.data.history import History, HistoryPointers
 from recbole_genci.data.table import Table, rows_of
-from recbole_genci.serving.cells import (
+from recbole_genci.serving.features import FeatureReader
+from recbole_genci.serving.given_cells import (
     as_names,
     check_distinct,
     listed,
     no_number_words,
     untyped_hint,
 )
-from recbole_genci.serving.features import FeatureReader
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 Histories: TypeAlias = Mapping[str, Sequence[str]]
 UserFeatures: TypeAlias = Mapping[str, Mapping[str, object]] | pd.DataFrame

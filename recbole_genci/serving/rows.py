@@ -10,7 +10,7 @@ import pandas as pd
 
 from recbole_genci.data.history import HistoryPointers, earlier_times
 from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
-from recbole_genci.serving.cells import (
+from recbole_genci.serving.given_cells import (
     CellError,
     as_names,
     check_distinct,
@@ -21,7 +21,7 @@ from recbole_genci.serving.cells import (
 )
 from recbole_genci.serving.requests import RequestReader, UserFeatures, of_sequences
 from recbole_genci.serving.scorer import Rows, Scorer
-from recbole_genci.utils.validation import closest, shortened
+from recbole_genci.utils.value_checks import closest, shortened
 from recbole_genci.utils.words import are, counted, listed
 
 _logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from recbole_genci.utils.imports import uncollected
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 if TYPE_CHECKING:
     from recbole_genci.serving.ranker import Ranker

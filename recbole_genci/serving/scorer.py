@@ -29,7 +29,7 @@ from recbole_genci.serving.unseen import (
     with_mean_of,
     with_user_features,
 )
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 #: So many times `eval_batch_size` rows stay in one batch if they have one history, which is then
 #: encoded once for all of them: four default batches hold a catalogue of 16,384 items.

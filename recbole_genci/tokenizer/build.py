@@ -49,7 +49,7 @@ from recbole_genci.tokenizer.report.report import write_report
 from recbole_genci.tokenizer.scale import build_version
 from recbole_genci.tokenizer.settings import content_settings
 from recbole_genci.utils.disk import check_room
-from recbole_genci.utils.validation import PAD_TOKEN
+from recbole_genci.utils.value_checks import PAD_TOKEN
 
 _logger = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS, content_settings, t
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.hub.name import is_hub_name
 from recbole_genci.utils.hub.snapshot import local_folder
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 _logger = logging.getLogger(__name__)
 

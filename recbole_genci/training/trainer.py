@@ -24,7 +24,7 @@ from recbole_genci.config.patience import evaluations_in_a_row
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.evaluation.diagnostics import WHERE_EXPLAINED, as_line, diagnose, in_words
 from recbole_genci.evaluation.scoring import metrics_of, score_rows, users_of
-from recbole_genci.model.graphs import Replayed, uses_graphs
+from recbole_genci.model.cuda_graphs import Replayed, uses_graphs
 from recbole_genci.training.checkpoint import load_training_state, save_training_state
 from recbole_genci.training.console import EpochLines, loss_names, telling_time, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite

@@ -28,7 +28,7 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.training.saved_files import PLACE_KEYS
 from recbole_genci.utils.config_like import ConfigLike, Overridden
 from recbole_genci.utils.run_folders import what_it_is
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 _logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler
 
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from recbole_genci.data import create_dataset
 from recbole_genci.model.genci.cohort import VARIANTS
 from recbole_genci.model.registry import entry_of, known_models
 from recbole_genci.utils.mappings import FastLoader
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci import Ranker, load
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
-from recbole_genci.serving.cells import as_names
+from recbole_genci.serving.given_cells import as_names
+from recbole_genci.serving.row_files import place_of_row, read_table
 from recbole_genci.serving.seen_in_training import TrainingRows
-from recbole_genci.serving.tables import place_of_row, read_table
 
 MODELS = "DeepFM,DIN,GenCI"
 SMALL = SMALL_GENCI | {"epochs": 1}

@@ -19,7 +19,7 @@ from recbole_genci.data.download.convert import from_atomic, from_movielens
 from recbole_genci.data.download.http import Expected, SourceError, fetch, readable
 from recbole_genci.data.download.sources import Download, Source, known_downloads
 from recbole_genci.utils.disk import check_writable
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset

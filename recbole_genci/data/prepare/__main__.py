@@ -59,7 +59,7 @@ from recbole_genci.config.kind import Kind
 from recbole_genci.data.prepare.formats import FORMATS, Format
 from recbole_genci.data.prepare.output import check_target
 from recbole_genci.utils.answers import Work, answering
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
 #: Default and kind of the options of all formats that are no names.

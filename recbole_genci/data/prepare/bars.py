@@ -26,7 +26,7 @@ from recbole_genci.data.download import dataset as downloads
 from recbole_genci.data.download.archive import unpack
 from recbole_genci.data.download.http import Expected, SourceError, fetch
 from recbole_genci.data.download.sources import MAX_ARCHIVE_BYTES, Source
-from recbole_genci.data.prepare.cells import CellFault
+from recbole_genci.data.prepare.atomic_cells import CellFault
 from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
 from recbole_genci.data.prepare.own_tables import write_rows
 from recbole_genci.data.prepare.report import is_tuned, next_command
@@ -34,7 +34,7 @@ from recbole_genci.data.prepare.schema import ITEM, TIME, Change, Column, column
 from recbole_genci.data.prepare.table_files import ROWS_AT_ONCE, Table, check_columns, open_tables
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.parquet import PARQUET
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 from recbole_genci.utils.writing import write_json
 
 _SUFFIXES = (".csv", ".csv.gz", *PARQUET)

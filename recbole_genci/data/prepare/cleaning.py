@@ -9,7 +9,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
-from recbole_genci.utils.validation import PAD_TOKEN
+from recbole_genci.utils.value_checks import PAD_TOKEN
 
 # A tag starts with a letter, so that "< 5 W and > 3 W" stays. Scripts and styles are removed with
 # their content.

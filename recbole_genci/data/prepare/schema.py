@@ -12,7 +12,7 @@ import pandas as pd
 
 from recbole_genci.config.yaml_files import read_yaml
 from recbole_genci.utils.atomic_files import FIELD_TYPES
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 USER, ITEM, TIME, LABEL = "user_id", "item_id", "timestamp", "label"
 #: Fields of which no row may lack a value, and the types of fields that RecBole gives a meaning.

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from recbole_genci.data.prepare.cells import ENTRY_END, CellFault, atomic_cells
+from recbole_genci.data.prepare.atomic_cells import ENTRY_END, CellFault, atomic_cells
 from recbole_genci.data.prepare.schema import Column
 from recbole_genci.data.prepare.source import SourceFile
 from recbole_genci.utils.atomic_files.faults import shortened
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 from recbole_genci.utils.sha256 import sha256_of
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 ROWS_AT_ONCE = 2**14
 _TABS = (".tsv", ".txt")

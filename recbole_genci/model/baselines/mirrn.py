@@ -39,7 +39,7 @@ from recbole_genci.model.baselines.mirrn_layers import (
 from recbole_genci.utils.config_like import ConfigLike
 from recbole_genci.utils.ragged import Ragged, RaggedBuffer
 from recbole_genci.utils.static import is_static
-from recbole_genci.utils.validation import (
+from recbole_genci.utils.value_checks import (
     check_divides,
 )
 

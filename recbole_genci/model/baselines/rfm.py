@@ -19,7 +19,7 @@ from torch import nn
 
 from recbole_genci.model.base import ClickModel
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.validation import check_divides
+from recbole_genci.utils.value_checks import check_divides
 
 ROTATION_GAIN = 1.414
 AMPLIFICATION_STD = 0.01

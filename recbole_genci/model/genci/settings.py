@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recbole_genci.utils.config_like import ConfigLike
-from recbole_genci.utils.validation import check_divides
+from recbole_genci.utils.value_checks import check_divides
 
 _OF_SHORT_TERM = (
     "intent_extraction",

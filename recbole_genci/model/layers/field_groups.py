@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from recbole_genci.utils.validation import is_whole, shortened
+from recbole_genci.utils.value_checks import is_whole, shortened
 
 
 def field_of_feature(fields: Mapping | None, names: Sequence[str]) -> dict[str, int]:

@@ -25,7 +25,7 @@ from safetensors.numpy import save as save_safetensors
 from recbole_genci.tokenizer.artifact.semantic_ids import SemanticIDs
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.parquet import pyarrow_for
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 from recbole_genci.utils.writing import write_atomically
 
 JSON, SAFETENSORS, PARQUET = ".json", ".safetensors", ".parquet"

@@ -22,7 +22,7 @@ from recbole_genci.tokenizer.artifact.files import (
     read_tokenizer,
     write_artifact,
 )
-from recbole_genci.utils.validation import PAD_TOKEN, shortened
+from recbole_genci.utils.value_checks import PAD_TOKEN, shortened
 
 
 def _first(values: Sequence[str], number: int = 5) -> str:

@@ -24,7 +24,7 @@ from recbole_genci.tokenizer.encoding.vectors import file_revision, ids_file_of
 from recbole_genci.tokenizer.progress import SILENT, BuildProgress
 from recbole_genci.tokenizer.scale import build_version
 from recbole_genci.utils.hub.probe import probe
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 _logger = logging.getLogger(__name__)
 

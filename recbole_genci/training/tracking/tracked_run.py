@@ -22,7 +22,7 @@ from recbole_genci.training.tracking.wandb import WandbRun
 from recbole_genci.utils.interrupts import exit_status
 from recbole_genci.utils.layout import TRACKED_FILE
 from recbole_genci.utils.mappings import read_mapping
-from recbole_genci.utils.validation import is_whole
+from recbole_genci.utils.value_checks import is_whole
 from recbole_genci.utils.writing import write_json
 
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Any
 from recbole_genci.utils.own_code import references
 from recbole_genci.utils.own_code.errors import described
 from recbole_genci.utils.own_code.references import module_name, name_of, reference_of
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 #: Folders that were added to this process's module search path.
 _search_folders: list[str] = []

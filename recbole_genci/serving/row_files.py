@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from recbole_genci.config import Config
-from recbole_genci.serving.cells import check_distinct
+from recbole_genci.serving.given_cells import check_distinct
 from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec, line_of_row

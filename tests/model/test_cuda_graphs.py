@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from recbole_genci import load
 from recbole_genci.config import Config
 from recbole_genci.data import dataset
-from recbole_genci.model import graphs
+from recbole_genci.model import cuda_graphs as graphs
 from recbole_genci.model.batch_columns import HISTORY_LENGTH, SEGMENT_LENGTH, SEGMENTS
 from recbole_genci.quick_start import run
 from recbole_genci.training import trainer, unread_loss

@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_genci.data.cells import Cells
+from recbole_genci.data.sequence_cells import Cells
 
 columns = st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=6)
 

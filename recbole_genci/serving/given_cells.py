@@ -14,7 +14,7 @@ from recbole.utils import FeatureType
 from recbole_genci.utils.atomic_files import split_sequences
 from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
-from recbole_genci.utils.validation import shortened
+from recbole_genci.utils.value_checks import shortened
 
 _TYPES = {kind.value for kind in FeatureType}
 

@@ -18,7 +18,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_genci.config.values import ALL_COLUMNS
 from recbole_genci.utils.atomic_files import encoding_of, line_of_row, other_seq_separator
-from recbole_genci.utils.validation import nearest
+from recbole_genci.utils.value_checks import nearest
 
 _logger = logging.getLogger(__name__)
 

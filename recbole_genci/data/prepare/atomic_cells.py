@@ -11,7 +11,7 @@ from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.schema import ITEM, NEEDED, USER, Column
 from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number, shortened
 from recbole_genci.utils.atomic_files.lines import numbers_of
-from recbole_genci.utils.validation import PAD_TOKEN
+from recbole_genci.utils.value_checks import PAD_TOKEN
 
 #: Ends each entry of a list that a table itself divides, as Parquet does; no text has it.
 ENTRY_END = "\x1f"
