@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-# Float32 scores can be exactly 0 or 1, whose logit is infinite. At LogLoss's 1e-15 it would be 35,
-# which outweighs the other seeds' in a mean; float32 knows none above 17.
+# Float32 scores can be exactly 0 or 1, whose logit is infinite. Cut at LogLoss's 1e-15 it would be
+# 35, which outweighs the other seeds' in a mean. Up to 1 float32 knows none above 17; near 0 it
+# does (a few scores of AFN+), and they are cut alike.
 _SMALLEST = 1e-7
 _FREE = 1e10  # scikit-learn's C: no penalty, by whatever name its versions call that
 

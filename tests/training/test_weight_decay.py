@@ -340,17 +340,6 @@ def test_a_resumed_run_has_the_decay_of_each_weight_as_before(before, now, words
         load_training_state(Path("run"), made_trainer("DeepFM", keys | now)[0], train, {})
 
 
-def test_a_state_of_an_earlier_version_with_an_empty_group_is_loaded(keys):
-    trainer, train, _ = made_trainer("DeepFM", keys | {"weight_decay": 0.0})
-    parameters = list(trainer.model.parameters())
-    groups = [{"params": [], "weight_decay": 0.1}, {"params": parameters, "weight_decay": 0.0}]
-    own, trainer.optimizer = trainer.optimizer, torch.optim.Adam(groups, lr=0.01)
-    save_state(trainer, train)
-    trainer.optimizer = own
-    load_training_state(Path("run"), trainer, train, {})
-    assert len(trainer.optimizer.param_groups) == 1
-
-
 @pytest.mark.parametrize("name", ["GenCI", "DIN", "DeepFM"])
 def test_the_optimiser_of_a_run_has_a_decay_for_each_table(name, keys):
     more = {"weight_decay": "30/rows/rows_per_vector", "weight_decay_of": "vectors"}
