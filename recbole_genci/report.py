@@ -42,6 +42,11 @@ _READ = (
     "latency_s",
     "training_s",
     "data_fingerprint",
+    "rows_fingerprint",
+    "semantic_ids",
+    "model_revision",
+    "model_source",
+    "config",
     "folder",
 )
 
@@ -71,7 +76,7 @@ def main(files: Sequence[str]) -> Work:
         if not path.exists() and (path.parent / PAGE).is_file():
             raise ValueError(
                 f"{path.parent} holds the table of several runs already, {path.parent / PAGE}. "
-                f"For another table: {remedy}"
+                + remedy
             )
     runs = [read_metrics(path, remedy, _READ) for path in paths]
     table = comparison_table(runs).sort_values("AUC")

@@ -115,7 +115,7 @@ def test_redirected_output_has_no_colour_and_one_line_a_record(environment):
     assert "INFO  LR, model 1 of 2, seed 2020 (1 of 1): " in text and "Sigmoid" not in text
     assert (
         "At the end of a line, 'patience 2 (9 s)' means: it ends after 2 more evaluations "
-        "(about 9 s) without improvement." in text
+        "without improvement (about 9 s, or until the last epoch if that is sooner)." in text
     )
     (log,) = Path("saved").glob("GenCI-*/run.log")
     assert "(intent): IntentGenerator(" in log.read_text() and "\x1b" not in log.read_text()

@@ -17,7 +17,7 @@ import recbole
 import yaml
 
 from recbole_genci.config.kind import Kind, check_comment, parse_kind
-from recbole_genci.config.roles import split_role
+from recbole_genci.config.roles import check_no_role, split_role
 from recbole_genci.config.yaml_files import Loader, read_yaml
 from recbole_genci.model.registry import Entry, entry_of
 from recbole_genci.utils.value_checks import check_file_names
@@ -266,8 +266,13 @@ def _kind_and_role(
     try:
         if not words and meaning.startswith("("):  # it has brackets in it, or no end
             check_comment(meaning[1:])
-        words, role = split_role(words) if words and _says_roles(file) else (words, "")
-        return parse_kind(words) if words else None, role
+        if not words:
+            return None, ""
+        if not _says_roles(file):
+            check_no_role(words)
+            return parse_kind(words), ""
+        words, role = split_role(words)
+        return parse_kind(words), role
     except ValueError as error:
         if _is_recboles(file):  # such as `(list or int or None)`; the supplement gives the kind
             return None, ""

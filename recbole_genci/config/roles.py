@@ -38,3 +38,17 @@ def split_role(words: str) -> tuple[str, str]:
             f"{', '.join(ROLES)}.{nearest(role, ROLES)}"
         )
     return kind, role
+
+
+def check_no_role(words: str) -> None:
+    """Refuse a role in a bracket of a model's file.
+
+    Raises:
+        ValueError: there is one; says what to write.
+    """
+    kind, _, role = words.rpartition(";")
+    if kind and role.strip() in ROLES:
+        raise ValueError(
+            f"'({words})' gives the key the role '{role.strip()}', but a key of a model has none. "
+            f"Write ({kind.strip()})."
+        )

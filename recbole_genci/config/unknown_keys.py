@@ -53,6 +53,7 @@ WORDS_OF = {
         "grace_epochs",
     ),
 }
+_OPTIONS = {"experiment", "resume", *(word for words in WORDS_OF.values() for word in words)}
 _SHOWN = 4  # models of which a sentence names at most one more
 
 
@@ -101,7 +102,7 @@ def _instead_of(key: str, known: set[str]) -> str:
         return f" Did you mean '{meant}'?"
     if meant and (models := models_with(meant)):
         return f" Did you mean '{meant}'? It is a key of {listed(models, _SHOWN)}."
-    return nearest(key, known)
+    return nearest(key, known | _OPTIONS)
 
 
 def models_with(*keys: str) -> list[str]:

@@ -31,6 +31,7 @@ from recbole_genci.utils.writing import write_atomically
 _TABLES = ("inter_feat", "user_feat", "item_feat")
 _HISTORY = ("items", "negatives", "keys")
 _TIMES = "rank_times"
+_NEEDED = ("scales", "buckets", "transforms", "rare")  # facts that early versions did not keep
 _LENGTHS = "lengths"  # of a column of sequences, whose table holds their entries
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -180,7 +181,6 @@ def _described(
         "buckets": whole.buckets,
         "transforms": {field: each.as_json() for field, each in whole.transforms.items()},
         "rare": sorted(whole.rare),
-        "only_aliases": [whole.only_aliases.start, whole.only_aliases.stop],
         # The order of columns is that of a model's weights; the file sorts its tensors by name.
         "columns": columns,
         "fields": {
@@ -193,6 +193,8 @@ def _described(
             for field in whole.field2type
         },
     }
+    if whole.only_aliases:
+        facts["only_aliases"] = [whole.only_aliases.start, whole.only_aliases.stop]
     return tensors, facts
 
 
@@ -200,11 +202,17 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safe_open(file, "pt") as stored:
             facts = json.loads(stored.metadata()["facts"])
-            return facts, {name: stored.get_tensor(name) for name in stored.keys()}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     except (SafetensorError, TypeError, KeyError) as error:
         raise ValueError(
             f"{file} is damaged ({error}). Copy it again or repeat the run."
         ) from error
+    if missing := [name for name in _NEEDED if name not in facts]:
+        raise ValueError(
+            f"{file} has no '{missing[0]}': an early version of recbole_genci wrote it. Train the "
+            "run anew."
+        )
+    return facts, tensors
 
 
 def _parts_of(
@@ -259,7 +267,7 @@ class _StoredDataset(CTRDataset):
         self.buckets = {f: Buckets(*each) for f, each in facts["buckets"].items()}
         self.transforms = {f: Transform.of_json(each) for f, each in facts["transforms"].items()}
         self.rare = frozenset(facts["rare"])
-        self.only_aliases = range(*facts["only_aliases"])
+        self.only_aliases = range(*facts.get("only_aliases", (0, 0)))
         self.feat_name_list = self._build_feat_name_list()
         self._init_alias()
 

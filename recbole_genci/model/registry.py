@@ -190,6 +190,7 @@ def _named(name: str) -> type:
             f"(context-aware, DIN, DIEN).{nearest(name, known)} Known models: "
             f"{', '.join(sorted(known, key=str.lower))}. A model of your own is given as "
             f"module:Class or path/to/file.py:Class{_own_spelling(name)}."
+            + (" Commas divide several models: LR,DeepFM." if " " in name else "")
         )
     return contract_of(
         getattr(importlib.import_module(f"{context_aware.__name__}.{name.lower()}"), name)

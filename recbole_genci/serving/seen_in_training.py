@@ -10,6 +10,7 @@ from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import earlier_times, rounding_error
 from recbole_genci.data.order import stable_order
+from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
 from recbole_genci.serving.scorer import Rows
 from recbole_genci.utils.words import counted
 
@@ -29,7 +30,7 @@ class TrainingRows:
 
     def __init__(self, part: CTRDataset, by_time: bool) -> None:
         self._part, self._by_time = part, by_time and part.rank_times is not None
-        self._found = self._of = 0
+        self._found = self._of = self._far_later = 0
         self._has_ids = part.uid_field is not None and part.iid_field is not None
         if not self._has_ids:
             return
@@ -53,6 +54,8 @@ class TrainingRows:
         if self._has_ids:
             self._found += int(np.count_nonzero(self.among(rows, times) & measured))
             self._of += int(np.count_nonzero(measured))
+            if self._by_time and times is not None:
+                self._far_later += int(np.count_nonzero(self._is_far_later(times) & measured))
 
     def among(self, rows: Rows, times: np.ndarray | None) -> np.ndarray:
         """Which rows ``[R]`` are training rows; arguments as for ``count``."""
@@ -69,7 +72,14 @@ class TrainingRows:
         return found & is_known & _places(self._rows, place * self._part.num_time_ranks + rank)[1]
 
     def warn(self) -> None:
-        """Say how many of the rows are training rows, if any are."""
+        """Say how many of the rows are training rows, if any are, or that times cannot tell it."""
+        if self._far_later:
+            assert self._part.rank_times is not None
+            _logger.warning(
+                f"'{self._part.time_field}' of {counted(self._far_later, 'row')} is far later than "
+                f"the run's last, {self._part.rank_times[-1]:.0f}, so that training rows among "
+                "them are not found. Write times in the unit of the run's .inter file."
+            )
         if not self._found:
             return
         is_one = self._found == 1
@@ -86,6 +96,13 @@ class TrainingRows:
             f"{self._found:,} of {counted(self._of, 'row')} {what}: {metrics}. Leave them out to "
             "see how good it is on new rows."
         )
+
+    def _is_far_later(self, times: np.ndarray) -> np.ndarray:
+        """Which times ``[R]`` seem to have another unit than those of the run."""
+        known = self._part.rank_times
+        if known is None or not len(known) or known[-1] < LEAST_STAMP:
+            return np.zeros(len(times), dtype=bool)
+        return times > OTHER_UNIT * known[-1]
 
     def _pair(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """A number ``[R]`` for each user and item."""

@@ -165,7 +165,7 @@ def legend(config: Config) -> str:
     return (
         f"Training ends when validation {metric} has not improved for {patience}, or after epoch "
         f"{config['epochs']}. At the end of a line, 'patience 2 (9 s)' means: it ends after 2 more "
-        "evaluations (about 9 s) without improvement."
+        "evaluations without improvement (about 9 s, or until the last epoch if that is sooner)."
     )
 
 

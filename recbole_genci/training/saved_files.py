@@ -22,13 +22,20 @@ _SHOWN = 3  # so many edited keys are named
 COPY_OR_ANEW = "Take it from a copy of the folder, or train the run anew."
 
 
+_NEEDED = (
+    "config",
+    "data_fingerprint",
+    "rows_fingerprint",
+    "semantic_ids",
+    "data_sha256",
+    "weights_sha256",
+    "model_revision",
+)
 #: Digests in ``metrics.json``, each with its file.
 _DIGESTS = {"data_sha256": DATA_FILE, "weights_sha256": WEIGHTS_FILE}
 
 
-def read_metrics(
-    file: Path, remedy: str, needed: Sequence[str] = ("data_fingerprint", "semantic_ids")
-) -> dict:
+def read_metrics(file: Path, remedy: str, needed: Sequence[str] = _NEEDED) -> dict:
     """The content of a ``metrics.json``, whose seal is checked.
 
     Args:

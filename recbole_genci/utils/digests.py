@@ -69,9 +69,16 @@ def check_seal(content: Mapping, where: object, remedy: str) -> None:
     Raises:
         ValueError: the content is not what was written.
     """
+    if SEAL not in content:
+        raise ValueError(
+            f"{where} has no digest of its own ({SEAL}): it was edited, or an early version of "
+            f"recbole_genci wrote it. {remedy}"
+        )
     if not has_its_seal(content):
-        why = "does not fit its own digest" if SEAL in content else "lacks its own digest"
-        raise ValueError(f"{where} is damaged or was edited: its content {why} ({SEAL}). {remedy}")
+        raise ValueError(
+            f"{where} is damaged or was edited: its content does not fit its own digest "
+            f"({SEAL}). {remedy}"
+        )
 
 
 def read_sealed(file: Path, needed: Sequence[str], remedy: str, key: str = "") -> dict:

@@ -157,7 +157,10 @@ def test_another_bracket_is_a_comment(comment, tmp_path):
 def test_every_key_of_every_model_has_a_kind_and_a_default_of_it():
     table = key_table(known_models(), "ml-100k")
     without = {key.name for key in table.values() if key.kind is None}
-    assert without == {"order_list", "fields"} & without, f"no kind: {without}"
+    assert without == {"order_list", "fields"} & without, (
+        f"no kind, or one that is misspelt: {', '.join(sorted(without))}. Write it in brackets at "
+        "the start of the comment behind the default, as in (int >= 1); CONTRIBUTING.md, 'A key'."
+    )
     for model in known_models():
         for key in key_table([model], "ml-1m").values():
             key.check(key.default)
@@ -169,10 +172,7 @@ def test_every_line_of_ours_says_what_its_key_takes_and_means():
         for key in read_keys([file]).values():
             whole = key_table([file.stem] if file.parent.name == "model" else [])[key.name]
             assert whole.kind is not None, (file.name, key.name)
-            assert whole.meaning or whole.kind.words, (file.name, key.name)
-            assert ";" not in whole.kind.words, (
-                f"{file.name}: {key.name}: keys of models have no role"
-            )
+            assert whole.meaning, f"{file.name}: {key.name}: write a sentence behind the brackets"
 
 
 def test_every_key_but_those_of_models_has_a_role():
@@ -197,6 +197,15 @@ def test_a_role_is_no_part_of_the_kind_and_a_later_line_keeps_it(tmp_path):
     assert (later.default, later.role) == (3, "rows")
 
 
+@pytest.mark.parametrize("bracket", ["(int >= 1; place)", "(str: a | b; place)"])
+def test_a_role_in_the_file_of_a_model_is_refused_with_what_to_write(bracket, tmp_path):
+    file = tmp_path / "MyNet.yaml"
+    file.write_text(f"wide: 2  # {bracket} Wide.\n")
+    kind = bracket.replace("; place", "")
+    with pytest.raises(ValueError, match=re.escape(f"has none. Write {kind}.")):
+        read_keys([file])
+
+
 @pytest.mark.parametrize("bracket", ["(int >= 1; trainig)", "(str: a | b; trainig)", "(str; )"])
 def test_a_wrong_role_is_refused_with_its_line(bracket, tmp_path):
     (tmp_path / "overall.yaml").write_text(f"rate: 1\nwide: 2  # {bracket} Wide.\n")
@@ -206,7 +215,7 @@ def test_a_wrong_role_is_refused_with_its_line(bracket, tmp_path):
 
 def test_a_key_of_a_model_has_no_role(tmp_path):
     (tmp_path / "Mine.yaml").write_text("wide: 2  # (int >= 1; rows) Wide.\n")
-    with pytest.raises(ValueError, match="Mine.yaml, line 1: .*'>= 1; rows' is no range"):
+    with pytest.raises(ValueError, match=r"Mine.yaml, line 1: .* has none. Write \(int >= 1\)"):
         read_keys([tmp_path / "Mine.yaml"])
 
 

@@ -395,8 +395,8 @@ def test_tokens_keep_their_text_whichever_chunk_they_stand_in(tmp_path, monkeypa
     assert plain["a"].fillna("").tolist() == tokens and plain["c"].tolist() == ["x y"] * 12
 
 
-def test_rows_without_aliases_of_items_are_stored_as_by_earlier_versions(tiny_parts):
-    """`hub pull` makes the file of an earlier run again, and compares its digest."""
+def test_rows_without_aliases_of_items_store_none(tiny_parts):
+    """`hub pull` makes a run's file again, and compares its digest."""
     parts, _ = tiny_parts
     assert not parts[0].only_aliases
     assert "only_aliases" not in storage._described(parts)[1]

@@ -294,6 +294,17 @@ def test_training_rows_in_a_file_are_counted(made, tmp_path, capsys, caplog, nam
     ]
 
 
+def test_times_in_another_unit_hide_no_training_rows_without_a_word(made, tmp_path, capsys, caplog):
+    folders, rows, _ = made
+    file, train = tmp_path / "rows.csv", of_part(load(folders["DeepFM"]), rows, 0)[:9]
+    train.assign(timestamp=[f"{int(float(each)) * 1000}" for each in train["timestamp"]]).to_csv(
+        file, index=False
+    )
+    assert command(folders, "DeepFM", tmp_path, file, "out.csv") == 0
+    assert '"auc"' in capsys.readouterr().out
+    assert "'timestamp' of 9 rows is far later than the run's last, " in caplog.text
+
+
 def test_new_rows_and_rows_without_labels_are_no_training_rows(made, tmp_path, capsys, caplog):
     folders, rows, _ = made
     saved, file = load(folders["DIN"]), tmp_path / "rows.csv"

@@ -70,8 +70,12 @@ def permitted_model(
         if (key == "model" and model is not None) or is_known(reference):
             continue
         if way == "load":
-            ways = ["give load or Ranker the class by model=..."] if key == "model" else []
-            ways.append("allow the import by trust_code=True")
+            ways = (
+                ["give load or Ranker the class by model=... (a command: --model=<module:Class>)"]
+                if key == "model"
+                else []
+            )
+            ways.append("allow the import by trust_code=True (a command: --trust_code=True)")
         else:
             ways = [f"name it, {way}=<folder> --model=<module:Class>"] if key == "model" else []
             ways.append(f"allow the import by {way}=<folder> --trust_code=True")

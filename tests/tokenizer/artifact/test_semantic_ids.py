@@ -53,7 +53,7 @@ def test_an_edited_manifest_is_refused(ids, tmp_path):
     with pytest.raises(ValueError, match="manifest.json is damaged or was edited"):
         SemanticIDs.load(tmp_path / "toy")
     file.write_text(text.replace("content_sha256", "content_sha257"))
-    with pytest.raises(ValueError, match="manifest.json is damaged or was edited"):
+    with pytest.raises(ValueError, match="manifest.json has no digest of its own"):
         SemanticIDs.load(tmp_path / "toy")
 
 
@@ -63,7 +63,7 @@ def test_a_manifest_without_its_digest_is_refused(ids, tmp_path):
     manifest = json.loads(file.read_text())
     assert manifest.pop("content_sha256")
     file.write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="manifest.json .* its content lacks its own digest"):
+    with pytest.raises(ValueError, match="manifest.json has no digest of its own"):
         SemanticIDs.load(tmp_path / "toy")
 
 
