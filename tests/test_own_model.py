@@ -27,6 +27,7 @@ from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune
 from recbole_genci.utils import own_code
+from recbole_genci.utils.digests import sealed_line
 from recbole_genci.utils.own_code import importing, references
 
 ROOT = Path(recbole_genci.__file__).parent.parent
@@ -600,7 +601,8 @@ def test_a_strangers_folder_runs_no_code(keys, tmp_path, capsys, key, place):
     search = Path("search")
     search.mkdir()
     (search / "config.yaml").write_text(yaml.safe_dump(asked))
-    (search / "search.json").write_text(json.dumps({"settings": {}, "command": ""}))
+    content = {"settings": {}, "command": "", "config": asked, "params_sha256": ""}
+    (search / "search.json").write_text(sealed_line(content))
     with pytest.raises(ValueError, match=f"^{key}: .* importing it would run that code"):
         resume_search(search)
     assert report([str(folder)]) == 0

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from recbole_genci.experiments.packed_scores import (
     write_packed,
 )
 from recbole_genci.experiments.records import PACKED, RUNS_FILE, Records, read_runs
+from recbole_genci.utils.digests import sealed_line
 
 
 def sample(rows=25_000, runs=4, seed=0):
@@ -222,7 +222,7 @@ def test_a_record_cannot_name_a_file_elsewhere(data):
     file = Path("results/compare-tiny") / RUNS_FILE
     (record,) = read_runs(file.parent)
     record["packed_scores"]["file"] = "../scores.npz"
-    file.write_text(json.dumps(record) + "\n")
+    file.write_text(sealed_line(record) + "\n")
     with pytest.raises(ValueError, match="line 1 is damaged: 'packed_scores' is"):
         read_runs(file.parent)
 

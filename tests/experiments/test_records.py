@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recbole_genci.experiments.records import RUNS_FILE, Records, read_runs
+from recbole_genci.utils.digests import sealed_line
 
 RUN = {
     "config_hash": "a" * 64,
@@ -35,9 +36,10 @@ def test_an_edited_record_is_refused(tmp_path):
         Records(tmp_path)
 
 
-def test_records_of_earlier_versions_have_no_seal(tmp_path):
+def test_a_record_without_its_digest_is_refused(tmp_path):
     (tmp_path / RUNS_FILE).write_text(json.dumps(RUN) + "\n")
-    assert read_runs(tmp_path) == [RUN]
+    with pytest.raises(ValueError, match="line 1 is damaged: it was edited, as it has no digest"):
+        read_runs(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,7 @@ def test_records_of_earlier_versions_have_no_seal(tmp_path):
     ],
 )
 def test_lines_that_are_no_records_are_refused(tmp_path, record, said):
-    (tmp_path / RUNS_FILE).write_text(json.dumps(record) + "\n")
+    line = sealed_line(record) if isinstance(record, dict) else json.dumps(record)
+    (tmp_path / RUNS_FILE).write_text(line + "\n")
     with pytest.raises(ValueError, match=f"line 1 is damaged: .*{said}"):
         Records(tmp_path)

@@ -374,7 +374,7 @@ def test_what_waits_is_refused_before_a_capture_by_its_place(recorded):
 
     with pytest.raises(
         ValueError,
-        match=r"^cuda_graphs: Waiting .* torch says of test_graphs.py, line \d+: called a sync",
+        match=r"^cuda_graphs: Waiting .* torch says of test_cuda.*.py, line \d+: called a sync",
     ):
         replayed_three_times(Waiting())
     assert recorded == ["error", 0]
@@ -389,7 +389,7 @@ def test_a_failed_capture_is_told_by_its_first_error(replayed, monkeypatch):
             raise RuntimeError("failed due to a previous error during capture")
 
     monkeypatch.setattr(graphs, "capture", fails)
-    with pytest.raises(ValueError, match=r"torch says of test_graphs.py, line \d+: not permitted"):
+    with pytest.raises(ValueError, match=r"torch says of test_cuda.*.py, line \d+: not permitted"):
         [doubled(replayed, 1.0) for _ in range(3)]
 
 

@@ -2,6 +2,7 @@
 blind to the test rows.
 """
 
+import hashlib
 import importlib.util
 import json
 import logging
@@ -30,7 +31,7 @@ from recbole_genci.tuning.search import (
 )
 from recbole_genci.tuning.settings import Settings
 from recbole_genci.tuning.space import Choice, QUniform
-from recbole_genci.utils.digests import sealed
+from recbole_genci.utils.digests import sealed, sealed_line
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine
 from recbole_genci.utils.lock import only_process
 
@@ -454,6 +455,20 @@ def test_other_rows_than_the_trials_saw_are_refused_and_so_is_a_search_at_work(
         resume_search(folder)
 
 
+SEARCHED = "mu choice [0.1, 1.0]\n"
+
+
+def search_file(settings):
+    """The ``search.json`` of a search over ``SEARCHED``."""
+    content = {
+        "settings": settings,
+        "command": "",
+        "config": {"model": "GenCI", "dataset": "nowhere"},
+        "params_sha256": hashlib.sha256(SEARCHED.encode()).hexdigest(),
+    }
+    return sealed_line(content)
+
+
 RECORD = study.empty_record(1, {"mu": 1.0}) | {"status": "finished", "score": 0.5}
 
 
@@ -463,15 +478,15 @@ RECORD = study.empty_record(1, {"mu": 1.0}) | {"status": "finished", "score": 0.
         ('{"trial": 1, "par', "line 2 is damaged (Unterminated string"),
         ("5", "line 2 is damaged: 5 is no record of a trial"),
         ('{"a": 1}', "line 2 is damaged: it lacks 'trial'"),
-        (json.dumps(RECORD | {"params": [1]}), "line 2 is damaged: 'params' is [1]"),
-        (json.dumps(RECORD | {"score": None}), "line 2 is damaged: 'score' is None"),
+        (sealed_line(RECORD | {"params": [1]}), "line 2 is damaged: 'params' is [1]"),
+        (sealed_line(RECORD | {"score": None}), "line 2 is damaged: 'score' is None"),
         ("\xff", "line 2 is damaged ('utf-8' codec"),
     ],
 )
 def test_a_damaged_journal_is_one_sentence_with_its_line(line, message, tmp_path, capsys):
     words = searched_folder(tmp_path)
     (tmp_path / "trials.jsonl").write_bytes(
-        (json.dumps(RECORD) + "\n" + line + "\n").encode("latin-1")
+        (sealed_line(RECORD) + "\n" + line + "\n").encode("latin-1")
     )
     assert main(words) == 2  # before rows are read, of which there are none
     assert (
@@ -488,10 +503,13 @@ def test_an_edited_trial_and_two_of_one_number_are_refused(tmp_path):
     file.write_text(line.replace(f'"score": {RECORD["score"]}', '"score": 0.999') + "\n")
     with pytest.raises(ValueError, match="line 1 is damaged: it was edited"):
         study.read_journal(file)
-    file.write_text(f"{json.dumps(RECORD)}\n" * 2)
+    file.write_text(json.dumps(RECORD) + "\n")
+    with pytest.raises(ValueError, match="line 1 is damaged: it was edited, as it has no digest"):
+        study.read_journal(file)
+    file.write_text(f"{sealed_line(RECORD)}\n" * 2)
     with pytest.raises(ValueError, match=f"two lines of trial {RECORD['trial']}"):
         study.read_journal(file)
-    file.write_text(json.dumps(RECORD | {"score": float("nan")}) + "\n")
+    file.write_text(json.dumps(sealed(RECORD | {"score": float("nan")})) + "\n")
     with pytest.raises(ValueError, match="line 1 is damaged: 'score' is nan"):
         study.read_journal(file)
 
@@ -503,12 +521,12 @@ def test_an_edited_trial_and_two_of_one_number_are_refused(tmp_path):
         ("search.json", "[]", "search.json is damaged: it has no 'settings'"),
         (
             "search.json",
-            '{"settings": 5, "command": ""}',
+            search_file(settings=5),
             "search.json is damaged: its 'settings' are 5",
         ),
         (
             "search.json",
-            '{"settings": {"depth": 1}, "command": ""}',
+            search_file(settings={"depth": 1}),
             "search.json is damaged: 'depth' is no setting",
         ),
         ("config.yaml", "a: [", "config.yaml is damaged (while parsing"),
@@ -530,8 +548,8 @@ def test_a_damaged_file_of_a_search_is_one_sentence_with_its_name(
 
 def searched_folder(folder):
     """A search's files without rows; returns the words that resume it."""
-    (folder / "search.json").write_text(json.dumps({"settings": {"algo": "random"}, "command": ""}))
-    (folder / "params.txt").write_text("mu choice [0.1, 1.0]\n")
+    (folder / "search.json").write_text(search_file(settings={"algo": "random"}))
+    (folder / "params.txt").write_text(SEARCHED)
     (folder / "config.yaml").write_text("model: GenCI\ndataset: nowhere\n")
     return [f"--resume_search={folder}"]
 
