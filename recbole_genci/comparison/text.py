@@ -42,9 +42,9 @@ def as_text(table: pd.DataFrame, times: bool = True) -> pd.DataFrame:
     return shown
 
 
-def as_markdown(table: pd.DataFrame, times: bool = True) -> str:
-    """A Markdown table, ``mean ± sd`` for several seeds; ``times`` adds latency and training."""
-    return markdown_table(*entries(as_text(table, times)))
+def as_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table, ``mean ± sd`` for several seeds, with latency and training."""
+    return markdown_table(*entries(as_text(table)))
 
 
 def entries(shown: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

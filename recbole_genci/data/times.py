@@ -19,6 +19,15 @@ EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers u
 LEAST_STAMP, OTHER_UNIT = 1e8, 50
 
 
+def in_a_finer_unit(times: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of ``times`` ``[R]`` are so much later than all of the sorted times ``known`` that they
+    seem to be in a finer unit: ``[R]`` bool.
+    """
+    if not len(known) or known[-1] < LEAST_STAMP:
+        return np.zeros(len(times), dtype=bool)
+    return times > OTHER_UNIT * known[-1]
+
+
 def warn_of_times(dataset: Dataset, folder: Path) -> None:
     """Warn of rows whose times are too large to be exact, or seem to be in two units.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.history import HistoryPointers, earlier_times
-from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
+from recbole_genci.data.times import in_a_finer_unit
 from recbole_genci.serving.given_cells import (
     CellError,
     as_names,
@@ -296,6 +296,5 @@ class RowReader:
         if np.isnan(times).any():
             raise CellError(f"rows: a row has no '{field}'.", np.isnan(times).argmax())
         assert known is not None  # rows with times have them
-        if len(known) and known[-1] >= LEAST_STAMP:
-            self._far_later += int((times > OTHER_UNIT * known[-1]).sum())
+        self._far_later += int(in_a_finer_unit(times, known).sum())
         return earlier_times(known, times)

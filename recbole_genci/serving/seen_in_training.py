@@ -10,7 +10,7 @@ from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import earlier_times, rounding_error
 from recbole_genci.data.order import stable_order
-from recbole_genci.data.times import LEAST_STAMP, OTHER_UNIT
+from recbole_genci.data.times import in_a_finer_unit
 from recbole_genci.serving.scorer import Rows
 from recbole_genci.utils.words import counted
 
@@ -54,8 +54,10 @@ class TrainingRows:
         if self._has_ids:
             self._found += int(np.count_nonzero(self.among(rows, times) & measured))
             self._of += int(np.count_nonzero(measured))
-            if self._by_time and times is not None:
-                self._far_later += int(np.count_nonzero(self._is_far_later(times) & measured))
+            if self._by_time:
+                assert times is not None and self._part.rank_times is not None
+                far = in_a_finer_unit(times, self._part.rank_times)
+                self._far_later += int(np.count_nonzero(far & measured))
 
     def among(self, rows: Rows, times: np.ndarray | None) -> np.ndarray:
         """Which rows ``[R]`` are training rows; arguments as for ``count``."""
@@ -96,13 +98,6 @@ class TrainingRows:
             f"{self._found:,} of {counted(self._of, 'row')} {what}: {metrics}. Leave them out to "
             "see how good it is on new rows."
         )
-
-    def _is_far_later(self, times: np.ndarray) -> np.ndarray:
-        """Which times ``[R]`` seem to have another unit than those of the run."""
-        known = self._part.rank_times
-        if known is None or not len(known) or known[-1] < LEAST_STAMP:
-            return np.zeros(len(times), dtype=bool)
-        return times > OTHER_UNIT * known[-1]
 
     def _pair(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """A number ``[R]`` for each user and item."""
