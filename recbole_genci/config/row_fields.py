@@ -52,7 +52,8 @@ def settle(final: dict[str, Any], said: Mapping[str, Any]) -> Choices:
     why = f"{TIME}: rows have no time"
     if time is not None and TIME not in said and not _is_listed(final, time):
         columns = _columns(final)
-        if columns is not None and time not in columns.read:
+        # A listed column that is not there is a slip, which the reading of the file explains.
+        if columns is not None and time not in columns.read and columns.are_there:
             final[TIME] = None
             why = f"{TIME}: no column '{time}' is read, so rows have no time"
             if time in columns.there:
@@ -90,6 +91,11 @@ class _Columns(NamedTuple):
     file: Path
     there: list[str]
     read: list[str]
+
+    @property
+    def are_there(self) -> bool:
+        """Whether the file has all columns that are to be read."""
+        return set(self.read) <= set(self.there)
 
 
 def _columns(final: Mapping[str, Any]) -> _Columns | None:

@@ -148,6 +148,7 @@ def _check_csv(file: Path, encoding: str) -> None:
         with file.open(encoding=codec(encoding), newline="") as stream:
             lines = csv.reader(stream, strict=True)
             header = next(lines, [])
+            _refuse_other_separator(file, header)
             check_distinct([name.removeprefix("\ufeff") for name in header], str(file))
             begin = lines.line_num + 1
             for cells in lines:
@@ -164,6 +165,16 @@ def _check_csv(file: Path, encoding: str) -> None:
         ) from error
     except (UnicodeError, LookupError) as error:
         refuse_encoding(file, encoding, error, has_key=False)
+
+
+def _refuse_other_separator(file: Path, header: list[str]) -> None:
+    """Refuse a table whose one column is all of its columns, divided by something else."""
+    for other, spelled in {"\t": "a tab", ";": "';'", "|": "'|'"}.items():
+        if len(header) == 1 and other in header[0]:
+            raise ValueError(
+                f"{file}: its columns are divided by {spelled}, and those of a .csv file by a "
+                "comma. Write it with commas."
+            )
 
 
 def _refuse_ragged(file: Path, cells: int, separator: str, encoding: str) -> None:

@@ -29,7 +29,11 @@ def no_folder_of(what: str, folder: Path, file: str) -> str:
         reason = what_it_is(folder)
         if (folder.parent / file).is_file() and folder.exists():
             reason += f" (its folder is {folder.parent})"
-    return f"{folder} is not the folder of a {what}: it {reason}.{newest_below(what, folder, file)}"
+    found = newest_below(what, folder, file)
+    if not folder.exists():  # a placeholder copied as it is, or a slip in the time
+        place = "here" if folder.parent == Path() else f"in {folder.parent}"
+        found = _newest(what, folder.parent, file, depth=1, where=place)
+    return f"{folder} is not the folder of a {what}: it {reason}.{found}"
 
 
 def newest_below(what: str, folder: Path, file: str) -> str:
@@ -37,14 +41,19 @@ def newest_below(what: str, folder: Path, file: str) -> str:
 
     Arguments are those of ``no_folder_of``.
     """
-    for depth in range(1, _DEPTH + 1):
+    return _newest(what, folder, file, depth=_DEPTH, where="below it")
+
+
+def _newest(what: str, folder: Path, file: str, depth: int, where: str) -> str:
+    """The sentence of ``newest_below``, of folders at most ``depth`` levels below ``folder``."""
+    for level in range(1, depth + 1):
         found = [
             each
-            for each in folder.glob("/".join([*["*"] * depth, file]))
+            for each in folder.glob("/".join([*["*"] * level, file]))
             # A search and other programs have a config.yaml too.
             if file != CONFIG_FILE or (each.parent / LOG_FILE).is_file()
         ]
         if found:
             newest = max(found, key=lambda each: (each.stat().st_mtime, each)).parent
-            return f" The newest {what} below it is {newest}."
+            return f" The newest {what} {where} is {newest}."
     return ""

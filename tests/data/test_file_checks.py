@@ -963,6 +963,15 @@ def test_a_forgotten_file_of_keys_is_named_where_it_is_no_error_of_columns(tmp_p
     assert said.endswith(words.format("tiny"))
 
 
+def test_a_misspelt_time_in_load_col_is_a_slip_and_no_choice(tmp_path, caplog):
+    keys = write_dataset(tmp_path, tiny_rows()) | {
+        "load_col": {"inter": ["user_id", "item_id", "label", "timestmp"]}
+    }
+    with pytest.raises(ValueError, match="field 'timestmp' .* Did you mean 'timestamp'?"):
+        prepare_rows(Config("DeepFM", "tiny", config_dict=keys))
+    assert not [each for each in caplog.messages if "rows have no time" in each]
+
+
 @pytest.mark.parametrize(
     ("names", "advice"),
     [

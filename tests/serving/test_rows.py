@@ -613,6 +613,8 @@ def test_parquet_without_pyarrow_is_one_sentence(made, tmp_path, monkeypatch, ca
             "user_id,item_id\nu1,i1,9\nu2,i2,9\n",
             "could not be read: line 2 has 3 of 2 cells",
         ),
+        ("a.csv", "user_id\titem_id\nu1\ti1\n", "divided by a tab, .* Write it with commas"),
+        ("a.csv", "user_id;item_id\nu1;i1\n", "divided by ';', .* Write it with commas"),
         ("a.csv", "user_id,item_id\nu1,i1\nu2,i2,9\n", "could not be read: .*line 3"),
         ("a.csv", "user_id,item_id,item_id_list\nu1,i1,i2\nu1,i1\n", "line 3 has 2 of 3 cells"),
         (

@@ -234,7 +234,9 @@ def stopped_run(keys, monkeypatch, epoch=1):
     ("given", "reason"),
     [
         ("README.md", "it is a file, not a folder."),
-        ("saved/nowhere", "it does not exist."),
+        ("saved/LR-<time>", "it does not exist. The newest run in saved is saved/LR-1."),
+        ("nowhere", "it does not exist."),
+        ("nowhere/LR-1", "it does not exist."),
         ("saved", "it has no config.yaml. The newest run below it is saved/LR-1."),
         ("results", "it has no config.yaml. The newest run below it is results/runs/1/LR-2."),
         (".", "it has no config.yaml. The newest run below it is saved/LR-1."),
