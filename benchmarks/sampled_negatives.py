@@ -1,6 +1,7 @@
 """Make a dataset of choices: a user's clicks, and beside each an item that he did not choose.
 
-    python benchmarks/sampled_negatives.py <folder>/ml-100k <folder>/ml-100k-choices
+    python benchmarks/sampled_negatives.py ml-100k dataset/ml-100k-choices
+    python benchmarks/sampled_negatives.py <folder>/ml-1m dataset/ml-1m-choices
 
 In the other datasets a label says whether a user liked an item that he chose to rate. Here it says
 whether he chose the item: a row with label 1 for each rating of 4 or more, and at the same time one
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import recbole
 
 from recbole_genci.utils.atomic_files import read_atomic_file, read_header
 
@@ -63,8 +65,8 @@ def matched(
     users: np.ndarray, items: np.ndarray, seen: Pairs, rng: np.random.Generator
 ) -> np.ndarray:
     """The clicked items ``[C]`` in an order in which no user has seen his, or gets one twice: those
-    are exchanged with random others, where that helps. None where nothing helps: more users have
-    clicked the item than have not rated it.
+    are exchanged with random others, where that helps. None for the few that are left at last: an
+    item that more users have clicked than have not rated cannot have a place for each.
     """
     chosen = rng.permutation(items)
     for _ in range(TRIES):
@@ -95,18 +97,28 @@ def left_out(items: np.ndarray, chosen: np.ndarray, rng: np.random.Generator) ->
 DRAWN = {"matched": matched, "uniform": uniform}
 
 
+def folder_of(source: Path) -> Path:
+    """The folder of the atomic files; that of ml-100k is inside RecBole."""
+    if source == Path("ml-100k") and not source.exists():
+        return Path(recbole.__file__).parent / "dataset_example" / source
+    return source
+
+
 def main() -> None:
     """Write the dataset's folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path, help="folder of the atomic files, named as they are")
+    parser.add_argument(
+        "source", type=Path, help="folder of files that are named as it is, or ml-100k"
+    )
     parser.add_argument("target", type=Path, help="the folder to write; it must not exist")
     parser.add_argument("--drawn", choices=list(DRAWN), default="matched")
     parser.add_argument("--least_rating", type=float, default=4, help="of a click")
     parser.add_argument("--seed", type=int, default=2020)
     words = parser.parse_args()
-    file = words.source / f"{words.source.name}.inter"
+    source = folder_of(words.source)
+    file = source / f"{source.name}.inter"
     rows = read_atomic_file(file, COLUMNS, read_header(file))
     clicks = rows[rows["rating"] >= words.least_rating]
     seen = Pairs(rows["user_id"].to_numpy(), rows["item_id"].to_numpy())
@@ -121,7 +133,7 @@ def main() -> None:
         words.target / f"{words.target.name}.inter", sep="\t", index=False, header=HEADER
     )
     for kind in ("user", "item"):
-        if (there := words.source / f"{words.source.name}.{kind}").is_file():
+        if (there := source / f"{source.name}.{kind}").is_file():
             shutil.copy(there, words.target / f"{words.target.name}.{kind}")
     print(
         f"{len(pairs):,} rows, half of them clicks, in {words.target}. {gone.sum():,} clicks were "
