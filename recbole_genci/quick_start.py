@@ -48,8 +48,8 @@ def run(
         config_dict: keys that override the files.
         argv: ``--key=value`` words that override the dict.
         callbacks: functions that are called with an ``EvaluatedEpoch``
-            (``recbole_genci.training.callbacks``) after each evaluated epoch. An exception in one
-            ends the run.
+            (``recbole_genci.training.callbacks``) after each evaluated epoch. Random numbers
+            that one draws do not change the run. An exception in one ends the run.
 
     Returns:
         Results: a sequence of ``RunResult``, seed by seed and model by model; ``.table`` compares

@@ -734,6 +734,20 @@ def test_metrics_that_cannot_be_measured_are_refused(keys, model_folder, monkeyp
     assert not Path("saved").exists()
 
 
+def test_a_callback_that_draws_random_numbers_does_not_change_the_run(keys):
+    import random
+
+    def draw(event):
+        torch.rand(3), np.random.rand(), random.random()
+
+    keys["dropout_prob"] = 0.2
+    more = keys | {"epochs": 2}
+    (alone,), (watched,) = (
+        run("DeepFM", "tiny", config_dict=more, callbacks=each) for each in ([], [draw])
+    )
+    assert (watched.test, watched.best_valid) == (alone.test, alone.best_valid)
+
+
 def test_an_exception_in_a_callback_ends_the_run_and_says_where(keys):
     def stop(event):
         raise KeyError("enough")

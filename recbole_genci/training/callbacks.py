@@ -1,4 +1,7 @@
-"""A person's own functions that are called during training: ``run(..., callbacks=[...])``."""
+"""A person's own functions that are called during training: ``run(..., callbacks=[...])``.
+
+They only watch: the random numbers of training are afterwards as they were before.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,9 @@ def calling(
 ) -> Callable[[int, float], None] | None:
     """A function for RecBole's trainer, of epoch (from 0) and score, that calls every callback.
 
-    None if there are no callbacks. If a callback fails, the function raises RuntimeError, which
-    ends the run. What a callback returns is ignored.
+    None if there are no callbacks. The trainer restores the random numbers after them, so that one
+    that draws some, or trains another model, does not change the run. If a callback fails, the
+    function raises RuntimeError, which ends the run. What a callback returns is ignored.
     """
     if not callbacks:
         return None

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from recbole.data.dataloader import AbstractDataLoader
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from recbole_genci.training.random_state import random_state, set_random_state
 from recbole_genci.training.saved_files import COPY_OR_ANEW
 from recbole_genci.utils.digests import tensors_digest
 from recbole_genci.utils.layout import (
@@ -45,38 +44,6 @@ if TYPE_CHECKING:
 
 _ANEW = "Delete the folder and start the run anew."
 _MODEL, _OPTIMIZER, _AVERAGE, _RANDOM = "model/", "optimizer/", "average/", "random/"
-
-
-def random_state(loader: AbstractDataLoader) -> tuple[dict[str, torch.Tensor], dict]:
-    """The states of all random generators of training: torch's, its GPU's, numpy's, Python's and
-    the loader's; tensors by name, and everything else.
-    """
-    state = np.random.get_state()
-    assert isinstance(state, tuple)  # a dict only where it is asked for
-    name, keys, position, has_gauss, gauss = state
-    tensors = {
-        "torch": torch.get_rng_state(),
-        "numpy": torch.from_numpy(keys.astype(np.int64)),
-        "loader": loader.generator.get_state(),
-    }
-    if torch.cuda.is_available():
-        tensors["cuda"] = torch.cuda.get_rng_state()
-    return tensors, {"numpy": [name, position, has_gauss, gauss], "python": random.getstate()}
-
-
-def set_random_state(
-    tensors: Mapping[str, torch.Tensor], facts: Mapping, loader: AbstractDataLoader
-) -> None:
-    """Restore the states that ``random_state`` returned."""
-    torch.set_rng_state(tensors["torch"])
-    if "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["cuda"])  # the GPU of this process
-    name, position, has_gauss, gauss = facts["numpy"]
-    keys = tensors["numpy"].numpy().astype(np.uint32)
-    np.random.set_state((name, keys, position, has_gauss, gauss))
-    version, values, gauss_next = facts["python"]
-    random.setstate((version, tuple(values), gauss_next))
-    loader.generator.set_state(tensors["loader"])
 
 
 @dataclass(frozen=True)

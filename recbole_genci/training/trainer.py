@@ -29,6 +29,7 @@ from recbole_genci.training.checkpoint import load_training_state, save_training
 from recbole_genci.training.console import EpochLines, loss_names, telling_time, with_bar
 from recbole_genci.training.losses import checked_loss, diverged, exploded, not_finite
 from recbole_genci.training.precision import in_training_precision
+from recbole_genci.training.random_state import same_random_state
 from recbole_genci.training.regularisation import Regularised
 from recbole_genci.training.tracking.tracked_run import TrackedRun
 from recbole_genci.training.unread_loss import Unread, unread
@@ -238,7 +239,9 @@ class CTRTrainer(Trainer):
                     self._explained = True
                     details().info(as_line(measured))
             if callback_fn:
-                callback_fn(epoch, score)
+                # One that draws random numbers, or trains another model, changes nothing here.
+                with same_random_state(train_data):
+                    callback_fn(epoch, score)
 
         self._count_steps(len(train_data))
         evaluates = bool(valid_data) and self.eval_step > 0
