@@ -4,21 +4,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import torch
+import torch.distributed as dist
+from recbole.data.dataset import Dataset
 from torch import nn
 
+from recbole_genci.config import Config
 from recbole_genci.config.kind import per_rows
+from recbole_genci.training.random_state import same_random_state
 from recbole_genci.utils.logs import details
-
-if TYPE_CHECKING:
-    from recbole_genci.config import Config
 
 #: Of a part: a batch by which a model is tried, and its loss says which weights are trained.
 SOME_ROWS = 32
 _LARGEST_SHRINKAGE = 2.0  # of a weight in a step
+# Attributes of a model that a loss only reads: large ones, and one that cannot be copied.
+_SHARED = (Dataset, Config, dist.ProcessGroup)
 
 
 def decay_in(weight_decay: float | str, rows: int | None, vectors: int | None = None) -> float:
@@ -117,8 +120,8 @@ def find_decaying(model: Any, batch: Any, kind: str | None) -> Decaying:
     trained table is taken.
 
     RecBole gives LR vectors that it never reads: weights without a gradient do not decay. Which
-    weights have one is read off the graph of a loss, so that no step is needed. The model and the
-    random numbers stay as they are.
+    weights have one is read off the graph of a loss, so that no step is needed. A copy computes it:
+    the model, its buffers and attributes included, and the random numbers stay as they are.
 
     Args:
         model: the model on its device, with RecBole's ``calculate_loss``.
@@ -171,13 +174,8 @@ def check_decay(config: Config, rows: int, table_sizes: Sequence[int]) -> None:
 
 def _trained(model: Any, batch: Any) -> set[int]:
     """The ids of the parameters that the loss of a batch depends on."""
-    was_training = model.training
-    devices = [parameter.device for parameter in model.parameters() if parameter.is_cuda][:1]
-    with torch.random.fork_rng(devices):
-        try:
-            losses = model.eval().calculate_loss(batch)
-        finally:
-            model.train(was_training)
+    with same_random_state():
+        losses = _twin(model).eval().calculate_loss(batch)
     parts = losses if isinstance(losses, tuple) else (losses,)
     nodes = [getattr(part, "grad_fn", None) for part in parts]
     seen, found = set(nodes), set()
@@ -191,3 +189,14 @@ def _trained(model: Any, batch: Any) -> set[int]:
         seen |= following
         nodes += following
     return found
+
+
+def _twin(model: Any) -> Any:
+    """A copy of a model that has the same parameters, rows and Config, and all else of its own.
+
+    What a person's loss counts or remembers, in buffers or attributes, it changes in the copy.
+    """
+    shared: list[Any] = [*model.parameters()]
+    for module in model.modules():
+        shared += (each for each in vars(module).values() if isinstance(each, _SHARED))
+    return copy.deepcopy(model, {id(each): each for each in shared})

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMALL_GENCI, tiny_rows, write_dataset
@@ -93,6 +94,20 @@ class InTraining(Plain):
         return super().calculate_loss(interaction)
 
 
+class Counting(Plain):
+    """Its loss counts its calls, in a buffer and in an attribute, and draws random numbers."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.seen = []
+
+    def calculate_loss(self, interaction):
+        self.steps += 1
+        self.seen.append(np.random.rand())
+        return super().calculate_loss(interaction)
+
+
 @pytest.mark.parametrize(
     ("model", "kind", "decaying"),
     [
@@ -104,6 +119,7 @@ class InTraining(Plain):
         ("GenCI", "vectors", "vectors"),
         (Plain, "vectors", None),
         (Plain, "embeddings", None),
+        (Counting, "vectors", None),
         (InTraining, "vectors", "vectors"),  # not known, so nothing is said
     ],
 )
@@ -115,9 +131,10 @@ def test_what_decays_is_known_before_the_first_step(model, kind, decaying, keys)
     train = create_loaders(config, plan.parts, plan.semantic_ids)[0].dataset
     made = config.model_class(config, train).train()
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    random = torch.get_rng_state()
+    random, of_numpy = torch.get_rng_state(), np.random.get_state()[2]
     assert find_decaying(made, train[:9], kind).kind == decaying
     assert made.training and torch.equal(random, torch.get_rng_state())
+    assert of_numpy == np.random.get_state()[2] and not getattr(made, "seen", [])
     assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
     assert all(parameter.grad is None for parameter in made.parameters())
 
