@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from recbole_genci.config import Config, config_files_words
+from recbole_genci.config import Config
 from recbole_genci.config.added_keys import as_resumed, keys_before
+from recbole_genci.config.as_command import as_command
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data import create_loaders
@@ -106,7 +107,7 @@ def prepare(
     _try_models(configs, parts, semantic_ids)
     try_metrics(first, parts[1])
     words = [f"--model={','.join(references)}", f"--dataset={dataset}"]
-    command = command_line(TRAIN, *words, *config_files_words(config_files), *argv)
+    command = as_command(TRAIN, words, references, config_files, config_dict, argv)
     return Plan(configs, parts, semantic_ids, command)
 
 

@@ -246,7 +246,7 @@ class SearchResult(_Content):
 
     @property
     def command(self) -> str:
-        """The command line that does the same."""
+        """The command line that does the same; a comment names what no command line can hold."""
         return self.content["command"]
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import stop_after, tiny_rows, write_dataset
 
 import recbole_genci
 from recbole_genci import experiment, load, resume, run, tune
+from recbole_genci.config import parse_argv
 from recbole_genci.results import ExperimentResult, Results, RunResult, SearchResult
 
 PUBLIC = ["run", "resume", "load", "tune", "resume_search", "experiment", "tokenize", "Ranker"]
@@ -69,6 +71,8 @@ def test_runs_are_typed_results_and_the_mappings_that_they_were(keys):
         results.table, table, check_dtype=False, check_names=False, check_column_type=False
     )
     assert "--model=LR,DeepFM --dataset=tiny" in results.command
+    words = parse_argv(shlex.split(results.command)[2:])
+    assert words.items() >= (keys | {"seeds": 2}).items()
     for changed in (copy.deepcopy(results), pickle.loads(pickle.dumps(results))):
         assert changed == results and changed[-1].folder == last.folder
     with pytest.raises(AttributeError):
@@ -135,13 +139,22 @@ def test_a_search_gives_the_selected_values_their_run_and_all_trials(keys):
     csv = pd.read_csv(search.folder / "hyper_result.csv")
     assert list(search.trials["score"]) == list(csv["score"]) and list(search.trials) == list(csv)
     assert "--params_file=space.test" in search.command and "2 trials" in repr(search)
+    assert parse_argv(shlex.split(search.command)[2:]).items() >= keys.items()
     assert pickle.loads(pickle.dumps(search)).run == search.run
     text, lines = printed(search)
     assert lines[0] == "trial" and {*lines[2:]} == {"1", "2"} and "\nSelected: trial " in text
 
 
 def test_an_experiment_gives_the_runs_of_each_line_and_its_tables(keys):
-    (result,) = experiment("compare", "tiny", ["LR", "DeepFM"], 2, config_dict=keys)
+    (result,) = experiment(
+        "compare",
+        "tiny",
+        ["LR", "DeepFM"],
+        2,
+        config_dict=keys | {"epochs": 9},
+        argv=["--epochs=1"],
+    )
+    assert parse_argv(shlex.split(result.command)[2:]).items() >= keys.items()
     assert isinstance(result, ExperimentResult) and result.failed == () and result.name == "compare"
     assert {line: [r.seed for r in runs] for line, runs in result.variants.items()} == {
         "LR": [2020, 2021],

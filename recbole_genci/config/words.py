@@ -105,11 +105,9 @@ def _without_numpy(value: Any) -> Any:
 
 def listed_files(config_files: str | Path | Sequence[str | Path] | None) -> list:
     """Configuration files as a list, from a list, one path, or one text with spaces between."""
-    return (
-        str(config_files).split()
-        if isinstance(config_files, (str, Path))
-        else list(config_files or ())
-    )
+    if isinstance(config_files, Path):
+        return [config_files]
+    return config_files.split() if isinstance(config_files, str) else list(config_files or ())
 
 
 def config_files_words(config_files: str | Path | Sequence[str | Path] | None) -> list[str]:

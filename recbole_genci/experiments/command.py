@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from safetensors import SafetensorError
 
 from recbole_genci.comparison.text_tables import aligned
-from recbole_genci.config import config_files_words, parse_argv
+from recbole_genci.config import parse_argv
+from recbole_genci.config.as_command import as_command
 from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 from recbole_genci.config.unknown_keys import check_words
 from recbole_genci.config.words import check_dict
@@ -42,7 +41,7 @@ from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
 from recbole_genci.utils.logs import log_file, print_if_quiet, start_console
 from recbole_genci.utils.own_code import reference_of
-from recbole_genci.utils.scripts import TRAIN, command_line
+from recbole_genci.utils.scripts import TRAIN, words_of
 from recbole_genci.utils.words import counted
 
 _logger = logging.getLogger(__name__)
@@ -118,8 +117,7 @@ def experiment(
     if config_dict is not None:
         check_dict(config_dict)
     names, ones = _references("models", models), _references("against", against)
-    words = [*(f"--{key}={value}" for key, value in (config_dict or {}).items()), *argv]
-    command = _command(name, dataset, names, ones, seeds, config_files, words)
+    command = _command(name, dataset, names, ones, seeds, config_files, config_dict, argv)
     arguments = ExperimentArguments(
         dataset=dataset,
         models=names,
@@ -238,9 +236,9 @@ def execute(request: Request, cache: DataCache) -> Outcome:
     try:
         return _execute(request, cache)
     except (KeyboardInterrupt, OSError, MemoryError, SafetensorError) as stop:
-        _, script, *words = shlex.split(request.command)
+        words = words_of(request.command)
         words += [f"--pack={request.pack}"] if request.pack else []
-        stop.add_note(stopped.go_on(Path(script).name, words))
+        stop.add_note(stopped.go_on(TRAIN, words))
         raise
 
 
@@ -263,14 +261,15 @@ def _command(
     against: Sequence[str] | None,
     seeds: object,
     config_files: Sequence[str] | None,
+    config_dict: dict | None,
     argv: Sequence[str],
 ) -> str:
     words = [f"--experiment={name}", f"--dataset={dataset}"]
     words += [f"--models={','.join(models)}"] if models else []
     words += [f"--against={','.join(against)}"] if against else []
     words += [f"--seeds={seeds}"] if seeds is not None else []
-    words += config_files_words(config_files)
-    return command_line(TRAIN, *words, *argv)
+    references = [*(models or ()), *(against or ())]
+    return as_command(TRAIN, words, references, config_files, config_dict, argv)
 
 
 @answering
@@ -339,7 +338,7 @@ def _parsed(argv: Sequence[str], words: dict) -> ExperimentArguments:
         seeds=seeds,
         config_files=files,
         argv=keys,
-        command=_command(name, words["dataset"], models, against, seeds, files, keys),
+        command=_command(name, words["dataset"], models, against, seeds, files, None, keys),
         pack=_pack(words.get("pack")),
         against=against,
     )

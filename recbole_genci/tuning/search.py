@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_genci.config import Config, config_files_words, parse_argv
+from recbole_genci.config import Config, parse_argv
 from recbole_genci.config.added_keys import as_resumed, keys_before
+from recbole_genci.config.as_command import as_command
 from recbole_genci.config.config import TRUST
 from recbole_genci.config.protocol import world_size
 from recbole_genci.data.fingerprint import data_fingerprint, rows_fingerprint
@@ -46,7 +47,7 @@ from recbole_genci.utils.mappings import read_mapping
 from recbole_genci.utils.own_code import permitted_model, source_digest
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.run_folders import no_folder_of
-from recbole_genci.utils.scripts import TUNE, command_line
+from recbole_genci.utils.scripts import TUNE, command_line, words_of
 from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.words import counted
 from recbole_genci.utils.writing import write_json, write_text
@@ -192,17 +193,13 @@ def prepare_search(
     _warn_of_equal_trials(space, plan, config, str(params_file))
     folder = new_folder(Path(config["results_dir"]), f"hyper-{config['model']}-{dataset}")
     words = [
-        f"--{name}={value}"
-        for name, value in dataclasses.asdict(settings).items()
-        if value is not None
-    ]
-    arguments = [
         f"--model={config.model_reference}",
         f"--dataset={dataset}",
         f"--params_file={params_file}",
     ]
-    files = config_files_words(config_files)
-    command = command_line(TUNE, *arguments, *files, *words, *argv)
+    words += _setting_words(settings)
+    references = [config.model_reference]
+    command = as_command(TUNE, words, references, config_files, config_dict, argv)
     search = Search(folder, plan, space, settings, command)
     write_text(folder / CONFIG_FILE, config_as_yaml(config, plan.semantic_ids))
     write_text(folder / PARAMS_FILE, read_params_text(params_file))
@@ -287,7 +284,8 @@ def prepare_resumed_search(
     before = keys_before(keys, reference)
     values = {TRUST: True} | before
     plan = prepare([reference], keys["dataset"], [str(folder / CONFIG_FILE)], values)
-    search = Search(folder, plan, space, settings, saved["command"])
+    command = _with_settings(saved["command"], settings)
+    search = Search(folder, plan, space, settings, command)
     for name, now in search.identity().items():
         if saved.get(name) != now:
             raise ValueError(
@@ -298,6 +296,21 @@ def prepare_resumed_search(
     if before or reference != keys["model"]:  # trials read config.yaml
         write_text(folder / CONFIG_FILE, config_as_yaml(search.config, plan.semantic_ids))
     return search
+
+
+def _setting_words(settings: Settings) -> list[str]:
+    """The words of a command line that make these settings."""
+    named = dataclasses.asdict(settings).items()
+    return [f"--{name}={value}" for name, value in named if value is not None]
+
+
+def _with_settings(command: str, settings: Settings) -> str:
+    """The command line of a search, with other settings."""
+    words = words_of(command)
+    comment = command.removeprefix(command_line(TUNE, *words))
+    names = dataclasses.asdict(settings)
+    kept = [word for word in words if word[2:].partition("=")[0] not in names]
+    return command_line(TUNE, *kept, *_setting_words(settings)) + comment
 
 
 def _read_search_file(file: Path) -> dict:

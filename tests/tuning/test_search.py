@@ -204,6 +204,8 @@ def test_more_trials_can_be_added_and_the_search_can_end_early(data):
     few = tune("DeepFM", "tiny", "rates.test", max_evals=2, **settings)
     (folder,) = folders()
     more = resume_search(folder, max_evals=5)
+    assert "--max_evals=2" in few.command and "--data_path=" in few.command
+    assert "--max_evals=5" in more.command and "--max_evals=2" not in more.command
     assert (
         more["trials"][:2] == few["trials"] and len(more["trials"]) == 5 and more["max_evals"] == 5
     )
