@@ -26,7 +26,7 @@ from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.training.regularisation import has_teacher
-from recbole_genci.training.weight_decay import SOME_ROWS, find_decaying
+from recbole_genci.training.weight_decay import SOME_ROWS, decaying_tables, find_decaying
 from recbole_genci.utils.own_code import (
     described,
     errors_in_words,
@@ -34,9 +34,12 @@ from recbole_genci.utils.own_code import (
     is_reference,
     mentions,
     name_of,
+    places_of,
 )
 
 _logger = logging.getLogger(__name__)
+
+_TAKE_SPARSE = ("sgd", "adagrad")  # gradients, of weights that do not decay
 
 
 def check_importable(config: Config, setting: str) -> None:
@@ -110,10 +113,9 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
                 f"model: {config['model']} gives scores or losses that are not finite, on the "
                 f"first {len(batch)} rows and before any training. Mend the model."
             )
-        if config["precision"] != "fp32" and total.requires_grad:
-            # Torch's checkpoints compute again here, without float32 sums, and then refuse.
-            with errors_in_words("model", _in_bf16(config)):
-                total.backward()
+        _check_gradients(config, model, total)
+        if min(batch_rows or SOME_ROWS, len(training_part)) == 1:
+            _try_one_row(config, model, training_part)
         if has_teacher(config):
             _check_mixed_labels(config, model.eval(), batch)
         names = model.loss_names
@@ -185,6 +187,26 @@ def _losses_of(config: Config, model: Any, batch: Any) -> Any:
         return model.calculate_loss(batch)
     with errors_in_words("model", _in_bf16(config)):
         return in_training_precision(model.calculate_loss, config)(batch)
+
+
+def _check_gradients(config: Config, model: Any, total: torch.Tensor) -> None:
+    """Refuse a loss without gradients, or with sparse ones that the optimiser does not take."""
+    what = config["model"] if config["precision"] == "fp32" else _in_bf16(config)
+    with errors_in_words("model", what):
+        # Torch's checkpoints compute again here, in bf16 without float32 sums, and then refuse.
+        total.backward()
+    learner, kind = str(config["learner"]).lower(), config["weight_decay_of"]
+    tables = decaying_tables(model, first_order=kind == "embeddings")
+    for name, weight in model.named_parameters():
+        decays = bool(config["weight_decay"]) and (not kind or id(weight) in tables)
+        is_sparse = weight.grad is not None and weight.grad.is_sparse
+        if is_sparse and (decays or learner not in _TAKE_SPARSE):
+            raise ValueError(
+                f"model: {config['model']}: the gradient of {name} is sparse, which learner "
+                f"{learner}{' with weight_decay' if decays else ''} does not take. Make its layer "
+                "without sparse=True."
+            )
+    model.zero_grad()
 
 
 def _in_bf16(config: Config) -> str:
@@ -260,11 +282,19 @@ def _try_one_row(config: Config, model: Any, training_part: CTRDataset) -> None:
     try:
         with torch.no_grad():
             model.calculate_loss(training_part[:1].to(config["device"]))
-    except ValueError as error:  # torch's, of batch normalisation
+    except Exception as error:  # a person's own code may raise anything
+        is_own = is_reference(config.model_reference)
+        if not is_own and not isinstance(error, ValueError):  # torch's, of batch normalisation
+            raise
+        who, why = f"the batch normalisation of {config['model']}", ""
+        if is_own:
+            places = places_of(type(model), ("forward", "calculate_loss"))
+            who, why = config["model"], f" ({places}): {described(error).rstrip('.')}"
         rows = "the training part has one row" if len(training_part) == 1 else "a batch has one row"
+        remedy = " or write .squeeze(1) for a bare .squeeze()" if is_own else ""
         raise ValueError(
-            f"train_batch_size: {rows}, and the batch normalisation of {config['model']} cannot "
-            "train on one row alone. Give at least two rows."
+            f"train_batch_size: {rows}, and {who} cannot train on one row alone{why}. Give at "
+            f"least two rows{remedy}."
         ) from error
 
 

@@ -11,6 +11,7 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_seed
+from torch.nn.parameter import is_lazy
 
 from recbole_genci.config import Config
 from recbole_genci.data import create_loaders
@@ -134,6 +135,10 @@ def _initialised(
     """The model before its first step, the same in all processes."""
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, training_rows).to(config["device"])
+    if any(map(is_lazy, model.parameters())):  # as nn.LazyLinear's, which has no size before
+        with torch.no_grad():
+            model.eval().predict(training_rows[:SOME_ROWS].to(config["device"]))
+        model.train()
     model = processes.shared_model(model)
     if not resumes:
         model.load_initial_weights()

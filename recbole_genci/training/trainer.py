@@ -420,6 +420,7 @@ def _without_shared_memory(tensors: dict) -> dict:
     seen, separate = set(), {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().contiguous()
-        separate[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
+        memory = tensor.untyped_storage().data_ptr()  # of two views, too, that begin apart
+        separate[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
     return separate

@@ -12,6 +12,7 @@ from recbole_genci.config.unknown_keys import undeclared
 from recbole_genci.experiments import experiment
 from recbole_genci.model.registry import known_models
 from recbole_genci.plan import prepare
+from recbole_genci.quick_start import run
 from recbole_genci.training.own_scores import _draw_weights, changes_with, reads_other_rows
 
 
@@ -26,6 +27,56 @@ def test_batch_normalisation_refuses_batches_of_one_row(model, keys):
         ValueError, match=f"^train_batch_size: a batch has one row, .* of {model} cannot train"
     ):
         prepare(model, "tiny", config_dict=keys | {"train_batch_size": 1})
+
+
+TRAINED = """
+import torch
+from recbole_genci.model.base import ClickModel
+
+class Own(ClickModel):
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.item = torch.nn.Embedding(dataset.num("item_id"), 2, sparse={})
+        self.out, numbers = torch.nn.LazyLinear(1), torch.arange(3.0)
+        self.register_buffer("numbers", numbers)
+        self.register_buffer("others", numbers[1:])
+
+    def forward(self, interaction):
+        return self.out(self.item(interaction["item_id"])).{}
+"""
+
+
+def test_an_own_model_that_cannot_train_on_one_row_is_told_where(keys):
+    del keys["mlp_hidden_size"]
+    Path("own.py").write_text(TRAINED.format(False, "squeeze()"))
+    said = (
+        r"^train_batch_size: a batch has one row, and Own cannot train on one row alone "
+        r"\(forward in .*own.py, line 13\): ValueError: Target size .*\. Give .* or write .squeeze"
+    )
+    with pytest.raises(ValueError, match=said):
+        prepare("own.py:Own", "tiny", config_dict=keys | {"train_batch_size": 1})
+    Path("right.py").write_text(TRAINED.format(False, "squeeze(1)"))
+    assert prepare("right.py:Own", "tiny", config_dict=keys | {"train_batch_size": 1}).parts
+
+
+@pytest.mark.parametrize(
+    ("more", "who"),
+    [
+        ({"weight_decay": 0}, "learner adam"),
+        ({"weight_decay": 0.1, "learner": "SGD"}, "learner sgd with weight_decay"),
+        ({"weight_decay": 0, "learner": "SGD"}, None),
+    ],
+)
+def test_sparse_gradients_are_refused_where_no_step_takes_them(more, who, keys):
+    del keys["mlp_hidden_size"]
+    Path("own.py").write_text(TRAINED.format(True, "squeeze(1)"))
+    if who is None:  # nor do layers without a size, and tensors that overlap, stand in the way
+        (result,) = run("own.py:Own", "tiny", config_dict=keys | more | {"recipe": "paper"})
+        assert result.load().evaluate() == result.test
+        return
+    said = f"^model: Own: the gradient of item.weight is sparse, which {who} does not take. Make "
+    with pytest.raises(ValueError, match=said):
+        prepare("own.py:Own", "tiny", config_dict=keys | more)
 
 
 @pytest.mark.parametrize("model", ["DeepFM", "AFN"])
