@@ -26,7 +26,7 @@ from recbole_genci.comparison.notes import notes
 from recbole_genci.comparison.table import comparison_table
 from recbole_genci.comparison.text import as_markdown
 from recbole_genci.comparison.text_tables import aligned, markdown_table
-from recbole_genci.config.metric_names import SMALLER_IS_BETTER
+from recbole_genci.config.metric_names import is_better_when_smaller
 from recbole_genci.serving.saved_run import SavedRun, load
 from recbole_genci.utils.value_checks import nearest
 from recbole_genci.utils.words import counted
@@ -180,15 +180,14 @@ class Results(Sequence):
 
         Args:
             metric: name of the metric, in any case.
-            smaller_is_better: the direction; by default known for AUC, GAUC, LogLoss, MAE and RMSE,
-                and False for your own metrics.
+            smaller_is_better: the direction; by default the metric's own. It must be given for a
+                metric of yours that this process has not imported.
 
         Raises:
-            ValueError: no run has the metric, or it is undefined in all of them.
+            ValueError: no run has the metric, it is undefined in all of them, or its direction is
+                not known.
         """
         name = metric.lower()
-        if smaller_is_better is None:
-            smaller_is_better = name in SMALLER_IS_BETTER
         known = sorted({each for run in self.runs for each in run.best_valid})
         if name not in known:
             raise ValueError(
@@ -200,6 +199,16 @@ class Results(Sequence):
         ]
         if not defined:
             raise ValueError(f"metric: {metric} of the validation rows is undefined in all runs.")
+        if smaller_is_better is None:
+            listed = [
+                each for run in self.runs for each in run.get("config", {}).get("metrics", ())
+            ]
+            smaller_is_better = is_better_when_smaller(name, listed)
+        if smaller_is_better is None:
+            raise ValueError(
+                f"metric: whether a smaller {metric} is better is not known here, as the metric is "
+                "your own. Give smaller_is_better=True or smaller_is_better=False."
+            )
         sign = 1 if smaller_is_better else -1
         return min(defined, key=lambda each: sign * each[1])[0]
 

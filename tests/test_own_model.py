@@ -23,6 +23,7 @@ from recbole_genci.experiments import experiment
 from recbole_genci.model.base import ClickModel
 from recbole_genci.plan import prepare
 from recbole_genci.report import main as report
+from recbole_genci.results import Results, RunResult
 from recbole_genci.training.trainer import CTRTrainer
 from recbole_genci.tuning.command import main as tune_command
 from recbole_genci.tuning.search import resume_search, tune
@@ -673,6 +674,8 @@ def test_a_metric_that_is_better_when_smaller_keeps_the_epoch_with_the_smallest(
     assert np.argmin(scores) != np.argmax(scores) and result["best_epoch"] == 1 + int(
         np.argmin(scores)
     )
+    worse = RunResult.of({**result, "best_valid": {"brier": max(scores)}})
+    assert Results((worse, result), None, "").best("Brier") is result
     assert result["best_valid"]["brier"] == min(scores) and (
         seen[0].metric,
         str(seen[0].folder),

@@ -105,7 +105,9 @@ def test_the_best_run_is_chosen_by_validation():
     assert results.best().seed == results.best("AUC").seed == 2
     assert results.best("LogLoss").seed == 1
     assert results.best("auc", smaller_is_better=True).seed == 0
-    assert results.best("brier").seed == 2
+    assert results.best("brier", smaller_is_better=True).seed == 2
+    with pytest.raises(ValueError, match="^metric: whether a smaller Brier is better is not known"):
+        results.best("Brier")
     with pytest.raises(ValueError, match="'acu' was not measured.*auc, brier, logloss.*'auc'"):
         results.best("acu")
     undefined = Results((a_run(best_valid={"auc": None}),), None, "")

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.register import metrics_dict, smaller_metrics
 
-from recbole_genci.utils.own_code import is_reference, load_object, name_of, reference_of
+from recbole_genci.utils.own_code import (
+    is_known,
+    is_reference,
+    load_object,
+    name_of,
+    reference_of,
+)
 from recbole_genci.utils.value_checks import nearest
 
 RECBOLE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
@@ -92,6 +98,21 @@ def _metric(reference: str) -> Metric:
             "AbstractMetric."
         )
     return Metric(name, bool(getattr(own, "smaller_is_better", False)), own)
+
+
+def is_better_when_smaller(name: str, metrics: Sequence) -> bool | None:
+    """The direction of a metric of some name, in any case; None if it is not known.
+
+    Args:
+        name: the metric's name in results.
+        metrics: the key ``metrics`` of the run that has measured it. What a person's own says of
+            itself counts if this process has imported it; nothing is imported here.
+    """
+    for each in (*KNOWN, *metrics):
+        is_here = not is_reference(each) or is_known(each)
+        if name_of(each).lower() == name.lower() and is_here:
+            return _metric(each).smaller_is_better
+    return None
 
 
 def written(metrics: Sequence | str | None) -> list:
