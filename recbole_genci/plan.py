@@ -207,7 +207,7 @@ def warn_of_files_of_other_models(configs: Iterable[Config]) -> None:
 
 def check_same_rows(configs: dict[str, Config]) -> None:
     """Refuse configurations that would give the compared models different rows, histories or
-    measures.
+    measures, or that differ in what one command has once, such as its seeds.
 
     Raises:
         ValueError: names the key and both values.
@@ -216,6 +216,11 @@ def check_same_rows(configs: dict[str, Config]) -> None:
         *shaping_keys(next(iter(configs.values()))),
         "data_path",
         "seed",
+        "seeds",
+        "nproc",
+        "world_size",
+        "offset",
+        "results_dir",
         "shuffle",
         "metrics",
         "valid_metric",

@@ -85,7 +85,7 @@ def execute(plan: Plan, callbacks: Sequence[Callback] = ()) -> Results:
     runs, seeds = [], range(first["seed"], first["seed"] + first["seeds"])
     planned = [(name, seed) for seed in seeds for name in plan.configs]
     folder = None
-    _logger.info(legend(first))
+    _logger.info(legend(plan.configs))
     try:
         for name, seed in planned:
             config, folder = plan.configs[name], None
@@ -179,7 +179,7 @@ def execute_resumed(plan: Plan, folder: str | Path) -> RunResult:
     """Train the remaining epochs, and save the table that ``execute`` saves."""
     (config,) = plan.configs.values()
     folder = Path(folder)
-    _logger.info(legend(config))
+    _logger.info(legend(plan.configs))
     heading = Heading.of(
         config, sources=sources_of(config, folder / CONFIG_FILE, "the run's config.yaml")
     )

@@ -291,6 +291,8 @@ def test_models_of_one_run_must_share_their_rows():
         "seq_len": {"class": 2},
         "history_labels": "all",
         "metric_decimal_place": 2,
+        "seeds": 2,
+        "results_dir": "elsewhere",
     }.items():
         configs = {name: Config(name, "ml-100k") for name in ("LR", "DIN")}
         configs["DIN"][key] = value

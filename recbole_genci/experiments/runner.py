@@ -105,7 +105,7 @@ class Runner:
         )
         if left:
             self._check_room()
-            _logger.info(legend(self.request.config))
+            _logger.info(legend(self.request.configs))
         ended = {}
         while left:
             run = left.pop(0)

@@ -157,15 +157,33 @@ def _decay_in_words(config: Config, rows: int, vectors: Sequence[int] = ()) -> s
     return f"{decay} = {' to '.join(dict.fromkeys(numbers))}"
 
 
-def legend(config: Config) -> str:
-    """Two sentences that say when training ends, and how to read the line of an epoch."""
+def legend(configs: Mapping[str, Config]) -> str:
+    """Sentences that say when training ends, and how to read the line of an epoch.
+
+    Args:
+        configs: the Configs that are trained, by the names of models or of a table's lines. If they
+            end in different ways, each way has a sentence, with its names.
+    """
+    names: dict[str, list[str]] = {}
+    for name, config in configs.items():
+        names.setdefault(_end_in_words(config), []).append(name)
+    if len(names) == 1:
+        ends = [f"Training ends {each}." for each in names]
+    else:
+        ends = [f"{', '.join(these)}: training ends {each}." for each, these in names.items()]
+    return (
+        f"{' '.join(ends)} At the end of a line, 'patience 2 (9 s)' means: it ends after 2 more "
+        "evaluations without improvement (about 9 s, or until the last epoch if that is sooner)."
+    )
+
+
+def _end_in_words(config: Config) -> str:
     metric, patience = config["valid_metric"], counted(config["stopping_step"] + 1, "evaluation")
     if steps := config["min_patience_steps"]:
         patience += f" and for {counted(steps, 'step')}"
     return (
-        f"Training ends when validation {metric} has not improved for {patience}, or after epoch "
-        f"{config['epochs']}. At the end of a line, 'patience 2 (9 s)' means: it ends after 2 more "
-        "evaluations without improvement (about 9 s, or until the last epoch if that is sooner)."
+        f"when validation {metric} has not improved for {patience}, or after epoch "
+        f"{config['epochs']}"
     )
 
 

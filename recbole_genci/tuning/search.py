@@ -394,7 +394,7 @@ def _execute(search: Search) -> SearchResult:
             f"{search.settings.algo} search, at most {search.settings.num_trials(search.space)} "
             f"trials, in {folder}/ ({len(study.records)} are there)\n{space}"
         )
-        _logger.info(legend(config))
+        _logger.info(legend(plan.configs))
         _run_trials(search, study)
         records, best = study.ordered(), study.best()
         if best is None:

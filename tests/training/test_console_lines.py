@@ -19,6 +19,7 @@ from recbole_genci.training.console import (
     Heading,
     duration,
     early_best_hint,
+    legend,
     telling_time,
 )
 from recbole_genci.training.weight_decay import Decaying
@@ -130,6 +131,16 @@ def test_the_heading_says_which_of_how_many_and_where_values_come_from(keys, con
 
 def without_sizes(keys):
     return {key: keys[key] for key in keys if key != "mlp_hidden_size"} | {"epochs": 1}
+
+
+def test_the_legend_has_a_sentence_for_each_way_to_end():
+    names = ("LR", "DeepFM", "DIN")
+    configs = {each: Config(each, "ml-100k", None, {"stopping_step": 4}) for each in names}
+    ends = "raining ends when validation AUC has not improved for 5 evaluations, or after epoch"
+    assert legend(configs).startswith(f"T{ends} 300. At the end of a line, ")
+    configs["DeepFM"]["epochs"] = 2
+    start = f"LR, DIN: t{ends} 300. DeepFM: t{ends} 2. At the end of a line, "
+    assert legend(configs).startswith(start)
 
 
 def test_a_decay_of_nothing_is_not_shown_as_one(keys, console):
