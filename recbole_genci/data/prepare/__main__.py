@@ -62,6 +62,8 @@ from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.value_checks import nearest
 
 _COMMON = ("format", "dataset", "output", "overwrite", "max_malformed")
+#: The arguments that name what is read.
+_SOURCES = ("input", "interactions", "meta", "users", "items", "schema")
 #: Default and kind of the options of all formats that are no names.
 _KINDS = {
     "overwrite": (False, Kind.of("bool")),
@@ -153,7 +155,8 @@ def main(argv: Sequence[str]) -> Work:
         return lambda: 0 if argv else 2
     words = read_arguments(argv)
     folder = Path(words["output"]) / words["dataset"]
-    check_target(folder, words["overwrite"])
+    sources = {key: Path(words[key]) for key in _SOURCES if isinstance(words.get(key), str)}
+    check_target(folder, words["overwrite"], sources)
     print(FORMATS[words["format"]].prepare(words, folder))
     return lambda: 0
 

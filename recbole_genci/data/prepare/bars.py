@@ -27,7 +27,13 @@ from recbole_genci.data.download.archive import unpack
 from recbole_genci.data.download.http import Expected, SourceError, fetch
 from recbole_genci.data.download.sources import MAX_ARCHIVE_BYTES, Source
 from recbole_genci.data.prepare.atomic_cells import CellFault
-from recbole_genci.data.prepare.output import PROVENANCE_FILE, whole_folder, write_table
+from recbole_genci.data.prepare.output import (
+    PROVENANCE_FILE,
+    SCORES,
+    VECTORS,
+    whole_folder,
+    write_table,
+)
 from recbole_genci.data.prepare.own_tables import write_rows
 from recbole_genci.data.prepare.report import is_tuned, next_command
 from recbole_genci.data.prepare.schema import ITEM, TIME, Change, Column, columns_of
@@ -42,10 +48,6 @@ _SEPARATOR = "^"
 _GET_IT = (
     "Get the published file, or give --check=False; then no published scores are set beside yours."
 )
-#: Ends the name of the file with the published scores.
-SCORES = ".bars.csv"
-#: Ends the name of the file with items' vectors, for the key text_encoder.
-VECTORS = ".item_vectors.npy"
 
 
 @dataclass(frozen=True)

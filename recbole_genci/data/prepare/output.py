@@ -15,6 +15,16 @@ from recbole_genci.data.prepare.duplicates import RepeatFinder
 from recbole_genci.utils.writing import give_usual_permissions
 
 PROVENANCE_FILE = "provenance.json"
+#: Ends the name of the file with published scores.
+SCORES = ".bars.csv"
+#: Ends the name of the file with items' vectors, for the key text_encoder.
+VECTORS = ".item_vectors.npy"
+#: What follows the dataset's name in the names of its files. Other files may be a person's own.
+_ENDINGS = frozenset(
+    [".inter", ".train.inter", ".valid.inter", ".test.inter", ".item", ".user", ".yaml"]
+    + [".kg", ".link", ".net"]  # of downloaded datasets
+    + [SCORES, VECTORS, str(Path(VECTORS).with_suffix(".txt"))]
+)
 INTERACTION_FIELDS = {
     "user_id": "token",
     "item_id": "token",
@@ -27,15 +37,26 @@ INTERACTION_FIELDS = {
 NEUTRAL_RATING = 3
 
 
-def check_target(folder: Path, overwrite: bool) -> None:
+def check_target(folder: Path, overwrite: bool, sources: Mapping[str, Path] = {}) -> None:
     """Check before any work that ``folder`` may be made or replaced.
 
+    Args:
+        folder: the dataset's folder.
+        overwrite: whether to replace an existing folder.
+        sources: the files and folders that are read, by the argument that names each.
+
     Raises:
-        FileExistsError: it exists and ``overwrite`` is not set, or it holds other files than the
-            dataset's.
+        FileExistsError: it exists and ``overwrite`` is not set, or it holds a source or other files
+            than the dataset's.
     """
     if not os.path.lexists(folder):
         return
+    for key, source in sources.items():
+        if source.exists() and source.resolve().is_relative_to(folder.resolve()):
+            raise FileExistsError(
+                f"{key}: {source} lies in {folder}, the folder to be made, which would replace it. "
+                "Move it elsewhere, or give another --dataset or --output."
+            )
     if not overwrite:
         raise FileExistsError(
             f"{folder} exists already. Give --overwrite=True to replace it, or another --dataset "
@@ -45,11 +66,8 @@ def check_target(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{folder} is not a folder, so it is not replaced. Give another --dataset or --output."
         )
-    foreign = sorted(
-        p.name
-        for p in folder.iterdir()
-        if p.is_dir() or not (p.name == PROVENANCE_FILE or p.name.startswith(f"{folder.name}."))
-    )
+    own = {PROVENANCE_FILE, *(f"{folder.name}{ending}" for ending in _ENDINGS)}
+    foreign = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.name not in own)
     if foreign:
         raise FileExistsError(
             f"{folder} holds {', '.join(foreign[:5])}, which "

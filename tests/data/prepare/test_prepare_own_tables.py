@@ -244,6 +244,25 @@ def test_the_next_command_reads_the_rows(made, capsys):
 # ---------------------------------------------------------------- what is refused
 
 
+def test_no_table_is_deleted_by_the_dataset_made_of_it(made, capsys, tmp_path):
+    folder = Path("dataset/clicks")
+    folder.mkdir(parents=True)
+    own, words = folder / "clicks.csv", {"dataset": "clicks", "overwrite": True}
+    for overwrite in (False, True):
+        assert made(name=str(own), **words | {"overwrite": overwrite}) == 2
+        assert f"input: {own} lies in {folder}, the folder to be made" in capsys.readouterr().err
+    own.rename("clicks.csv")
+    schema = folder / "clicks.schema.yaml"
+    schema.write_text(yaml.safe_dump(SCHEMA, sort_keys=False))
+    assert made(given=str(schema), **words) == 2
+    assert f"schema: {schema} lies in {folder}" in capsys.readouterr().err
+    assert made(**words) == 2  # what is not read is not deleted either
+    assert "holds clicks.schema.yaml, which is no file of the dataset" in capsys.readouterr().err
+    assert [file.name for file in folder.iterdir()] == ["clicks.schema.yaml"]
+    schema.unlink()
+    assert made(**words) == made(**words) == 0
+
+
 @pytest.mark.parametrize(
     ("rows", "change", "message"),
     [
