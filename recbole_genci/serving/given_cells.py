@@ -148,9 +148,11 @@ def numbers_of(cells: pd.Series, where: str) -> np.ndarray:
             f"{where} is of type {cells.dtype}; give numbers, a time as in the .inter file."
         )
     missing = is_missing(cells)
+    if cells.dtype.kind == "O":  # of pyarrow's decimals, pandas would lose the missing ones
+        cells = cells.astype(object)
     given = cells.where(~missing, np.nan)
     try:
-        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64)
+        numbers = pd.to_numeric(given, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     except OverflowError:  # a whole number beyond all floats
         too_large = [isinstance(cell, int) and abs(cell) >= 2**1000 for cell in given]
         numbers = pd.to_numeric(given.mask(too_large, np.inf), errors="coerce").to_numpy(np.float64)

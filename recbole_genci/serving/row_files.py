@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
+import numpy as np
 import pandas as pd
 
 from recbole_genci.config import Config
+from recbole_genci.data.prepare.atomic_cells import entry_cell
 from recbole_genci.serving.given_cells import check_distinct
+from recbole_genci.utils.arrow_texts import arrow_texts, is_list
 from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec, line_of_row
@@ -25,6 +29,10 @@ from recbole_genci.utils.writing import naming, write_atomically
 ROWS_AT_ONCE = 2**17
 
 _CSV = (".csv",)
+_WHOLE_NUMBERS = (
+    *(pd.Int8Dtype(), pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype()),
+    *(pd.UInt8Dtype(), pd.UInt16Dtype(), pd.UInt32Dtype(), pd.UInt64Dtype()),
+)
 
 
 def read_table(file: Path, config: Config) -> pd.DataFrame:
@@ -38,7 +46,9 @@ def chunks_of(
     """The rows of a file, ``rows_at_once`` at a time, with columns named as its header says.
 
     ``.parquet`` and ``.csv`` are read as such; every other file is RecBole's atomic file, whose
-    header has ``field:type`` and whose separators are the run's. Cells of text files are texts.
+    header has ``field:type`` and whose separators are the run's. Cells of text files are texts;
+    those of Parquet become what `prepare --format=table` makes of them: True is 1, numbers with a
+    fraction are texts, and so are the entries of lists. Times stay times, and are refused later.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -50,7 +60,7 @@ def chunks_of(
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist.")
     reads = (
-        _parquet(file, rows_at_once)
+        _parquet(file, config, rows_at_once)
         if file.suffix in PARQUET
         else _text(file, config, rows_at_once)
     )
@@ -88,14 +98,66 @@ def _csv_lines(stream: TextIO) -> Iterator[int]:
         begin = lines.line_num + 1
 
 
-def _parquet(file: Path, rows_at_once: int) -> Iterator[pd.DataFrame]:
+def _parquet(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFrame]:
     arrow = pyarrow_for(file)
+    history_field = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+    # In a history stand ids, which may have white space, as may all entries with another separator.
+    has_spaces = config["seq_separator"] != " "
+    # A missing cell makes no floating-point numbers of whole ones.
+    whole = {getattr(arrow, kind.name.lower())(): kind for kind in _WHOLE_NUMBERS}
     try:
         with arrow.parquet.ParquetFile(file) as stored:
             for batch in stored.iter_batches(rows_at_once):
-                yield batch.to_pandas()
+                names = batch.schema.names
+                columns = [
+                    _as_prepared(arrow, cells, has_spaces or name == history_field)
+                    for name, cells in zip(names, batch.columns)
+                ]
+                table = arrow.Table.from_arrays(columns, names)
+                yield table.to_pandas(ignore_metadata=True, types_mapper=whole.get)
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"{file} is no Parquet file, or damaged ({error}).") from error
+
+
+def _as_prepared(arrow: ModuleType, cells: Any, has_spaces: bool) -> Any:
+    """An Arrow array with the cells that `prepare` writes; types that it refuses stay.
+
+    Args:
+        arrow: pyarrow.
+        cells: an Arrow array.
+        has_spaces: whether entries of lists keep white space.
+    """
+    types = arrow.types
+    if types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    kind = cells.type
+    if types.is_boolean(kind):
+        return cells.cast(arrow.int8())
+    if _has_fractions(types, kind):
+        return arrow.array(arrow_texts(arrow, cells), arrow.string())
+    if not is_list(types, kind) or not _is_plain(types, kind.value_type):
+        return cells
+    entries = arrow_texts(arrow, cells.flatten())
+    if not has_spaces:
+        entries = [entry_cell(entry) for entry in entries]
+    is_null = cells.is_null().to_numpy(zero_copy_only=False)
+    lengths = cells.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    ends = np.cumsum([0, *np.where(is_null, 0, lengths)])
+    starts = arrow.array(ends, arrow.int32(), mask=np.append(is_null, False))
+    return arrow.ListArray.from_arrays(starts, arrow.array(entries, arrow.string()))
+
+
+def _has_fractions(types: ModuleType, kind: Any) -> bool:
+    return types.is_float32(kind) or types.is_float64(kind) or types.is_decimal(kind)
+
+
+def _is_plain(types: ModuleType, kind: Any) -> bool:
+    """Whether ``kind`` is text, truth or number, or a dictionary of them."""
+    if types.is_dictionary(kind):
+        return _is_plain(types, kind.value_type)
+    is_text = types.is_string(kind) or types.is_large_string(kind)
+    is_whole = types.is_boolean(kind) or types.is_integer(kind)
+    return is_text or is_whole or _has_fractions(types, kind)
 
 
 def _text(file: Path, config: Config, rows_at_once: int) -> Iterator[pd.DataFrame]:

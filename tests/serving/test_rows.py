@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,11 @@ from conftest import SMALL_GENCI, tiny_rows, with_context, write_dataset
 from sklearn.metrics import roc_auc_score
 
 from recbole_genci import Ranker, load
+from recbole_genci.data.prepare.schema import Column
+from recbole_genci.data.prepare.table_files import cells_of, open_tables
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
-from recbole_genci.serving.given_cells import as_names
+from recbole_genci.serving.given_cells import as_names, entries_of, numbers_of
 from recbole_genci.serving.row_files import place_of_row, read_table
 from recbole_genci.serving.seen_in_training import TrainingRows
 
@@ -734,6 +737,55 @@ def test_a_folder_as_input_is_said_to_be_one(made, tmp_path, capsys):
 )
 def test_a_whole_number_is_the_name_of_its_digits(cells, names):
     assert as_names(cells, "user_id").tolist() == names
+
+
+def test_parquet_is_read_as_prepare_writes_it(made, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    given = {
+        "wifi": [True, None, False],
+        "version": [2.5, None, 1e10],
+        "hash": [2**60 + 1, None, 3],
+        "price": [Decimal("1.50"), None, Decimal(3)],
+        "city": ["New York", None, "Rome"],
+        "tags": [["New York", None], None, ["Rome", " a\tb"]],
+        "steps": [[0.5, 1.0], None, [2e10]],
+        "flags": [[True, False], [], None],
+    }
+    table = arrow.table(given)
+    place = table.column_names.index("city")
+    table = table.set_column(place, "city", table["city"].dictionary_encode())
+    index = pd.Index([7, 9, 8], name="user_id")  # pandas notes that this column is no column
+    frame = table.to_pandas(types_mapper=pd.ArrowDtype).set_index(index)
+    frame.to_parquet(tmp_path / "rows.parquet")
+    file = tmp_path / "rows.parquet"
+    kinds = {"user_id": "token"} | {
+        name: "token_seq" if isinstance(cells[0], list) else "token"
+        for name, cells in given.items()
+    }
+    columns = [Column(name, name, kind) for name, kind in kinds.items()]
+    (written,) = cells_of(open_tables(file, "input")[0], columns)
+    read = read_table(file, load(made[0]["DIN"]).config)
+    for (name, kind), expected in zip(kinds.items(), written):
+        if kind == "token":
+            assert as_names(read[name], name).tolist() == expected, name
+            continue
+        entries, lengths = entries_of(read[name], " ", name)
+        rows = np.split(entries, np.cumsum(lengths)[:-1])
+        assert [" ".join(row) for row in rows] == expected, name
+    for name in ("wifi", "version", "hash", "price"):
+        expected = [np.nan if cell is None else float(cell) for cell in given[name]]
+        np.testing.assert_array_equal(numbers_of(read[name], name), expected)
+    assert read["tags"].isna().tolist() == [False, True, False]
+    history = arrow.table({"item_id_list": [["an id"]]})
+    arrow.parquet.write_table(history, file)
+    read = read_table(file, load(made[0]["DIN"]).config)
+    assert entries_of(read["item_id_list"], " ", "")[0].tolist() == ["an id"]
+
+
+def test_a_missing_decimal_is_a_missing_number():
+    arrow = pytest.importorskip("pyarrow")
+    cells = pd.Series([Decimal("1.5"), None], dtype=pd.ArrowDtype(arrow.decimal128(5, 2)))
+    np.testing.assert_array_equal(numbers_of(cells, "price"), [1.5, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ import pandas as pd
 
 from recbole_genci.data.prepare.cleaning import number_text
 from recbole_genci.data.prepare.schema import ITEM, NEEDED, USER, Column
+from recbole_genci.utils.arrow_texts import ENTRY_END
 from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number, shortened
 from recbole_genci.utils.atomic_files.lines import numbers_of
 from recbole_genci.utils.value_checks import PAD_TOKEN
 
-#: Ends each entry of a list that a table itself divides, as Parquet does; no text has it.
-ENTRY_END = "\x1f"
 _BOOLEANS = {"true": "1", "false": "0"}
 #: What pandas takes for the time of reading.
 _NOW = ("now", "today")
@@ -91,6 +90,11 @@ def plain(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def entry_cell(text: str) -> str:
+    """An entry of a sequence, between whose entries stands a space: white space becomes ``_``."""
+    return "_".join(plain(text).split())
+
+
 def _numbers(column: Column, texts: list[str]) -> list[str]:
     cells = _tokens(texts)
     values, is_bad = numbers_of(pd.Series(cells, dtype=object))
@@ -143,7 +147,7 @@ def _sequences(column: Column, texts: list[str]) -> list[str]:
         else:
             rows.append((text if text.isprintable() else plain(text)).split())
             continue
-        found = ["_".join(plain(entry).split()) for entry in entries]
+        found = [entry_cell(entry) for entry in entries]
         cells = [cell for cell in found if cell]
         # Models read the first, second, ... number of a list apart: none may move up.
         if column.kind == "float_seq" and cells != found[: len(cells)]:

@@ -7,12 +7,12 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
-from recbole_genci.data.prepare.atomic_cells import ENTRY_END, CellFault, atomic_cells
+from recbole_genci.data.prepare.atomic_cells import CellFault, atomic_cells
 from recbole_genci.data.prepare.schema import Column
 from recbole_genci.data.prepare.source import SourceFile
+from recbole_genci.utils.arrow_texts import arrow_texts, is_list, is_time
 from recbole_genci.utils.atomic_files.faults import shortened
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 from recbole_genci.utils.sha256 import sha256_of
@@ -183,19 +183,19 @@ class ParquetTable:
         """Why the type of a column in the file does not fit the schema; None if it does."""
         kind, types = self._schema.field(column.source).type, self._arrow.types
         what = f"column '{column.source}' holds"
-        if column.time is not None and _is_time(types, kind):
+        if column.time is not None and is_time(types, kind):
             return (
                 f"{what} times ({kind}), which become seconds by themselves. Leave time out of the "
                 "schema."
             )
-        if not _is_list(types, kind):
+        if not is_list(types, kind):
             return None
         if not column.kind.endswith("_seq"):
             return (
                 f"{what} lists ({kind}), and the schema has one {column.kind} a row for it. Write "
                 f"{column.kind}_seq there."
             )
-        if _is_list(types, kind.value_type):
+        if is_list(types, kind.value_type):
             return f"{what} lists of lists ({kind}). Flatten them, or leave it out of the schema."
         return None
 
@@ -236,64 +236,6 @@ class ParquetTable:
             "sha256": sha256_of(self.path),
             "lines": self._rows,
         }
-
-
-def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
-    """The cells of an Arrow array as texts: times and durations in seconds, True as 1, missing
-    ones empty.
-
-    Each entry of a list ends with ``ENTRY_END``.
-    """
-    types = arrow.types
-    if types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
-    kind = cells.type
-    if _is_list(types, kind):
-        inner = arrow_texts(arrow, cells.flatten())
-        lengths = [0 if row is None else row for row in cells.value_lengths().to_pylist()]
-        texts, start = [], 0
-        for length in lengths:
-            texts.append("".join(entry + ENTRY_END for entry in inner[start : start + length]))
-            start += length
-        return texts
-    if _is_time(types, kind):
-        texts = [repr(second).removesuffix(".0") for second in _seconds(arrow, cells)]
-    elif types.is_boolean(kind):
-        texts = cells.cast(arrow.int8()).cast(arrow.string()).to_pylist()
-    else:
-        texts = cells.cast(arrow.string()).to_pylist()
-        if types.is_floating(kind):
-            texts = [_without_exponent(*both) for both in zip(texts, cells.to_pylist())]
-    # NaN is a missing number, and True for is_null.
-    nulls = cells.is_null(nan_is_null=types.is_floating(kind)).to_pylist()
-    return ["" if null else text for text, null in zip(texts, nulls)]
-
-
-def _without_exponent(text: str, number: float | None) -> str:
-    """The digits of a whole number, as ids in other files have them: 2e+10 is 20000000000."""
-    if number is None or "e+" not in text or abs(number) >= 2**53 or number != int(number):
-        return text
-    return str(int(number))
-
-
-def _seconds(arrow: ModuleType, cells: Any) -> list[float]:
-    """Times or durations in seconds, missing ones as 0."""
-    kind = cells.type
-    if arrow.types.is_date32(kind):
-        return [day * 86_400.0 for day in cells.cast(arrow.int32()).fill_null(0).to_pylist()]
-    whole = cells.cast(arrow.int64()).fill_null(0).to_pylist()
-    unit = "ms" if arrow.types.is_date64(kind) else kind.unit
-    if unit == "ns":  # float64 has no more places than microseconds for the times of this century
-        return [each // 1000 / 1e6 for each in whole]
-    return [each / {"s": 1, "ms": 1e3, "us": 1e6}[unit] for each in whole]
-
-
-def _is_list(types: ModuleType, kind: Any) -> bool:
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
-def _is_time(types: ModuleType, kind: Any) -> bool:
-    return types.is_timestamp(kind) or types.is_date(kind) or types.is_duration(kind)
 
 
 def open_tables(

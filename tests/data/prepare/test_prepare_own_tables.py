@@ -18,6 +18,7 @@ from recbole_genci.data.prepare import table_files
 from recbole_genci.data.prepare.own_tables import build_table
 from recbole_genci.data.prepare.schema import read_schema
 from recbole_genci.data.prepare.table_files import open_tables
+from recbole_genci.utils.arrow_texts import arrow_texts
 
 ROWS = '''uid,video,when,clicked,watch,tags
 u1,i1,2024-01-05 10:00:00,1,3.5,"sci fi|action"
@@ -500,7 +501,7 @@ def test_times_and_durations_of_parquet_become_seconds(kind, unit, value, second
     arrow = pytest.importorskip("pyarrow")
     whole = arrow.array([value, None], arrow.int32() if kind == "date32" else arrow.int64())
     cells = whole.cast(getattr(arrow, kind)(*unit))
-    assert table_files.arrow_texts(arrow, cells) == [seconds, ""]
+    assert arrow_texts(arrow, cells) == [seconds, ""]
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])
@@ -508,7 +509,7 @@ def test_a_whole_number_of_parquet_is_the_name_of_its_digits(kind):
     """As in other files of the dataset; pandas makes floats of ids of which one is missing."""
     arrow = pytest.importorskip("pyarrow")
     numbers = [1.0, 2e6, 2.0**34, 0.5, 1e-7, None, 1e30]
-    texts = table_files.arrow_texts(arrow, arrow.array(numbers, getattr(arrow, kind)()))
+    texts = arrow_texts(arrow, arrow.array(numbers, getattr(arrow, kind)()))
     assert texts[:6] == ["1", "2000000", "17179869184", "0.5", "1e-7", ""] and "e+" in texts[6]
 
 
