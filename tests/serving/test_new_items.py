@@ -180,10 +180,21 @@ def test_items_come_from_files_too(folders, tmp_path):
     np.testing.assert_allclose(wider.score(["u1", "u2"]), expected, atol=1e-6)
 
 
+def test_a_whole_number_has_one_text_beside_a_missing_one(folders):
+    ranker = Ranker(folders["GenCI"])
+    more = NEW.assign(item_id=["n1", "n2", "more"], year=[1991, 2031, None])
+    assert more["year"].dtype == np.float64
+    told = ranker.with_items(more).texts
+    assert told["n2"] == "Night of Horror. Horror Western. 2031"
+
+
 def test_missing_and_unknown_features_count_as_missing(folders, caplog):
     ranker = Ranker(folders["DeepFM"])
     without = ranker.with_items(NEW[["item_id"]])
-    assert "items: there is no column 'year'; the feature counts as missing" in caplog.text
+    told = "items: there are no columns 'year' and 'genre'; the features count as missing."
+    assert told in caplog.text
+    ranker.with_items(NEW.drop(columns="year"))
+    assert "items: there is no column 'year'; the feature counts as missing." in caplog.text
     empty = NEW.assign(year=None, genre=[None, "", "  "])
     np.testing.assert_array_equal(ranker.with_items(empty).score(["u1"]), without.score(["u1"]))
     caplog.clear()
@@ -209,6 +220,7 @@ def test_what_cannot_be_added_is_refused_in_a_sentence(folders, tmp_path):
             "there is no column 'genre'.*have no types: name them genre",
         ),
         (NEW.drop(columns="genre"), "items: there is no column 'genre'. Semantic IDs of this run"),
+        (NEW[["item_id", "year"]], "items: there are no columns 'title' and 'genre'. Semantic"),
         ({"item_id": ["a"]}, "is neither a DataFrame nor a file"),
         (
             pd.concat([NEW[2:]] * 300).assign(item_id=[f"t{n}" for n in range(300)]),
