@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
@@ -14,8 +15,12 @@ from recbole.utils import FeatureType
 from recbole_genci.utils.atomic_files import split_sequences
 from recbole_genci.utils.atomic_files.faults import TIMES_ARE_NUMBERS, mend_of_number
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
-from recbole_genci.utils.value_checks import shortened
+from recbole_genci.utils.value_checks import closest, shortened
+from recbole_genci.utils.words import listed as listed_words
 
+_logger = logging.getLogger(__name__)
+
+_MOST_NAMES = 5  # of columns that are not read
 _TYPES = {kind.value for kind in FeatureType}
 
 
@@ -139,6 +144,28 @@ def check_distinct(columns: Sequence[object], what: str) -> None:
     for name in columns:
         if list(columns).count(name) > 1:
             raise ValueError(f"{what}: two columns are called '{name}'; name each once.")
+
+
+def tell_unread(what: str, columns: Iterable[object], read: Iterable[str | None]) -> None:
+    """Log which columns are not read, first those whose name is close to one that is.
+
+    Args:
+        what: whose columns they are, for the message.
+        columns: those that were given.
+        read: those that are read if they are there; None is no column.
+    """
+    there, known = list(columns), set(read) - {None}
+    lacking = sorted(str(name) for name in known if name not in there)
+    meant = {name: closest(str(name), lacking) for name in there if name not in known}
+    if meant:
+        words = [
+            shortened(name) + (f" (did you mean '{meant[name]}'?)" if meant[name] else "")
+            for name in sorted(meant, key=lambda name: meant[name] is None)
+        ]
+        _logger.log(
+            logging.WARNING if any(meant.values()) else logging.INFO,
+            f"{what}: not read: {listed_words(words, _MOST_NAMES)}.",
+        )
 
 
 def numbers_of(cells: pd.Series, where: str) -> np.ndarray:

@@ -268,6 +268,7 @@ class Ranker:
                 row, from 1.
         """
         reader = self.row_reader(user_features)
+        self._reader.tell_unread(user_features)
         try:
             scores = reader.score(rows)
         except CellError as error:

@@ -21,6 +21,7 @@ from recbole_genci.serving.given_cells import (
     check_distinct,
     listed,
     no_number_words,
+    tell_unread,
     untyped_hint,
 )
 from recbole_genci.utils.atomic_files.lines import LARGEST_NUMBER
@@ -96,6 +97,7 @@ class RequestReader:
             )
         clicks = {user: self._clicks(user, items) for user, items in (histories or {}).items()}
         frame = self.user_frame(user_features)
+        self.tell_unread(user_features)
         ids, unknown = self.features.split_ids(uid, users)
         described = set(clicks) | (set() if frame is None else set(frame.index))
         strangers = [n for n in unknown if not isinstance(n, str) or n not in described]
@@ -138,16 +140,17 @@ class RequestReader:
 
         Raises:
             ValueError: they have another form, a user stands there twice, or the run has no such
-                feature of users. Further columns of a frame, such as a file may have, are left out.
+                feature of users. Further columns of a frame, such as a file may have, are left out;
+                ``tell_unread`` names them.
         """
         if given is None:
             return None
-        table, uid = self.whole.user_feat, self.whole.uid_field
+        uid = self.whole.uid_field
         if uid is None:
             if isinstance(given, Mapping) and not given:
                 return None
             raise ValueError("user_features: the run's rows have no user (USER_ID_FIELD).")
-        known = [] if table is None else [name for name in table.interaction if name != uid]
+        known = self._user_fields
         if not isinstance(given, pd.DataFrame):
             rows = given.values() if isinstance(given, Mapping) else ()
             if not isinstance(given, Mapping) or not all(isinstance(r, Mapping) for r in rows):
@@ -174,6 +177,17 @@ class RequestReader:
             twice = frame.index[frame.index.duplicated()][0]
             raise ValueError(f"user_features: user {shortened(twice)} stands there twice.")
         return frame
+
+    def tell_unread(self, given: UserFeatures | None) -> None:
+        """Log which columns of a frame of users are not read; others have none of that kind."""
+        if isinstance(given, pd.DataFrame):
+            tell_unread("user_features", given, [self.whole.uid_field, *self._user_fields])
+
+    @property
+    def _user_fields(self) -> list[str]:
+        """The features of the run's users."""
+        table, uid = self.whole.user_feat, self.whole.uid_field
+        return [] if table is None else [name for name in table.interaction if name != uid]
 
     def user_table(
         self, users: Sequence[str], ids: np.ndarray, frame: pd.DataFrame | None

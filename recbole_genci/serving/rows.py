@@ -17,16 +17,15 @@ from recbole_genci.serving.given_cells import (
     entries_of,
     naming_rows,
     numbers_of,
+    tell_unread,
     untyped_hint,
 )
 from recbole_genci.serving.requests import RequestReader, UserFeatures, of_sequences
 from recbole_genci.serving.scorer import Rows, Scorer
-from recbole_genci.utils.value_checks import closest, shortened
-from recbole_genci.utils.words import are, counted, listed
+from recbole_genci.utils.value_checks import shortened
+from recbole_genci.utils.words import are, counted
 
 _logger = logging.getLogger(__name__)
-
-_MOST_NAMES = 5  # of columns that are not read
 
 
 class RowReader:
@@ -48,6 +47,7 @@ class RowReader:
     ) -> None:
         self._scorer, self._requests, self._features = scorer, requests, requests.features
         self._whole, self._config = scorer.whole, scorer.run.config
+        self._given_features = user_features
         self._user_frame = requests.user_frame(user_features)
         self.history_field = f"{self._whole.iid_field}{self._config['LIST_SUFFIX']}"
         self._unknown_users = self._unknown_clicks = self._left_out = self._far_later = 0
@@ -95,24 +95,14 @@ class RowReader:
             )
 
     def tell_unread(self, columns: Iterable[str]) -> None:
-        """Log which columns are not read, first those whose name is close to one that is."""
-        there = list(columns)
+        """Log which of a table's columns are not read, and which of ``user_features``."""
         read = {*self._whole.id_fields.values(), *self._features.row_fields}
         read |= {self._whole.label_field, self._whole.time_field, self._label_maker}
         read |= {*(self._config["val_interval"] or ())}
         if self._scorer.reads_history:
             read.add(self.history_field)
-        lacking = sorted(name for name in read - {None} if name not in there)
-        meant = {name: closest(name, lacking) for name in there if name not in read}
-        if meant:
-            words = [
-                shortened(name) + (f" (did you mean '{meant[name]}'?)" if meant[name] else "")
-                for name in sorted(meant, key=lambda name: meant[name] is None)
-            ]
-            _logger.log(
-                logging.WARNING if any(meant.values()) else logging.INFO,
-                f"rows: not read: {listed(words, _MOST_NAMES)}.",
-            )
+        tell_unread("rows", columns, read)
+        self._requests.tell_unread(self._given_features)
 
     def read(self, frame: pd.DataFrame) -> Rows:
         """The rows of a table, as ``Ranker.score_rows`` describes them.

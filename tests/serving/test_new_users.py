@@ -162,6 +162,25 @@ def test_unknown_values_count_as_missing_and_are_counted(folders, caplog):
     assert "unknown" not in caplog.text
 
 
+def test_a_misspelt_feature_of_users_is_told(folders, caplog):
+    ranker = Ranker(folders["DeepFM"])
+    frame = pd.DataFrame({"user_id": ["n"], "ages": ["20"], "note": ["x"]})
+    told = "user_features: not read: 'ages' (did you mean 'age'?) and 'note'."
+    rows = pd.DataFrame({"user_id": ["n"], "item_id": ["i1"]})
+    reader = ranker.row_reader(frame)
+    for ask in (
+        lambda: ranker.score(["n"], user_features=frame),
+        lambda: ranker.score_rows(rows, user_features=frame),
+        lambda: reader.tell_unread(rows),  # as of a file
+    ):
+        caplog.clear()
+        ask()
+        assert [r.getMessage() for r in caplog.records if "not read" in r.getMessage()] == [told]
+    caplog.clear()
+    ranker.score(["n"], user_features=frame.rename(columns={"ages": "age"}))
+    assert not [r for r in caplog.records if r.levelname == "WARNING" and "read" in r.getMessage()]
+
+
 def test_requests_at_the_same_time_do_not_disturb_each_other(folders):
     ranker = Ranker(folders["DIN"])
     ages = [str(age) for age in ranker.run.parts[0].field2id_token["age"][1:]]
