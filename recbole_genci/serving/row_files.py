@@ -22,6 +22,7 @@ from recbole_genci.utils.arrow_texts import arrow_texts, is_list
 from recbole_genci.utils.atomic_files import encoding_of, read_header
 from recbole_genci.utils.atomic_files.faults import first_ragged_line, refuse_encoding, refuse_nul
 from recbole_genci.utils.atomic_files.lines import codec, line_of_row
+from recbole_genci.utils.csv_rows import csv_reader
 from recbole_genci.utils.disk import check_writable
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 from recbole_genci.utils.writing import naming, write_atomically
@@ -91,7 +92,7 @@ def place_of_row(file: Path, config: Config, row: int) -> str:
 
 def _csv_lines(stream: TextIO) -> Iterator[int]:
     """The line on which the header begins and each row does; a cell may have several lines."""
-    lines, begin = csv.reader(stream), 1
+    lines, begin = csv_reader(stream), 1
     for cells in lines:
         if cells:  # pandas leaves blank lines out
             yield begin
@@ -208,8 +209,8 @@ def _check_csv(file: Path, encoding: str) -> None:
     begin = 1
     try:
         with file.open(encoding=codec(encoding), newline="") as stream:
-            lines = csv.reader(stream, strict=True)
-            header = next(lines, [])
+            lines = csv_reader(stream, strict=True)
+            header: list[str] = next(lines, [])
             _refuse_other_separator(file, header)
             check_distinct([name.removeprefix("\ufeff") for name in header], str(file))
             begin = lines.line_num + 1

@@ -739,6 +739,14 @@ def test_a_whole_number_is_the_name_of_its_digits(cells, names):
     assert as_names(cells, "user_id").tolist() == names
 
 
+def test_a_cell_of_a_csv_file_may_be_long(made, tmp_path):
+    title = "x" * 140_000  # more than Python's own limit
+    (tmp_path / "a.csv").write_text(f"item_id,title\ni1,{title}\n")
+    config = load(made[0]["DIN"]).config
+    assert read_table(tmp_path / "a.csv", config)["title"].tolist() == [title]
+    assert place_of_row(tmp_path / "a.csv", config, 0) == "line 2"
+
+
 def test_parquet_is_read_as_prepare_writes_it(made, tmp_path):
     arrow = pytest.importorskip("pyarrow")
     given = {

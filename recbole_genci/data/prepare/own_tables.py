@@ -55,7 +55,7 @@ def prepare_table(words: Mapping[str, Any], folder: Path) -> str:
     pattern = None if words.get("files") is None else str(words["files"])
     origin, rows = _tables_of_rows(str(words["input"]), pattern, schema)
     described = {
-        key: open_tables(Path(str(words[key])), key, None, schema.delimiter, (), schema.encoding)
+        key: _described(Path(str(words[key])), key, rows, schema)
         for key in ("users", "items")
         if words.get(key)
     }
@@ -78,6 +78,13 @@ def _tables_of_rows(
         return None, read(Path(name), pattern=pattern)
     origin, files = hub_files(name, "input", pattern)
     return origin, [table for file in files for table in read(file)]
+
+
+def _described(path: Path, key: str, rows: Sequence[Table], schema: Schema) -> list[Table]:
+    """The tables of users or items; ``header`` of the schema is that of the rows' files alone."""
+    is_of_rows = any(table.path.resolve() == path.resolve() for table in rows)
+    header = schema.header if is_of_rows else ()
+    return open_tables(path, key, None, schema.delimiter, header, schema.encoding)
 
 
 def build_table(

@@ -14,6 +14,7 @@ from recbole_genci.data.prepare.schema import Column
 from recbole_genci.data.prepare.source import SourceFile
 from recbole_genci.utils.arrow_texts import arrow_texts, is_list, is_time
 from recbole_genci.utils.atomic_files.faults import shortened
+from recbole_genci.utils.csv_rows import csv_reader
 from recbole_genci.utils.parquet import PARQUET, pyarrow_for
 from recbole_genci.utils.sha256 import sha256_of
 from recbole_genci.utils.value_checks import nearest
@@ -85,7 +86,7 @@ class CsvTable:
     def columns(self) -> list[str]:
         if self._header:
             return self._header
-        with_quotes = csv.reader([self._source.first_line], delimiter=self._delimiter)
+        with_quotes = csv_reader([self._source.first_line], delimiter=self._delimiter)
         try:
             return [name.strip() for name in next(with_quotes)]
         except csv.Error as error:
@@ -121,7 +122,7 @@ class CsvTable:
     def _rows(self, width: int) -> Iterator[tuple[int, list[str]]]:
         """The line on which each row begins, and its cells."""
         # Without strict, rows behind a quote that is not closed would be one cell of its row.
-        lines = csv.reader(self._source.texts(), delimiter=self._delimiter, strict=True)
+        lines = csv_reader(self._source.texts(), delimiter=self._delimiter, strict=True)
         begin, is_header = 1, not self._header
         try:
             for cells in lines:

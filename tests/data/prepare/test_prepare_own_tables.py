@@ -202,6 +202,21 @@ def test_items_may_be_described_in_the_rows_themselves(made):
     assert lines("item") == ["item_id:token\ttitle:token", "i1\tKettle", "i2\tChair"]
 
 
+def test_items_in_rows_without_a_header_line_and_with_a_long_text(made):
+    schema = {
+        "rows": {"user_id": "token", "item_id": "token"},
+        "items": {"item_id": "token", "title": "token"},
+        "header": ["user_id", "item_id", "title"],
+    }
+    title = "x" * 140_000  # more than Python's own limit of a cell
+    assert made(f"u1,i1,{title}\n", schema, items="./clicks.csv") == 0
+    assert lines("item") == ["item_id:token\ttitle:token", f"i1\t{title}"]
+    Path("more").mkdir()
+    Path("more/items.csv").write_text("item_id,title\ni1,Kettle\n")
+    assert made("u1,i1,x\n", schema, items="more/items.csv", overwrite=True) == 0
+    assert lines("item")[1] == "i1\tKettle"
+
+
 def test_memory_does_not_grow_with_rows(tmp_path):
     schema = read_schema({"rows": {"label": "float", "a": "token"}})
 
