@@ -344,7 +344,7 @@ def _description(
             "seed": run.metrics["seed"],
             "metrics_sha256": run.metrics.get(SEAL),
             "weights_sha256": run.metrics.get("weights_sha256"),
-            "items_added": run.artifact is not None,
+            "items_added": run.has_new_items,
             "unseen": scorer.unseen,
         },
         "inputs": _inputs(module),

@@ -62,7 +62,14 @@ def run_with_items(
         f"{parts[0].item_num - 1 - len(parts[0].only_aliases)}. A "
         f"new item's own embedding: {_WORDS[how]}."
     )
-    return replace(run, parts=parts, model=model, semantic_ids=semantic_ids, artifact=artifact)
+    return replace(
+        run,
+        parts=parts,
+        model=model,
+        semantic_ids=semantic_ids,
+        artifact=artifact,
+        has_new_items=True,
+    )
 
 
 #: Best by validation on ml-100k with hidden items, most of all for GenCI (benchmarks/unseen.py).

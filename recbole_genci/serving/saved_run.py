@@ -66,6 +66,7 @@ class SavedRun:
         folder: the run's folder.
         artifact: semantic IDs with their tokenizer and texts, if items were added
             (``Ranker.with_items``); else the folder holds them.
+        has_new_items: whether items were added.
     """
 
     config: Config
@@ -75,6 +76,7 @@ class SavedRun:
     semantic_ids: SemanticIDs | None
     folder: Path | None = None
     artifact: Artifact | None = None
+    has_new_items: bool = False
 
     def __repr__(self) -> str:
         return f"SavedRun({self.in_words()})"

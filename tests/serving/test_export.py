@@ -23,6 +23,7 @@ from recbole_genci.export import main
 from recbole_genci.model.genci.decoding import _ranking_key
 from recbole_genci.model.registry import known_models
 from recbole_genci.quick_start import run
+from recbole_genci.serving.export import _description
 from recbole_genci.serving.static_scorer import StaticScorer
 from recbole_genci.utils.static import is_static, static_shapes
 
@@ -274,6 +275,11 @@ def test_unseen_users_and_new_items_are_scored_as_the_ranker_says(made, tmp_path
     program = torch.export.load(file).module()
     found = program(**tensors_of(rows, file))
     np.testing.assert_allclose(found.detach(), more.score_rows(rows), atol=1e-5)
+    plain = Ranker(made[0]["LR"])  # has no semantic IDs
+    for ranker, is_added in ((plain, False), (plain.with_items(pd.DataFrame(new)), True)):
+        scorer = ranker._scorer
+        module = StaticScorer(scorer.model_with_mean, scorer.view, ranker._features)
+        assert _description(scorer, module, file, file, 0.0)["run"]["items_added"] is is_added
 
 
 def test_a_model_that_looks_at_values_is_refused(made, tmp_path, monkeypatch):
