@@ -190,9 +190,20 @@ def check_read_once(dataset: Dataset, file: Path, source: FeatureSource, fields:
 def check_described_once(
     dataset: Dataset, file: Path, source: FeatureSource, frame: pd.DataFrame
 ) -> None:
-    """Refuse a user or item with two lines; RecBole would silently keep the first."""
+    """Refuse a user or item with two lines, of which RecBole would silently keep the first, and two
+    lines without an id.
+    """
     own = id_fields(dataset).get(source)
-    if own in frame and (again := frame[own].duplicated()).any():
+    if own not in frame:
+        return
+    lacks_id = frame[own].isna().to_numpy()
+    if lacks_id.sum() > 1:
+        line = line_in_file(dataset, file, int(lacks_id.argmax()))
+        raise ValueError(
+            f"{file}: {lacks_id.sum()} lines have no {own}, the first is line {line}. Write the id "
+            "into each, or take the line out."
+        )
+    if (again := frame[own].duplicated()).any():
         row = int(again.to_numpy().argmax())
         raise ValueError(
             f"{file} describes {again.sum()} of its {source.value}s twice, the first is "

@@ -155,7 +155,8 @@ class FeatureReader:
         transform = self.whole.transforms[field]
 
         def new(given: pd.Series) -> torch.Tensor:
-            found = transform(torch.from_numpy(numbers_of(given, where)))
+            numbers = np.array(numbers_of(given, where))  # a copy: pandas gives its own, locked
+            found = transform(torch.from_numpy(numbers))
             return found if transform.makes_tokens else self._paired(field, found)
 
         if self.whole.given_type(field) == FeatureType.FLOAT:

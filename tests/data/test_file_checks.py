@@ -182,6 +182,11 @@ def test_features_are_asked_of_a_file_that_is_there_and_describes_each_once(
         match=f"tiny.{source} describes 1 of its {source}s twice, the first is '{source[0]}3'",
     ):
         build(tmp_path, append(f"tiny.{source}", again))
+    nobody = again[again.index("\t") :]
+    with pytest.raises(
+        ValueError, match=rf"tiny.{source}: 2 lines have no {source}_id, the first is line \d+\. Wr"
+    ):
+        build(tmp_path, append(f"tiny.{source}", f"{nobody}\n{nobody}"))
 
 
 def test_without_features_a_file_of_users_need_not_be_there(tmp_path):

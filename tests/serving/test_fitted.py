@@ -1,5 +1,7 @@
 """Raw values given to a saved run are merged and transformed as those of training were."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +67,15 @@ def test_raw_rows_have_the_scores_of_the_run(made, name):
     found = Ranker(saved).score_rows(of_part(saved, frames))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert saved.evaluate() == saved.metrics["test"]
+
+
+def test_numbers_that_pandas_keeps_for_itself_are_copied(made, ranker):
+    rows = of_part(ranker.run, made[1])
+    numbers = rows.assign(price=pd.to_numeric(rows["price"]), hits=pd.to_numeric(rows["hits"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ranker.score_rows(numbers)
+    np.testing.assert_array_equal(found, ranker.score_rows(rows))
 
 
 def test_a_file_of_raw_rows_has_the_metrics_of_the_run(made, tmp_path, capsys):
