@@ -161,7 +161,7 @@ class FeatureReader:
 
         if self.whole.given_type(field) == FeatureType.FLOAT:
             return new(cells)
-        entries, lengths = entries_of(cells, self.config["seq_separator"], where)
+        entries, lengths = entries_of(cells, self.config["seq_separator"], where, of_numbers=True)
         with naming_rows(lengths):
             values = new(pd.Series(entries, dtype=object))
         return self._cut_off(field, Ragged.of_lengths(values, torch.from_numpy(lengths)))
@@ -172,7 +172,8 @@ class FeatureReader:
         return Ragged(column.values, column.start, end)
 
     def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
-        entries, lengths = entries_of(cells, self.config["seq_separator"], where)
+        of_numbers = self.whole.field2type[field] == FeatureType.FLOAT_SEQ
+        entries, lengths = entries_of(cells, self.config["seq_separator"], where, of_numbers)
         with naming_rows(lengths):
             return self._sequences_of(field, entries, lengths, where)
 

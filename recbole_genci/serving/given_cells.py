@@ -202,11 +202,21 @@ def no_number_words(number: float) -> str:
     return "which is no finite number"
 
 
-def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray, np.ndarray]:
+def entries_of(
+    cells: pd.Series, separator: str, where: str, of_numbers: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Entries ``[T]`` and lengths ``[R]`` of sequences: lists, or texts with a separator.
 
+    Args:
+        cells: ``[R]`` sequences.
+        separator: stands between the entries of a text.
+        where: begins the message of an error.
+        of_numbers: whether entries are numbers. Models read the first, second, ... of them apart:
+            none may move up to the place of a missing one.
+
     Raises:
-        CellError: a cell is something else; a set, for example, has no order.
+        CellError: a cell is something else, a set, for example, which has no order; or a list of
+            numbers lacks one before another.
     """
     cells = cells.astype(object).where(~is_missing(cells), "")
     if all(isinstance(cell, str) for cell in cells):
@@ -218,8 +228,15 @@ def entries_of(cells: pd.Series, separator: str, where: str) -> tuple[np.ndarray
                 f"{separator!r} between entries.",
                 number,
             )
-    rows = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
-    rows = [[entry for entry in row if entry not in ("", None)] for row in rows]
+    given = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
+    rows = [[entry for entry in row if entry not in ("", None)] for row in given]
+    for number, (row, whole) in enumerate(zip(rows, given) if of_numbers else ()):
+        if row != whole[: len(row)] and not isinstance(cells.iloc[number], str):
+            place = next(n for n, entry in enumerate(whole, 1) if entry in ("", None))
+            raise CellError(
+                f"{where} is a list in which number {place} is missing. Write a number there.",
+                number,
+            )
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     entries = np.empty(int(lengths.sum()), dtype=object)
     entries[:] = [entry for row in rows for entry in row]

@@ -78,6 +78,17 @@ def test_numbers_that_pandas_keeps_for_itself_are_copied(made, ranker):
     np.testing.assert_array_equal(found, ranker.score_rows(rows))
 
 
+def test_no_number_of_a_list_moves_to_the_place_of_a_missing_one(made, ranker):
+    rows = of_part(ranker.run, made[1]).iloc[:2]
+    found = {}
+    for steps in ([1.0, 2.0], [1.0, 2.0, None], ["1", "2"]):
+        found[str(steps)] = ranker.score_rows(rows.assign(steps=[steps, "1  2"]))
+    assert len({scores.tobytes() for scores in found.values()}) == 1
+    for steps in ([None, 2.0], ["", "2"]):
+        with pytest.raises(ValueError, match="'steps' is a list in which number 1 is missing"):
+            ranker.score_rows(rows.assign(steps=[[1.0], steps]))
+
+
 def test_a_file_of_raw_rows_has_the_metrics_of_the_run(made, tmp_path, capsys):
     folders, frames = made
     saved = load(folders["DeepFM"])
