@@ -33,7 +33,7 @@ def arrow_texts(arrow: ModuleType, cells: Any) -> list[str]:
         texts = cells.cast(arrow.int8()).cast(arrow.string()).to_pylist()
     else:
         texts = cells.cast(arrow.string()).to_pylist()
-        if types.is_floating(kind):
+        if types.is_floating(kind) and any(text and "e+" in text for text in texts):
             texts = [_without_exponent(*both) for both in zip(texts, cells.to_pylist())]
     # NaN is a missing number, and True for is_null.
     nulls = cells.is_null(nan_is_null=types.is_floating(kind)).to_pylist()
