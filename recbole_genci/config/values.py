@@ -6,7 +6,7 @@ Without them RecBole would crash on a wrong value, or silently misread it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from recbole_genci.config.fitted import check_fitted
 from recbole_genci.config.keys import Key
@@ -31,6 +31,14 @@ _INSTEAD = {
 ALL_COLUMNS = "*"
 
 _COLUMNS = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "LABEL_FIELD")
+#: Keys that are lists of columns.
+_LISTS_OF_COLUMNS = (
+    "numerical_features",
+    "normalize_field",
+    "alias_of_user_id",
+    "alias_of_item_id",
+    "item_text_fields",
+)
 #: Arguments of torch's clip_grad_norm_ and their kinds.
 _CLIPPING = {
     "max_norm": "float > 0",
@@ -177,7 +185,11 @@ def _check_parts(final: Mapping) -> None:
 
 
 def _check_lists_of_columns(final: Mapping) -> None:
-    """Refuse what is no list of columns, and two lists that contradict each other."""
+    """Refuse what is no list of columns, a column that is named twice, and two lists that
+    contradict each other.
+    """
+    for key in _LISTS_OF_COLUMNS:
+        _check_named_once(key, final.get(key) or ())
     for key in ("load_col", "unload_col", "unused_col"):
         for source, fields in (final.get(key) or {}).items():
             is_list = isinstance(fields, (list, tuple)) and all(
@@ -189,6 +201,8 @@ def _check_lists_of_columns(final: Mapping) -> None:
                     f"{key}: {fields!r} for '{source}' is not a list of columns, as [user_id, "
                     "item_id] is."
                 )
+            if not is_all:
+                _check_named_once(key, fields, f" of '{source}'")
     _check_unused(final)
     both = (final.get("load_col") or {}).keys() & (final.get("unload_col") or {}).keys()
     for source in sorted(both):
@@ -199,6 +213,12 @@ def _check_lists_of_columns(final: Mapping) -> None:
                 "Leave out of that list what it should not read, or write load_col: "
                 f"{{{source}: '*'}}."
             )
+
+
+def _check_named_once(key: str, fields: Sequence[str], of_source: str = "") -> None:
+    """Refuse a column that is named twice: what a key does to it would be done twice."""
+    if twice := [field for field in fields if fields.count(field) > 1]:
+        raise ValueError(f"{key}: '{twice[0]}'{of_source} is named twice. Name it once.")
 
 
 def _check_unused(final: Mapping) -> None:

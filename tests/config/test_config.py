@@ -206,6 +206,17 @@ def test_every_model_of_a_comparison_gets_the_same_protocol():
         ),
         ({"shuffle": "no"}, "shuffle: 'no' is neither True nor False"),
         ({"group_rows_by_history": 1}, "group_rows_by_history: 1 is neither True nor False"),
+        (
+            {"normalize_field": ["price", "price"]},
+            r"^normalize_field: 'price' is named twice\. Name it once",
+        ),
+        ({"numerical_features": ["a", "b", "a"]}, "^numerical_features: 'a' is named twice"),
+        ({"alias_of_item_id": ["other", "other"]}, "^alias_of_item_id: 'other' is named twice"),
+        ({"item_text_fields": ["title", "title"]}, "^item_text_fields: 'title' is named twice"),
+        (
+            {"unused_col": {"item": ["genre", "year", "genre"]}},
+            "^unused_col: 'genre' of 'item' is named twice",
+        ),
         ({"seq_len": 5}, "seq_len: 5 is not of the form"),
         ({"seq_len": {"genre": 0}}, "seq_len: 0 for 'genre' is not a whole number of at least 1"),
         ({"seq_len": {"genre": "a"}}, "seq_len: 'a' for 'genre' is not a whole number"),
