@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_genci.utils.config_like import ConfigLike
@@ -68,9 +68,8 @@ def check_fitted(final: Mapping[str, Any]) -> None:
             "transforms: '*' stands for all columns of numerical_features, which names none. Name "
             "them there."
         )
-    _check_counts(final)
-    label = {final["LABEL_FIELD"], *(final["threshold"] or ())}
     dropped = [name for names in (final["unused_col"] or {}).values() for name in names or ()]
+    label = {final["LABEL_FIELD"], *(final["threshold"] or ())}
     for field in transforms_of(final):
         if field in label:
             key = "transforms" if field in written else "numerical_features"
@@ -84,6 +83,7 @@ def check_fitted(final: Mapping[str, Any]) -> None:
                 raise ValueError(
                     f"transforms: '{field}' is in {key} too. Leave it out of one of them.{hint}"
                 )
+    _check_counts(final, dropped)
 
 
 def _steps(value: Any) -> list[Step]:
@@ -116,7 +116,7 @@ def _check_steps(field: str, value: Any) -> None:
             )
 
 
-def _check_counts(final: Mapping[str, Any]) -> None:
+def _check_counts(final: Mapping[str, Any], dropped: Sequence[str]) -> None:
     counts = final["min_count"]
     if not isinstance(counts, Mapping):
         return
@@ -131,6 +131,10 @@ def _check_counts(final: Mapping[str, Any]) -> None:
                 f"min_count: '{field}' holds ids, and merging them would merge histories, features "
                 "and users' AUCs. Leave rows out by user_inter_num_interval or "
                 "item_inter_num_interval instead."
+            )
+        if field in dropped:
+            raise ValueError(
+                f"min_count: '{field}' is in unused_col too. Leave it out of one of them."
             )
         if field in cut and cut[field][-1][0] != CRITEO:
             raise ValueError(

@@ -324,6 +324,10 @@ def test_numbers_that_become_categories_may_be_the_only_features(tmp_path):
             "min_count: 'devise' is no loaded column of type token .*Did you mean 'device'",
         ),
         ({"unused_col": {"inter": ["hits"]}}, "transforms: 'hits' is in unused_col too"),
+        (
+            {"unused_col": {"inter": ["device"]}, "min_count": {"device": 2}},
+            "min_count: 'device' is in unused_col too. Leave it out of one of them",
+        ),
     ],
 )
 def test_columns_that_are_not_there_are_refused(tmp_path, more, message, monkeypatch):
