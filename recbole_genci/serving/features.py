@@ -17,7 +17,7 @@ from recbole_genci.data.fitting import RARE_ID
 from recbole_genci.data.table import Column, Table, joined, rows_of
 from recbole_genci.serving.given_cells import (
     CellError,
-    as_names,
+    distinct_names,
     entries_of,
     is_missing,
     listed,
@@ -63,23 +63,7 @@ class FeatureReader:
         if field not in self._vocabularies:
             tokens = self.whole.field2id_token[field]
             self._vocabularies[field] = pd.Index(tokens[1:], dtype=object)
-        try:
-            codes, found = pd.factorize(pd.Series(names))
-        except TypeError as error:  # a list, for example, which cannot be looked up
-            cell, wrong = next(
-                (number, name)
-                for number, name in enumerate(names)
-                if not isinstance(name, Hashable)
-            )
-            raise CellError(
-                f"{field}: {shortened(wrong)} is no name. Names are strings, as in the atomic "
-                "files.",
-                cell,
-            ) from error
-        try:
-            written = as_names(pd.Series(found), field)
-        except CellError as error:
-            raise CellError(str(error), (codes == error.cell).argmax()) from error
+        codes, written = distinct_names(names, field)
         ids = self._vocabularies[field].get_indexer(pd.Index(written, dtype=object)) + 1
         unknown = RARE_ID if field in self.whole.rare else -1
         ids = np.where(written == "", 0, np.where(ids == 0, unknown, ids))

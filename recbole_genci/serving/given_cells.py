@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -113,6 +113,31 @@ def as_names(cells: pd.Series, field: str) -> np.ndarray:
             cells = pd.Series(values, dtype=object)
     names = cells.astype(object).where(~cells.isna(), "")
     return np.array([str(name) for name in names], dtype=object)
+
+
+def distinct_names(names: pd.Series | Sequence, field: str) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct names as `as_names` writes them, and which of them each of ``names`` is.
+
+    Returns:
+        codes ``[R]``, -1 for a missing name, and the distinct names.
+
+    Raises:
+        CellError: as for `as_names`.
+    """
+    try:
+        codes, found = pd.factorize(pd.Series(names))
+    except TypeError as error:  # a list, for example, which cannot be looked up
+        cell, wrong = next(
+            (number, name) for number, name in enumerate(names) if not isinstance(name, Hashable)
+        )
+        raise CellError(
+            f"{field}: {shortened(wrong)} is no name. Names are strings, as in the atomic files.",
+            cell,
+        ) from error
+    try:
+        return codes, as_names(pd.Series(found), field)
+    except CellError as error:
+        raise CellError(str(error), (codes == error.cell).argmax()) from error
 
 
 def _check_exact(numbers: np.ndarray, field: str, bits: int = 53) -> None:

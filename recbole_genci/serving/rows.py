@@ -14,6 +14,7 @@ from recbole_genci.serving.given_cells import (
     CellError,
     as_names,
     check_distinct,
+    distinct_names,
     entries_of,
     naming_rows,
     numbers_of,
@@ -153,7 +154,7 @@ class RowReader:
         They stand in the label column, or follow from the column of the run's ``threshold``.
         """
         name = self._whole.label_field
-        if name in frame:
+        if name in frame and name != self._label_maker:
             labels = numbers_of(frame[name], f"rows: the label in column '{name}'")
         else:
             name = self._label_maker
@@ -184,15 +185,17 @@ class RowReader:
         The others are scored, and no metric counts them.
         """
         kept = np.ones(len(frame), dtype=bool)
-        for field, interval in (self._config["val_interval"] or {}).items():
-            if (
-                field in frame
-                and isinstance(interval, str)
-                and field not in self._features.row_fields
-            ):
-                values = numbers_of(frame[field], f"rows: '{field}'")
-                intervals = self._whole._parse_intervals_str(interval)
-                kept &= self._whole._within_intervals(values, intervals)
+        for field, wanted in (self._config["val_interval"] or {}).items():
+            if field not in frame or wanted is None:
+                continue
+            where = f"rows: '{field}'"
+            if isinstance(wanted, str):  # an interval of numbers, as they are in files
+                intervals = self._whole._parse_intervals_str(wanted)
+                kept &= self._whole._within_intervals(numbers_of(frame[field], where), intervals)
+            else:  # a list of tokens, of which a missing one is none
+                codes, names = distinct_names(frame[field], where)
+                known = np.isin(names, wanted) & (names != "")
+                kept &= np.append(known, False)[codes]
         self._left_out += int((~kept).sum())
         return kept
 

@@ -17,6 +17,7 @@ from recbole_genci.data.prepare.table_files import cells_of, open_tables
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
 from recbole_genci.serving.given_cells import as_names, entries_of, numbers_of
+from recbole_genci.serving.prediction import predict_file
 from recbole_genci.serving.row_files import place_of_row, read_table
 from recbole_genci.serving.seen_in_training import TrainingRows
 
@@ -495,6 +496,28 @@ def test_rows_that_the_run_would_not_have_count_in_no_metric(tmp_path, capsys, c
     auc = json.loads(capsys.readouterr().out.splitlines()[-1].partition(": ")[2])["auc"]
     kept = table[rating != 3]
     assert auc == pytest.approx(roc_auc_score(kept["label"], kept["score"]), abs=1e-4)
+
+
+def test_a_filter_of_features_of_rows_looks_at_raw_cells(made, tmp_path, caplog, monkeypatch):
+    folders, rows, _ = made
+    ranker, price = Ranker(folders["DeepFM"]), pd.to_numeric(rows["price"])
+    keys = {"device": ["tv"], "price": "[10,30);(60,inf)"}  # training has scaled prices
+    monkeypatch.setitem(ranker.run.config.final_config_dict, "val_interval", keys)
+    kept = (rows["device"] == "tv") & (price.between(10, 30, inclusive="left") | (price > 60))
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    found = predict_file(ranker, tmp_path / "rows.csv", tmp_path / "out.csv")
+    table = pd.read_csv(tmp_path / "out.csv")[kept]
+    assert found["auc"] == pytest.approx(roc_auc_score(table["label"], table["score"]), abs=1e-4)
+    assert f"{(~kept).sum()} rows are outside the run's val_interval" in caplog.text
+    typed = rows.assign(price=price, device=rows["device"].astype("category"))
+    np.testing.assert_array_equal(ranker.row_reader().counted(typed), kept)
+
+
+def test_labels_that_replace_their_own_ratings_are_made_by_the_threshold(made, monkeypatch):
+    ranker = Ranker(made[0]["DeepFM"])
+    monkeypatch.setitem(ranker.run.config.final_config_dict, "threshold", {"label": 2})
+    rows = pd.DataFrame({"label": ["0", "1", "2", "3.5"]})  # LABEL_FIELD is threshold's column
+    assert ranker.row_reader().labels(rows).tolist() == [0, 0, 1, 1]
 
 
 def test_a_wrong_file_is_one_sentence_before_anything_is_scored(
