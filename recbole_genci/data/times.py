@@ -1,4 +1,4 @@
-"""Warn of times that do not say in which order the rows happened."""
+"""Warn of times that do not say in which order the rows happened, or are in another unit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,50 @@ EXACT_UP_TO = 2**53  # RecBole reads times as float64, exact for whole numbers u
 LEAST_STAMP, OTHER_UNIT = 1e8, 50
 
 
-def in_a_finer_unit(times: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which of ``times`` ``[R]`` are so much later than all of the sorted times ``known`` that they
-    seem to be in a finer unit: ``[R]`` bool.
+class OtherUnits:
+    """Counts times that seem to be in another unit than those of a run.
+
+    Args:
+        field: the column of times.
+        known: ``[T]`` the run's times, distinct and sorted. Small ones may count from any day on:
+            beside them no time is in another unit.
+
+    Attributes:
+        later, earlier: how many were so far from all known ones, and so in a finer or in a coarser
+            unit.
     """
-    if not len(known) or known[-1] < LEAST_STAMP:
-        return np.zeros(len(times), dtype=bool)
-    return times > OTHER_UNIT * known[-1]
+
+    def __init__(self, field: str | None, known: np.ndarray | None) -> None:
+        self._field, self._known = field, np.zeros(0) if known is None else known
+        self.later = self.earlier = 0
+
+    def __bool__(self) -> bool:
+        return self.later + self.earlier > 0
+
+    def count(self, times: np.ndarray, among: np.ndarray | None = None) -> None:
+        """Look at ``times`` ``[R]``; at those that ``among`` ``[R]`` chooses, if it is given."""
+        if not len(self._known) or self._known[-1] < LEAST_STAMP:
+            return
+        times = times if among is None else times[among]
+        self.later += int(np.count_nonzero(times > OTHER_UNIT * self._known[-1]))
+        if self._known[0] >= LEAST_STAMP:
+            self.earlier += int(np.count_nonzero(np.abs(times) * OTHER_UNIT < self._known[0]))
+
+    def warn(self, of_later: str, of_earlier: str) -> None:
+        """Say how many times were in another unit since the last call, and what follows."""
+        if not self:
+            return
+        first, last = self._known[[0, -1]]
+        for number, than, so in (
+            (self.later, f"later than the run's last, {last:.0f}", of_later),
+            (self.earlier, f"earlier than the run's first, {first:.0f}", of_earlier),
+        ):
+            if number:
+                _logger.warning(
+                    f"rows: '{self._field}' of {counted(number, 'row')} is far {than}, "
+                    f"so that {so}: write times in the unit of the run's .inter file."
+                )
+        self.later = self.earlier = 0
 
 
 def warn_of_times(dataset: Dataset, folder: Path) -> None:

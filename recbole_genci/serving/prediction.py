@@ -76,8 +76,8 @@ def predict_file(
     Returns:
         dict: the run's metrics, if the file has labels; else empty. Also empty, with a warning, if
             the model reads histories and the file gives neither times nor histories: each row's
-            history is then all clicks of its user, its own included. A warning counts the rows that
-            the run was trained on.
+            history is then all clicks of its user, its own included; and if times seem to be in
+            another unit than the run's. A warning counts the rows that the run was trained on.
 
     Raises:
         ValueError: a column is missing, an item is unknown, or a value is wrong.
@@ -85,14 +85,14 @@ def predict_file(
         ImportError: pyarrow, for Parquet, is not installed.
     """
     reader, whole = ranker.row_reader(user_features), ranker.run.parts[0]
-    measured, is_first, leaks = _MeasuredRows(), True, False
+    measured, is_first, misleads = _MeasuredRows(), True, False
     training: TrainingRows | None = None
     with written_table(output) as writer:
         for chunk in chunks_of(file, ranker.run.config, rows_at_once):
             if is_first:
                 reader.tell_unread(chunk)
                 reader.warn_of_times(chunk, _LEFT_OUT)
-                leaks, is_first = reader.lacks_times(chunk), False
+                misleads, is_first = reader.lacks_times(chunk), False
             rows = reader.read(chunk)
             columns = _columns(reader, whole, chunk, rows)
             if "label" in columns:
@@ -102,9 +102,9 @@ def predict_file(
                 training.count(rows, columns.get("time"), counted)
                 columns["label"] = columns["label"].astype(np.int8)
             writer.write(pd.DataFrame(columns))
-    leaks |= reader.sees_too_late
+    misleads |= reader.misplaces_times
     reader.report()
-    if leaks:
+    if misleads:
         return {}
     if training is not None:
         training.warn()

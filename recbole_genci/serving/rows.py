@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_genci.data.history import HistoryPointers, earlier_times
-from recbole_genci.data.times import in_a_finer_unit
+from recbole_genci.data.times import OtherUnits
 from recbole_genci.serving.given_cells import (
     CellError,
     as_names,
@@ -51,7 +51,8 @@ class RowReader:
         self._given_features = user_features
         self._user_frame = requests.user_frame(user_features)
         self.history_field = f"{self._whole.iid_field}{self._config['LIST_SUFFIX']}"
-        self._unknown_users = self._unknown_clicks = self._left_out = self._far_later = 0
+        self._units = OtherUnits(self._whole.time_field, self._whole.rank_times)
+        self._unknown_users = self._unknown_clicks = self._left_out = 0
 
     def check_columns(self, columns: Iterable[str]) -> None:
         """Raise ValueError if a table with these columns lacks one that is needed."""
@@ -81,9 +82,11 @@ class RowReader:
         return any(name in (self._whole.label_field, self._label_maker) for name in columns)
 
     @property
-    def sees_too_late(self) -> bool:
-        """Whether times were in another unit, so late that a history may hold its own row."""
-        return self._far_later > 0
+    def misplaces_times(self) -> bool:
+        """Whether times were in another unit, so that a history may hold its own row, or nothing,
+        since the last report.
+        """
+        return bool(self._units)
 
     def warn_of_times(self, columns: Iterable[str], of_labels: str) -> None:
         """Warn if columns lack times; ``of_labels`` says what then becomes of metrics."""
@@ -226,15 +229,11 @@ class RowReader:
                 "val_interval, by which its own rows were chosen: scored, and left out of the "
                 "metrics."
             )
-        if self._far_later:
-            last = self._whole.rank_times[-1]
-            _logger.warning(
-                f"rows: '{self._whole.time_field}' of {counted(self._far_later, 'row')} is far "
-                f"later than the run's last, {last:.0f}, so that each row's history is all clicks "
-                "of its user and no metric is given: write times in the unit of the run's .inter "
-                "file."
-            )
-        self._unknown_users = self._unknown_clicks = self._left_out = self._far_later = 0
+        self._units.warn(
+            "each row's history is all clicks of its user and no metric is given",
+            "their histories are empty and no metric is given",
+        )
+        self._unknown_users = self._unknown_clicks = self._left_out = 0
 
     def _users(self, frame: pd.DataFrame) -> np.ndarray:
         """User ids ``[R]``, 0 for those that the run does not know, and without users."""
@@ -289,5 +288,5 @@ class RowReader:
         if np.isnan(times).any():
             raise CellError(f"rows: a row has no '{field}'.", np.isnan(times).argmax())
         assert known is not None  # rows with times have them
-        self._far_later += int(in_a_finer_unit(times, known).sum())
+        self._units.count(times)
         return earlier_times(known, times)

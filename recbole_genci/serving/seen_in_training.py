@@ -10,7 +10,7 @@ from recbole_genci.data.column_names import TIME_RANK
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.history import earlier_times, rounding_error
 from recbole_genci.data.order import stable_order
-from recbole_genci.data.times import in_a_finer_unit
+from recbole_genci.data.times import OtherUnits
 from recbole_genci.serving.scorer import Rows
 from recbole_genci.utils.words import counted
 
@@ -30,7 +30,8 @@ class TrainingRows:
 
     def __init__(self, part: CTRDataset, by_time: bool) -> None:
         self._part, self._by_time = part, by_time and part.rank_times is not None
-        self._found = self._of = self._far_later = 0
+        self._units = OtherUnits(part.time_field, part.rank_times)
+        self._found = self._of = 0
         self._has_ids = part.uid_field is not None and part.iid_field is not None
         if not self._has_ids:
             return
@@ -55,9 +56,8 @@ class TrainingRows:
             self._found += int(np.count_nonzero(self.among(rows, times) & measured))
             self._of += int(np.count_nonzero(measured))
             if self._by_time:
-                assert times is not None and self._part.rank_times is not None
-                far = in_a_finer_unit(times, self._part.rank_times)
-                self._far_later += int(np.count_nonzero(far & measured))
+                assert times is not None
+                self._units.count(times, measured)
 
     def among(self, rows: Rows, times: np.ndarray | None) -> np.ndarray:
         """Which rows ``[R]`` are training rows; arguments as for ``count``."""
@@ -75,13 +75,8 @@ class TrainingRows:
 
     def warn(self) -> None:
         """Say how many of the rows are training rows, if any are, or that times cannot tell it."""
-        if self._far_later:
-            assert self._part.rank_times is not None
-            _logger.warning(
-                f"'{self._part.time_field}' of {counted(self._far_later, 'row')} is far later than "
-                f"the run's last, {self._part.rank_times[-1]:.0f}, so that training rows among "
-                "them are not found. Write times in the unit of the run's .inter file."
-            )
+        unseen = "training rows among them are not found"
+        self._units.warn(unseen, unseen)
         if not self._found:
             return
         is_one = self._found == 1

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from recbole_genci import Ranker, load
 from recbole_genci.data.prepare.schema import Column
 from recbole_genci.data.prepare.table_files import cells_of, open_tables
+from recbole_genci.data.times import OtherUnits
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
 from recbole_genci.serving.given_cells import as_names, entries_of, numbers_of
@@ -263,6 +264,29 @@ def test_times_in_another_unit_leak_as_none_do(made, tmp_path, capsys, caplog):
     assert "auc" not in capsys.readouterr().out
     assert f"rows: 'timestamp' of {len(own)} rows is far later than the run's last" in caplog.text
     assert "and no metric is given: write times in the unit" in caplog.text
+    days = (own["timestamp"].astype(float) / 86400).map(repr)  # by which no row has a history
+    own.assign(timestamp=days).to_csv(tmp_path / "rows.csv", index=False)
+    assert command(folders, "DIN", tmp_path, tmp_path / "rows.csv", "out.csv") == 0
+    assert "auc" not in capsys.readouterr().out
+    assert (
+        f"rows: 'timestamp' of {len(own)} rows is far earlier than the run's first, " in caplog.text
+    )
+    assert "their histories are empty and no metric is given: write times" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("known", "times"),
+    [
+        ([0, 1, 365], [0, 1e-9, 400, 5e7]),  # days from any day on
+        ([0, 6e5, 3e10], [1, 2e5, 7e10]),  # milliseconds from any day on
+        ([1e9, 1.7e9], [3e7, -3e8, 2e9, 4e9]),  # dates from 1960 to 2096
+        ([], [1, 1e12]),
+    ],
+)
+def test_small_times_and_times_of_other_years_are_in_the_runs_unit(known, times):
+    units = OtherUnits("timestamp", np.array(known, dtype=float))
+    units.count(np.array(times))
+    assert not units
 
 
 def told_of_training(caplog):
