@@ -91,7 +91,9 @@ class CTRDataset(FittedDataset):
         sources = parts[:1] if history_source == "training" else parts
         entries, num_items = (np.zeros(0, dtype=np.int64),) * 3, 1
         if self.has_histories:
-            entries, num_items = self._entries(sources), self.item_num
+            entries = self._entries(sources)
+            # Negatives are items: tokens of aliases alone, which come last, are none.
+            num_items = self.item_num - len(self.only_aliases)
         history = build_history(*entries, num_items, self.num_time_ranks, self.config["data_seed"])
         cap = self.config["MAX_ITEM_LIST_LENGTH"]
         for part in parts:

@@ -395,6 +395,22 @@ def test_tokens_keep_their_text_whichever_chunk_they_stand_in(tmp_path, monkeypa
     assert plain["a"].fillna("").tolist() == tokens and plain["c"].tolist() == ["x y"] * 12
 
 
+def test_negatives_are_items_and_no_tokens_of_aliases_alone(tmp_path):
+    keys = write_dataset(tmp_path, tiny_rows(num_items=5), num_items=5)
+    file = tmp_path / "tiny/tiny.inter"
+    head, *lines = file.read_text().splitlines()
+    lines = [f"{line}\tpage{number}" for number, line in enumerate(lines)]
+    file.write_text("\n".join([f"{head}\tpage:token", *lines]) + "\n")
+    found = []
+    for more in ([], ["page"]):
+        load_col = keys["load_col"] | {"inter": [*keys["load_col"]["inter"], *more]}
+        alias = {"load_col": load_col, "alias_of_item_id": more}
+        part = create_dataset(Config("DIEN", "tiny", config_dict=keys | alias)).build()[0]
+        assert len(part.only_aliases) == len(lines) * len(more)
+        found.append(part.field2id_token["item_id"][part.history.negatives.numpy()].tolist())
+    assert set(found[0]) == {f"i{number}" for number in range(5)} and found[1] == found[0]
+
+
 def test_rows_without_aliases_of_items_store_none(tiny_parts):
     """`hub pull` makes a run's file again, and compares its digest."""
     parts, _ = tiny_parts
