@@ -174,8 +174,15 @@ class FeatureReader:
         else:
             given = pd.Series(entries, dtype=object)
             numbers = self._scaled(field, numbers_of(given, where))
+            missing = np.isnan(numbers)
             if field in (self.config["discretization"] or {}):
                 values = self._cut(field, numbers, given, where)
+            elif missing.any():
+                raise CellError(
+                    f"{where} has a sequence with a missing number, which models cannot read. "
+                    "Leave that entry out, or give a number.",
+                    missing.argmax(),
+                )
             else:
                 values = self._paired(field, torch.from_numpy(numbers.astype(np.float32)))
         return self._cut_off(field, Ragged.of_lengths(values, torch.from_numpy(lengths)))

@@ -254,15 +254,19 @@ def entries_of(
                 number,
             )
     given = [cell.split(separator) if isinstance(cell, str) else list(cell) for cell in cells]
-    rows = [[entry for entry in row if entry not in ("", None)] for row in given]
+    rows = [[entry for entry in row if not _is_empty(entry)] for row in given]
     for number, (row, whole) in enumerate(zip(rows, given) if of_numbers else ()):
-        if row != whole[: len(row)] and not isinstance(cells.iloc[number], str):
-            place = next(n for n, entry in enumerate(whole, 1) if entry in ("", None))
+        first = next((place for place, entry in enumerate(whole) if _is_empty(entry)), len(whole))
+        if first < len(row) and not isinstance(cells.iloc[number], str):
             raise CellError(
-                f"{where} is a list in which number {place} is missing. Write a number there.",
+                f"{where} is a list in which number {first + 1} is missing. Write a number there.",
                 number,
             )
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    entries = np.empty(int(lengths.sum()), dtype=object)
-    entries[:] = [entry for row in rows for entry in row]
-    return entries, lengths
+    every = (entry for row in rows for entry in row)  # one may be an array, which stays an entry
+    return np.fromiter(every, dtype=object, count=int(lengths.sum())), lengths
+
+
+def _is_empty(entry: Any) -> bool:
+    """Whether an entry of a list says nothing; an array, which is no entry, is refused later."""
+    return entry is None or (isinstance(entry, str) and not entry)

@@ -91,10 +91,12 @@ class RequestReader:
             raise ValueError("users: none are given.")
         if not isinstance(append, bool):
             raise ValueError(f"append: {shortened(append)} is neither True nor False.")
-        if not isinstance(histories or {}, Mapping):
-            raise ValueError(
-                f"histories: {shortened(histories)} is not of the form {{user: [item, ...]}}."
-            )
+        for name, given, form in (
+            ("histories", histories, "{user: [item, ...]}"),
+            ("context", context, "{feature: value}"),
+        ):
+            if given is not None and not isinstance(given, Mapping):
+                raise ValueError(f"{name}: {shortened(given)} is not of the form {form}.")
         clicks = {user: self._clicks(user, items) for user, items in (histories or {}).items()}
         frame = self.user_frame(user_features)
         self.tell_unread(user_features)
@@ -263,7 +265,7 @@ class RequestReader:
         if kind == FeatureType.TOKEN:
             return (
                 torch.zeros(1, dtype=torch.int64)
-                if value in (None, "")
+                if value is None or isinstance(value, str) and not value
                 else torch.from_numpy(self.features.known_ids(field, [value]))
             )
         if kind == FeatureType.TOKEN_SEQ:

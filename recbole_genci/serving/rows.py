@@ -63,7 +63,7 @@ class RowReader:
         if lacking := [name for name in needed if name not in there]:
             raise ValueError(
                 f"rows: there is no column '{lacking[0]}', which the run's rows have; there are "
-                f"{', '.join(there) or 'none'}.{untyped_hint(there)}"
+                f"{', '.join(map(str, there)) or 'none'}.{untyped_hint(there)}"
             )
 
     def lacks_times(self, columns: Iterable[str]) -> bool:

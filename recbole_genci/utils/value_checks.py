@@ -81,6 +81,8 @@ def shortened(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # a whole number of more than 4300 digits, a deep list
         return f"a very large {type(value).__name__}"
+    if "\n" in text:  # a table or an array, which would make several lines of a sentence
+        text = " ".join(text.split())
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

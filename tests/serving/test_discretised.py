@@ -152,6 +152,16 @@ def test_beyond_the_range_it_is_the_first_or_the_last_bucket(made, caplog):
     )
 
 
+def test_a_missing_number_of_a_sequence_has_a_bucket_or_is_refused_by_row(made):
+    folders, frames = made
+    saved = load(folders["DeepFM"])
+    rows = frames["inter"].iloc[:3].assign(steps=[[0.1], [], [0.2, np.nan]])
+    assert np.isfinite(Ranker(saved).score_rows(rows)).all()
+    saved.config.final_config_dict["discretization"] = {}
+    with pytest.raises(ValueError, match=r"^rows: 'steps' has a sequence with a miss.*\(Row 3\.\)"):
+        Ranker(saved).score_rows(rows)
+
+
 def test_a_context_is_cut_as_a_row_is(made):
     folders, frames = made
     ranker = Ranker(folders["DeepFM"])

@@ -256,6 +256,12 @@ def test_what_cannot_be_served_is_refused_by_name(folders):
             ranker.recommend(["u1"], histories={"u1": ["i2", "zz"]}, **more)
     with pytest.raises(ValueError, match="histories: .'i2'. is not of the form {user"):
         ranker.score(["u1"], histories=["i2"])
+    for table in (pd.DataFrame({"u1": ["i2"]}), pd.Series({"u1": ["i2"]})):
+        with pytest.raises(ValueError, match="^histories: .* is not of the form {user") as error:
+            ranker.score(["u1"], histories=table)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="^context: .* is not of the form {feature: value}"):
+        ranker.score(["u1"], context=pd.Series({"hour": 3}))
     with pytest.raises(ValueError, match="histories: 'u2' is not one of the users"):
         ranker.score(["u1"], histories={"u2": ["i1"]})
     with pytest.raises(ValueError, match="candidates: DIN generates no items"):
@@ -346,8 +352,9 @@ def test_features_of_the_row_are_given_as_context(tmp_path):
     )
     with pytest.raises(ValueError, match="tags: 'a b' is not a list of names"):
         ranker.score(user, item, context=context | {"tags": "a b"})
-    with pytest.raises(ValueError, match="device: 1 of 1 are unknown"):
-        ranker.score(user, item, context=context | {"device": ["tv"]})
+    for device in (["tv"], np.array(["tv"])):
+        with pytest.raises(ValueError, match="device: 1 of 1 are unknown"):
+            ranker.score(user, item, context=context | {"device": device})
 
 
 @pytest.mark.parametrize("name", ["DIN", "GenCI"])

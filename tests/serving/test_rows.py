@@ -725,6 +725,13 @@ TWICE = pd.DataFrame([["u1", "20", "21"]], columns=["user_id", "age", "age"])
         ),
         (pd.DataFrame(ONE | {"item_id_list": [{"i1"}]}), None, "is {'i1'}, which is neither"),
         (pd.DataFrame(ONE | {"tags": [5]}), None, "rows: 'tags' is 5, which is neither"),
+        (
+            pd.DataFrame(ONE | {"item_id_list": [[np.array(["i1", "i2"])]]}),
+            None,
+            "item_id: array(['i1', 'i2'], dtype='<U2') is no name.",
+        ),
+        (pd.DataFrame(ONE | {"item_id_list": [[["i1"]]]}), None, "item_id: ['i1'] is no name."),
+        (pd.DataFrame(ONE).rename(columns={"item_id": 0}), None, "user_id, 0, device, tags"),
         (pd.DataFrame(ONE), TWICE, "user_features: two columns are called 'age'"),
         (
             pd.DataFrame(ONE),
