@@ -48,6 +48,7 @@ class FeatureReader:
         # By field: number of values, the first of them.
         self._unknown: dict[str, list] = {}
         self._outside: dict[str, list] = {}
+        self._longer: dict[str, int] = {}  # By field: number of sequences.
         self._vocabularies: dict[str, pd.Index] = {}
 
     @cached_property
@@ -145,19 +146,42 @@ class FeatureReader:
 
         if self.whole.given_type(field) == FeatureType.FLOAT:
             return new(cells)
-        entries, lengths = entries_of(cells, self.config["seq_separator"], where, of_numbers=True)
+        entries, lengths = self._entries(field, cells, where, of_numbers=True)
         with naming_rows(lengths):
             values = new(pd.Series(entries, dtype=object))
         return self._cut_off(field, Ragged.of_lengths(values, torch.from_numpy(lengths)))
 
+    def read_length(self, field: str) -> int | None:
+        """How many entries of a sequence count at most, by ``seq_len``; None for all."""
+        return (self.config["seq_len"] or {}).get(field)
+
+    def _entries(
+        self, field: str, cells: pd.Series, where: str, of_numbers: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Entries ``[T]`` and lengths ``[R]`` of sequences, cut by ``seq_len`` as in training."""
+        separator = self.config["seq_separator"]
+        entries, lengths = entries_of(cells, separator, where, of_numbers)
+        limit = self.read_length(field)
+        if limit is None:
+            return entries, lengths
+        place = np.arange(len(entries)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return entries[place < limit], np.minimum(lengths, limit)
+
     def _cut_off(self, field: str, column: Ragged) -> Ragged:
-        """Sequences as long as training has them; longer cells were cut there, too."""
-        end = torch.minimum(column.end, column.start + self.whole.field2seqlen[field])
+        """Sequences with no more entries than those of training have."""
+        limit = self.whole.field2seqlen[field]
+        self.count_longer(field, int((column.lengths > limit).sum()))
+        end = torch.minimum(column.end, column.start + limit)
         return Ragged(column.values, column.start, end)
+
+    def count_longer(self, field: str, number: int) -> None:
+        """Keep for a warning that so many sequences were longer than any of training."""
+        if number:
+            self._longer[field] = self._longer.get(field, 0) + number
 
     def _sequences(self, field: str, cells: pd.Series, where: str) -> Ragged:
         of_numbers = self.whole.field2type[field] == FeatureType.FLOAT_SEQ
-        entries, lengths = entries_of(cells, self.config["seq_separator"], where, of_numbers)
+        entries, lengths = self._entries(field, cells, where, of_numbers)
         with naming_rows(lengths):
             return self._sequences_of(field, entries, lengths, where)
 
@@ -215,7 +239,7 @@ class FeatureReader:
         return Table(columns)
 
     def warn_of_unknown(self) -> None:
-        """Log how many values were unknown since the last call."""
+        """Log how many values were unknown, or beyond those of training, since the last call."""
         found, self._unknown = self._unknown, {}
         for field, (count, first) in list(found.items()):  # other threads may be reading, too
             _logger.warning(
@@ -229,6 +253,12 @@ class FeatureReader:
                 f"{counted(count, 'value')} of '{field}' {are(count)} beyond the range of "
                 f"training, the first is {shortened(first)}. "
                 f"{'It gets' if count == 1 else 'They get'} its first or last bucket."
+            )
+        longer, self._longer = self._longer, {}
+        for field, count in list(longer.items()):
+            _logger.warning(
+                f"{counted(count, 'sequence')} of '{field}' {are(count)} longer than all of this "
+                f"run: only the first {self.whole.field2seqlen[field]} entries are read."
             )
 
     def _count(self, field: str, cells: pd.Series, is_unknown: np.ndarray) -> None:

@@ -270,8 +270,10 @@ class RequestReader:
             )
         if kind == FeatureType.TOKEN_SEQ:
             ids = torch.zeros(1, self.whole.field2seqlen[field], dtype=torch.int64)
-            names = [] if value is None else value
-            known = self.features.known_ids(field, names)[: ids.shape[1]]
+            names = [] if value is None else listed(value, field)
+            known = self.features.known_ids(field, names[: self.features.read_length(field)])
+            self.features.count_longer(field, int(len(known) > ids.shape[1]))
+            known = known[: ids.shape[1]]
             ids[0, : len(known)] = torch.from_numpy(known)
             return ids
         if kind == FeatureType.FLOAT:

@@ -17,8 +17,10 @@ from recbole_genci.data.prepare.table_files import cells_of, open_tables
 from recbole_genci.data.times import OtherUnits
 from recbole_genci.predict import main
 from recbole_genci.quick_start import run
+from recbole_genci.serving.features import FeatureReader
 from recbole_genci.serving.given_cells import as_names, entries_of, numbers_of
 from recbole_genci.serving.prediction import predict_file
+from recbole_genci.serving.requests import RequestReader
 from recbole_genci.serving.row_files import place_of_row, read_table
 from recbole_genci.serving.seen_in_training import TrainingRows
 
@@ -154,6 +156,27 @@ def test_unknown_values_are_counted_and_count_as_missing(made, caplog):
     assert "9 values of 'tags' are unknown to this run, the first is 'zz'" in caplog.text
     numbers = own.assign(price=own["price"].replace("", "nan").astype(float))
     np.testing.assert_array_equal(ranker.score_rows(numbers), ranker.score_rows(own))
+
+
+def test_entries_beyond_those_of_training_are_told_once_unless_seq_len_cuts_them(
+    made, caplog, monkeypatch
+):
+    reader = FeatureReader(load(made[0]["DeepFM"]).parts)
+    said = "2 sequences of 'tags' are longer than all of this run: only the first 2 entries are"
+    assert reader.column("tags", ["a b c", ["a"], "b a a"]).lengths.tolist() == [2, 1, 2]
+    reader.warn_of_unknown()
+    assert said in caplog.text
+    caplog.clear()
+    context = {"device": "tv", "price": 0.5, "tags": ["a", "b", "c"]}
+    RequestReader(reader).read(["u1"], context=context)
+    assert "1 sequence of 'tags' is longer than" in caplog.text
+    caplog.clear()
+    monkeypatch.setitem(reader.config.final_config_dict, "seq_len", {"tags": 2})
+    RequestReader(reader).read(["u1"], context=context | {"tags": ["a", "b", "zz"]})
+    assert reader.column("tags", ["a b zz", "zz a b"]).lengths.tolist() == [2, 1]
+    reader.warn_of_unknown()
+    (record,) = caplog.records
+    assert "1 value of 'tags' is unknown to this run" in record.getMessage()
 
 
 def command(folders, name, folder, file, output, *more):
