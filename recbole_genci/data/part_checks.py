@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recbole_genci.config.metric_names import GAUC
 from recbole_genci.data.dataset import CTRDataset
 from recbole_genci.data.loaders import PARTS
 from recbole_genci.utils.words import are, counted
@@ -33,10 +34,14 @@ def check_parts(parts: Sequence[CTRDataset]) -> None:
             f"All rows are {rows}: labels must be of both kinds, as nothing is sampled. "
             f"Check threshold and the column that the label is made of.{advice}"
         )
-    if shares["valid"] in (0.0, 1.0):  # early stopping compares its AUC
+    if shares["valid"] in (0.0, 1.0):
+        metric = str(parts[0].config["valid_metric"])
+        fault = "does not say how well clicks are told from other rows"
+        if metric.lower() in ("auc", GAUC.lower()):
+            fault = "is undefined"
         raise ValueError(
-            "The valid part has one class only, so that its AUC, by which the best epoch "
-            "is chosen, is undefined. Change threshold or eval_args."
+            f"The valid part has one class only, so that its {metric}, by which the best epoch "
+            f"is chosen, {fault}. Change threshold or eval_args."
         )
 
 

@@ -359,8 +359,11 @@ def test_a_validation_part_of_one_class_is_refused_and_a_test_part_warned_of(tmp
     parts = build(tmp_path, tiny_rows())
     label = parts[1].inter_feat["label"]
     parts[1].inter_feat["label"] = torch.ones(len(parts[1]))
-    with pytest.raises(ValueError, match="valid part has one class only"):
-        check_parts(parts)
+    for metric, fault in (("AUC", "is undefined"), ("LogLoss", "does not say how well clicks")):
+        parts[0].config.final_config_dict["valid_metric"] = metric
+        said = f"valid part has one class only, so that its {metric}, by which .* chosen, {fault}"
+        with pytest.raises(ValueError, match=said):
+            check_parts(parts)
     parts[1].inter_feat["label"] = label
     parts[2].inter_feat["label"] = torch.ones(len(parts[2]))
     check_parts(parts)
