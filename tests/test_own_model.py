@@ -250,6 +250,37 @@ def test_classes_from_python_train_resume_and_load(keys, model_folder, monkeypat
         load(result["folder"], model="LR")
 
 
+class Cooling(ClickModel):
+    """Its temperature is no part of its weights."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.temperature = 5.0
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+
+    def forward(self, interaction):
+        return self.first_order_linear(interaction).squeeze(-1) / self.temperature
+
+    def calculate_loss(self, interaction):
+        self.temperature *= 0.8
+        self.seen += 1
+        return super().calculate_loss(interaction)
+
+
+def test_state_outside_the_weights_is_told_before_training_and_refused_after_it(keys, caplog):
+    before = "model: Cooling changes temperature and seen in training, which its saved weights do"
+    after = "^model: Cooling built anew with its saved weights is not the model that was tested: "
+    with pytest.raises(ValueError, match=f"{after}its scores differ") as error:
+        run(Cooling, "tiny", config_dict=keys)
+    assert before in caplog.text and "not hold (temperature and seen)" in str(error.value)
+    assert "Finished: Cooling seed 2020; their table: " in error.value.__notes__[0]
+    assert len(list(Path("saved").glob("Cooling-*/metrics.json"))) == 1
+    # The second time the finished run is only read.
+    for said in ("its scores differ", "test auc is "):
+        (result,) = experiment("compare", "tiny", [Cooling], 1, config_dict=keys)
+        assert f"not the model that was tested: {said}" in result.failed[0].error
+
+
 def test_a_subclass_of_din_or_of_recboles_din_just_works(keys, tmp_path):
     from recbole.model.sequential_recommender.dien import DIEN as RecBoleDIEN
     from recbole.model.sequential_recommender.din import DIN as RecBoleDIN

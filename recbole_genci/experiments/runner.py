@@ -6,17 +6,19 @@ Finished runs are kept. A run that fails is recorded, and the others go on.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
+from recbole_genci.config.metric_names import KNOWN
 from recbole_genci.data.fingerprint import data_fingerprint
 from recbole_genci.data.loaders import model_view
 from recbole_genci.data.storage import stored_bytes
 from recbole_genci.evaluation.gauc import gauc
-from recbole_genci.evaluation.scoring import users_of_part
+from recbole_genci.evaluation.scoring import metrics_of, users_of_part
 from recbole_genci.experiments.cache import DataCache
 from recbole_genci.experiments.definition import Variant
 from recbole_genci.experiments.identity import run_hash
@@ -29,6 +31,7 @@ from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.machine_checks import RESULTS_SIZE
 from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
+from recbole_genci.training.unsaved_state import not_restored
 from recbole_genci.utils.digests import SEAL
 from recbole_genci.utils.disk import check_room
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine, log_failure
@@ -39,6 +42,8 @@ from recbole_genci.utils.words import counted
 _logger = logging.getLogger(__name__)
 
 RUNS_FOLDER = "runs"
+_COMPARED = frozenset(name.lower() for name in KNOWN)
+_ROUNDING = 1e-4  # of a metric, more than a GPU's: tables show four places
 
 
 @dataclass(frozen=True)
@@ -210,9 +215,12 @@ class Runner:
 
     def _score(self, folder: Path, run: dict) -> dict:
         """Load the run from its folder, as anybody can, save its test scores and measure GAUC."""
-        scores, labels = (column.double().numpy() for column in load(folder).predict("test"))
+        loaded = load(folder)
+        predicted = loaded.predict("test")
         test = self.parts[2]
         users = users_of_part(test)
+        _check_loaded(run, metrics_of(loaded.config, *predicted, users))
+        scores, labels = (column.double().numpy() for column in predicted)
         value = float("nan") if users is None else gauc(users, labels, scores)
         digest = write_scores(folder, scores.astype("float32"))
         torch.cuda.empty_cache()
@@ -232,6 +240,20 @@ class Runner:
             if run.error is None
         }
         return str(self.timer.left(runs.values()))
+
+
+def _check_loaded(run: dict, loaded: Mapping[str, float]) -> None:
+    """Refuse a run whose stored scores would not have its test metrics.
+
+    Raises:
+        ValueError: a metric of the loaded scores differs; names it.
+    """
+    for name, value in run["test"].items():
+        again = loaded[name]
+        # An own metric may be a random number.
+        if value is None or name not in _COMPARED or abs(value - again) < _ROUNDING:
+            continue
+        raise not_restored(run["model"], f"test {name} is {again:.6g}, not {value:.6g}")
 
 
 def _result(record: dict) -> str:

@@ -26,6 +26,7 @@ from recbole_genci.training.losses import loss_in_parts
 from recbole_genci.training.own_scores import check_methods, check_scores
 from recbole_genci.training.precision import check_precision, in_training_precision
 from recbole_genci.training.regularisation import has_teacher
+from recbole_genci.training.unsaved_state import unsaved_state, warn_of_changes
 from recbole_genci.training.weight_decay import SOME_ROWS, decaying_tables, find_decaying
 from recbole_genci.utils.own_code import (
     described,
@@ -102,12 +103,14 @@ def try_model(config: Config, training_part: CTRDataset, batch_rows: int | None 
     with _explained(config, training_part), errors_in_words("model", config["model"]):
         model = config.model_class(config, training_part).to(config["device"])
         model.load_initial_weights()
+        state = unsaved_state(model)
         batch = training_part[:SOME_ROWS].to(config["device"])
         check_methods(model, batch)
         with torch.no_grad():
             scores = model.eval().predict(batch)
         check_probabilities(model, scores, len(batch))
         total, parts = loss_in_parts(model, _losses_of(config, model.train(), batch))
+        warn_of_changes(model, state)
         if not (torch.isfinite(scores).all() and torch.isfinite(total)):
             raise ValueError(
                 f"model: {config['model']} gives scores or losses that are not finite, on the "

@@ -105,27 +105,31 @@ def changes_with(model: AbstractRecommender, batch: Batch, column: str) -> bool:
     """Whether scores are others if a column of 0 and 1 is turned around."""
     turned = {**batch.interaction, column: 1 - batch[column]}
     same, again, other = (
-        _scores(model, Batch(columns)) for columns in (batch.interaction, batch.interaction, turned)
+        scores_of(model, Batch(columns))
+        for columns in (batch.interaction, batch.interaction, turned)
     )
     # Scores that differ anyway, as a random model's, say nothing.
-    return _equal(same, again) and not _equal(same, other)
+    return equal_scores(same, again) and not equal_scores(same, other)
 
 
 @torch.no_grad()
 def reads_other_rows(model: AbstractRecommender, batch: Batch, some: Batch) -> bool:
     """Whether the scores of every second row, ``some``, are others without the rows between."""
-    scores, again, alone = (_scores(model, each) for each in (batch, batch, some))
+    scores, again, alone = (scores_of(model, each) for each in (batch, batch, some))
     change = max(_CHANGE, _OF_SPREAD * float(scores.max() - scores.min()))
-    return _equal(scores, again) and not _equal(scores[::2], alone, change)
+    return equal_scores(scores, again) and not equal_scores(scores[::2], alone, change)
 
 
-def _scores(model: AbstractRecommender, batch: Batch, method: str = "predict") -> torch.Tensor:
+@torch.no_grad()
+def scores_of(model: AbstractRecommender, batch: Batch, method: str = "predict") -> torch.Tensor:
+    """Scores ``[B]`` of a batch in evaluation mode, with the same random numbers each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return getattr(model.eval(), method)(batch)
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor, change: float = _CHANGE) -> bool:
+def equal_scores(one: torch.Tensor, other: torch.Tensor, change: float = _CHANGE) -> bool:
+    """Whether two tensors of scores ``[B]`` are the same but for rounding."""
     return torch.allclose(one, other, rtol=0, atol=change, equal_nan=True)
 
 
@@ -148,13 +152,13 @@ def _warn_of_two_sigmoids(model: AbstractRecommender, batch: Batch) -> None:
     def lies_between(values: torch.Tensor) -> bool:
         return bool(((values >= limits[0] - _ROUNDING) & (values <= limits[1] + _ROUNDING)).all())
 
-    if not lies_between(_scores(model, batch, method)):
+    if not lies_between(scores_of(model, batch, method)):
         return
     for seed in range(_DRAWS):
         if not _draw_weights(model, seed):
             return
         try:
-            drawn_scores = _scores(model, batch, method)
+            drawn_scores = scores_of(model, batch, method)
         except Exception:  # weights like these are not the model's
             return
         if not lies_between(drawn_scores):

@@ -25,6 +25,7 @@ from recbole_genci.training.regularisation import make_teacher
 from recbole_genci.training.run_folder import new_run_folder, open_folder, store_inputs
 from recbole_genci.training.saved_files import config_mapping
 from recbole_genci.training.trainer import CTRTrainer
+from recbole_genci.training.unsaved_state import check_restored
 from recbole_genci.training.weight_decay import SOME_ROWS, Decaying, check_decay, find_decaying
 from recbole_genci.utils.digests import sealed
 from recbole_genci.utils.distributed import ALONE, Processes
@@ -35,6 +36,7 @@ from recbole_genci.utils.layout import (
     METRICS_FILE,
     STATE_FILE,
     TEACHER_FOLDER,
+    WEIGHTS_FILE,
 )
 from recbole_genci.utils.logs import details
 from recbole_genci.utils.own_code import errors_of_own, is_reference, source_digest
@@ -74,6 +76,10 @@ def train_and_evaluate(
     Returns:
         dict: the content of ``metrics.json``. Without ``test``, and in later processes, only the
             part that is known.
+
+    Raises:
+        ValueError: a person's own model is another one when it is loaded; the folder has its
+            metrics.
     """
     folder = folder or new_run_folder(config)
     with contextlib.ExitStack() as stack:
@@ -126,6 +132,8 @@ def train_and_evaluate(
             epochs, patience = (metrics["best_epoch"], metrics["epochs"]), trainer.stopping_step
             if hint := early_best_hint(config, *epochs, rows, decaying, patience):
                 _logger.info(hint)
+            if is_reference(config.model_reference):  # last: the metrics are in the folder
+                check_restored(config, model, train.dataset, folder / WEIGHTS_FILE)
     return metrics
 
 
