@@ -1,5 +1,6 @@
 """A model and a metric of one's own, in files outside the repository, and a stranger's folder."""
 
+import functools
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from recbole_genci import Ranker, load, resume, run
 from recbole_genci.cli import main
 from recbole_genci.config import Config
 from recbole_genci.experiments import experiment
+from recbole_genci.experiments.identity import run_hash
 from recbole_genci.model.base import ClickModel
 from recbole_genci.plan import prepare
 from recbole_genci.report import main as report
@@ -500,6 +502,70 @@ def test_an_experiment_trains_an_edited_model_anew(keys, model_folder):
     (lr, mine), (lr_before, mine_before) = edited.runs, first.runs
     assert lr["folder"] == lr_before["folder"] and mine["config_hash"] != mine_before["config_hash"]
     assert mine["model"] == "MyLR" and mine["test"] != mine_before["test"]
+
+
+FACTORY = """
+from recbole_genci.model.base import ClickModel
+
+def make(width):
+    class Net(ClickModel):
+        def forward(self, interaction):
+            return self.first_order_linear(interaction).squeeze(-1) * width
+    return Net
+
+Narrow, Wide = make(1), make(2)
+Plain, Odd = (type("Net", (ClickModel,), {"width": width}) for width in (1, 2))
+Same = make(1)
+"""
+
+
+def test_classes_of_one_name_and_file_are_different_runs(keys, model_folder):
+    file = model_folder / "my_factory.py"
+    file.write_text(FACTORY)
+
+    def hash_of(model):
+        return run_hash(Config(model, "tiny", config_dict=keys), 2020, "rows", None)
+
+    names = ["Narrow", "Wide", "Plain", "Odd"]
+    assert len({hash_of(f"{file}:{name}") for name in names}) == 4
+    narrow, wide, same = (
+        own_code.load_object(f"{file}:{name}", "model") for name in ("Narrow", "Wide", "Same")
+    )
+    assert hash_of(narrow) != hash_of(wide)
+    assert hash_of(narrow) == hash_of(same)
+    assert own_code.source_digest(narrow) == own_code.source_digest(same)
+
+
+PARTIAL = """
+import functools
+import numpy as np
+
+def share(labels, probabilities, threshold):
+    return float((probabilities > threshold).mean())
+
+Share = functools.partial(share, threshold=0.6)
+Top = np.linalg.norm
+"""
+
+
+def test_an_edited_metric_made_by_a_library_is_another_run(keys, model_folder):
+    file = model_folder / "my_partial.py"
+
+    def hash_of(text, name):
+        file.write_text(text)
+        own_code.source_digest.cache_clear()
+        references.KNOWN.clear()
+        sys.modules.pop(references.module_name(file), None)
+        names = ["AUC", "LogLoss", f"{file}:{name}"]
+        config = Config("LR", "tiny", config_dict=keys | {"metrics": names})
+        return run_hash(config, 2020, "rows", None)
+
+    for name in ("Share", "Top"):
+        edited = PARTIAL.replace("0.6", "0.7").replace("norm", "det")
+        assert hash_of(PARTIAL, name) == hash_of(PARTIAL, name) != hash_of(edited, name)
+    share = functools.partial(max, 0.5)
+    with pytest.raises(ValueError, match="^metrics: functools.partial.* has no name by which"):
+        prepare("LR", "tiny", config_dict=keys | {"metrics": ["AUC", "LogLoss", share]})
 
 
 def test_the_digest_of_a_model_covers_the_modules_that_its_file_imports(model_folder, tmp_path):

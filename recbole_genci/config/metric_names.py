@@ -16,7 +16,7 @@ from recbole_genci.utils.own_code import (
     name_of,
     reference_of,
 )
-from recbole_genci.utils.value_checks import nearest
+from recbole_genci.utils.value_checks import nearest, shortened
 
 RECBOLE_METRICS = ("AUC", "LogLoss", "MAE", "RMSE")
 #: ``recbole_genci.evaluation.gauc``. RecBole's metric of this name needs ranks among all items.
@@ -119,8 +119,17 @@ def written(metrics: Sequence | str | None) -> list:
     """The names of ``metrics`` as a file can hold them.
 
     Functions and classes become references, and file paths become absolute.
+
+    Raises:
+        ValueError: an object has no name of its own, as one made by ``functools.partial``.
     """
     listed = metrics if isinstance(metrics, (list, tuple)) else [] if metrics is None else [metrics]
+    for each in listed:
+        if callable(each) and not hasattr(each, "__qualname__"):
+            raise ValueError(
+                f"metrics: {shortened(each)} has no name by which it could be found again. Give it "
+                "one in a file, and give module:name; or define a function by def."
+            )
     return [reference_of(each) if is_reference(each) or callable(each) else each for each in listed]
 
 

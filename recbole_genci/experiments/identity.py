@@ -19,7 +19,7 @@ from recbole_genci.model.registry import resolve
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.training.saved_files import PLACE_KEYS
-from recbole_genci.utils.own_code import source_digest
+from recbole_genci.utils.own_code import is_reference, name_of, source_digest
 
 #: Keys that do not decide what a model learns, only where files lie, what is shown or measured, or
 #: how fast. Tokenizer keys are covered by the digest of the semantic IDs; the seed is hashed
@@ -87,13 +87,18 @@ def run_hash(
     # Revision 1 is left out, so that models that never changed keep the hash of earlier records.
     if config.model_class.revision > 1:
         facts.append(config.model_class.revision)
+    metrics = zip(config["metrics"], metrics_named(config["metrics"]), strict=True)
     own = [
-        config.model_class,
-        *(metric.own for metric in metrics_named(config["metrics"]) if metric.own is not None),
+        source_digest(config.model_class),
+        *(source_digest(each.own, name) for name, each in metrics if each.own is not None),
     ]
     # A person's own code, once edited, makes another run.
-    if sources := [digest for digest in map(source_digest, own) if digest]:
+    if sources := [digest for digest in own if digest]:
         facts.append(sources)
+    # Two classes of one file may call themselves alike: Narrow = type("Net", ...).
+    reference = config.model_reference
+    if is_reference(reference) and name_of(reference) != config["model"]:
+        facts.append(name_of(reference))
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

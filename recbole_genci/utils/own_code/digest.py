@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from recbole_genci.utils.own_code.captured import captured
+from recbole_genci.utils.own_code.references import module_of
 from recbole_genci.utils.own_code.sources import (
     LIBRARIES,
     is_of_a_library,
@@ -25,14 +27,23 @@ _NO_SOURCE = uuid.uuid4().hex  # stands for source that nobody can read: no othe
 
 
 @functools.cache
-def source_digest(thing: Callable) -> str | None:
+def source_digest(thing: Callable, reference: str | None = None) -> str | None:
     """SHA-256 of the files that define a person's own function, or class with its own base classes,
     and of a person's own modules that these files import, and those in turn.
 
     None for a class or function of a library. What a file imports otherwise than by a statement
     (``importlib``) does not count, nor do the modules of a notebook. A class without readable
-    source has another digest in each process.
+    source has another digest in each process. Of classes that a function has made, the values that
+    it gave them count.
+
+    Args:
+        thing: the class, the function, or another object that can be called.
+        reference: where ``thing`` was found. That file counts if it has no file of its own, as an
+            object made by ``functools.partial``, or a library's function under another name.
     """
+    has_name = hasattr(thing, "__qualname__")
+    if reference is not None and (not has_name or is_of_a_library(thing)):
+        return _digest_of_module(module_of(reference))
     parts = [
         each
         for each in (thing.__mro__ if isinstance(thing, type) else [thing])
@@ -49,18 +60,29 @@ def source_digest(thing: Callable) -> str | None:
             except (OSError, TypeError):  # a class in a notebook
                 texts.append(_NO_SOURCE.encode())
     # By content, not by path: the same files in another folder have the same digest.
-    texts += sorted(file.read_bytes() for file in _imported(parts) if file not in defined)
+    places = [(each.__module__, file) for each in parts if (file := source_file(each))]
+    texts += sorted(file.read_bytes() for file in _imported(places) if file not in defined)
+    texts += [words.encode() for words in captured(thing)] if has_name else []
     return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
 
-def _imported(parts: Iterable[Callable]) -> set[Path]:
-    """The files of a person's own modules that those of ``parts`` import, and those in turn.
+def _digest_of_module(name: str) -> str | None:
+    """The digest of a module and of a person's own modules that it imports; None of a library's."""
+    file = _module_file(name)
+    if file is None or not is_own(str(file)):
+        return None
+    texts = [file, *(_imported([(name, file)]) - {file})]
+    return hashlib.sha256(b"\0".join(sorted(each.read_bytes() for each in texts))).hexdigest()
+
+
+def _imported(places: Iterable[tuple[str, Path]]) -> set[Path]:
+    """The files of a person's own modules that those of ``places`` import, and those in turn.
 
     They are found as the files say, whether a module is loaded already or only will be, so that
     each process finds the same.
     """
     found: set[Path] = set()
-    left = [(each.__module__, file) for each in parts if (file := source_file(each))]
+    left = list(places)
     seen = {file for _, file in left}
     while left:
         for module in _named_modules(*left.pop()):

@@ -39,7 +39,8 @@ def reference_of(thing: str | Callable) -> str:
             if colon and place.endswith(".py")
             else thing.strip()
         )
-    thing = vars(thing).get("__wrapped__", thing)
+    if isinstance(thing, type):  # a decorated function has a __wrapped__ too, which is another one
+        thing = vars(thing).get("__wrapped__", thing)
     assert not isinstance(thing, str)
     place = FILE_MODULES.get(thing.__module__, thing.__module__)
     reference = f"{place}:{thing.__qualname__.rpartition('.')[2]}"
@@ -53,7 +54,7 @@ def is_importable(reference: str) -> bool:
     if place == "__main__":
         return False
     known = KNOWN.get(reference)
-    module = sys.modules.get(module_name(Path(place)) if place.endswith(".py") else place)
+    module = sys.modules.get(module_of(reference))
     return known is None or getattr(module, name, None) is known
 
 
@@ -65,3 +66,9 @@ def is_known(reference: str) -> bool:
 def module_name(file: Path) -> str:
     """The name by which this process imports a file by its path."""
     return f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+
+
+def module_of(reference: str) -> str:
+    """The name by which this process imports the module of a reference."""
+    place = reference_of(reference).rpartition(":")[0]
+    return module_name(Path(place)) if place.endswith(".py") else place
