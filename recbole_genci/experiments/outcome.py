@@ -68,6 +68,7 @@ class Outcome:
         semantic_ids: those that each variant's model reads, by the variant's name; None if it reads
             none.
         controls: names of the variants that the report has compared others with.
+        tables: names of the tables that are written.
     """
 
     request: Request
@@ -76,6 +77,7 @@ class Outcome:
     store: Records
     semantic_ids: dict[str, SemanticIDs | None] = field(default_factory=dict)
     controls: set[str] = field(default_factory=set)
+    tables: set[str] = field(default_factory=set)
 
     def of_variant(self, variant: Variant) -> list[dict]:
         """The finished runs of a variant, in the order of seeds."""
@@ -100,7 +102,7 @@ class Outcome:
             for (variant, _), run in self.runs.items()
             if run["status"] != FINISHED
         )
-        tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+        tables = {each: pd.read_csv(folder / f"{each}.csv") for each in sorted(self.tables)}
         name, command = self.request.definition.name, self.request.command
         return ExperimentResult(name, variants, failed, tables, folder, command)
 

@@ -38,13 +38,17 @@ def write_results(outcome: Outcome) -> str:
     """Write tables and pictures into the experiment's folder; return the text of ``table.md``."""
     folder = outcome.request.folder
     folder.mkdir(parents=True, exist_ok=True)
-    made = _report_module(outcome.request.definition).report(outcome, folder)
+    module = _report_module(outcome.request.definition)
+    made = module.report(outcome, folder)
     text = _text(outcome, made)
+    outcome.tables.update(made.tables)
     written = {*made.pictures}
     written |= {f"{name}{ending}" for name in made.tables for ending in (".csv", ".tex")}
-    for file in (file for ending in ("csv", "tex", "png") for file in folder.glob(f"*.{ending}")):
-        if file.name not in written:
-            file.unlink()  # left by an earlier request with more tables or pictures
+    # Those of an earlier request with more of them; other files are a person's own.
+    optional = getattr(module, "OPTIONAL", ())
+    for file in {f"{name}{ending}" for name in optional for ending in (".csv", ".tex", ".png")}:
+        if file not in written:
+            (folder / file).unlink(missing_ok=True)
     for name, table in made.tables.items():
         write_text(folder / f"{name}.csv", table.csv())
         write_text(folder / f"{name}.tex", table.latex())

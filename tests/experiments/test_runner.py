@@ -751,5 +751,9 @@ def test_what_an_earlier_request_left_does_not_stay_beside_the_new_table(data, t
     drawn = "Paired differences of test AUC and LogLoss, with 95 % intervals over users."
     assert f"![{drawn}](differences.png)" in text
     assert about in (folder / "report.html").read_text() and "GenCI" not in text
-    experiment("compare", "tiny", ["LR"], 1, config_dict=data)
+    own = [folder / name for name in ("mine.csv", "mine.tex", "mine.png", "settings.csv")]
+    for file in own:
+        file.touch()
+    (result,) = experiment("compare", "tiny", ["LR"], 1, config_dict=data)
     assert not list(folder.glob("differences.*")) and len(trained) == len(read_runs(folder)) == 2
+    assert all(file.is_file() for file in own) and list(result.tables) == ["table"]

@@ -24,6 +24,7 @@ from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.tables import Column, Table
 
 PICTURE = "compare.png"
+OPTIONAL = ("differences",)  # tables and pictures of some requests
 _PAPER_TABLE = 3
 _MEASURED = ("auc", "logloss", "gauc")
 _COLUMNS = (

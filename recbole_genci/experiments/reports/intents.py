@@ -15,6 +15,7 @@ from recbole_genci.experiments.tables import Column, Table
 from recbole_genci.serving.saved_run import load
 
 PICTURE = "intents.png"
+OPTIONAL = ("intents", "sources")  # tables and pictures of some requests
 
 
 def check(request: Request, parts: Sequence[CTRDataset]) -> None:

@@ -40,6 +40,7 @@ _SETTINGS = (
     Column("valid LogLoss above the model's best, mean", ".4f"),
     Column("models", ",d"),
 )
+OPTIONAL = ("settings", "test_differences")  # tables of some requests
 _READING = (
     "Choose by the first table: the mean over seeds of validation AUC at the best epochs. Its "
     "differences are paired by seed; their 95 % intervals are those of a paired t-test over the "

@@ -19,6 +19,7 @@ from recbole_genci.experiments.plots import MEASURED, PAPER, Panel, Series, dot_
 from recbole_genci.experiments.reports import differences
 from recbole_genci.experiments.tables import Column, Estimate, Table
 
+OPTIONAL = ("differences",)  # tables and pictures of some requests
 _PAPER_TABLE = 4
 _COLUMNS = (
     Column("variant"),

@@ -31,6 +31,7 @@ from recbole_genci.experiments.tables import Column, Estimate, Table
 from recbole_genci.utils.words import counted
 
 PICTURE = "volatility.png"
+OPTIONAL = ("differences",)  # tables and pictures of some requests
 GROUPS = (FAST, SLOW)
 _PAPER_TABLE = 5
 _METRICS = ("AUC", "LogLoss", "GAUC")
