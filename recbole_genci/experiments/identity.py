@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_genci.config import Config, known_keys
 from recbole_genci.config.added_keys import ADDED_KEYS
+from recbole_genci.config.keys import key_table
 from recbole_genci.config.metric_names import metrics_named
 from recbole_genci.config.patience import evaluations_in_a_row
 from recbole_genci.config.protocol import world_size
@@ -21,12 +22,14 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.training.saved_files import PLACE_KEYS
 from recbole_genci.utils.own_code import is_reference, name_of, source_digest
 
+#: A key of reports. Hashes have always held the value of the dataset's own file.
+_OF_DATASET = "volatility_field"
 #: Keys that do not decide what a model learns, only where files lie, what is shown or measured, or
 #: how fast. Tokenizer keys are covered by the digest of the semantic IDs; the seed is hashed
 #: separately.
 _NOT_RESULTS = (
     TOKENIZER_KEYS
-    | PLACE_KEYS
+    | PLACE_KEYS - {_OF_DATASET}
     | {
         "model",
         "recipe",  # its keys count
@@ -46,15 +49,18 @@ _NOT_RESULTS = (
 
 def effective_keys(config: Config) -> dict:
     """The keys that decide what a model learns from given rows and semantic IDs, as JSON values."""
-    keys = _keys_that_matter(config.model_reference, config["dataset"])
-    values = {key: _plain(config[key]) for key in keys if config[key] is not None}
+    keys, of_dataset = _keys_that_matter(config.model_reference, config["dataset"])
+    given = {key: config[key] for key in keys} | of_dataset
+    values = {key: _plain(value) for key, value in given.items() if value is not None}
     # A run keeps the hash that it had before there was a key.
     return {key: value for key, value in values.items() if ADDED_KEYS.get(key, ...) != value}
 
 
 @functools.cache
-def _keys_that_matter(model: str, dataset: str) -> list[str]:
-    return sorted(known_keys([model], dataset) - _NOT_RESULTS)
+def _keys_that_matter(model: str, dataset: str) -> tuple[list[str], dict[str, Any]]:
+    """Their names; and those whose value is the dataset's own, whatever a person sets."""
+    of_dataset = {_OF_DATASET: key_table([model], dataset)[_OF_DATASET].default}
+    return sorted(known_keys([model], dataset) - _NOT_RESULTS), of_dataset
 
 
 def run_hash(

@@ -18,6 +18,11 @@ def test_a_key_that_changes_results_makes_another_run(keys):
     assert hash_of(**keys) != hash_of()
 
 
+def test_a_key_of_reports_makes_no_other_run():
+    assert hash_of(volatility_field="release_year") == hash_of(volatility_field=None) == hash_of()
+    assert effective_keys(Config("DeepFM", "ml-100k"))["volatility_field"] == "class"
+
+
 def test_keys_that_came_later_leave_earlier_runs_their_hash():
     keys = effective_keys(Config("DeepFM", "ml-100k", config_dict={"recipe": "paper"}))
     assert not {"weight_average", "weight_average_per", "flatten_history"} & set(keys)
