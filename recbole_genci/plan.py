@@ -102,7 +102,7 @@ def prepare(
         check_source(reader)
 
     parts = prepare_rows(first)
-    _say_what_is_unread(configs, parts[0])
+    say_what_is_unread(configs, parts[0])
     semantic_ids = prepare_semantic_ids(reader, parts[0]) if reader else None
     _try_models(configs, parts, semantic_ids)
     try_metrics(first, parts[1])
@@ -134,9 +134,9 @@ def _check_configs(configs: dict[str, Config], check: Callable[[Config], None] |
     ``check`` is that of ``prepare``.
     """
     first = next(iter(configs.values()))
-    unread = {key: why for c in configs.values() for key, why in c.without_effect.items()}
-    for key, why in unread.items():
-        _logger.warning(f"{key}: this key does nothing here. {why}")
+    warn_of_unread_keys(
+        {key: why for c in configs.values() for key, why in c.without_effect.items()}
+    )
     warn_of_files_of_other_models(configs.values())
     check_same_rows(configs)
     for config in configs.values():
@@ -157,17 +157,47 @@ def _try_models(
 
     The last model is tried too before the first one trains, so that a wrong setting is found now.
     """
-    weights, views = [], []
-    for config in configs.values():
-        processes = Processes(0, world_size(config))
-        loader = create_loaders(config, parts, semantic_ids, processes)[0]
-        views.append(loader.dataset)
-        weights.append(try_model(config, loader.dataset, loader.batch_rows))
-    check_disk(list(configs.values()), weights, stored_bytes(parts))
-    _warn_of_decay(configs.values(), views)
+    tried = [try_training(config, parts, semantic_ids) for config in configs.values()]
+    check_disk(list(configs.values()), [weights for weights, _ in tried], stored_bytes(parts))
+    for _, words in tried:
+        if words:
+            _logger.warning(words)
 
 
-def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None:
+def try_training(
+    config: Config, parts: Sequence[CTRDataset], semantic_ids: SemanticIDs | None
+) -> tuple[int, str | None]:
+    """Make the model once, and refuse it if it cannot be trained.
+
+    Args:
+        config: the model's Config.
+        parts: the training, validation and test part.
+        semantic_ids: for models that read them.
+
+    Returns:
+        bytes of the model's weights; and a warning for whoever has set ``weight_decay`` of a model
+        of which nothing decays, else None.
+
+    Raises:
+        ValueError: as ``try_model``.
+    """
+    processes = Processes(0, world_size(config))
+    loader = create_loaders(config, parts, semantic_ids, processes)[0]
+    weights = try_model(config, loader.dataset, loader.batch_rows)
+    if not config["weight_decay"] or not config.is_set("weight_decay"):
+        return weights, None
+    why = why_nothing_decays(config, loader.dataset)
+    name = config["model"]
+    return weights, f"weight_decay: this key does nothing for {name}: {why}." if why else None
+
+
+def warn_of_unread_keys(unread: Mapping[str, str]) -> None:
+    """Warn of keys that a person has set and nothing reads, each with why."""
+    for key, why in unread.items():
+        _logger.warning(f"{key}: this key does nothing here. {why}")
+
+
+def say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None:
     """Log which models read none of the features of rows, if there are some."""
     names = [name for name, each in configs.items() if not each.model_class.reads_row_features]
     if names and (features := part.row_features):
@@ -176,19 +206,6 @@ def _say_what_is_unread(configs: Mapping[str, Config], part: CTRDataset) -> None
             f"{', '.join(names)} {reads} features of users and items, but none of rows: "
             f"{', '.join(features)}."
         )
-
-
-def _warn_of_decay(configs: Iterable[Config], views: Sequence[CTRDataset]) -> None:
-    """Warn whoever has set ``weight_decay`` of models of which nothing decays.
-
-    Args:
-        views: the training rows as each model reads them.
-    """
-    for config, view in zip(configs, views, strict=True):
-        if not config["weight_decay"] or not config.is_set("weight_decay"):
-            continue
-        if why := why_nothing_decays(config, view):
-            _logger.warning(f"weight_decay: this key does nothing for {config['model']}: {why}.")
 
 
 def warn_of_files_of_other_models(configs: Iterable[Config]) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from recbole_genci.comparison.text_tables import aligned
-from recbole_genci.config import parse_argv
+from recbole_genci.config import known_keys, parse_argv
 from recbole_genci.config.as_command import as_command
 from recbole_genci.config.command_line import HELP, key_value_words, missing_word
 from recbole_genci.config.unknown_keys import check_words
@@ -32,10 +32,15 @@ from recbole_genci.experiments.request import (
 from recbole_genci.experiments.results import check_report, write_results
 from recbole_genci.experiments.runner import Runner
 from recbole_genci.model.registry import known_models
-from recbole_genci.plan import warn_of_files_of_other_models
+from recbole_genci.plan import (
+    say_what_is_unread,
+    warn_of_files_of_other_models,
+    warn_of_unread_keys,
+)
 from recbole_genci.results import ExperimentResult
 from recbole_genci.tokenizer.source import check_source
 from recbole_genci.training import stopped
+from recbole_genci.training.own_checks import try_metrics
 from recbole_genci.training.tracking.tracked_run import check_trackers
 from recbole_genci.utils.answers import Work, answering
 from recbole_genci.utils.lock import only_process
@@ -182,13 +187,43 @@ def prepare(definitions: Sequence[Definition], arguments: ExperimentArguments) -
     cache = DataCache()
     start_console(requests[0].config["state"])
     check_trackers(requests[0].config)
-    warn_of_files_of_other_models(each for req in requests for each in req.configs.values())
+    configs = [each for request in requests for each in request.configs.values()]
+    warn_of_unread_keys(_unread_keys(requests))
+    warn_of_files_of_other_models(configs)
     for request in requests:
         _check_semantic_ids(request)
     # Reads the rows, since a missing file or column must end the command before any training.
     parts, _ = cache.rows(requests[0].config)
+    say_what_is_unread({each["model"]: each for each in configs}, parts[0])
+    if any(request.variants for request in requests):
+        try_metrics(requests[0].config, parts[1])
     alone = len(requests) == 1
     return Prepared([each for each in requests if _can_be_reported(each, parts, alone)], cache)
+
+
+def _unread_keys(requests: Sequence[Request]) -> dict[str, str]:
+    """The keys that a person has set and no line reads, each with why.
+
+    A line may switch a key off, which others read.
+    """
+    lines = [
+        (line, request.configs[line.name]) for request in requests for line in request.variants
+    ]
+    found = {
+        key: why
+        for line, config in lines
+        for key, why in config.without_effect.items()
+        if key not in line.keys
+    }
+    return {
+        key: why
+        for key, why in found.items()
+        if all(
+            key in config.without_effect
+            for _, config in lines
+            if key in known_keys([config.model_reference], config["dataset"])
+        )
+    }
 
 
 def _check_semantic_ids(request: Request) -> None:

@@ -22,7 +22,7 @@ from recbole_genci.tokenizer.settings import TOKENIZER_KEYS
 from recbole_genci.training.saved_files import PLACE_KEYS
 from recbole_genci.utils.own_code import is_reference, name_of, source_digest
 
-#: A key of reports. Hashes have always held the value of the dataset's own file.
+#: A key of reports, of which hashes have always held the value of the dataset's own file.
 _OF_DATASET = "volatility_field"
 #: Keys that do not decide what a model learns, only where files lie, what is shown or measured, or
 #: how fast. Tokenizer keys are covered by the digest of the semantic IDs; the seed is hashed
@@ -49,8 +49,8 @@ _NOT_RESULTS = (
 
 def effective_keys(config: Config) -> dict:
     """The keys that decide what a model learns from given rows and semantic IDs, as JSON values."""
-    keys, of_dataset = _keys_that_matter(config.model_reference, config["dataset"])
-    given = {key: config[key] for key in keys} | of_dataset
+    keys, fixed = _keys_that_matter(config.model_reference, config["dataset"])
+    given = {key: config[key] for key in keys} | fixed
     values = {key: _plain(value) for key, value in given.items() if value is not None}
     # A run keeps the hash that it had before there was a key.
     return {key: value for key, value in values.items() if ADDED_KEYS.get(key, ...) != value}
@@ -58,9 +58,19 @@ def effective_keys(config: Config) -> dict:
 
 @functools.cache
 def _keys_that_matter(model: str, dataset: str) -> tuple[list[str], dict[str, Any]]:
-    """Their names; and those whose value is the dataset's own, whatever a person sets."""
-    of_dataset = {_OF_DATASET: key_table([model], dataset)[_OF_DATASET].default}
-    return sorted(known_keys([model], dataset) - _NOT_RESULTS), of_dataset
+    """Their names; and those that count with their defaults whatever a person sets, as nothing
+    reads them. A person's own model may read them.
+    """
+    names = known_keys([model], dataset) - _NOT_RESULTS
+    fixed = {
+        key.name: key.default
+        for key in key_table([model], dataset).values()
+        if key.name == _OF_DATASET
+        or key.does_nothing
+        and key.name in names
+        and not is_reference(model)
+    }
+    return sorted(names), fixed
 
 
 def run_hash(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import torch
 
 from recbole_genci.config.metric_names import KNOWN
 from recbole_genci.data.fingerprint import data_fingerprint
-from recbole_genci.data.loaders import model_view
 from recbole_genci.data.storage import stored_bytes
 from recbole_genci.evaluation.gauc import gauc
 from recbole_genci.evaluation.scoring import metrics_of, users_of_part
@@ -25,17 +24,16 @@ from recbole_genci.experiments.identity import run_hash
 from recbole_genci.experiments.progress import Timer
 from recbole_genci.experiments.records import FAILED, FINISHED, RUNS_FILE, Records, write_scores
 from recbole_genci.experiments.request import Request, results_folder
+from recbole_genci.plan import try_training
 from recbole_genci.serving.saved_run import load
 from recbole_genci.tokenizer import SemanticIDs
 from recbole_genci.training.console import Heading, legend
 from recbole_genci.training.machine_checks import RESULTS_SIZE
-from recbole_genci.training.own_checks import try_model
 from recbole_genci.training.resuming import train_or_resume
 from recbole_genci.training.unsaved_state import not_restored
 from recbole_genci.utils.digests import SEAL
 from recbole_genci.utils.disk import check_room
 from recbole_genci.utils.failures import as_recorded, is_of_the_machine, log_failure
-from recbole_genci.utils.own_code import is_reference
 from recbole_genci.utils.provenance import provenance
 from recbole_genci.utils.words import counted
 
@@ -55,8 +53,8 @@ class PlannedRun:
         seed: the seed.
         config_hash: see ``run_hash``.
         semantic_ids: those that the model reads; None if it reads none.
-        error: why the run cannot be trained: semantic IDs could not be made, or a person's own
-            model was tried and failed; else None.
+        error: why the run cannot be trained: semantic IDs could not be made, or the model was
+            tried and failed; else None.
     """
 
     variant: Variant
@@ -110,6 +108,7 @@ class Runner:
         )
         if left:
             self._check_room()
+            left = self._tried(left)
             _logger.info(legend(self.request.configs))
         ended = {}
         while left:
@@ -131,10 +130,7 @@ class Runner:
         check_room(self.request.folder, "results_dir", needed, "rows, tables and pictures")
 
     def _planned(self) -> list[PlannedRun]:
-        """All runs with their semantic IDs, which are made now: an error shows before training.
-
-        So do errors of people's own models, which are tried.
-        """
+        """All runs with their semantic IDs, which are made now: an error shows before training."""
         prepared = {variant.name: self._prepared(variant) for variant in self.request.variants}
         self.semantic_ids = {name: ids for name, (ids, _) in prepared.items()}
         planned = []
@@ -156,17 +152,32 @@ class Runner:
         try:
             # Variants that compare ways of making IDs make all of them here, none is published.
             published = not self.request.definition.makes_semantic_ids()
-            ids = self.cache.semantic_ids(config, published)
+            return self.cache.semantic_ids(config, published), None
         except Exception as error:  # the variant fails, for example without its encoder
             log_failure(_logger, f"{variant.name} has no semantic IDs.", error)
             return None, as_recorded(error)
-        if is_reference(config.model_reference):
+
+    def _tried(self, runs: list[PlannedRun]) -> list[PlannedRun]:
+        """The same runs, each with the error of its model, if that cannot be trained."""
+        errors: dict[str, str | None] = {}
+        said = set()
+        for run in runs:
+            name = run.variant.name
+            if name in errors or run.error is not None:
+                continue
             try:
-                try_model(config, model_view(config, self.parts[0], ids))
-            except ValueError as error:
-                _logger.error(f"{variant.name} is not trained. {error}")
-                return ids, as_recorded(error)
-        return ids, None
+                config = self.request.configs[name]
+                _, words = try_training(config, self.parts, run.semantic_ids)
+                errors[name] = None
+            except Exception as error:
+                if is_of_the_machine(error):  # nor could the other models be tried here
+                    raise
+                log_failure(_logger, f"{name} is not trained.", error)
+                errors[name], words = as_recorded(error), None
+            if words and words not in said:  # of several lines of one model
+                said.add(words)
+                _logger.warning(words)
+        return [replace(run, error=run.error or errors[run.variant.name]) for run in runs]
 
     def _train(self, planned: PlannedRun, place: str) -> dict:
         variant, seed = planned.variant, planned.seed

@@ -18,7 +18,8 @@ def test_a_key_that_changes_results_makes_another_run(keys):
     assert hash_of(**keys) != hash_of()
 
 
-def test_a_key_of_reports_makes_no_other_run():
+def test_a_key_that_no_run_reads_makes_no_other_run():
+    assert hash_of(topk=5) == hash_of(loss_type="BPR") == hash_of()
     assert hash_of(volatility_field="release_year") == hash_of(volatility_field=None) == hash_of()
     assert effective_keys(Config("DeepFM", "ml-100k"))["volatility_field"] == "class"
 

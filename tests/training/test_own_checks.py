@@ -409,3 +409,18 @@ def test_an_experiment_records_why_it_does_not_train_a_model(keys):
     (result,) = experiment("compare", "tiny", models, 1, config_dict=keys)
     (failed,) = result.failed
     assert failed.variant == "Leaks" and "scores change with the column 'label'" in failed.error
+
+
+def test_an_experiment_makes_the_checks_of_a_run(keys, caplog):
+    asked = keys | {"train_batch_size": 1, "topk": 5, "weight_decay": 0.1, "stopping_step": 0}
+    asked["weight_decay_of"] = "vectors"
+    models = ["LR", "NFM"]
+    (result,) = experiment("compare", "tiny", models, 1, config_dict=asked)
+    (failed,) = result.failed
+    assert "train_batch_size: a batch has one row, and the batch norm" in failed.error
+    assert caplog.text.count("topk: this key does nothing here") == 1
+    assert caplog.text.count("weight_decay: this key does nothing for LR") == 1
+    Path("own_metric.py").write_text("def Broken(labels, scores):\n    return labels['x']\n")
+    asked["metrics"] = ["AUC", "LogLoss", "own_metric.py:Broken"]
+    with pytest.raises(ValueError, match="^metrics: Broken: .*own_metric.py, line 2: IndexError"):
+        experiment("compare", "tiny", models, 1, config_dict=asked)
