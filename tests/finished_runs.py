@@ -4,6 +4,14 @@ import json
 
 from recbole_genci.utils.digests import sealed
 
+CONFIG = {
+    "valid_metric": "AUC",
+    "epochs": 300,
+    "eval_step": 1,
+    "train_batch_size": 1024,
+    "metric_decimal_place": 6,
+}
+
 
 def finished_run(model, seed, auc, fingerprint="f" * 64):
     """What ``comparison_table`` reads of a run."""
@@ -22,7 +30,7 @@ def finished_run(model, seed, auc, fingerprint="f" * 64):
         "semantic_ids": None,
         "model_revision": 1,
         "model_source": None,
-        "config": {"valid_metric": "AUC", "epochs": 300},
+        "config": dict(CONFIG),
     }
 
 

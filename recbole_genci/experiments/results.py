@@ -95,8 +95,9 @@ def remarks(outcome: Outcome, made: Report) -> list[str]:
         if (note.line is None or note.line in lines)
         and (note.paper is None or paper.has(note.paper, dataset))
     ]
+    configs = outcome.request.configs
     ends = [
-        (variant.name, run["best_epoch"], run.get("epochs"))
+        (variant.name, run["best_epoch"], run.get("epochs"), configs[variant.name]["eval_step"])
         for variant in outcome.request.variants
         for run in outcome.of_variant(variant)
     ]

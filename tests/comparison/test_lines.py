@@ -1,7 +1,7 @@
 """Runs that may stand in one line of the comparison table."""
 
 import pytest
-from finished_runs import finished_run, write_run
+from finished_runs import CONFIG, finished_run, write_run
 
 from recbole_genci.comparison.notes import notes
 from recbole_genci.comparison.table import comparison_table
@@ -9,7 +9,7 @@ from recbole_genci.report import main
 
 
 def test_runs_of_other_settings_are_no_seeds_of_one_line(capsys, tmp_path):
-    config = {"learning_rate": 0.01, "dropout_prob": 0.1, "valid_metric": "AUC", "gpu_id": "0"}
+    config = CONFIG | {"learning_rate": 0.01, "dropout_prob": 0.1, "gpu_id": "0"}
 
     def of(seed, model="LR", rows="r" * 64, **keys):
         settings = config | {"seed": seed, "epochs": 9} | keys
@@ -33,6 +33,7 @@ def test_runs_of_other_settings_are_no_seeds_of_one_line(capsys, tmp_path):
     with pytest.raises(ValueError, match="differ in features or histories of the rows. A line"):
         comparison_table([of(1), of(2, rows="s" * 64)])
     runs = [of(1), of(1, "FM"), of(1, "DIN", "s" * 64, valid_metric="LogLoss")]
+    runs[2]["config"]["train_batch_size"] = 64
     files = []
     for run in runs:
         file = tmp_path / run["model"] / "metrics.json"
@@ -43,4 +44,9 @@ def test_runs_of_other_settings_are_no_seeds_of_one_line(capsys, tmp_path):
     said = capsys.readouterr().out
     assert "histories of the rows: LR, FM (rows rrrrrrrrrrrr); DIN (rows ssssssssssss)." in said
     assert "same metric (valid_metric): LR, FM by AUC; DIN by LogLoss." in said
+    assert (
+        "the same train_batch_size, which decides how many steps an epoch has: LR, FM 1024; "
+        in said
+    )
+    assert "metric_decimal_place" not in said
     assert notes(runs[:2], comparison_table(runs[:2])) == []

@@ -1,7 +1,7 @@
 """Sentences beside the comparison table, in its files and on a console."""
 
 import pytest
-from finished_runs import finished_run, write_run
+from finished_runs import CONFIG, finished_run, write_run
 
 from recbole_genci.comparison.files import save_comparison
 from recbole_genci.comparison.notes import missing_rela_impr, notes
@@ -39,8 +39,8 @@ def test_there_is_no_rela_impr_over_a_base_near_a_guess_and_it_says_so(
 
 def test_models_whose_last_epoch_was_the_best_are_named(tmp_path, capsys):
     machine = {"cpu_count": 1, "threads": 1, "gpu": None}
-    more = {"machine": machine, "git_revision": "r", "config": {"epochs": 2, "valid_metric": "AUC"}}
-    ended_early = {"epochs": 9, "valid_metric": "AUC"}
+    more = {"machine": machine, "git_revision": "r", "config": CONFIG | {"epochs": 2}}
+    ended_early = CONFIG | {"epochs": 9}
     runs = [
         finished_run("LR", 1, 0.7) | more,
         finished_run("FM", 1, 0.7) | more,
@@ -61,3 +61,9 @@ def test_models_whose_last_epoch_was_the_best_are_named(tmp_path, capsys):
     pages = [(tmp_path / name).read_text() for name in ("table.md", "report.html")]
     assert all(said in text for text in [shown, *pages, capsys.readouterr().out])
     assert not notes(runs[3:], comparison_table(runs[3:]))
+    # Of five epochs the second and the fourth are evaluated.
+    seldom = [each | {"config": CONFIG | {"epochs": 5, "eval_step": 2}} for each in runs]
+    assert not notes(seldom[:1], comparison_table(seldom[:1]))
+    seldom[0]["best_epoch"] = 4
+    (said,) = notes(seldom[:1], comparison_table(seldom[:1]))
+    assert said.startswith("LR: the last evaluated epoch (4) was the best, so training may not")
