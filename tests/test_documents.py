@@ -27,6 +27,7 @@ from recbole_genci.tokenizer.command import usage as tokenizer_usage
 from recbole_genci.tuning.command import USAGE as TUNING_USAGE
 
 ROOT = Path(__file__).parents[1]
+CHOICES = ROOT / "benchmarks/results/choices"
 DOCUMENTS = sorted(
     path
     for pattern in (
@@ -306,6 +307,18 @@ def test_the_table_of_ml_1m_by_the_papers_settings_is_that_of_the_records():
     assert len(shown) == 16 and shown == {name: expected[name] for name in shown}
 
 
+def test_the_table_of_choices_is_that_of_its_runs():
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    section = text.partition("## What a user chose")[2].partition("\n## ")[0]
+    columns = ("AUC", "LogLoss", "GAUC", "valid AUC")
+    shown = rows_of(section, *columns, "best epoch")
+    runs = pd.read_csv(CHOICES / "runs.csv").to_dict("records")
+    assert len(shown) >= 5 and shown == {
+        run["line"]: (*(f"{run[column]:.4f}" for column in columns), str(run["best epoch"]))
+        for run in runs
+    }
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
 def test_the_leads_in_tables_are_those_of_the_picture_of_leads(document):
     pytest.importorskip("matplotlib")
@@ -315,15 +328,15 @@ def test_the_leads_in_tables_are_those_of_the_picture_of_leads(document):
             line: f"{lead.value:+.4f} ({lead.low:+.4f} to {lead.high:+.4f})"
             for line, lead in made["leads"](folder).items()
         }
-        for folder in made["SETS"].values()
+        for folder in [*made["SETS"].values(), CHOICES]
     ]
-    assert len(recorded) == 4 and all("SR alone" in leads for leads in recorded)
+    assert len(recorded) == 5 and all("SR alone" in leads for leads in recorded)
     # The picture has the lines of the first.
     assert all(leads.keys() <= recorded[0].keys() for leads in recorded)
     text = (ROOT / document).read_text(encoding="utf-8")
     tables = [rows_of(f"{part}\n", "GenCI's lead in AUC") for part in text.split("\n\n")]
     shown = [{line: lead for line, (lead,) in table.items() if lead} for table in tables if table]
-    assert len(shown) == (2 if document == "README.md" else 1)
+    assert len(shown) == 2
     for leads in shown:
         assert leads in [{line: one.get(line) for line in leads} for one in recorded]
 
