@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import recbole
 
+from recbole_genci.config import RECBOLE_FOLDER
 from recbole_genci.utils.atomic_files import read_atomic_file, read_header
 
 COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
@@ -100,7 +100,7 @@ DRAWN = {"matched": matched, "uniform": uniform}
 def folder_of(source: Path) -> Path:
     """The folder of the atomic files; that of ml-100k is inside RecBole."""
     if source == Path("ml-100k") and not source.exists():
-        return Path(recbole.__file__).parent / "dataset_example" / source
+        return RECBOLE_FOLDER / "dataset_example" / source
     return source
 
 
